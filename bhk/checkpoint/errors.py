@@ -1,0 +1,78 @@
+"""Every way in which somebody else's checkpoint can disappoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bhk.errors import BhkError
+
+
+class CheckpointError(BhkError):
+    """A checkpoint cannot be read or written."""
+
+
+class CheckpointNotFoundError(CheckpointError):
+    """There is no such file, folder or repository."""
+
+
+class UnreadableCheckpointError(CheckpointError):
+    """The system did not let the file be read."""
+
+
+class NotACheckpointError(CheckpointError):
+    """The file holds something other than weights with names."""
+
+
+class AlreadyBhkError(NotACheckpointError):
+    """The file is a .bhk file, which is bhk's own output."""
+
+
+class CorruptCheckpointError(CheckpointError):
+    """The file is truncated, damaged or contradicts itself."""
+
+
+class UnsafePickleError(CheckpointError):
+    """The file would run code when loaded."""
+
+
+class AmbiguousCheckpointError(CheckpointError):
+    """There is more than one set of weights; `choices` says what `key` may be, or which files there are."""
+
+    def __init__(self, message: str, choices: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.choices = choices
+
+
+class UnknownKeyError(CheckpointError):
+    """`key` names no set of weights in the file."""
+
+
+class UnsupportedTensorError(CheckpointError):
+    """A tensor is sparse, quantized, without data, or of a type that the output format lacks."""
+
+
+class UnsupportedFormatError(CheckpointError):
+    """The suffix of the output names no format that bhk writes."""
+
+
+class LayoutError(CheckpointError):
+    """The stored description of a checkpoint's layout is malformed."""
+
+
+class HubError(CheckpointError):
+    """The Hugging Face Hub did not give the files."""
+
+
+def shown(text: object, limit: int = 120) -> str:
+    """Return `text` from a file as safe to print: on one line, without terminal codes, of bounded length."""
+    plain = str(text)
+    if len(plain) > limit:
+        plain = plain[: limit - 1] + "…"
+    return plain if plain.isprintable() else ascii(plain)
+
+
+def listed(items: Iterable[object], limit: int = 12) -> str:
+    """Return `items` joined by commas, with a count in place of those beyond `limit`."""
+    every = list(items)
+    text = ", ".join(shown(item) for item in every[:limit])
+    return text if len(every) <= limit else f"{text} and {len(every) - limit} more"

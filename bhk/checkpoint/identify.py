@@ -1,0 +1,118 @@
+"""What a file is, from its first bytes: suffixes lie, and downloads go wrong in a few well-known ways."""
+
+from __future__ import annotations
+
+import enum
+import os
+import stat
+import zipfile
+from pathlib import Path
+
+from bhk.checkpoint.errors import (
+    AlreadyBhkError,
+    CheckpointNotFoundError,
+    CorruptCheckpointError,
+    NotACheckpointError,
+    UnreadableCheckpointError,
+    UnsafePickleError,
+)
+
+_BHK_MAGIC = b"\x89BHK\r\n\x1a\n"
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_FOREIGN = {
+    b"\x1f\x8b": "a gzip file: unpack it first",
+    b"BZh": "a bzip2 file: unpack it first",
+    b"\xfd7zXZ\x00": "an xz file: unpack it first",
+    b"7z\xbc\xaf\x27\x1c": "a 7-Zip file: unpack it first",
+    b"\x28\xb5\x2f\xfd": "a Zstandard file: unpack it first",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 (Keras) file; expected PyTorch or safetensors weights",
+    b"GGUF": "a GGUF file; expected PyTorch or safetensors weights",
+    b"\x93NUMPY": "a NumPy array; expected PyTorch or safetensors weights",
+}
+
+
+class Kind(enum.Enum):
+    """How the weights in a file are stored."""
+
+    SAFETENSORS = enum.auto()
+    TORCH_ZIP = enum.auto()
+    TORCH_LEGACY = enum.auto()  # before PyTorch 1.6; cannot be mapped
+    ZIP = enum.auto()  # an ordinary zip, which may hold one of the others
+
+
+def identify(path: Path) -> Kind:
+    """Return what the file at `path` is.
+
+    Raises:
+        CheckpointNotFoundError, UnreadableCheckpointError: it cannot be opened.
+        NotACheckpointError: it is something else, which the message names.
+        CorruptCheckpointError: it begins as a checkpoint and does not end as one.
+        UnsafePickleError: it is a TorchScript program.
+    """
+    start, size = _start(path)
+    if size == 0:
+        raise NotACheckpointError(f"{path} is empty; the download or copy probably failed: get it again")
+    if start.startswith(_BHK_MAGIC):
+        raise AlreadyBhkError(f"{path} is already a .bhk file; use `bhk export` to turn it back into a checkpoint")
+    if start.startswith(b"PK"):
+        return _zip_kind(path)
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return Kind.TORCH_LEGACY
+    header = int.from_bytes(start[:8], "little")
+    if len(start) > 8 and start[8:9] == b"{":
+        if header > size - 8:
+            raise CorruptCheckpointError(
+                f"{path} has {size} bytes, but its safetensors header alone should have {header}; get the file again"
+            )
+        return Kind.SAFETENSORS
+    raise NotACheckpointError(f"{path} is {_describe(start)}")
+
+
+def _start(path: Path) -> tuple[bytes, int]:
+    """Return the first bytes and the size of a regular file."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise NotACheckpointError(
+                f"{path} is not a regular file; give a checkpoint file or a folder that holds one"
+            )
+        with open(path, "rb") as file:
+            return file.read(512), os.fstat(file.fileno()).st_size
+    except FileNotFoundError as error:
+        raise CheckpointNotFoundError(f"{path} does not exist; check the name") from error
+    except OSError as error:
+        raise UnreadableCheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _zip_kind(path: Path) -> Kind:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise CorruptCheckpointError(
+            f"{path} begins as a PyTorch or zip file but its end is missing or damaged; get the file again"
+        ) from error
+    top = {name.partition("/")[2] for name in names}
+    if "constants.pkl" in top:
+        raise UnsafePickleError(
+            f"{path} is a TorchScript program, which holds code beside its weights; load it with torch.jit.load if you"
+            " trust it, and save model.state_dict() with torch.save or safetensors"
+        )
+    return Kind.TORCH_ZIP if "data.pkl" in top else Kind.ZIP
+
+
+def _describe(start: bytes) -> str:
+    """Return what a file that is no checkpoint seems to be, and what to do."""
+    if start.startswith(_LFS_POINTER):
+        return "a Git LFS pointer, not the file itself; run `git lfs pull` in its repository"
+    for magic, what in _FOREIGN.items():
+        if start.startswith(magic):
+            return what
+    if start[257:262] == b"ustar":
+        return "a tar archive: unpack it first"
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
+        return "a web page, not a checkpoint: the address probably asked for a login; download the file itself"
+    if all(byte >= 32 or byte in b"\t\r\n" for byte in start):
+        return "a text file; expected PyTorch (.pth, .pt, .bin) or safetensors weights"
+    return "in no format that bhk knows; expected PyTorch (.pth, .pt, .bin) or safetensors weights"

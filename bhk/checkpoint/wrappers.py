@@ -1,0 +1,166 @@
+"""Finding the state dict inside what a trainer saved around it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from bhk.checkpoint.errors import AmbiguousCheckpointError, NotACheckpointError, UnknownKeyError, listed, shown
+
+_KNOWN = frozenset(
+    {"model", "state_dict", "model_state_dict", "model_state", "module", "net", "network", "weights", "params"}
+    | {"ema", "model_ema", "ema_model", "ema_state_dict", "teacher", "student", "sam", "sam_model"}
+)
+_TRAINING = re.compile(
+    r"optim|sched|scaler|rng|random_state|callback|^loops$|hyper_?param|^args$|config|criterion", re.I
+)
+_TOP = "."
+
+
+@dataclass(frozen=True)
+class StateDict:
+    """A state dict and its place: tensors by name (groups merged), and what stood beside it, in words."""
+
+    tensors: dict[str, torch.Tensor]
+    wrapper: tuple[str, ...]
+    groups: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    path: tuple[str, ...]
+    groups: tuple[str, ...]
+    names: frozenset[str]
+
+    @property
+    def key(self) -> str:
+        return ".".join(self.path) or _TOP
+
+    def __str__(self) -> str:
+        return f"{self.key} ({len(self.names)} tensors)"
+
+
+def find_state_dict(top: object, key: str | None, where: str) -> StateDict:
+    """Return the state dict in `top`, the content of the file `where`.
+
+    `key` settles which one where there are several: the keys from the top joined by dots, or "." for the tensors at
+    the top itself. Several dictionaries of tensors with unknown, different names are the parts of one model: groups.
+
+    Raises:
+        NotACheckpointError: there are no tensors with names.
+        AmbiguousCheckpointError: there is more than one state dict and no `key`.
+        UnknownKeyError: `key` leads to none.
+    """
+    if not isinstance(top, dict):
+        raise NotACheckpointError(
+            f"{where} holds a {type(top).__name__}, not weights with names; save model.state_dict() instead"
+        )
+    candidates = _search(top, (), set())
+    if key is not None:
+        candidates = _select(top, key, candidates, where)
+    if not candidates:
+        beside = listed(_describe(name, value) for name, value in top.items()) or "nothing"
+        raise NotACheckpointError(f"{where} holds no model weights (found: {beside}); expected tensors with names")
+    if len(candidates) > 1:
+        raise AmbiguousCheckpointError(
+            f"{where} holds several sets of weights: {listed(candidates)}; choose one by its key",
+            tuple(candidate.key for candidate in candidates),
+        )
+    return _take(top, candidates[0])
+
+
+def _search(node: dict[object, object], path: tuple[str, ...], seen: set[int]) -> list[_Candidate]:
+    """Return the state dicts at and below `node`; each dictionary is visited once, for a pickle may tie knots."""
+    if id(node) in seen or len(path) > 8:
+        return []
+    seen.add(id(node))
+    below = [
+        candidate
+        for name, value in node.items()
+        if isinstance(name, str) and isinstance(value, dict) and not _is_training_state(name, value)
+        for candidate in _search(value, (*path, name), seen)
+    ]
+    known = [candidate for candidate in below if candidate.path[len(path)] in _KNOWN]
+    if known:
+        return known
+    own = {name: value for name, value in node.items() if isinstance(name, str) and isinstance(value, torch.Tensor)}
+    # Beside a state dict, lone scalars are counters such as "step", not weights.
+    if own and not (below and all(tensor.ndim == 0 for tensor in own.values())):
+        return [_Candidate(path, (), frozenset(own)), *below]
+    if len(below) > 1 and _are_parts(node, below, path):
+        groups = tuple(candidate.path[-1] for candidate in below)
+        return [_Candidate(path, groups, frozenset(f"{c.path[-1]}.{name}" for c in below for name in c.names))]
+    return below
+
+
+def _are_parts(node: dict[object, object], below: list[_Candidate], path: tuple[str, ...]) -> bool:
+    """Return whether every entry of `node` is a state dict of its own, none a second version of another."""
+    plain = all(len(c.path) == len(path) + 1 and not c.groups and "." not in c.path[-1] for c in below)
+    return plain and len(below) == len(node) and len({c.names for c in below}) == len(below)
+
+
+def _is_training_state(name: str, value: dict[object, object]) -> bool:
+    return bool(_TRAINING.search(name)) or {"state", "param_groups"} <= value.keys() or name.endswith("_extra_state")
+
+
+def _select(top: dict[object, object], key: str, candidates: list[_Candidate], where: str) -> list[_Candidate]:
+    exact = [candidate for candidate in candidates if candidate.key == key]
+    if exact:
+        return exact
+    node, path, rest = top, (), key
+    while rest:
+        step = next((name for name in _dicts(node) if rest == name or rest.startswith(name + ".")), None)
+        if step is None:
+            choices = listed(candidates) or "none"
+            raise UnknownKeyError(f"{where} has no weights under the key {shown(key)!r}; it has: {choices}")
+        node, path, rest = node[step], (*path, step), rest[len(step) + 1 :]  # type: ignore[assignment]
+    return _search(node, path, set())
+
+
+def _dicts(node: dict[object, object]) -> Iterator[str]:
+    return (name for name, value in node.items() if isinstance(name, str) and isinstance(value, dict))
+
+
+def _take(top: dict[object, object], candidate: _Candidate) -> StateDict:
+    left_out: list[str] = []
+    node: dict[object, object] = top
+    for step in candidate.path:
+        left_out += [_describe(name, value) for name, value in node.items() if name != step]
+        node = node[step]  # type: ignore[assignment]
+    tensors: dict[str, torch.Tensor] = {}
+    for group in candidate.groups or (None,):
+        part: dict[object, object] = node if group is None else node[group]  # type: ignore[assignment]
+        for name, value in part.items():
+            if isinstance(name, str) and isinstance(value, torch.Tensor):
+                tensors[name if group is None else f"{group}.{name}"] = value
+            else:
+                left_out.append(_describe(name, value))
+    return StateDict(tensors, candidate.path, candidate.groups, tuple(left_out))
+
+
+def _describe(name: object, value: object) -> str:
+    """Return one entry of a checkpoint in words for the user, such as "optimizer (state of 594 tensors)"."""
+    words = shown(name, 60)
+    if isinstance(value, dict) and isinstance(value.get("state"), dict) and "param_groups" in value:
+        return f"{words} (state of {len(value['state'])} tensors)"
+    if isinstance(value, torch.Tensor):
+        return f"{words} (a tensor)"
+    count = _count(value)
+    return f"{words} ({count} tensors)" if count else words
+
+
+def _count(value: object) -> int:
+    """Return the number of tensors anywhere in `value`, each container once."""
+    total, waiting, seen = 0, [value], set[int]()
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, torch.Tensor):
+            total += 1
+        elif isinstance(item, dict | list | tuple) and id(item) not in seen:
+            seen.add(id(item))
+            waiting.extend(item.values() if isinstance(item, dict) else item)
+    return total
