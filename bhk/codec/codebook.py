@@ -1,0 +1,167 @@
+"""The codebook of one tensor: where its trajectory lies, and pairs of weights <-> codes.
+
+A pair inside the square around the centre belongs to shell 0. A pair outside it (an outlier) belongs to shell
+c = 1 ... K by its distance from the centre; there the same lattice is scale(c) times coarser. The scalar code of a pair is
+c*n^2 + q*n + r with winding q and phase r.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from bhk.codec.trajectory import Trajectory, float32
+
+# Pairs per block of work. Large enough that two Python threads do not wait for each other between operations (at 2^15
+# they ran no faster than one), small enough that the scratch tensors stay in the last-level cache.
+BLOCK_PAIRS = 1 << 17
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The codes of P pairs as byte planes: uint8 tensors (P,); `shell` is None when the codebook has no shells."""
+
+    winding: Tensor
+    phase: Tensor
+    shell: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.winding.numel()
+
+    def scalars(self, windings: int) -> Tensor:
+        """Return the scalar codes c*n^2 + q*n + r, an int32 tensor (P,)."""
+        codes = self.winding.to(torch.int32).mul_(windings).add_(self.phase)
+        if self.shell is not None:
+            codes.add_(self.shell, alpha=windings**2)
+        return codes
+
+    @classmethod
+    def from_scalars(cls, codes: Tensor, windings: int, shells: int) -> Codes:
+        """Split scalar codes, an integer tensor (P,), into planes."""
+        shell = (codes // windings**2).to(torch.uint8) if shells else None
+        step = codes % windings**2
+        return cls((step // windings).to(torch.uint8), (step % windings).to(torch.uint8), shell)
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """What a decoder needs besides the codes. All floats are finite float32 values in weight units.
+
+    Attributes:
+        centre: (cx, cy), the point that the square surrounds.
+        side: side of the square.
+        windings: n, windings of the trajectory, 1 ... 256.
+        shells: K, number of shells around the square, 0 ... 255.
+        spacing: distance between shells; 0 without shells.
+        centred: the lattice is centred in the square (else it starts at the corner, as published).
+    """
+
+    centre: tuple[float, float]
+    side: float
+    windings: int
+    shells: int = 0
+    spacing: float = 0.0
+    centred: bool = True
+
+    @cached_property
+    def trajectory(self) -> Trajectory:
+        """The trajectory inside the square."""
+        return Trajectory(self.side, self.windings, self.centred)
+
+    @property
+    def step(self) -> float:
+        """Lattice step in weight units; the mean squared error a weight is about step^2 / 12."""
+        return self.side / self.windings
+
+    @property
+    def code_count(self) -> int:
+        """Number of distinct codes, (K + 1) * n^2."""
+        return (self.shells + 1) * self.windings**2
+
+    @cached_property
+    def scales(self) -> tuple[float, ...]:
+        """Scale of shells 0 ... K, float32 values: scale(c) = (side/2 + c*spacing) / (side/2), each step in float32."""
+        half = float32(self.side / 2)
+        return tuple(float32(float32(half + float32(c * self.spacing)) / half) for c in range(self.shells + 1))
+
+    def with_shells(self, shells: int, farthest: float) -> Codebook:
+        """Return this codebook with `shells` shells that reach out to distance `farthest` from the centre."""
+        if not shells:
+            return replace(self, shells=0, spacing=0.0)
+        return replace(self, shells=shells, spacing=float32((farthest - self.side / 2) / shells))
+
+    def blocks(self, count: int) -> Iterator[slice]:
+        """Cut `count` pairs into slices of BLOCK_PAIRS."""
+        return (slice(start, min(start + BLOCK_PAIRS, count)) for start in range(0, count, BLOCK_PAIRS))
+
+    def encode_square(self, pairs: Tensor, *, exhaustive: bool = False) -> tuple[Codes, Tensor]:
+        """Code every pair on the square's lattice, clamping those outside.
+
+        Args:
+            pairs: floating tensor (P, 2).
+            exhaustive: find the nearest point for certain (see `Trajectory.nearest_exhaustive`).
+
+        Returns:
+            the codes (without shells) and the indices of the pairs outside the square, an int64 tensor.
+        """
+        count, half = len(pairs), self.side / 2
+        winding = torch.empty(count, dtype=torch.uint8, device=pairs.device)
+        phase = torch.empty_like(winding)
+        outside = []
+        for block in self.blocks(count):
+            x, y = self._offsets(pairs[block])
+            beyond = torch.maximum(x.abs(), y.abs()) > half
+            if beyond.any():
+                outside.append(beyond.nonzero().view(-1) + block.start)
+            q, r = self.trajectory.nearest_exhaustive(x, y) if exhaustive else self.trajectory.nearest_(x, y)
+            winding[block] = q
+            phase[block] = r
+        none = torch.empty(0, dtype=torch.int64, device=pairs.device)
+        return Codes(winding, phase), torch.cat(outside) if outside else none
+
+    def encode_shells(self, outliers: Tensor, *, exhaustive: bool = False) -> Codes:
+        """Code pairs outside the square, a floating tensor (P, 2), each in the shell of its distance."""
+        x, y = self._offsets(outliers)
+        ring = (torch.hypot(x, y) - self.side / 2) / self.spacing
+        shell = ring.ceil_().clamp_(1, self.shells).to(torch.uint8)
+        scale = torch.tensor(self.scales, device=x.device)[shell.long()]
+        x.div_(scale)
+        y.div_(scale)
+        q, r = self.trajectory.nearest_exhaustive(x, y) if exhaustive else self.trajectory.nearest_(x, y)
+        return Codes(q.to(torch.uint8), r.to(torch.uint8), shell)
+
+    def decode(self, codes: Codes) -> Tensor:
+        """Return the pairs of `codes`: a float32 tensor (P, 2), bit for bit as the format defines it."""
+        pairs = torch.empty(len(codes), 2, device=codes.winding.device)
+        for block in self.blocks(len(codes)):
+            self.decode_block(codes, block, pairs[block])
+        return pairs
+
+    def decode_block(self, codes: Codes, block: slice, out: Tensor) -> None:
+        """Decode the codes in `block` into `out`, a tensor (P, 2) of any floating dtype (rounded from float32)."""
+        x, y = self.trajectory.points_(codes.winding[block].float(), codes.phase[block].float())
+        if codes.shell is not None:
+            outer = codes.shell[block].nonzero().view(-1)
+            if outer.numel():
+                scale = torch.tensor(self.scales, device=x.device)[codes.shell[block][outer].long()]
+                x[outer] *= scale
+                y[outer] *= scale
+        out[:, 0] = x.add_(self.centre[0])
+        out[:, 1] = y.add_(self.centre[1])
+
+    def _offsets(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the coordinates of `pairs` relative to the centre: two contiguous float32 tensors (P,)."""
+        x = torch.empty(len(pairs), device=pairs.device).copy_(pairs[:, 0]).sub_(self.centre[0])
+        y = torch.empty(len(pairs), device=pairs.device).copy_(pairs[:, 1]).sub_(self.centre[1])
+        return x, y
+
+
+def is_usable(codebook: Codebook) -> bool:
+    """Tell whether every value of `codebook` is a finite float32 and every lattice point of its shells finite."""
+    reach = max(abs(c) for c in codebook.centre) + codebook.side * max(codebook.scales, default=1.0)
+    return codebook.trajectory.pitch_x > 0 and math.isfinite(reach) and reach < 3e38

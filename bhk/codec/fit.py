@@ -1,0 +1,202 @@
+"""Choosing codebooks and codes: which trajectory for this tensor, which step for this model.
+
+Two ways. *Fitted*: one lattice step for a whole model, squares as large as each tensor needs; the step follows from a
+signal-to-noise ratio. *Published* (preset `birkhoff`): the fixed square and the search order of the public code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from bhk.codec.codebook import Codebook, Codes
+from bhk.codec.trajectory import float32
+from bhk.errors import BhkError
+
+
+class PresetError(BhkError):
+    """A preset or quality that does not exist or is out of range."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named quality. `snr_db` is the model's signal-to-noise ratio; None stands for the published method."""
+
+    name: str
+    snr_db: float | None
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (Preset("fine", 33.0), Preset("balanced", 27.0), Preset("small", 21.0), Preset("birkhoff", None))
+}
+SNR_RANGE_DB = (3.0, 42.0)  # above 42 dB a Gaussian tensor no longer fits a square of 256 windings
+SNR_FLOOR_DB = 12.0  # no tensor may fall this far below the model's ratio
+
+SAMPLE_PAIRS = 1 << 16
+SAMPLE_RUN = 1 << 10
+WINDINGS = (64, 128, 256)
+SHELLS = (1, 2, 3, 7, 15)
+MAX_OUTSIDE = 1e-3
+
+PUBLISHED_SIDE = 0.1
+PUBLISHED_WINDINGS = (35, 40)
+PUBLISHED_SHELLS = (1, 2, 3)
+PUBLISHED_GOOD_MAE = 0.001
+PUBLISHED_LAST_MAE = 0.006
+PUBLISHED_MIN_NUMEL = 10
+
+
+def preset(name: str) -> Preset:
+    """Return the preset called `name`.
+
+    Raises:
+        PresetError: there is none.
+    """
+    if name not in PRESETS:
+        raise PresetError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def check_snr(snr_db: float) -> float:
+    """Return `snr_db` if a fitted codebook can reach it.
+
+    Raises:
+        PresetError: it is outside SNR_RANGE_DB.
+    """
+    low, high = SNR_RANGE_DB
+    if not low <= snr_db <= high:
+        raise PresetError(f"a signal-to-noise ratio of {snr_db:g} dB was asked for; choose {low:g} to {high:g} dB")
+    return snr_db
+
+
+def sample(pairs: Tensor) -> Tensor:
+    """Return at most SAMPLE_PAIRS of `pairs` (P, 2) as float32: runs of SAMPLE_RUN, evenly spaced."""
+    count = len(pairs)
+    if count <= SAMPLE_PAIRS:
+        return pairs.to(torch.float32)
+    runs = SAMPLE_PAIRS // SAMPLE_RUN
+    starts = [round(i * (count - SAMPLE_RUN) / (runs - 1)) for i in range(runs)]
+    return torch.cat([pairs[start : start + SAMPLE_RUN] for start in starts]).to(torch.float32)
+
+
+def root_mean_square(values: Tensor) -> float:
+    """Return the root mean square of a tensor, ignoring NaN and infinity; 0 when nothing is left."""
+    finite = values[values.isfinite()].double()
+    return float(finite.square().mean().sqrt()) if finite.numel() else 0.0
+
+
+def model_scale(scales: Iterable[tuple[float, int]]) -> float:
+    """Return the robust scale of a model: the weighted median of (root mean square, number of weights) of its tensors."""
+    known = sorted((rms, weight) for rms, weight in scales if rms > 0)
+    half = sum(weight for _, weight in known) / 2
+    passed = 0
+    for rms, weight in known:
+        passed += weight
+        if passed >= half:
+            return rms
+    return 0.0
+
+
+def step_for(scale: float, snr_db: float) -> float:
+    """Return the lattice step whose error step^2 / 12 is `snr_db` below the power scale^2."""
+    return scale * math.sqrt(12) * 10 ** (-snr_db / 20)
+
+
+def tensor_step(step: float, rms: float, snr_db: float) -> float:
+    """Return a tensor's step: the model's, or less where that would leave it under the floor of `snr_db`."""
+    return min(step, step_for(rms, max(snr_db - SNR_FLOOR_DB, SNR_RANGE_DB[0]))) if rms > 0 else step
+
+
+def square_for(pairs: Tensor, step: float) -> Codebook:
+    """Return the codebook, without shells, of lattice step `step` that suits `pairs` (P, 2), P >= 1.
+
+    The centre is the mean of a sample of the pairs; the windings are the fewest of 64, 128, 256 that leave at most 0.1 %
+    of it outside the square, or one for a constant tensor, whose only point is the centre itself.
+    """
+    drawn = sample(pairs)
+    if bool((drawn == drawn[0]).all()) and bool((pairs == pairs[0]).all()):
+        x, y = drawn[0].tolist()
+        return Codebook((x, y), side=float32(step or 1.0), windings=1)
+    x, y = drawn.double().mean(dim=0).tolist()
+    centre = (float32(x), float32(y))
+    reach = (drawn - torch.tensor(centre, device=drawn.device)).abs_().amax(dim=1)
+    for windings in WINDINGS:
+        if float((reach > windings * step / 2).float().mean()) <= MAX_OUTSIDE:
+            break
+    return Codebook(centre, side=float32(windings * step), windings=windings)
+
+
+def encode_to_step(pairs: Tensor, step: float) -> tuple[Codebook, Codes]:
+    """Choose a codebook of lattice step `step` for `pairs` (P, 2), and their codes.
+
+    Outliers go to 1, 2, 3, 7 or 15 shells, whichever has the smallest squared error; a tensor without outliers has none.
+    """
+    codebook = square_for(pairs, step)
+    codes, outside = codebook.encode_square(pairs)
+    outliers = pairs[outside].to(torch.float32)
+    if not outliers.numel() or not bool(outliers.isfinite().all()):
+        return codebook, codes
+    farthest = _farthest(outliers, codebook)
+    best: tuple[float, Codebook, Codes] | None = None
+    for shells in SHELLS:
+        candidate = codebook.with_shells(shells, farthest)
+        coded = candidate.encode_shells(outliers)
+        error = float((candidate.decode(coded) - outliers).square_().sum())
+        if best is None or error < best[0]:
+            best = error, candidate, coded
+    assert best is not None
+    return best[1], _merge(codes, outside, best[2])
+
+
+def encode_published(pairs: Tensor, real: Tensor) -> tuple[Codebook, Codes] | None:
+    """Code `pairs` (P, 2) as the public code does; None where it stores the tensor raw.
+
+    Args:
+        pairs: the pairs, padding included.
+        real: bool tensor (P, 2), false for padding weights, which do not count in the error.
+    """
+    centre = pairs.mean(dim=0, dtype=torch.float32)
+    chosen: tuple[float, Codebook, Codes] | None = None
+    for windings in PUBLISHED_WINDINGS:
+        square = Codebook((float(centre[0]), float(centre[1])), float32(PUBLISHED_SIDE), windings, centred=False)
+        codes, outside = square.encode_square(pairs, exhaustive=True)
+        if not outside.numel():
+            candidates = [(square, codes)]
+        else:
+            outliers = pairs[outside].to(torch.float32)
+            books = [square.with_shells(shells, _farthest(outliers, square)) for shells in PUBLISHED_SHELLS]
+            candidates = [(b, _merge(codes, outside, b.encode_shells(outliers, exhaustive=True))) for b in books]
+        chosen = None  # the last number of windings stands, whatever its error
+        for book, coded in candidates:
+            mae = float((book.decode(coded) - pairs).abs_()[real].double().mean())
+            if chosen is None or mae <= chosen[0]:
+                chosen = mae, book, coded
+            if mae <= PUBLISHED_GOOD_MAE:
+                break
+        assert chosen is not None
+        if chosen[0] <= PUBLISHED_GOOD_MAE:
+            break
+    if chosen is None or not chosen[0] <= PUBLISHED_LAST_MAE:
+        return None
+    return chosen[1], chosen[2]
+
+
+def _farthest(outliers: Tensor, codebook: Codebook) -> float:
+    offsets = outliers - torch.tensor(codebook.centre, device=outliers.device)
+    return float(torch.hypot(offsets[:, 0], offsets[:, 1]).max())
+
+
+def _merge(codes: Codes, outside: Tensor, coded: Codes) -> Codes:
+    """Return `codes` with those at the indices `outside` replaced by `coded`, and a plane of shells."""
+    assert coded.shell is not None
+    return replace(
+        codes,
+        winding=codes.winding.index_copy(0, outside, coded.winding),
+        phase=codes.phase.index_copy(0, outside, coded.phase),
+        shell=torch.zeros_like(codes.winding).index_copy_(0, outside, coded.shell),
+    )
