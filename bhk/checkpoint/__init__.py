@@ -1,6 +1,6 @@
 """Other people's checkpoint formats, in and out."""
 
-from bhk.checkpoint.contents import Checkpoint, Source
+from bhk.checkpoint.contents import Checkpoint, Source, TensorSpec
 from bhk.checkpoint.errors import (
     AlreadyBhkError,
     AmbiguousCheckpointError,
@@ -10,6 +10,7 @@ from bhk.checkpoint.errors import (
     HubError,
     LayoutError,
     NotACheckpointError,
+    TensorMismatchError,
     UnknownKeyError,
     UnreadableCheckpointError,
     UnsafePickleError,
@@ -18,6 +19,7 @@ from bhk.checkpoint.errors import (
 )
 from bhk.checkpoint.layout import Layout
 from bhk.checkpoint.reader import read
+from bhk.checkpoint.writer import write
 
 __all__ = [
     "AlreadyBhkError",
@@ -31,10 +33,13 @@ __all__ = [
     "LayoutError",
     "NotACheckpointError",
     "Source",
+    "TensorMismatchError",
+    "TensorSpec",
     "UnknownKeyError",
     "UnreadableCheckpointError",
     "UnsafePickleError",
     "UnsupportedFormatError",
     "UnsupportedTensorError",
     "read",
+    "write",
 ]

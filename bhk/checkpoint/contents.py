@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,33 @@ class Checkpoint:
     layout: Layout
     source: Source
     left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What a tensor will be, before it is there."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the dense data."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor to be written and all its names in the file, its own first."""
+
+    spec: TensorSpec
+    names: tuple[str, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in a format without ties: the tensor once for each name."""
+        return self.spec.nbytes * len(self.names)
 
 
 def untie(named: Iterable[tuple[str, torch.Tensor]]) -> tuple[dict[str, torch.Tensor], dict[str, tuple[str, ...]]]:

@@ -55,6 +55,10 @@ class UnsupportedFormatError(CheckpointError):
     """The suffix of the output names no format that bhk writes."""
 
 
+class TensorMismatchError(CheckpointError):
+    """A tensor to be written is not what was announced."""
+
+
 class LayoutError(CheckpointError):
     """The stored description of a checkpoint's layout is malformed."""
 

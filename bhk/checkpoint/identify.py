@@ -40,8 +40,8 @@ class Kind(enum.Enum):
     ZIP = enum.auto()  # an ordinary zip, which may hold one of the others
 
 
-def identify(path: Path) -> Kind:
-    """Return what the file at `path` is.
+def identify(path: Path, label: str) -> Kind:
+    """Return what the file at `path` is; errors call it `label`.
 
     Raises:
         CheckpointNotFoundError, UnreadableCheckpointError: it cannot be opened.
@@ -49,53 +49,53 @@ def identify(path: Path) -> Kind:
         CorruptCheckpointError: it begins as a checkpoint and does not end as one.
         UnsafePickleError: it is a TorchScript program.
     """
-    start, size = _start(path)
+    start, size = _start(path, label)
     if size == 0:
-        raise NotACheckpointError(f"{path} is empty; the download or copy probably failed: get it again")
+        raise NotACheckpointError(f"{label} is empty; the download or copy probably failed: get it again")
     if start.startswith(_BHK_MAGIC):
-        raise AlreadyBhkError(f"{path} is already a .bhk file; use `bhk export` to turn it back into a checkpoint")
+        raise AlreadyBhkError(f"{label} is already a .bhk file; use `bhk export` to turn it back into a checkpoint")
     if start.startswith(b"PK"):
-        return _zip_kind(path)
+        return _zip_kind(path, label)
     if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return Kind.TORCH_LEGACY
     header = int.from_bytes(start[:8], "little")
     if len(start) > 8 and start[8:9] == b"{":
         if header > size - 8:
             raise CorruptCheckpointError(
-                f"{path} has {size} bytes, but its safetensors header alone should have {header}; get the file again"
+                f"{label} has {size} bytes, but its safetensors header alone should have {header}; get the file again"
             )
         return Kind.SAFETENSORS
-    raise NotACheckpointError(f"{path} is {_describe(start)}")
+    raise NotACheckpointError(f"{label} is {_describe(start)}")
 
 
-def _start(path: Path) -> tuple[bytes, int]:
+def _start(path: Path, label: str) -> tuple[bytes, int]:
     """Return the first bytes and the size of a regular file."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise NotACheckpointError(
-                f"{path} is not a regular file; give a checkpoint file or a folder that holds one"
+                f"{label} is not a regular file; give a checkpoint file or a folder that holds one"
             )
         with open(path, "rb") as file:
             return file.read(512), os.fstat(file.fileno()).st_size
     except FileNotFoundError as error:
-        raise CheckpointNotFoundError(f"{path} does not exist; check the name") from error
+        raise CheckpointNotFoundError(f"{label} does not exist; check the name") from error
     except OSError as error:
-        raise UnreadableCheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+        raise UnreadableCheckpointError(f"cannot read {label}: {error.strerror or error}") from error
 
 
-def _zip_kind(path: Path) -> Kind:
+def _zip_kind(path: Path, label: str) -> Kind:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise CorruptCheckpointError(
-            f"{path} begins as a PyTorch or zip file but its end is missing or damaged; get the file again"
+            f"{label} begins as a PyTorch or zip file but its end is missing or damaged; get the file again"
         ) from error
     top = {name.partition("/")[2] for name in names}
     if "constants.pkl" in top:
         raise UnsafePickleError(
-            f"{path} is a TorchScript program, which holds code beside its weights; load it with torch.jit.load if you"
+            f"{label} is a TorchScript program, which holds code beside its weights; load it with torch.jit.load if you"
             " trust it, and save model.state_dict() with torch.save or safetensors"
         )
     return Kind.TORCH_ZIP if "data.pkl" in top else Kind.ZIP

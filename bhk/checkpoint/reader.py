@@ -2,35 +2,114 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
-from bhk.checkpoint import safetensors_file, torch_file
+import torch
+
+from bhk.checkpoint import hub, safetensors_file, torch_file
+from bhk.checkpoint.archive import unpacked
 from bhk.checkpoint.contents import Checkpoint, Source, untie
+from bhk.checkpoint.errors import (
+    CheckpointNotFoundError,
+    NotACheckpointError,
+    UnreadableCheckpointError,
+    shown,
+)
+from bhk.checkpoint.folder import INDEX_SUFFIX, pick
 from bhk.checkpoint.identify import Kind, identify
 from bhk.checkpoint.layout import Layout, common_prefix
+from bhk.checkpoint.shards import load_shards, read_index, shard_files
 from bhk.checkpoint.wrappers import StateDict, find_state_dict
 
 
 def read(source: str | os.PathLike[str], *, key: str | None = None) -> Checkpoint:
-    """Return the weights in the file at `source`; `key` settles which where it holds several sets."""
-    path = Path(source)
-    state = find_state_dict(_load(path), key, path.name)
-    return _checkpoint(state, Source(path.name, (path,)))
+    """Return the weights at `source`, mapped from the file where its format allows it.
+
+    Args:
+        source: a .pth, .pt or .bin file of torch.save, a .safetensors file, a zip file with one of them inside, an
+            index of shards, a folder with any of these, or a place on the Hugging Face Hub: `user/repo` or
+            `hf://user/repo[/path/in/repo][@revision]`. What a file is, its content says and not its suffix.
+        key: settles which weights where there are several: the keys from the top of the file joined by dots ("."
+            for tensors at the top itself), or the name of a checkpoint in a zip file.
+
+    Raises:
+        CheckpointError: one of its kinds, with what was found, what was expected and what to do. No file, however
+            made, is run.
+    """
+    name, label, path = _locate(os.fsdecode(source))
+    others: tuple[str, ...] = ()
+    if path.is_dir():
+        picked = pick(_file_names(path), label)
+        path, others = path / picked.name, picked.others
+        label = str(path)
+    if path.name.endswith(INDEX_SUFFIX) and path.is_file():
+        weight_map = read_index(path)
+        content: object = load_shards(path, weight_map, _load_shard)
+        files = shard_files(path, weight_map)
+    else:
+        content, key = _load_file(path, label, key)
+        files = (path,)
+    state = find_state_dict(content, key, label)
+    return _checkpoint(state, Source(name, files), tuple(f"{other} (another file in the folder)" for other in others))
 
 
-def _load(path: Path) -> object:
-    kind = identify(path)
-    return safetensors_file.load(path) if kind is Kind.SAFETENSORS else torch_file.load(path, kind)
+def _locate(text: str) -> tuple[str, str, Path]:
+    """Return the name of a source, what to call it in errors, and its file or folder on this machine."""
+    shown_text = hub.redact(shown(text, 300))
+    if text.startswith(hub.SCHEME):
+        return shown_text, shown_text, hub.fetch(hub.parse_address(text))
+    path = Path(text)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        if not hub.looks_like_repository(text):
+            raise CheckpointNotFoundError(
+                f"{shown_text} does not exist; check the name, or use {hub.SCHEME}user/repo for the Hub"
+            ) from None
+        return text, text, hub.fetch(hub.parse_address(text))
+    except (OSError, ValueError) as error:
+        raise UnreadableCheckpointError(
+            f"cannot read {shown_text}: {getattr(error, 'strerror', None) or error}"
+        ) from error
+    return path.name or path.resolve().name, text, path
 
 
-def _checkpoint(state: StateDict, source: Source) -> Checkpoint:
+def _file_names(folder: Path) -> list[str]:
+    try:
+        return [entry.name for entry in folder.iterdir() if entry.is_file()]
+    except OSError as error:
+        raise UnreadableCheckpointError(f"cannot read {folder}: {error.strerror or error}") from error
+
+
+def _load_file(path: Path, label: str, key: str | None) -> tuple[object, str | None]:
+    """Return the content of a file, and the part of `key` that is still to be used."""
+    with contextlib.ExitStack() as stack:
+        kind = identify(path, label)
+        if kind is Kind.ZIP:
+            path, label, key = stack.enter_context(unpacked(path, key))
+            kind = identify(path, label)
+            if kind is Kind.ZIP:
+                raise NotACheckpointError(f"{label} is a zip file in a zip file; unpack it first")
+        return _load(path, kind, label), key
+
+
+def _load(path: Path, kind: Kind, label: str) -> object:
+    return safetensors_file.load(path, label) if kind is Kind.SAFETENSORS else torch_file.load(path, kind, label)
+
+
+def _load_shard(path: Path) -> dict[str, torch.Tensor]:
+    label = str(path)
+    return find_state_dict(_load(path, identify(path, label), label), ".", label).tensors
+
+
+def _checkpoint(state: StateDict, source: Source, others: tuple[str, ...]) -> Checkpoint:
     """Return the state dict under its own names: what trainers put before all of them is kept in the layout."""
     keys = [name.partition(".")[2] if state.groups else name for name in state.tensors]
     layout = Layout(state.wrapper, state.groups, common_prefix(keys))
-    named = ((_strip(name, layout), tensor) for name, tensor in state.tensors.items())
-    tensors, aliases = untie(named)
-    return Checkpoint(tensors, aliases, layout, source, state.left_out)
+    tensors, aliases = untie((_strip(name, layout), tensor) for name, tensor in state.tensors.items())
+    return Checkpoint(tensors, aliases, layout, source, state.left_out + others)
 
 
 def _strip(name: str, layout: Layout) -> str:

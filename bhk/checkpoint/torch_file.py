@@ -1,22 +1,29 @@
-"""Reading what torch.save wrote, without ever running what it says."""
+"""The files of torch.save: read without ever running what they say, and written."""
 
 from __future__ import annotations
 
 import pickle
 import re
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
+from bhk.checkpoint.contents import Entry, TensorSpec
 from bhk.checkpoint.errors import CorruptCheckpointError, UnreadableCheckpointError, UnsafePickleError, shown
 from bhk.checkpoint.identify import Kind
+from bhk.checkpoint.layout import Layout
+from bhk.files import WriteError
 
 _REFUSED = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)")
 
 
-def load(path: Path, kind: Kind) -> object:
+def load(path: Path, kind: Kind, label: str) -> object:
     """Return the object in a file of torch.save; its tensors are mapped from the file where the format allows it.
+
+    Errors call the file `label`.
 
     Raises:
         UnsafePickleError: the pickle names anything beside plain containers and tensors.
@@ -28,14 +35,14 @@ def load(path: Path, kind: Kind) -> object:
         with open(path, "rb") as file:
             return torch.load(file, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
-        raise _refusal(path, str(error)) from error
+        raise _refusal(label, str(error)) from error
     except OSError as error:
-        raise UnreadableCheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+        raise UnreadableCheckpointError(f"cannot read {label}: {error.strerror or error}") from error
     # A damaged pickle is a program gone wrong: it may raise anything, from KeyError to MemoryError.
     except Exception as error:
         reason = shown(str(error).partition("\n")[0] or type(error).__name__)
         raise CorruptCheckpointError(
-            f"{path} is damaged or no PyTorch checkpoint ({reason}); get the file again"
+            f"{label} is damaged or no PyTorch checkpoint ({reason}); get the file again"
         ) from error
 
 
@@ -47,13 +54,41 @@ def _can_map(path: Path) -> bool:
         return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
 
 
-def _refusal(path: Path, message: str) -> UnsafePickleError | CorruptCheckpointError:
+def _refusal(label: str, message: str) -> UnsafePickleError | CorruptCheckpointError:
     refused = _REFUSED.search(message)
     if refused is None:
         reason = shown(message.rstrip().rpartition("\n\n")[0].rpartition("\n")[2] or "unknown instruction")
-        return CorruptCheckpointError(f"{path} is no plain PyTorch checkpoint ({reason}); get the file again")
+        return CorruptCheckpointError(f"{label} is no plain PyTorch checkpoint ({reason}); get the file again")
     return UnsafePickleError(
-        f"{path} needs {shown(refused[1])} to load, which may run code, so bhk does not open it; if you trust the file,"
-        " load it with the program that made it and save only the weights: torch.save(model.state_dict(), "
-        '"weights.pth") or safetensors'
+        f"{label} needs {shown(refused[1])} to load, which may run code, so bhk does not open it; if you trust the"
+        " file, load it in the program that made it and save only the weights: torch.save(model.state_dict(),"
+        ' "weights.pth"), or safetensors'
     )
+
+
+def save(file: BinaryIO, entries: Sequence[Entry], layout: Layout, fetch: Callable[[TensorSpec], torch.Tensor]) -> None:
+    """Write `entries` by torch.save, nested as `layout` says; tied names share one storage. Needs all in memory.
+
+    Raises:
+        WriteError: torch could not write.
+    """
+    content: dict[str, object] = {group: {} for group in layout.groups}
+    for entry in entries:
+        tensor = _alone(fetch(entry.spec))
+        for name in entry.names:
+            group, key = layout.split(name)
+            part = content if group is None else content[group]
+            part[key] = tensor  # type: ignore[index]
+    for key in reversed(layout.wrapper):
+        content = {key: content}
+    try:
+        torch.save(content, file)
+    # When the file refuses data, torch's writer reports that it is not where it expected to be.
+    except RuntimeError as error:
+        raise WriteError(f"cannot write the checkpoint ({shown(str(error).partition(chr(10))[0])})") from error
+
+
+def _alone(tensor: torch.Tensor) -> torch.Tensor:
+    """Return `tensor` with a storage of its own size: torch.save would write all of what it is a view of."""
+    needed = tensor.numel() * tensor.dtype.itemsize
+    return tensor if tensor.untyped_storage().nbytes() == needed else tensor.clone()

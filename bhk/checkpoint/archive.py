@@ -1,0 +1,71 @@
+"""A checkpoint inside an ordinary zip file, as EfficientSAM publishes one."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from bhk.checkpoint.errors import (
+    AmbiguousCheckpointError,
+    CorruptCheckpointError,
+    NotACheckpointError,
+    UnknownKeyError,
+    UnreadableCheckpointError,
+    listed,
+    shown,
+)
+from bhk.checkpoint.folder import SUFFIXES
+
+
+@contextlib.contextmanager
+def unpacked(path: Path, key: str | None) -> Iterator[tuple[Path, str, str | None]]:
+    """Yield the checkpoint in the zip file at `path` as a temporary file, what to call it, and what is left of `key`.
+
+    With several checkpoints, `key` names the one to take and is then used up. The file goes when the block ends; its
+    mapped tensors live on.
+
+    Raises:
+        NotACheckpointError, AmbiguousCheckpointError, UnknownKeyError: there is no one checkpoint in it.
+        CorruptCheckpointError: it is damaged or encrypted.
+    """
+    # Windows cannot remove a file that is mapped; there the system's own cleaning takes it.
+    with tempfile.TemporaryDirectory(prefix="bhk-", ignore_cleanup_errors=True) as folder:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                member, rest = _choose(archive.namelist(), key, path)
+                target = Path(folder) / ("checkpoint" + PurePosixPath(member).suffix)
+                with archive.open(member) as packed, open(target, "wb") as file:
+                    shutil.copyfileobj(packed, file, 1 << 20)
+        except OSError as error:
+            raise UnreadableCheckpointError(f"cannot unpack {path}: {error.strerror or error}") from error
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+            raise CorruptCheckpointError(f"cannot unpack {path} ({shown(error)}); get the file again") from error
+        yield target, f"{shown(member)} in {path}", rest
+
+
+def _choose(members: list[str], key: str | None, path: Path) -> tuple[str, str | None]:
+    names = [name for name in members if _is_checkpoint(PurePosixPath(name))]
+    if not names:
+        raise NotACheckpointError(
+            f"{path} is a zip file without a checkpoint (it holds {listed(members) or 'nothing'}); expected a .pth,"
+            " .pt, .bin or .safetensors inside"
+        )
+    if len(names) == 1:
+        return names[0], None if key == names[0] else key
+    if key is None:
+        raise AmbiguousCheckpointError(
+            f"{path} holds several checkpoints: {listed(names)}; choose one by its name as the key", tuple(names)
+        )
+    if key not in names:
+        raise UnknownKeyError(f"{path} holds no checkpoint {shown(key)!r}; it has: {listed(names)}")
+    return key, None
+
+
+def _is_checkpoint(name: PurePosixPath) -> bool:
+    """Return whether a member is a checkpoint, and not what macOS adds for each file."""
+    return name.suffix in SUFFIXES and "__MACOSX" not in name.parts and not name.name.startswith(".")

@@ -1,0 +1,63 @@
+"""Which of the files that lie together is the checkpoint: in a folder, or in a repository of the Hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bhk.checkpoint.errors import AmbiguousCheckpointError, NotACheckpointError, listed
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+INDEX_SUFFIX = ".index.json"
+
+# In the order in which transformers looks for them.
+_STANDARD = (
+    "model.safetensors",
+    "model.safetensors" + INDEX_SUFFIX,
+    "pytorch_model.bin",
+    "pytorch_model.bin" + INDEX_SUFFIX,
+)
+_ENDINGS = (*SUFFIXES, *(suffix + INDEX_SUFFIX for suffix in SUFFIXES), *(suffix + ".zip" for suffix in SUFFIXES))
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.(safetensors|pth|pt|bin)$")
+_TRAINER_STATE = re.compile(r"^(optimizer|scheduler|scaler|training_args|rng_state\w*)\.(pt|pth|bin)$")
+
+
+@dataclass(frozen=True)
+class Pick:
+    """The file to read (an index, if sharded), and the other checkpoint files beside it."""
+
+    name: str
+    others: tuple[str, ...]
+
+
+def pick(names: Iterable[str], where: str) -> Pick:
+    """Return the one checkpoint among the file `names` of the folder `where`.
+
+    A standard name wins; of the same name in two formats, safetensors.
+
+    Raises:
+        NotACheckpointError: there is none.
+        AmbiguousCheckpointError: there are several that nothing says to be the same weights.
+    """
+    present = sorted(name for name in names if name.endswith(_ENDINGS) and not name.startswith("."))
+    whole = [name for name in present if not _SHARD.search(name)]
+    if not whole:
+        found = f"shards without an index ({listed(present)})" if present else "no checkpoint"
+        raise NotACheckpointError(
+            f"{where} holds {found}; expected model.safetensors, pytorch_model.bin, an index of shards or one .pth"
+        )
+    weights = [name for name in whole if not _TRAINER_STATE.match(name)]
+    safe = {_stem(name) for name in weights if ".safetensors" in name}
+    weights = [name for name in weights if ".safetensors" in name or _stem(name) not in safe]
+    choice = next((name for name in _STANDARD if name in weights), weights[0] if len(weights) == 1 else None)
+    if choice is None:
+        choices = tuple(weights or whole)
+        raise AmbiguousCheckpointError(
+            f"{where} holds several checkpoints: {listed(choices)}; give one of them", choices
+        )
+    return Pick(choice, tuple(name for name in whole if name != choice))
+
+
+def _stem(name: str) -> str:
+    return next(name[: -len(ending)] for ending in sorted(_ENDINGS, key=len, reverse=True) if name.endswith(ending))

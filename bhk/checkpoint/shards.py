@@ -1,0 +1,82 @@
+"""Weights cut into several files, with an index that says which tensor is where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import torch
+
+from bhk.checkpoint.errors import CorruptCheckpointError, UnreadableCheckpointError, listed, shown
+from bhk.checkpoint.strict_json import StrictJsonError, parse_object
+
+MAX_INDEX_BYTES = 100_000_000
+
+
+def read_index(path: Path) -> dict[str, str]:
+    """Return which file beside the index at `path` holds which tensor.
+
+    Raises:
+        CorruptCheckpointError: the index is malformed, or names a file outside its folder.
+    """
+    try:
+        if path.stat().st_size > MAX_INDEX_BYTES:
+            raise CorruptCheckpointError(
+                f"index {path} is larger than {MAX_INDEX_BYTES} bytes; expected a list of names"
+            )
+        weight_map = parse_object(path.read_bytes()).get("weight_map")
+    except OSError as error:
+        raise UnreadableCheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    except StrictJsonError as error:
+        raise CorruptCheckpointError(f"index {path} is damaged ({shown(error)}); get it again") from error
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CorruptCheckpointError(f"index {path} has no weight_map; expected one from tensor to file names")
+    for name, file in weight_map.items():
+        if not isinstance(file, str) or not _stays_inside(file):
+            raise CorruptCheckpointError(
+                f"index {path} puts tensor {shown(name)!r} into {shown(file)!r}; expected a file in its folder"
+            )
+    return weight_map
+
+
+def _stays_inside(file: str) -> bool:
+    """Return whether `file` is a relative path without a way out, on any system."""
+    parts = PurePosixPath(file).parts
+    return bool(parts) and not file.startswith("/") and ".." not in parts and not re.search(r"[\\:\0]", file)
+
+
+def shard_files(index: Path, weight_map: dict[str, str]) -> tuple[Path, ...]:
+    """Return the shards that an index names, sorted by name.
+
+    Raises:
+        CorruptCheckpointError: some are missing.
+    """
+    files = sorted(set(weight_map.values()))
+    missing = [file for file in files if not (index.parent / file).is_file()]
+    if missing:
+        raise CorruptCheckpointError(f"index {index} names shards that are not there: {listed(missing)}; get them too")
+    return tuple(index.parent / file for file in files)
+
+
+def load_shards(
+    index: Path, weight_map: dict[str, str], load: Callable[[Path], dict[str, torch.Tensor]]
+) -> dict[str, torch.Tensor]:
+    """Return the tensors of all shards, in the order of the files' names and of the tensors in each.
+
+    Raises:
+        CorruptCheckpointError: index and shards contradict each other.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    home: dict[str, str] = {}
+    for path in shard_files(index, weight_map):
+        file = path.relative_to(index.parent).as_posix()
+        for name, tensor in load(path).items():
+            if name in tensors:
+                raise CorruptCheckpointError(f"tensor {shown(name)!r} is in two shards, {home[name]} and {file}")
+            tensors[name], home[name] = tensor, file
+    for name, file in weight_map.items():
+        if home.get(name) != PurePosixPath(file).as_posix():
+            found = f"it is in {home[name]}" if name in home else "it is in no shard"
+            raise CorruptCheckpointError(f"index {index} puts tensor {shown(name)!r} into {shown(file)}, but {found}")
+    return tensors
