@@ -7,7 +7,6 @@ c*n^2 + q*n + r with winding q and phase r.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,8 +17,13 @@ from torch import Tensor
 from bhk.codec.trajectory import Trajectory, float32
 
 # Pairs per block of work. Large enough that two Python threads do not wait for each other between operations (at 2^15
-# they ran no faster than one), small enough that the scratch tensors stay in the last-level cache.
+# they ran no faster than one), small enough that the scratch tensors stay in the last-level cache. Scratch is allocated once
+# a tensor and reused: fresh memory for each block costs page faults, on which threads wait for each other.
 BLOCK_PAIRS = 1 << 17
+
+# Between these sides no pitch is a denormal number, and no point of any shell leaves the range of float32.
+MIN_SIDE, MAX_SIDE = 2.0**-100, 2.0**100
+MAX_REACH = 2.0**120
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,12 @@ class Codebook:
         half = float32(self.side / 2)
         return tuple(float32(float32(half + float32(c * self.spacing)) / half) for c in range(self.shells + 1))
 
+    @property
+    def is_valid(self) -> bool:
+        """Tell whether the format allows this codebook; only then do all its codes decode to finite float32 values."""
+        reach = max(map(abs, (*self.centre, self.shells * self.spacing)))
+        return MIN_SIDE <= self.side <= MAX_SIDE and reach <= MAX_REACH
+
     def with_shells(self, shells: int, farthest: float) -> Codebook:
         """Return this codebook with `shells` shells that reach out to distance `farthest` from the centre."""
         if not shells:
@@ -112,21 +122,23 @@ class Codebook:
         count, half = len(pairs), self.side / 2
         winding = torch.empty(count, dtype=torch.uint8, device=pairs.device)
         phase = torch.empty_like(winding)
-        outside = []
+        scratch = torch.empty(4, min(count, BLOCK_PAIRS), device=pairs.device)
+        beyond = torch.empty(min(count, BLOCK_PAIRS), dtype=torch.bool, device=pairs.device)
+        outside = [torch.empty(0, dtype=torch.int64, device=pairs.device)]
         for block in self.blocks(count):
-            x, y = self._offsets(pairs[block])
-            beyond = torch.maximum(x.abs(), y.abs()) > half
-            if beyond.any():
-                outside.append(beyond.nonzero().view(-1) + block.start)
+            x, y, far, other = scratch[:, : block.stop - block.start]
+            self._offsets(pairs[block], x, y)
+            torch.maximum(torch.abs(x, out=far), torch.abs(y, out=other), out=far)
+            outside.append(torch.gt(far, half, out=beyond[: len(far)]).nonzero().view(-1) + block.start)
             q, r = self.trajectory.nearest_exhaustive(x, y) if exhaustive else self.trajectory.nearest_(x, y)
             winding[block] = q
             phase[block] = r
-        none = torch.empty(0, dtype=torch.int64, device=pairs.device)
-        return Codes(winding, phase), torch.cat(outside) if outside else none
+        return Codes(winding, phase), torch.cat(outside)
 
     def encode_shells(self, outliers: Tensor, *, exhaustive: bool = False) -> Codes:
         """Code pairs outside the square, a floating tensor (P, 2), each in the shell of its distance."""
-        x, y = self._offsets(outliers)
+        x, y = torch.empty(2, len(outliers), device=outliers.device)
+        self._offsets(outliers, x, y)
         ring = (torch.hypot(x, y) - self.side / 2) / self.spacing
         shell = ring.ceil_().clamp_(1, self.shells).to(torch.uint8)
         scale = torch.tensor(self.scales, device=x.device)[shell.long()]
@@ -138,13 +150,23 @@ class Codebook:
     def decode(self, codes: Codes) -> Tensor:
         """Return the pairs of `codes`: a float32 tensor (P, 2), bit for bit as the format defines it."""
         pairs = torch.empty(len(codes), 2, device=codes.winding.device)
-        for block in self.blocks(len(codes)):
-            self.decode_block(codes, block, pairs[block])
+        self.decode_into(codes, pairs)
         return pairs
 
-    def decode_block(self, codes: Codes, block: slice, out: Tensor) -> None:
-        """Decode the codes in `block` into `out`, a tensor (P, 2) of any floating dtype (rounded from float32)."""
-        x, y = self.trajectory.points_(codes.winding[block].float(), codes.phase[block].float())
+    def decode_into(self, codes: Codes, pairs: Tensor) -> None:
+        """Decode into `pairs`, a tensor (P, 2) of any floating dtype, rounded from float32."""
+        scratch = self.scratch(codes)
+        for block in self.blocks(len(codes)):
+            self.decode_block(codes, block, pairs[block], scratch)
+
+    def scratch(self, codes: Codes) -> Tensor:
+        """Return the scratch memory that `decode_block` needs for `codes`."""
+        return torch.empty(2, min(len(codes), BLOCK_PAIRS), device=codes.winding.device)
+
+    def decode_block(self, codes: Codes, block: slice, out: Tensor, scratch: Tensor) -> None:
+        """Decode the codes in `block`, at most BLOCK_PAIRS, into `out`, a floating tensor (P, 2)."""
+        x, y = scratch[:, : block.stop - block.start]
+        x, y = self.trajectory.points_(x.copy_(codes.winding[block]), y.copy_(codes.phase[block]))
         if codes.shell is not None:
             outer = codes.shell[block].nonzero().view(-1)
             if outer.numel():
@@ -154,14 +176,7 @@ class Codebook:
         out[:, 0] = x.add_(self.centre[0])
         out[:, 1] = y.add_(self.centre[1])
 
-    def _offsets(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the coordinates of `pairs` relative to the centre: two contiguous float32 tensors (P,)."""
-        x = torch.empty(len(pairs), device=pairs.device).copy_(pairs[:, 0]).sub_(self.centre[0])
-        y = torch.empty(len(pairs), device=pairs.device).copy_(pairs[:, 1]).sub_(self.centre[1])
-        return x, y
-
-
-def is_usable(codebook: Codebook) -> bool:
-    """Tell whether every value of `codebook` is a finite float32 and every lattice point of its shells finite."""
-    reach = max(abs(c) for c in codebook.centre) + codebook.side * max(codebook.scales, default=1.0)
-    return codebook.trajectory.pitch_x > 0 and math.isfinite(reach) and reach < 3e38
+    def _offsets(self, pairs: Tensor, x: Tensor, y: Tensor) -> None:
+        """Put the coordinates of `pairs` relative to the centre into the float32 tensors `x` and `y` (P,)."""
+        x.copy_(pairs[:, 0]).sub_(self.centre[0])
+        y.copy_(pairs[:, 1]).sub_(self.centre[1])

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from bhk.codec.codebook import Codebook, Codes
+from bhk.codec.codebook import MAX_REACH, Codebook, Codes
 from bhk.codec.trajectory import float32
 from bhk.errors import BhkError
 
@@ -51,7 +51,7 @@ PUBLISHED_LAST_MAE = 0.006
 PUBLISHED_MIN_NUMEL = 10
 
 
-def preset(name: str) -> Preset:
+def find_preset(name: str) -> Preset:
     """Return the preset called `name`.
 
     Raises:
@@ -121,7 +121,7 @@ def square_for(pairs: Tensor, step: float) -> Codebook:
     drawn = sample(pairs)
     if bool((drawn == drawn[0]).all()) and bool((pairs == pairs[0]).all()):
         x, y = drawn[0].tolist()
-        return Codebook((x, y), side=float32(step or 1.0), windings=1)
+        return Codebook((x, y), side=1.0, windings=1)
     x, y = drawn.double().mean(dim=0).tolist()
     centre = (float32(x), float32(y))
     reach = (drawn - torch.tensor(centre, device=drawn.device)).abs_().amax(dim=1)
@@ -131,16 +131,20 @@ def square_for(pairs: Tensor, step: float) -> Codebook:
     return Codebook(centre, side=float32(windings * step), windings=windings)
 
 
-def encode_to_step(pairs: Tensor, step: float) -> tuple[Codebook, Codes]:
-    """Choose a codebook of lattice step `step` for `pairs` (P, 2), and their codes.
+def encode_to_step(pairs: Tensor, step: float) -> tuple[Codebook, Codes] | None:
+    """Choose a codebook of lattice step `step` for `pairs` (P, 2), and their codes; None where no valid codebook does.
 
     Outliers go to 1, 2, 3, 7 or 15 shells, whichever has the smallest squared error; a tensor without outliers has none.
     """
     codebook = square_for(pairs, step)
+    if not codebook.is_valid:
+        return None
     codes, outside = codebook.encode_square(pairs)
-    outliers = pairs[outside].to(torch.float32)
-    if not outliers.numel() or not bool(outliers.isfinite().all()):
+    if not outside.numel():
         return codebook, codes
+    outliers = pairs[outside].to(torch.float32)
+    if not codebook.with_shells(1, _farthest(outliers, codebook)).is_valid:
+        return None
     farthest = _farthest(outliers, codebook)
     best: tuple[float, Codebook, Codes] | None = None
     for shells in SHELLS:
@@ -153,14 +157,14 @@ def encode_to_step(pairs: Tensor, step: float) -> tuple[Codebook, Codes]:
     return best[1], _merge(codes, outside, best[2])
 
 
-def encode_published(pairs: Tensor, real: Tensor) -> tuple[Codebook, Codes] | None:
+def encode_published(pairs: Tensor) -> tuple[Codebook, Codes] | None:
     """Code `pairs` (P, 2) as the public code does; None where it stores the tensor raw.
 
-    Args:
-        pairs: the pairs, padding included.
-        real: bool tensor (P, 2), false for padding weights, which do not count in the error.
+    Padding weights count in the mean absolute error that decides, as they do there.
     """
     centre = pairs.mean(dim=0, dtype=torch.float32)
+    if not bool(pairs.to(torch.float32).abs().amax() < MAX_REACH):
+        return None
     chosen: tuple[float, Codebook, Codes] | None = None
     for windings in PUBLISHED_WINDINGS:
         square = Codebook((float(centre[0]), float(centre[1])), float32(PUBLISHED_SIDE), windings, centred=False)
@@ -173,7 +177,7 @@ def encode_published(pairs: Tensor, real: Tensor) -> tuple[Codebook, Codes] | No
             candidates = [(b, _merge(codes, outside, b.encode_shells(outliers, exhaustive=True))) for b in books]
         chosen = None  # the last number of windings stands, whatever its error
         for book, coded in candidates:
-            mae = float((book.decode(coded) - pairs).abs_()[real].double().mean())
+            mae = float((book.decode(coded) - pairs).abs_().mean(dtype=torch.float64))
             if chosen is None or mae <= chosen[0]:
                 chosen = mae, book, coded
             if mae <= PUBLISHED_GOOD_MAE:

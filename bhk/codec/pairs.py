@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bhk.codec.codebook import Codebook, Codes
+from bhk.codec.codebook import BLOCK_PAIRS, Codebook, Codes
 
 Pairing = Literal["rows", "flat"]
 
@@ -94,23 +94,28 @@ class Error:
 
     @property
     def is_finite(self) -> bool:
-        """False when the tensor held (or decodes to) NaN or infinity."""
-        return math.isfinite(self.max_abs)
+        """False when the tensor held, or its codes decode to, NaN or infinity."""
+        return math.isfinite(self.mean_abs)
 
 
 def measure(pairs: Tensor, shape: Shape, codebook: Codebook, codes: Codes) -> Error:
     """Decode `codes` block by block and compare with `pairs`, a floating tensor (shape.count, 2)."""
-    work = torch.float64 if pairs.dtype == torch.float64 else torch.float32
+    # The squares of very large or very small weights leave the range of float32.
+    extreme = pairs.dtype == torch.float64 or not 2.0**-40 < codebook.side < 2.0**40
+    work = torch.float64 if extreme else torch.float32
+    decoded = torch.empty(min(shape.count, BLOCK_PAIRS), 2, dtype=pairs.dtype, device=pairs.device)
+    widened = decoded if pairs.dtype == work else torch.empty_like(decoded, dtype=work)
+    scratch = codebook.scratch(codes)
     absolute = square = signal = largest = 0.0
     for block in codebook.blocks(shape.count):
         original = pairs[block].to(work)
-        decoded = torch.empty_like(original, dtype=pairs.dtype)
-        codebook.decode_block(codes, block, decoded)
-        difference = decoded.to(work) - original
+        codebook.decode_block(codes, block, decoded[: len(original)], scratch)
+        difference = torch.sub(decoded[: len(original)], original, out=widened[: len(original)])
         shape.clear_padding(difference, block.start)
         square += _sum_of_squares(difference)
         absolute += float(difference.abs_().sum())
-        largest = max(largest, float(difference.amax()), key=lambda value: math.inf if math.isnan(value) else value)
+        highest = float(difference.amax())
+        largest = highest if math.isnan(highest) else max(largest, highest)
         signal += _sum_of_squares(original)
     return Error(absolute / shape.numel, largest, decibels(signal, square))
 
@@ -123,4 +128,4 @@ def decibels(signal: float, noise: float) -> float:
     """Return the ratio of two powers in dB; infinite without noise."""
     if noise == 0:
         return math.inf
-    return 10 * math.log10(signal / noise) if signal else -math.inf
+    return 10 * (math.log10(signal) - math.log10(noise)) if signal else -math.inf

@@ -1,0 +1,1 @@
+"""The codec: pure mathematics on tensors, which knows neither files nor models."""

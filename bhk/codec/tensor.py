@@ -1,0 +1,176 @@
+"""One tensor, coded: codebook, codes, error and streams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bhk.codec.codebook import Codebook, Codes
+from bhk.codec.fit import (
+    PUBLISHED_MIN_NUMEL,
+    PresetError,
+    check_snr,
+    encode_published,
+    encode_to_step,
+    find_preset,
+    root_mean_square,
+    step_for,
+)
+from bhk.codec.pairs import Error, Pairing, Shape, measure
+from bhk.codec.streams import Stream, packed_stream, plane_stream, value_stream
+
+CODED_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class EncodedTensor:
+    """A tensor as codes, or kept exact.
+
+    Attributes:
+        shape, dtype: of the original.
+        codebook: None when the tensor is kept exact.
+        planes: the codes as byte planes; None when kept exact.
+        pairing: how weights were paired.
+        error: None when kept exact.
+        streams: what a container stores.
+        note: why a tensor that should have been coded is kept exact, in words; else empty.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    pairing: Pairing
+    codebook: Codebook | None
+    planes: Codes | None
+    error: Error | None
+    streams: tuple[Stream, ...]
+    note: str = ""
+    _exact: Tensor | None = None
+
+    @cached_property
+    def codes(self) -> Tensor | None:
+        """Scalar codes, an int32 tensor (pairs,); None when kept exact."""
+        if self.codebook is None or self.planes is None:
+            return None
+        return self.planes.scalars(self.codebook.windings)
+
+    @property
+    def nbytes(self) -> int:
+        """Stored size of the streams in bytes."""
+        return sum(stream.stored for stream in self.streams)
+
+    def decode(self) -> Tensor:
+        """Return the decoded tensor, of the original's shape and dtype, on the device of the codes."""
+        if self.codebook is None or self.planes is None:
+            assert self._exact is not None
+            return self._exact.clone()
+        return decode(self.codebook, self.planes, Shape(self.shape, self.pairing), self.dtype)
+
+
+def decode(codebook: Codebook, codes: Codes, shape: Shape, dtype: torch.dtype) -> Tensor:
+    """Return the tensor of `shape` and `dtype` that `codes` stand for."""
+    pairs = torch.empty(shape.count, 2, dtype=dtype, device=codes.winding.device)
+    codebook.decode_into(codes, pairs)
+    return shape.join(pairs)
+
+
+def encode(
+    tensor: Tensor, preset: str = "balanced", *, snr: float | None = None, step: float | None = None
+) -> EncodedTensor:
+    """Encode one tensor on its own.
+
+    Args:
+        tensor: any shape, dtype and device; float64, float32, float16 and bfloat16 tensors of two or more dimensions are
+            coded, everything else is kept exact (preset "birkhoff" codes one-dimensional ones as well).
+        preset: "fine", "balanced", "small" (signal-to-noise ratios) or "birkhoff" (the published method).
+        snr: signal-to-noise ratio in dB instead of the preset's.
+        step: lattice step in weight units instead.
+
+    Raises:
+        PresetError: unknown preset, quality out of range, or `snr` or `step` together with "birkhoff".
+    """
+    chosen = find_preset(preset)
+    if chosen.snr_db is None:
+        if snr is not None or step is not None:
+            raise PresetError("preset 'birkhoff' has a fixed square; leave out snr and step, or take another preset")
+        return encode_tensor(tensor, default_pairing(tensor), None) if published_codes(tensor) else keep(tensor)
+    if not is_codable(tensor):
+        return keep(tensor)
+    if step is None:
+        step = step_for(root_mean_square(tensor), check_snr(chosen.snr_db if snr is None else snr))
+    elif not step > 0:
+        raise PresetError(f"a lattice step of {step:g} was asked for; it must be positive")
+    return encode_tensor(tensor, default_pairing(tensor), step)
+
+
+def is_codable(tensor: Tensor) -> bool:
+    """Tell whether a fitted preset codes `tensor`: a floating matrix or more, not empty."""
+    return tensor.dtype in CODED_DTYPES and tensor.ndim >= 2 and tensor.numel() > 0
+
+
+def published_codes(tensor: Tensor) -> bool:
+    """Tell whether the published method tries to code `tensor`."""
+    return tensor.dtype in CODED_DTYPES and tensor.numel() >= PUBLISHED_MIN_NUMEL
+
+
+def default_pairing(tensor: Tensor) -> Pairing:
+    """Pair matrices row by row, everything else flat."""
+    return "rows" if tensor.ndim == 2 else "flat"
+
+
+def encode_tensor(tensor: Tensor, pairing: Pairing, step: float | None) -> EncodedTensor:
+    """Code `tensor` with lattice step `step`, or by the published method when it is None; kept exact where neither can.
+
+    Tensors with NaN or infinity, with values beyond float32, or whose codes would decode to infinity are kept exact.
+    """
+    shape = Shape(tuple(tensor.shape), pairing)
+    pairs = shape.split(tensor.detach())
+    coded = encode_published(pairs) if step is None else encode_to_step(pairs, step)
+    if coded is None:
+        return keep(tensor, _why_not(tensor, published=step is None))
+    codebook, codes = coded
+    error = measure(pairs, shape, codebook, codes)
+    if not error.is_finite:
+        return keep(tensor, _why_not(tensor, published=step is None))
+    streams = code_streams(codebook, codes, packed=step is None)
+    return EncodedTensor(shape.dims, tensor.dtype, pairing, codebook, codes, error, streams)
+
+
+def _why_not(tensor: Tensor, *, published: bool) -> str:
+    if not bool(tensor.isfinite().all()):
+        return "holds NaN or infinity"
+    return "is too far off the published square" if published else "holds values beyond the range of the codes"
+
+
+def keep(tensor: Tensor, note: str = "") -> EncodedTensor:
+    """Keep `tensor` exact: its bytes, packed without loss where that is smaller."""
+    data = tensor_bytes(tensor)
+    streams = (value_stream(data, tensor.element_size()),) if len(data) else ()
+    exact = tensor.detach()
+    return EncodedTensor(tuple(tensor.shape), tensor.dtype, "flat", None, None, None, streams, note, exact)
+
+
+def tensor_bytes(tensor: Tensor) -> npt.NDArray[np.uint8]:
+    """Return the elements of `tensor` in row-major order as little-endian bytes."""
+    data: npt.NDArray[np.uint8] = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return data
+
+
+def code_streams(codebook: Codebook, codes: Codes, *, packed: bool) -> tuple[Stream, ...]:
+    """Return the streams of `codes`: three planes, or packed scalar codes where those are smaller or asked for."""
+    scalars = codes.scalars(codebook.windings)
+    bits = max(1, int(scalars.max()).bit_length())
+    if not packed:
+        planes = [
+            plane_stream("winding", codes.winding.cpu().numpy()),
+            plane_stream("phase", codes.phase.cpu().numpy()),
+        ]
+        if codes.shell is not None:
+            planes.append(plane_stream("shell", codes.shell.cpu().numpy()))
+        if sum(stream.stored for stream in planes) <= len(codes) * bits // 8:
+            return tuple(planes)
+    return (packed_stream(scalars.cpu().numpy(), bits),)

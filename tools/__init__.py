@@ -1,0 +1,1 @@
+"""Programs for those who work on bhk; none of them is installed with the package."""
