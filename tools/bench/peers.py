@@ -1,0 +1,220 @@
+"""Other people's weight coders under one interface: checkpoint file in, one file out, state dict back.
+
+Every peer codes the same tensors, those with two dimensions (linear layers and embeddings), and keeps the rest as it
+is; NNCodec alone has its own convention for the rest. All that decoding needs is in the file, whose size counts.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+StateDict = dict[str, Tensor]
+
+
+class Coder(Protocol):
+    """Encodes a .safetensors checkpoint into `target` and decodes that file again."""
+
+    name: str
+    setting: str
+    package: str
+    note: str
+
+    def encode(self, source: Path, target: Path) -> None: ...
+
+    def decode(self, path: Path) -> StateDict: ...
+
+
+def is_coded(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.dim() == 2
+
+
+@dataclass(frozen=True)
+class RoundToNearest:
+    """Symmetric integers with one float16 scale a row, bit-packed."""
+
+    bits: int
+    name: str = "round to nearest"
+    package: str = "numpy"
+    note: str = "one float16 scale a row, bit-packed; other tensors float32"
+
+    @property
+    def setting(self) -> str:
+        return f"int{self.bits} per row"
+
+    def encode(self, source: Path, target: Path) -> None:
+        parts: StateDict = {}
+        for name, tensor in load_file(source).items():
+            if not is_coded(tensor):
+                parts[name] = tensor
+                continue
+            top = 2 ** (self.bits - 1) - 1
+            scale = (tensor.abs().amax(1, keepdim=True) / top).half()
+            codes = (tensor / scale.float().clamp(min=1e-12)).round().clamp(-top, top) + top
+            bits = np.unpackbits(codes.to(torch.uint8).numpy().reshape(-1, 1), axis=1)[:, 8 - self.bits :]
+            parts[f"{name}/codes"] = torch.from_numpy(np.packbits(bits))
+            parts[f"{name}/scale"] = scale
+        save_file(parts, target, metadata=_shapes(source))
+
+    def decode(self, path: Path) -> StateDict:
+        parts, shapes = load_file(path), _read_shapes(path)
+        top = 2 ** (self.bits - 1) - 1
+        for name, shape in shapes.items():
+            packed = parts.pop(f"{name}/codes").numpy()
+            bits = np.unpackbits(packed, count=int(np.prod(shape)) * self.bits).reshape(-1, self.bits)
+            codes = torch.from_numpy(np.packbits(bits, axis=1).ravel() >> (8 - self.bits)).reshape(shape)
+            parts[name] = (codes.float() - top) * parts.pop(f"{name}/scale").float()
+        return parts
+
+
+@dataclass(frozen=True)
+class Gguf:
+    """ggml's block formats, written and read as a real GGUF file."""
+
+    setting: str
+    name: str = "GGUF"
+    package: str = "gguf"
+    note: str = "2-D tensors; other tensors F32"
+
+    def encode(self, source: Path, target: Path) -> None:
+        from gguf import GGMLQuantizationType, GGUFWriter
+        from gguf.quants import quantize
+
+        kind = GGMLQuantizationType[self.setting]
+        writer = GGUFWriter(target, "bert")
+        for name, tensor in load_file(source).items():
+            if is_coded(tensor):
+                writer.add_tensor(name, quantize(tensor.numpy(), kind), raw_dtype=kind)
+            else:
+                writer.add_tensor(name, tensor.numpy())
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+    def decode(self, path: Path) -> StateDict:
+        from gguf import GGMLQuantizationType, GGUFReader
+        from gguf.quants import dequantize
+
+        kind = GGMLQuantizationType[self.setting]
+        return {
+            tensor.name: torch.from_numpy(
+                dequantize(tensor.data, kind) if tensor.tensor_type == kind else np.array(tensor.data)
+            )
+            for tensor in GGUFReader(path).tensors
+        }
+
+
+@dataclass(frozen=True)
+class Hqq:
+    """Half-quadratic quantization with the package's own defaults for weights (axis 1, optimised zero points)."""
+
+    bits: int
+    group: int = 64
+    name: str = "HQQ"
+    package: str = "hqq"
+    note: str = "2-D tensors, float16 scales and zero points; other tensors float32"
+
+    @property
+    def setting(self) -> str:
+        return f"{self.bits} bit, group {self.group}"
+
+    def _options(self) -> dict[str, object]:
+        from hqq.core.quantize import BaseQuantizeConfig
+
+        return BaseQuantizeConfig(nbits=self.bits, group_size=self.group)["weight_quant_params"]
+
+    def encode(self, source: Path, target: Path) -> None:
+        from hqq.core.quantize import Quantizer
+
+        parts: StateDict = {}
+        for name, tensor in load_file(source).items():
+            if not is_coded(tensor):
+                parts[name] = tensor
+                continue
+            codes, meta = Quantizer.quantize(tensor, **self._options(), device="cpu")
+            parts |= {
+                f"{name}/codes": codes,
+                f"{name}/scale": meta["scale"].half(),
+                f"{name}/zero": meta["zero"].half(),
+            }
+        save_file(parts, target, metadata=_shapes(source))
+
+    def decode(self, path: Path) -> StateDict:
+        from hqq.core.quantize import Quantizer
+
+        packing = Quantizer.bit_to_packing[self.bits]
+        common = {**self._options(), "packing": packing, "unpack_view_dtype": Quantizer.unpack_view_dtype[packing]}
+        parts, shapes = load_file(path), _read_shapes(path)
+        for name, shape in shapes.items():
+            meta = {key: parts.pop(f"{name}/{key}").float() for key in ("scale", "zero")}
+            meta |= {**common, "shape": shape, "compute_dtype": torch.float32}
+            parts[name] = Quantizer.dequantize(parts.pop(f"{name}/codes"), meta)
+        return parts
+
+
+@dataclass(frozen=True)
+class NnCodec:
+    """ISO/IEC 15938-17 (NNC): dependent quantization and context-adaptive arithmetic coding, package defaults."""
+
+    qp: int
+    name: str = "NNCodec"
+    package: str = "nncodec"
+    note: str = "all tensors, one-dimensional ones at the package's finer qp -75; single-threaded"
+
+    @property
+    def setting(self) -> str:
+        return f"qp {self.qp}"
+
+    def encode(self, source: Path, target: Path) -> None:
+        arrays = {name: tensor.numpy() for name, tensor in load_file(source).items()}
+        arrays = {name: array.astype(np.int32) if array.dtype == np.int64 else array for name, array in arrays.items()}
+        _nncodec().compress(arrays, bitstream_path=str(target), qp=self.qp)
+
+    def decode(self, path: Path) -> StateDict:
+        arrays = _nncodec().decompress(bytearray(path.read_bytes()))
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _nncodec() -> ModuleType:
+    """Return NNCodec's compression module without its training code, which alone needs torchvision and OpenCV."""
+    framework = ModuleType("nncodec.framework")
+    vars(framework).update(tensorflow_model=None, pytorch_model=None, use_case_init=None)
+    sys.modules.setdefault(framework.__name__, framework)
+    from nncodec.nnc import compression
+
+    return compression
+
+
+def _shapes(source: Path) -> dict[str, str]:
+    shapes = {name: list(tensor.shape) for name, tensor in load_file(source).items() if is_coded(tensor)}
+    return {"shapes": json.dumps(shapes, separators=(",", ":"))}
+
+
+def _read_shapes(path: Path) -> Mapping[str, list[int]]:
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["shapes"])
+
+
+def peers() -> Iterator[Coder]:
+    """Yield every peer at every setting, installed or not."""
+    yield from (Gguf(setting) for setting in ("Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"))
+    yield from (Hqq(bits) for bits in (8, 4, 3))
+    yield from (NnCodec(qp) for qp in (-32, -28, -24, -20))
+    yield from (RoundToNearest(bits) for bits in (8, 6))
+
+
+def installed(coder: Coder) -> bool:
+    return find_spec(coder.package) is not None
