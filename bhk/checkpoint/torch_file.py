@@ -56,13 +56,14 @@ def _can_map(path: Path) -> bool:
 
 def _refusal(label: str, message: str) -> UnsafePickleError | CorruptCheckpointError:
     refused = _REFUSED.search(message)
-    if refused is None:
+    if refused is None and "Unsupported operand" not in message:
         reason = shown(message.rstrip().rpartition("\n\n")[0].rpartition("\n")[2] or "unknown instruction")
         return CorruptCheckpointError(f"{label} is no plain PyTorch checkpoint ({reason}); get the file again")
+    # torch's safe reader knows the instructions of protocol 2, in which torch.save writes.
+    what = f"{shown(refused[1])}, which may run code" if refused else "pickle instructions that cannot be checked"
     return UnsafePickleError(
-        f"{label} needs {shown(refused[1])} to load, which may run code, so bhk does not open it; if you trust the"
-        " file, load it in the program that made it and save only the weights: torch.save(model.state_dict(),"
-        ' "weights.pth"), or safetensors'
+        f"{label} needs {what} to load, so bhk does not open it; if you trust the file, load it in the program that"
+        ' made it and save only the weights: torch.save(model.state_dict(), "weights.pth"), or safetensors'
     )
 
 
@@ -70,7 +71,7 @@ def save(file: BinaryIO, entries: Sequence[Entry], layout: Layout, fetch: Callab
     """Write `entries` by torch.save, nested as `layout` says; tied names share one storage. Needs all in memory.
 
     Raises:
-        WriteError: torch could not write.
+        WriteError, OSError: torch, or the system, could not write.
     """
     content: dict[str, object] = {group: {} for group in layout.groups}
     for entry in entries:
@@ -83,8 +84,10 @@ def save(file: BinaryIO, entries: Sequence[Entry], layout: Layout, fetch: Callab
         content = {key: content}
     try:
         torch.save(content, file)
-    # When the file refuses data, torch's writer reports that it is not where it expected to be.
+    # After the system refused data, torch's writer complains about its position instead.
     except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
         raise WriteError(f"cannot write the checkpoint ({shown(str(error).partition(chr(10))[0])})") from error
 
 

@@ -14,16 +14,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from bhk.codec.trajectory import Trajectory, float32
+from bhk.codec.trajectory import MAX_REACH, MAX_SIDE, MIN_SIDE, Trajectory, float32
 
 # Pairs per block of work. Large enough that two Python threads do not wait for each other between operations (at 2^15
 # they ran no faster than one), small enough that the scratch tensors stay in the last-level cache. Scratch is allocated once
 # a tensor and reused: fresh memory for each block costs page faults, on which threads wait for each other.
 BLOCK_PAIRS = 1 << 17
-
-# Between these sides no pitch is a denormal number, and no point of any shell leaves the range of float32.
-MIN_SIDE, MAX_SIDE = 2.0**-100, 2.0**100
-MAX_REACH = 2.0**120
 
 
 @dataclass(frozen=True)

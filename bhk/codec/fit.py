@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from bhk.codec.codebook import MAX_REACH, Codebook, Codes
-from bhk.codec.trajectory import float32
+from bhk.codec.codebook import Codebook, Codes
+from bhk.codec.trajectory import MAX_REACH, float32
 from bhk.errors import BhkError
 
 

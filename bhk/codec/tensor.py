@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bhk.codec.codebook import Codebook, Codes
+from bhk.codec.error import Error, measure
 from bhk.codec.fit import (
     PUBLISHED_MIN_NUMEL,
     PresetError,
@@ -21,7 +22,7 @@ from bhk.codec.fit import (
     root_mean_square,
     step_for,
 )
-from bhk.codec.pairs import Error, Pairing, Shape, measure
+from bhk.codec.shape import Pairing, Shape
 from bhk.codec.streams import Stream, packed_stream, plane_stream, value_stream
 
 CODED_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)

@@ -18,10 +18,15 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_WINDINGS = 256
+# Between these sides no pitch is a denormal number, and no point of any shell leaves the range of float32.
+MIN_SIDE, MAX_SIDE = 2.0**-100, 2.0**100
+MAX_REACH = 2.0**120
 
 
 def float32(value: float) -> float:

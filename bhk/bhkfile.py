@@ -1,0 +1,257 @@
+"""An open .bhk file as tensors: `bhk.open`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bhk.codec.codebook import Codebook, Codes
+from bhk.codec.dtypes import TORCH_DTYPES
+from bhk.codec.shape import Shape
+from bhk.codec.streams import CorruptStreamError, decompress, unpack, unshuffle
+from bhk.codec.tensor import decode
+from bhk.container.errors import ChunkDataError, CodeRangeError
+from bhk.container.header import CodebookEntry, LayerEntry, StreamEntry
+from bhk.container.reader import Container
+from bhk.errors import BhkError
+from bhk.parallel import default_threads, ordered_map
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class UnknownTensorError(BhkError):
+    """A file holds no tensor of that name."""
+
+
+def open_file(path: str | os.PathLike[str], *, verify: bool = True) -> BhkFile:
+    """Open a .bhk file; its tensors are decoded when they are asked for.
+
+    Args:
+        verify: check the hash of each stream before it is decoded.
+
+    Raises:
+        ReadError: the system could not read it.
+        FormatError: it breaks a rule of the format; the error names the rule.
+    """
+    return BhkFile(Container.open(path), verify=verify)
+
+
+def load_state_dict(
+    path: str | os.PathLike[str], *, verify: bool = True, threads: int | None = None
+) -> dict[str, Tensor]:
+    """Decode a whole .bhk file: name -> tensor of the original shape and dtype, on the CPU. Tied names share a tensor.
+
+    Raises:
+        ReadError, FormatError: see `open_file`.
+    """
+    with open_file(path, verify=verify) as file:
+        return file.state_dict(threads=threads)
+
+
+class BhkFile:
+    """A .bhk file, open and lazy; a context manager. Made by `bhk.open`.
+
+    Attributes:
+        container: the file as bytes and header.
+    """
+
+    def __init__(self, container: Container, *, verify: bool = True) -> None:
+        self.container = container
+        self._verify = verify
+        self._verified: set[int] = set()
+        self._by_name = {name: layer for layer in container.layers for name in (layer.name, *layer.aliases)}
+
+    @property
+    def layers(self) -> tuple[LayerEntry, ...]:
+        """The layer map, one entry a tensor."""
+        return self.container.layers
+
+    @property
+    def codebooks(self) -> tuple[CodebookEntry, ...]:
+        """The codebooks that layers refer to."""
+        return self.container.header.codebooks
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the writer recorded of the source."""
+        return dict(self.container.header.metadata)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name of a tensor, aliases included."""
+        return tuple(self._by_name)
+
+    def layer(self, name: str) -> LayerEntry:
+        """Return the layer called `name` (or aliased to it).
+
+        Raises:
+            UnknownTensorError: there is none.
+        """
+        if name not in self._by_name:
+            raise UnknownTensorError(f"{self.container.source.name} holds no tensor {name!r}; see `bhk inspect`")
+        return self._by_name[name]
+
+    def codebook(self, name: str) -> Codebook | None:
+        """Return the codebook of tensor `name`; None when it is kept exact."""
+        index = self.layer(name).codebook
+        return None if index is None else codebook_of(self.codebooks[index])
+
+    def codes(self, name: str) -> Codes | None:
+        """Return the codes of tensor `name` as planes; None when it is kept exact.
+
+        Raises:
+            StreamHashError, ChunkDataError, CodeRangeError: the streams are damaged (rules D2 to D4).
+        """
+        layer = self.layer(name)
+        codebook = self.codebook(name)
+        return None if codebook is None else self._codes(layer, codebook, 0, layer.pairs.count)
+
+    def tensor(self, name: str, rows: slice | None = None) -> Tensor:
+        """Decode tensor `name`, or `rows` of its first dimension (a slice without step): only the chunks that hold them.
+
+        Raises:
+            UnknownTensorError: there is no such tensor.
+            StreamHashError, ChunkDataError, CodeRangeError: the streams are damaged (rules D2 to D4).
+        """
+        layer = self.layer(name)
+        if rows is None:
+            return self._decode(layer, layer.shape, 0)
+        if not layer.shape or rows.step not in (None, 1):
+            raise UnknownTensorError(
+                f"rows {rows} of tensor {name!r} of shape {list(layer.shape)}: not a range of rows"
+            )
+        start, stop, _ = rows.indices(layer.shape[0])
+        return self._decode(layer, (max(stop - start, 0), *layer.shape[1:]), start)
+
+    def state_dict(self, *, threads: int | None = None) -> dict[str, Tensor]:
+        """Decode every tensor; see `load_state_dict`."""
+        return dict(self.tensors(threads=threads))
+
+    def tensors(self, *, threads: int | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Yield every (name, tensor), decoded on `threads` threads (as many as there are cores); aliases follow at once."""
+        decoded = ordered_map(
+            lambda layer: self._decode(layer, layer.shape, 0), self.layers, threads or default_threads()
+        )
+        for layer, tensor in zip(self.layers, decoded, strict=True):
+            for name in (layer.name, *layer.aliases):
+                yield name, tensor
+
+    def close(self) -> None:
+        """Close the file."""
+        self.container.close()
+
+    def __enter__(self) -> BhkFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _decode(self, layer: LayerEntry, shape: tuple[int, ...], start: int) -> Tensor:
+        """Decode the part of `layer` of `shape` that begins with row `start`."""
+        part = Shape(shape, layer.pairs.pairing)
+        dtype = TORCH_DTYPES[layer.dtype]
+        first = start * (layer.numel // layer.shape[0]) if layer.numel and start else 0
+        if layer.codebook is None or not part.numel:
+            return self._exact(layer, first, part.numel).view(dtype).reshape(shape)
+        codebook = codebook_of(self.codebooks[layer.codebook])
+        if part.pairing == "rows":
+            first_pair = first // part.row * part.row_pairs
+            return decode(codebook, self._codes(layer, codebook, first_pair, part.count), part, dtype)
+        pairs = Shape(((first % 2) + part.numel,), "flat")
+        weights = decode(codebook, self._codes(layer, codebook, first // 2, pairs.count), pairs, dtype)
+        return weights[first % 2 :].reshape(shape)
+
+    def _exact(self, layer: LayerEntry, first: int, count: int) -> Tensor:
+        """Return `count` elements of an exact layer from element `first` on, as one row of bytes (bool: of bools)."""
+        if not count:
+            return torch.empty(0, dtype=torch.uint8)
+        data = self._items(layer, layer.streams[0], first, count)
+        values = torch.from_numpy(data)
+        return values != 0 if layer.dtype == "BOOL" else values
+
+    def _codes(self, layer: LayerEntry, codebook: Codebook, first: int, count: int) -> Codes:
+        if layer.streams[0].codec == "packed":
+            scalars = torch.from_numpy(self._packed(layer, layer.streams[0], first, count).astype(np.int32))
+            _check_below(scalars, codebook.code_count, layer, "codes")
+            return Codes.from_scalars(scalars, codebook.windings, codebook.shells)
+        planes = [torch.from_numpy(self._items(layer, stream, first, count)) for stream in layer.streams]
+        limits = (codebook.windings, codebook.windings, codebook.shells + 1)
+        for plane, limit, stream in zip(planes, limits, layer.streams, strict=False):
+            _check_below(plane, limit, layer, stream.kind)
+        return Codes(*planes)
+
+    def _items(self, layer: LayerEntry, stream: StreamEntry, first: int, count: int) -> Bytes:
+        """Return the decoded bytes of items `first` ... `first + count - 1` of a plane or value stream."""
+        width = layer.item_bytes
+        begin, chunks = self._chunks(layer, stream, first, count)
+        data = np.empty(sum(length for _, length in chunks), dtype=np.uint8)
+        at = 0
+        for chunk, length in chunks:
+            if stream.codec == "none":
+                data[at : at + length] = np.frombuffer(chunk, dtype=np.uint8)
+            else:
+                with _rule_d3(layer, stream):
+                    plain = decompress(chunk, length)
+                data[at : at + length] = unshuffle(plain, width) if stream.codec == "shuffle+zstd" else plain
+            at += length
+        return data[(first - begin) * width : (first - begin + count) * width]
+
+    def _packed(self, layer: LayerEntry, stream: StreamEntry, first: int, count: int) -> npt.NDArray[np.uint32]:
+        """Return the scalar codes of pairs `first` ... `first + count - 1` of a packed stream."""
+        begin, chunks = self._chunks(layer, stream, first, count)
+        runs, left = [], layer.pairs.count - begin
+        for chunk, _ in chunks:
+            pairs = min(stream.chunk, left)
+            with _rule_d3(layer, stream):
+                runs.append(unpack(chunk, pairs, stream.bits))
+            left -= pairs
+        return np.concatenate(runs)[first - begin : first - begin + count]
+
+    def _chunks(
+        self, layer: LayerEntry, stream: StreamEntry, first: int, count: int
+    ) -> tuple[int, list[tuple[bytes | memoryview, int]]]:
+        """Return the chunks that hold `count` items from `first` on, each with its decoded length, and their first item.
+
+        A whole stream is read and verified at once; for a part, the stream is verified when it is first touched.
+        """
+        lengths = [decoded for _, decoded in stream.chunk_lengths(layer.item_bytes)]
+        low, high = first // stream.chunk, (first + count - 1) // stream.chunk
+        chunks: list[bytes] | list[memoryview]
+        if high - low + 1 == len(lengths):
+            chunks = self.container.read_stream(layer, stream, verify=self._verify)
+        else:
+            if self._verify and stream.offset not in self._verified:
+                self.container.read_stream(layer, stream)
+                self._verified.add(stream.offset)
+            chunks = self.container.read_chunks(layer, stream, low, high)
+        return low * stream.chunk, list(zip(chunks, lengths[low : high + 1], strict=True))
+
+
+def codebook_of(entry: CodebookEntry) -> Codebook:
+    """Return the codec's codebook for a header entry."""
+    centred = entry.lattice == "centred"
+    return Codebook(entry.centre, entry.side, entry.windings, entry.shells, entry.spacing, centred)
+
+
+@contextlib.contextmanager
+def _rule_d3(layer: LayerEntry, stream: StreamEntry) -> Iterator[None]:
+    """Give the codec's complaint about a chunk its rule and place."""
+    try:
+        yield
+    except CorruptStreamError as error:
+        raise ChunkDataError(str(error), "a sound chunk", f"layer {layer.name!r}, stream {stream.kind}") from None
+
+
+def _check_below(codes: Tensor, limit: int, layer: LayerEntry, kind: str) -> None:
+    largest = int(codes.max())
+    if largest >= limit:
+        raise CodeRangeError(largest, f"at most {limit - 1}", f"layer {layer.name!r}, stream {kind}")

@@ -1,0 +1,80 @@
+"""How a tensor falls into pairs of weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Pairing = Literal["rows", "flat"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a tensor of shape `dims` falls into pairs.
+
+    With pairing "rows" the last dimension is paired row by row (linear weights (out, in): along `in`), with "flat" the
+    whole tensor in row-major order is one row. A row of odd length ends with a pair whose second weight is padding.
+    """
+
+    dims: tuple[int, ...]
+    pairing: Pairing
+
+    @property
+    def numel(self) -> int:
+        """Number of weights."""
+        return math.prod(self.dims)
+
+    @property
+    def row(self) -> int:
+        """Weights in a row."""
+        return self.dims[-1] if self.pairing == "rows" else self.numel
+
+    @property
+    def row_pairs(self) -> int:
+        """Pairs in a row."""
+        return (self.row + 1) // 2
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return math.prod(self.dims[:-1]) if self.pairing == "rows" else 1
+
+    @property
+    def count(self) -> int:
+        """Number of pairs."""
+        return self.rows * self.row_pairs
+
+    @property
+    def padded(self) -> bool:
+        """Whether rows end with a padding weight."""
+        return self.row % 2 == 1
+
+    def split(self, tensor: Tensor) -> Tensor:
+        """Return the pairs of `tensor` as (count, 2) in its dtype: a view where no padding is needed.
+
+        The padding weight is the mean of the second weights, as in the published method (0 when there are none).
+        """
+        if not self.padded:
+            return tensor.reshape(self.count, 2)
+        rows = tensor.reshape(self.rows, self.row)
+        second = rows[:, 1::2]
+        padded = tensor.new_zeros(self.rows, 2 * self.row_pairs)
+        padded[:, : self.row] = rows
+        if second.numel():
+            padded[:, self.row] = second.float().mean()
+        return padded.view(self.count, 2)
+
+    def join(self, pairs: Tensor) -> Tensor:
+        """Return the tensor whose pairs are `pairs` (count, 2); shares their memory where there is no padding."""
+        if self.padded:
+            pairs = pairs.reshape(self.rows, 2 * self.row_pairs)[:, : self.row]
+        return pairs.reshape(self.dims)
+
+    def clear_padding(self, pairs: Tensor, start: int) -> None:
+        """Zero the padding weights in `pairs`, the pairs from index `start` on."""
+        if self.padded:
+            pairs[(-start - 1) % self.row_pairs :: self.row_pairs, 1] = 0

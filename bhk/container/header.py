@@ -1,0 +1,221 @@
+"""The typed header of a .bhk file: JSON text <-> structs.
+
+Source: format_spec/README.md. Field names and JSON types are those of the text; `validate.py` holds the rules about values.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+import msgspec
+
+from bhk.codec.shape import Shape
+from bhk.codec.streams import CHUNK_ITEMS, packed_size
+from bhk.container.errors import DuplicateKeyError, FieldTypeError, HeaderSyntaxError, UnknownKeyError
+
+# Bytes an element. Names as in safetensors.
+DTYPES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U64": 8,
+    "U32": 4,
+    "U16": 2,
+    "U8": 1,
+    "BOOL": 1,
+    "C64": 8,
+    "C128": 16,
+}
+TRAJECTORY_DTYPES = ("F64", "F32", "F16", "BF16")
+ROLES = ("linear", "conv", "embedding", "norm", "bias", "buffer", "other")
+ENCODINGS = ("trajectory", "exact")
+PAIRINGS = ("rows", "flat")
+LATTICES = ("centred", "corner")
+KINDS = ("winding", "phase", "shell", "codes", "values")
+
+
+class _Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Base of the header's objects: immutable; fields at their default are not written."""
+
+
+class StreamEntry(_Entry, frozen=True):
+    """Where a stream lies and how it is coded. Lengths and offset in bytes.
+
+    Attributes:
+        chunk: items (pairs, or elements of an exact tensor) in each chunk but the last.
+        chunks: stored length of each chunk, for the codecs with zstd.
+        bits: bits a code, for codec packed.
+    """
+
+    kind: str
+    codec: str
+    offset: int
+    stored: int
+    decoded: int
+    sha256: str
+    chunk: int = CHUNK_ITEMS
+    chunks: tuple[int, ...] = ()
+    bits: int = 0
+
+    def chunk_lengths(self, width: int) -> list[tuple[int, int]]:
+        """Return (stored, decoded) length of each chunk, for items of `width` decoded bytes (of codec packed: ignored)."""
+        full = packed_size(self.chunk, self.bits) if self.codec == "packed" else self.chunk * width
+        decoded = [min(full, self.decoded - start) for start in range(0, self.decoded, full)]
+        return list(zip(self.chunks or decoded, decoded, strict=True))
+
+
+class ErrorEntry(_Entry, frozen=True):
+    """The error of a trajectory layer as measured by the writer. `snr_db` is null when signal or error is zero."""
+
+    mean_abs: float
+    max_abs: float
+    snr_db: float | None = None
+
+
+class LayerEntry(_Entry, frozen=True):
+    """One tensor."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    role: str
+    encoding: str
+    pairing: str | None = None
+    codebook: int | None = None
+    streams: tuple[StreamEntry, ...] = ()
+    error: ErrorEntry | None = None
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def dense_bytes(self) -> int:
+        """Bytes of the original tensor."""
+        return self.numel * DTYPES[self.dtype]
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the streams."""
+        return sum(stream.stored for stream in self.streams)
+
+    @property
+    def pairs(self) -> Shape:
+        """How the tensor falls into pairs (trajectory layers)."""
+        return Shape(self.shape, "rows" if self.pairing == "rows" else "flat")
+
+    @property
+    def item_bytes(self) -> int:
+        """Decoded bytes an item of the layer's plane or value streams."""
+        return DTYPES[self.dtype] if self.encoding == "exact" else 1
+
+
+class CodebookEntry(_Entry, frozen=True):
+    """A codebook, as `bhk.codec.codebook.Codebook` describes it."""
+
+    centre: tuple[float, float]
+    side: float
+    windings: int
+    lattice: str
+    shells: int = 0
+    spacing: float = 0.0
+
+
+class ModelEntry(_Entry, frozen=True):
+    """What a loader needs to construct the module: family, variant and builder arguments."""
+
+    family: str
+    variant: str | None = None
+    arguments: dict[str, Any] = {}
+
+
+class Header(_Entry, frozen=True):
+    """The header of a .bhk file."""
+
+    generator: str
+    layers: tuple[LayerEntry, ...]
+    codebooks: tuple[CodebookEntry, ...] = ()
+    required_features: tuple[str, ...] = ()
+    metadata: dict[str, str] = {}
+    model: ModelEntry | None = None
+
+
+def to_json(header: Header) -> bytes:
+    """Return the header as JSON bytes, without padding."""
+    return msgspec.json.encode(header)
+
+
+def parse(data: bytes) -> Header:
+    """Return the typed header of the header bytes `data`; values are not validated yet.
+
+    Raises:
+        HeaderSyntaxError, DuplicateKeyError, UnknownKeyError, FieldTypeError: rules H1 to H4.
+    """
+    try:
+        text = data.decode("utf-8", errors="strict")
+    except UnicodeDecodeError as error:
+        raise HeaderSyntaxError(f"a byte that is not UTF-8 at {error.start}", "UTF-8") from None
+    if text.rstrip(" ")[-1:] != "}":
+        raise HeaderSyntaxError("something behind the JSON object", "spaces only")
+    try:
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise HeaderSyntaxError(f"invalid JSON ({error})", "one JSON object") from None
+    if not isinstance(value, dict):
+        raise HeaderSyntaxError(f"a JSON {type(value).__name__}", "an object")
+    try:
+        return msgspec.convert(_without_extensions(value), Header, strict=True)
+    except msgspec.ValidationError as error:
+        message = str(error)
+        if unknown := re.search(r"unknown field `(.*)`", message, re.DOTALL):
+            raise UnknownKeyError(repr(unknown[1][:80]), "only keys of the format, or x-…", _place(message)) from None
+        raise FieldTypeError(message.partition(" - at ")[0], "the types of the format", _place(message)) from None
+
+
+def _place(message: str) -> str:
+    return message.partition(" - at ")[2].strip("`") or "header"
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise DuplicateKeyError(f"key {twice[:80]!r} twice in one object", "each key once", "header")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"number {text[:40]} is beyond the range of a double")
+    return value
+
+
+def _without_extensions(value: Any) -> Any:
+    """Return `value` without the keys `x-…` of the format's own objects; maps with free keys stay whole."""
+    if isinstance(value, list):
+        return [_without_extensions(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: item if key in ("metadata", "arguments") else _without_extensions(item)
+        for key, item in value.items()
+        if not key.startswith("x-")
+    }

@@ -1,0 +1,194 @@
+"""Reading a .bhk file: preamble, header, streams."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from bhk.container import errors as e
+from bhk.container.header import Header, LayerEntry, StreamEntry, parse
+from bhk.container.validate import ALIGNMENT, MAX_HEADER_BYTES, PREAMBLE_BYTES, validate
+
+MAGIC = b"\x89BHK\r\n\x1a\n"
+VERSION = (1, 0)
+# magic, major, minor, reserved, header length, file length, SHA-256 of the header
+PREAMBLE = struct.Struct("<8sHH4sQQ32s")
+
+
+class ReadError(e.ContainerError):
+    """The system could not read the file."""
+
+
+class ByteSource(Protocol):
+    """Random access to the bytes of a container."""
+
+    name: str
+    length: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly `length` bytes from `offset`, or raise ReadError."""
+
+    def close(self) -> None:
+        """Release the source."""
+
+
+class FileSource:
+    """A local file, read from any thread."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.name = os.fspath(path)
+        if Path(path).is_dir():
+            raise ReadError(f"{self.name} is a folder, expected a .bhk file")
+        try:
+            self._file = open(path, "rb", buffering=0)  # noqa: SIM115 -- closed by close()
+            self.length = os.fstat(self._file.fileno()).st_size
+        except OSError as error:
+            raise ReadError(f"cannot read {self.name}: {error.strerror or error}") from None
+        self._lock = threading.Lock()
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly `length` bytes from `offset`."""
+        parts: list[bytes] = []
+        done = 0
+        while done < length:
+            part = self._read_once(offset + done, length - done)
+            if not part:
+                raise ReadError(
+                    f"{self.name} ended at {offset + done} bytes while it was read; it was changed meanwhile"
+                )
+            parts.append(part)
+            done += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _read_once(self, offset: int, length: int) -> bytes:
+        try:
+            if hasattr(os, "pread"):
+                return os.pread(self._file.fileno(), length, offset)
+            with self._lock:
+                self._file.seek(offset)
+                return self._file.read(length)
+        except OSError as error:
+            raise ReadError(f"cannot read {self.name}: {error.strerror or error}") from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Container:
+    """An open .bhk file whose header is valid. Streams are read on demand, from any thread.
+
+    Raises:
+        ReadError: the system could not read it.
+        FormatError: it breaks a rule of the format.
+    """
+
+    def __init__(self, source: ByteSource) -> None:
+        self.source = source
+        try:
+            self.header_bytes, self.header = _read_header(source)
+        except BaseException:
+            source.close()
+            raise
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Container:
+        """Open the local file `path`."""
+        return cls(FileSource(path))
+
+    @property
+    def layers(self) -> tuple[LayerEntry, ...]:
+        """The layer map."""
+        return self.header.layers
+
+    def read_stream(self, layer: LayerEntry, stream: StreamEntry, *, verify: bool = True) -> list[memoryview]:
+        """Return the stored bytes of each chunk of `stream`.
+
+        Raises:
+            StreamHashError: with `verify`, if they do not have the hash of the layer map.
+        """
+        data = self.source.read(stream.offset, stream.stored)
+        if verify and hashlib.sha256(data).hexdigest() != stream.sha256:
+            raise e.StreamHashError("other bytes", f"SHA-256 {stream.sha256[:16]}…", _where(layer, stream))
+        view, chunks, start = memoryview(data), [], 0
+        for stored, _ in stream.chunk_lengths(layer.item_bytes):
+            chunks.append(view[start : start + stored])
+            start += stored
+        return chunks
+
+    def read_chunks(self, layer: LayerEntry, stream: StreamEntry, first: int, last: int) -> list[bytes]:
+        """Return the stored bytes of chunks `first` to `last` alone, without verification of the stream's hash."""
+        lengths = [stored for stored, _ in stream.chunk_lengths(layer.item_bytes)]
+        start = stream.offset + sum(lengths[:first])
+        chunks = []
+        for length in lengths[first : last + 1]:
+            chunks.append(self.source.read(start, length))
+            start += length
+        return chunks
+
+    def check_padding(self) -> None:
+        """Check that the bytes between streams are zero.
+
+        Raises:
+            PaddingError: they are not.
+        """
+        end = PREAMBLE_BYTES + self.header_bytes
+        for layer in self.layers:
+            for stream in layer.streams:
+                if stream.offset > end and self.source.read(end, stream.offset - end).strip(b"\0"):
+                    raise e.PaddingError("other bytes", f"zeros from {end} to {stream.offset}", _where(layer, stream))
+                end = stream.offset + stream.stored
+
+    def close(self) -> None:
+        """Release the file."""
+        self.source.close()
+
+    def __enter__(self) -> Container:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _where(layer: LayerEntry, stream: StreamEntry) -> str:
+    return f"layer {layer.name!r}, stream {stream.kind}"
+
+
+def _read_header(source: ByteSource) -> tuple[int, Header]:
+    """Check preamble and header; return H and the header."""
+    length = source.length
+    if length < PREAMBLE_BYTES:
+        head = source.read(0, length)
+        if head[: len(MAGIC)] != MAGIC[: len(head)]:
+            raise e.BadMagicError(f"the bytes {head[:8].hex(' ') or 'of an empty file'}", MAGIC.hex(" "), source.name)
+        raise e.FileTooShortError(f"{length} bytes", f"at least {PREAMBLE_BYTES}; the file is cut off", source.name)
+    magic, major, minor, reserved, header_length, file_length, digest = PREAMBLE.unpack(source.read(0, PREAMBLE_BYTES))
+    if magic != MAGIC:
+        raise e.BadMagicError(f"the bytes {magic.hex(' ')}", f"{MAGIC.hex(' ')}: not a .bhk file", source.name)
+    if major != VERSION[0]:
+        raise e.UnsupportedVersionError(f"version {major}.{minor}", f"{VERSION[0]}.x; update bhk", source.name)
+    if reserved.strip(b"\0"):
+        raise e.ReservedBytesError(reserved.hex(" "), "zeros", source.name)
+    if not 2 <= header_length <= MAX_HEADER_BYTES or (PREAMBLE_BYTES + header_length) % ALIGNMENT:
+        expected = f"a multiple of {ALIGNMENT} up to {MAX_HEADER_BYTES}"
+        raise e.HeaderLengthError(f"a header of {header_length} bytes", expected, source.name)
+    if file_length != length:
+        state = "cut off" if length < file_length else "followed by other bytes"
+        raise e.FileLengthError(f"{length} bytes", f"{file_length}; the file is {state}", source.name)
+    if PREAMBLE_BYTES + header_length > length:
+        raise e.HeaderLengthError(
+            f"a header of {header_length} bytes", f"at most {length - PREAMBLE_BYTES}", source.name
+        )
+    data = source.read(PREAMBLE_BYTES, header_length)
+    if hashlib.sha256(data).digest() != digest:
+        raise e.HeaderHashError("other header bytes", f"SHA-256 {digest.hex()[:16]}…; the file is damaged", source.name)
+    header = parse(data)
+    validate(header, header_length, length)
+    return header_length, header

@@ -1,0 +1,218 @@
+"""One `validate` for reader and writer: every rule about the values in a header.
+
+All sizes are Python ints, and are compared with the file length before anything is allocated or looped over.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+
+from bhk.codec.streams import CHUNK_ITEMS, packed_size
+from bhk.codec.trajectory import MAX_REACH, MAX_SIDE, MAX_WINDINGS, MIN_SIDE, float32
+from bhk.container import errors as e
+from bhk.container.header import (
+    DTYPES,
+    ENCODINGS,
+    KINDS,
+    LATTICES,
+    PAIRINGS,
+    ROLES,
+    TRAJECTORY_DTYPES,
+    CodebookEntry,
+    Header,
+    LayerEntry,
+    StreamEntry,
+)
+
+ALIGNMENT = 64
+PREAMBLE_BYTES = 64
+MAX_HEADER_BYTES = 1 << 26
+MAX_ENTRIES = 1 << 20
+MAX_METADATA = 4096
+MAX_NAME_BYTES = 1024
+MAX_DIMENSIONS = 32
+MAX_ELEMENTS = 1 << 48
+MAX_SHELLS = 255
+KNOWN_FEATURES: frozenset[str] = frozenset()
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PLANES = ("winding", "phase", "shell")
+
+
+def align(offset: int) -> int:
+    """Return the first multiple of 64 at or after `offset`."""
+    return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
+def validate(header: Header, header_length: int, file_length: int) -> None:
+    """Check every rule about the values of `header`.
+
+    Args:
+        header_length: H, in bytes, padding included.
+        file_length: length of the file in bytes.
+
+    Raises:
+        FormatError: the subclass of the first rule that is broken.
+    """
+    for feature in header.required_features:
+        if feature not in KNOWN_FEATURES:
+            raise e.UnknownFeatureError(f"feature {feature[:80]!r}", "a feature this version knows; update bhk")
+    for what, count, limit in (
+        ("layers", len(header.layers), MAX_ENTRIES),
+        ("codebooks", len(header.codebooks), MAX_ENTRIES),
+        ("metadata entries", len(header.metadata), MAX_METADATA),
+    ):
+        if count > limit:
+            raise e.LimitError(f"{count} {what}", f"at most {limit}")
+    for key in header.metadata:
+        _check_name(key, "metadata")
+    for index, codebook in enumerate(header.codebooks):
+        _check_codebook(codebook, f"codebook {index}")
+    seen: set[str] = set()
+    end = PREAMBLE_BYTES + header_length
+    for layer in header.layers:
+        _check_layer(layer, header.codebooks, seen)
+        for stream in layer.streams:
+            end = _check_place(stream, end, file_length, f"layer {layer.name!r}, stream {stream.kind}")
+    if end != file_length:
+        raise e.FileEndError(f"a file of {file_length} bytes", f"{end} bytes, where the last stream ends")
+
+
+def _check_name(name: str, where: str) -> None:
+    try:
+        size = len(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise e.BadNameError(f"name {ascii(name)[:80]} with a lone surrogate", "Unicode text", where) from None
+    if size > MAX_NAME_BYTES:
+        raise e.BadNameError(f"a name of {size} bytes", f"at most {MAX_NAME_BYTES}", where)
+    if _CONTROL.search(name):
+        raise e.BadNameError(f"name {ascii(name)[:80]} with a control character", "printable text", where)
+
+
+def _check_codebook(codebook: CodebookEntry, where: str) -> None:
+    if codebook.lattice not in LATTICES:
+        raise e.UnknownLatticeError(f"lattice {codebook.lattice[:80]!r}", " or ".join(LATTICES), where)
+    for number in (*codebook.centre, codebook.side, codebook.spacing):
+        if not math.isfinite(number) or float32(number) != number:
+            raise e.CodebookNumberError(number, "a finite float32 value", where)
+    if not 1 <= codebook.windings <= MAX_WINDINGS:
+        raise e.WindingsError(f"{codebook.windings} windings", f"1 to {MAX_WINDINGS}", where)
+    if not 0 <= codebook.shells <= MAX_SHELLS:
+        raise e.ShellsError(f"{codebook.shells} shells", f"0 to {MAX_SHELLS}", where)
+    if codebook.spacing < 0 or (codebook.spacing > 0) != (codebook.shells > 0):
+        expected = "a positive spacing" if codebook.shells else "spacing 0"
+        raise e.ShellsError(f"{codebook.shells} shells {codebook.spacing} apart", expected, where)
+    if not MIN_SIDE <= codebook.side <= MAX_SIDE:
+        raise e.CodebookRangeError(f"side {codebook.side}", "2^-100 to 2^100", where)
+    if max(map(abs, (*codebook.centre, codebook.shells * codebook.spacing))) > MAX_REACH:
+        raise e.CodebookRangeError("centre or shells beyond 2^120", "at most 2^120", where)
+
+
+def _check_layer(layer: LayerEntry, codebooks: tuple[CodebookEntry, ...], seen: set[str]) -> None:
+    if len(layer.aliases) > MAX_ENTRIES:
+        raise e.LimitError(f"{len(layer.aliases)} aliases", f"at most {MAX_ENTRIES}", "a layer")
+    for name in (layer.name, *layer.aliases):
+        _check_name(name, "layer map")
+        if name in seen:
+            raise e.DuplicateNameError(f"name {name!r} twice", "each name once", "layer map")
+        seen.add(name)
+    where = f"layer {layer.name!r}"
+    _one_of(layer.dtype, DTYPES, e.UnknownDtypeError, where)
+    _one_of(layer.role, ROLES, e.UnknownRoleError, where)
+    _one_of(layer.encoding, ENCODINGS, e.UnknownEncodingError, where)
+    _check_shape(layer.shape, where)
+    if layer.encoding == "exact":
+        _check_exact(layer, where)
+    else:
+        _check_trajectory(layer, codebooks, where)
+    for stream in layer.streams:
+        _check_stream(stream, layer, f"{where}, stream {stream.kind[:80]}")
+
+
+def _one_of(value: str, known: Iterable[str], error: type[e.FormatError], where: str) -> None:
+    if value not in known:
+        raise error(repr(value[:80]), f"one of {', '.join(known)}", where)
+
+
+def _check_shape(shape: tuple[int, ...], where: str) -> None:
+    if len(shape) > MAX_DIMENSIONS:
+        raise e.ShapeError(f"{len(shape)} dimensions", f"at most {MAX_DIMENSIONS}", where)
+    if any(size < 0 for size in shape) or math.prod(shape) >= MAX_ELEMENTS or max(shape, default=0) >= MAX_ELEMENTS:
+        raise e.ShapeError(f"shape {list(shape)}", "sizes from 0 and fewer than 2^48 elements", where)
+
+
+def _check_exact(layer: LayerEntry, where: str) -> None:
+    if layer.pairing is not None:
+        raise e.PairingError(f"pairing {layer.pairing[:80]!r}", "none in an exact layer", where)
+    if layer.codebook is not None:
+        raise e.CodebookReferenceError(f"codebook {layer.codebook}", "none in an exact layer", where)
+    if layer.error is not None:
+        raise e.MeasuredErrorError("an error", "none in an exact layer", where)
+    kinds = tuple(stream.kind for stream in layer.streams)
+    _check_kinds(kinds, [("values",)] if layer.numel else [()], where)
+
+
+def _check_trajectory(layer: LayerEntry, codebooks: tuple[CodebookEntry, ...], where: str) -> None:
+    if layer.dtype not in TRAJECTORY_DTYPES or not layer.numel:
+        expected = f"{', '.join(TRAJECTORY_DTYPES)}, with elements"
+        raise e.TrajectoryTensorError(f"dtype {layer.dtype}, {layer.numel} elements", expected, where)
+    if layer.pairing not in PAIRINGS or (layer.pairing == "rows" and len(layer.shape) < 2):
+        found = f"pairing {str(layer.pairing)[:80]!r} with {len(layer.shape)} dimensions"
+        raise e.PairingError(found, "flat, or rows with two or more", where)
+    if layer.codebook is None or not 0 <= layer.codebook < len(codebooks):
+        raise e.CodebookReferenceError(f"codebook {layer.codebook}", f"0 to {len(codebooks) - 1}", where)
+    if layer.error is None or min(layer.error.mean_abs, layer.error.max_abs) < 0:
+        raise e.MeasuredErrorError("no error" if layer.error is None else "a negative error", "errors from 0", where)
+    planes = _PLANES if codebooks[layer.codebook].shells else _PLANES[:2]
+    _check_kinds(tuple(stream.kind for stream in layer.streams), [planes, ("codes",)], where)
+    largest = (codebooks[layer.codebook].shells + 1) * codebooks[layer.codebook].windings ** 2 - 1
+    bits = layer.streams[0].bits
+    if layer.streams[0].kind == "codes" and not 1 <= bits <= max(1, largest.bit_length()):
+        raise e.BitsError(f"{bits} bits", f"1 to {max(1, largest.bit_length())}", f"{where}, stream codes")
+
+
+def _check_kinds(kinds: tuple[str, ...], sets: list[tuple[str, ...]], where: str) -> None:
+    for kind in kinds:
+        _one_of(kind, KINDS, e.UnknownStreamKindError, where)
+    if kinds not in sets:
+        expected = " or ".join(", ".join(kinds) or "none" for kinds in sets)
+        raise e.StreamSetError(f"streams {', '.join(kinds[:8]) or 'none'}", expected, where)
+
+
+def _check_stream(stream: StreamEntry, layer: LayerEntry, where: str) -> None:
+    codecs = {"codes": ("packed",), "values": ("none", "zstd", "shuffle+zstd")}.get(stream.kind, ("zstd",))
+    _one_of(stream.codec, codecs, e.UnknownCodecError, where)
+    if stream.kind != "codes" and stream.bits:
+        raise e.BitsError(f"{stream.bits} bits", "none in this kind of stream", where)
+    if not 1 <= stream.chunk <= CHUNK_ITEMS:
+        raise e.ChunkError(f"chunks of {stream.chunk} items", f"1 to {CHUNK_ITEMS}", where)
+    items = layer.numel if stream.kind == "values" else layer.pairs.count
+    count = -(-items // stream.chunk)
+    if stream.codec == "packed":
+        last = items - (count - 1) * stream.chunk
+        decoded = (count - 1) * packed_size(stream.chunk, stream.bits) + packed_size(last, stream.bits)
+    else:
+        decoded = items * layer.item_bytes
+    if stream.decoded != decoded:
+        raise e.DecodedLengthError(f"{stream.decoded} bytes decoded", f"{decoded} bytes", where)
+    compressed = "zstd" in stream.codec
+    if len(stream.chunks) != (count if compressed else 0) or any(length < 1 for length in stream.chunks):
+        expected = f"{count} positive lengths" if compressed else "none"
+        raise e.ChunkError(f"{len(stream.chunks)} chunk lengths", expected, where)
+    stored = sum(stream.chunks) if compressed else decoded
+    if stream.stored != stored:
+        raise e.StoredLengthError(f"{stream.stored} bytes stored", f"{stored} bytes", where)
+    if not _SHA256.fullmatch(stream.sha256):
+        raise e.HashSyntaxError(repr(stream.sha256[:80]), "64 lower-case hexadecimal digits", where)
+
+
+def _check_place(stream: StreamEntry, end: int, file_length: int, where: str) -> int:
+    """Return the end of `stream`, which follows what ends at `end`."""
+    if stream.offset != align(end):
+        raise e.StreamOffsetError(f"offset {stream.offset}", align(end), where)
+    if stream.offset + stream.stored > file_length:
+        raise e.FileEndError(f"a stream that ends at {stream.offset + stream.stored}", f"at most {file_length}", where)
+    return stream.offset + stream.stored
