@@ -38,8 +38,8 @@ def parse_address(text: str) -> Address:
 
 
 def looks_like_repository(text: str) -> bool:
-    """Return whether `text` may be `user/repo`: two names, not the path of a file or into a folder that is here."""
-    return bool(re.fullmatch(_REPOSITORY, text)) and not text.endswith(SUFFIXES) and not Path(text).parent.is_dir()
+    """Return whether `text` may be `user/repo`: two names, not the path of a checkpoint or into something that is here."""
+    return bool(re.fullmatch(_REPOSITORY, text)) and not text.endswith(SUFFIXES) and not Path(text).parent.exists()
 
 
 def redact(text: str) -> str:
@@ -86,7 +86,9 @@ def _list(address: Address) -> list[str]:
     from huggingface_hub import HfApi, errors, snapshot_download  # slow to import, and rarely needed
 
     try:
-        return HfApi().list_repo_files(address.repository, revision=address.revision)
+        # Not list_repo_files: without a network it tries again for 23 s before it says so.
+        info = HfApi().model_info(address.repository, revision=address.revision, timeout=20)
+        return [file.rfilename for file in info.siblings or []]
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError):
         raise
     except Exception as unreachable:
