@@ -1,0 +1,79 @@
+"""Fill the generated tables of README.md from tools/bench/results/; with --check, only say whether they are current."""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+RESULTS = ROOT / "tools" / "bench" / "results"
+
+Rows = list[dict[str, str]]
+
+
+def minilm(rows: Rows) -> list[str]:
+    """Return the fidelity table, one line a coder and setting, by ratio."""
+    lines = ["| coder | setting | ratio | mean 1 - cos | largest 1 - cos |", "|---|---|--:|--:|--:|"]
+    for row in sorted((row for row in rows if row["ratio"]), key=lambda row: float(row["ratio"])):
+        cells = [row["coder"], row["setting"], f"{float(row['ratio']):.2f}"]
+        lines.append(_line([*cells, row["mean_1_minus_cos"], row["max_1_minus_cos"]], bold=row["coder"] == "bhk"))
+    return lines
+
+
+def conversion(rows: Rows) -> list[str]:
+    """Return the speed table, one line a checkpoint, task and tool, in the order measured."""
+    lines = [
+        "| checkpoint | task | tool | ratio | seconds | MB/s | peak memory, MiB |",
+        "|---|---|---|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        is_conversion = row["task"] == "convert"
+        ratio = f"{int(row['input_bytes']) / int(row['output_bytes']):.2f}" if is_conversion else ""
+        cells = [row["checkpoint"], row["task"], row["tool"], ratio, f"{float(row['seconds']):.2f}"]
+        lines.append(_line([*cells, row["mb_per_second"], row["peak_anon_mib"]], bold=row["tool"] == "bhk"))
+    return lines
+
+
+TABLES = {"minilm": minilm, "conversion": conversion}
+
+
+def _line(cells: list[str], bold: bool) -> str:
+    return "| " + " | ".join(f"**{cell}**" if bold and cell else cell for cell in cells) + " |"
+
+
+def fill(text: str) -> str:
+    """Return `text` with every generated region replaced by its table; raises ValueError for an unknown region."""
+
+    def table(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in TABLES:
+            raise ValueError(f"README.md has a generated region {name!r}; known are {', '.join(TABLES)}")
+        with (RESULTS / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+            lines = TABLES[name](list(csv.DictReader(file)))
+        return "\n".join([f"<!-- generated:{name} -->", *lines, "<!-- /generated -->"])
+
+    return re.sub(r"<!-- generated:(\w+) -->.*?<!-- /generated -->", table, text, flags=re.DOTALL)
+
+
+def main() -> int:
+    try:
+        text = README.read_text(encoding="utf-8")
+        filled = fill(text)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    if "--check" not in sys.argv[1:]:
+        README.write_text(filled, encoding="utf-8")
+    elif filled != text:
+        print(
+            "README.md: its tables differ from tools/bench/results/: run python tools/readme_tables.py", file=sys.stderr
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
