@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import matplotlib
 
 matplotlib.use("Agg")
@@ -14,49 +12,42 @@ from tools.bench.table import RESULTS, read_csv
 
 FITTED = ("fine", "balanced", "small")
 
-
-@dataclass(frozen=True)
-class Style:
-    """How one coder is drawn: marker, colour, and where its labels stand (offset in points, alignment)."""
-
-    colour: str
-    marker: str
-    offset: tuple[int, int]
-    align: str
-
-
-# Okabe and Ito's colours, told apart by all kinds of colour vision; the markers say the same a second time. Each coder
-# has its own side for labels, because points of different coders lie close together.
+# Okabe and Ito's colours, told apart by all kinds of colour vision; the markers say the same a second time.
 STYLES = {
-    "bhk": Style("#D55E00", "o", (8, -13), "left"),
-    "GGUF": Style("#0072B2", "s", (-7, -3), "right"),
-    "HQQ": Style("#009E73", "^", (7, -4), "left"),
-    "NNCodec": Style("#A6548A", "D", (-6, 5), "right"),
-    "round to nearest": Style("#555555", "v", (0, 7), "center"),
+    "bhk": ("#D55E00", "o"),
+    "GGUF": ("#0072B2", "s"),
+    "HQQ": ("#009E73", "^"),
+    "NNCodec": ("#A6548A", "D"),
+    "round to nearest": ("#555555", "v"),
 }
+
+# Where a label stands: offset in points, horizontal alignment. Several points lie close together.
+RIGHT, LEFT, ABOVE, BELOW = ((7, -3), "left"), ((-7, -3), "right"), ((0, 7), "center"), ((0, -14), "center")
+SIDES = {"Q8_0": LEFT, "Q5_1": BELOW, "Q5_0": ABOVE, "Q4_1": LEFT, "Q4_0": ABOVE, "int6": LEFT, "int8": ABOVE}
 
 
 def draw(axes: pyplot.Axes, coder: str, points: list[tuple[float, float, str]]) -> None:
     """Draw one coder's points (ratio, 1 - cosine, label); bhk's fitted presets are joined by a line."""
-    style = STYLES[coder]
+    colour, marker = STYLES[coder]
     is_bhk = coder == "bhk"
     across, up = [x for x, _, _ in points], [y for _, y, _ in points]
-    axes.scatter(across, up, s=70 if is_bhk else 40, c=style.colour, marker=style.marker, label=coder, zorder=3)
+    axes.scatter(across, up, s=70 if is_bhk else 40, c=colour, marker=marker, label=coder, zorder=3)
     for x, y, text in points:
+        offset, align = SIDES.get(text, ((8, -13), "left") if is_bhk else RIGHT)
         axes.annotate(
             text,
             (x, y),
-            xytext=style.offset,
+            xytext=offset,
             textcoords="offset points",
-            ha=style.align,
+            ha=align,
             fontsize=9,
             fontweight="bold" if is_bhk else "normal",
-            color=style.colour,
+            color=colour,
             zorder=4,
         )
     if is_bhk:
         line = sorted((x, y) for x, y, text in points if text in FITTED)
-        axes.plot([x for x, _ in line], [y for _, y in line], color=style.colour, linewidth=2, zorder=2)
+        axes.plot([x for x, _ in line], [y for _, y in line], color=colour, linewidth=2, zorder=2)
 
 
 def finish(axes: pyplot.Axes) -> None:
