@@ -107,6 +107,7 @@ def save(
         data = fetch(entry.spec).contiguous().reshape(-1).view(torch.uint8).numpy().data
         for _ in entry.names:
             file.write(data)
+        del data  # or it would live on while the next one is fetched
 
 
 def _packed(header: dict[str, object]) -> bytes:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import os
 import stat
+import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors
 import safetensors.torch
@@ -85,6 +87,20 @@ def test_the_library_reads_every_dtype_that_is_written(tmp_path: Path) -> None:
     header = json.loads(path.read_bytes()[8 : 8 + length])
     assert length % 8 == 0
     assert all(header[str(dtype)]["data_offsets"][0] % dtype.itemsize == 0 for dtype in _DTYPES)
+
+
+def test_one_tensor_is_in_memory_at_a_time(tmp_path: Path) -> None:
+    fetched: list[weakref.ref[np.ndarray]] = []
+
+    def fetch(name: str) -> torch.Tensor:
+        assert all(earlier() is None for earlier in fetched)
+        memory = np.ones(3, dtype=np.float32)  # lives as long as any tensor looks at it
+        fetched.append(weakref.ref(memory))
+        return torch.from_numpy(memory)
+
+    specs = [TensorSpec(name, torch.float32, (3,)) for name in "abc"]
+    write(tmp_path / "sam.safetensors", specs, fetch, aliases={"a": ["tied"]}, layout=Layout())
+    assert len(fetched) == 3
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")

@@ -155,6 +155,14 @@ def test_content_without_named_weights_is_no_checkpoint(content: object) -> None
         _find(content)
 
 
+def test_endless_nesting_ends_the_search() -> None:
+    content: dict[str, object] = dict(_sd("a"))
+    for _ in range(5000):
+        content = {"model": content}
+    with pytest.raises(NotACheckpointError, match=r"found: model \(1 tensors\)"):
+        _find(content)
+
+
 def test_a_dictionary_that_holds_itself_ends_the_search() -> None:
     knot: dict[str, object] = {}
     knot["self"] = knot
