@@ -6,17 +6,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bhk.bhkfile import BhkFile as BhkFile
+    from bhk.bhkfile import load_state_dict as load_state_dict
+    from bhk.bhkfile import open_file as open
     from bhk.codec.tensor import EncodedTensor as EncodedTensor
     from bhk.codec.tensor import encode as encode
     from bhk.errors import BhkError as BhkError
+    from bhk.tasks.convert import ConversionReport as ConversionReport
+    from bhk.tasks.convert import convert as convert
 
 __version__ = "0.1.0"
 
 # Where each public name lives. Nothing is imported before it is used: `import bhk` needs neither torch nor numpy.
 _HOME = {
-    "BhkError": "bhk.errors",
-    "EncodedTensor": "bhk.codec.tensor",
-    "encode": "bhk.codec.tensor",
+    "BhkError": ("bhk.errors", "BhkError"),
+    "BhkFile": ("bhk.bhkfile", "BhkFile"),
+    "ConversionReport": ("bhk.tasks.convert", "ConversionReport"),
+    "EncodedTensor": ("bhk.codec.tensor", "EncodedTensor"),
+    "convert": ("bhk.tasks.convert", "convert"),
+    "encode": ("bhk.codec.tensor", "encode"),
+    "load_state_dict": ("bhk.bhkfile", "load_state_dict"),
+    "open": ("bhk.bhkfile", "open_file"),
 }
 
 __all__ = ["__version__", *_HOME]
@@ -25,7 +35,8 @@ __all__ = ["__version__", *_HOME]
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'bhk' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    module, attribute = _HOME[name]
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

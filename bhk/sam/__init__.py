@@ -1,0 +1,1 @@
+"""The Segment Anything family: recognising its checkpoints."""

@@ -1,0 +1,249 @@
+"""A checkpoint to a .bhk file: `bhk.convert`."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from bhk import __version__
+from bhk.checkpoint import Checkpoint, read
+from bhk.codec.codebook import Codebook
+from bhk.codec.dtypes import DTYPE_NAMES
+from bhk.codec.estimate import estimate, sample_tensor
+from bhk.codec.tensor import EncodedTensor, encode_tensor, keep
+from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, ModelEntry, StreamEntry
+from bhk.container.room import header_room, rounded
+from bhk.container.writer import ContainerWriter
+from bhk.files import check_destination, replace_file
+from bhk.parallel import default_threads, ordered_map
+from bhk.sam.recognise import Recognised, recognise
+from bhk.tasks.plan import Item, Quality, plan
+
+SUFFIX = ".bhk"
+HASH_BLOCK = 1 << 22
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What a conversion did.
+
+    Attributes:
+        path: the .bhk file; None after a dry run.
+        source_bytes: bytes of the dense tensors, each once.
+        bytes: size of the .bhk file; estimated in a dry run.
+        seconds: wall time.
+        layers: the layer map; in a dry run without streams and errors.
+        warnings: tensors that could not be coded and why, in words.
+        left_out: what the checkpoint held beside its weights, in words.
+    """
+
+    path: Path | None
+    source_bytes: int
+    bytes: int
+    seconds: float
+    layers: tuple[LayerEntry, ...]
+    warnings: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller the file is than the dense tensors."""
+        return self.source_bytes / self.bytes
+
+    @property
+    def coded(self) -> int:
+        """Number of tensors coded on a trajectory."""
+        return sum(layer.encoding == "trajectory" for layer in self.layers)
+
+
+def convert(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str] | None = None,
+    *,
+    preset: str = "balanced",
+    snr: float | None = None,
+    ratio: float | None = None,
+    exact: Iterable[str] = (),
+    only: Iterable[str] = (),
+    snr_for: Mapping[str, float] | None = None,
+    key: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> ConversionReport:
+    """Convert a checkpoint into a .bhk file.
+
+    Args:
+        src: a .pth, .pt, .bin or .safetensors file, a folder of shards, a zip with one of them, or a Hub id.
+        dst: the file to write; by default the source's name with the suffix .bhk, beside it (of a Hub id: here).
+        preset: "fine", "balanced", "small" or "birkhoff" (the published method).
+        snr: signal-to-noise ratio of the model in dB instead of the preset's.
+        ratio: size of the dense tensors over the size of the file instead; met within 1 %.
+        exact: patterns (as in fnmatch) of tensor names to keep exact.
+        only: patterns of the only tensors to code.
+        snr_for: signal-to-noise ratio in dB for the tensors that match a pattern; the last match counts.
+        key: which state dict, when the checkpoint holds several ("ema", "model.state_dict").
+        metadata: more entries for the file's metadata, such as {"licence": "Apache-2.0"}.
+        threads: worker threads; by default one a core. The bytes written do not depend on it.
+        force: replace `dst` if it exists.
+        dry_run: estimate the sizes, write nothing.
+        progress: called with (bytes of dense tensors done, all bytes).
+
+    Raises:
+        CheckpointError: the source cannot be read, holds no tensors, is ambiguous or not safe to load.
+        PresetError, PatternError: the quality asked for is unknown, out of reach, or matches no tensor.
+        WriteError: the destination exists, is the source, or cannot be written; it is left as it was.
+    """
+    started = time.perf_counter()
+    quality = Quality(preset, snr, ratio, tuple(exact), tuple(only), dict(snr_for or {}))
+    workers = threads or default_threads()
+    if dst is not None and not dry_run:
+        check_destination(Path(dst), force=force)
+    checkpoint, recognised = _read(src, key)
+    path = Path(dst) if dst is not None else _default_destination(checkpoint, src)
+    if not dry_run:
+        check_destination(path, force=force, sources=checkpoint.source.files)
+    template = _template(checkpoint, recognised, metadata or {})
+
+    def overhead(items: Sequence[Item]) -> int:
+        return header_room(msgspec.structs.replace(template, layers=tuple(map(_skeleton, items))))
+
+    is_delicate = recognised.is_delicate if recognised else lambda name: False
+    items = plan(checkpoint.tensors, checkpoint.aliases, quality, is_delicate, overhead, workers)
+    dense = sum(item.nbytes for item in items)
+    if dry_run:
+        size = overhead(items) + round(sum(ordered_map(_estimate, items, workers)))
+        layers, warnings = tuple(map(_skeleton, items)), tuple[str, ...]()
+    else:
+        layers, size, warnings = _write(path, checkpoint, template, items, overhead(items), workers, progress)
+    seconds = time.perf_counter() - started
+    return ConversionReport(None if dry_run else path, dense, size, seconds, layers, warnings, checkpoint.left_out)
+
+
+def _read(src: str | os.PathLike[str], key: str | None) -> tuple[Checkpoint, Recognised | None]:
+    """Read a checkpoint; strip a wrapper module's prefix from the names of a recognised one."""
+    checkpoint = read(src, key=key)
+    recognised = recognise(list(checkpoint.tensors))
+    if recognised is None or not recognised.prefix:
+        return checkpoint, recognised
+    cut = len(recognised.prefix)
+    return replace(
+        checkpoint,
+        tensors={name[cut:]: tensor for name, tensor in checkpoint.tensors.items()},
+        aliases={name[cut:]: tuple(alias[cut:] for alias in names) for name, names in checkpoint.aliases.items()},
+        layout=replace(checkpoint.layout, prefix=checkpoint.layout.prefix + recognised.prefix),
+    ), recognised
+
+
+def _default_destination(checkpoint: Checkpoint, src: str | os.PathLike[str]) -> Path:
+    local = Path(src)
+    if not local.exists():
+        return Path(checkpoint.source.name.rpartition("/")[2].partition("@")[0]).with_suffix(SUFFIX)
+    return (
+        local.resolve().with_suffix(SUFFIX)
+        if local.is_file()
+        else local.resolve().parent / (local.resolve().name + SUFFIX)
+    )
+
+
+def _template(checkpoint: Checkpoint, recognised: Recognised | None, metadata: Mapping[str, str]) -> Header:
+    """Return the header without its layers; the source's hash is filled in when it is known."""
+    dtypes = sorted({DTYPE_NAMES[tensor.dtype] for tensor in checkpoint.tensors.values()})
+    source = {
+        "source.name": checkpoint.source.name,
+        "source.bytes": str(checkpoint.source.size),
+        "source.dtype": ",".join(dtypes),
+        "source.sha256": "0" * 64,
+    }
+    return Header(
+        generator=f"bhk {__version__}",
+        layers=(),
+        metadata={**source, **checkpoint.layout.to_metadata(), **metadata},
+        model=ModelEntry(recognised.family) if recognised else None,
+    )
+
+
+def _skeleton(item: Item) -> LayerEntry:
+    name, *aliases = item.names
+    encoding = "trajectory" if item.coded else "exact"
+    dtype = DTYPE_NAMES[item.tensor.dtype]
+    return LayerEntry(name, tuple(item.tensor.shape), dtype, item.role, encoding, aliases=tuple(aliases))
+
+
+def _encode(item: Item) -> EncodedTensor:
+    return encode_tensor(item.tensor, item.pairing, item.step) if item.coded else keep(item.tensor)
+
+
+def _estimate(item: Item) -> float:
+    if not item.coded:
+        return keep(item.tensor).nbytes
+    return min(estimate(sample_tensor(item.tensor), item.pairs, item.step), item.nbytes)
+
+
+def _write(
+    path: Path,
+    checkpoint: Checkpoint,
+    template: Header,
+    items: list[Item],
+    room: int,
+    threads: int,
+    progress: Progress | None,
+) -> tuple[tuple[LayerEntry, ...], int, tuple[str, ...]]:
+    """Encode and write every item; return the layer map, the size of the file and the warnings."""
+    layers: list[LayerEntry] = []
+    codebooks: list[CodebookEntry] = []
+    warnings = []
+    done, total = 0, sum(item.nbytes for item in items)
+    with ThreadPoolExecutor(1, "bhk-hash") as hasher, replace_file(path) as file:
+        digest = hasher.submit(_sha256, checkpoint.source.files)
+        writer = ContainerWriter(file, room)
+        for item, encoded in zip(items, ordered_map(_encode, items, threads), strict=True):
+            layers.append(_layer(_skeleton(item), encoded, len(codebooks), writer.write(encoded.streams)))
+            if encoded.codebook is not None:
+                codebooks.append(_codebook(encoded.codebook))
+            if encoded.note:
+                warnings.append(f"{item.names[0]} {encoded.note}; it is kept exact")
+            done += item.nbytes
+            if progress:
+                progress(done, total)
+        metadata = {**template.metadata, "source.sha256": digest.result()}
+        header = msgspec.structs.replace(template, layers=tuple(layers), codebooks=tuple(codebooks), metadata=metadata)
+        size = writer.finish(header)
+    return header.layers, size, tuple(warnings)
+
+
+def _sha256(files: Iterable[Path]) -> str:
+    """Return the SHA-256 of the files' bytes one after the other."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(HASH_BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _layer(skeleton: LayerEntry, encoded: EncodedTensor, codebook: int, streams: tuple[StreamEntry, ...]) -> LayerEntry:
+    if encoded.error is None:
+        return msgspec.structs.replace(skeleton, encoding="exact", streams=streams)
+    snr = encoded.error.snr_db
+    error = ErrorEntry(
+        rounded(encoded.error.mean_abs), rounded(encoded.error.max_abs), rounded(snr) if math.isfinite(snr) else None
+    )
+    return msgspec.structs.replace(skeleton, streams=streams, pairing=encoded.pairing, codebook=codebook, error=error)
+
+
+def _codebook(codebook: Codebook) -> CodebookEntry:
+    lattice = "centred" if codebook.centred else "corner"
+    return CodebookEntry(codebook.centre, codebook.side, codebook.windings, lattice, codebook.shells, codebook.spacing)

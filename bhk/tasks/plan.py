@@ -1,0 +1,213 @@
+"""Planning a conversion: which tensors are coded, with which lattice step; and how large that will be."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+from bhk.checkpoint.roles import natural_key, role_of
+from bhk.codec.estimate import estimate, sample_tensor
+from bhk.codec.fit import (
+    SNR_RANGE_DB,
+    PresetError,
+    check_snr,
+    find_preset,
+    model_scale,
+    root_mean_square,
+    step_for,
+    tensor_step,
+)
+from bhk.codec.shape import Pairing, Shape
+from bhk.codec.tensor import is_codable, keep, published_codes
+from bhk.errors import BhkError
+from bhk.parallel import ordered_map
+from bhk.sam.recognise import DELICATE_SNR_DB
+
+MIN_NUMEL = 1024  # smaller tensors are kept exact: tokens and tables on which much depends and little can be saved
+RATIO_TOLERANCE = 0.001
+
+
+class PatternError(BhkError):
+    """A pattern of tensor names that matches none, or contradicts another."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What a user asks of a conversion; see `bhk.convert`."""
+
+    preset: str = "balanced"
+    snr: float | None = None
+    ratio: float | None = None
+    exact: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    snr_for: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        chosen = find_preset(self.preset)
+        if self.snr is not None and self.ratio is not None:
+            raise PresetError("both a signal-to-noise ratio and a ratio were asked for; give one of them")
+        if chosen.snr_db is None and (self.snr is not None or self.ratio is not None or self.snr_for):
+            raise PresetError(
+                f"preset {self.preset!r} is the published method at its one quality; leave out snr and ratio"
+            )
+        for snr in (*([] if self.snr is None else [self.snr]), *self.snr_for.values()):
+            check_snr(snr)
+        if self.ratio is not None and not self.ratio > 1:
+            raise PresetError(f"a ratio of {self.ratio:g} was asked for; it must be above 1")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One tensor of the plan.
+
+    Attributes:
+        names: the name it is stored under, then its aliases.
+        coded: coded on a trajectory (else kept exact).
+        step: lattice step; None with the published method.
+        snr_db: ratio asked for this tensor alone.
+        delicate: gets a finer step.
+    """
+
+    names: tuple[str, ...]
+    tensor: Tensor
+    role: str
+    coded: bool
+    delicate: bool = False
+    snr_db: float | None = None
+    step: float | None = None
+
+    @property
+    def pairing(self) -> Pairing:
+        """Linear weights are paired row by row, everything else flat."""
+        return "rows" if self.role == "linear" else "flat"
+
+    @property
+    def pairs(self) -> int:
+        """Number of pairs of weights."""
+        return Shape(tuple(self.tensor.shape), self.pairing).count
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the dense tensor."""
+        return self.tensor.numel() * self.tensor.element_size()
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    item: Item
+    pairs: Tensor
+    rms: float
+
+
+def plan(
+    tensors: Mapping[str, Tensor],
+    aliases: Mapping[str, Sequence[str]],
+    quality: Quality,
+    is_delicate: Callable[[str], bool],
+    overhead: Callable[[Sequence[Item]], int],
+    threads: int,
+) -> list[Item]:
+    """Return what to do with each tensor, in the natural order of names, whatever order the file had.
+
+    Args:
+        is_delicate: tells which tensors get a finer step.
+        overhead: bytes of a file of those items besides their streams.
+
+    Raises:
+        PatternError: a pattern of `quality` matches no tensor.
+        PresetError: the wanted ratio is out of reach.
+    """
+    published = find_preset(quality.preset).snr_db is None
+    items = []
+    for name, tensor in tensors.items():
+        names = tuple(sorted((name, *aliases.get(name, ())), key=natural_key))
+        role = role_of(names[0], tensor)
+        codable = published_codes(tensor) if published else is_codable(tensor) and tensor.numel() >= MIN_NUMEL
+        items.append(Item(names, tensor, role, codable and role != "buffer", delicate=is_delicate(names[0])))
+    items.sort(key=lambda item: natural_key(item.names[0]))
+    items = _apply_patterns(items, quality)
+    return items if published else _choose_steps(items, quality, overhead, threads)
+
+
+def _matches(item: Item, pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in item.names)
+
+
+def _apply_patterns(items: list[Item], quality: Quality) -> list[Item]:
+    for pattern in (*quality.exact, *quality.only):
+        if not any(_matches(item, pattern) for item in items):
+            raise PatternError(f"pattern {pattern!r} matches no tensor; see the names with `bhk inspect`")
+    for pattern in quality.snr_for:
+        if not any(item.coded and _matches(item, pattern) for item in items):
+            raise PatternError(
+                f"pattern {pattern!r} matches no tensor that is coded; buffers, vectors and small ones are not"
+            )
+    planned = []
+    for item in items:
+        kept = any(_matches(item, pattern) for pattern in quality.exact)
+        chosen = not quality.only or any(_matches(item, pattern) for pattern in quality.only)
+        own = [snr for pattern, snr in quality.snr_for.items() if _matches(item, pattern)]
+        planned.append(replace(item, coded=item.coded and chosen and not kept, snr_db=own[-1] if own else None))
+    return planned
+
+
+def _choose_steps(
+    items: list[Item], quality: Quality, overhead: Callable[[Sequence[Item]], int], threads: int
+) -> list[Item]:
+    coded = [item for item in items if item.coded]
+    sampled = list(ordered_map(_sample, coded, threads))
+    scale = model_scale((entry.rms, entry.item.tensor.numel()) for entry in sampled)
+    snr = find_preset(quality.preset).snr_db if quality.snr is None else quality.snr
+    assert snr is not None
+    if quality.ratio is not None and sampled:
+        snr = _snr_for_ratio(quality.ratio, items, sampled, scale, overhead, threads)
+    steps = {entry.item.names: _step(entry, scale, snr) for entry in sampled}
+    return [replace(item, step=steps[item.names]) if item.coded else item for item in items]
+
+
+def _sample(item: Item) -> _Sampled:
+    drawn = sample_tensor(item.tensor)
+    return _Sampled(item, drawn, root_mean_square(drawn))
+
+
+def _step(entry: _Sampled, scale: float, snr: float) -> float:
+    if entry.item.snr_db is not None:
+        return step_for(entry.rms, entry.item.snr_db)
+    if entry.item.delicate:
+        snr = min(snr + DELICATE_SNR_DB, SNR_RANGE_DB[1])
+    return tensor_step(step_for(scale, snr), entry.rms, snr)
+
+
+def _snr_for_ratio(
+    ratio: float,
+    items: list[Item],
+    sampled: list[_Sampled],
+    scale: float,
+    overhead: Callable[[Sequence[Item]], int],
+    threads: int,
+) -> float:
+    """Return the model's signal-to-noise ratio at which the file is `ratio` times smaller than the dense tensors."""
+    dense = sum(item.nbytes for item in items)
+    fixed = overhead(items) + sum(keep(item.tensor).nbytes for item in items if not item.coded)
+
+    def reached(snr: float) -> float:
+        def size(entry: _Sampled) -> float:
+            return min(estimate(entry.pairs, entry.item.pairs, _step(entry, scale, snr)), entry.item.nbytes)
+
+        return dense / (fixed + sum(ordered_map(size, sampled, threads)))
+
+    low, high = SNR_RANGE_DB
+    if not reached(high) <= ratio <= reached(low):
+        raise PresetError(
+            f"a ratio of {ratio:g} was asked for; this checkpoint reaches {reached(high):.2f} to {reached(low):.2f}"
+        )
+    while high - low > 0.01:
+        middle = (low + high) / 2
+        found = reached(middle)
+        if abs(found / ratio - 1) < RATIO_TOLERANCE:
+            return middle
+        low, high = (middle, high) if found > ratio else (low, middle)
+    return (low + high) / 2
