@@ -71,7 +71,11 @@ class HeaderHashError(FormatError):
 
 
 class HeaderSyntaxError(FormatError):
-    """The header is one JSON object (RFC 8259) in UTF-8 without byte order mark, then spaces only; no NaN, no Infinity."""
+    """The header is one JSON object (RFC 8259) in UTF-8 without byte order mark, then spaces only.
+
+    No number is beyond the range of a double (no NaN, no Infinity), no `\\u` escape is a lone surrogate, and objects and arrays
+    are nested at most 64 deep, the header itself counted.
+    """
 
     rule = "H1"
 
@@ -107,7 +111,7 @@ class LimitError(FormatError):
 
 
 class BadNameError(FormatError):
-    """Layer names, aliases and metadata keys have at most 1,024 bytes in UTF-8, no lone surrogate and no control character.
+    """Layer names, aliases and metadata keys have at most 1,024 bytes in UTF-8 and no control character.
 
     Control characters are U+0000–U+001F and U+007F–U+009F.
     """
@@ -122,7 +126,7 @@ class DuplicateNameError(FormatError):
 
 
 class UnknownDtypeError(FormatError):
-    """`dtype` is one of the names in the table of dtypes."""
+    """`dtype` is one of the names in the table of data types."""
 
     rule = "L1"
 
@@ -140,7 +144,7 @@ class UnknownEncodingError(FormatError):
 
 
 class ShapeError(FormatError):
-    """A shape has at most 32 dimensions, none negative; the number of elements is below 2^48."""
+    """A shape has at most 32 dimensions, none negative; their product, each 0 counted as 1, is below 2^48."""
 
     rule = "L4"
 
@@ -230,7 +234,10 @@ class DecodedLengthError(FormatError):
 
 
 class ChunkError(FormatError):
-    """`chunk` is 1 to 2^20. `chunks` lists, for codecs with zstd, a positive length for each chunk; it is absent otherwise."""
+    """`chunk` is 1 to 2^20 and cuts the stream into at most 2^20 chunks.
+
+    `chunks` lists, for codecs with zstd, a positive length for each chunk; it is absent or empty otherwise.
+    """
 
     rule = "S6"
 
@@ -242,7 +249,10 @@ class StoredLengthError(FormatError):
 
 
 class BitsError(FormatError):
-    """`bits` of a packed stream is 1 to the bit length of the largest code; other streams have none."""
+    """`bits` of a packed stream is 1 to the bit length of the largest code, (`shells` + 1) * `windings`^2 - 1 (at least 1).
+
+    It is absent or 0 in other streams.
+    """
 
     rule = "S8"
 
@@ -260,7 +270,7 @@ class FileEndError(FormatError):
 
 
 class PaddingError(FormatError):
-    """The bytes between header and streams, and between streams, are zero."""
+    """The bytes between streams are zero."""
 
     rule = "D1"
 

@@ -5,16 +5,16 @@ Source: format_spec/README.md. Field names and JSON types are those of the text;
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from typing import Any, NoReturn
+from typing import Annotated, Any
 
 import msgspec
 
 from bhk.codec.shape import Shape
 from bhk.codec.streams import CHUNK_ITEMS, packed_size
-from bhk.container.errors import DuplicateKeyError, FieldTypeError, HeaderSyntaxError, UnknownKeyError
+from bhk.container.errors import FieldTypeError, FormatError, HeaderSyntaxError, UnknownKeyError
+from bhk.container.header_text import load_object
 
 # Bytes an element. Names as in safetensors.
 DTYPES = {
@@ -43,6 +43,15 @@ PAIRINGS = ("rows", "flat")
 LATTICES = ("centred", "corner")
 KINDS = ("winding", "phase", "shell", "codes", "values")
 
+# What every JSON library keeps exact.
+MAX_INTEGER = (1 << 53) - 1
+Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+
+# How msgspec words what it refuses. A key is free text, a place is not.
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISTYPED = re.compile(r"Expected (.*), got (.*)")
+_PLACE = re.compile(r" - at `(\$[\w.\[\]]*)`\Z")
+
 
 class _Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Base of the header's objects: immutable; fields at their default are not written."""
@@ -59,13 +68,13 @@ class StreamEntry(_Entry, frozen=True):
 
     kind: str
     codec: str
-    offset: int
-    stored: int
-    decoded: int
+    offset: Integer
+    stored: Integer
+    decoded: Integer
     sha256: str
-    chunk: int = CHUNK_ITEMS
-    chunks: tuple[int, ...] = ()
-    bits: int = 0
+    chunk: Integer = CHUNK_ITEMS
+    chunks: tuple[Integer, ...] = ()
+    bits: Integer = 0
 
     def chunk_lengths(self, width: int) -> list[tuple[int, int]]:
         """Return (stored, decoded) length of each chunk, for items of `width` decoded bytes (of codec packed: ignored)."""
@@ -86,12 +95,12 @@ class LayerEntry(_Entry, frozen=True):
     """One tensor."""
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[Integer, ...]
     dtype: str
     role: str
     encoding: str
     pairing: str | None = None
-    codebook: int | None = None
+    codebook: Integer | None = None
     streams: tuple[StreamEntry, ...] = ()
     error: ErrorEntry | None = None
     aliases: tuple[str, ...] = ()
@@ -127,9 +136,9 @@ class CodebookEntry(_Entry, frozen=True):
 
     centre: tuple[float, float]
     side: float
-    windings: int
+    windings: Integer
     lattice: str
-    shells: int = 0
+    shells: Integer = 0
     spacing: float = 0.0
 
 
@@ -153,8 +162,15 @@ class Header(_Entry, frozen=True):
 
 
 def to_json(header: Header) -> bytes:
-    """Return the header as JSON bytes, without padding."""
-    return msgspec.json.encode(header)
+    """Return the header as JSON bytes, without padding.
+
+    Raises:
+        HeaderSyntaxError: a string is no Unicode text.
+    """
+    try:
+        return msgspec.json.encode(header)
+    except UnicodeEncodeError as error:
+        raise HeaderSyntaxError(f"text {ascii(error.object)[:80]} with a lone surrogate", "Unicode text") from None
 
 
 def parse(data: bytes) -> Header:
@@ -164,48 +180,20 @@ def parse(data: bytes) -> Header:
         HeaderSyntaxError, DuplicateKeyError, UnknownKeyError, FieldTypeError: rules H1 to H4.
     """
     try:
-        text = data.decode("utf-8", errors="strict")
-    except UnicodeDecodeError as error:
-        raise HeaderSyntaxError(f"a byte that is not UTF-8 at {error.start}", "UTF-8") from None
-    if text.rstrip(" ")[-1:] != "}":
-        raise HeaderSyntaxError("something behind the JSON object", "spaces only")
-    try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)
-    except (ValueError, RecursionError) as error:
-        raise HeaderSyntaxError(f"invalid JSON ({error})", "one JSON object") from None
-    if not isinstance(value, dict):
-        raise HeaderSyntaxError(f"a JSON {type(value).__name__}", "an object")
-    try:
-        return msgspec.convert(_without_extensions(value), Header, strict=True)
+        return msgspec.convert(_without_extensions(load_object(data)), Header, strict=True)
     except msgspec.ValidationError as error:
-        message = str(error)
-        if unknown := re.search(r"unknown field `(.*)`", message, re.DOTALL):
-            raise UnknownKeyError(repr(unknown[1][:80]), "only keys of the format, or x-…", _place(message)) from None
-        raise FieldTypeError(message.partition(" - at ")[0], "the types of the format", _place(message)) from None
+        raise _type_error(str(error)) from None
 
 
-def _place(message: str) -> str:
-    return message.partition(" - at ")[2].strip("`") or "header"
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise DuplicateKeyError(f"key {twice[:80]!r} twice in one object", "each key once", "header")
-    return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"number {text[:40]} is beyond the range of a double")
-    return value
+def _type_error(message: str) -> FormatError:
+    place = _PLACE.search(message)
+    where = place[1] if place else "header"
+    what = message[: place.start()] if place else message
+    if unknown := _UNKNOWN.fullmatch(what):
+        return UnknownKeyError(f"key {unknown[1][:80]!r}", "only keys of the format, or x-…", where)
+    if mistyped := _MISTYPED.fullmatch(what):
+        return FieldTypeError(mistyped[2], mistyped[1], where)
+    return FieldTypeError(what, "the fields and types of the format", where)
 
 
 def _without_extensions(value: Any) -> Any:

@@ -35,6 +35,7 @@ MAX_NAME_BYTES = 1024
 MAX_DIMENSIONS = 32
 MAX_ELEMENTS = 1 << 48
 MAX_SHELLS = 255
+MAX_CHUNKS = 1 << 20
 KNOWN_FEATURES: frozenset[str] = frozenset()
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -82,10 +83,7 @@ def validate(header: Header, header_length: int, file_length: int) -> None:
 
 
 def _check_name(name: str, where: str) -> None:
-    try:
-        size = len(name.encode("utf-8"))
-    except UnicodeEncodeError:
-        raise e.BadNameError(f"name {ascii(name)[:80]} with a lone surrogate", "Unicode text", where) from None
+    size = len(name.encode("utf-8", errors="surrogatepass"))  # lone surrogates are caught in the text, by rule H1
     if size > MAX_NAME_BYTES:
         raise e.BadNameError(f"a name of {size} bytes", f"at most {MAX_NAME_BYTES}", where)
     if _CONTROL.search(name):
@@ -140,7 +138,8 @@ def _one_of(value: str, known: Iterable[str], error: type[e.FormatError], where:
 def _check_shape(shape: tuple[int, ...], where: str) -> None:
     if len(shape) > MAX_DIMENSIONS:
         raise e.ShapeError(f"{len(shape)} dimensions", f"at most {MAX_DIMENSIONS}", where)
-    if any(size < 0 for size in shape) or math.prod(shape) >= MAX_ELEMENTS or max(shape, default=0) >= MAX_ELEMENTS:
+    # A size of 0 counts as 1: libraries multiply the others for strides.
+    if any(size < 0 for size in shape) or math.prod(max(size, 1) for size in shape) >= MAX_ELEMENTS:
         raise e.ShapeError(f"shape {list(shape)}", "sizes from 0 and fewer than 2^48 elements", where)
 
 
@@ -191,6 +190,8 @@ def _check_stream(stream: StreamEntry, layer: LayerEntry, where: str) -> None:
         raise e.ChunkError(f"chunks of {stream.chunk} items", f"1 to {CHUNK_ITEMS}", where)
     items = layer.numel if stream.kind == "values" else layer.pairs.count
     count = -(-items // stream.chunk)
+    if count > MAX_CHUNKS:
+        raise e.ChunkError(f"{count} chunks", f"at most {MAX_CHUNKS}", where)
     if stream.codec == "packed":
         last = items - (count - 1) * stream.chunk
         decoded = (count - 1) * packed_size(stream.chunk, stream.bits) + packed_size(last, stream.bits)

@@ -8,19 +8,16 @@ from typing import BinaryIO
 
 from bhk.codec.streams import Stream
 from bhk.container import errors as e
-from bhk.container.header import Header, StreamEntry, to_json
+from bhk.container.header import Header, StreamEntry, parse, to_json
 from bhk.container.reader import MAGIC, PREAMBLE, VERSION
 from bhk.container.validate import MAX_HEADER_BYTES, PREAMBLE_BYTES, align, validate
-
-_HASH_DIGITS = "0" * 64
-_MAX_OFFSET = (1 << 53) - 1
 
 
 class ContainerWriter:
     """Writes streams to `file`, a seekable binary file at position 0, then the header in front of them.
 
     Args:
-        reserve: bytes kept for the header; see `header_room`.
+        reserve: bytes kept for the header; see `bhk.container.room`.
     """
 
     def __init__(self, file: BinaryIO, reserve: int) -> None:
@@ -55,7 +52,7 @@ class ContainerWriter:
         if len(data) > self._header_length:
             raise e.HeaderLengthError(f"a header of {len(data)} bytes", f"at most the {self._header_length} reserved")
         data = data.ljust(self._header_length, b" ")
-        validate(header, self._header_length, self._end)
+        validate(parse(data), self._header_length, self._end)  # what a reader will see
         preamble = PREAMBLE.pack(
             MAGIC, *VERSION, bytes(4), self._header_length, self._end, hashlib.sha256(data).digest()
         )
