@@ -13,7 +13,7 @@ import msgspec
 
 from bhk.codec.shape import Shape
 from bhk.codec.streams import CHUNK_ITEMS, packed_size
-from bhk.container.errors import FieldTypeError, FormatError, HeaderSyntaxError, UnknownKeyError
+from bhk.container.errors import FieldTypeError, FormatError, HeaderSyntaxError, UnknownFeatureError, UnknownKeyError
 from bhk.container.header_text import load_object
 
 # Bytes an element. Names as in safetensors.
@@ -46,6 +46,8 @@ KINDS = ("winding", "phase", "shell", "codes", "values")
 # What every JSON library keeps exact.
 MAX_INTEGER = (1 << 53) - 1
 Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+
+KNOWN_FEATURES: frozenset[str] = frozenset()
 
 # How msgspec words what it refuses. A key is free text, a place is not.
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
@@ -177,12 +179,21 @@ def parse(data: bytes) -> Header:
     """Return the typed header of the header bytes `data`; values are not validated yet.
 
     Raises:
-        HeaderSyntaxError, DuplicateKeyError, UnknownKeyError, FieldTypeError: rules H1 to H4.
+        HeaderSyntaxError, DuplicateKeyError, UnknownFeatureError, UnknownKeyError, FieldTypeError: rules H1 to H5.
     """
+    value = load_object(data)
+    _check_features(value.get("required_features"))
     try:
-        return msgspec.convert(_without_extensions(load_object(data)), Header, strict=True)
+        return msgspec.convert(_without_extensions(value), Header, strict=True)
     except msgspec.ValidationError as error:
         raise _type_error(str(error)) from None
+
+
+def _check_features(features: Any) -> None:
+    """Check rule H5 before H3 and H4: a feature may bring keys of its own. Values of another type are left to H4."""
+    for feature in features if isinstance(features, list) else ():
+        if isinstance(feature, str) and feature not in KNOWN_FEATURES:
+            raise UnknownFeatureError(f"feature {feature[:80]!r}", "a feature this version knows; update bhk")
 
 
 def _type_error(message: str) -> FormatError:

@@ -36,7 +36,6 @@ MAX_DIMENSIONS = 32
 MAX_ELEMENTS = 1 << 48
 MAX_SHELLS = 255
 MAX_CHUNKS = 1 << 20
-KNOWN_FEATURES: frozenset[str] = frozenset()
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -58,9 +57,6 @@ def validate(header: Header, header_length: int, file_length: int) -> None:
     Raises:
         FormatError: the subclass of the first rule that is broken.
     """
-    for feature in header.required_features:
-        if feature not in KNOWN_FEATURES:
-            raise e.UnknownFeatureError(f"feature {feature[:80]!r}", "a feature this version knows; update bhk")
     for what, count, limit in (
         ("layers", len(header.layers), MAX_ENTRIES),
         ("codebooks", len(header.codebooks), MAX_ENTRIES),
