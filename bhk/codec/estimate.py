@@ -1,4 +1,4 @@
-"""How large will this tensor be? From the order-0 entropies of the codes of a sample."""
+"""How large will this tensor be? From the compressed codes of a sample."""
 
 from __future__ import annotations
 
@@ -7,14 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from bhk.codec.codebook import Codes
 from bhk.codec.fit import encode_published, sample, square_for
-from bhk.codec.streams import CHUNK_ITEMS, packed_size
-
-ESTIMATE_PAIRS = 1 << 14
-# The Huffman stage of zstd against the order-0 entropy, measured on Gaussian and heavy-tailed weights.
-ZSTD_OVERHEAD = 1.008
-FRAME_BYTES = 12
+from bhk.codec.streams import compress, packed_size
 
 
 def sample_tensor(tensor: Tensor) -> Tensor:
@@ -33,32 +27,19 @@ def estimate(pairs: Tensor, count: int, step: float | None) -> float:
     Returns:
         bytes; infinite where the tensor would be kept exact.
     """
-    drawn = pairs[:: max(1, len(pairs) // ESTIMATE_PAIRS)]
     if step is None:
-        coded = encode_published(drawn)
+        coded = encode_published(pairs)
         return math.inf if coded is None else packed_size(count, _bits(coded[0].code_count))
-    codebook = square_for(drawn, step)
+    codebook = square_for(pairs, step)
     if not codebook.is_valid:
         return math.inf
-    codes, outside = codebook.encode_square(drawn)
-    share = len(outside) / len(drawn)
-    bits = _plane_bits(codes, codebook.windings) * ZSTD_OVERHEAD
-    if 0 < share < 1:
-        bits += -share * math.log2(share) - (1 - share) * math.log2(1 - share) + share
-    frames = 2 * FRAME_BYTES * math.ceil(count / CHUNK_ITEMS)
-    return min(count * bits / 8 + frames, packed_size(count, _bits(codebook.code_count)))
+    codes, outside = codebook.encode_square(pairs)
+    planes = [codes.winding, codes.phase]
+    if outside.numel():
+        planes.append(torch.zeros_like(codes.winding).index_fill_(0, outside, 1))
+    compressed = sum(len(compress(plane.cpu().numpy())) for plane in planes)
+    return min(compressed * count / len(pairs), packed_size(count, _bits(codebook.code_count)))
 
 
 def _bits(code_count: int) -> int:
     return max(1, (code_count - 1).bit_length())
-
-
-def _plane_bits(codes: Codes, windings: int) -> float:
-    """Return the entropy of winding and phase together, in bits a pair."""
-    total = 0.0
-    for plane in (codes.winding, codes.phase):
-        histogram = torch.bincount(plane, minlength=windings).double()
-        share = histogram[histogram > 0] / len(codes)
-        # Miller and Madow's correction for the bias of a sample.
-        total += float(-(share * share.log2()).sum()) + (len(share) - 1) / (2 * len(codes) * math.log(2))
-    return total

@@ -32,7 +32,7 @@ class Preset:
 
 PRESETS = {
     preset.name: preset
-    for preset in (Preset("fine", 33.0), Preset("balanced", 27.0), Preset("small", 21.0), Preset("birkhoff", None))
+    for preset in (Preset("fine", 34.0), Preset("balanced", 28.0), Preset("small", 22.0), Preset("birkhoff", None))
 }
 SNR_RANGE_DB = (3.0, 42.0)  # above 42 dB a Gaussian tensor no longer fits a square of 256 windings
 SNR_FLOOR_DB = 12.0  # no tensor may fall this far below the model's ratio

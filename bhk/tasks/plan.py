@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -27,7 +28,14 @@ from bhk.parallel import ordered_map
 from bhk.sam.recognise import DELICATE_SNR_DB
 
 MIN_NUMEL = 1024  # smaller tensors are kept exact: tokens and tables on which much depends and little can be saved
+# A vocabulary's error enters once, through the rows that are looked up, where those of the layers behind it add up. With twice
+# the step all-MiniLM-L6-v2 is 10 % smaller at equal fidelity; with three times, 14 %.
+TABLE_ROWS = 4096
+TABLE_SNR_DB = -6.0
 RATIO_TOLERANCE = 0.001
+START_SNR_DB = 27.0
+DB_PER_BIT = 20 * math.log10(2)
+MAX_TRIALS = 20
 
 
 class PatternError(BhkError):
@@ -68,14 +76,14 @@ class Item:
         coded: coded on a trajectory (else kept exact).
         step: lattice step; None with the published method.
         snr_db: ratio asked for this tensor alone.
-        delicate: gets a finer step.
+        finer_db: how much finer its step is than the model's.
     """
 
     names: tuple[str, ...]
     tensor: Tensor
     role: str
     coded: bool
-    delicate: bool = False
+    finer_db: float = 0.0
     snr_db: float | None = None
     step: float | None = None
 
@@ -126,10 +134,16 @@ def plan(
         names = tuple(sorted((name, *aliases.get(name, ())), key=natural_key))
         role = role_of(names[0], tensor)
         codable = published_codes(tensor) if published else is_codable(tensor) and tensor.numel() >= MIN_NUMEL
-        items.append(Item(names, tensor, role, codable and role != "buffer", delicate=is_delicate(names[0])))
+        finer_db = DELICATE_SNR_DB if is_delicate(names[0]) else TABLE_SNR_DB if _is_table(names, tensor, role) else 0.0
+        items.append(Item(names, tensor, role, codable and role != "buffer", finer_db))
     items.sort(key=lambda item: natural_key(item.names[0]))
     items = _apply_patterns(items, quality)
     return items if published else _choose_steps(items, quality, overhead, threads)
+
+
+def _is_table(names: Sequence[str], tensor: Tensor, role: str) -> bool:
+    """Tell whether `tensor` is a vocabulary: looked up row by row, and not tied to an output layer."""
+    return role == "embedding" and tensor.ndim == 2 and tensor.shape[0] >= TABLE_ROWS and len(names) == 1
 
 
 def _matches(item: Item, pattern: str) -> bool:
@@ -176,8 +190,8 @@ def _sample(item: Item) -> _Sampled:
 def _step(entry: _Sampled, scale: float, snr: float) -> float:
     if entry.item.snr_db is not None:
         return step_for(entry.rms, entry.item.snr_db)
-    if entry.item.delicate:
-        snr = min(snr + DELICATE_SNR_DB, SNR_RANGE_DB[1])
+    low, high = SNR_RANGE_DB
+    snr = min(max(snr + entry.item.finer_db, low), high)
     return tensor_step(step_for(scale, snr), entry.rms, snr)
 
 
@@ -192,6 +206,7 @@ def _snr_for_ratio(
     """Return the model's signal-to-noise ratio at which the file is `ratio` times smaller than the dense tensors."""
     dense = sum(item.nbytes for item in items)
     fixed = overhead(items) + sum(keep(item.tensor).nbytes for item in items if not item.coded)
+    weights = sum(entry.item.tensor.numel() for entry in sampled)
 
     def reached(snr: float) -> float:
         def size(entry: _Sampled) -> float:
@@ -200,14 +215,16 @@ def _snr_for_ratio(
         return dense / (fixed + sum(ordered_map(size, sampled, threads)))
 
     low, high = SNR_RANGE_DB
-    if not reached(high) <= ratio <= reached(low):
-        raise PresetError(
-            f"a ratio of {ratio:g} was asked for; this checkpoint reaches {reached(high):.2f} to {reached(low):.2f}"
-        )
-    while high - low > 0.01:
-        middle = (low + high) / 2
-        found = reached(middle)
+    snr = START_SNR_DB
+    for _ in range(MAX_TRIALS):
+        found = reached(snr)
         if abs(found / ratio - 1) < RATIO_TOLERANCE:
-            return middle
-        low, high = (middle, high) if found > ratio else (low, middle)
-    return (low + high) / 2
+            return snr
+        # A bit a weight is 6 dB, the slope of the curve from size to quality.
+        missing_bits = 8 * (dense / ratio - dense / found) / weights
+        previous, snr = snr, min(max(snr + DB_PER_BIT * missing_bits, low), high)
+        if snr == previous:
+            break
+    raise PresetError(
+        f"a ratio of {ratio:g} was asked for; this checkpoint reaches {reached(high):.2f} to {reached(low):.2f}"
+    )
