@@ -9,7 +9,6 @@ Peak memory is the largest anonymous resident memory above that of the idle proc
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import re
 import shutil
@@ -26,11 +25,11 @@ from rich.console import Console
 
 from tools.bench.conversion_tasks import ZSTD_LEVEL, ZSTD_THREADS
 from tools.bench.synthetic import make
-from tools.bench.table import ROOT, environment, show, version, write_csv
+from tools.bench.table import ROOT, Row, environment, require_bhk, show, version, write_csv
 
 SAMPLE_SECONDS = 0.02
 SHOWN = ("task", "tool", "checkpoint", "input_bytes", "output_bytes", "seconds", "mb_per_second", "peak_anon_mib")
-TOOLS = {"bhk": ".bhk", "safetensors": ".safetensors", "zstd": ".pth.zst"}
+TOOLS = {"bhk": ".bhk", "safetensors": ".safetensors", "zstd": ".zst"}
 PACKAGES = {"bhk": "bhk", "safetensors": "safetensors", "zstd": "zstandard"}
 NOTES = {
     ("convert", "bhk"): "preset balanced, from .pth",
@@ -121,29 +120,37 @@ def inspect_command(path: Path) -> float:
     return time.perf_counter() - start
 
 
-def measure(checkpoint: Checkpoint, folder: Path) -> list[dict[str, object]]:
+def measure(checkpoint: Checkpoint, folder: Path) -> list[Row]:
+    """Make the checkpoint in `folder` and return the rows of all tasks on it."""
     source = folder / "checkpoint.pth"
     make(checkpoint.variant, source, checkpoint.nbytes)
-    size, rows = source.stat().st_size, []
-    for task in ("convert", "load"):
-        for tool, suffix in TOOLS.items():
-            packed = folder / f"checkpoint{suffix}"
-            read, written = (source, packed) if task == "convert" else (packed, folder / "unused")
-            samples = []
-            for _ in range(checkpoint.runs):
-                written.unlink(missing_ok=True)
-                samples.append(run_task(task, tool, read, written))
-            figures = _figures(samples, read, size) | {
-                "output_bytes": packed.stat().st_size if task == "convert" else size
-            }
-            rows.append(_row(task, tool, checkpoint, figures, NOTES[task, tool]))
-            Console(stderr=True).print(f"{checkpoint.label}: {task} with {tool}: {figures['seconds']} s")
-    packed = folder / "checkpoint.bhk"
-    seconds = statistics.median(inspect_command(packed) for _ in range(3))
-    sample = run_task("inspect", "bhk", packed, folder / "unused")
-    figures = {**_figures([sample], packed, size), "seconds": f"{seconds:.3f}", "mb_per_second": "", "output_bytes": ""}
-    note = f"seconds: the command `bhk inspect`, 3 runs; it read {sample.read:,} bytes of the file"
-    return [*rows, _row("inspect", "bhk", checkpoint, figures, note)]
+    rows = [measure_task(task, tool, checkpoint, source) for task in ("convert", "load") for tool in TOOLS]
+    return [*rows, measure_inspection(checkpoint, source)]
+
+
+def measure_task(task: str, tool: str, checkpoint: Checkpoint, source: Path) -> Row:
+    """Convert `source`, or load what it was converted to, `checkpoint.runs` times."""
+    packed, size = source.with_suffix(TOOLS[tool]), source.stat().st_size
+    read, written = (source, packed) if task == "convert" else (packed, source.with_suffix(".unused"))
+    samples = []
+    for _ in range(checkpoint.runs):
+        written.unlink(missing_ok=True)
+        samples.append(run_task(task, tool, read, written))
+    figures = _figures(samples, read, size)
+    figures["output_bytes"] = packed.stat().st_size if task == "convert" else size
+    Console(stderr=True).print(f"{checkpoint.label}: {task} with {tool}: {figures['seconds']} s")
+    return _row(task, tool, checkpoint, figures, NOTES[task, tool])
+
+
+def measure_inspection(checkpoint: Checkpoint, source: Path) -> Row:
+    """Time the command on the converted `source`, and count what the function behind it reads."""
+    packed = source.with_suffix(TOOLS["bhk"])
+    seconds = [inspect_command(packed) for _ in range(checkpoint.runs + 1)]
+    sample = run_task("inspect", "bhk", packed, packed)
+    figures = _figures([sample], packed, source.stat().st_size)
+    figures |= {"seconds": f"{statistics.median(seconds):.3f}", "mb_per_second": "", "runs": len(seconds)}
+    note = f"seconds: the whole command `bhk inspect`; it reads {sample.read:,} bytes of the file"
+    return _row("inspect", "bhk", checkpoint, figures, note)
 
 
 def _figures(samples: list[Sample], read: Path, checkpoint_bytes: int) -> dict[str, object]:
@@ -158,7 +165,7 @@ def _figures(samples: list[Sample], read: Path, checkpoint_bytes: int) -> dict[s
     }
 
 
-def _row(task: str, tool: str, checkpoint: Checkpoint, figures: dict[str, object], note: str) -> dict[str, object]:
+def _row(task: str, tool: str, checkpoint: Checkpoint, figures: dict[str, object], note: str) -> Row:
     named: dict[str, object] = {"task": task, "tool": tool, "checkpoint": checkpoint.label}
     return named | figures | {"note": note, "version": version(PACKAGES[tool])} | environment()
 
@@ -169,9 +176,8 @@ def main() -> None:
         "--scratch", type=Path, help="where to put 13 GB of temporary files (default: the system's place)"
     )
     arguments = parser.parse_args()
-    if importlib.util.find_spec("bhk.convert") is None:
-        sys.exit("this bhk has no convert: install the checkout with pip install -e '.[dev,bench]'")
-    rows: list[dict[str, object]] = []
+    require_bhk("convert", "load_state_dict", "inspect")
+    rows: list[Row] = []
     for checkpoint in CHECKPOINTS:
         folder = Path(tempfile.mkdtemp(prefix="bhk-bench-", dir=arguments.scratch))
         try:

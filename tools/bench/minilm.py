@@ -6,7 +6,6 @@ largest 1 - cosine between the embeddings that the original and the decoded weig
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from torch.nn import functional
 
 from tools.bench.peers import Coder, StateDict, installed, peers
 from tools.bench.sentence_encoder import CHECKPOINT, embed, load_sentences, tokenize
-from tools.bench.table import environment, median_seconds, show, version, write_csv
+from tools.bench.table import environment, median_seconds, require_bhk, show, version, write_csv
 
 PRESETS = ("fine", "balanced", "small", "birkhoff")
 SHOWN = (
@@ -102,10 +101,7 @@ def run(chosen: Iterator[Coder]) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    import bhk
-
-    if not hasattr(bhk, "convert") or not hasattr(bhk, "load_state_dict"):
-        sys.exit("this bhk has no convert and load_state_dict: install the checkout with pip install -e '.[dev,bench]'")
+    require_bhk("convert", "load_state_dict")
     rows = run(coders())
     show(rows, SHOWN)
     print(write_csv("minilm", rows))

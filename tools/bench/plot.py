@@ -24,6 +24,7 @@ STYLES = {
 # Where a label stands: offset in points, horizontal alignment. Several points lie close together.
 RIGHT, LEFT, ABOVE, BELOW = ((7, -3), "left"), ((-7, -3), "right"), ((0, 7), "center"), ((0, -14), "center")
 SIDES = {"Q8_0": LEFT, "Q5_1": BELOW, "Q5_0": ABOVE, "Q4_1": LEFT, "Q4_0": ABOVE, "int6": LEFT, "int8": ABOVE}
+SIDES |= {"qp -32": LEFT, "qp -28": LEFT}
 
 
 def draw(axes: pyplot.Axes, coder: str, points: list[tuple[float, float, str]]) -> None:

@@ -53,6 +53,16 @@ def version(package: str) -> str:
         return f"{package} not installed"
 
 
+def require_bhk(*names: str) -> None:
+    """Exit with a sentence if the bhk at hand lacks one of these functions."""
+    import bhk
+
+    if missing := [name for name in names if not hasattr(bhk, name)]:
+        raise SystemExit(
+            f"{bhk.__file__} has no {', '.join(missing)}: run pip install -e '.[dev,bench]' in this checkout"
+        )
+
+
 def median_seconds(function: Callable[[], object], runs: int = 3, enough: float = 10.0) -> float:
     """Return the median wall time of up to `runs` calls; no further call starts once `enough` seconds are spent."""
     seconds: list[float] = []
