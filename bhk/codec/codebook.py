@@ -119,13 +119,12 @@ class Codebook:
         winding = torch.empty(count, dtype=torch.uint8, device=pairs.device)
         phase = torch.empty_like(winding)
         scratch = torch.empty(4, min(count, BLOCK_PAIRS), device=pairs.device)
-        beyond = torch.empty(min(count, BLOCK_PAIRS), dtype=torch.bool, device=pairs.device)
         outside = [torch.empty(0, dtype=torch.int64, device=pairs.device)]
         for block in self.blocks(count):
             x, y, far, other = scratch[:, : block.stop - block.start]
             self._offsets(pairs[block], x, y)
             torch.maximum(torch.abs(x, out=far), torch.abs(y, out=other), out=far)
-            outside.append(torch.gt(far, half, out=beyond[: len(far)]).nonzero().view(-1) + block.start)
+            outside.append(_where_above(far, half) + block.start)
             q, r = self.trajectory.nearest_exhaustive(x, y) if exhaustive else self.trajectory.nearest_(x, y)
             winding[block] = q
             phase[block] = r
@@ -164,15 +163,33 @@ class Codebook:
         x, y = scratch[:, : block.stop - block.start]
         x, y = self.trajectory.points_(x.copy_(codes.winding[block]), y.copy_(codes.phase[block]))
         if codes.shell is not None:
-            outer = codes.shell[block].nonzero().view(-1)
+            outer = _where_above(codes.shell[block], 0)
             if outer.numel():
                 scale = torch.tensor(self.scales, device=x.device)[codes.shell[block][outer].long()]
                 x[outer] *= scale
                 y[outer] *= scale
-        out[:, 0] = x.add_(self.centre[0])
-        out[:, 1] = y.add_(self.centre[1])
+        x.add_(self.centre[0])
+        y.add_(self.centre[1])
+        if out.dtype == torch.float32:  # interleaves three times as fast as two strided copies
+            torch.complex(x, y, out=torch.view_as_complex(out))
+        else:
+            out[:, 0] = x
+            out[:, 1] = y
 
     def _offsets(self, pairs: Tensor, x: Tensor, y: Tensor) -> None:
         """Put the coordinates of `pairs` relative to the centre into the float32 tensors `x` and `y` (P,)."""
         x.copy_(pairs[:, 0]).sub_(self.centre[0])
         y.copy_(pairs[:, 1]).sub_(self.centre[1])
+
+
+def _where_above(values: Tensor, limit: float) -> Tensor:
+    """Return the indices, in no particular order, at which `values` (P,) exceed `limit`, which few do: int64 (k,).
+
+    Columns of 32 are searched only where their maximum is above: torch's nonzero takes 3 ns an element, its maximum 0.1 ns.
+    """
+    width = len(values) // 32
+    columns = values[: 32 * width].view(32, width)
+    hit = (columns.amax(dim=0) > limit).nonzero().view(-1)
+    row, which = (columns[:, hit] > limit).nonzero(as_tuple=True)
+    rest = (values[32 * width :] > limit).nonzero().view(-1)
+    return torch.cat([row * width + hit[which], rest + 32 * width])

@@ -192,7 +192,10 @@ class ShellsError(FormatError):
 
 
 class CodebookRangeError(FormatError):
-    """2^-100 <= `side` <= 2^100; the absolute values of the centre and of `shells` * `spacing` are at most 2^120."""
+    """2^-100 <= `side` <= 2^100; the absolute values of the centre and of `shells` * `spacing` are at most 2^120.
+
+    The scale of the last shell, as section 7.1 computes it in float32, is finite.
+    """
 
     rule = "C4"
 

@@ -103,6 +103,9 @@ def _check_codebook(codebook: CodebookEntry, where: str) -> None:
         raise e.CodebookRangeError(f"side {codebook.side}", "2^-100 to 2^100", where)
     if max(map(abs, (*codebook.centre, codebook.shells * codebook.spacing))) > MAX_REACH:
         raise e.CodebookRangeError("centre or shells beyond 2^120", "at most 2^120", where)
+    half = codebook.side / 2
+    if not math.isfinite(float32(float32(half + float32(codebook.shells * codebook.spacing)) / half)):
+        raise e.CodebookRangeError(f"shells {codebook.spacing} apart for side {codebook.side}", "a finite scale", where)
 
 
 def _check_layer(layer: LayerEntry, codebooks: tuple[CodebookEntry, ...], seen: set[str]) -> None:
