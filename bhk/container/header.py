@@ -51,7 +51,8 @@ KNOWN_FEATURES: frozenset[str] = frozenset()
 
 # How msgspec words what it refuses. A key is free text, a place is not.
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
-_MISTYPED = re.compile(r"Expected (.*), got (.*)")
+_MISTYPED = re.compile(r"Expected (.*?)(?:, got (.*))?")
+_MISSING = re.compile(r"Object missing required field (.*)")
 _PLACE = re.compile(r" - at `(\$[\w.\[\]]*)`\Z")
 
 
@@ -203,7 +204,9 @@ def _type_error(message: str) -> FormatError:
     if unknown := _UNKNOWN.fullmatch(what):
         return UnknownKeyError(f"key {unknown[1][:80]!r}", "only keys of the format, or x-…", where)
     if mistyped := _MISTYPED.fullmatch(what):
-        return FieldTypeError(mistyped[2], mistyped[1], where)
+        return FieldTypeError(mistyped[2] or "another value", mistyped[1], where)
+    if missing := _MISSING.fullmatch(what):
+        return FieldTypeError(f"no field {missing[1]}", "every required field", where)
     return FieldTypeError(what, "the fields and types of the format", where)
 
 
