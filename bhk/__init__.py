@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from bhk.errors import BhkError as BhkError
     from bhk.tasks.convert import ConversionReport as ConversionReport
     from bhk.tasks.convert import convert as convert
+    from bhk.tasks.diff import diff as diff
+    from bhk.tasks.export import export as export
+    from bhk.tasks.inspect import inspect as inspect
+    from bhk.tasks.verify import verify as verify
 
 __version__ = "0.1.0"
 
@@ -24,9 +28,13 @@ _HOME = {
     "ConversionReport": ("bhk.tasks.convert", "ConversionReport"),
     "EncodedTensor": ("bhk.codec.tensor", "EncodedTensor"),
     "convert": ("bhk.tasks.convert", "convert"),
+    "diff": ("bhk.tasks.diff", "diff"),
     "encode": ("bhk.codec.tensor", "encode"),
+    "export": ("bhk.tasks.export", "export"),
+    "inspect": ("bhk.tasks.inspect", "inspect"),
     "load_state_dict": ("bhk.bhkfile", "load_state_dict"),
     "open": ("bhk.bhkfile", "open_file"),
+    "verify": ("bhk.tasks.verify", "verify"),
 }
 
 __all__ = ["__version__", *_HOME]

@@ -65,7 +65,7 @@ class StreamEntry(_Entry, frozen=True):
 
     Attributes:
         chunk: items (pairs, or elements of an exact tensor) in each chunk but the last.
-        chunks: stored length of each chunk, for the codecs with zstd.
+        chunks: stored length of each chunk, for the codecs with zstd; may be left out when there is one.
         bits: bits a code, for codec packed.
     """
 
@@ -83,7 +83,8 @@ class StreamEntry(_Entry, frozen=True):
         """Return (stored, decoded) length of each chunk, for items of `width` decoded bytes (of codec packed: ignored)."""
         full = packed_size(self.chunk, self.bits) if self.codec == "packed" else self.chunk * width
         decoded = [min(full, self.decoded - start) for start in range(0, self.decoded, full)]
-        return list(zip(self.chunks or decoded, decoded, strict=True))
+        stored = self.chunks or ((self.stored,) if len(decoded) == 1 else decoded)
+        return list(zip(stored, decoded, strict=True))
 
 
 class ErrorEntry(_Entry, frozen=True):

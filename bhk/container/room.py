@@ -10,13 +10,13 @@ from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, 
 # Room for free text, so that offsets do not depend on the length of a source's name.
 METADATA_STEP = 4096
 _WORST_FLOAT = -1.2345678901234567e-100
-_WORST_ERROR = ErrorEntry(-1.23456e-100, -1.23456e-100, -123.456)
-_WORST_CODEBOOK = CodebookEntry((_WORST_FLOAT, _WORST_FLOAT), _WORST_FLOAT, 256, "centred", 255, _WORST_FLOAT)
+_WORST_ERROR = ErrorEntry(1.2345e-100, 1.2345e-100, -123.45)
+_WORST_CODEBOOK = CodebookEntry((_WORST_FLOAT, _WORST_FLOAT), abs(_WORST_FLOAT), 256, "centred", 255, abs(_WORST_FLOAT))
 
 
 def rounded(value: float) -> float:
-    """Round a measured figure to six significant digits, as `header_room` counts on."""
-    return float(f"{value:.6g}")
+    """Round a measured figure to five significant digits, as `header_room` counts on."""
+    return float(f"{value:.5g}")
 
 
 def header_room(header: Header) -> int:
@@ -34,16 +34,19 @@ def header_room(header: Header) -> int:
 
 
 def _worst_layer(layer: LayerEntry, total: int, coded: int) -> LayerEntry:
-    exact = (_worst_stream("values", layer.numel, layer.dense_bytes, total),)
     if layer.encoding == "exact":
-        return msgspec.structs.replace(layer, streams=exact)
+        return msgspec.structs.replace(
+            layer, streams=(_worst_stream("values", "shuffle+zstd", layer.numel, layer, total),)
+        )
     planes = tuple(
-        _worst_stream(kind, layer.pairs.count, layer.pairs.count, total) for kind in ("winding", "phase", "shell")
+        _worst_stream(kind, "zstd", layer.pairs.count, layer, total) for kind in ("winding", "phase", "shell")
     )
     return msgspec.structs.replace(layer, streams=planes, codebook=coded, pairing="rows", error=_WORST_ERROR)
 
 
-def _worst_stream(kind: str, items: int, decoded: int, total: int) -> StreamEntry:
-    frame = 2 * CHUNK_ITEMS * max(1, decoded // max(items, 1)) if items else 0
-    chunks = (min(frame, 2 * decoded + 100),) * -(-items // CHUNK_ITEMS)
-    return StreamEntry(kind, "shuffle+zstd", total, 2 * decoded + 100, decoded, "0" * 64, chunks=chunks, bits=24)
+def _worst_stream(kind: str, codec: str, items: int, layer: LayerEntry, total: int) -> StreamEntry:
+    decoded = layer.dense_bytes if kind == "values" else items
+    longest = 2 * decoded + 100  # more than zstd makes of anything
+    count = -(-items // CHUNK_ITEMS)
+    chunks = (min(longest, 20 * CHUNK_ITEMS),) * count if count > 1 else ()
+    return StreamEntry(kind, total, longest, decoded, "0" * 64, codec, chunks=chunks)

@@ -199,10 +199,11 @@ def _check_stream(stream: StreamEntry, layer: LayerEntry, where: str) -> None:
     if stream.decoded != decoded:
         raise e.DecodedLengthError(f"{stream.decoded} bytes decoded", f"{decoded} bytes", where)
     compressed = "zstd" in stream.codec
-    if len(stream.chunks) != (count if compressed else 0) or any(length < 1 for length in stream.chunks):
+    lengths = stream.chunks or ((stream.stored,) if compressed and count == 1 else ())
+    if len(lengths) != (count if compressed else 0) or any(length < 1 for length in lengths):
         expected = f"{count} positive lengths" if compressed else "none"
-        raise e.ChunkError(f"{len(stream.chunks)} chunk lengths", expected, where)
-    stored = sum(stream.chunks) if compressed else decoded
+        raise e.ChunkError(f"{len(lengths)} chunk lengths", expected, where)
+    stored = sum(lengths) if compressed else decoded
     if stream.stored != stored:
         raise e.StoredLengthError(f"{stream.stored} bytes stored", f"{stored} bytes", where)
     if not _SHA256.fullmatch(stream.sha256):

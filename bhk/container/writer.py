@@ -63,13 +63,14 @@ class ContainerWriter:
 
 def stream_entry(stream: Stream, offset: int, sha256: str) -> StreamEntry:
     """Return the layer map's entry for `stream` at `offset`."""
+    lengths = tuple(map(len, stream.chunks))
     return StreamEntry(
         stream.kind,
-        stream.codec,
         offset,
         stream.stored,
         stream.decoded,
         sha256,
-        chunks=tuple(map(len, stream.chunks)) if "zstd" in stream.codec else (),
+        stream.codec,
+        chunks=lengths if "zstd" in stream.codec and len(lengths) > 1 else (),
         bits=stream.bits,
     )

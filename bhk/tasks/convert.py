@@ -8,13 +8,13 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from bhk import __version__
-from bhk.checkpoint import Checkpoint, read
+from bhk.checkpoint import Checkpoint
 from bhk.codec.codebook import Codebook
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.estimate import estimate, sample_tensor
@@ -24,8 +24,9 @@ from bhk.container.room import header_room, rounded
 from bhk.container.writer import ContainerWriter
 from bhk.files import check_destination, replace_file
 from bhk.parallel import default_threads, ordered_map
-from bhk.sam.recognise import Recognised, recognise
+from bhk.sam.recognise import Recognised
 from bhk.tasks.plan import Item, Quality, plan
+from bhk.tasks.source import read_checkpoint
 
 SUFFIX = ".bhk"
 HASH_BLOCK = 1 << 22
@@ -111,7 +112,7 @@ def convert(
     workers = threads or default_threads()
     if dst is not None and not dry_run:
         check_destination(Path(dst), force=force)
-    checkpoint, recognised = _read(src, key)
+    checkpoint, recognised = read_checkpoint(src, key)
     path = Path(dst) if dst is not None else _default_destination(checkpoint, src)
     if not dry_run:
         check_destination(path, force=force, sources=checkpoint.source.files)
@@ -130,21 +131,6 @@ def convert(
         layers, size, warnings = _write(path, checkpoint, template, items, overhead(items), workers, progress)
     seconds = time.perf_counter() - started
     return ConversionReport(None if dry_run else path, dense, size, seconds, layers, warnings, checkpoint.left_out)
-
-
-def _read(src: str | os.PathLike[str], key: str | None) -> tuple[Checkpoint, Recognised | None]:
-    """Read a checkpoint; strip a wrapper module's prefix from the names of a recognised one."""
-    checkpoint = read(src, key=key)
-    recognised = recognise(list(checkpoint.tensors))
-    if recognised is None or not recognised.prefix:
-        return checkpoint, recognised
-    cut = len(recognised.prefix)
-    return replace(
-        checkpoint,
-        tensors={name[cut:]: tensor for name, tensor in checkpoint.tensors.items()},
-        aliases={name[cut:]: tuple(alias[cut:] for alias in names) for name, names in checkpoint.aliases.items()},
-        layout=replace(checkpoint.layout, prefix=checkpoint.layout.prefix + recognised.prefix),
-    ), recognised
 
 
 def _default_destination(checkpoint: Checkpoint, src: str | os.PathLike[str]) -> Path:

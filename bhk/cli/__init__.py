@@ -1,0 +1,1 @@
+"""The command line: arguments in, tables and JSON out; the work is done in `bhk.tasks`."""

@@ -1,0 +1,134 @@
+"""`bhk inspect`."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+import typer
+
+from bhk.cli.options import BhkPath, Json
+from bhk.cli.output import Output, number, plain, scientific, size
+from bhk.tasks.inspect import Inspection, Row
+from bhk.tasks.inspect import inspect as task
+
+_COLUMNS = [
+    ("tensor", "left"),
+    ("role", "left"),
+    ("shape", "right"),
+    ("dtype", "left"),
+    ("encoding", "left"),
+    ("n", "right"),
+    ("shells", "right"),
+    ("step", "right"),
+    ("bytes", "right"),
+    ("bits/w", "right"),
+    ("ratio", "right"),
+    ("SNR dB", "right"),
+    ("max error", "right"),
+]
+
+
+class By(str, enum.Enum):
+    """How rows are grouped."""
+
+    role = "role"
+    block = "block"
+
+
+class Sort(str, enum.Enum):
+    """What rows are sorted by, largest first (names and SNR: smallest first)."""
+
+    name = "name"
+    bytes = "bytes"
+    bits = "bits"
+    ratio = "ratio"
+    snr = "snr"
+    max_abs = "max-error"
+
+
+def inspect(
+    path: BhkPath,
+    by: Annotated[By | None, typer.Option(help="One row a role or block instead of one a tensor.")] = None,
+    sort: Annotated[
+        Sort | None, typer.Option(help="Sort rows, the most telling first; by default as in the file.")
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, metavar="N", help="Show the first N rows only.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show each tensor's encoding, size and error. Reads the header only."""
+    found = task(path, by=by.value if by else None)
+    rows = list(found.rows)
+    if sort is not None:
+        rows.sort(key=lambda row: _sort_key(row, sort))
+    rows = rows[:top]
+    output = Output(as_json=as_json)
+    for key, value in found.metadata.items():
+        output.line(f"{key}: {value}")
+    if found.model:
+        output.line(f"model: {found.model.family}{f' {found.model.variant}' if found.model.variant else ''}")
+    grouped = by is not None
+    columns = [("group" if grouped else "tensor", "left"), *_COLUMNS[1:]]
+    if grouped:
+        columns[2] = ("tensors", "right")
+    total = _cells(found.total)
+    total[1:5] = ["", str(found.total.layers) if grouped else "", "", ""]
+    output.table(columns, [_cells(row) for row in rows], total)
+    output.line(_sum(found))
+    output.document(_document(found, rows))
+
+
+def _sort_key(row: Row, sort: Sort) -> tuple[float, str]:
+    value = {
+        Sort.name: 0.0,
+        Sort.bytes: -row.bytes,
+        Sort.bits: -row.bits,
+        Sort.ratio: -(row.ratio or 0.0),
+        Sort.snr: float("inf") if row.snr_db is None else row.snr_db,
+        Sort.max_abs: -row.max_abs,
+    }[sort]
+    return value, row.name
+
+
+def _cells(row: Row) -> list[str]:
+    shape = str(row.layers) if row.shape is None else "×".join(map(str, row.shape)) or "scalar"
+    return [
+        row.name,
+        row.role,
+        shape,
+        row.dtype,
+        row.encoding,
+        "" if row.windings is None else str(row.windings),
+        "" if row.shells is None else str(row.shells),
+        "" if row.step is None else scientific(row.step),
+        f"{row.bytes:,}",
+        number(row.bits),
+        number(row.ratio),
+        "" if row.encoding == "exact" else number(row.snr_db, 1),
+        scientific(row.max_abs) if row.max_abs else "0",
+    ]
+
+
+def _sum(found: Inspection) -> str:
+    return (
+        f"{found.file_bytes:,} bytes = {found.streams:,} streams + {found.header:,} header + {found.padding:,} padding + "
+        f"{found.preamble} preamble; {found.ratio:.2f} times smaller than {size(found.total.dense_bytes)}"
+    )
+
+
+def _document(found: Inspection, rows: list[Row]) -> dict[str, object]:
+    def entry(row: Row) -> dict[str, object]:
+        return {**plain(row), "bits_per_weight": row.bits, "ratio": row.ratio}
+
+    sizes = {name: getattr(found, name) for name in ("preamble", "header", "padding", "streams")}
+    return {
+        "path": found.path,
+        "generator": found.generator,
+        "metadata": found.metadata,
+        "model": None if found.model is None else {"family": found.model.family, "variant": found.model.variant},
+        "file_bytes": found.file_bytes,
+        "sizes": sizes,
+        "ratio": found.ratio,
+        "rows": [entry(row) for row in rows],
+        "total": entry(found.total),
+    }

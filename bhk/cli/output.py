@@ -1,0 +1,143 @@
+"""What the commands print: data on stdout, progress and hints on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+PIPE_WIDTH = 200  # columns of a table when nobody's terminal sets them
+
+Advance = Callable[[int, int], None]
+
+
+class Output:
+    """How one command speaks.
+
+    Args:
+        as_json: print one JSON document instead of text.
+        quiet: print nothing but errors (and the JSON document).
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self._silent = quiet or as_json
+
+    def line(self, text: str) -> None:
+        """Print a line of the result."""
+        if not self._silent:
+            print(text)
+
+    def hint(self, text: str) -> None:
+        """Print a line beside the result, for a person to read."""
+        if not self._silent:
+            print(text, file=sys.stderr)
+
+    def document(self, value: object) -> None:
+        """Print the result as JSON."""
+        if self.as_json:
+            print(json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=not _speaks_utf8()))
+
+    def table(
+        self, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], footer: Sequence[str] = ()
+    ) -> None:
+        """Print a table.
+
+        Args:
+            columns: (title, "left" or "right").
+            rows: cells; control characters in them are escaped.
+            footer: a last row, set apart.
+        """
+        if self._silent:
+            return
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=SIMPLE_HEAD, show_footer=bool(footer), pad_edge=False)
+        for index, (title, side) in enumerate(columns):
+            last = Text(footer[index], style="bold") if footer else ""
+            left = side == "left"
+            table.add_column(
+                title,
+                last,
+                justify="left" if left else "right",
+                overflow="fold",
+                no_wrap=not left,
+                min_width=None if left else len(title),
+            )
+        for row in rows:
+            table.add_row(*(Text(printable(cell)) for cell in row))
+        Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False).print(table)
+
+    @contextlib.contextmanager
+    def progress(self, title: str, *, unit_bytes: bool = True) -> Iterator[Advance | None]:
+        """Yield a function to call with (done, total); None where there is no terminal to show it on."""
+        if self._silent or not sys.stderr.isatty():
+            yield None
+            return
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        amount = DownloadColumn() if unit_bytes else MofNCompleteColumn()
+        columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(title, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def plain(value: object) -> Any:
+    """Return dataclasses, paths and tuples as JSON values; infinity and NaN as null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters escaped: names come from files, and a terminal would obey them."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _speaks_utf8() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+
+
+def size(count: int) -> str:
+    """Return bytes as people write them: 2.56 GB."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 999.5:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.2f} GB"
+
+
+def number(value: float | None, digits: int = 2, suffix: str = "") -> str:
+    """Return a figure with `digits` decimals, a dash for None or NaN, and the sign for infinity."""
+    if value is None or math.isnan(value):
+        return "–"
+    return "∞" if math.isinf(value) else f"{value:.{digits}f}{suffix}"
+
+
+def scientific(value: float | None) -> str:
+    """Return a small figure with three significant digits."""
+    return "–" if value is None or math.isnan(value) else f"{value:.2e}" if value else "0"

@@ -1,0 +1,53 @@
+"""`bhk verify`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bhk.cli.options import BhkPath, Json, Key, Quiet, Threads
+from bhk.cli.output import Output, number, scientific, size
+
+
+def verify(
+    path: BhkPath,
+    against: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="The original checkpoint: compare every tensor with it.")
+    ] = None,
+    key: Key = None,
+    threads: Threads = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check header, hashes and codes of a .bhk file, and its error against the original."""
+    from bhk.tasks.verify import verify as task
+
+    output = Output(as_json=as_json, quiet=quiet)
+    with output.progress("Verifying") as progress:
+        found = task(path, against, key=key, threads=threads, progress=progress)
+    if against is not None:
+        rows = [
+            (
+                layer.name,
+                layer.encoding,
+                "yes" if layer.difference.equal else "no",
+                "" if layer.difference.equal else number(layer.difference.snr_db, 1),
+                scientific(layer.difference.max_abs),
+            )
+            for layer in found.layers
+            if layer.difference is not None
+        ]
+        columns = [
+            ("tensor", "left"),
+            ("encoding", "left"),
+            ("equal", "right"),
+            ("SNR dB", "right"),
+            ("max error", "right"),
+        ]
+        output.table(columns, rows)
+    compared = f", every tensor as far from {found.against} as the file says" if found.against else ""
+    output.line(
+        f"{found.path} is sound: {size(found.bytes)}, {len(found.layers)} tensors, {found.streams} streams checked{compared}"
+    )
+    output.document(found)

@@ -1,0 +1,57 @@
+"""How far two tensors are apart."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bhk.codec.error import decibels
+from bhk.codec.tensor import tensor_bytes
+
+BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Difference of a tensor from a reference of the same shape and dtype.
+
+    Attributes:
+        equal: bit for bit.
+        max_abs: largest absolute difference; NaN where one of them holds NaN or infinity and they are not equal.
+        snr_db: 10*log10(sum reference^2 / sum difference^2); infinite without difference.
+    """
+
+    equal: bool
+    max_abs: float
+    snr_db: float
+
+
+def compare(reference: Tensor, other: Tensor) -> Difference:
+    """Compare two tensors of the same shape and dtype, in float64, block by block."""
+    a, b = reference.detach().reshape(-1), other.detach().reshape(-1)
+    largest = signal = noise = 0.0
+    equal = True
+    for start in range(0, a.numel(), BLOCK):
+        x, y = a[start : start + BLOCK], b[start : start + BLOCK]
+        if (tensor_bytes(x) == tensor_bytes(y)).all():
+            signal += _power(x)
+            continue
+        equal = False
+        difference = _wide(x) - _wide(y)
+        peak = float(difference.abs().max())
+        largest = peak if math.isnan(peak) else max(largest, peak)
+        signal += _power(x)
+        noise += _power(difference)
+    finite = math.isfinite(signal) and math.isfinite(noise)
+    return Difference(equal, largest, decibels(signal, noise) if finite else math.nan)
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values.to(torch.complex128 if values.is_complex() else torch.float64)
+
+
+def _power(values: Tensor) -> float:
+    return float(torch.linalg.vector_norm(_wide(values))) ** 2

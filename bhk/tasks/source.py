@@ -1,0 +1,70 @@
+"""Opening what a user names: a checkpoint, or a .bhk file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from bhk.bhkfile import open_file
+from bhk.checkpoint import AlreadyBhkError, Checkpoint, read
+from bhk.sam.recognise import Recognised, recognise
+
+
+def read_checkpoint(src: str | os.PathLike[str], key: str | None = None) -> tuple[Checkpoint, Recognised | None]:
+    """Read a checkpoint and recognise it; a wrapper module's prefix is stripped from the names of a recognised one.
+
+    Raises:
+        CheckpointError: see `bhk.checkpoint.read`.
+    """
+    checkpoint = read(src, key=key)
+    recognised = recognise(list(checkpoint.tensors))
+    if recognised is None or not recognised.prefix:
+        return checkpoint, recognised
+    cut = len(recognised.prefix)
+    stripped = replace(
+        checkpoint,
+        tensors={name[cut:]: tensor for name, tensor in checkpoint.tensors.items()},
+        aliases={name[cut:]: tuple(alias[cut:] for alias in names) for name, names in checkpoint.aliases.items()},
+        layout=replace(checkpoint.layout, prefix=checkpoint.layout.prefix + recognised.prefix),
+    )
+    return stripped, recognised
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """The tensors of a checkpoint or a .bhk file, decoded one at a time.
+
+    Attributes:
+        label: its base name, for messages.
+        names: every name, aliases included.
+        tensor: name -> tensor.
+    """
+
+    label: str
+    names: tuple[str, ...]
+    tensor: Callable[[str], Tensor]
+
+
+@contextlib.contextmanager
+def open_tensors(path: str | os.PathLike[str], key: str | None = None) -> Iterator[TensorFile]:
+    """Open a .bhk file or a checkpoint.
+
+    Raises:
+        ContainerError, CheckpointError: it cannot be read.
+    """
+    label = Path(path).name
+    try:
+        checkpoint, _ = read_checkpoint(path, key)
+    except AlreadyBhkError:
+        with open_file(path) as file:
+            yield TensorFile(label, file.names, file.tensor)
+        return
+    tensors = dict(checkpoint.tensors)
+    for name, aliases in checkpoint.aliases.items():
+        tensors.update(dict.fromkeys(aliases, tensors[name]))
+    yield TensorFile(label, tuple(tensors), tensors.__getitem__)
