@@ -1,0 +1,1 @@
+"""Makers of the generated parts of format_spec/: tables, schema, test vectors."""

@@ -1,0 +1,195 @@
+"""Builds .bhk files from plain values, good ones and bad ones, with nothing of the library: see format_spec/README.md."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tools.format_spec import values
+
+MAGIC = b"\x89BHK\r\n\x1a\n"
+CHUNK = 1 << 20
+Json = dict[str, Any]
+
+
+def align(offset: int) -> int:
+    return -(-offset // 64) * 64
+
+
+@dataclass
+class Draft:
+    """A file to be: the header without what follows from the data, and the stored bytes of each stream in order.
+
+    `offset`, `stored` and `sha256` of a stream are filled in unless they are there. `text` may change the JSON text.
+    """
+
+    header: Json
+    data: list[bytes] = field(default_factory=list)
+    expected: dict[str, Json] = field(default_factory=dict)
+    minor: int = 0
+    gap: bytes = b"\0"
+    text: Callable[[str], str] = str
+    padding: str = " "
+
+    @property
+    def layers(self) -> list[Json]:
+        return self.header["layers"]
+
+    def stream(self, index: int = 0, layer: int = 0) -> Json:
+        return self.layers[layer]["streams"][index]
+
+    def copy(self) -> Draft:
+        return copy.deepcopy(self)
+
+    def add(self, layer: Json, data: list[bytes], content: bytes) -> Draft:
+        """Append a layer, the stored bytes of its streams, and the bytes that it decodes to."""
+        self.layers.append(layer)
+        self.data += data
+        tensor = {"dtype": layer["dtype"], "shape": layer["shape"], "data": content.hex()}
+        for name in (layer["name"], *layer.get("aliases", ())):
+            self.expected[name] = tensor
+        return self
+
+    def encode(self) -> bytes:
+        """Return the file."""
+        length = align(64 + len(self._text(0))) - 64
+        while len(text := self._text(length)) > length:
+            length += 64
+        body = b""
+        for data in self.data:
+            body += self.gap * (align(len(body)) - len(body)) + data
+        return seal(
+            MAGIC
+            + struct.pack("<HH4xQQ32x", 1, self.minor, length, 0)
+            + text.ljust(length, self.padding.encode())
+            + body
+        )
+
+    def _text(self, length: int) -> bytes:
+        header = copy.deepcopy(self.header)
+        end = 64 + length
+        streams = [stream for layer in header.get("layers", ()) for stream in layer.get("streams", ())]
+        for stream, data in zip(streams, self.data, strict=False):
+            stream.setdefault("offset", align(end))
+            stream.setdefault("stored", len(data))
+            stream.setdefault("sha256", hashlib.sha256(data).hexdigest())
+            end = align(end) + len(data)
+        return self.text(json.dumps(header, ensure_ascii=False, separators=(",", ":"))).encode("utf-8", "surrogatepass")
+
+
+def seal(file: bytes) -> bytes:
+    """Return `file` with its length and the hash of its header set right."""
+    length = int.from_bytes(file[16:24], "little")
+    return file[:24] + struct.pack("<Q", len(file)) + hashlib.sha256(file[64 : 64 + length]).digest() + file[64:]
+
+
+def draft(*codebooks: Json, **more: Any) -> Draft:
+    header: Json = {"generator": "format_spec vectors", **({"codebooks": list(codebooks)} if codebooks else {}), **more}
+    return Draft({**header, "layers": []})
+
+
+def codebook(
+    windings: int,
+    side: float = 0.5,
+    *,
+    lattice: str = "centred",
+    shells: int = 0,
+    spacing: float = 0.0,
+    centre: tuple[float, float] = (0.0, 0.0),
+) -> Json:
+    entry: Json = {"centre": list(map(exact, centre)), "side": exact(side), "windings": windings, "lattice": lattice}
+    return {**entry, "shells": shells, "spacing": exact(spacing)} if shells else entry
+
+
+def exact(value: float) -> float:
+    """Round to float32."""
+    return float(values.f32(value))
+
+
+def pieces(items: Any, count: int) -> list[Any]:
+    return [items[start : start + count] for start in range(0, len(items), count)]
+
+
+def pack(codes: list[int], bits: int) -> bytes:
+    run = sum(code << index * bits for index, code in enumerate(codes))
+    return run.to_bytes((len(codes) * bits + 7) // 8, "little")
+
+
+def compressed(kind: str, codec: str, decoded: int, frames: list[bytes], chunk: int = CHUNK) -> tuple[Json, bytes]:
+    """Return the entry and the stored bytes of a stream of zstd frames."""
+    entry: Json = {"kind": kind, "codec": codec, "decoded": decoded, "chunks": list(map(len, frames))}
+    return {**entry, **({"chunk": chunk} if chunk != CHUNK else {})}, b"".join(frames)
+
+
+def packed(codes: list[int], bits: int, chunk: int = CHUNK) -> tuple[Json, bytes]:
+    data = b"".join(pack(part, bits) for part in pieces(codes, chunk))
+    entry: Json = {"kind": "codes", "codec": "packed", "decoded": len(data), "bits": bits}
+    return {**entry, **({"chunk": chunk} if chunk != CHUNK else {})}, data
+
+
+def plain(data: bytes, chunk: int = CHUNK) -> tuple[Json, bytes]:
+    entry: Json = {"kind": "values", "codec": "none", "decoded": len(data)}
+    return {**entry, **({"chunk": chunk} if chunk != CHUNK else {})}, data
+
+
+def shuffle(data: bytes, width: int) -> bytes:
+    return b"".join(data[place::width] for place in range(width))
+
+
+def exact_layer(
+    file: Draft, name: str, shape: list[int], dtype: str, content: bytes, stream: tuple[Json, bytes] | None, **more: Any
+) -> Draft:
+    """Add an exact layer to `file`."""
+    layer = {"name": name, "shape": shape, "dtype": dtype, "role": "other", "encoding": "exact", **more}
+    if stream is None:
+        return file.add(layer, [], content)
+    return file.add({**layer, "streams": [stream[0]]}, [stream[1]], content)
+
+
+def coded_layer(
+    file: Draft,
+    name: str,
+    shape: list[int],
+    codes: list[int],
+    streams: list[tuple[Json, bytes]],
+    *,
+    dtype: str = "F32",
+    pairing: str = "flat",
+    book: int = 0,
+    **more: Any,
+) -> Draft:
+    """Add a trajectory layer to `file`."""
+    assert len(codes) == values.pair_count(shape, pairing), (name, len(codes), values.pair_count(shape, pairing))
+    content = values.tensor_bytes(values.weights(file.header["codebooks"][book], codes), shape, pairing, dtype)
+    layer = {
+        "name": name,
+        "shape": shape,
+        "dtype": dtype,
+        "role": "linear",
+        "encoding": "trajectory",
+        "pairing": pairing,
+    }
+    coded = {"codebook": book, "error": {"mean_abs": 0.00123, "max_abs": 0.00456, "snr_db": 30.5}}
+    return file.add(
+        {**layer, **coded, "streams": [entry for entry, _ in streams], **more}, [data for _, data in streams], content
+    )
+
+
+def planes(
+    file: Draft, codes: list[int], frame: Callable[[bytes], bytes], *, book: int = 0, chunk: int = CHUNK
+) -> list[tuple[Json, bytes]]:
+    """Return the plane streams of `codes`, each chunk coded by `frame`."""
+    entry = file.header["codebooks"][book]
+    n, shells = entry["windings"], entry.get("shells", 0)
+    kinds = {"winding": [c % n**2 // n for c in codes], "phase": [c % n for c in codes]}
+    if shells:
+        kinds["shell"] = [c // n**2 for c in codes]
+    return [
+        compressed(kind, "zstd", len(codes), [frame(part) for part in pieces(bytes(plane), chunk)], chunk)
+        for kind, plane in kinds.items()
+    ]

@@ -1,0 +1,80 @@
+"""Zstandard frames that do not depend on a library: built by hand from RFC 8878, or recorded."""
+
+from __future__ import annotations
+
+import base64
+import struct
+
+MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+def raw_block(data: bytes, *, last: bool = True) -> bytes:
+    return (len(data) << 3 | last).to_bytes(3, "little") + data
+
+
+def rle_block(byte: int, count: int, *, last: bool = True) -> bytes:
+    return (count << 3 | 1 << 1 | last).to_bytes(3, "little") + bytes([byte])
+
+
+def frame(data: bytes, blocks: bytes | None = None, *, size: int | None = None, field: int | None = None) -> bytes:
+    """Return a frame with the content `data`, as one raw block unless `blocks` are given.
+
+    Args:
+        size: what Frame_Content_Size says, instead of the truth.
+        field: bytes of Frame_Content_Size: 1, 2, 4 or 8 with a single segment; 0 leaves it out and gives a window.
+    """
+    blocks = raw_block(data) if blocks is None else blocks
+    size = len(data) if size is None else size
+    if field == 0:
+        return MAGIC + b"\x00\x58" + blocks
+    field = field or (1 if size < 256 else 2 if size < 65536 + 256 else 4)
+    flag = {1: 0, 2: 1, 4: 2, 8: 3}[field]
+    declared = struct.pack("<Q", size - 256 if field == 2 else size)[:field]
+    return MAGIC + bytes([flag << 6 | 0x20]) + declared + blocks
+
+
+def windowed_frame(data: bytes) -> bytes:
+    """Return a frame with a window descriptor (2^19 bytes) and a content size of 4 bytes."""
+    return MAGIC + bytes([2 << 6, 9 << 3]) + struct.pack("<I", len(data)) + raw_block(data)
+
+
+def skewed(count: int, below: int, seed: int) -> bytes:
+    """Return `count` bytes below `below`, most of them near its middle: what a plane of codes looks like."""
+    state, result = seed, []
+    for _ in range(count):
+        total = 0
+        for _ in range(4):
+            state = (state * 1103515245 + 12345) % (1 << 31)
+            total += (state >> 16) % below
+        result.append(total // 4)
+    return bytes(result)
+
+
+# Made by libzstd 1.5.7: Huffman-coded literals of skewed(500, 35, 1) and skewed(500, 35, 2) at level 1; repeated
+# sequences of REPEATED at level 19; skewed(100, 16, 3) with a content checksum.
+REPEATED = b"".join(bytes([i % 7, i % 11, 3, 1, 4, 1, 5, 9, 2, 6]) for i in range(60))
+RECORDED = {
+    "winding": (
+        "KLUv/WD0AHUJAEafSg0wzkEfCqkiWmWuxn5BRgBFAEYAhgshYc9wQvrheaYdXmFmRoGDWSPT8LHa325x5KqRCtrpiLhCYAvrfCI/"
+        "R14eFRUVK6GwPIiw7uhWPH+Vya1G0+gR6LncGudI68AfHKl9GhHKmekG45qkJhqUUmCJBmCKEkP6ONi62HQz42vkV43q232/XC7b"
+        "9J3D5ip4JVaX6aZPEC+vm6+UExMmMvxqwjlYDT6HkxFLbIyegv+EOE9xUyWtusIWrBZdqvJeHkGyRFGMVQo/hoPiPZUq9yNLd9GX"
+        "RbM8rTCqwamE01j011q4Zgkoqb7WjOG77BHGwsoaUsTBeRB9JT1bykZQ/UAYJyGifFQ38Tyz3hGHDf9Hrf3GZKtlg14JbZtxj5mX"
+        "VDOJlkaeQgjwhwYA"
+    ),
+    "phase": (
+        "KLUv/WD0AJUJAEafSw0wUN0DyRvn2ivWrAE3RgBHAEYAifuFVxskqnEkFipboIPShiwbx61LfNeEOgm0TXfq3ZjuyJSejnCFazXc"
+        "rrU1SCBi3Mn5pYjPeuAvyVPYzfqcG49Mza8KQwShn6U6F/4k1jUaOl2UZlmh7WMrRuHF59vKT1G6iMOH+kKZVJ7Te7Z0us5nUiin"
+        "dO7B+uI7QOkaksY+Pt0bMYyoA+OLIacEaInNxUtdQrSp18Gytdu8TcDWTsKXHCeyERvD2lip2plFw7ENbyE7eekIaZx7ESEj7egd"
+        "hmEjhyx7/9a1qyMdMSz7yClzFIMuJhzggjIWlY9vONvIctVjk0GMrn8LxIe4eTQrJXPGFku8qpU/V4MJyGcJczOrjudYPQcVULMx"
+        "SXm8ZS8+ZSG25Z69oD6FAA=="
+    ),
+    "repeated": (
+        "KLUv/WBYAWUCAAIID4kzMzMxESU3KfmwaCDY5fT0KmZDIuHAr9lRix6PCoYBPX7Njlo0Ih4MenoVs8vpoFgQyG+35CZ9wqqYBDuk"
+        "EPJ7B+DXBaB1Uwo="
+    ),
+    "checksum": ("KLUv/SRkrQEAQkYMjAARI0MzERDTjdjMvpG8M3cRaEWQWxRTt0ZR3DgOv9lYidASLebwLaYDlTY66nvRAwAMT6R1"),
+}
+
+
+def recorded(name: str) -> bytes:
+    return base64.b64decode(RECORDED[name])

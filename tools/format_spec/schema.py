@@ -1,0 +1,51 @@
+"""The JSON Schema of the header, from the structs that read it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from bhk.container.header import DTYPES, ENCODINGS, KINDS, LATTICES, PAIRINGS, ROLES, Header
+
+_CODECS = ("none", "zstd", "shuffle+zstd", "packed")
+_CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("LayerEntry", "dtype"): tuple(DTYPES),
+    ("LayerEntry", "role"): ROLES,
+    ("LayerEntry", "encoding"): ENCODINGS,
+    ("LayerEntry", "pairing"): PAIRINGS,
+    ("CodebookEntry", "lattice"): LATTICES,
+    ("StreamEntry", "kind"): KINDS,
+    ("StreamEntry", "codec"): _CODECS,
+}
+
+
+def header_schema() -> dict[str, Any]:
+    """Return the schema: types of msgspec's structs, the format's word lists, and room for extension keys."""
+    (reference,), components = msgspec.json.schema_components([Header], ref_template="#/$defs/{name}")
+    for (name, field), words in _CHOICES.items():
+        _set_choice(components[name]["properties"], field, words)
+    for component in components.values():
+        assert component["additionalProperties"] is False
+        component["patternProperties"] = {"^x-": {}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Header of a .bhk file, format version 1.0",
+        "description": "Types and names only. The rules about values, and that integers have no fraction, are in README.md.",
+        **reference,
+        "$defs": components,
+    }
+
+
+def _set_choice(properties: dict[str, Any], field: str, words: tuple[str, ...]) -> None:
+    old = properties[field]
+    if "anyOf" in old:
+        properties[field] = {**{k: v for k, v in old.items() if k != "anyOf"}, "enum": [*words, None]}
+    else:
+        assert old == {"type": "string"}, old
+        properties[field] = {"enum": list(words)}
+
+
+def schema_text() -> str:
+    return json.dumps(header_schema(), indent=2, sort_keys=True) + "\n"

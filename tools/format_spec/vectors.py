@@ -1,0 +1,67 @@
+"""Write the test vectors of the format, or check that they are what this program writes.
+
+    python -m tools.format_spec.vectors [--check]
+
+The bytes depend on no library: frames are built by hand or recorded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+from tools.format_spec.bad import bad
+from tools.format_spec.good import GOOD
+from tools.format_spec.good_coded import CODED
+
+FOLDER = Path(__file__).parents[2] / "format_spec" / "vectors"
+
+
+def vectors() -> dict[str, bytes]:
+    """Return the content of each file by its path in the folder."""
+    made: dict[str, bytes] = {}
+    manifest = {}
+    for name, make in {**GOOD, **CODED}.items():
+        draft = make()
+        made[f"good/{name}.bhk"] = draft.encode()
+        made[f"good/{name}.json"] = _json(draft.expected)
+        manifest[f"good/{name}.bhk"] = "good"
+    for name, file in bad():
+        path = f"bad/{name}.bhk"
+        assert path not in made, path
+        made[path] = file
+        manifest[path] = name.partition("_")[0]
+    entries = {p: {"verdict": v, "sha256": hashlib.sha256(made[p]).hexdigest()} for p, v in sorted(manifest.items())}
+    return {**made, "manifest.json": _json(entries)}
+
+
+def _json(entries: dict[str, object]) -> bytes:
+    """One entry a line."""
+    lines = (f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(entries[key])}" for key in entries)
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is stale")
+    check = parser.parse_args().check
+    made = vectors()
+    there = {p.relative_to(FOLDER).as_posix(): p for p in FOLDER.rglob("*") if p.is_file()}
+    stale = sorted(
+        {p for p in made if p not in there or there[p].read_bytes() != made[p]} | (there.keys() - made.keys())
+    )
+    if check and stale:
+        raise SystemExit(f"format_spec/vectors/{stale[0]} is stale; run python -m tools.format_spec.vectors")
+    for path in () if check else stale:
+        target = FOLDER / path
+        if path not in made:
+            target.unlink()
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(made[path])
+
+
+if __name__ == "__main__":
+    main()
