@@ -26,14 +26,15 @@ def minilm(rows: Rows) -> list[str]:
 def conversion(rows: Rows) -> list[str]:
     """Return the speed table, one line a checkpoint, task and tool, in the order measured."""
     lines = [
-        "| checkpoint | task | tool | ratio | seconds | MB/s | peak memory, MiB |",
-        "|---|---|---|--:|--:|--:|--:|",
+        "| checkpoint | task | tool | ratio | seconds | MB/s | peak memory, MiB | how |",
+        "|---|---|---|--:|--:|--:|--:|---|",
     ]
     for row in rows:
         is_conversion = row["task"] == "convert"
         ratio = f"{int(row['input_bytes']) / int(row['output_bytes']):.2f}" if is_conversion else ""
         cells = [row["checkpoint"], row["task"], row["tool"], ratio, f"{float(row['seconds']):.2f}"]
-        lines.append(_line([*cells, row["mb_per_second"], row["peak_anon_mib"]], bold=row["tool"] == "bhk"))
+        line = _line([*cells, row["mb_per_second"], row["peak_anon_mib"]], bold=row["tool"] == "bhk")
+        lines.append(f"{line} {row['note']} |")
     return lines
 
 
