@@ -70,11 +70,11 @@ class StreamEntry(_Entry, frozen=True):
     """
 
     kind: str
-    codec: str
     offset: Integer
     stored: Integer
     decoded: Integer
     sha256: str
+    codec: str = "zstd"
     chunk: Integer = CHUNK_ITEMS
     chunks: tuple[Integer, ...] = ()
     bits: Integer = 0
