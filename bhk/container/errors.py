@@ -239,7 +239,8 @@ class DecodedLengthError(FormatError):
 class ChunkError(FormatError):
     """`chunk` is 1 to 2^20 and cuts the stream into at most 2^20 chunks.
 
-    `chunks` lists, for codecs with zstd, a positive length for each chunk; it is absent or empty otherwise.
+    `chunks` lists, for codecs with zstd, a positive length for each chunk; when there is one chunk it may be absent or empty,
+    and `stored` is that length. It is absent or empty for the other codecs.
     """
 
     rule = "S6"

@@ -120,9 +120,10 @@ The first stream starts at 64 + {length} = {64 + length}, the second at the next
 
 {_dump(file, stream["offset"], len(file))}
 
-`weight` has two rows of three weights, so each row is two pairs, the second one padded. Its codes have four bits: the bytes
-`50 FA` hold, lowest bits first, 0, 5, 10, 15. There are no shells, so k is the code, and n = 4 gives the windings q = 0, 1, 2, 3
-and the phases r = 0, 1, 2, 3. The lattice is centred: pitch_x = 0.5 / 16 = 0.03125, pitch_y = 0.5 / 4 = 0.125, h_x = 7.5, h_y = 1.5.
+`weight` has two rows of three weights, so each row is two pairs, the second one padded. Its codes have four bits: the
+bytes `50 FA` hold, lowest bits first, 0, 5, 10, 15. There are no shells, so k is the code, and n = 4 gives the windings
+q = 0, 1, 2, 3 and the phases r = 0, 1, 2, 3. The lattice is centred: pitch_x = 0.5 / 16 = 0.03125,
+pitch_y = 0.5 / 4 = 0.125, h_x = 7.5, h_y = 1.5.
 
 For code 5: x = (5 - 7.5) · 0.03125 = -0.078125 and y = (1 - 1.5) · 0.125 = -0.0625. With the centre (0.0625, -0.03125),
 first = {first} and second = {second}. That pair is the end of row 0, so its second weight is padding. The tensor:
