@@ -16,6 +16,7 @@ from tools.format_spec.builder import (
     packed,
     pieces,
     plain,
+    planes,
     shuffle,
 )
 from tools.format_spec.values import SIZES

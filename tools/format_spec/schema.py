@@ -40,11 +40,8 @@ def header_schema() -> dict[str, Any]:
 
 def _set_choice(properties: dict[str, Any], field: str, words: tuple[str, ...]) -> None:
     old = properties[field]
-    if "anyOf" in old:
-        properties[field] = {**{k: v for k, v in old.items() if k != "anyOf"}, "enum": [*words, None]}
-    else:
-        assert old == {"type": "string"}, old
-        properties[field] = {"enum": list(words)}
+    choices: tuple[str | None, ...] = (*words, None) if "anyOf" in old else words
+    properties[field] = {**({"default": old["default"]} if "default" in old else {}), "enum": list(choices)}
 
 
 def schema_text() -> str:
