@@ -141,7 +141,7 @@ class CodebookEntry(_Entry, frozen=True):
     centre: tuple[float, float]
     side: float
     windings: Integer
-    lattice: str
+    lattice: str = "centred"
     shells: Integer = 0
     spacing: float = 0.0
 
