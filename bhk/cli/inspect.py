@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bhk.cli.options import BhkPath, Json
 from bhk.cli.output import Output, number, plain, scientific, size
-from bhk.tasks.inspect import Inspection, Row
-from bhk.tasks.inspect import inspect as task
+
+if TYPE_CHECKING:
+    from bhk.tasks.inspect import Inspection, Row
 
 _COLUMNS = [
     ("tensor", "left"),
@@ -57,6 +58,8 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show each tensor's encoding, size and error. Reads the header only."""
+    from bhk.tasks.inspect import inspect as task
+
     found = task(path, by=by.value if by else None)
     rows = list(found.rows)
     if sort is not None:
