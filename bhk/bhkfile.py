@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 from types import TracebackType
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.dtypes import TORCH_DTYPES
 from bhk.codec.shape import Shape
-from bhk.codec.streams import CorruptStreamError, decompress, unpack, unshuffle
-from bhk.codec.tensor import decode
-from bhk.container.errors import ChunkDataError, CodeRangeError
-from bhk.container.header import CodebookEntry, LayerEntry, StreamEntry
+from bhk.container.header import CodebookEntry, LayerEntry
 from bhk.container.reader import Container
 from bhk.errors import BhkError
 from bhk.parallel import default_threads, ordered_map
-
-Bytes = npt.NDArray[np.uint8]
+from bhk.stored import StoredLayer, StoredPart
 
 
 class UnknownTensorError(BhkError):
@@ -111,7 +104,9 @@ class BhkFile:
         """
         layer = self.layer(name)
         codebook = self.codebook(name)
-        return None if codebook is None else self._codes(layer, codebook, 0, layer.pairs.count)
+        if codebook is None:
+            return None
+        return self._stored(layer, 0, layer.pairs.count).codes(codebook, 0, layer.pairs.count)
 
     def tensor(self, name: str, rows: slice | None = None) -> Tensor:
         """Decode tensor `name`, or `rows` of its first dimension (a slice without step): only the chunks that hold them.
@@ -165,93 +160,54 @@ class BhkFile:
         codebook = codebook_of(self.codebooks[layer.codebook])
         if part.pairing == "rows":
             first_pair = first // part.row * part.row_pairs
-            return decode(codebook, self._codes(layer, codebook, first_pair, part.count), part, dtype)
+            return part.join(self._pairs(layer, codebook, first_pair, part.count, dtype))
         pairs = Shape(((first % 2) + part.numel,), "flat")
-        weights = decode(codebook, self._codes(layer, codebook, first // 2, pairs.count), pairs, dtype)
+        weights = pairs.join(self._pairs(layer, codebook, first // 2, pairs.count, dtype))
         return weights[first % 2 :].reshape(shape)
 
     def _exact(self, layer: LayerEntry, first: int, count: int) -> Tensor:
         """Return `count` elements of an exact layer from element `first` on, as one row of bytes (bool: of bools)."""
         if not count:
             return torch.empty(0, dtype=torch.uint8)
-        data = self._items(layer, layer.streams[0], first, count)
-        values = torch.from_numpy(data)
+        values = torch.from_numpy(self._stored(layer, first, count).values(first, count))
         return values != 0 if layer.dtype == "BOOL" else values
 
-    def _codes(self, layer: LayerEntry, codebook: Codebook, first: int, count: int) -> Codes:
-        if layer.streams[0].codec == "packed":
-            scalars = torch.from_numpy(self._packed(layer, layer.streams[0], first, count).astype(np.int32))
-            _check_below(scalars, codebook.code_count, layer, "codes")
-            return Codes.from_scalars(scalars, codebook.windings, codebook.shells)
-        planes = [torch.from_numpy(self._items(layer, stream, first, count)) for stream in layer.streams]
-        limits = (codebook.windings, codebook.windings, codebook.shells + 1)
-        for plane, limit, stream in zip(planes, limits, layer.streams, strict=False):
-            _check_below(plane, limit, layer, stream.kind)
-        return Codes(*planes)
+    def _pairs(self, layer: LayerEntry, codebook: Codebook, first: int, count: int, dtype: torch.dtype) -> Tensor:
+        """Return pairs `first` ... `first + count - 1` of a trajectory layer: (count, 2).
 
-    def _items(self, layer: LayerEntry, stream: StreamEntry, first: int, count: int) -> Bytes:
-        """Return the decoded bytes of items `first` ... `first + count - 1` of a plane or value stream."""
-        width = layer.item_bytes
-        begin, chunks = self._chunks(layer, stream, first, count)
-        data = np.empty(sum(length for _, length in chunks), dtype=np.uint8)
-        at = 0
-        for chunk, length in chunks:
-            if stream.codec == "none":
-                data[at : at + length] = np.frombuffer(chunk, dtype=np.uint8)
-            else:
-                with _rule_d3(layer, stream):
-                    plain = decompress(chunk, length)
-                data[at : at + length] = unshuffle(plain, width) if stream.codec == "shuffle+zstd" else plain
-            at += length
-        return data[(first - begin) * width : (first - begin + count) * width]
-
-    def _packed(self, layer: LayerEntry, stream: StreamEntry, first: int, count: int) -> npt.NDArray[np.uint32]:
-        """Return the scalar codes of pairs `first` ... `first + count - 1` of a packed stream."""
-        begin, chunks = self._chunks(layer, stream, first, count)
-        runs, left = [], layer.pairs.count - begin
-        for chunk, _ in chunks:
-            pairs = min(stream.chunk, left)
-            with _rule_d3(layer, stream):
-                runs.append(unpack(chunk, pairs, stream.bits))
-            left -= pairs
-        return np.concatenate(runs)[first - begin : first - begin + count]
-
-    def _chunks(
-        self, layer: LayerEntry, stream: StreamEntry, first: int, count: int
-    ) -> tuple[int, list[tuple[bytes | memoryview, int]]]:
-        """Return the chunks that hold `count` items from `first` on, each with its decoded length, and their first item.
-
-        A whole stream is read and verified at once; for a part, the stream is verified when it is first touched.
+        Chunk by chunk, so that what a chunk unpacks to is still in the cache when it is decoded.
         """
-        lengths = [decoded for _, decoded in stream.chunk_lengths(layer.item_bytes)]
-        low, high = first // stream.chunk, (first + count - 1) // stream.chunk
-        chunks: list[bytes] | list[memoryview]
-        if high - low + 1 == len(lengths):
-            chunks = self.container.read_stream(layer, stream, verify=self._verify)
-        else:
-            if self._verify and stream.offset not in self._verified:
-                self.container.read_stream(layer, stream)
-                self._verified.add(stream.offset)
-            chunks = self.container.read_chunks(layer, stream, low, high)
-        return low * stream.chunk, list(zip(chunks, lengths[low : high + 1], strict=True))
+        stored = self._stored(layer, first, count)
+        pairs = torch.empty(count, 2, dtype=dtype)
+        start, stop, chunk = first, first + count, layer.streams[0].chunk
+        while start < stop:
+            end = min((start // chunk + 1) * chunk, stop)
+            codebook.decode_into(stored.codes(codebook, start, end - start), pairs[start - first : end - first])
+            start = end
+        return pairs
+
+    def _stored(self, layer: LayerEntry, first: int, count: int) -> StoredLayer:
+        """Read the chunks of every stream of `layer` that hold items `first` ... `first + count - 1`.
+
+        A whole stream is verified as it is read; of a part, the stream is verified when it is first touched.
+        """
+        parts = []
+        for stream in layer.streams:
+            lengths = [decoded for _, decoded in stream.chunk_lengths(layer.item_bytes)]
+            low, high = first // stream.chunk, (first + count - 1) // stream.chunk
+            chunks: list[bytes] | list[memoryview]
+            if high - low + 1 == len(lengths):
+                chunks = self.container.read_stream(layer, stream, verify=self._verify)
+            else:
+                if self._verify and stream.offset not in self._verified:
+                    self.container.read_stream(layer, stream)
+                    self._verified.add(stream.offset)
+                chunks = self.container.read_chunks(layer, stream, low, high)
+            parts.append(StoredPart(stream, low, tuple(zip(chunks, lengths[low : high + 1], strict=True))))
+        return StoredLayer(layer, tuple(parts))
 
 
 def codebook_of(entry: CodebookEntry) -> Codebook:
     """Return the codec's codebook for a header entry."""
     centred = entry.lattice == "centred"
     return Codebook(entry.centre, entry.side, entry.windings, entry.shells, entry.spacing, centred)
-
-
-@contextlib.contextmanager
-def _rule_d3(layer: LayerEntry, stream: StreamEntry) -> Iterator[None]:
-    """Give the codec's complaint about a chunk its rule and place."""
-    try:
-        yield
-    except CorruptStreamError as error:
-        raise ChunkDataError(str(error), "a sound chunk", f"layer {layer.name!r}, stream {stream.kind}") from None
-
-
-def _check_below(codes: Tensor, limit: int, layer: LayerEntry, kind: str) -> None:
-    largest = int(codes.max())
-    if largest >= limit:
-        raise CodeRangeError(largest, f"at most {limit - 1}", f"layer {layer.name!r}, stream {kind}")

@@ -34,7 +34,7 @@ def convert(
         ),
     ],
     dst: Annotated[
-        Path | None, typer.Argument(metavar="[FILE.bhk]", help="The file to write; beside the source by default.")
+        Path | None, typer.Argument(metavar="FILE.bhk", help="The file to write; beside the source by default.")
     ] = None,
     preset: Annotated[
         str, typer.Option("--preset", "-p", help="fine, balanced, small, or birkhoff (the published method).")

@@ -1,0 +1,114 @@
+"""The stored chunks of a layer, unpacked: bytes of streams -> codes or values."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bhk.codec.codebook import Codebook, Codes
+from bhk.codec.streams import CorruptStreamError, decompress, unpack, unshuffle
+from bhk.container.errors import ChunkDataError, CodeRangeError
+from bhk.container.header import LayerEntry, StreamEntry
+
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class StoredPart:
+    """Neighbouring chunks of a stream.
+
+    Attributes:
+        low: index of the first of them.
+        chunks: (stored bytes, decoded length) of each.
+    """
+
+    stream: StreamEntry
+    low: int
+    chunks: tuple[tuple[bytes | memoryview, int], ...]
+
+
+@dataclass(frozen=True)
+class StoredLayer:
+    """A layer and the stored chunks of its streams, of all or of a range of its items (pairs, or exact elements)."""
+
+    layer: LayerEntry
+    parts: tuple[StoredPart, ...]
+
+    def codes(self, codebook: Codebook, first: int, count: int) -> Codes:
+        """Return the codes of pairs `first` ... `first + count - 1`.
+
+        Raises:
+            ChunkDataError, CodeRangeError: a chunk is damaged (rules D3 and D4).
+        """
+        if self.parts[0].stream.codec == "packed":
+            scalars = torch.from_numpy(self._packed(first, count).astype(np.int32))
+            self._check_below(scalars, codebook.code_count, "codes")
+            return Codes.from_scalars(scalars, codebook.windings, codebook.shells)
+        planes = [torch.from_numpy(self._items(part, first, count)) for part in self.parts]
+        limits = (codebook.windings, codebook.windings, codebook.shells + 1)
+        for plane, limit, part in zip(planes, limits, self.parts, strict=False):
+            self._check_below(plane, limit, part.stream.kind)
+        return Codes(*planes)
+
+    def values(self, first: int, count: int) -> Bytes:
+        """Return the bytes of elements `first` ... `first + count - 1` of an exact layer.
+
+        Raises:
+            ChunkDataError: a chunk is damaged (rule D3).
+        """
+        return self._items(self.parts[0], first, count)
+
+    def _items(self, part: StoredPart, first: int, count: int) -> Bytes:
+        """Return the decoded bytes of items `first` ... `first + count - 1` of a plane or value stream."""
+        stream, width = part.stream, self.layer.item_bytes
+        low, high = first // stream.chunk, (first + count - 1) // stream.chunk
+        chunks = part.chunks[low - part.low : high - part.low + 1]
+        data = np.empty(sum(length for _, length in chunks), dtype=np.uint8)
+        at = 0
+        for chunk, length in chunks:
+            if stream.codec == "none":
+                data[at : at + length] = np.frombuffer(chunk, dtype=np.uint8)
+            else:
+                with self._rule_d3(stream):
+                    plain = decompress(chunk, length)
+                data[at : at + length] = unshuffle(plain, width) if stream.codec == "shuffle+zstd" else plain
+            at += length
+        skip = (first - low * stream.chunk) * width
+        return data[skip : skip + count * width]
+
+    def _packed(self, first: int, count: int) -> npt.NDArray[np.uint32]:
+        """Return the scalar codes of pairs `first` ... `first + count - 1` of a packed stream."""
+        part = self.parts[0]
+        stream = part.stream
+        low, high = first // stream.chunk, (first + count - 1) // stream.chunk
+        runs = []
+        for index in range(low, high + 1):
+            chunk, _ = part.chunks[index - part.low]
+            with self._rule_d3(stream):
+                runs.append(
+                    unpack(chunk, min(stream.chunk, self.layer.pairs.count - index * stream.chunk), stream.bits)
+                )
+        skip = first - low * stream.chunk
+        return np.concatenate(runs)[skip : skip + count]
+
+    @contextlib.contextmanager
+    def _rule_d3(self, stream: StreamEntry) -> Iterator[None]:
+        """Give the codec's complaint about a chunk its rule and place."""
+        try:
+            yield
+        except CorruptStreamError as error:
+            raise ChunkDataError(str(error), "a sound chunk", self._where(stream.kind)) from None
+
+    def _check_below(self, codes: Tensor, limit: int, kind: str) -> None:
+        largest = int(codes.max())
+        if largest >= limit:
+            raise CodeRangeError(largest, f"at most {limit - 1}", self._where(kind))
+
+    def _where(self, kind: str) -> str:
+        return f"layer {self.layer.name!r}, stream {kind}"
