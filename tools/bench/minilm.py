@@ -40,7 +40,11 @@ class Bhk:
     setting: str
     name: str = "bhk"
     package: str = "bhk"
-    note: str = "buffers and one-dimensional tensors exact; loading checks every hash"
+
+    @property
+    def note(self) -> str:
+        exact = "buffers" if self.setting == "birkhoff" else "buffers and one-dimensional tensors"
+        return f"{exact} exact; loading checks every hash"
 
     def encode(self, source: Path, target: Path) -> None:
         import bhk
