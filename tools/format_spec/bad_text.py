@@ -108,7 +108,7 @@ def _types() -> Iterator[tuple[str, bytes]]:
         ("header", "layers"),
         ("layer", "role"),
         ("stream", "decoded"),
-        ("codebook", "lattice"),
+        ("codebook", "side"),
         ("error", "max_abs"),
     ):
         yield f"H4_{place}_without_{key}", changed(lambda file, place=place, key=key: _places_of(file)[place].pop(key))

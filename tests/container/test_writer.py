@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bhk.bhkfile import BhkFile
+from bhk.codec.dtypes import DTYPE_NAMES
+from bhk.codec.streams import CHUNK_ITEMS, Stream, packed_stream, plane_stream, value_stream
+from bhk.codec.tensor import EncodedTensor, encode, tensor_bytes
+from bhk.container.errors import FieldTypeError, FormatError, HeaderLengthError, HeaderSyntaxError, UnknownDtypeError
+from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry
+from bhk.container.validate import MAX_HEADER_BYTES
+from bhk.container.writer import ContainerWriter
+from container.memory import validate_all
+
+
+def _write(tensors: dict[str, torch.Tensor], preset: str = "balanced") -> tuple[bytes, dict[str, EncodedTensor]]:
+    """Write tensors as a program does that uses the two lower rooms alone."""
+    file = io.BytesIO()
+    writer = ContainerWriter(file, 20_000)
+    layers, codebooks, coded = [], [], {}
+    for name, tensor in tensors.items():
+        encoded = coded[name] = encode(tensor, preset)
+        streams = writer.write(encoded.streams)
+        fields: dict[str, Any] = {"encoding": "exact"}
+        if encoded.codebook is not None and encoded.error is not None:
+            book = encoded.codebook
+            lattice = "centred" if book.centred else "corner"
+            error = ErrorEntry(encoded.error.mean_abs, encoded.error.max_abs)
+            fields = {"encoding": "trajectory", "pairing": encoded.pairing, "codebook": len(codebooks), "error": error}
+            codebooks.append(CodebookEntry(book.centre, book.side, book.windings, lattice, book.shells, book.spacing))
+        dtype = DTYPE_NAMES[encoded.dtype]
+        layers.append(LayerEntry(name, encoded.shape, dtype, "other", streams=streams, **fields))
+    length = writer.finish(Header("test", tuple(layers), tuple(codebooks)))
+    assert length == len(file.getvalue())
+    return file.getvalue(), coded
+
+
+def _tensors() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return {
+        "odd": torch.randn(7, 5, generator=generator),
+        "half": torch.randn(6, 4, generator=generator).half(),
+        "brain": torch.randn(3, 3, 3, generator=generator).bfloat16(),
+        "double": torch.randn(5, 1, generator=generator).double(),
+        "outliers": torch.randn(40, 10, generator=generator) ** 9,
+        "vector": torch.arange(11),
+        "scalar": torch.tensor(True),
+        "empty": torch.zeros(0, 4),
+        "many": torch.randn(1100, 1000, generator=generator),
+    }
+
+
+@pytest.fixture(scope="module", params=["balanced", "birkhoff"])
+def written(request: pytest.FixtureRequest) -> tuple[bytes, dict[str, EncodedTensor]]:
+    return _write(_tensors(), request.param)
+
+
+def test_what_is_written_is_read(written: tuple[bytes, dict[str, EncodedTensor]]) -> None:
+    data, coded = written
+    file = validate_all(data)
+    assert list(file.names) == list(coded)
+    for name, encoded in coded.items():
+        tensor = file.tensor(name)
+        assert tensor.dtype == encoded.dtype
+        assert tuple(tensor.shape) == encoded.shape
+        assert tensor_bytes(tensor).tobytes() == tensor_bytes(encoded.decode()).tobytes()
+
+
+def test_the_bytes_are_where_the_text_says(written: tuple[bytes, dict[str, EncodedTensor]]) -> None:
+    data, coded = written
+    assert data[:16] == b"\x89BHK\r\n\x1a\n\x01\0\0\0\0\0\0\0"
+    length, total = (int.from_bytes(data[at : at + 8], "little") for at in (16, 24))
+    assert (64 + length) % 64 == 0
+    assert total == len(data)
+    assert data[32:64] == hashlib.sha256(data[64 : 64 + length]).digest()
+    header = json.loads(data[64 : 64 + length])
+    end = 64 + length
+    for layer, encoded in zip(header["layers"], coded.values(), strict=True):
+        for entry, stream in zip(layer.get("streams", ()), encoded.streams, strict=True):
+            start = entry["offset"]
+            assert start % 64 == 0
+            assert start - end < 64
+            assert not any(data[end:start])
+            end = start + entry["stored"]
+            assert data[start:end] == b"".join(stream.chunks)
+            assert entry["sha256"] == hashlib.sha256(data[start:end]).hexdigest()
+            assert entry.get("chunks", [entry["stored"]]) == list(map(len, stream.chunks)) or stream.codec in (
+                "none",
+                "packed",
+            )
+    assert end == len(data)
+
+
+def test_the_same_tensors_give_the_same_bytes() -> None:
+    tensors = {name: tensor for name, tensor in _tensors().items() if name != "many"}
+    assert _write(tensors)[0] == _write(tensors)[0]
+
+
+def test_streams_of_several_chunks() -> None:
+    count = CHUNK_ITEMS + 3
+    plane = (np.arange(count) % 7).astype(np.uint8)
+    values = np.arange(2 * count, dtype=np.uint16).view(np.uint8)[: 2 * count]
+    file = io.BytesIO()
+    writer = ContainerWriter(file, 4000)
+    coded = writer.write([plane_stream("winding", plane), plane_stream("phase", plane)])
+    packed = writer.write([packed_stream(plane.astype(np.int32) * 8, 6)])
+    kept = writer.write([value_stream(values, 2)])
+    assert [len(stream.chunks) for stream in (*coded, *packed)] == [2, 2, 0]
+    error = ErrorEntry(0.0, 0.0)
+    layers = (
+        LayerEntry("planes", (2 * count,), "F32", "other", "trajectory", "flat", 0, coded, error),
+        LayerEntry("packed", (2 * count,), "F32", "other", "trajectory", "flat", 0, packed, error),
+        LayerEntry("values", (count,), "U16", "other", "exact", streams=kept),
+    )
+    writer.finish(Header("test", layers, (CodebookEntry((0.0, 0.0), 7.0, 7, "centred"),)))
+    read: BhkFile = validate_all(file.getvalue())
+    codes, packed_codes = read.codes("planes"), read.codes("packed")
+    assert codes is not None
+    assert packed_codes is not None
+    assert codes.winding.numpy().tobytes() == plane.tobytes()
+    assert torch.equal(packed_codes.scalars(7), torch.from_numpy(plane.astype(np.int32) * 8))
+    assert tensor_bytes(read.tensor("values")).tobytes() == values.tobytes()
+
+
+_names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=5)
+_notes = st.dictionaries(st.text("abc.-", max_size=5), st.text(max_size=9), max_size=3)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(_names, st.binary(max_size=200), max_size=5), _notes, st.integers(0, 500))
+def test_any_bytes_under_any_names_come_back(contents: dict[str, bytes], notes: dict[str, str], more: int) -> None:
+    file = io.BytesIO()
+    writer = ContainerWriter(file, 4000 + more)
+    layers = []
+    for name, data in contents.items():
+        stream = value_stream(np.frombuffer(data, dtype=np.uint8), 1)
+        streams = writer.write([stream] if data else [])
+        layers.append(LayerEntry(name, (len(data),), "U8", "other", "exact", streams=streams))
+    writer.finish(Header("test", tuple(layers), metadata=notes))
+    read = validate_all(file.getvalue())
+    assert read.metadata == notes
+    assert {name: bytes(read.tensor(name).tolist()) for name in read.names} == contents
+
+
+def test_a_header_that_outgrows_its_room_is_refused() -> None:
+    with pytest.raises(HeaderLengthError, match="reserved"):
+        ContainerWriter(io.BytesIO(), 64).finish(Header("g" * 100, ()))
+
+
+def test_room_beyond_the_limit_is_refused_before_it_is_written() -> None:
+    file = io.BytesIO()
+    with pytest.raises(HeaderLengthError):
+        ContainerWriter(file, MAX_HEADER_BYTES + 1)
+    assert not file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"dtype": "F12"}, UnknownDtypeError),
+        ({"name": "\ud800"}, HeaderSyntaxError),
+        ({"error": ErrorEntry(float("nan"), 0.0)}, FieldTypeError),
+    ],
+)
+def test_an_invalid_header_is_not_written(fields: dict[str, Any], expected: type[FormatError]) -> None:
+    file = io.BytesIO()
+    writer = ContainerWriter(file, 1000)
+    streams = writer.write([Stream("values", "none", (b"abc",), 3)])
+    layer = msgspec.structs.replace(LayerEntry("a", (3,), "U8", "other", "exact", streams=streams), **fields)
+    with pytest.raises(expected):
+        writer.finish(Header("test", (layer,)))
+    assert not any(file.getvalue()[:1000])
