@@ -7,6 +7,7 @@ c*n^2 + q*n + r with winding q and phase r.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -92,8 +93,9 @@ class Codebook:
     @property
     def is_valid(self) -> bool:
         """Tell whether the format allows this codebook; only then do all its codes decode to finite float32 values."""
-        reach = max(map(abs, (*self.centre, self.shells * self.spacing)))
-        return MIN_SIDE <= self.side <= MAX_SIDE and reach <= MAX_REACH
+        reaches = (*self.centre, self.shells * self.spacing)  # not max() of them: it may pass over NaN
+        within = MIN_SIDE <= self.side <= MAX_SIDE and all(abs(reach) <= MAX_REACH for reach in reaches)
+        return within and math.isfinite(self.scales[-1])
 
     def with_shells(self, shells: int, farthest: float) -> Codebook:
         """Return this codebook with `shells` shells that reach out to distance `farthest` from the centre."""
