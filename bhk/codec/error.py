@@ -41,10 +41,11 @@ def measure(pairs: Tensor, shape: Shape, codebook: Codebook, codes: Codes) -> Er
     scratch = codebook.scratch(codes)
     absolute = square = signal = largest = 0.0
     for block in codebook.blocks(shape.count):
-        original = pairs[block].to(work)
+        original = pairs[block].to(work, copy=shape.padded)
         codebook.decode_block(codes, block, decoded[: len(original)], scratch)
         difference = torch.sub(decoded[: len(original)], original, out=widened[: len(original)])
-        shape.clear_padding(difference, block.start)
+        for values in (original, difference):
+            shape.clear_padding(values, block.start)
         square += _sum_of_squares(difference)
         absolute += float(difference.abs_().sum())
         highest = float(difference.amax())
