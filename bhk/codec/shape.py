@@ -56,7 +56,8 @@ class Shape:
     def split(self, tensor: Tensor) -> Tensor:
         """Return the pairs of `tensor` as (count, 2) in its dtype: a view where no padding is needed.
 
-        The padding weight is the mean of the second weights, as in the published method (0 when there are none).
+        The padding weight is the mean of the second weights, as in the published method (0 when there are none). The sum
+        in double precision keeps a constant tensor constant.
         """
         if not self.padded:
             return tensor.reshape(self.count, 2)
@@ -65,7 +66,7 @@ class Shape:
         padded = tensor.new_zeros(self.rows, 2 * self.row_pairs)
         padded[:, : self.row] = rows
         if second.numel():
-            padded[:, self.row] = second.float().mean()
+            padded[:, self.row] = second.double().mean()
         return padded.view(self.count, 2)
 
     def join(self, pairs: Tensor) -> Tensor:
