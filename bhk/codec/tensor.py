@@ -92,19 +92,22 @@ def encode(
         step: lattice step in weight units instead.
 
     Raises:
-        PresetError: unknown preset, quality out of range, or `snr` or `step` together with "birkhoff".
+        PresetError: unknown preset, quality out of range, or two of `snr`, `step` and "birkhoff" together.
     """
     chosen = find_preset(preset)
     if chosen.snr_db is None:
         if snr is not None or step is not None:
             raise PresetError("preset 'birkhoff' has a fixed square; leave out snr and step, or take another preset")
         return encode_tensor(tensor, default_pairing(tensor), None) if published_codes(tensor) else keep(tensor)
+    if snr is not None and step is not None:
+        raise PresetError("both a signal-to-noise ratio and a lattice step were asked for; give one of them")
+    if step is not None and not step > 0:
+        raise PresetError(f"a lattice step of {step:g} was asked for; it must be positive")
+    wanted = check_snr(chosen.snr_db if snr is None else snr)
     if not is_codable(tensor):
         return keep(tensor)
     if step is None:
-        step = step_for(root_mean_square(tensor), check_snr(chosen.snr_db if snr is None else snr))
-    elif not step > 0:
-        raise PresetError(f"a lattice step of {step:g} was asked for; it must be positive")
+        step = step_for(root_mean_square(tensor), wanted)
     return encode_tensor(tensor, default_pairing(tensor), step)
 
 
@@ -157,7 +160,9 @@ def keep(tensor: Tensor, note: str = "") -> EncodedTensor:
 
 def tensor_bytes(tensor: Tensor) -> npt.NDArray[np.uint8]:
     """Return the elements of `tensor` in row-major order as little-endian bytes."""
-    data: npt.NDArray[np.uint8] = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    data: npt.NDArray[np.uint8] = (
+        tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    )
     return data
 
 
