@@ -161,7 +161,7 @@ def keep(tensor: Tensor, note: str = "") -> EncodedTensor:
 def tensor_bytes(tensor: Tensor) -> npt.NDArray[np.uint8]:
     """Return the elements of `tensor` in row-major order as little-endian bytes."""
     data: npt.NDArray[np.uint8] = (
-        tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        tensor.detach().cpu().resolve_conj().contiguous().reshape(-1).view(torch.uint8).numpy()
     )
     return data
 
