@@ -43,7 +43,8 @@ def _mode_for(path: Path) -> int:
 
 
 def _temporary_name(path: Path) -> Path:
-    return path.parent / f".{path.name[:80]}.{secrets.token_hex(8)}.tmp"
+    """Return a name in the folder of `path`, within the 255 bytes a name may have: a character takes up to four."""
+    return path.parent / f".{path.name[:40]}.{secrets.token_hex(8)}.tmp"
 
 
 def _open_unnamed(folder: Path) -> int | None:
@@ -63,17 +64,21 @@ def check_destination(path: Path, *, force: bool, sources: tuple[Path, ...] = ()
 
     Raises:
         DestinationExistsError: `path` exists and `force` is false.
-        WriteError: `path` is one of `sources`, is a folder, or its folder does not exist.
+        WriteError: `path` is one of `sources`, is a folder or a device, or its folder does not exist.
     """
-    if path.is_dir():
-        raise WriteError(f"{path} is a folder; give the name of a file to write")
-    if not path.parent.is_dir():
-        raise WriteError(f"folder {path.parent} does not exist; create it first")
-    if path.exists():
-        if any(source.exists() and path.samefile(source) for source in sources):
-            raise WriteError(f"{path} is the file that is being read; give another destination")
-        if not force:
+    try:
+        if path.exists():
+            if not path.is_file():  # putting a file in the place of /dev/null would break the system
+                kind = "a folder" if path.is_dir() else "not a regular file"
+                raise WriteError(f"{path} is {kind}; give the name of a file to write")
+            if any(source.exists() and path.samefile(source) for source in sources):
+                raise WriteError(f"{path} is the file that is being read; give another destination")
+        elif not path.parent.is_dir():
+            raise WriteError(f"folder {path.parent} does not exist; create it first")
+        if not force and os.path.lexists(path):
             raise DestinationExistsError(f"{path} exists; use --force (force=True) to replace it")
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
