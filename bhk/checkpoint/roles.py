@@ -8,7 +8,7 @@ from torch import Tensor
 
 _BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked", "positional_encoding_gaussian_matrix"})
 # In a module path, the last part that is not a number says what the module is.
-_TABLE = re.compile(r"embed(ding)?s?$|tokens?$|_points$|^w[tp]e$")
+_TABLE = re.compile(r"embed(ding)?s?$|embed_positions$|tokens?$|_points$|^w[tp]e$|relative_attention_bias$")
 _POSITION = re.compile(r"(^|_)(pos|rel_pos|position)|embed|token")
 
 
@@ -25,7 +25,7 @@ def role_of(name: str, tensor: Tensor) -> str:
     if leaf == "positional_embedding" and tensor.ndim == 2 and tensor.shape[0] == 2:
         return "buffer"
     if tensor.ndim <= 1:
-        return "bias" if leaf.endswith("bias") else "norm" if leaf in ("weight", "gamma") else "other"
+        return "bias" if leaf.endswith(("bias", "beta")) else "norm" if leaf in ("weight", "gamma") else "other"
     if tensor.ndim == 2 and leaf.endswith("weight"):
         return "embedding" if _TABLE.search(module) else "linear"
     if _POSITION.search(leaf):
