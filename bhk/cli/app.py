@@ -6,9 +6,8 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
-import click
 import typer
 
 from bhk import __version__
@@ -47,36 +46,32 @@ def _options(
     pass
 
 
+class _Interrupted(BaseException):
+    """Ctrl-C or a kill. Not KeyboardInterrupt, which typer would answer for us."""
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    raise _Interrupted
 
 
 def main() -> None:
     """Run the command line and exit: 0 when done, 1 with one line on stderr when not, 2 for wrong usage."""
-    signal.signal(signal.SIGTERM, _interrupt)  # a kill cleans up as Ctrl-C does
-    sys.exit(_run())
-
-
-def _run() -> int:
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        code = app(standalone_mode=False)
-        sys.stdout.flush()
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted; nothing was changed")
+        app()  # leaves by SystemExit, with 2 and a message of its own for wrong usage
+    except _Interrupted:
+        _fail("interrupted; nothing was changed")
     except BrokenPipeError:
         # The reader of our output went away; keep Python from complaining when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        sys.exit(1)
     except MemoryError:
-        return _fail("not enough memory")
+        _fail("not enough memory")
     except (BhkError, OSError) as error:
-        return _fail(str(error))
-    return code if isinstance(code, int) else 0
+        _fail(str(error))
 
 
-def _fail(message: str) -> int:
+def _fail(message: str) -> NoReturn:
     print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
-    return 1
+    sys.exit(1)

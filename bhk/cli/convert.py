@@ -37,7 +37,10 @@ def convert(
         Path | None, typer.Argument(metavar="FILE.bhk", help="The file to write; beside the source by default.")
     ] = None,
     preset: Annotated[
-        str, typer.Option("--preset", "-p", help="fine, balanced, small, or birkhoff (the published method).")
+        str,
+        typer.Option(
+            "--preset", "-p", metavar="NAME", help="fine, balanced, small, or birkhoff (the published method)."
+        ),
     ] = "balanced",
     snr: Annotated[
         float | None, typer.Option(metavar="DB", help="Signal-to-noise ratio of the model, instead of a preset's.")

@@ -38,7 +38,7 @@ class By(str, enum.Enum):
 
 
 class Sort(str, enum.Enum):
-    """What rows are sorted by, largest first (names and SNR: smallest first)."""
+    """What rows are sorted by: largest first, but names and SNR smallest first."""
 
     name = "name"
     bytes = "bytes"
@@ -50,9 +50,15 @@ class Sort(str, enum.Enum):
 
 def inspect(
     path: BhkPath,
-    by: Annotated[By | None, typer.Option(help="One row a role or block instead of one a tensor.")] = None,
+    by: Annotated[
+        By | None, typer.Option(metavar="role|block", help="One row a role or block instead of one a tensor.")
+    ] = None,
     sort: Annotated[
-        Sort | None, typer.Option(help="Sort rows, the most telling first; by default as in the file.")
+        Sort | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Sort by name, bytes, bits, ratio, snr or max-error, the most telling first; by default as in the file.",
+        ),
     ] = None,
     top: Annotated[int | None, typer.Option(min=1, metavar="N", help="Show the first N rows only.")] = None,
     as_json: Json = False,

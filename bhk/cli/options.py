@@ -14,4 +14,4 @@ Force = Annotated[bool, typer.Option("--force", "-f", help="Replace the destinat
 Key = Annotated[
     str | None, typer.Option(metavar="NAME", help="Which state dict, when the checkpoint holds several: ema, model, …")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="Worker threads; one a core by default.")]
+Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Worker threads; one a core by default.")]

@@ -29,6 +29,7 @@ from bhk.tasks.plan import Item, Quality, plan
 from bhk.tasks.source import read_checkpoint
 
 SUFFIX = ".bhk"
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".zip")
 HASH_BLOCK = 1 << 22
 
 Progress = Callable[[int, int], None]
@@ -134,14 +135,16 @@ def convert(
 
 
 def _default_destination(checkpoint: Checkpoint, src: str | os.PathLike[str]) -> Path:
+    """Return the source's name with the suffix .bhk, beside it; for a Hub id, in the current folder."""
     local = Path(src)
     if not local.exists():
-        return Path(checkpoint.source.name.rpartition("/")[2].partition("@")[0]).with_suffix(SUFFIX)
-    return (
-        local.resolve().with_suffix(SUFFIX)
-        if local.is_file()
-        else local.resolve().parent / (local.resolve().name + SUFFIX)
-    )
+        return Path(checkpoint.source.name.rpartition("/")[2].partition("@")[0] + SUFFIX)
+    if local.is_dir():
+        return local.parent / (local.resolve().name + SUFFIX)
+    stem = local.name
+    while (suffix := Path(stem).suffix) in CHECKPOINT_SUFFIXES:
+        stem = stem.removesuffix(suffix)
+    return local.with_name(stem + SUFFIX)
 
 
 def _template(checkpoint: Checkpoint, recognised: Recognised | None, metadata: Mapping[str, str]) -> Header:
