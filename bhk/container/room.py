@@ -10,7 +10,8 @@ from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, 
 # Room for free text, so that offsets do not depend on the length of a source's name.
 METADATA_STEP = 4096
 _WORST_FLOAT = -1.2345678901234567e-100
-_WORST_ERROR = ErrorEntry(1.2345e-100, 1.2345e-100, -123.45)
+# The longest that five digits become: from 1e16 on, JSON has an exponent.
+_WORST_ERROR = ErrorEntry(1234500000000000.0, 1234500000000000.0, -1234.5)
 _WORST_CODEBOOK = CodebookEntry((_WORST_FLOAT, _WORST_FLOAT), abs(_WORST_FLOAT), 256, "centred", 255, abs(_WORST_FLOAT))
 
 
