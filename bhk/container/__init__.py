@@ -1,0 +1,1 @@
+"""The .bhk file: header, rules, reading, writing. Knows no models and no mathematics."""
