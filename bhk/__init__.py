@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from bhk.version import __version__
+
 if TYPE_CHECKING:
     from bhk.bhkfile import BhkFile as BhkFile
     from bhk.bhkfile import load_state_dict as load_state_dict
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from bhk.tasks.export import export as export
     from bhk.tasks.inspect import inspect as inspect
     from bhk.tasks.verify import verify as verify
-
-__version__ = "0.1.0"
 
 # Where each public name lives. Nothing is imported before it is used: `import bhk` needs neither torch nor numpy.
 _HOME = {

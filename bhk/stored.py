@@ -103,7 +103,7 @@ class StoredLayer:
         try:
             yield
         except CorruptStreamError as error:
-            raise ChunkDataError(str(error), "a sound chunk", self._where(stream.kind)) from None
+            raise ChunkDataError(error.found, error.expected, self._where(stream.kind)) from None
 
     def _check_below(self, codes: Tensor, limit: int, kind: str) -> None:
         largest = int(codes.max())

@@ -32,7 +32,11 @@ ZSTD_LEVEL = 1
 
 
 class CorruptStreamError(BhkError):
-    """Bytes that do not decode to what their description says."""
+    """Bytes that do not decode to what their description says: `found` and `expected`, in words."""
+
+    def __init__(self, found: str, expected: str) -> None:
+        self.found, self.expected = found, expected
+        super().__init__(f"found {found}, expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,15 @@ def decompress(frame: bytes | memoryview, size: int) -> Bytes:
     try:
         parameters = zstandard.get_frame_parameters(frame)
         if parameters.content_size != size:
-            found = "no size" if parameters.content_size == zstandard.CONTENTSIZE_UNKNOWN else parameters.content_size
-            raise CorruptStreamError(f"a zstd frame declares {found}, expected {size} bytes")
+            unknown = parameters.content_size == zstandard.CONTENTSIZE_UNKNOWN
+            declared = "no content size" if unknown else f"{parameters.content_size} bytes"
+            raise CorruptStreamError(f"a zstd frame that declares {declared}", f"{size} bytes")
         decompressor = _zstd("decompressor", lambda: zstandard.ZstdDecompressor())
         data: bytes = decompressor.decompress(frame, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
-        raise CorruptStreamError(f"a zstd frame of {len(frame)} bytes does not decode: {error}") from None
+        raise CorruptStreamError(f"{len(frame)} bytes that do not decode ({error})", "one zstd frame") from None
     if len(data) != size:
-        raise CorruptStreamError(f"a zstd frame holds {len(data)} bytes, expected {size}")
+        raise CorruptStreamError(f"a zstd frame of {len(data)} bytes", f"{size} bytes")
     return np.frombuffer(data, dtype=np.uint8)
 
 
@@ -110,11 +115,11 @@ def unpack(run: bytes | memoryview, count: int, bits: int) -> npt.NDArray[np.uin
     """
     if len(run) != packed_size(count, bits):
         raise CorruptStreamError(
-            f"{count} codes of {bits} bits in {len(run)} bytes, expected {packed_size(count, bits)}"
+            f"{count} codes of {bits} bits in {len(run)} bytes", f"{packed_size(count, bits)} bytes"
         )
     stream = np.unpackbits(np.frombuffer(run, dtype=np.uint8), bitorder="little")
     if stream[count * bits :].any():
-        raise CorruptStreamError("bits are set behind the last packed code")
+        raise CorruptStreamError("bits set behind the last packed code", "zeros")
     columns = np.packbits(stream[: count * bits].reshape(count, bits), axis=1, bitorder="little")
     codes = np.zeros((count, 4), dtype=np.uint8)
     codes[:, : columns.shape[1]] = columns

@@ -23,7 +23,7 @@ from bhk.codec.fit import (
     step_for,
 )
 from bhk.codec.shape import Pairing, Shape
-from bhk.codec.streams import Stream, packed_stream, plane_stream, value_stream
+from bhk.codec.streams import Stream, packed_size, packed_stream, plane_stream, value_stream
 
 CODED_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -168,8 +168,6 @@ def tensor_bytes(tensor: Tensor) -> npt.NDArray[np.uint8]:
 
 def code_streams(codebook: Codebook, codes: Codes, *, packed: bool) -> tuple[Stream, ...]:
     """Return the streams of `codes`: three planes, or packed scalar codes where those are smaller or asked for."""
-    scalars = codes.scalars(codebook.windings)
-    bits = max(1, int(scalars.max()).bit_length())
     if not packed:
         planes = [
             plane_stream("winding", codes.winding.cpu().numpy()),
@@ -177,6 +175,18 @@ def code_streams(codebook: Codebook, codes: Codes, *, packed: bool) -> tuple[Str
         ]
         if codes.shell is not None:
             planes.append(plane_stream("shell", codes.shell.cpu().numpy()))
-        if sum(stream.stored for stream in planes) <= len(codes) * bits // 8:
+        stored = sum(stream.stored for stream in planes)
+        # The largest code is no smaller than this; as a rule that settles it without making the scalar codes.
+        leading = int(codes.winding.max()) if codes.shell is None else int(codes.shell.max()) * codebook.windings
+        if stored <= packed_size(len(codes), _bits(leading * codebook.windings)):
             return tuple(planes)
+    scalars = codes.scalars(codebook.windings)
+    bits = _bits(int(scalars.max()))
+    if not packed and stored <= packed_size(len(codes), bits):
+        return tuple(planes)
     return (packed_stream(scalars.cpu().numpy(), bits),)
+
+
+def _bits(largest: int) -> int:
+    """Bits of a packed code."""
+    return max(1, largest.bit_length())

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import msgspec
 
-from bhk import __version__
 from bhk.checkpoint import Checkpoint
 from bhk.codec.codebook import Codebook
 from bhk.codec.dtypes import DTYPE_NAMES
@@ -27,6 +26,7 @@ from bhk.parallel import default_threads, ordered_map
 from bhk.sam.recognise import Recognised
 from bhk.tasks.plan import Item, Quality, plan
 from bhk.tasks.source import read_checkpoint
+from bhk.version import __version__
 
 SUFFIX = ".bhk"
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".zip")
@@ -151,7 +151,7 @@ def _template(checkpoint: Checkpoint, recognised: Recognised | None, metadata: M
     """Return the header without its layers; the source's hash is filled in when it is known."""
     dtypes = sorted({DTYPE_NAMES[tensor.dtype] for tensor in checkpoint.tensors.values()})
     source = {
-        "source.name": checkpoint.source.name,
+        "source.name": checkpoint.source.name.encode(errors="replace").decode(),  # names of files need not be Unicode
         "source.bytes": str(checkpoint.source.size),
         "source.dtype": ",".join(dtypes),
         "source.sha256": "0" * 64,
