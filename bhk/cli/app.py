@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import sys
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from bhk import __version__
 from bhk.cli.convert import convert
 from bhk.cli.diff import diff
 from bhk.cli.export import export
@@ -18,6 +19,7 @@ from bhk.cli.inspect import inspect
 from bhk.cli.output import printable
 from bhk.cli.verify import verify
 from bhk.errors import BhkError
+from bhk.version import __version__
 
 app = typer.Typer(
     name="bhk",
@@ -46,32 +48,87 @@ def _options(
     pass
 
 
+_INTERRUPTED = "interrupted; no file is left half written"
+
+
 class _Interrupted(BaseException):
     """Ctrl-C or a kill. Not KeyboardInterrupt, which typer would answer for us."""
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise _Interrupted
+class _Signals:
+    """Answers signals by `_Interrupted`, and remembers: libraries that are being imported may swallow the exception."""
+
+    def __init__(self) -> None:
+        self.caught = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.caught = True
+        raise _Interrupted
 
 
 def main() -> None:
     """Run the command line and exit: 0 when done, 1 with one line on stderr when not, 2 for wrong usage."""
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signals = _Signals()
+    _answer_signals(signals)
+    _open_streams()
     try:
-        app()  # leaves by SystemExit, with 2 and a message of its own for wrong usage
+        status = _run(signals)
+        _answer_signals(signal.SIG_IGN)  # all is done and said; the status must not change while Python ends
     except _Interrupted:
-        _fail("interrupted; nothing was changed")
+        _answer_signals(signal.SIG_IGN)
+        status = _fail(_INTERRUPTED)
+    sys.exit(status)
+
+
+def _answer_signals(handler: _Signals | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
+def _open_streams() -> None:
+    """Let every text be printed: nowhere where a stream is closed, escaped where its encoding lacks a character."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 -- open until the process ends
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is from the start
+
+
+def _run(signals: _Signals) -> int:
+    try:
+        status = _exit_status()
+        sys.stdout.flush()
+        return status
     except BrokenPipeError:
-        # The reader of our output went away; keep Python from complaining when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        _discard_output()
+        return 1
     except MemoryError:
-        _fail("not enough memory")
-    except (BhkError, OSError) as error:
-        _fail(str(error))
+        return _fail("not enough memory")
+    except BhkError as error:
+        return _fail(str(error))
+    except OSError as error:
+        _discard_output()
+        return _fail(f"{error.filename or 'output'}: {error.strerror or error}")
+    except Exception:
+        if signals.caught:
+            return _fail(_INTERRUPTED)
+        raise
 
 
-def _fail(message: str) -> NoReturn:
+def _exit_status() -> int:
+    """Run the application; typer leaves by SystemExit, with 2 and a message of its own for wrong usage."""
+    try:
+        app()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0
+
+
+def _discard_output() -> None:
+    """Forget what stdout could not take, or Python would complain of it once more at the end."""
+    with open(os.devnull, "w") as nowhere, contextlib.suppress(OSError):
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _fail(message: str) -> int:
     print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
-    sys.exit(1)
+    return 1

@@ -27,19 +27,24 @@ class Output:
         self._silent = quiet or as_json
 
     def line(self, text: str) -> None:
-        """Print a line of the result."""
+        """Print a line of the result; control characters in it are escaped."""
         if not self._silent:
-            print(text)
+            print(printable(text))
 
     def hint(self, text: str) -> None:
-        """Print a line beside the result, for a person to read."""
+        """Print a line beside the result, for a person to read; control characters in it are escaped."""
         if not self._silent:
-            print(text, file=sys.stderr)
+            print(printable(text), file=sys.stderr)
 
     def document(self, value: object) -> None:
         """Print the result as JSON."""
         if self.as_json:
-            print(json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=not _speaks_utf8()))
+            text = json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False)
+            try:
+                text.encode(sys.stdout.encoding or "ascii")
+            except UnicodeEncodeError:  # another encoding, or the name of a file that is no Unicode
+                text = json.dumps(plain(value), indent=2, allow_nan=False)
+            print(text)
 
     def table(
         self, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], footer: Sequence[str] = ()
@@ -112,10 +117,6 @@ def plain(value: object) -> Any:
 def printable(text: str) -> str:
     """Return `text` with control characters escaped: names come from files, and a terminal would obey them."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
-def _speaks_utf8() -> bool:
-    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
 def size(count: int) -> str:
