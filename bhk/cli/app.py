@@ -101,16 +101,16 @@ def _run(signals: _Signals) -> int:
     except BrokenPipeError:
         _discard_output()
         return 1
-    except MemoryError:
-        return _fail("not enough memory")
     except BhkError as error:
         return _fail(str(error))
     except OSError as error:
         _discard_output()
         return _fail(f"{error.filename or 'output'}: {error.strerror or error}")
-    except Exception:
+    except Exception as error:
         if signals.caught:
             return _fail(_INTERRUPTED)
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's is a RuntimeError
+            return _fail("not enough memory")
         raise
 
 
