@@ -22,7 +22,7 @@ def read_checkpoint(src: str | os.PathLike[str], key: str | None = None) -> tupl
         CheckpointError: see `bhk.checkpoint.read`.
     """
     checkpoint = read(src, key=key)
-    recognised = recognise(list(checkpoint.tensors))
+    recognised = recognise([*checkpoint.tensors, *(alias for names in checkpoint.aliases.values() for alias in names)])
     if recognised is None or not recognised.prefix:
         return checkpoint, recognised
     cut = len(recognised.prefix)
