@@ -29,7 +29,10 @@ def estimate(pairs: Tensor, count: int, step: float | None) -> float:
     """
     if step is None:
         coded = encode_published(pairs)
-        return math.inf if coded is None else packed_size(count, _bits(coded[0].code_count))
+        if coded is None:
+            return math.inf
+        codebook, codes = coded
+        return packed_size(count, max(1, int(codes.scalars(codebook.windings).max()).bit_length()))
     codebook = square_for(pairs, step)
     if not codebook.is_valid:
         return math.inf
@@ -38,8 +41,5 @@ def estimate(pairs: Tensor, count: int, step: float | None) -> float:
     if outside.numel():
         planes.append(torch.zeros_like(codes.winding).index_fill_(0, outside, 1))
     compressed = sum(len(compress(plane.cpu().numpy())) for plane in planes)
-    return min(compressed * count / len(pairs), packed_size(count, _bits(codebook.code_count)))
-
-
-def _bits(code_count: int) -> int:
-    return max(1, (code_count - 1).bit_length())
+    bits = max(1, (codebook.code_count - 1).bit_length())
+    return min(compressed * count / len(pairs), packed_size(count, bits))

@@ -86,30 +86,26 @@ class Trajectory:
         return winding, phase
 
     def nearest_exhaustive(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return winding and phase like `nearest_`, comparing the rows above and below as well.
+        """Return winding and phase like `nearest_`, but nearest for certain, and leave `x` and `y` alone.
 
-        The shear by 1/n of a cell a row makes another row the nearest for about 0.7 % of the points at n = 35; the
-        published encoder, which measures every pair against every point, finds them.
+        The shear by 1/n of a cell a row makes a neighbouring row the nearest for about 0.7 % of the points at n = 35; the
+        published encoder, which measures every pair against every point, finds them. They lie within 1/n of half-way
+        between two rows, or beyond the ends of their row.
         """
         n = self.windings
-        v = y * (n / self.side) + self.origin_y
         u = x * (n / self.side) + self.origin_x / n
-        base = v.round()
-        best_winding = best_phase = best_distance = None
-        for row in (0, -1, 1):
-            phase = (base + row).clamp_(0, n - 1)
-            winding = (u - phase / n).round_().clamp_(0, n - 1)
-            distance = (u - phase / n - winding).square_() + (v - phase).square_()
-            if best_distance is None or best_winding is None or best_phase is None:
-                best_winding, best_phase, best_distance = winding, phase, distance
-                continue
-            closer = distance < best_distance
-            best_winding = winding.where(closer, best_winding)
-            best_phase = phase.where(closer, best_phase)
-            best_distance = distance.where(closer, best_distance)
-        assert best_winding is not None
-        assert best_phase is not None
-        return best_winding, best_phase
+        v = y * (n / self.side) + self.origin_y
+        winding, phase = self.nearest_(x.clone(), y.clone())
+        halfway = (v - phase).abs_() > 0.5 - 1 / n
+        doubtful = (halfway | ((u - winding - phase / n).abs_() > 0.5)).nonzero().view(-1)
+        u, v = u[doubtful], v[doubtful]
+        rows = (v.round() + v.new_tensor([[0.0], [-1.0], [1.0]])).clamp_(0, n - 1)
+        columns = (u - rows / n).round_().clamp_(0, n - 1)
+        distances = (u - rows / n - columns).square_() + (v - rows).square_()
+        best = distances.argmin(dim=0, keepdim=True)
+        winding[doubtful] = columns.gather(0, best)[0]
+        phase[doubtful] = rows.gather(0, best)[0]
+        return winding, phase
 
     def points_(self, winding: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
         """Return the points (x, y) of float32 tensors `winding` and `phase` (P,), in their storage."""
