@@ -20,6 +20,7 @@ from bhk.codec.estimate import estimate, sample_tensor
 from bhk.codec.tensor import EncodedTensor, encode_tensor, keep
 from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, ModelEntry, StreamEntry
 from bhk.container.room import header_room, rounded
+from bhk.container.validate import ALIGNMENT, PREAMBLE_BYTES
 from bhk.container.writer import ContainerWriter
 from bhk.files import check_destination, replace_file
 from bhk.parallel import default_threads, ordered_map
@@ -119,8 +120,12 @@ def convert(
         check_destination(path, force=force, sources=checkpoint.source.files)
     template = _template(checkpoint, recognised, metadata or {})
 
-    def overhead(items: Sequence[Item]) -> int:
+    def room(items: Sequence[Item]) -> int:
         return header_room(msgspec.structs.replace(template, layers=tuple(map(_skeleton, items))))
+
+    def overhead(items: Sequence[Item]) -> int:
+        streams = sum(2 if item.coded else 1 for item in items)
+        return PREAMBLE_BYTES + room(items) + ALIGNMENT // 2 * (streams + 1)  # padding is half a unit on average
 
     is_delicate = recognised.is_delicate if recognised else lambda name: False
     items = plan(checkpoint.tensors, checkpoint.aliases, quality, is_delicate, overhead, workers)
@@ -129,7 +134,7 @@ def convert(
         size = overhead(items) + round(sum(ordered_map(_estimate, items, workers)))
         layers, warnings = tuple(map(_skeleton, items)), tuple[str, ...]()
     else:
-        layers, size, warnings = _write(path, checkpoint, template, items, overhead(items), workers, progress)
+        layers, size, warnings = _write(path, checkpoint, template, items, room(items), workers, progress)
     seconds = time.perf_counter() - started
     return ConversionReport(None if dry_run else path, dense, size, seconds, layers, warnings, checkpoint.left_out)
 
