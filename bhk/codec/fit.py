@@ -165,29 +165,34 @@ def encode_published(pairs: Tensor) -> tuple[Codebook, Codes] | None:
     centre = pairs.mean(dim=0, dtype=torch.float32)
     if not bool(pairs.to(torch.float32).abs().amax() < MAX_REACH):
         return None
-    chosen: tuple[float, Codebook, Codes] | None = None
-    for windings in PUBLISHED_WINDINGS:
+    for windings in PUBLISHED_WINDINGS:  # the last one stands, whatever its error
         square = Codebook((float(centre[0]), float(centre[1])), float32(PUBLISHED_SIDE), windings, centred=False)
-        codes, outside = square.encode_square(pairs, exhaustive=True)
-        if not outside.numel():
-            candidates = [(square, codes)]
-        else:
-            outliers = pairs[outside].to(torch.float32)
-            books = [square.with_shells(shells, _farthest(outliers, square)) for shells in PUBLISHED_SHELLS]
-            candidates = [(b, _merge(codes, outside, b.encode_shells(outliers, exhaustive=True))) for b in books]
-        chosen = None  # the last number of windings stands, whatever its error
-        for book, coded in candidates:
-            mae = float((book.decode(coded) - pairs).abs_().mean(dtype=torch.float64))
-            if chosen is None or mae <= chosen[0]:
-                chosen = mae, book, coded
-            if mae <= PUBLISHED_GOOD_MAE:
-                break
-        assert chosen is not None
-        if chosen[0] <= PUBLISHED_GOOD_MAE:
+        mae, codebook, codes = _published_shells(square, pairs)
+        if mae <= PUBLISHED_GOOD_MAE:
             break
-    if chosen is None or not chosen[0] <= PUBLISHED_LAST_MAE:
-        return None
-    return chosen[1], chosen[2]
+    return (codebook, codes) if mae <= PUBLISHED_LAST_MAE else None
+
+
+def _published_shells(square: Codebook, pairs: Tensor) -> tuple[float, Codebook, Codes]:
+    """Return the mean absolute error, codebook and codes with the number of shells that the public code settles on."""
+    codes, outside = square.encode_square(pairs, exhaustive=True)
+    errors = (square.decode(codes) - pairs).abs_()
+    if not outside.numel():
+        return float(errors.mean(dtype=torch.float64)), square, codes
+    inside = float(errors.index_fill_(0, outside, 0).sum(dtype=torch.float64))
+    outliers = pairs[outside].to(torch.float32)
+    best: tuple[float, Codebook, Codes] | None = None
+    for shells in PUBLISHED_SHELLS:
+        codebook = square.with_shells(shells, _farthest(outliers, square))
+        coded = codebook.encode_shells(outliers, exhaustive=True)
+        beyond = float((codebook.decode(coded) - outliers).abs_().sum(dtype=torch.float64))
+        mae = (inside + beyond) / pairs.numel()
+        if best is None or mae <= best[0]:
+            best = mae, codebook, coded
+        if mae <= PUBLISHED_GOOD_MAE:
+            break
+    assert best is not None
+    return best[0], best[1], _merge(codes, outside, best[2])
 
 
 def _farthest(outliers: Tensor, codebook: Codebook) -> float:
