@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from bhk.tasks.source import TensorFile, open_tensors
 
 # Errors are written with five significant digits, and arithmetic with fused multiply-add differs in the last place.
 ERROR_TOLERANCE = 1e-4
+SNR_TOLERANCE_DB = 0.01
 
 Progress = Callable[[int, int], None]
 
@@ -105,9 +105,11 @@ def _check(
     checked = []
     for name, tensor in file.tensors(threads=threads):
         layer = layers.get(name)
-        if layer is None:
-            continue  # an alias
-        difference = None if original is None else _difference(layer, tensor, original)
+        if layer is None:  # an alias, which need not be one in the original
+            if original is not None:
+                _difference(file.layer(name), name, tensor, original)
+            continue
+        difference = None if original is None else _difference(layer, name, tensor, original)
         checked.append(VerifiedLayer(name, layer.encoding, difference))
         done += layer.dense_bytes
         if progress:
@@ -115,20 +117,26 @@ def _check(
     return tuple(checked)
 
 
-def _difference(layer: LayerEntry, tensor: Tensor, original: TensorFile) -> Difference:
-    reference = original.tensor(layer.name)
+def _difference(layer: LayerEntry, name: str, tensor: Tensor, original: TensorFile) -> Difference:
+    reference = original.tensor(name)
     if reference.shape != tensor.shape or reference.dtype != tensor.dtype:
         raise MismatchError(
-            f"tensor {layer.name!r} is {tensor.dtype} {list(tensor.shape)}, "
+            f"tensor {name!r} is {tensor.dtype} {list(tensor.shape)}, "
             f"in {original.label} {reference.dtype} {list(reference.shape)}"
         )
     difference = compare(reference, tensor)
     if layer.error is None:
         if not difference.equal:
-            raise MismatchError(f"tensor {layer.name!r} is kept exact, but differs from {original.label}")
-    elif math.isnan(difference.max_abs) or difference.max_abs > layer.error.max_abs * (1 + ERROR_TOLERANCE):
-        raise MismatchError(
-            f"tensor {layer.name!r} is {difference.max_abs:.3g} off {original.label}; "
-            f"{layer.error.max_abs:.3g} was measured when the file was written: it was made from other weights"
-        )
-    return difference
+            raise MismatchError(f"tensor {name!r} is kept exact, but differs from {original.label}")
+        return difference
+    largest, snr = layer.error.max_abs, layer.error.snr_db
+    if not difference.max_abs <= largest * (1 + ERROR_TOLERANCE):
+        found, written = f"{difference.max_abs:.3g} off", f"{largest:.3g}"
+    elif snr is not None and not difference.snr_db > snr - SNR_TOLERANCE_DB:
+        found, written = f"{difference.snr_db:.2f} dB from", f"{snr:.2f} dB"
+    else:
+        return difference
+    raise MismatchError(
+        f"tensor {name!r} is {found} {original.label}; {written} was measured when the file was written: it was made "
+        "from other weights"
+    )
