@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from bhk.checkpoint import Checkpoint
+from bhk.checkpoint import Checkpoint, UnreadableCheckpointError
 from bhk.codec.codebook import Codebook
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.estimate import estimate, sample_tensor
@@ -200,8 +202,7 @@ def _write(
     codebooks: list[CodebookEntry] = []
     warnings = []
     done, total = 0, sum(item.nbytes for item in items)
-    with ThreadPoolExecutor(1, "bhk-hash") as hasher, replace_file(path) as file:
-        digest = hasher.submit(_sha256, checkpoint.source.files)
+    with _hashing(checkpoint.source.files) as digest, replace_file(path) as file:
         writer = ContainerWriter(file, room)
         for item, encoded in zip(items, ordered_map(_encode, items, threads), strict=True):
             layers.append(_layer(_skeleton(item), encoded, len(codebooks), writer.write(encoded.streams)))
@@ -212,19 +213,33 @@ def _write(
             done += item.nbytes
             if progress:
                 progress(done, total)
-        metadata = {**template.metadata, "source.sha256": digest.result()}
+        metadata = {**template.metadata, "source.sha256": digest()}
         header = msgspec.structs.replace(template, layers=tuple(layers), codebooks=tuple(codebooks), metadata=metadata)
         size = writer.finish(header)
     return header.layers, size, tuple(warnings)
 
 
-def _sha256(files: Iterable[Path]) -> str:
+@contextlib.contextmanager
+def _hashing(files: Iterable[Path]) -> Iterator[Callable[[], str]]:
+    """Hash `files` on a thread beside the block, and stop when it ends; yield what waits for the SHA-256."""
+    stopped = threading.Event()
+    with ThreadPoolExecutor(1, "bhk-hash") as thread:
+        try:
+            yield thread.submit(_sha256, files, stopped).result
+        finally:
+            stopped.set()
+
+
+def _sha256(files: Iterable[Path], stopped: threading.Event) -> str:
     """Return the SHA-256 of the files' bytes one after the other."""
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
-            while block := file.read(HASH_BLOCK):
-                digest.update(block)
+        try:
+            with path.open("rb") as file:
+                while not stopped.is_set() and (block := file.read(HASH_BLOCK)):
+                    digest.update(block)
+        except OSError as error:  # or it would be taken for a failure to write
+            raise UnreadableCheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     return digest.hexdigest()
 
 
