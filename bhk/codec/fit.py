@@ -116,10 +116,11 @@ def square_for(pairs: Tensor, step: float) -> Codebook:
     """Return the codebook, without shells, of lattice step `step` that suits `pairs` (P, 2), P >= 1.
 
     The centre is the mean of a sample of the pairs; the windings are the fewest of 64, 128, 256 that leave at most 0.1 %
-    of it outside the square, or one for a tensor constant in float32, whose only point is the centre itself.
+    of it outside the square, or one for a tensor constant to float32's precision, whose only point is the centre itself.
     """
     drawn = sample(pairs)
-    if bool((drawn == drawn[0]).all()) and bool((pairs.to(torch.float32) == drawn[0]).all()):
+    first = drawn[0].to(pairs.dtype)
+    if bool((drawn == drawn[0]).all()) and bool(torch.isclose(pairs, first, rtol=2.0**-23, atol=0).all()):
         x, y = drawn[0].tolist()
         return Codebook((x, y), side=1.0, windings=1)
     x, y = drawn.double().mean(dim=0).tolist()
