@@ -151,7 +151,7 @@ def encode_to_step(pairs: Tensor, step: float) -> tuple[Codebook, Codes] | None:
     for shells in SHELLS:
         candidate = codebook.with_shells(shells, farthest)
         coded = candidate.encode_shells(outliers)
-        error = float((candidate.decode(coded) - outliers).square_().sum())
+        error = float((candidate.decode(coded) - outliers).double().square_().sum())
         if best is None or error < best[0]:
             best = error, candidate, coded
     assert best is not None
