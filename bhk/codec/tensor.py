@@ -107,7 +107,7 @@ def encode(
     if not is_codable(tensor):
         return keep(tensor)
     if step is None:
-        step = step_for(root_mean_square(tensor), wanted)
+        step = step_for(root_mean_square(tensor.detach()), wanted)
     return encode_tensor(tensor, default_pairing(tensor), step)
 
 
