@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bhk.codec.codebook import Codebook, Codes
+from bhk.codec.error import measure
+from bhk.codec.fit import (
+    MAX_OUTSIDE,
+    SAMPLE_PAIRS,
+    SHELLS,
+    SNR_RANGE_DB,
+    WINDINGS,
+    PresetError,
+    check_snr,
+    encode_published,
+    encode_to_step,
+    find_preset,
+    model_scale,
+    root_mean_square,
+    sample,
+    square_for,
+    step_for,
+    tensor_step,
+)
+from bhk.codec.shape import Shape
+
+
+def _gaussian(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+
+
+def _heavy(count: int, seed: int = 0) -> torch.Tensor:
+    """Pairs of Student's t with three degrees of freedom."""
+    generator = torch.Generator().manual_seed(seed)
+    chi = torch.randn(3, count, 2, generator=generator).square().mean(dim=0)
+    return torch.randn(count, 2, generator=generator) / chi.sqrt()
+
+
+@pytest.mark.parametrize(("name", "snr"), [("fine", 34.0), ("balanced", 28.0), ("small", 22.0), ("birkhoff", None)])
+def test_presets_are_found_by_name(name: str, snr: float | None) -> None:
+    assert find_preset(name).snr_db == snr
+
+
+@pytest.mark.parametrize("name", ["", "Fine", "best"])
+def test_an_unknown_preset_lists_the_known(name: str) -> None:
+    with pytest.raises(PresetError, match="fine, balanced, small, birkhoff"):
+        find_preset(name)
+
+
+@pytest.mark.parametrize("snr", [2.9, 42.1, -1.0, math.nan, math.inf])
+def test_a_ratio_out_of_range_is_refused(snr: float) -> None:
+    with pytest.raises(PresetError, match="choose 3 to 42 dB"):
+        check_snr(snr)
+    assert [check_snr(limit) for limit in SNR_RANGE_DB] == [3.0, 42.0]
+
+
+@pytest.mark.parametrize(
+    ("scales", "expected"),
+    [
+        ([], 0.0),
+        ([(0.0, 1000)], 0.0),
+        ([(0.5, 1)], 0.5),
+        ([(9.0, 1), (1.0, 5), (2.0, 3)], 1.0),
+        ([(9.0, 1), (1.0, 3), (2.0, 5)], 2.0),
+        ([(0.0, 1000), (3.0, 2), (7.0, 1)], 3.0),  # a tensor of zeros has no say
+        ([(1e9, 49), (1.0, 50), (2.0, 1)], 1.0),  # nor is one odd tensor heard beyond its weight
+    ],
+)
+def test_the_scale_of_a_model_is_the_weighted_median(scales: list[tuple[float, int]], expected: float) -> None:
+    assert model_scale(scales) == expected
+
+
+@settings(derandomize=True)
+@given(st.lists(st.tuples(st.floats(1e-9, 1e9), st.integers(1, 1 << 40)), min_size=1))
+def test_half_of_the_weights_lie_on_either_side_of_the_scale(scales: list[tuple[float, int]]) -> None:
+    scale, half = model_scale(scales), sum(weight for _, weight in scales) / 2
+    assert sum(weight for rms, weight in scales if rms <= scale) >= half
+    assert sum(weight for rms, weight in scales if rms >= scale) >= half
+
+
+def test_the_root_mean_square_passes_over_what_is_not_finite() -> None:
+    assert root_mean_square(torch.tensor([[3.0, math.nan], [-4.0, math.inf]])) == math.sqrt(12.5)
+    assert root_mean_square(torch.tensor([math.nan])) == 0.0
+    assert root_mean_square(torch.tensor([1e30, 1e30])) == pytest.approx(1e30)
+    assert root_mean_square(torch.full((7,), 6e4, dtype=torch.float16)) == pytest.approx(6e4, rel=1e-3)
+
+
+@pytest.mark.parametrize("snr", [6.0, 10.0, 16.0, 22.0, 28.0, 34.0, 41.0])
+@pytest.mark.parametrize("scale", [1.0, 3e-3])
+def test_a_step_gives_the_ratio_asked_for(snr: float, scale: float) -> None:
+    pairs = _gaussian(20_001, 2) * scale
+    coded = encode_to_step(pairs, step_for(root_mean_square(pairs), snr))
+    assert coded is not None
+    assert measure(pairs, Shape((20_001, 2), "rows"), *coded).snr_db == pytest.approx(snr, abs=0.3)
+
+
+def test_no_tensor_falls_far_below_the_model() -> None:
+    step = step_for(1.0, 28.0)
+    assert tensor_step(step, 1.0, 28.0) == step
+    assert tensor_step(step, 100.0, 28.0) == step
+    assert tensor_step(step, 10 ** (-11.9 / 20), 28.0) == step
+    assert tensor_step(step, 1e-3, 28.0) == step_for(1e-3, 16.0)
+    assert tensor_step(step_for(1.0, 8.0), 1e-3, 8.0) == step_for(1e-3, SNR_RANGE_DB[0])
+    assert tensor_step(step, 0.0, 28.0) == step
+
+
+def test_a_sample_is_spread_over_the_whole_tensor() -> None:
+    few = _gaussian(SAMPLE_PAIRS, 2).half()
+    assert torch.equal(sample(few), few.float())
+    count = 10 * SAMPLE_PAIRS + 77
+    drawn = sample(torch.arange(2 * count, dtype=torch.float64).view(count, 2))
+    assert drawn.shape == (SAMPLE_PAIRS, 2)
+    assert drawn.dtype == torch.float32
+    assert (drawn[0].tolist(), drawn[-1].tolist()) == ([0, 1], [2 * count - 2, 2 * count - 1])
+    assert bool((drawn[:, 0].diff() > 0).all())
+    assert float(drawn[:, 0].diff().max()) < 2.1 * 10 * 1024
+
+
+@pytest.mark.parametrize("steps_a_sigma", [3.0, 7.0, 11.0, 15.0, 25.0, 31.0, 50.0, 200.0])
+def test_the_square_has_the_fewest_windings_that_leave_little_outside(steps_a_sigma: float) -> None:
+    pairs = _gaussian(40_001, 2) + 0.5
+    step = 1 / steps_a_sigma
+    codebook = square_for(pairs, step)
+    assert codebook.windings in WINDINGS
+    assert codebook.centred
+    assert (codebook.shells, codebook.spacing) == (0, 0.0)
+    assert codebook.step == pytest.approx(step, rel=1e-6)
+    assert codebook.centre == pytest.approx(pairs.double().mean(dim=0).tolist(), rel=1e-6)
+
+    def share_outside(windings: int) -> float:
+        reach = (pairs - torch.tensor(codebook.centre)).abs().amax(dim=1)
+        return float((reach > windings * step / 2).double().mean())
+
+    fitting = [windings for windings in WINDINGS if share_outside(windings) <= MAX_OUTSIDE]
+    assert codebook.windings == (fitting[0] if fitting else WINDINGS[-1])
+
+
+def test_all_three_squares_occur() -> None:
+    pairs = _gaussian(10_001, 2)
+    assert [square_for(pairs, 1 / steps).windings for steps in (7, 15, 30, 100)] == [64, 128, 256, 256]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("value", [0.0, 0.1, -3.0])
+@pytest.mark.parametrize("step", [0.0, 1.0, 1e-9])
+def test_a_constant_needs_one_point(dtype: torch.dtype, value: float, step: float) -> None:
+    pairs = torch.full((100, 2), value, dtype=dtype)
+    coded = encode_to_step(pairs, step)
+    assert coded is not None
+    codebook, codes = coded
+    assert (codebook.windings, codebook.shells) == (1, 0)
+    assert torch.equal(codebook.decode(codes), pairs.float())
+
+
+def test_a_single_pair_is_its_own_centre() -> None:
+    pairs = torch.tensor([[0.3, -7e5]])
+    coded = encode_to_step(pairs, 0.01)
+    assert coded is not None
+    assert torch.equal(coded[0].decode(coded[1]), pairs)
+
+
+def test_a_tensor_that_only_a_sample_takes_for_constant_is_not() -> None:
+    pairs = torch.zeros(3 * SAMPLE_PAIRS, 2)
+    pairs[1500] = 1.0
+    assert bool((sample(pairs) == 0).all())
+    coded = encode_to_step(pairs, 0.01)
+    assert coded is not None
+    assert float((coded[0].decode(coded[1]) - pairs).abs().amax()) < 0.02
+
+
+def test_without_outliers_there_are_no_shells() -> None:
+    coded = encode_to_step(_gaussian(101, 2).clamp(-2, 2), 0.125)
+    assert coded is not None
+    assert coded[0].shells == 0
+    assert coded[1].shell is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("scale", [1.0, 2.0**-80, 2.0**80])
+def test_shells_are_chosen_by_the_smallest_squared_error(seed: int, scale: float) -> None:
+    pairs = _heavy(4001, seed) * scale
+    coded = encode_to_step(pairs, 0.01 * scale)
+    assert coded is not None
+    codebook, codes = coded
+    assert codebook.windings == 256
+    square = codebook.with_shells(0, 0.0)
+    outside = square.encode_square(pairs)[1]
+    farthest = float((pairs - torch.tensor(codebook.centre)).double().norm(dim=1).max())
+
+    def squared_error(decoded: torch.Tensor) -> float:
+        return float((decoded - pairs[outside]).double().square().sum())
+
+    errors = {}
+    for shells in SHELLS:
+        candidate = square.with_shells(shells, farthest)
+        errors[shells] = squared_error(candidate.decode(candidate.encode_shells(pairs[outside])))
+    assert codebook.shells == min(errors, key=errors.__getitem__)
+    assert codebook.spacing == pytest.approx((farthest - codebook.side / 2) / codebook.shells, rel=1e-5)
+    assert codes.shell is not None
+    assert sorted(codes.shell.nonzero().view(-1).tolist()) == sorted(outside.tolist())
+    assert squared_error(codebook.decode(codes)[outside]) == pytest.approx(min(errors.values()), rel=1e-3)
+
+
+@pytest.mark.parametrize("step", [0.0, 1e-35, 1e35, math.inf, math.nan])
+def test_no_codebook_comes_of_a_step_beyond_its_range(step: float) -> None:
+    assert encode_to_step(_gaussian(101, 2), step) is None
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e38])
+@pytest.mark.parametrize("column", [0, 1])
+def test_no_codebook_reaches_what_is_not_finite(value: float, column: int) -> None:
+    pairs = _gaussian(101, 2)
+    pairs[7, column] = value
+    assert encode_to_step(pairs, 0.1) is None
+    assert encode_published(pairs) is None
+
+
+def _published(pairs: torch.Tensor) -> tuple[int, int, torch.Tensor] | None:
+    """The published method, every pair measured against every point: windings, shells and codes; None when kept raw."""
+    centre = pairs.mean(dim=0)
+    best = None
+    for windings in (35, 40):
+        square = Codebook((float(centre[0]), float(centre[1])), float(torch.tensor(0.1)), windings, centred=False)
+        steps = torch.arange(windings**2)
+        points = square.decode(Codes.from_scalars(steps, windings, 0)) - centre
+        offsets = pairs - centre
+        distance = offsets.norm(dim=1)
+        outer = offsets.abs().amax(dim=1) > square.side / 2
+        best = None
+        for shells in (1, 2, 3) if bool(outer.any()) else (0,):
+            shell, scale = torch.zeros(len(pairs), dtype=torch.int64), torch.ones(len(pairs))
+            if shells:
+                spacing = (float(distance[outer].max()) - square.side / 2) / shells
+                ring = ((distance - square.side / 2) / spacing).ceil().clamp(1, shells)
+                shell[outer] = ring[outer].long()
+                scale = 1 + shell * spacing / (square.side / 2)
+            inner = offsets / scale[:, None]
+            nearest = torch.cdist(inner.double(), points.double()).argmin(dim=1)
+            mae = float((points[nearest] * scale[:, None] - offsets).abs().double().mean())
+            if best is None or mae <= best[0]:
+                best = mae, windings, shells, shell * windings**2 + nearest
+            if mae <= 0.001:
+                break
+        assert best is not None
+        if best[0] <= 0.001:
+            break
+    assert best is not None
+    return best[1:] if best[0] <= 0.006 else None
+
+
+@pytest.mark.parametrize(
+    ("pairs", "windings"),
+    [
+        (_gaussian(1001, 2) * 0.003, 35),
+        (_gaussian(1001, 2) * 0.02 + 0.4, 35),
+        (_gaussian(1001, 2) * 0.05, 40),
+        (_gaussian(501, 2) * 0.1, 40),
+        (_heavy(1001) * 0.01, 35),
+        (_heavy(333, 3) * 0.05, 40),
+        (torch.full((7, 2), 0.25), 35),
+        (torch.tensor([[0.0, 0.0], [0.2, 0.0]]), 40),
+        (_gaussian(501, 2) * 0.3, None),
+        (_gaussian(501, 2) * 2.0, None),
+    ],
+)
+def test_the_published_method_by_brute_force(pairs: torch.Tensor, windings: int | None) -> None:
+    expected, found = _published(pairs), encode_published(pairs)
+    if windings is None:
+        assert (expected, found) == (None, None)
+        return
+    assert expected is not None
+    assert found is not None
+    codebook, codes = found
+    assert (codebook.windings, codebook.shells) == expected[:2]
+    assert codebook.windings == windings
+    assert not codebook.centred
+    # A pair half-way between two points may fall to either, but never to a farther one.
+    reference = codebook.decode(Codes.from_scalars(expected[2], windings, codebook.shells))
+    distance = (codebook.decode(codes) - pairs).norm(dim=1)
+    assert float((distance - (reference - pairs).norm(dim=1)).abs().max()) < 1e-6
