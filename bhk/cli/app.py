@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from types import FrameType
 from typing import Annotated
 
@@ -71,6 +72,8 @@ def main() -> None:
     signals = _Signals()
     _answer_signals(signals)
     _open_streams()
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # torch's are about its own future
     try:
         status = _run(signals)
         _answer_signals(signal.SIG_IGN)  # all is done and said; the status must not change while Python ends
