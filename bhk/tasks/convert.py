@@ -15,15 +15,16 @@ from pathlib import Path
 
 import msgspec
 
-from bhk.checkpoint import Checkpoint, UnreadableCheckpointError
+from bhk.checkpoint import Checkpoint, UnreadableCheckpointError, UnsupportedTensorError
 from bhk.codec.codebook import Codebook
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.estimate import estimate, sample_tensor
 from bhk.codec.tensor import EncodedTensor, encode_tensor, keep
 from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, ModelEntry, StreamEntry
 from bhk.container.room import header_room, rounded
-from bhk.container.validate import ALIGNMENT, PREAMBLE_BYTES
+from bhk.container.validate import ALIGNMENT, PREAMBLE_BYTES, validate
 from bhk.container.writer import ContainerWriter
+from bhk.errors import BhkError
 from bhk.files import check_destination, replace_file
 from bhk.parallel import default_threads, ordered_map
 from bhk.sam.recognise import Recognised
@@ -34,8 +35,13 @@ from bhk.version import __version__
 SUFFIX = ".bhk"
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".zip")
 HASH_BLOCK = 1 << 22
+LAYOUT_KEYS = "checkpoint."  # how the names of what `Layout.to_metadata` writes begin
 
 Progress = Callable[[int, int], None]
+
+
+class MetadataError(BhkError):
+    """An entry of the metadata that is not the user's to choose."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,8 @@ def convert(
     Raises:
         CheckpointError: the source cannot be read, holds no tensors, is ambiguous or not safe to load.
         PresetError, PatternError: the quality asked for is unknown, out of reach, or matches no tensor.
+        MetadataError: an entry of `metadata` is one that bhk writes itself.
+        FormatError: the format does not allow the name of a tensor or of an entry of `metadata`.
         WriteError: the destination exists, is the source, or cannot be written; it is left as it was.
     """
     started = time.perf_counter()
@@ -120,7 +128,9 @@ def convert(
     path = Path(dst) if dst is not None else _default_destination(checkpoint, src)
     if not dry_run:
         check_destination(path, force=force, sources=checkpoint.source.files)
+    _check_dtypes(checkpoint)
     template = _template(checkpoint, recognised, metadata or {})
+    _check_names(checkpoint, template)
 
     def room(items: Sequence[Item]) -> int:
         return header_room(msgspec.structs.replace(template, layers=tuple(map(_skeleton, items))))
@@ -154,6 +164,23 @@ def _default_destination(checkpoint: Checkpoint, src: str | os.PathLike[str]) ->
     return local.with_name(stem + SUFFIX)
 
 
+def _check_dtypes(checkpoint: Checkpoint) -> None:
+    for name, tensor in checkpoint.tensors.items():
+        if tensor.dtype not in DTYPE_NAMES:
+            raise UnsupportedTensorError(
+                f"tensor {name!r} is {tensor.dtype}, which .bhk lacks; convert it in the program that made the checkpoint"
+            )
+
+
+def _check_names(checkpoint: Checkpoint, template: Header) -> None:
+    """Raise now what the writer would raise when all is encoded."""
+    layers = tuple(
+        LayerEntry(name, (0,), "U8", "other", "exact", aliases=checkpoint.aliases.get(name, ()))
+        for name in checkpoint.tensors
+    )
+    validate(msgspec.structs.replace(template, layers=layers), 0, PREAMBLE_BYTES)
+
+
 def _template(checkpoint: Checkpoint, recognised: Recognised | None, metadata: Mapping[str, str]) -> Header:
     """Return the header without its layers; the source's hash is filled in when it is known."""
     dtypes = sorted({DTYPE_NAMES[tensor.dtype] for tensor in checkpoint.tensors.values()})
@@ -163,6 +190,9 @@ def _template(checkpoint: Checkpoint, recognised: Recognised | None, metadata: M
         "source.dtype": ",".join(dtypes),
         "source.sha256": "0" * 64,
     }
+    for key in metadata:
+        if key in source or key.startswith(LAYOUT_KEYS):
+            raise MetadataError(f"metadata entry {key!r} is one that bhk writes itself; choose another key")
     return Header(
         generator=f"bhk {__version__}",
         layers=(),
