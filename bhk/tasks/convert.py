@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from bhk.checkpoint import Checkpoint, UnreadableCheckpointError, UnsupportedTensorError
+from bhk.checkpoint.folder import INDEX_SUFFIX
+from bhk.checkpoint.hub import parse_address
 from bhk.codec.codebook import Codebook
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.estimate import estimate, sample_tensor
@@ -125,7 +127,7 @@ def convert(
     if dst is not None and not dry_run:
         check_destination(Path(dst), force=force)
     checkpoint, recognised = read_checkpoint(src, key)
-    path = Path(dst) if dst is not None else _default_destination(checkpoint, src)
+    path = Path(dst) if dst is not None else _default_destination(src)
     if not dry_run:
         check_destination(path, force=force, sources=checkpoint.source.files)
     _check_dtypes(checkpoint)
@@ -151,17 +153,22 @@ def convert(
     return ConversionReport(None if dry_run else path, dense, size, seconds, layers, warnings, checkpoint.left_out)
 
 
-def _default_destination(checkpoint: Checkpoint, src: str | os.PathLike[str]) -> Path:
+def _default_destination(src: str | os.PathLike[str]) -> Path:
     """Return the source's name with the suffix .bhk, beside it; for a Hub id, in the current folder."""
     local = Path(src)
     if not local.exists():
-        return Path(checkpoint.source.name.rpartition("/")[2].partition("@")[0] + SUFFIX)
+        address = parse_address(os.fsdecode(src))
+        return Path(_stem(PurePosixPath(address.path or address.repository).name) + SUFFIX)
     if local.is_dir():
         return local.parent / (local.resolve().name + SUFFIX)
-    stem = local.name
+    return local.with_name(_stem(local.name) + SUFFIX)
+
+
+def _stem(name: str) -> str:
+    stem = name.removesuffix(INDEX_SUFFIX)
     while (suffix := Path(stem).suffix) in CHECKPOINT_SUFFIXES:
         stem = stem.removesuffix(suffix)
-    return local.with_name(stem + SUFFIX)
+    return stem
 
 
 def _check_dtypes(checkpoint: Checkpoint) -> None:
