@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from bhk.checkpoint.roles import natural_key, role_of
+
+_LISTS = sorted((Path(__file__).parent.parent / "data" / "state_dicts").glob("*.json"))
+
+
+def _role(name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> str:
+    return role_of(name, torch.empty(shape, dtype=dtype, device="meta"))
+
+
+@pytest.mark.parametrize("path", _LISTS, ids=lambda path: path.stem)
+def test_linear_weights_and_buffers_of_the_family_are_known(path: Path) -> None:
+    """Against what torch says of the models: which tensors are weights of nn.Linear, which are buffers."""
+    expected, found = {}, {}
+    for name, shape, dtype, role in json.loads(path.read_text())["tensors"]:
+        expected[name] = role
+        guess = _role(name, tuple(shape), getattr(torch, dtype))
+        found[name] = guess if guess in ("linear", "buffer") else "other"
+    assert expected
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "role"),
+    [
+        # BERT and its like
+        ("bert.embeddings.word_embeddings.weight", (30522, 768), "embedding"),
+        ("bert.embeddings.token_type_embeddings.weight", (2, 768), "embedding"),
+        ("embeddings.LayerNorm.weight", (768,), "norm"),
+        ("bert.embeddings.LayerNorm.gamma", (768,), "norm"),
+        ("bert.embeddings.LayerNorm.beta", (768,), "bias"),
+        ("encoder.layer.11.attention.self.query.weight", (768, 768), "linear"),
+        ("encoder.layer.11.attention.self.query.bias", (768,), "bias"),
+        ("cls.predictions.bias", (30522,), "bias"),
+        # ViT and CLIP
+        ("vit.embeddings.cls_token", (1, 1, 768), "embedding"),
+        ("vit.embeddings.position_embeddings", (1, 197, 768), "embedding"),
+        ("vit.embeddings.patch_embeddings.projection.weight", (768, 3, 16, 16), "conv"),
+        ("pos_embed", (1, 197, 768), "embedding"),
+        ("visual.positional_embedding", (50, 768), "embedding"),
+        ("transformer.resblocks.0.attn.in_proj_weight", (1536, 512), "linear"),
+        ("transformer.resblocks.0.attn.in_proj_bias", (1536,), "bias"),
+        ("logit_scale", (), "other"),
+        # GPT, Llama, OPT, T5
+        ("transformer.wte.weight", (50257, 768), "embedding"),
+        ("transformer.wpe.weight", (1024, 768), "embedding"),
+        ("transformer.h.0.attn.c_attn.weight", (768, 2304), "linear"),
+        ("lm_head.weight", (50257, 768), "linear"),
+        ("model.embed_tokens.weight", (32000, 4096), "embedding"),
+        ("model.layers.0.input_layernorm.weight", (4096,), "norm"),
+        ("model.layers.0.block_sparse_moe.experts.7.w1.weight", (14336, 4096), "linear"),
+        ("model.decoder.embed_positions.weight", (2050, 512), "embedding"),
+        ("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", (32, 8), "embedding"),
+        # LoRA
+        ("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", (8, 4096), "linear"),
+        ("model.layers.0.self_attn.q_proj.lora_B.default.weight", (4096, 8), "linear"),
+        # SAM in transformers
+        ("shared_image_embedding.positional_embedding", (2, 128), "buffer"),
+        ("prompt_encoder.shared_embedding.positional_embedding", (2, 128), "buffer"),
+        ("prompt_encoder.point_embed.0.weight", (1, 256), "embedding"),
+        ("prompt_encoder.not_a_point_embed.weight", (1, 256), "embedding"),
+        ("vision_encoder.layers.0.attn.rel_pos_h", (27, 64), "embedding"),
+        ("mask_decoder.iou_token.weight", (1, 256), "embedding"),
+        ("mask_decoder.upscale_conv1.weight", (256, 64, 2, 2), "conv"),
+        # torch's own modules
+        ("layer4.0.bn1.weight", (512,), "norm"),
+        ("layer4.0.bn1.running_mean", (512,), "buffer"),
+        ("layer4.0.bn1.running_var", (512,), "buffer"),
+        ("layer4.0.downsample.0.weight", (512, 256, 1, 1), "conv"),
+        ("stem.weight", (64, 3, 7), "conv"),
+        ("video.weight", (64, 3, 3, 7, 7), "conv"),
+        ("0.weight", (5, 3), "linear"),
+        ("weight", (5, 3), "linear"),
+        ("rnn.weight_ih_l0", (512, 128), "other"),
+        ("experts.gate_up_proj", (8, 10, 20), "other"),
+    ],
+)
+def test_names_of_other_models(name: str, shape: tuple[int, ...], role: str) -> None:
+    assert _role(name, shape) == role
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, torch.bool])
+def test_integers_and_booleans_are_buffers(dtype: torch.dtype) -> None:
+    assert _role("layers.0.attn.relative_position_index.weight", (49, 49), dtype) == "buffer"
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.complex64])
+def test_other_numbers_have_their_usual_roles(dtype: torch.dtype) -> None:
+    assert _role("proj.weight", (5, 3), dtype) == "linear"
+
+
+def test_numbers_in_names_sort_by_value() -> None:
+    names = ["b.10.w", "b.9.w", "b.w", "b2", "a", "10", "9", "b.9.bias", "b.9.10", "b.9.9", "", "²"]
+    ordered = ["", "9", "10", "a", "b2", "b.9.9", "b.9.10", "b.9.bias", "b.9.w", "b.10.w", "b.w", "²"]
+    assert sorted(names, key=natural_key) == ordered
