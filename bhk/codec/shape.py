@@ -70,9 +70,9 @@ class Shape:
         return padded.view(self.count, 2)
 
     def join(self, pairs: Tensor) -> Tensor:
-        """Return the tensor whose pairs are `pairs` (count, 2); shares their memory where there is no padding."""
+        """Return the tensor whose pairs are `pairs` (count, 2), contiguous; shares their memory where no row is padded."""
         if self.padded:
-            pairs = pairs.reshape(self.rows, 2 * self.row_pairs)[:, : self.row]
+            pairs = pairs.reshape(self.rows, 2 * self.row_pairs)[:, : self.row].contiguous()
         return pairs.reshape(self.dims)
 
     def clear_padding(self, pairs: Tensor, start: int) -> None:

@@ -20,6 +20,7 @@ def test_join_undoes_split(drawn: tuple[tuple[int, ...], Pairing]) -> None:
     pairs = shape.split(tensor)
     assert pairs.shape == (shape.count, 2)
     assert torch.equal(shape.join(pairs), tensor)
+    assert shape.join(pairs).is_contiguous()
 
 
 def test_rows_are_paired_along_the_last_dimension() -> None:
