@@ -180,7 +180,8 @@ class BhkFile:
         stored = self._stored(layer, first, count)
         pairs = torch.empty(count, 2, dtype=dtype)
         start, stop = first, first + count
-        chunk = max(stream.chunk for stream in layer.streams)  # by the smaller, large ones were unpacked again and again
+        # By smaller ones, the large chunks of another stream would be unpacked again and again.
+        chunk = max(stream.chunk for stream in layer.streams)
         while start < stop:
             end = min((start // chunk + 1) * chunk, stop)
             codebook.decode_into(stored.codes(codebook, start, end - start), pairs[start - first : end - first])
