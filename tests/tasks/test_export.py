@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+import bhk
+from bhk.checkpoint import UnsupportedFormatError, read
+from bhk.container.errors import FormatError, StreamHashError
+from bhk.files import DestinationExistsError, WriteError
+from tasks.checkpoints import draw, save
+
+
+def _tensors() -> dict[str, torch.Tensor]:
+    tensors = draw({"b.10.weight": (48, 48), "b.2.weight": (40, 41), "b.2.bias": (48,)})
+    tensors["half.weight"] = draw({"x": (64, 64)})["x"].half()
+    tensors["brain.weight"] = draw({"x": (64, 64)})["x"].bfloat16()
+    tensors["steps"] = torch.tensor(7)
+    tensors["none"] = torch.zeros(0, 4)
+    return tensors
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return bhk.convert(save(tmp_path / "sam.pth", {"model": _tensors()})).path
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".safetensors"])
+@pytest.mark.parametrize("shard_bytes", [None, 20_000])
+def test_every_format_gives_the_decoded_tensors(
+    path: Path, tmp_path: Path, suffix: str, shard_bytes: int | None
+) -> None:
+    (tmp_path / "out").mkdir()
+    files = bhk.export(path, tmp_path / "out" / f"model{suffix}", shard_bytes=shard_bytes)
+    assert sorted((tmp_path / "out").iterdir()) == sorted(files)
+    assert len(files) == (1 if shard_bytes is None else 3)
+    again, decoded = read(tmp_path / "out").tensors, bhk.load_state_dict(path)
+    assert list(again) == list(decoded)
+    for name, tensor in decoded.items():
+        assert again[name].dtype == tensor.dtype
+        assert torch.equal(again[name], tensor)
+
+
+def test_the_wrapper_comes_back_where_the_format_has_one(path: Path, tmp_path: Path) -> None:
+    bhk.export(path, tmp_path / "a.pth")
+    assert set(torch.load(tmp_path / "a.pth", weights_only=True)) == {"model"}
+    bhk.export(path, tmp_path / "a.safetensors")
+    assert set(safetensors.torch.load_file(tmp_path / "a.safetensors")) == set(_tensors())
+
+
+def test_shards_have_an_index(path: Path, tmp_path: Path) -> None:
+    *shards, index = bhk.export(path, tmp_path / "m.safetensors", shard_bytes=20_000)
+    content = json.loads(index.read_text())
+    assert set(content["weight_map"].values()) == {shard.name for shard in shards}
+    assert content["metadata"]["total_size"] == sum(tensor.nbytes for tensor in _tensors().values())
+
+
+def test_an_exported_file_converts_to_the_same_tensors(path: Path, tmp_path: Path) -> None:
+    bhk.export(path, tmp_path / "again.pth")
+    bhk.convert(tmp_path / "again.pth", exact=["*"])
+    again = bhk.load_state_dict(tmp_path / "again.bhk")
+    assert all(torch.equal(again[name], tensor) for name, tensor in bhk.load_state_dict(path).items())
+
+
+def test_progress_counts_dense_bytes(path: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    bhk.export(path, tmp_path / "a.pth", progress=lambda done, total: seen.append((done, total)))
+    total = sum(tensor.nbytes for tensor in _tensors().values())
+    assert seen == sorted(seen)
+    assert seen[-1] == (total, total)
+
+
+def test_destinations_that_are_not_to_be_written(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "old.pth").write_bytes(b"old")
+    (tmp_path / "link.pth").symlink_to(path)
+    before = path.read_bytes()
+    with pytest.raises(DestinationExistsError):
+        bhk.export(path, tmp_path / "old.pth")
+    with pytest.raises(WriteError, match="being read"):
+        bhk.export(path, tmp_path / "link.pth", force=True)
+    with pytest.raises(WriteError, match="does not exist"):
+        bhk.export(path, tmp_path / "missing" / "a.pth")
+    with pytest.raises(UnsupportedFormatError, match=r"use \.safetensors, \.pth, \.pt, \.bin"):
+        bhk.export(path, tmp_path / "a.onnx")
+    assert (path.read_bytes(), (tmp_path / "old.pth").read_bytes()) == (before, b"old")
+
+
+@pytest.mark.parametrize("shard_bytes", [None, 20_000])
+def test_a_damaged_stream_leaves_nothing(path: Path, tmp_path: Path, shard_bytes: int | None) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(StreamHashError):
+        bhk.export(path, tmp_path / "a.safetensors", shard_bytes=shard_bytes)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_is_no_bhk_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"not a \.bhk file"):
+        bhk.export(save(tmp_path / "a.pth", _tensors()), tmp_path / "b.pth")
