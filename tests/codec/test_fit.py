@@ -283,3 +283,12 @@ def test_the_published_method_by_brute_force(pairs: torch.Tensor, windings: int 
     reference = codebook.decode(Codes.from_scalars(expected[2], windings, codebook.shells))
     distance = (codebook.decode(codes) - pairs).norm(dim=1)
     assert float((distance - (reference - pairs).norm(dim=1)).abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize(("thirds", "shells"), [(2236963, 1), (3236963, 3)])
+def test_of_equal_numbers_of_shells_the_last_tried_wins(thirds: int, shells: int) -> None:
+    """All outliers as far as the farthest: every number of shells decodes to the same. Good enough ends the search."""
+    far = float(torch.tensor(0.1)) / 2 + 3 * thirds * 2.0**-28  # chosen so that every spacing is exact in float32
+    found = encode_published(torch.tensor([[far, 0.0], [-far, 0.0]]))
+    assert found is not None
+    assert (found[0].windings, found[0].shells) == (40, shells)
