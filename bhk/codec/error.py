@@ -34,7 +34,8 @@ class Error:
 def measure(pairs: Tensor, shape: Shape, codebook: Codebook, codes: Codes) -> Error:
     """Decode `codes` block by block and compare with `pairs`, a floating tensor (shape.count, 2)."""
     # The squares of very large or very small weights leave the range of float32.
-    extreme = pairs.dtype == torch.float64 or not 2.0**-40 < codebook.side < 2.0**40
+    reach = max(map(abs, (*codebook.centre, codebook.side, codebook.shells * codebook.spacing)))
+    extreme = pairs.dtype == torch.float64 or codebook.side < 2.0**-40 or reach > 2.0**40
     work = torch.float64 if extreme else torch.float32
     decoded = torch.empty(min(shape.count, BLOCK_PAIRS), 2, dtype=pairs.dtype, device=pairs.device)
     widened = decoded if pairs.dtype == work else torch.empty_like(decoded, dtype=work)

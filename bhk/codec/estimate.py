@@ -7,14 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from bhk.codec.fit import encode_published, sample, square_for
+from bhk.codec.fit import encode_published, square_for
 from bhk.codec.streams import compress, packed_size
-
-
-def sample_tensor(tensor: Tensor) -> Tensor:
-    """Return pairs drawn from `tensor`: float32 (P, 2), see `bhk.codec.fit.sample`."""
-    flat = tensor.detach().reshape(-1)
-    return sample(flat[: flat.numel() // 2 * 2].view(-1, 2))
 
 
 def estimate(pairs: Tensor, count: int, step: float | None) -> float:

@@ -41,6 +41,8 @@ SAMPLE_PAIRS = 1 << 16
 SAMPLE_RUN = 1 << 10
 WINDINGS = (64, 128, 256)
 SHELLS = (1, 2, 3, 7, 15)
+MORE_SHELLS = (31, 63, 127, 255)
+TOO_COARSE = 4.0
 MAX_OUTSIDE = 1e-3
 
 PUBLISHED_SIDE = 0.1
@@ -84,21 +86,35 @@ def sample(pairs: Tensor) -> Tensor:
     return torch.cat([pairs[start : start + SAMPLE_RUN] for start in starts]).to(torch.float32)
 
 
-def root_mean_square(values: Tensor) -> float:
-    """Return the root mean square of a tensor, ignoring NaN and infinity; 0 when nothing is left."""
-    finite = values[values.isfinite()].double()
-    return float(finite.square().mean().sqrt()) if finite.numel() else 0.0
+def sample_tensor(tensor: Tensor) -> Tensor:
+    """Return pairs drawn from `tensor`: float32 (P, 2), see `sample`."""
+    flat = tensor.detach().reshape(-1)
+    return sample(flat[: flat.numel() // 2 * 2].view(-1, 2))
+
+
+def spread(values: Tensor) -> float:
+    """Return the root mean square of the distances of `values` from their median, in weight units.
+
+    The 0.1 % farthest do not count, so that a few outliers do not rule the rest; nor do NaN and infinity. 0 when nothing
+    is left.
+    """
+    finite = values[values.isfinite()].double().view(-1)
+    if not finite.numel():
+        return 0.0
+    distances = (finite - finite.median()).abs_()
+    farthest = distances.kthvalue(math.ceil((1 - MAX_OUTSIDE) * len(distances))).values
+    return float(distances[distances <= farthest].square_().mean().sqrt())
 
 
 def model_scale(scales: Iterable[tuple[float, int]]) -> float:
-    """Return the robust scale of a model: the weighted median of (root mean square, number of weights) of its tensors."""
-    known = sorted((rms, weight) for rms, weight in scales if rms > 0)
+    """Return the robust scale of a model: the weighted median of (spread, number of weights) of its tensors."""
+    known = sorted((scale, weight) for scale, weight in scales if scale > 0)
     half = sum(weight for _, weight in known) / 2
     passed = 0
-    for rms, weight in known:
+    for scale, weight in known:
         passed += weight
         if passed >= half:
-            return rms
+            return scale
     return 0.0
 
 
@@ -107,15 +123,15 @@ def step_for(scale: float, snr_db: float) -> float:
     return scale * math.sqrt(12) * 10 ** (-snr_db / 20)
 
 
-def tensor_step(step: float, rms: float, snr_db: float) -> float:
-    """Return a tensor's step: the model's, or less where that would leave it under the floor of `snr_db`."""
-    return min(step, step_for(rms, max(snr_db - SNR_FLOOR_DB, SNR_RANGE_DB[0]))) if rms > 0 else step
+def tensor_step(step: float, scale: float, snr_db: float) -> float:
+    """Return the step of a tensor of spread `scale`: the model's, or less where that leaves it under the floor."""
+    return min(step, step_for(scale, max(snr_db - SNR_FLOOR_DB, SNR_RANGE_DB[0]))) if scale > 0 else step
 
 
 def square_for(pairs: Tensor, step: float) -> Codebook:
     """Return the codebook, without shells, of lattice step `step` that suits `pairs` (P, 2), P >= 1.
 
-    The centre is the mean of a sample of the pairs; the windings are the fewest of 64, 128, 256 that leave at most 0.1 %
+    The centre is the median of a sample of the pairs; the windings are the fewest of 64, 128, 256 that leave at most 0.1 %
     of it outside the square, or one for a tensor constant to float32's precision, whose only point is the centre itself.
     """
     drawn = sample(pairs)
@@ -123,8 +139,8 @@ def square_for(pairs: Tensor, step: float) -> Codebook:
     if bool((drawn == drawn[0]).all()) and bool(torch.isclose(pairs, first, rtol=2.0**-23, atol=0).all()):
         x, y = drawn[0].tolist()
         return Codebook((x, y), side=1.0, windings=1)
-    x, y = drawn.double().mean(dim=0).tolist()
-    centre = (float32(x), float32(y))
+    x, y = drawn.median(dim=0).values.tolist()
+    centre = (x, y)
     reach = (drawn - torch.tensor(centre, device=drawn.device)).abs_().amax(dim=1)
     for windings in WINDINGS:
         if float((reach > windings * step / 2).float().mean()) <= MAX_OUTSIDE:
@@ -135,27 +151,49 @@ def square_for(pairs: Tensor, step: float) -> Codebook:
 def encode_to_step(pairs: Tensor, step: float) -> tuple[Codebook, Codes] | None:
     """Choose a codebook of lattice step `step` for `pairs` (P, 2), and their codes; None where no valid codebook does.
 
-    Outliers go to 1, 2, 3, 7 or 15 shells, whichever has the smallest squared error; a tensor without outliers has none.
+    Outliers go to shells, and to a larger square before a pair gets into a shell that is far too coarse for it, as some do
+    when others lie a hundred times farther out.
     """
-    codebook = square_for(pairs, step)
-    if not codebook.is_valid:
+    square = square_for(pairs, step)
+    while square.is_valid:
+        codes, outside = square.encode_square(pairs)
+        if not outside.numel():
+            return square, codes
+        coded = _choose_shells(square, pairs[outside].to(torch.float32))
+        if coded is not None:
+            return coded[0], _merge(codes, outside, coded[1])
+        if square.windings == WINDINGS[-1]:
+            return None
+        windings = next(n for n in WINDINGS if n > square.windings)
+        square = replace(square, windings=windings, side=float32(windings * step))
+    return None
+
+
+def _choose_shells(square: Codebook, outliers: Tensor) -> tuple[Codebook, Codes] | None:
+    """Return the codebook with 1, 2, 3, 7 or 15 shells whose squared error is smallest, and the codes of `outliers` (P, 2).
+
+    More shells are tried, up to 255, where that leaves a pair coded TOO_COARSE times coarser than its distance calls for;
+    None if all do.
+    """
+    farthest = _farthest(outliers, square)
+    if not square.with_shells(1, farthest).is_valid:
         return None
-    codes, outside = codebook.encode_square(pairs)
-    if not outside.numel():
-        return codebook, codes
-    outliers = pairs[outside].to(torch.float32)
-    if not codebook.with_shells(1, _farthest(outliers, codebook)).is_valid:
-        return None
-    farthest = _farthest(outliers, codebook)
-    best: tuple[float, Codebook, Codes] | None = None
-    for shells in SHELLS:
-        candidate = codebook.with_shells(shells, farthest)
-        coded = candidate.encode_shells(outliers)
-        error = float((candidate.decode(coded) - outliers).double().square_().sum())
-        if best is None or error < best[0]:
-            best = error, candidate, coded
-    assert best is not None
-    return best[1], _merge(codes, outside, best[2])
+    distances = torch.hypot(*(outliers - torch.tensor(square.centre, device=outliers.device)).unbind(dim=1))
+
+    def trial(shells: int) -> tuple[float, bool, Codebook, Codes]:
+        codebook = square.with_shells(shells, farthest)
+        coded = codebook.encode_shells(outliers)
+        assert coded.shell is not None
+        error = float((codebook.decode(coded) - outliers).double().square_().sum())
+        reach = torch.tensor(codebook.scales, device=outliers.device)[coded.shell.long()] * (square.side / 2)
+        return error, bool((reach > TOO_COARSE * distances).any()), codebook, coded
+
+    _, coarse, codebook, coded = min((trial(shells) for shells in SHELLS), key=lambda tried: tried[0])
+    for shells in MORE_SHELLS:
+        if not coarse:
+            break
+        _, coarse, codebook, coded = trial(shells)
+    return None if coarse else (codebook, coded)
 
 
 def encode_published(pairs: Tensor) -> tuple[Codebook, Codes] | None:

@@ -19,12 +19,14 @@ from bhk.codec.fit import (
     encode_published,
     encode_to_step,
     find_preset,
-    root_mean_square,
+    sample_tensor,
+    spread,
     step_for,
 )
 from bhk.codec.shape import Pairing, Shape
 from bhk.codec.streams import Stream, packed_size, packed_stream, plane_stream, value_stream
 
+EXACT_SAMPLE = 1 << 16
 CODED_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -107,7 +109,7 @@ def encode(
     if not is_codable(tensor):
         return keep(tensor)
     if step is None:
-        step = step_for(root_mean_square(tensor.detach()), wanted)
+        step = step_for(spread(sample_tensor(tensor)), wanted)
     return encode_tensor(tensor, default_pairing(tensor), step)
 
 
@@ -135,19 +137,21 @@ def encode_tensor(tensor: Tensor, pairing: Pairing, step: float | None) -> Encod
     pairs = shape.split(tensor.detach())
     coded = encode_published(pairs) if step is None else encode_to_step(pairs, step)
     if coded is None:
-        return keep(tensor, _why_not(tensor, published=step is None))
+        return keep(tensor, _why_not(tensor, published=step is None) if step != 0 else "")
     codebook, codes = coded
     error = measure(pairs, shape, codebook, codes)
     if not error.is_finite:
         return keep(tensor, _why_not(tensor, published=step is None))
     streams = code_streams(codebook, codes, packed=step is None)
+    if step is not None and exact_size(tensor) <= sum(stream.stored for stream in streams):
+        return keep(tensor)
     return EncodedTensor(shape.dims, tensor.dtype, pairing, codebook, codes, error, streams)
 
 
 def _why_not(tensor: Tensor, *, published: bool) -> str:
     if not bool(tensor.isfinite().all()):
         return "holds NaN or infinity"
-    return "is too far off the published square" if published else "holds values beyond the range of the codes"
+    return "is too far off the published square" if published else "holds values too far apart for the codes"
 
 
 def keep(tensor: Tensor, note: str = "") -> EncodedTensor:
@@ -156,6 +160,12 @@ def keep(tensor: Tensor, note: str = "") -> EncodedTensor:
     streams = (value_stream(data, tensor.element_size()),) if len(data) else ()
     exact = tensor.detach()
     return EncodedTensor(tuple(tensor.shape), tensor.dtype, "flat", None, None, None, streams, note, exact)
+
+
+def exact_size(tensor: Tensor) -> float:
+    """Estimate the bytes of `tensor` kept exact, from its beginning: masks and the like need fewer than their codes."""
+    beginning = tensor.detach().reshape(-1)[:EXACT_SAMPLE]
+    return value_stream(tensor_bytes(beginning), tensor.element_size()).stored * tensor.numel() / len(beginning)
 
 
 def tensor_bytes(tensor: Tensor) -> npt.NDArray[np.uint8]:

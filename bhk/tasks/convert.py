@@ -20,7 +20,8 @@ from bhk.checkpoint.folder import INDEX_SUFFIX
 from bhk.checkpoint.hub import parse_address
 from bhk.codec.codebook import Codebook
 from bhk.codec.dtypes import DTYPE_NAMES
-from bhk.codec.estimate import estimate, sample_tensor
+from bhk.codec.estimate import estimate
+from bhk.codec.fit import sample_tensor
 from bhk.codec.tensor import EncodedTensor, encode_tensor, keep
 from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, ModelEntry, StreamEntry
 from bhk.container.room import header_room, rounded

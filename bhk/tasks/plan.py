@@ -10,14 +10,15 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from bhk.checkpoint.roles import natural_key, role_of
-from bhk.codec.estimate import estimate, sample_tensor
+from bhk.codec.estimate import estimate
 from bhk.codec.fit import (
     SNR_RANGE_DB,
     PresetError,
     check_snr,
     find_preset,
     model_scale,
-    root_mean_square,
+    sample_tensor,
+    spread,
     step_for,
     tensor_step,
 )
@@ -112,7 +113,7 @@ class Item:
 class _Sampled:
     item: Item
     pairs: Tensor
-    rms: float
+    scale: float
 
 
 def plan(
@@ -178,7 +179,7 @@ def _choose_steps(
 ) -> list[Item]:
     coded = [item for item in items if item.coded]
     sampled = list(ordered_map(_sample, coded, threads))
-    scale = model_scale((entry.rms, entry.item.tensor.numel()) for entry in sampled)
+    scale = model_scale((entry.scale, entry.item.tensor.numel()) for entry in sampled)
     snr = find_preset(quality.preset).snr_db if quality.snr is None else quality.snr
     assert snr is not None
     if quality.ratio is not None:
@@ -191,15 +192,15 @@ def _choose_steps(
 
 def _sample(item: Item) -> _Sampled:
     drawn = sample_tensor(item.tensor)
-    return _Sampled(item, drawn, root_mean_square(drawn))
+    return _Sampled(item, drawn, spread(drawn))
 
 
 def _step(entry: _Sampled, scale: float, snr: float) -> float:
     if entry.item.snr_db is not None:
-        return step_for(entry.rms, entry.item.snr_db)
+        return step_for(entry.scale, entry.item.snr_db)
     low, high = SNR_RANGE_DB
     snr = min(max(snr + entry.item.finer_db, low), high)
-    return tensor_step(step_for(scale, snr), entry.rms, snr)
+    return tensor_step(step_for(scale, snr), entry.scale, snr)
 
 
 @dataclass(frozen=True)
