@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from bhk.tasks.convert import convert as convert
     from bhk.tasks.diff import diff as diff
     from bhk.tasks.export import export as export
+    from bhk.tasks.inspect import Inspection as Inspection
     from bhk.tasks.inspect import inspect as inspect
+    from bhk.tasks.verify import Verification as Verification
     from bhk.tasks.verify import verify as verify
 
 # Where each public name lives. Nothing is imported before it is used: `import bhk` needs neither torch nor numpy.
@@ -31,6 +33,8 @@ _HOME = {
     "diff": ("bhk.tasks.diff", "diff"),
     "encode": ("bhk.codec.tensor", "encode"),
     "export": ("bhk.tasks.export", "export"),
+    "Inspection": ("bhk.tasks.inspect", "Inspection"),
+    "Verification": ("bhk.tasks.verify", "Verification"),
     "inspect": ("bhk.tasks.inspect", "inspect"),
     "load_state_dict": ("bhk.bhkfile", "load_state_dict"),
     "open": ("bhk.bhkfile", "open_file"),

@@ -15,7 +15,7 @@ from bhk.codec.shape import Shape
 from bhk.container.header import CodebookEntry, LayerEntry
 from bhk.container.reader import Container
 from bhk.errors import BhkError
-from bhk.parallel import default_threads, ordered_map
+from bhk.parallel import ordered_map, worker_count
 from bhk.stored import StoredLayer, StoredPart
 
 
@@ -27,7 +27,7 @@ def open_file(path: str | os.PathLike[str], *, verify: bool = True) -> BhkFile:
     """Open a .bhk file; its tensors are decoded when they are asked for.
 
     Args:
-        verify: check the hash of each stream before it is decoded.
+        verify: check the hash of each stream before it is decoded; for slices of rows, once a stream.
 
     Raises:
         ReadError: the system could not read it.
@@ -96,7 +96,16 @@ class BhkFile:
         index = self.layer(name).codebook
         return None if index is None else codebook_of(self.codebooks[index])
 
-    def codes(self, name: str) -> Codes | None:
+    def codes(self, name: str) -> Tensor | None:
+        """Return the scalar codes of tensor `name`, int32 (pairs,); None when it is kept exact.
+
+        Raises:
+            StreamHashError, ChunkDataError, CodeRangeError: the streams are damaged (rules D2 to D4).
+        """
+        codebook, planes = self.codebook(name), self.planes(name)
+        return None if codebook is None or planes is None else planes.scalars(codebook.windings)
+
+    def planes(self, name: str) -> Codes | None:
         """Return the codes of tensor `name` as planes; None when it is kept exact.
 
         Raises:
@@ -131,9 +140,7 @@ class BhkFile:
 
     def tensors(self, *, threads: int | None = None) -> Iterator[tuple[str, Tensor]]:
         """Yield every (name, tensor), decoded on `threads` threads (as many as there are cores); aliases follow at once."""
-        decoded = ordered_map(
-            lambda layer: self._decode(layer, layer.shape, 0), self.layers, threads or default_threads()
-        )
+        decoded = ordered_map(lambda layer: self._decode(layer, layer.shape, 0), self.layers, worker_count(threads))
         for layer, tensor in zip(self.layers, decoded, strict=True):
             for name in (layer.name, *layer.aliases):
                 yield name, tensor
@@ -191,19 +198,18 @@ class BhkFile:
     def _stored(self, layer: LayerEntry, first: int, count: int) -> StoredLayer:
         """Read the chunks of every stream of `layer` that hold items `first` ... `first + count - 1`.
 
-        A whole stream is verified as it is read; of a part, the stream is verified when it is first touched.
+        A whole stream is verified whenever it is read; for a part of it, when it is first touched and not again.
         """
         parts = []
         for stream in layer.streams:
             lengths = [decoded for _, decoded in stream.chunk_lengths(layer.item_bytes)]
             low, high = first // stream.chunk, (first + count - 1) // stream.chunk
+            whole = high - low + 1 == len(lengths)
             chunks: list[bytes] | list[memoryview]
-            if high - low + 1 == len(lengths):
-                chunks = self.container.read_stream(layer, stream, verify=self._verify)
+            if whole or (self._verify and stream.offset not in self._verified):
+                chunks = self.container.read_stream(layer, stream, verify=self._verify)[low : high + 1]
+                self._verified.add(stream.offset)
             else:
-                if self._verify and stream.offset not in self._verified:
-                    self.container.read_stream(layer, stream)
-                    self._verified.add(stream.offset)
                 chunks = self.container.read_chunks(layer, stream, low, high)
             parts.append(StoredPart(stream, low, tuple(zip(chunks, lengths[low : high + 1], strict=True))))
         return StoredLayer(layer, tuple(parts))

@@ -82,7 +82,7 @@ def check_destination(path: Path, *, force: bool, sources: tuple[Path, ...] = ()
 
 
 @contextlib.contextmanager
-def replace_file(path: Path) -> Iterator[BinaryIO]:
+def replace_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
     """Yield a binary file, open for reading and writing, that becomes `path` when the block ends without an error.
 
     The data go to a temporary file in the folder of `path` (one without a name where the system offers it), are
@@ -90,6 +90,7 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     in one step. On any error or interruption `path` stays as it was and the temporary file is gone.
 
     Raises:
+        DestinationExistsError: `force` is false, and `path` came to be while the block ran.
         WriteError: the system refused (disk full, no permission, no such folder).
     """
     temporary = _temporary_name(path)
@@ -111,18 +112,32 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
             if unnamed:
                 # A directory descriptor (unused with an absolute path) makes Python call linkat, which follows the link.
                 os.link(f"/proc/self/fd/{file.fileno()}", temporary, src_dir_fd=file.fileno(), follow_symlinks=True)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        if force or not _link_new(temporary, path):
+            os.replace(temporary, path)
     except OSError as error:
         raise WriteError(f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+    _sync_folder(path.parent)
+
+
+def _link_new(temporary: Path, path: Path) -> bool:
+    """Give the file `temporary` the name `path` if that is free; return False where the file system has no hard links."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise DestinationExistsError(f"{path} exists now; use --force (force=True) to replace it") from None
+    except OSError:
+        if os.path.lexists(path):
+            raise DestinationExistsError(f"{path} exists now; use --force (force=True) to replace it") from None
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; systems that cannot open a folder (Windows) need no such call."""
-    with contextlib.suppress(PermissionError, IsADirectoryError):
+    """Make a rename durable, where the system can: some neither open nor flush folders."""
+    with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)

@@ -38,6 +38,11 @@ def unpacked(path: Path, key: str | None) -> Iterator[tuple[Path, str, str | Non
         try:
             with zipfile.ZipFile(path) as archive:
                 member, rest = _choose(archive.namelist(), key, path)
+                size, free = archive.getinfo(member).file_size, shutil.disk_usage(folder).free
+                if size > free:
+                    raise UnreadableCheckpointError(
+                        f"cannot unpack {path}: {shown(member)} is {size:,} bytes, {folder} has {free:,} free"
+                    )
                 target = Path(folder) / ("checkpoint" + PurePosixPath(member).suffix)
                 with archive.open(member) as packed, open(target, "wb") as file:
                     shutil.copyfileobj(packed, file, 1 << 20)

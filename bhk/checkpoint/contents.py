@@ -20,10 +20,17 @@ class Source:
     Attributes:
         name: the file's base name or the Hub id as the user gave it; never an absolute path.
         files: the files on this machine that hold it; all the shards of a sharded one.
+        index: the index of the shards.
     """
 
     name: str
     files: tuple[Path, ...]
+    index: Path | None = None
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """Every file that was read."""
+        return self.files if self.index is None else (*self.files, self.index)
 
     @property
     def size(self) -> int:

@@ -40,19 +40,22 @@ def read(source: str | os.PathLike[str], *, key: str | None = None) -> Checkpoin
     """
     name, label, path = _locate(os.fsdecode(source))
     others: tuple[str, ...] = ()
+    index: Path | None = None
     if path.is_dir():
         picked = pick(_file_names(path), label)
         path, others = path / picked.name, picked.others
         label = str(path)
     if path.name.endswith(INDEX_SUFFIX) and path.is_file():
-        weight_map = read_index(path)
+        index, weight_map = path, read_index(path)
         content: object = load_shards(path, weight_map, _load_shard)
         files = shard_files(path, weight_map)
     else:
         content, key = _load_file(path, label, key)
         files = (path,)
     state = find_state_dict(content, key, label)
-    return _checkpoint(state, Source(name, files), tuple(f"{other} (another file in the folder)" for other in others))
+    return _checkpoint(
+        state, Source(name, files, index), tuple(f"{other} (another file in the folder)" for other in others)
+    )
 
 
 def _locate(text: str) -> tuple[str, str, Path]:

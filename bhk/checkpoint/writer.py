@@ -74,7 +74,7 @@ def write(
     _check(path, shards, layout)
     checked = _checking(fetch, progress)
     if len(shards) == 1:
-        with replace_file(path) as file:
+        with replace_file(path, force=force) as file:
             _save(path, file, shards[0], layout, checked, metadata or {})
         return (path,)
     return _write_shards(path, shards, checked, metadata or {}, force, sources)

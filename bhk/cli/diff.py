@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from bhk.cli.options import Json, Quiet
+from bhk.cli.options import Json, Key, Quiet
 from bhk.cli.output import Output, number, scientific
 
 
 def diff(
     a: Annotated[str, typer.Argument(metavar="A", help="A .bhk file or a checkpoint: the reference.")],
     b: Annotated[str, typer.Argument(metavar="B", help="A .bhk file or a checkpoint.")],
+    key: Key = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -22,7 +23,7 @@ def diff(
 
     output = Output(as_json=as_json, quiet=quiet)
     with output.progress("Comparing", unit_bytes=False) as progress:
-        found = task(a, b, progress=progress)
+        found = task(a, b, key=key, progress=progress)
     unequal = [entry for entry in found if entry.status != "equal"]
     if unequal:
         rows = [

@@ -23,7 +23,7 @@ from bhk.codec.trajectory import MAX_REACH, MAX_SIDE, MIN_SIDE, Trajectory, floa
 BLOCK_PAIRS = 1 << 17
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Codes:
     """The codes of P pairs as byte planes: uint8 tensors (P,); `shell` is None when the codebook has no shells."""
 

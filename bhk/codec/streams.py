@@ -157,11 +157,12 @@ def packed_stream(codes: npt.NDArray[np.integer[Any]], bits: int) -> Stream:
 
 
 def value_stream(data: Bytes, width: int) -> Stream:
-    """Store the bytes of an exact tensor of `width`-byte elements by whichever codec makes them smallest."""
+    """Store the bytes of an exact tensor of `width`-byte elements by whichever codec makes its first chunk smallest."""
     raw = _chunks(data, CHUNK_ITEMS * width)
-    candidates = [Stream("values", "none", tuple(chunk.tobytes() for chunk in raw), len(data))]
-    candidates.append(Stream("values", "zstd", tuple(map(compress, raw)), len(data)))
-    if width > 1:
-        planes = tuple(compress(shuffle(chunk, width)) for chunk in raw)
-        candidates.append(Stream("values", "shuffle+zstd", planes, len(data)))
-    return min(candidates, key=lambda stream: stream.stored)
+    coders: dict[Codec, Callable[[Bytes], bytes]] = {
+        "none": lambda chunk: chunk.tobytes(),
+        "zstd": compress,
+        "shuffle+zstd": lambda chunk: compress(shuffle(chunk, width)),
+    }
+    codec = min(coders, key=lambda name: len(coders[name](raw[0])))
+    return Stream("values", codec, tuple(map(coders[codec], raw)), len(data))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,12 +25,18 @@ from bhk.codec.fit import (
 )
 from bhk.codec.shape import Pairing, Shape
 from bhk.codec.streams import Stream, packed_size, packed_stream, plane_stream, value_stream
+from bhk.errors import BhkError
+
+
+class DenseTensorError(BhkError):
+    """A tensor that has no dense data."""
+
 
 EXACT_SAMPLE = 1 << 16
 CODED_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EncodedTensor:
     """A tensor as codes, or kept exact.
 
@@ -41,6 +47,7 @@ class EncodedTensor:
         pairing: how weights were paired.
         error: None when kept exact.
         streams: what a container stores.
+        exact: the tensor itself when kept exact; to be read, not written to.
         note: why a tensor that should have been coded is kept exact, in words; else empty.
     """
 
@@ -52,7 +59,7 @@ class EncodedTensor:
     error: Error | None
     streams: tuple[Stream, ...]
     note: str = ""
-    _exact: Tensor | None = None
+    exact: Tensor | None = None
 
     @cached_property
     def codes(self) -> Tensor | None:
@@ -69,8 +76,8 @@ class EncodedTensor:
     def decode(self) -> Tensor:
         """Return the decoded tensor, of the original's shape and dtype, on the device of the codes."""
         if self.codebook is None or self.planes is None:
-            assert self._exact is not None
-            return self._exact.clone()
+            assert self.exact is not None
+            return self.exact.clone()
         return decode(self.codebook, self.planes, Shape(self.shape, self.pairing), self.dtype)
 
 
@@ -95,7 +102,16 @@ def encode(
 
     Raises:
         PresetError: unknown preset, quality out of range, or two of `snr`, `step` and "birkhoff" together.
+        DenseTensorError: the tensor is sparse, nested, quantized or on the meta device.
     """
+    if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_nested:
+        raise DenseTensorError(f"a tensor of layout {tensor.layout} on {tensor.device}; expected a dense one with data")
+    encoded = _encode(tensor, preset, snr, step)
+    # What is kept exact must not change with the caller's tensor.
+    return encoded if encoded.exact is None else replace(encoded, exact=encoded.exact.clone())
+
+
+def _encode(tensor: Tensor, preset: str, snr: float | None, step: float | None) -> EncodedTensor:
     chosen = find_preset(preset)
     if chosen.snr_db is None:
         if snr is not None or step is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import struct
 import threading
 from pathlib import Path
@@ -42,9 +43,11 @@ class FileSource:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.name = os.fspath(path)
-        if Path(path).is_dir():
-            raise ReadError(f"{self.name} is a folder, expected a .bhk file")
         try:
+            if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for its writer
+                raise ReadError(
+                    f"{self.name} is {'a folder' if Path(path).is_dir() else 'no regular file'}, expected a .bhk file"
+                )
             self._file = open(path, "rb", buffering=0)  # noqa: SIM115 -- closed by close()
             self.length = os.fstat(self._file.fileno()).st_size
         except OSError as error:

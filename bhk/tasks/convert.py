@@ -29,7 +29,7 @@ from bhk.container.validate import ALIGNMENT, PREAMBLE_BYTES, validate
 from bhk.container.writer import ContainerWriter
 from bhk.errors import BhkError
 from bhk.files import check_destination, replace_file
-from bhk.parallel import default_threads, ordered_map
+from bhk.parallel import ordered_map, worker_count
 from bhk.sam.recognise import Recognised
 from bhk.tasks.plan import Item, Quality, plan
 from bhk.tasks.source import read_checkpoint
@@ -87,8 +87,8 @@ def convert(
     preset: str = "balanced",
     snr: float | None = None,
     ratio: float | None = None,
-    exact: Iterable[str] = (),
-    only: Iterable[str] = (),
+    exact: str | Iterable[str] = (),
+    only: str | Iterable[str] = (),
     snr_for: Mapping[str, float] | None = None,
     key: str | None = None,
     metadata: Mapping[str, str] | None = None,
@@ -123,14 +123,14 @@ def convert(
         WriteError: the destination exists, is the source, or cannot be written; it is left as it was.
     """
     started = time.perf_counter()
-    quality = Quality(preset, snr, ratio, tuple(exact), tuple(only), dict(snr_for or {}))
-    workers = threads or default_threads()
+    quality = Quality(preset, snr, ratio, _patterns(exact), _patterns(only), dict(snr_for or {}))
+    workers = worker_count(threads)
     if dst is not None and not dry_run:
         check_destination(Path(dst), force=force)
     checkpoint, recognised = read_checkpoint(src, key)
     path = Path(dst) if dst is not None else _default_destination(src)
     if not dry_run:
-        check_destination(path, force=force, sources=checkpoint.source.files)
+        check_destination(path, force=force, sources=checkpoint.source.inputs)
     _check_dtypes(checkpoint)
     template = _template(checkpoint, recognised, metadata or {})
     _check_names(checkpoint, template)
@@ -149,9 +149,13 @@ def convert(
         size = overhead(items) + round(sum(ordered_map(_estimate, items, workers)))
         layers, warnings = tuple(map(_skeleton, items)), tuple[str, ...]()
     else:
-        layers, size, warnings = _write(path, checkpoint, template, items, room(items), workers, progress)
+        layers, size, warnings = _write(path, checkpoint, template, items, room(items), workers, force, progress)
     seconds = time.perf_counter() - started
     return ConversionReport(None if dry_run else path, dense, size, seconds, layers, warnings, checkpoint.left_out)
+
+
+def _patterns(patterns: str | Iterable[str]) -> tuple[str, ...]:
+    return (patterns,) if isinstance(patterns, str) else tuple(patterns)
 
 
 def _default_destination(src: str | os.PathLike[str]) -> Path:
@@ -233,6 +237,7 @@ def _write(
     items: list[Item],
     room: int,
     threads: int,
+    force: bool,
     progress: Progress | None,
 ) -> tuple[tuple[LayerEntry, ...], int, tuple[str, ...]]:
     """Encode and write every item; return the layer map, the size of the file and the warnings."""
@@ -240,7 +245,7 @@ def _write(
     codebooks: list[CodebookEntry] = []
     warnings = []
     done, total = 0, sum(item.nbytes for item in items)
-    with _hashing(checkpoint.source.files) as digest, replace_file(path) as file:
+    with _hashing(checkpoint.source.files) as digest, replace_file(path, force=force) as file:
         writer = ContainerWriter(file, room)
         for item, encoded in zip(items, ordered_map(_encode, items, threads), strict=True):
             layers.append(_layer(_skeleton(item), encoded, len(codebooks), writer.write(encoded.streams)))

@@ -31,17 +31,22 @@ class TensorDiff:
 
 
 def diff(
-    a: str | os.PathLike[str], b: str | os.PathLike[str], *, progress: Progress | None = None
+    a: str | os.PathLike[str],
+    b: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    progress: Progress | None = None,
 ) -> tuple[TensorDiff, ...]:
     """Compare the tensors of two files, each a .bhk file or a checkpoint, name by name.
 
     Args:
+        key: which state dict, of a checkpoint that holds several.
         progress: called with (tensors compared, all tensors).
 
     Raises:
         ContainerError, CheckpointError: one of them cannot be read.
     """
-    with open_tensors(a) as first, open_tensors(b) as second:
+    with open_tensors(a, key) as first, open_tensors(b, key) as second:
         in_first, in_second = set(first.names), set(second.names)
         names = [*first.names, *(name for name in second.names if name not in in_first)]
         found = []

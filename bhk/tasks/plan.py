@@ -171,6 +171,10 @@ def _apply_patterns(items: list[Item], quality: Quality) -> list[Item]:
         chosen = not quality.only or any(_matches(item, pattern) for pattern in quality.only)
         own = [snr for pattern, snr in quality.snr_for.items() if _matches(item, pattern)]
         planned.append(replace(item, coded=item.coded and chosen and not kept, snr_db=own[-1] if own else None))
+    if quality.only and any(item.coded for item in items) and not any(item.coded for item in planned):
+        raise PatternError(
+            "the patterns of tensors to code match none that can be; buffers, vectors and small ones cannot"
+        )
     return planned
 
 

@@ -124,7 +124,7 @@ def test_streams_of_several_chunks() -> None:
     )
     writer.finish(Header("test", layers, (CodebookEntry((0.0, 0.0), 7.0, 7, "centred"),)))
     read: BhkFile = validate_all(file.getvalue())
-    codes, packed_codes = read.codes("planes"), read.codes("packed")
+    codes, packed_codes = read.planes("planes"), read.planes("packed")
     assert codes is not None
     assert packed_codes is not None
     assert codes.winding.numpy().tobytes() == plane.tobytes()
