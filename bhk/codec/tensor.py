@@ -153,21 +153,23 @@ def encode_tensor(tensor: Tensor, pairing: Pairing, step: float | None) -> Encod
     pairs = shape.split(tensor.detach())
     coded = encode_published(pairs) if step is None else encode_to_step(pairs, step)
     if coded is None:
-        return keep(tensor, _why_not(tensor, published=step is None) if step != 0 else "")
+        return keep(tensor, _why_not(tensor, step))
     codebook, codes = coded
     error = measure(pairs, shape, codebook, codes)
     if not error.is_finite:
-        return keep(tensor, _why_not(tensor, published=step is None))
+        return keep(tensor, _why_not(tensor, step))
     streams = code_streams(codebook, codes, packed=step is None)
     if step is not None and exact_size(tensor) <= sum(stream.stored for stream in streams):
         return keep(tensor)
     return EncodedTensor(shape.dims, tensor.dtype, pairing, codebook, codes, error, streams)
 
 
-def _why_not(tensor: Tensor, *, published: bool) -> str:
+def _why_not(tensor: Tensor, step: float | None) -> str:
     if not bool(tensor.isfinite().all()):
         return "holds NaN or infinity"
-    return "is too far off the published square" if published else "holds values too far apart for the codes"
+    if step is None:
+        return "is too far off the published square"
+    return "holds values too small, too large or too far apart for the codes" if step else ""
 
 
 def keep(tensor: Tensor, note: str = "") -> EncodedTensor:
