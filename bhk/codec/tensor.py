@@ -159,9 +159,11 @@ def encode_tensor(tensor: Tensor, pairing: Pairing, step: float | None) -> Encod
     if not error.is_finite:
         return keep(tensor, _why_not(tensor, step))
     streams = code_streams(codebook, codes, packed=step is None)
-    if step is not None and exact_size(tensor) <= sum(stream.stored for stream in streams):
-        return keep(tensor)
-    return EncodedTensor(shape.dims, tensor.dtype, pairing, codebook, codes, error, streams)
+    encoded = EncodedTensor(shape.dims, tensor.dtype, pairing, codebook, codes, error, streams)
+    if step is not None and exact_size(tensor) <= encoded.nbytes:
+        exact = keep(tensor)  # what its beginning promises may not hold for the rest
+        return exact if exact.nbytes <= encoded.nbytes else encoded
+    return encoded
 
 
 def _why_not(tensor: Tensor, step: float | None) -> str:
