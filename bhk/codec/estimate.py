@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
-from bhk.codec.fit import encode_published, square_for
-from bhk.codec.streams import compress, packed_size
+from bhk.codec.fit import encode_published, encode_to_step
+from bhk.codec.tensor import code_streams
 
 
 def estimate(pairs: Tensor, count: int, step: float | None) -> float:
@@ -21,19 +20,8 @@ def estimate(pairs: Tensor, count: int, step: float | None) -> float:
     Returns:
         bytes; infinite where the tensor would be kept exact.
     """
-    if step is None:
-        coded = encode_published(pairs)
-        if coded is None:
-            return math.inf
-        codebook, codes = coded
-        return packed_size(count, max(1, int(codes.scalars(codebook.windings).max()).bit_length()))
-    codebook = square_for(pairs, step)
-    if not codebook.is_valid:
+    coded = encode_published(pairs) if step is None else encode_to_step(pairs, step)
+    if coded is None:
         return math.inf
-    codes, outside = codebook.encode_square(pairs)
-    planes = [codes.winding, codes.phase]
-    if outside.numel():
-        planes.append(torch.zeros_like(codes.winding).index_fill_(0, outside, 1))
-    compressed = sum(len(compress(plane.cpu().numpy())) for plane in planes)
-    bits = max(1, (codebook.code_count - 1).bit_length())
-    return min(compressed * count / len(pairs), packed_size(count, bits))
+    streams = code_streams(*coded, packed=step is None)
+    return sum(stream.stored for stream in streams) * count / len(pairs)

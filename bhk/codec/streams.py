@@ -164,5 +164,5 @@ def value_stream(data: Bytes, width: int) -> Stream:
         "zstd": compress,
         "shuffle+zstd": lambda chunk: compress(shuffle(chunk, width)),
     }
-    codec = min(coders, key=lambda name: len(coders[name](raw[0])))
+    codec = min(coders, key=lambda name: len(coders[name](raw[0]))) if raw else "none"
     return Stream("values", codec, tuple(map(coders[codec], raw)), len(data))
