@@ -178,7 +178,7 @@ def test_an_unknown_name_is_refused(file: bhk.BhkFile, ask: str) -> None:
         getattr(file, ask)("linear")
 
 
-@pytest.mark.parametrize("name", ["linear.weight", "conv.weight", "shells.weight", "zero.weight", *_CHUNKED[:2]])
+@pytest.mark.parametrize("name", ["linear.weight", "conv.weight", "shells.weight", *_CHUNKED[:2]])
 def test_codes_and_codebook_make_the_tensor(file: bhk.BhkFile, name: str) -> None:
     codes, codebook, layer = file.planes(name), file.codebook(name), file.layer(name)
     assert codes is not None

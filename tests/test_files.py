@@ -198,6 +198,30 @@ def test_two_writers_do_not_meet(tmp_path: Path) -> None:
 
 
 @_both_ways
+@pytest.mark.parametrize("other", ["file", "link"])
+def test_without_force_what_came_to_be_meanwhile_stays(tmp_path: Path, other: str) -> None:
+    path = tmp_path / "a.bhk"
+
+    def write() -> None:
+        with replace_file(path, force=False) as file:
+            file.write(b"new")
+            if other == "file":
+                path.write_bytes(b"other")
+            else:
+                path.symlink_to("nowhere")
+
+    with pytest.raises(DestinationExistsError, match="exists now"):
+        write()
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.is_symlink() if other == "link" else path.read_bytes() == b"other"
+    path.unlink()
+    with replace_file(path, force=False) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@_both_ways
 @pytest.mark.parametrize("name", ["missing/a.bhk", "file/a.bhk", "x" * 256])
 def test_a_place_that_cannot_be_written_is_a_write_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_bytes(b"old")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from bhk.parallel import default_threads, ordered_map
+from bhk.parallel import ThreadsError, ordered_map, worker_count
 
 _WAIT = 30.0  # seconds after which a thread that should have gone on fails the test
 
@@ -137,9 +137,35 @@ def test_sums_do_not_depend_on_the_number_of_threads() -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system cannot bind a process to cores")
 def test_only_cores_that_the_process_may_use_count() -> None:
     cores = os.sched_getaffinity(0)
-    assert default_threads() == len(cores)
+    assert worker_count(None) == len(cores)
     os.sched_setaffinity(0, {min(cores)})
     try:
-        assert default_threads() == 1
+        assert worker_count(None) == 1
+        assert worker_count(7) == 7
     finally:
         os.sched_setaffinity(0, cores)
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_fewer_threads_than_one_are_refused(threads: int) -> None:
+    with pytest.raises(ThreadsError, match=f"{threads} threads were asked for"):
+        worker_count(threads)
+    assert worker_count(1) == 1
+
+
+def test_torch_has_its_threads_back_after_the_last_of_several_maps() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first, second = (ordered_map(lambda item: item, range(9), 2) for _ in range(2))
+        next(first)
+        next(second)
+        list(first)
+        list(second)
+        seen: list[int] = []
+        thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert seen == [torch.get_num_threads()] == [2]
+    finally:
+        torch.set_num_threads(before)
