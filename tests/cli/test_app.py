@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import bhk as package
+from bhk.codec.streams import CHUNK_ITEMS, Stream, compress
+from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry
+from bhk.container.writer import ContainerWriter
+from cli.conftest import Shell
+
+Python = Callable[..., list[str]]
+
+
+def test_version_and_help(bhk: Shell) -> None:
+    assert bhk().status == 2  # and shows the help
+    assert bhk("--version").out == f"bhk {package.__version__}\n"
+    for args in (["--help"], ["-h"]):
+        ended = bhk(*args)
+        assert (ended.status, ended.err) == (0, "")
+        assert all(f" {command} " in ended.out for command in ("convert", "inspect", "verify", "export", "diff"))
+    for command in ("convert", "inspect", "verify", "export", "diff"):
+        assert "--json" in bhk(command, "-h").out
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["compress"],
+        ["--frobnicate"],
+        ["convert"],
+        ["convert", "a", "b", "c"],
+        ["convert", "a", "--nope"],
+        ["convert", "a", "--snr", "loud"],
+        ["convert", "a", "--threads", "0"],
+        ["convert", "a", "--snr-for", "no-equals-sign"],
+        ["convert", "a", "--snr-for", "a=loud"],
+        ["convert", "a", "--metadata", "no-equals-sign"],
+        ["inspect"],
+        ["inspect", "a", "--by", "colour"],
+        ["inspect", "a", "--sort", "colour"],
+        ["inspect", "a", "--top", "0"],
+        ["export", "a"],
+        ["diff", "a"],
+        ["verify", "a", "--threads", "many"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_ends_with_2_and_an_explanation(bhk: Shell, args: list[str]) -> None:
+    ended = bhk(*args)
+    assert (ended.status, ended.out) == (2, "")
+    assert "Usage: " in ended.err
+    assert "Traceback" not in ended.err
+    assert not list(bhk.folder.iterdir())
+
+
+def test_inspecting_imports_no_torch(converted: Path) -> None:
+    root = str(Path(package.__file__).parent.parent)
+    code = (
+        f"import sys; sys.path.insert(0, {root!r}); sys.argv = ['bhk', 'inspect', {str(converted)!r}]\n"
+        "from bhk.cli.app import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "blocks.2.weight" in done.stdout
+    assert "bhk.tasks.inspect" in done.stderr.split()
+    assert not {"torch", "safetensors", "huggingface_hub"} & set(done.stderr.split())
+
+
+@pytest.mark.parametrize("args", [["inspect", "sam.bhk"], ["inspect", "sam.bhk", "--json"], ["--version"], ["--help"]])
+def test_a_reader_that_leaves_is_met_with_silence(python: Python, converted: Path, args: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(python(*args), cwd=converted.parent, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.stderr == ""
+    assert done.returncode == 1
+
+
+def _shell(command: list[str], redirection: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `command` with a redirection as the shell writes it."""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirection}', "sh", *command],
+        cwd=folder,
+        capture_output=True,
+        encoding=environment.get("PYTHONIOENCODING", "utf-8"),
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+@pytest.mark.parametrize(
+    ("args", "redirection", "status", "err"),
+    [
+        (["inspect", "sam.bhk"], ">&-", 0, ""),
+        (["inspect", "sam.bhk", "--json"], ">&-", 0, ""),
+        (["inspect", "none.bhk"], ">&-", 1, "error: cannot read none.bhk: No such file or directory\n"),
+        (["inspect", "none.bhk"], "2>&-", 1, ""),
+        (["inspect", "sam.bhk"], ">/dev/full", 1, "error: output: No space left on device\n"),
+        (["--version"], ">/dev/full", 1, "error: output: No space left on device\n"),
+    ],
+)
+def test_closed_and_full_outputs(
+    python: Python, converted: Path, args: list[str], redirection: str, status: int, err: str
+) -> None:
+    if "/dev/full" in redirection and not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    done = _shell(python(*args), redirection, converted.parent)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", err)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_an_output_that_lacks_characters_gets_escapes(python: Python, bhk: Shell, source: Path) -> None:
+    torch.save({"вес.weight": torch.ones(40, 40)}, source)
+    bhk("convert", source)
+    for encoding in ("ascii", "latin-1"):
+        done = _shell(python("inspect", "sam.bhk"), "", bhk.folder, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert r"\u0432\u0435\u0441.weight" in done.stdout
+        done = _shell(python("inspect", "sam.bhk", "--json"), "", bhk.folder, PYTHONIOENCODING=encoding)
+        assert json.loads(done.stdout)["rows"][0]["name"] == "вес.weight"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_a_lack_of_memory_is_one_line(bhk: Shell) -> None:
+    pairs = 1 << 29  # a tensor of 4 GiB in a file of some kilobytes
+    frame = compress(np.zeros(CHUNK_ITEMS, dtype=np.uint8))
+    planes = [Stream(kind, "zstd", (frame,) * (pairs // CHUNK_ITEMS), pairs) for kind in ("winding", "phase")]
+    with open(bhk.folder / "vast.bhk", "wb") as file:
+        writer = ContainerWriter(file, 1 << 16)
+        layer = LayerEntry(
+            "w", (2, pairs), "F32", "linear", "trajectory", "flat", 0, writer.write(planes), ErrorEntry(0, 0)
+        )
+        writer.finish(Header("test", (layer,), (CodebookEntry((0.0, 0.0), 1.0, 1),)))
+    for command in (["verify", "vast.bhk"], ["export", "vast.bhk", "vast.pth"], ["diff", "vast.bhk", "vast.bhk"]):
+        assert bhk.fails(*command, memory=1 << 30) == "not enough memory"
+    assert [path.name for path in bhk.folder.iterdir()] == ["vast.bhk"]
+
+
+INTERRUPTED = "error: interrupted; no file is left half written\n"
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Path:
+    """A checkpoint whose conversion takes a moment, and an older .bhk file at its destination."""
+    generator = torch.Generator().manual_seed(0)
+    torch.save(
+        {f"blocks.{i}.weight": torch.randn(512, 512, generator=generator) for i in range(12)}, tmp_path / "slow.pth"
+    )
+    (tmp_path / "slow.bhk").write_bytes(b"old")
+    return tmp_path
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_an_interruption_at_any_moment_leaves_the_old_file_or_the_new(
+    bhk: Shell, slow: Path, number: signal.Signals
+) -> None:
+    if number == signal.SIGKILL and not hasattr(os, "O_TMPFILE"):
+        pytest.skip("only a file without a name goes away by itself")
+    began = time.monotonic()
+    assert bhk("convert", "slow.pth", "new.bhk", "-q").status == 0
+    whole, new = time.monotonic() - began, (slow / "new.bhk").read_bytes()
+    (slow / "new.bhk").unlink()
+    stopped = 0
+    for moment in range(8):
+        (slow / "slow.bhk").write_bytes(b"old")
+        process = bhk.start("convert", "slow.pth", "--force", "-q")
+        time.sleep(0.02 + whole * moment / 9)
+        bhk.interrupt(process, number)
+        ended = bhk.wait()
+        assert sorted(path.name for path in slow.iterdir()) == ["slow.bhk", "slow.pth"]
+        if ended.status == 0:
+            assert (slow / "slow.bhk").read_bytes() == new
+            continue
+        stopped += 1
+        expected = (-number, "", "") if number == signal.SIGKILL else (1, "", INTERRUPTED)
+        assert (ended.status, ended.out, ended.err) == expected
+        assert (slow / "slow.bhk").read_bytes() in (b"old", new)
+    assert stopped > 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def test_a_second_interruption_is_as_good_as_the_first(bhk: Shell, slow: Path) -> None:
+    process = bhk.start("convert", "slow.pth", "--force", "-q", "--threads", 1)
+    time.sleep(0.15)
+    bhk.interrupt(process, signal.SIGINT)
+    bhk.interrupt(process, signal.SIGTERM)
+    ended = bhk.wait()
+    assert (ended.status, ended.out, ended.err) == (1, "", INTERRUPTED)
+    assert (slow / "slow.bhk").read_bytes() == b"old"

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import bhk as package
+from bhk.checkpoint import read
+from cli.conftest import Shell
+
+
+def test_it_names_the_file(bhk: Shell, converted: Path) -> None:
+    ended = bhk("export", "sam.bhk", "again.pth")
+    assert (ended.status, ended.err) == (0, "")
+    size = (bhk.folder / "again.pth").stat().st_size
+    assert ended.out == f"again.pth: {size / 1000:.3g} kB\n"
+    decoded = package.load_state_dict(converted)
+    again = torch.load(bhk.folder / "again.pth", weights_only=True)["model"]
+    assert all(torch.equal(again[name], tensor) for name, tensor in decoded.items())
+
+
+@pytest.mark.parametrize(("size", "count"), [("10kB", 3), ("10000", 3), ("9.7KiB", 3), ("1GB", 1), ("2 MiB", 1)])
+def test_shards_of_a_size(bhk: Shell, converted: Path, size: str, count: int) -> None:
+    document = bhk("export", converted, "m.safetensors", "--shard-size", size, "--json").document
+    files = document["files"]
+    assert len(files) == count
+    assert all((bhk.folder / file["path"]).stat().st_size == file["bytes"] for file in files)
+    assert set(read(bhk.folder / files[-1]["path"]).tensors) == set(package.load_state_dict(converted))
+
+
+@pytest.mark.parametrize("size", ["", "0", "5 apples", "-3MB", "1e9", "nan"])
+def test_what_is_no_size_is_wrong_usage(bhk: Shell, converted: Path, size: str) -> None:
+    ended = bhk("export", converted, "m.safetensors", "--shard-size", size)
+    assert (ended.status, ended.out) == (2, "")
+    assert "is not a size such as 5GB or 500MiB" in ended.err
+
+
+def test_quiet_prints_nothing(bhk: Shell, converted: Path) -> None:
+    ended = bhk("export", converted, "again.pth", "--quiet")
+    assert (ended.status, ended.out, ended.err) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["sam.bhk", "a.onnx"], "cannot write a.onnx: unknown suffix '.onnx'; use .safetensors, .pth, .pt, .bin"),
+        (["sam.bhk", "sam.pth"], "sam.pth exists; use --force (force=True) to replace it"),
+        (["sam.bhk", "none/a.pth"], "folder none does not exist; create it first"),
+        (["link.pth", "sam.pth"], "sam.pth exists; use --force (force=True) to replace it"),
+        (["sam.bhk", "link.pth", "--force"], "link.pth is the file that is being read; give another destination"),
+        (["none.bhk", "a.pth"], "cannot read none.bhk: No such file or directory"),
+        (["sam.pth", "a.pth"], "not a .bhk file"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_line(bhk: Shell, converted: Path, args: list[str], message: str) -> None:
+    (bhk.folder / "link.pth").symlink_to("sam.bhk")
+    before = {path: path.read_bytes() for path in bhk.folder.iterdir()}
+    assert message in bhk.fails("export", *args)
+    assert {path: path.read_bytes() for path in bhk.folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_a_full_disk(bhk: Shell, converted: Path, name: str) -> None:
+    message = bhk.fails("export", "sam.bhk", name, file_size=8000)
+    assert message == f"cannot write {name}: File too large; nothing was changed"
+    assert not (bhk.folder / name).exists()

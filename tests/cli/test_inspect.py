@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import bhk as package
+from cli.conftest import Shell
+
+
+def _rows(text: str) -> list[list[str]]:
+    """Return the cells of the rows of a table, between its two rules."""
+    lines = text.splitlines()
+    first, last = (i for i, line in enumerate(lines) if line.startswith("──"))
+    return [line.split() for line in lines[first + 1 : last]]
+
+
+def test_a_row_a_tensor_and_a_sum_to_the_byte(bhk: Shell, converted: Path) -> None:
+    ended = bhk("inspect", "sam.bhk")
+    assert (ended.status, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    assert lines[0] == "source.name: sam.pth"
+    assert 'checkpoint.wrapper: ["model"]' in lines
+    found = package.inspect(converted)
+    assert [row[0] for row in _rows(ended.out)] == ["blocks.2.bias", "blocks.2.weight", "blocks.10.weight", "steps"]
+    weight = _rows(ended.out)[1]
+    assert weight[1:6] == ["linear", "48×50", "F32", "trajectory", "64"]
+    assert weight[8] == f"{found.rows[1].bytes:,}"
+    assert _rows(ended.out)[3][2] == "scalar"
+    assert lines[-1].startswith(
+        f"{converted.stat().st_size:,} bytes = {found.streams:,} streams + {found.header:,} header"
+    )
+
+
+def test_groups_sorting_and_the_first_rows(bhk: Shell, converted: Path) -> None:
+    by_role = bhk("inspect", converted, "--by", "role").out
+    assert [row[:3] for row in _rows(by_role)] == [
+        ["bias", "bias", "1"],
+        ["linear", "linear", "2"],
+        ["buffer", "buffer", "1"],
+    ]
+    assert [row[0] for row in _rows(bhk("inspect", converted, "--by", "block").out)] == [
+        "blocks.2",
+        "blocks.10",
+        "steps",
+    ]
+    rows = package.inspect(converted).rows
+    for sort, key in (
+        ("bytes", lambda row: -row.bytes),
+        ("bits", lambda row: -row.bits),
+        ("ratio", lambda row: -row.ratio),
+        ("max-error", lambda row: -row.max_abs),
+        ("snr", lambda row: row.snr_db or 1000),
+        ("name", lambda row: row.name),
+    ):
+        document = bhk("inspect", converted, "--sort", sort, "--json").document
+        values = [key(row) for row in sorted(rows, key=key)]
+        assert [key(next(r for r in rows if r.name == row["name"])) for row in document["rows"]] == values, sort
+    top = bhk("inspect", converted, "--sort", "bytes", "--top", 2)
+    assert len(_rows(top.out)) == 2
+    assert top.out.splitlines()[-1] == bhk("inspect", converted).out.splitlines()[-1]
+
+
+def test_json_holds_everything(bhk: Shell, converted: Path) -> None:
+    document = bhk("inspect", converted, "--json").document
+    found = package.inspect(converted)
+    assert set(document) == {
+        "path", "generator", "metadata", "model", "file_bytes", "sizes", "ratio", "rows", "total"
+    }  # fmt: skip
+    assert document["file_bytes"] == sum(document["sizes"].values()) == converted.stat().st_size
+    assert document["metadata"] == found.metadata
+    assert document["model"] is None
+    assert document["rows"][1] == {
+        "name": "blocks.2.weight",
+        "layers": 1,
+        "role": "linear",
+        "shape": [48, 50],
+        "dtype": "F32",
+        "encoding": "trajectory",
+        "weights": 2400,
+        "dense_bytes": 9600,
+        "bytes": found.rows[1].bytes,
+        "windings": 64,
+        "shells": found.rows[1].shells,
+        "step": found.rows[1].step,
+        "snr_db": found.rows[1].snr_db,
+        "max_abs": found.rows[1].max_abs,
+        "bits_per_weight": found.rows[1].bits,
+        "ratio": found.rows[1].ratio,
+    }
+    assert document["rows"][0]["snr_db"] is None
+    assert document["total"]["bytes"] == sum(row["bytes"] for row in document["rows"])
+
+
+def test_text_of_the_file_cannot_steer_the_terminal(bhk: Shell, source: Path) -> None:
+    bhk("convert", source, "--metadata", "note=\x1b[31mred\n\u202e")
+    assert "note: \\x1b[31mred\\n\\u202e\n" in bhk("inspect", "sam.bhk").out
+    assert bhk("inspect", "sam.bhk", "--json").document["metadata"]["note"] == "\x1b[31mred\n\u202e"
+
+
+def test_what_goes_wrong_is_said_in_one_line(bhk: Shell, source: Path) -> None:
+    assert bhk.fails("inspect", "none.bhk") == "cannot read none.bhk: No such file or directory"
+    assert bhk.fails("inspect", ".") == ". is a folder, expected a .bhk file"
+    assert "not a .bhk file" in bhk.fails("inspect", "sam.pth")

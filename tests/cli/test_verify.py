@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from cli.conftest import Shell, tensors
+
+
+def test_a_sound_file(bhk: Shell, converted: Path) -> None:
+    ended = bhk("verify", "sam.bhk")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.startswith("sam.bhk is sound: ")
+    assert ", 4 tensors, " in ended.out
+    assert "\n" not in ended.out[:-1]
+
+
+def test_against_the_original(bhk: Shell, converted: Path) -> None:
+    lines = bhk("verify", converted, "--against", "sam.pth").out.splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == ["blocks.2.weight", "blocks.10.weight"]
+    assert lines[4] == "2 tensors kept exact are equal to the original's"
+    assert lines[5].endswith("coded tensors are as far from sam.pth as the file says")
+
+
+def test_json_is_the_whole_output(bhk: Shell, converted: Path) -> None:
+    document = bhk("verify", "sam.bhk", "--against", "sam.pth", "--json").document
+    assert document["path"] == "sam.bhk"
+    assert document["bytes"] == converted.stat().st_size
+    assert document["against"] == "sam.pth"
+    bias, weight, *_ = document["layers"]
+    assert bias == {
+        "name": "blocks.2.bias",
+        "encoding": "exact",
+        "difference": {"equal": True, "max_abs": 0.0, "snr_db": None},
+    }
+    assert weight["difference"]["equal"] is False
+    assert 20 < weight["difference"]["snr_db"] < 40
+    assert bhk("verify", converted, "--json").document["layers"][0]["difference"] is None
+
+
+def test_quiet_prints_nothing(bhk: Shell, converted: Path) -> None:
+    ended = bhk("verify", converted, "--against", "sam.pth", "-q", "--threads", 1)
+    assert (ended.status, ended.out, ended.err) == (0, "", "")
+
+
+def test_another_original_is_one_line(bhk: Shell, converted: Path) -> None:
+    torch.save(tensors() | {"steps": torch.tensor(8)}, bhk.folder / "other.pth")
+    message = bhk.fails("verify", converted, "--against", "other.pth", "--quiet")
+    assert message == "tensor 'steps' is kept exact, but differs from other.pth"
+    torch.save({"a\x1b[31m": torch.ones(1)}, bhk.folder / "other.pth")
+    assert "\\x1b" in bhk.fails("verify", converted, "--against", "other.pth")
+    torch.save({"teacher": tensors(), "student": {"a": torch.ones(1)}}, bhk.folder / "other.pth")
+    assert "several sets of weights" in bhk.fails("verify", converted, "--against", "other.pth")
+    assert bhk("verify", converted, "--against", "other.pth", "--key", "teacher").status == 0
