@@ -154,18 +154,31 @@ def test_fewer_threads_than_one_are_refused(threads: int) -> None:
 
 
 def test_torch_has_its_threads_back_after_the_last_of_several_maps() -> None:
+    first_is_done = threading.Event()
+    seen: list[int] = []
+
+    def overlap() -> None:
+        second = ordered_map(lambda item: item, range(9), 2)
+        next(second)
+        began.set()
+        assert first_is_done.wait(_WAIT)
+        list(second)
+
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        first, second = (ordered_map(lambda item: item, range(9), 2) for _ in range(2))
+        began = threading.Event()
+        first = ordered_map(lambda item: item, range(9), 2)
         next(first)
-        next(second)
+        other = threading.Thread(target=overlap)  # finds torch set to one thread by the first map's workers
+        other.start()
+        assert began.wait(_WAIT)
         list(first)
-        list(second)
-        seen: list[int] = []
-        thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-        thread.start()
-        thread.join()
+        first_is_done.set()
+        other.join()
+        later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        later.start()
+        later.join()
         assert seen == [torch.get_num_threads()] == [2]
     finally:
         torch.set_num_threads(before)
