@@ -79,9 +79,11 @@ def inspect(
     grouped = by is not None
     columns = [("group" if grouped else "tensor", "left"), *_COLUMNS[1:]]
     if grouped:
-        columns[2] = ("tensors", "right")
+        columns[2], columns[11] = ("tensors", "right"), ("lowest SNR", "right")
     total = _cells(found.total)
     total[1:5] = ["", str(found.total.layers) if grouped else "", "", ""]
+    if not grouped:
+        total[11] = ""
     output.table(columns, [_cells(row) for row in rows], total)
     output.line(_sum(found))
     output.document(_document(found, rows))

@@ -33,8 +33,10 @@ def verify(
         ]
         output.table([("coded tensor", "left"), ("SNR dB", "right"), ("max error", "right")], rows)
         output.line(f"{len(found.layers) - len(coded)} tensors kept exact are equal to the original's")
-    compared = f"; coded tensors are as far from {found.against} as the file says" if found.against else ""
+    compared = f"; coded tensors are no farther from {found.against} than the file says" if found.against else ""
     output.line(
         f"{found.path} is sound: {size(found.bytes)}, {len(found.layers)} tensors, {found.streams} streams checked{compared}"
     )
+    if against is not None and coded and all(apart is not None and apart.equal for _, apart in coded):
+        output.hint(f"warning: {found.against} holds the decoded weights themselves; it is not the original")
     output.document(found)

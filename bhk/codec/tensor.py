@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -55,11 +55,11 @@ class EncodedTensor:
     dtype: torch.dtype
     pairing: Pairing
     codebook: Codebook | None
-    planes: Codes | None
+    planes: Codes | None = field(repr=False)
     error: Error | None
-    streams: tuple[Stream, ...]
+    streams: tuple[Stream, ...] = field(repr=False)
     note: str = ""
-    exact: Tensor | None = None
+    exact: Tensor | None = field(default=None, repr=False)
 
     @cached_property
     def codes(self) -> Tensor | None:

@@ -174,7 +174,9 @@ def _read_header(source: ByteSource) -> tuple[int, Header]:
         raise e.FileTooShortError(f"{length} bytes", f"at least {PREAMBLE_BYTES}; the file is cut off", source.name)
     magic, major, minor, reserved, header_length, file_length, digest = PREAMBLE.unpack(source.read(0, PREAMBLE_BYTES))
     if magic != MAGIC:
-        raise e.BadMagicError(f"the bytes {magic.hex(' ')}", f"{MAGIC.hex(' ')}: not a .bhk file", source.name)
+        raise e.BadMagicError(
+            f"the bytes {magic.hex(' ')}", f"{MAGIC.hex(' ')}: not a .bhk file; convert a checkpoint first", source.name
+        )
     if major != VERSION[0]:
         raise e.UnsupportedVersionError(f"version {major}.{minor}", f"{VERSION[0]}.x; update bhk", source.name)
     if reserved.strip(b"\0"):

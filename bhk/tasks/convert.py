@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -28,7 +28,7 @@ from bhk.container.room import header_room, rounded
 from bhk.container.validate import ALIGNMENT, PREAMBLE_BYTES, validate
 from bhk.container.writer import ContainerWriter
 from bhk.errors import BhkError
-from bhk.files import check_destination, replace_file
+from bhk.files import WriteError, check_destination, replace_file
 from bhk.parallel import ordered_map, worker_count
 from bhk.sam.recognise import Recognised
 from bhk.tasks.plan import Item, Quality, plan
@@ -65,7 +65,7 @@ class ConversionReport:
     source_bytes: int
     bytes: int
     seconds: float
-    layers: tuple[LayerEntry, ...]
+    layers: tuple[LayerEntry, ...] = field(repr=False)
     warnings: tuple[str, ...]
     left_out: tuple[str, ...]
 
@@ -131,6 +131,8 @@ def convert(
     path = Path(dst) if dst is not None else _default_destination(src)
     if not dry_run:
         check_destination(path, force=force, sources=checkpoint.source.inputs)
+        if path.suffix in CHECKPOINT_SUFFIXES:
+            raise WriteError(f"{path} has the name of a checkpoint; give the .bhk file a name that ends in {SUFFIX}")
     _check_dtypes(checkpoint)
     template = _template(checkpoint, recognised, metadata or {})
     _check_names(checkpoint, template)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -152,6 +153,12 @@ def _is_table(names: Sequence[str], tensor: Tensor, role: str) -> bool:
     return role == "embedding" and tensor.ndim == 2 and tensor.shape[0] >= TABLE_ROWS and len(names) == 1
 
 
+def _example(pattern: str, items: Sequence[Item]) -> str:
+    """Return the name most like `pattern`."""
+    names = [item.names[0] for item in items]
+    return next(iter(difflib.get_close_matches(pattern, names, n=1, cutoff=0.0)), "")
+
+
 def _matches(item: Item, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for name in item.names)
 
@@ -159,7 +166,9 @@ def _matches(item: Item, pattern: str) -> bool:
 def _apply_patterns(items: list[Item], quality: Quality) -> list[Item]:
     for pattern in (*quality.exact, *quality.only):
         if not any(_matches(item, pattern) for item in items):
-            raise PatternError(f"pattern {pattern!r} matches no tensor; see the names with `bhk inspect`")
+            raise PatternError(
+                f"pattern {pattern!r} matches none of {len(items)} tensors, such as {_example(pattern, items)!r}"
+            )
     for pattern in quality.snr_for:
         if not any(item.coded and _matches(item, pattern) for item in items):
             raise PatternError(

@@ -19,7 +19,7 @@ def test_against_the_original(bhk: Shell, converted: Path) -> None:
     lines = bhk("verify", converted, "--against", "sam.pth").out.splitlines()
     assert [line.split()[0] for line in lines[2:4]] == ["blocks.2.weight", "blocks.10.weight"]
     assert lines[4] == "2 tensors kept exact are equal to the original's"
-    assert lines[5].endswith("coded tensors are as far from sam.pth as the file says")
+    assert lines[5].endswith("coded tensors are no farther from sam.pth than the file says")
 
 
 def test_json_is_the_whole_output(bhk: Shell, converted: Path) -> None:
