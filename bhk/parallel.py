@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from queue import Empty, SimpleQueue
+from typing import TypeAlias, TypeVar, cast
 
 import torch
 
@@ -15,6 +16,10 @@ from bhk.errors import BhkError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_Outcome: TypeAlias = "tuple[Result | None, BaseException | None]"
+_Task: TypeAlias = "tuple[Item, SimpleQueue[_Outcome[Result]]]"
+_Tasks: TypeAlias = "SimpleQueue[_Task[Item, Result] | None]"
 
 
 class ThreadsError(BhkError):
@@ -41,19 +46,86 @@ def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], threads: 
 
     Each thread runs torch on one core: whole tensors side by side scale where the threads inside one operation do not,
     and sums come out the same whatever `threads` is.
+
+    Not by concurrent.futures, whose locks are taken in Python code: an exception that a signal raises between taking and
+    noting it (Ctrl-C did in one of 50 conversions) leaves a lock taken for ever. A SimpleQueue is one step.
     """
-    pending: deque[Future[Result]] = deque()
+    tasks: _Tasks[Item, Result] = SimpleQueue()
+    pending: deque[SimpleQueue[_Outcome[Result]]] = deque()
+    workers: list[threading.Thread] = []
     with _one_torch_thread_each:
-        pool = ThreadPoolExecutor(threads, "bhk", initializer=torch.set_num_threads, initargs=(1,))
         try:
             for item in items:
-                pending.append(pool.submit(work, item))
+                if len(workers) < threads:
+                    worker = threading.Thread(
+                        target=_serve, args=(work, tasks), name=f"bhk-{len(workers)}", daemon=True
+                    )
+                    worker.start()
+                    workers.append(worker)
+                pending.append(SimpleQueue())
+                tasks.put((item, pending[-1]))
                 if len(pending) > threads + 1:
-                    yield pending.popleft().result()
+                    yield _result(pending.popleft())
             while pending:
-                yield pending.popleft().result()
+                yield _result(pending.popleft())
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            with contextlib.suppress(Empty):
+                while True:
+                    tasks.get_nowait()
+            for _ in range(threads):  # one may have been started and not noted
+                tasks.put(None)
+            for worker in workers:
+                worker.join()
+
+
+@contextlib.contextmanager
+def background(work: Callable[[Callable[[], bool]], Result]) -> Iterator[Callable[[], Result]]:
+    """Run `work(stopped)` on a thread beside the block; yield a function that waits for its result.
+
+    `stopped()` turns true when the block ends: `work` should then come to an end soon, for the block waits for it.
+    """
+    outcome: SimpleQueue[_Outcome[Result]] = SimpleQueue()
+    ended: list[bool] = []
+    thread = threading.Thread(
+        target=lambda: outcome.put(_attempt(work, lambda: bool(ended))), name="bhk-background", daemon=True
+    )
+    thread.start()
+    try:
+        yield lambda: _result(outcome)
+    finally:
+        ended.append(True)
+        thread.join()
+
+
+def _serve(work: Callable[[Item], Result], tasks: _Tasks[Item, Result]) -> None:
+    torch.set_num_threads(1)
+    while _answer(work, tasks.get()):
+        pass
+
+
+def _answer(work: Callable[[Item], Result], task: _Task[Item, Result] | None) -> bool:
+    """Do one task; its tensors are not kept while the worker waits for the next one."""
+    if task is not None:
+        item, outcome = task
+        outcome.put(_attempt(work, item))
+    return task is not None
+
+
+def _attempt(work: Callable[[Item], Result], item: Item) -> _Outcome[Result]:
+    try:
+        return work(item), None
+    except BaseException as error:
+        return None, error
+
+
+def _result(outcome: SimpleQueue[_Outcome[Result]]) -> Result:
+    value, error = outcome.get()
+    if error is None:
+        return cast("Result", value)
+    try:
+        raise error
+    finally:
+        del error  # its traceback refers to this frame
 
 
 class _ThreadSetting:

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
-from bhk.parallel import ThreadsError, ordered_map, worker_count
+from bhk.parallel import ThreadsError, background, ordered_map, worker_count
 
 _WAIT = 30.0  # seconds after which a thread that should have gone on fails the test
 
@@ -182,3 +182,33 @@ def test_torch_has_its_threads_back_after_the_last_of_several_maps() -> None:
         assert seen == [torch.get_num_threads()] == [2]
     finally:
         torch.set_num_threads(before)
+
+
+def test_work_in_the_background_is_waited_for() -> None:
+    began = threading.Event()
+
+    def work(stopped: Callable[[], bool]) -> int:
+        assert began.wait(_WAIT)
+        return 7
+
+    with background(work) as result:
+        began.set()
+        assert result() == 7
+
+
+def test_an_error_in_the_background_comes_when_the_result_is_asked_for() -> None:
+    with background(lambda stopped: 1 // 0) as result, pytest.raises(ZeroDivisionError):
+        result()
+
+
+def test_work_in_the_background_is_told_when_nobody_wants_it_any_more() -> None:
+    turns: list[bool] = []
+
+    def work(stopped: Callable[[], bool]) -> None:
+        while not stopped():
+            turns.append(stopped())
+
+    with pytest.raises(KeyboardInterrupt), background(work):
+        raise KeyboardInterrupt
+    assert not any(turns)
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("bhk")] == []

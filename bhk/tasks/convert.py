@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import os
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -29,7 +27,7 @@ from bhk.container.validate import ALIGNMENT, PREAMBLE_BYTES, validate
 from bhk.container.writer import ContainerWriter
 from bhk.errors import BhkError
 from bhk.files import WriteError, check_destination, replace_file
-from bhk.parallel import ordered_map, worker_count
+from bhk.parallel import background, ordered_map, worker_count
 from bhk.sam.recognise import Recognised
 from bhk.tasks.plan import Item, Quality, plan
 from bhk.tasks.source import read_checkpoint
@@ -247,7 +245,7 @@ def _write(
     codebooks: list[CodebookEntry] = []
     warnings = []
     done, total = 0, sum(item.nbytes for item in items)
-    with _hashing(checkpoint.source.files) as digest, replace_file(path, force=force) as file:
+    with background(partial(_sha256, checkpoint.source.files)) as digest, replace_file(path, force=force) as file:
         writer = ContainerWriter(file, room)
         for item, encoded in zip(items, ordered_map(_encode, items, threads), strict=True):
             layers.append(_layer(_skeleton(item), encoded, len(codebooks), writer.write(encoded.streams)))
@@ -264,24 +262,13 @@ def _write(
     return header.layers, size, tuple(warnings)
 
 
-@contextlib.contextmanager
-def _hashing(files: Iterable[Path]) -> Iterator[Callable[[], str]]:
-    """Hash `files` on a thread beside the block, and stop when it ends; yield what waits for the SHA-256."""
-    stopped = threading.Event()
-    with ThreadPoolExecutor(1, "bhk-hash") as thread:
-        try:
-            yield thread.submit(_sha256, files, stopped).result
-        finally:
-            stopped.set()
-
-
-def _sha256(files: Iterable[Path], stopped: threading.Event) -> str:
-    """Return the SHA-256 of the files' bytes one after the other."""
+def _sha256(files: Iterable[Path], stopped: Callable[[], bool]) -> str:
+    """Return the SHA-256 of the files' bytes one after the other; nothing of use once `stopped`."""
     digest = hashlib.sha256()
     for path in files:
         try:
             with path.open("rb") as file:
-                while not stopped.is_set() and (block := file.read(HASH_BLOCK)):
+                while not stopped() and (block := file.read(HASH_BLOCK)):
                     digest.update(block)
         except OSError as error:  # or it would be taken for a failure to write
             raise UnreadableCheckpointError(f"cannot read {path}: {error.strerror or error}") from error
