@@ -52,3 +52,10 @@ def test_another_original_is_one_line(bhk: Shell, converted: Path) -> None:
     torch.save({"teacher": tensors(), "student": {"a": torch.ones(1)}}, bhk.folder / "other.pth")
     assert "several sets of weights" in bhk.fails("verify", converted, "--against", "other.pth")
     assert bhk("verify", converted, "--against", "other.pth", "--key", "teacher").status == 0
+
+
+def test_its_own_export_is_not_taken_for_the_original(bhk: Shell, converted: Path) -> None:
+    bhk("export", converted, "again.pth")
+    ended = bhk("verify", converted, "--against", "again.pth")
+    assert ended.status == 0
+    assert ended.err == "warning: again.pth holds the decoded weights themselves; it is not the original\n"

@@ -382,6 +382,18 @@ def test_the_source_is_never_the_destination(tmp_path: Path) -> None:
     assert (tmp_path / "soft.bhk").is_symlink()
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_a_second_checkpoint_is_no_destination(tmp_path: Path, force: bool) -> None:
+    source, other = save(tmp_path / "a.pth", small()), save(tmp_path / "b.pth", {"precious": torch.ones(3)})
+    before = other.read_bytes()
+    with pytest.raises(WriteError, match=r"b\.pth"):  # `bhk convert *.pth`
+        bhk.convert(source, other, force=force)
+    assert other.read_bytes() == before
+    with pytest.raises(WriteError, match=r"ends in \.bhk"):
+        bhk.convert(source, tmp_path / "new.safetensors", force=force)
+    assert not (tmp_path / "new.safetensors").exists()
+
+
 def test_an_existing_destination_needs_force(tmp_path: Path) -> None:
     source = save(tmp_path / "a.pth", small())
     (tmp_path / "a.bhk").write_bytes(b"old")

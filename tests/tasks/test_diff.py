@@ -81,3 +81,11 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     source = save(tmp_path / "a.pth", small())
     with pytest.raises(CheckpointError, match="does not exist"):
         bhk.diff(source, tmp_path / "b.pth")
+
+
+def test_the_key_is_for_the_file_that_holds_several(tmp_path: Path) -> None:
+    source = save(tmp_path / "a.pth", {"teacher": small(), "student": draw({"only.weight": (40, 40)})})
+    path = bhk.convert(source, key="student").path
+    assert [(entry.name, entry.status) for entry in bhk.diff(source, path, key="student")] == [
+        ("only.weight", "changed")
+    ]
