@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import signal
 import sys
+import time
 import warnings
 from types import FrameType
 from typing import Annotated
@@ -57,14 +59,23 @@ class _Interrupted(BaseException):
 
 
 class _Signals:
-    """Answers signals by `_Interrupted`, and remembers: libraries that are being imported may swallow the exception."""
+    """Answers signals by `_Interrupted`, and remembers: libraries that are being imported may swallow the exception.
+
+    What comes within a second of the last one belongs to it, and must not disturb the cleaning up.
+    """
 
     def __init__(self) -> None:
-        self.caught = False
+        self._last = -math.inf
+
+    @property
+    def caught(self) -> bool:
+        """Whether there was a signal."""
+        return self._last > -math.inf
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.caught = True
-        raise _Interrupted
+        before, self._last = self._last, time.monotonic()
+        if self._last - before > 1:
+            raise _Interrupted
 
 
 def main() -> None:

@@ -155,10 +155,24 @@ def slow(tmp_path: Path) -> Path:
     """A checkpoint whose conversion takes a moment, and an older .bhk file at its destination."""
     generator = torch.Generator().manual_seed(0)
     torch.save(
-        {f"blocks.{i}.weight": torch.randn(512, 512, generator=generator) for i in range(12)}, tmp_path / "slow.pth"
+        {f"blocks.{i}.weight": torch.randn(512, 512, generator=generator) for i in range(24)}, tmp_path / "slow.pth"
     )
     (tmp_path / "slow.bhk").write_bytes(b"old")
     return tmp_path
+
+
+def _wait_until_it_answers(process: int) -> None:
+    """Wait until the process has taken SIGTERM into its own hands, which `main` does first; before, the system ends it."""
+    for _ in range(2000):
+        try:
+            status = Path(f"/proc/{process}/status").read_text()
+        except FileNotFoundError:
+            return
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        if caught >> (signal.SIGTERM - 1) & 1:
+            break
+        time.sleep(0.005)
+    time.sleep(0.02)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
@@ -176,7 +190,8 @@ def test_an_interruption_at_any_moment_leaves_the_old_file_or_the_new(
     for moment in range(8):
         (slow / "slow.bhk").write_bytes(b"old")
         process = bhk.start("convert", "slow.pth", "--force", "-q")
-        time.sleep(0.02 + whole * moment / 9)
+        _wait_until_it_answers(process)
+        time.sleep(whole * moment / 9)
         bhk.interrupt(process, number)
         ended = bhk.wait()
         assert sorted(path.name for path in slow.iterdir()) == ["slow.bhk", "slow.pth"]
@@ -193,7 +208,7 @@ def test_an_interruption_at_any_moment_leaves_the_old_file_or_the_new(
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 def test_a_second_interruption_is_as_good_as_the_first(bhk: Shell, slow: Path) -> None:
     process = bhk.start("convert", "slow.pth", "--force", "-q", "--threads", 1)
-    time.sleep(0.15)
+    _wait_until_it_answers(process)
     bhk.interrupt(process, signal.SIGINT)
     bhk.interrupt(process, signal.SIGTERM)
     ended = bhk.wait()
