@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from bhk.codec.tensor import EncodedTensor as EncodedTensor
     from bhk.codec.tensor import encode as encode
     from bhk.errors import BhkError as BhkError
+    from bhk.nn.loading import LoadReport as LoadReport
+    from bhk.nn.loading import load_into as load_into
     from bhk.tasks.convert import ConversionReport as ConversionReport
     from bhk.tasks.convert import convert as convert
     from bhk.tasks.diff import diff as diff
@@ -35,7 +37,9 @@ _HOME = {
     "export": ("bhk.tasks.export", "export"),
     "Inspection": ("bhk.tasks.inspect", "Inspection"),
     "Verification": ("bhk.tasks.verify", "Verification"),
+    "LoadReport": ("bhk.nn.loading", "LoadReport"),
     "inspect": ("bhk.tasks.inspect", "inspect"),
+    "load_into": ("bhk.nn.loading", "load_into"),
     "load_state_dict": ("bhk.bhkfile", "load_state_dict"),
     "open": ("bhk.bhkfile", "open_file"),
     "verify": ("bhk.tasks.verify", "verify"),

@@ -1,0 +1,116 @@
+"""The tensors of a model: each once, with every place that holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """An attribute of a module that holds a parameter, a buffer or a submodule.
+
+    Attributes:
+        name: dotted, as in the model's state dict.
+    """
+
+    module: nn.Module
+    attribute: str
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class ModelTensor:
+    """A parameter or buffer of a model.
+
+    Attributes:
+        places: where it is; several when it is shared ("tied").
+        names: those of its places that the model's state dict lists.
+    """
+
+    tensor: Tensor
+    places: tuple[Place, ...]
+    names: tuple[str, ...]
+
+    @property
+    def is_recomputed(self) -> bool:
+        """Tell whether `eval()` may compute it anew: it is in no state dict, and its module has a `train` of its own."""
+        return not self.names and all(type(place.module).train is not nn.Module.train for place in self.places)
+
+
+def model_tensors(model: nn.Module) -> list[ModelTensor]:
+    """Return every parameter and buffer of `model`, in the order of its state dict."""
+    places: dict[int, list[Place]] = {}
+    names: dict[int, list[str]] = {}
+    tensors: dict[int, Tensor] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        for attribute, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is None:
+                continue
+            name = _join(path, attribute)
+            tensors[id(tensor)] = tensor
+            places.setdefault(id(tensor), []).append(Place(module, attribute, name))
+            if attribute not in module._non_persistent_buffers_set:
+                names.setdefault(id(tensor), []).append(name)
+    return [ModelTensor(tensor, tuple(places[key]), tuple(names.get(key, ()))) for key, tensor in tensors.items()]
+
+
+def plain_linears(model: nn.Module, tensors: Iterable[ModelTensor]) -> dict[ModelTensor, tuple[Place, nn.Linear]]:
+    """Return the linear layers that another module can stand in for, by their weight (of `tensors`), and where they are.
+
+    Not those of a subclass, whose weights other modules read; nor with a shared weight, hooks or a `forward` of their own;
+    nor `model` itself.
+    """
+    weights = {id(target.tensor): target for target in tensors if len(target.places) == 1}
+    return {
+        weights[id(child._parameters["weight"])]: (Place(parent, attribute, _join(path, attribute)), child)
+        for path, parent in model.named_modules()
+        for attribute, child in parent.named_children()
+        if type(child) is nn.Linear and id(child._parameters.get("weight")) in weights and not _is_altered(child)
+    }
+
+
+def _is_altered(module: nn.Module) -> bool:
+    return "forward" in vars(module) or any(getattr(module, hooks) for hooks in _HOOKS)
+
+
+def _join(path: str, attribute: str) -> str:
+    return f"{path}.{attribute}" if path else attribute
+
+
+def names_on_meta(model: nn.Module) -> list[str]:
+    """Return the names of the tensors without data in `model`: parameters, buffers and plain attributes."""
+    return [
+        _join(path, attribute)
+        for path, module in model.named_modules()
+        for attribute, value in (*module._parameters.items(), *module._buffers.items(), *vars(module).items())
+        if isinstance(value, Tensor) and value.is_meta
+    ]
+
+
+@contextlib.contextmanager
+def unchanged_on_error(model: nn.Module) -> Iterator[None]:
+    """Put every attribute of every module of `model` back if the block raises. Tensors must not be written to in place."""
+    before = [
+        (
+            module,
+            {
+                key: copy.copy(value) if isinstance(value, dict | list | set) else value
+                for key, value in vars(module).items()
+            },
+        )
+        for module in model.modules()
+    ]
+    try:
+        yield
+    except BaseException:
+        for module, attributes in before:
+            vars(module).clear()
+            vars(module).update(attributes)
+        raise

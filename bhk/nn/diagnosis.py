@@ -1,0 +1,48 @@
+"""Why the names in a .bhk file are not those of a model, in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+
+from bhk.container.header import ModelEntry
+
+
+def find_prefix(names: Collection[str], wanted: Collection[str]) -> str | None:
+    """Return what `names` have before those of `wanted`; None when not even half of `wanted` are found that way."""
+    known = set(wanted)
+    prefixes = Counter(prefix for name in names for prefix, rest in _splits(name) if rest in known)
+    prefix, count = max(prefixes.items(), key=lambda item: item[1], default=("", 0))
+    return prefix if count and 2 * count >= len(known) else None
+
+
+def _splits(name: str) -> Iterator[tuple[str, str]]:
+    """Yield every (prefix, rest) of a dotted name; the prefix is empty or ends with a dot."""
+    at = 0
+    while True:
+        yield name[:at], name[at:]
+        dot = name.find(".", at)
+        if dot < 0:
+            return
+        at = dot + 1
+
+
+def diagnose(in_file: Collection[str], in_model: Collection[str], prefix: str, model: ModelEntry | None) -> list[str]:
+    """Return what explains that the names in the file are not those in the model, and what to do.
+
+    Args:
+        prefix: what the caller said that the file's names begin with.
+        model: what the file says it is.
+    """
+    found = []
+    in_file_for = find_prefix(in_file, in_model)
+    if in_file_for is not None and in_file_for != prefix:
+        found.append(f"the names in the file have {in_file_for!r} before the model's; pass prefix={in_file_for!r}")
+    stripped = [name.removeprefix(prefix) for name in in_file]
+    if wrapper := find_prefix(in_model, stripped):
+        inner = wrapper.rstrip(".")
+        found.append(f"the model's names have {wrapper!r} before the file's; load into model.get_submodule({inner!r})")
+    if model is not None:
+        variant = f", variant {model.variant}" if model.variant else ""
+        found.append(f"the file says that it is of family {model.family}{variant}")
+    return found

@@ -1,0 +1,174 @@
+"""What will become of each tensor of a model, decided and checked before anything is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from bhk.bhkfile import BhkFile
+from bhk.checkpoint.errors import listed
+from bhk.codec.dtypes import TORCH_DTYPES
+from bhk.container.header import LayerEntry
+from bhk.nn.anatomy import ModelTensor, Place, model_tensors, names_on_meta, plain_linears
+from bhk.nn.diagnosis import diagnose
+from bhk.nn.errors import MismatchError, NoDataError
+
+Mode = Literal["hyper", "dense"]
+Compute = Literal["exact", "int8"]
+
+SHOWN = 3  # names in a message
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to load; see `load_into`."""
+
+    mode: Mode
+    compute: Compute
+    device: torch.device | None
+    dtype: torch.dtype | None
+    strict: bool
+    prefix: str
+
+    def device_of(self, tensor: Tensor) -> torch.device:
+        """Return where the tensor that takes the place of `tensor` goes."""
+        if self.device is not None:
+            return self.device
+        return torch.device("cpu") if tensor.is_meta else tensor.device
+
+    def dtype_of(self, tensor: Tensor) -> torch.dtype:
+        """Return the dtype of the tensor that takes the place of `tensor`."""
+        return self.dtype if self.dtype is not None and tensor.is_floating_point() else tensor.dtype
+
+
+@dataclass(frozen=True, eq=False)
+class Decoding:
+    """A tensor of the model that takes the values of a tensor of the file."""
+
+    target: ModelTensor
+    layer: LayerEntry
+
+
+@dataclass(frozen=True, eq=False)
+class Replacement:
+    """A linear layer of the model that gives way to a `HyperLinear`.
+
+    Attributes:
+        place: where it is in its parent.
+        layer: the tensor of the file that is its weight.
+    """
+
+    place: Place
+    linear: nn.Linear
+    layer: LayerEntry
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What becomes of every tensor of a model, and the names on which file and model differ.
+
+    Attributes:
+        kept: tensors that are not in the file.
+    """
+
+    decodings: tuple[Decoding, ...]
+    replacements: tuple[Replacement, ...]
+    kept: tuple[ModelTensor, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+
+    @property
+    def layers(self) -> list[LayerEntry]:
+        """The tensors of the file that are needed."""
+        return [*(step.layer for step in self.decodings), *(step.layer for step in self.replacements)]
+
+
+def make_plan(model: nn.Module, file: BhkFile, options: Options) -> Plan:
+    """Match the tensors of `file` with those of `model`.
+
+    Raises:
+        MismatchError: names (if `options.strict`), shapes or kinds of number differ.
+        NoDataError: a tensor of the model on the meta device is not in the file.
+    """
+    prefix, targets = options.prefix, model_tensors(model)
+    available = {name[len(prefix) :]: file.layer(name) for name in file.names if name.startswith(prefix)}
+    # Of several names with a tensor each the last one counts, as when a state dict is copied.
+    found = {target: available[name] for target in targets for name in target.names if name in available}
+    kept = tuple(target for target in targets if target not in found)
+    known = {name for target in targets for name in target.names}
+    missing = tuple(name for target in kept for name in target.names)
+    unexpected = tuple(prefix + name for name in available if name not in known)
+    differing = {target: layer for target, layer in found.items() if not _fits(layer, target.tensor)}
+    if differing or (options.strict and (missing or unexpected)):
+        header, name = file.container.header, file.container.source.name
+        faults = (*_faults(missing, unexpected, differing), *diagnose(file.names, known, prefix, header.model))
+        message = f"{name} does not fit {type(model).__name__}: {'; '.join(faults)}"
+        raise MismatchError(message, missing, unexpected, tuple(target.names[-1] for target in differing))
+    _check_data(model, (*found, *(target for target in kept if target.is_recomputed)))
+    linears = plain_linears(model, targets) if options.mode == "hyper" else {}
+    replacements = {
+        target: Replacement(*linears[target], layer)
+        for target, layer in found.items()
+        if target in linears and layer.pairing == "rows" and len(layer.shape) == 2 and not layer.aliases
+    }
+    decodings = tuple(Decoding(target, layer) for target, layer in found.items() if target not in replacements)
+    return Plan(decodings, tuple(replacements.values()), kept, missing, unexpected)
+
+
+def _faults(
+    missing: tuple[str, ...], unexpected: tuple[str, ...], differing: dict[ModelTensor, LayerEntry]
+) -> Iterator[str]:
+    if missing:
+        yield f"{_counted(missing)} of the model not in the file"
+    if unexpected:
+        yield f"{_counted(unexpected)} of the file not in the model"
+    if differing:
+        target, layer = next(iter(differing.items()))
+        found, expected = _described(layer.shape, TORCH_DTYPES[layer.dtype]), _of(target.tensor)
+        names = tuple(target.names[-1] for target in differing)
+        yield f"{_counted(names)} of another shape or kind: {names[0]} is {found} in the file, {expected} in the model"
+
+
+def _fits(layer: LayerEntry, tensor: Tensor) -> bool:
+    if is_lazy(tensor):
+        return False
+    return layer.shape == tuple(tensor.shape) and torch.can_cast(TORCH_DTYPES[layer.dtype], tensor.dtype)
+
+
+def _of(tensor: Tensor) -> str:
+    return "of unknown shape" if is_lazy(tensor) else _described(tensor.shape, tensor.dtype)
+
+
+def _described(shape: Iterable[int], dtype: torch.dtype) -> str:
+    return f"{list(shape)} {str(dtype).removeprefix('torch.')}"
+
+
+def _counted(names: tuple[str, ...]) -> str:
+    """Return how many names there are, and the first of them."""
+    noun = "tensor" if len(names) == 1 else "tensors"
+    return f"{len(names)} {noun} ({listed(names, SHOWN)})"
+
+
+def _check_data(model: nn.Module, settled: Iterable[ModelTensor]) -> None:
+    """Refuse what would be left without data, unless it is among the `settled` tensors."""
+    names = {place.name for target in settled for place in target.places}
+    refuse_empty(name for name in names_on_meta(model) if name not in names)
+
+
+def refuse_empty(names: Iterable[str]) -> None:
+    """Raise if there are `names` of tensors without data.
+
+    Raises:
+        NoDataError: there are.
+    """
+    empty = tuple(names)
+    if empty:
+        raise NoDataError(
+            f"{_counted(empty)} of the model on the meta device would stay without data, for the file does not hold them;"
+            " build the model under bhk.nn.weights_on_meta(), which keeps what modules compute themselves"
+        )
