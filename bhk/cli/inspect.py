@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from bhk.cli.options import BhkPath, Json
 from bhk.cli.output import Output, number, plain, scientific, size
 
 if TYPE_CHECKING:
+    from bhk.container.header import ModelEntry
     from bhk.tasks.inspect import Inspection, Row
 
 _COLUMNS = [
@@ -75,7 +77,10 @@ def inspect(
     for key, value in found.metadata.items():
         output.line(f"{key}: {value}")
     if found.model:
-        output.line(f"model: {found.model.family}{f' {found.model.variant}' if found.model.variant else ''}")
+        output.line(f"model: {found.title}")
+        for field, content in _model(found.model).items():
+            if content:
+                output.line(f"model.{field}: {content if isinstance(content, str) else json.dumps(content)}")
     grouped = by is not None
     columns = [("group" if grouped else "tensor", "left"), *_COLUMNS[1:]]
     if grouped:
@@ -127,6 +132,10 @@ def _sum(found: Inspection) -> str:
     )
 
 
+def _model(entry: ModelEntry) -> dict[str, object]:
+    return {"family": entry.family, "variant": entry.variant, "arguments": entry.arguments}
+
+
 def _document(found: Inspection, rows: list[Row]) -> dict[str, object]:
     def entry(row: Row) -> dict[str, object]:
         return {**plain(row), "bits_per_weight": row.bits, "ratio": row.ratio}
@@ -136,7 +145,7 @@ def _document(found: Inspection, rows: list[Row]) -> dict[str, object]:
         "path": found.path,
         "generator": found.generator,
         "metadata": found.metadata,
-        "model": None if found.model is None else {"family": found.model.family, "variant": found.model.variant},
+        "model": None if found.model is None else {"title": found.title, **_model(found.model)},
         "file_bytes": found.file_bytes,
         "sizes": sizes,
         "ratio": found.ratio,

@@ -1,13 +1,18 @@
-"""Is this a Segment Anything checkpoint, and which of its tensors are delicate? From key names, never the file name."""
+"""Is this a Segment Anything checkpoint, which one, and which of its tensors are delicate? By names and shapes alone."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import msgspec
+
+from bhk.container.header import ModelEntry
+from bhk.sam.architecture import Architecture, Shapes, UnreadableShapesError
+from bhk.sam.variants import FAMILIES, Family, Variant, find_variant
 
 # First parts of the names of the modules between image embedding and mask: a few per cent of the weights, most of the error.
 _DELICATE = ("mask_decoder", "prompt_encoder", "sam_mask_decoder", "sam_prompt_encoder", "MaskDecoder", "PromtEncoder")
-_FAMILIES = {"sam": ("mask_decoder", "MaskDecoder"), "sam2": ("sam_mask_decoder",)}
 _PREFIXES = ("", "sam.", "model.")
 
 # Their lattice step is a quarter of the rest's, which is 12 dB.
@@ -19,25 +24,45 @@ class Recognised:
     """A recognised checkpoint.
 
     Attributes:
-        family: "sam" (SAM, SAM-HQ, MobileSAM, ... and transformers' layouts of them) or "sam2".
+        family: its architecture and layout.
         prefix: what a wrapper module put before every name.
+        architecture: its sizes; None where the shapes are not those of the family, such as those of a part of a model.
+        variant: the published model of these sizes; None where there is none.
     """
 
-    family: str
+    family: Family
     prefix: str
+    architecture: Architecture | None = None
+    variant: Variant | None = None
+
+    @property
+    def entry(self) -> ModelEntry:
+        """What a header says of the model, for a loader to build it."""
+        arguments = {} if self.architecture is None else msgspec.json.decode(msgspec.json.encode(self.architecture))
+        return ModelEntry(self.family.name, self.variant.name if self.variant else None, arguments)
 
     def is_delicate(self, name: str) -> bool:
         """Tell whether tensor `name` (without the prefix) belongs to the mask decoder or the prompt encoder."""
         return name.partition(".")[0] in _DELICATE
 
 
-def recognise(names: Collection[str]) -> Recognised | None:
-    """Return what the checkpoint with tensors `names` is; None when it is not of the family."""
+def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
+    """Return what the checkpoint with tensors of these names and shapes is; None when it is not of the family."""
     for prefix in _PREFIXES:
-        if not all(name.startswith(prefix) for name in names):
+        if not all(name.startswith(prefix) for name in shapes):
             continue
-        modules = {name[len(prefix) :].partition(".")[0] for name in names}
-        for family, decoders in _FAMILIES.items():
-            if modules.intersection(decoders):
-                return Recognised(family, prefix)
+        stripped = Shapes({name[len(prefix) :]: shape for name, shape in shapes.items()})
+        for family in FAMILIES.values():
+            if all(map(stripped.has, family.marks)):
+                architecture = _read(family, stripped)
+                variant = None if architecture is None else find_variant(family.name, architecture)
+                return Recognised(family, prefix, architecture, variant)
     return None
+
+
+def _read(family: Family, shapes: Shapes) -> Architecture | None:
+    """Return the architecture as a header would bring it back, which bounds its sizes; None when the shapes tell none."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(family.read(shapes)), family.type)
+    except (UnreadableShapesError, msgspec.ValidationError):
+        return None

@@ -21,7 +21,7 @@ from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.estimate import estimate
 from bhk.codec.fit import sample_tensor
 from bhk.codec.tensor import EncodedTensor, encode_tensor, keep
-from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, ModelEntry, StreamEntry
+from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, StreamEntry
 from bhk.container.room import header_room, rounded
 from bhk.container.validate import ALIGNMENT, PREAMBLE_BYTES, validate
 from bhk.container.writer import ContainerWriter
@@ -209,7 +209,7 @@ def _template(checkpoint: Checkpoint, recognised: Recognised | None, metadata: M
         generator=f"bhk {__version__}",
         layers=(),
         metadata={**source, **checkpoint.layout.to_metadata(), **metadata},
-        model=ModelEntry(recognised.family) if recognised else None,
+        model=recognised.entry if recognised else None,
     )
 
 

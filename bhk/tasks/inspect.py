@@ -11,6 +11,7 @@ from typing import Literal
 from bhk.container.header import CodebookEntry, LayerEntry, ModelEntry
 from bhk.container.reader import Container
 from bhk.container.validate import PREAMBLE_BYTES
+from bhk.sam.variants import title_of
 
 Grouping = Literal["role", "block"]
 
@@ -72,6 +73,11 @@ class Inspection:
     header: int
     padding: int
     streams: int
+
+    @property
+    def title(self) -> str | None:
+        """What people call the model; None where the file names none."""
+        return None if self.model is None else title_of(self.model.family, self.model.variant)
 
     @property
     def file_bytes(self) -> int:

@@ -22,7 +22,13 @@ def read_checkpoint(src: str | os.PathLike[str], key: str | None = None) -> tupl
         CheckpointError: see `bhk.checkpoint.read`.
     """
     checkpoint = read(src, key=key)
-    recognised = recognise([*checkpoint.tensors, *(alias for names in checkpoint.aliases.values() for alias in names)])
+    recognised = recognise(
+        {
+            name: tuple(tensor.shape)
+            for stored, tensor in checkpoint.tensors.items()
+            for name in (stored, *checkpoint.aliases.get(stored, ()))
+        }
+    )
     if recognised is None or not recognised.prefix:
         return checkpoint, recognised
     cut = len(recognised.prefix)

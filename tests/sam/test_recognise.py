@@ -5,53 +5,68 @@ from pathlib import Path
 
 import pytest
 
-from bhk.sam.recognise import recognise
+from bhk.sam.architecture import VitSam
+from bhk.sam.recognise import Recognised, recognise
+from sam.state_dicts import LISTS, shapes_of
 
-_LISTS = sorted((Path(__file__).parent.parent / "data" / "state_dicts").glob("*.json"))
-
-
-def _names(path: Path) -> list[str]:
-    return [name for name, *_ in json.loads(path.read_text())["tensors"]]
+# Which cannot be told from the first: the same names and shapes.
+_TWINS = {"tinysam": "mobile_sam"}
 
 
 @pytest.mark.parametrize("prefix", ["", "sam.", "model."])
-@pytest.mark.parametrize("path", _LISTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: path.stem)
 def test_published_checkpoints_are_recognised_behind_any_known_prefix(path: Path, prefix: str) -> None:
-    found = recognise([prefix + name for name in _names(path)])
+    found = recognise({prefix + name: shape for name, shape in shapes_of(path.stem).items()})
     assert found is not None
-    assert found.family == ("sam2" if path.stem.startswith("sam2") else "sam")
+    assert found.variant is not None
+    assert found.variant.name == _TWINS.get(path.stem, path.stem)
+    assert found.family.name == found.variant.family
     assert found.prefix == prefix
 
 
-@pytest.mark.parametrize("path", _LISTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: path.stem)
 def test_mask_decoder_and_prompt_encoder_are_delicate(path: Path) -> None:
-    names = _names(path)
+    names = shapes_of(path.stem)
     found = recognise(names)
     assert found is not None
     delicate = {name.partition(".")[0] for name in names if found.is_delicate(name)}
-    before = "sam_" if found.family == "sam2" else ""
+    before = "sam_" if found.family.name == "sam2" else ""
     assert delicate == {f"{before}mask_decoder", f"{before}prompt_encoder"}
+
+
+def _only(*names: str) -> Recognised:
+    found = recognise(dict.fromkeys(names, (1,)))
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(
     ("names", "family", "delicate"),
     [
-        # transformers
         (
             ["vision_encoder.pos_embed", "prompt_encoder.point_embed.0.weight", "mask_decoder.iou_token.weight"],
-            "sam",
+            "transformers_sam",
             [False, True, True],
         ),
+        (["vision_encoder.pos_embed", "mask_decoder.hq_token.weight"], "transformers_sam_hq", [False, True]),
+        (["vision_encoder.backbone.pos_embed", "mask_decoder.w", "memory_encoder.w"], "transformers_sam2",
+         [False, True, False]),
         # MobileSAMv2, spelling included
-        (["ImageEncoder.pos_embed", "PromtEncoder.w", "MaskDecoder.w"], "sam", [False, True, True]),
+        (["PromtEncoder.w", "MaskDecoder.w"], "mobile_sam_v2", [True, True]),
         (["image_encoder.trunk.w", "sam_mask_decoder.w", "memory_encoder.mask_decoder"], "sam2", [False, True, False]),
     ],
-)
-def test_other_layouts_are_recognised(names: list[str], family: str, delicate: list[bool]) -> None:
-    found = recognise(names)
-    assert found is not None
-    assert (found.family, found.prefix) == (family, "")
+)  # fmt: skip
+def test_parts_and_other_layouts_are_recognised_by_their_names(
+    names: list[str], family: str, delicate: list[bool]
+) -> None:
+    found = _only(*names)
+    assert (found.family.name, found.prefix) == (family, "")
     assert [found.is_delicate(name) for name in names] == delicate
+
+
+def test_a_part_of_a_model_has_a_family_but_nothing_to_build() -> None:
+    entry = _only("mask_decoder.iou_token.weight").entry
+    assert (entry.family, entry.variant, entry.arguments) == ("sam", None, {})
 
 
 @pytest.mark.parametrize(
@@ -69,4 +84,45 @@ def test_other_layouts_are_recognised(names: list[str], family: str, delicate: l
     ],
 )
 def test_other_checkpoints_are_not_recognised(names: list[str]) -> None:
-    assert recognise(names) is None
+    assert recognise(dict.fromkeys(names, (1,))) is None
+
+
+def test_arguments_are_what_the_shapes_say() -> None:
+    shapes = shapes_of("sam_vit_b")
+    found = recognise(shapes)
+    assert found is not None
+    assert found.architecture == VitSam(768, 12, 12, (2, 5, 8, 11))
+    assert found.entry.arguments == json.loads(json.dumps(found.entry.arguments))
+    assert found.entry.arguments["global_attn_indexes"] == [2, 5, 8, 11]
+
+
+def test_a_size_that_was_never_published_is_read_too() -> None:
+    shapes = {name: shape for name, shape in shapes_of("sam_vit_b").items() if ".blocks.7." not in name}
+    shapes["image_encoder.pos_embed"] = (1, 16, 16, 768)
+    for block in (2, 5, 8, 11):
+        for axis in "hw":
+            shapes[f"image_encoder.blocks.{block}.attn.rel_pos_{axis}"] = (31, 64)
+    del shapes["image_encoder.blocks.11.attn.rel_pos_h"]
+    shapes.update({f"image_encoder.blocks.{i}.attn.rel_pos_h": (27, 64) for i in (7, 11)})
+    found = recognise(shapes)
+    assert found is not None
+    assert found.variant is None
+    assert found.architecture == VitSam(768, 12, 12, (2, 5, 8), image_size=256)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("image_encoder.pos_embed", ()),
+        ("image_encoder.pos_embed", (1, 0, 0, 768)),
+        ("image_encoder.pos_embed", (1, 1 << 20, 1 << 20, 768)),
+        ("image_encoder.patch_embed.proj.weight", (1 << 30, 3, 16, 16)),
+        ("image_encoder.blocks.0.attn.rel_pos_h", (27, 769)),
+        ("image_encoder.blocks.9999.attn.rel_pos_h", (27, 64)),
+        ("mask_decoder.mask_tokens.weight", (1, 256)),
+    ],
+)
+def test_sizes_out_of_all_bounds_are_no_architecture(name: str, shape: tuple[int, ...]) -> None:
+    found = recognise({**shapes_of("sam_vit_b"), name: shape})
+    assert found is not None
+    assert found.architecture is None

@@ -1,0 +1,238 @@
+"""What the shapes of a state dict tell of the module it belongs to: the arguments of its constructor.
+
+Each architecture is a struct that reads itself from shapes, is written to a header as a model's arguments, and is checked
+when it comes back: files are not to be trusted with sizes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+
+Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 14)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 8)]
+Index = Annotated[int, msgspec.Meta(ge=0, lt=1 << 8)]
+
+
+class UnreadableShapesError(Exception):
+    """Shapes that are not those of the architecture; caught by `bhk.sam.recognise`."""
+
+
+class Shapes:
+    """The shapes of a state dict.
+
+    Attributes:
+        by_name: tensor name -> shape.
+    """
+
+    def __init__(self, by_name: Mapping[str, tuple[int, ...]]) -> None:
+        self.by_name = by_name
+
+    def size(self, name: str, dim: int = 0) -> int:
+        """Return one dimension of a tensor."""
+        shape = self.by_name.get(name, ())
+        if dim >= len(shape) or shape[dim] < 1:
+            raise UnreadableShapesError(name)
+        return shape[dim]
+
+    def count(self, module: str) -> int:
+        """Return how many children of `module` are numbered: one more than the highest number."""
+        numbered = re.compile(re.escape(module) + r"\.(\d{1,4})\.")
+        return 1 + max((int(found[1]) for name in self.by_name if (found := numbered.match(name))), default=-1)
+
+    def has(self, start: str) -> bool:
+        """Tell whether the name of any tensor starts so."""
+        return any(name.startswith(start) for name in self.by_name)
+
+
+class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of the architectures."""
+
+
+class VitSam(Architecture, frozen=True):
+    """SAM with a plain vision transformer, and SAM-HQ: every size that `segment_anything`'s classes take.
+
+    Sizes in pixels, patches or channels, named as in those classes. Shapes do not tell the number of heads of the mask
+    decoder, which is 8 in every published one.
+    """
+
+    embed_dim: Size
+    depth: Count
+    num_heads: Size
+    global_attn_indexes: tuple[Index, ...]
+    image_size: Size = 1024
+    patch_size: Size = 16
+    window_size: Size = 14
+    mlp_ratio: Annotated[float, msgspec.Meta(gt=0, le=64)] = 4.0
+    prompt_embed_dim: Size = 256
+    mask_in_chans: Size = 16
+    decoder_depth: Count = 2
+    decoder_mlp_dim: Size = 2048
+    attention_downsample_rate: Size = 2
+    num_multimask_outputs: Count = 3
+    iou_head_depth: Count = 3
+    iou_head_hidden_dim: Size = 256
+
+
+class TinyVitSam(Architecture, frozen=True):
+    """SAM with a TinyViT: channels and blocks of its four stages."""
+
+    embed_dims: tuple[Size, ...] = (64, 128, 160, 320)
+    depths: tuple[Count, ...] = (2, 2, 6, 2)
+
+
+class RepVitSam(Architecture, frozen=True):
+    """EdgeSAM: channels of the RepViT's stem, number of its blocks; with `proposals`, it has a head for region proposals."""
+
+    width: Size = 48
+    blocks: Count = 27
+    proposals: bool = False
+
+
+class EfficientSam(Architecture, frozen=True):
+    """EfficientSAM: channels and blocks of its vision transformer, whose heads have 64 channels."""
+
+    embed_dim: Size
+    depth: Count = 12
+
+
+class PromptGuidedDecoder(Architecture, frozen=True):
+    """MobileSAMv2 without its image encoder, which is in another file."""
+
+    prompt_embed_dim: Size = 256
+
+
+class Hiera(Architecture, frozen=True):
+    """Channels of the first stage, and blocks of each stage, of SAM 2's image encoder."""
+
+    embed_dim: Size
+    stages: tuple[Count, ...]
+
+
+class Sam2(Hiera, frozen=True):
+    """SAM 2. Release 2.1 has three tensors more: its object pointers carry positions, its missing objects an embedding."""
+
+    release: Literal["2", "2.1"]
+
+
+@dataclass(frozen=True)
+class _VitNames:
+    """Where a layout of SAM keeps the tensors that tell the sizes.
+
+    Attributes:
+        iou_layers_aside: layers of the head for mask quality that are not numbered.
+    """
+
+    encoder: str
+    blocks: str
+    patches: str
+    neck: str
+    mask: str
+    iou_first: str
+    iou_layers_aside: int
+
+
+_ORIGINAL = _VitNames(
+    encoder="image_encoder",
+    blocks="image_encoder.blocks",
+    patches="image_encoder.patch_embed.proj.weight",
+    neck="image_encoder.neck.0.weight",
+    mask="prompt_encoder.mask_downscaling.3.weight",
+    iou_first="mask_decoder.iou_prediction_head.layers.0.weight",
+    iou_layers_aside=0,
+)
+_TRANSFORMERS = _VitNames(
+    encoder="vision_encoder",
+    blocks="vision_encoder.layers",
+    patches="vision_encoder.patch_embed.projection.weight",
+    neck="vision_encoder.neck.conv1.weight",
+    mask="prompt_encoder.mask_embed.conv2.weight",
+    iou_first="mask_decoder.iou_prediction_head.proj_in.weight",
+    iou_layers_aside=2,
+)
+
+
+def read_vit_sam(shapes: Shapes) -> VitSam:
+    """Read the sizes of a SAM or SAM-HQ in the original layout."""
+    return _read_vit(shapes, _ORIGINAL)
+
+
+def read_transformers_sam(shapes: Shapes) -> VitSam:
+    """Read the sizes of a `SamModel` or `SamHQModel` of transformers."""
+    return _read_vit(shapes, _TRANSFORMERS)
+
+
+def _read_vit(shapes: Shapes, names: _VitNames) -> VitSam:
+    embed_dim, patch_size = shapes.size(names.patches), shapes.size(names.patches, 2)
+    grid = shapes.size(f"{names.encoder}.pos_embed", 1)
+    depth = shapes.count(names.blocks)
+    reach = [shapes.size(f"{names.blocks}.{block}.attn.rel_pos_h") for block in range(depth)]  # 2 × window - 1
+    local = [length for length in reach if length != 2 * grid - 1]
+    layers = "mask_decoder.transformer.layers"
+    prompt_embed_dim = shapes.size(names.neck)
+    return VitSam(
+        embed_dim=embed_dim,
+        depth=depth,
+        num_heads=embed_dim // shapes.size(f"{names.blocks}.0.attn.rel_pos_h", 1),
+        global_attn_indexes=tuple(block for block in range(depth) if reach[block] == 2 * grid - 1),
+        image_size=grid * patch_size,
+        patch_size=patch_size,
+        window_size=(local[0] + 1) // 2 if local else grid,
+        mlp_ratio=shapes.size(f"{names.blocks}.0.mlp.lin1.weight") / embed_dim,
+        prompt_embed_dim=prompt_embed_dim,
+        mask_in_chans=shapes.size(names.mask),
+        decoder_depth=shapes.count(layers),
+        decoder_mlp_dim=shapes.size(f"{layers}.0.mlp.lin1.weight"),
+        attention_downsample_rate=prompt_embed_dim
+        // shapes.size(f"{layers}.0.cross_attn_token_to_image.q_proj.weight"),
+        num_multimask_outputs=shapes.size("mask_decoder.mask_tokens.weight") - 1,
+        iou_head_depth=shapes.count("mask_decoder.iou_prediction_head.layers") + names.iou_layers_aside,
+        iou_head_hidden_dim=shapes.size(names.iou_first),
+    )
+
+
+def read_tiny_vit_sam(shapes: Shapes) -> TinyVitSam:
+    """Read the sizes of MobileSAM, TinySAM or SAM-HQ Tiny."""
+    stages = [f"image_encoder.layers.{stage}" for stage in range(shapes.count("image_encoder.layers"))]
+    widths = [shapes.size(f"{stages[0]}.blocks.0.conv3.c.weight")] if stages else []
+    widths += [shapes.size(f"{stage}.blocks.0.attn.norm.weight") for stage in stages[1:]]
+    return TinyVitSam(tuple(widths), tuple(shapes.count(f"{stage}.blocks") for stage in stages))
+
+
+def read_rep_vit_sam(shapes: Shapes) -> RepVitSam:
+    """Read the sizes of EdgeSAM."""
+    width = shapes.size("image_encoder.features.0.2.c.weight")
+    return RepVitSam(width, shapes.count("image_encoder.features"), shapes.has("rpn_head."))
+
+
+def read_efficient_sam(shapes: Shapes) -> EfficientSam:
+    """Read the sizes of EfficientSAM."""
+    return EfficientSam(shapes.size("image_encoder.patch_embed.proj.weight"), shapes.count("image_encoder.blocks"))
+
+
+def read_prompt_guided_decoder(shapes: Shapes) -> PromptGuidedDecoder:
+    """Read the size of MobileSAMv2's prompt encoder and mask decoder."""
+    return PromptGuidedDecoder(shapes.size("MaskDecoder.mask_tokens.weight", 1))
+
+
+def read_sam2(shapes: Shapes) -> Sam2:
+    """Read the sizes and the release of a SAM 2 in the original layout."""
+    trunk = _read_hiera(shapes, "image_encoder.trunk", "patch_embed.proj.weight")
+    return Sam2(trunk.embed_dim, trunk.stages, "2.1" if shapes.has("obj_ptr_tpos_proj.") else "2")
+
+
+def read_transformers_sam2(shapes: Shapes) -> Hiera:
+    """Read the sizes of a `Sam2Model` of transformers."""
+    return _read_hiera(shapes, "vision_encoder.backbone", "patch_embed.projection.weight")
+
+
+def _read_hiera(shapes: Shapes, trunk: str, patches: str) -> Hiera:
+    """Read a trunk: each stage but the first begins with a block that has a projection to more channels."""
+    depth = shapes.count(f"{trunk}.blocks")
+    starts = [block for block in range(depth) if f"{trunk}.blocks.{block}.proj.weight" in shapes.by_name]
+    ends = [*starts, depth]
+    return Hiera(shapes.size(f"{trunk}.{patches}"), tuple(b - a for a, b in zip([0, *starts], ends, strict=True)))

@@ -1,0 +1,292 @@
+"""A header's model entry -> the module, without weights: built by the package that the model comes from."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import msgspec
+from torch import nn
+
+from bhk.container.header import ModelEntry
+from bhk.errors import BhkError
+from bhk.sam.architecture import Architecture, EfficientSam, Hiera, Sam2, VitSam
+from bhk.sam.variants import FAMILIES, Family, Package, find_variant
+
+DECODER_HEADS = 8  # of attention in the mask decoder, which no shape tells
+PIXEL_MEAN, PIXEL_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+
+
+class UnknownModelError(BhkError):
+    """A file says of its model nothing that bhk can build."""
+
+
+class MissingPackageError(BhkError):
+    """The package that a model comes from is not installed, or fails when it is imported."""
+
+
+def build_model(entry: ModelEntry) -> nn.Module:
+    """Build the module that a header's model entry describes, in eval mode, with the names that the file's tensors have.
+
+    Weights are those of the initialisation, or none: build within `bhk.nn.weights_on_meta`.
+
+    Raises:
+        UnknownModelError: no family of that name, or sizes that nothing builds.
+        MissingPackageError: its package is missing; the message says how to get it.
+    """
+    family = FAMILIES.get(entry.family)
+    if family is None:
+        known = ", ".join(FAMILIES)
+        raise UnknownModelError(f"the file holds a model of family {entry.family!r}; bhk builds {known}; update bhk")
+    architecture = _architecture(family, entry)
+    package = _installed(family)
+    try:
+        module = importlib.import_module(package.name)
+        return _BUILDERS[family.name](module, architecture).eval()
+    except ImportError as error:
+        raise MissingPackageError(
+            f"{package.name} is installed but does not import ({error}); {package.install}"
+        ) from error
+    except (AssertionError, ArithmeticError, RuntimeError, ValueError) as error:
+        raise UnknownModelError(
+            f"{package.name} builds no model with the file's sizes {entry.arguments}: {error}"
+        ) from error
+
+
+def is_installed(package: Package) -> bool:
+    """Tell whether a package can be found, without importing it."""
+    return importlib.util.find_spec(package.name) is not None
+
+
+def _installed(family: Family) -> Package:
+    """Return the first installed package of a family."""
+    found = next(filter(is_installed, family.packages), None)
+    if found is None:
+        first, *others = family.packages
+        alternatives = "".join(f"; or {package.install}" for package in others)
+        raise MissingPackageError(
+            f"a model of family {family.name} needs the package {first.name}, which is not installed; "
+            f"{first.install}{alternatives}"
+        )
+    return found
+
+
+def _architecture(family: Family, entry: ModelEntry) -> Architecture:
+    """Return the architecture of an entry, its sizes checked.
+
+    Raises:
+        UnknownModelError: they are missing or out of bounds, or of a variant that cannot be built.
+    """
+    if not entry.arguments:
+        raise UnknownModelError(
+            f"the file's tensors are not those of a whole {family.name} model, so there is none to build; "
+            "load them into a module of your own with bhk.nn.load_into"
+        )
+    try:
+        architecture = msgspec.convert(entry.arguments, family.type)
+    except msgspec.ValidationError as error:
+        raise UnknownModelError(f"the file's model has arguments that no {family.name} has: {error}") from None
+    if not family.any_size and find_variant(family.name, architecture) is None:
+        raise UnknownModelError(
+            f"the file holds a {family.name} model of sizes {entry.arguments}, which were never published; "
+            "build the module yourself and load it with bhk.nn.load_into"
+        )
+    return architecture
+
+
+def _build_vit_sam(package: ModuleType, sizes: VitSam, *, hq: bool) -> nn.Module:
+    """Build from the classes of `segment_anything`, or with `hq` of `segment_anything_hq`."""
+    parts: Any = importlib.import_module(f"{package.__name__}.modeling")
+    grid = sizes.image_size // sizes.patch_size
+    encoder = parts.ImageEncoderViT(
+        img_size=sizes.image_size,
+        patch_size=sizes.patch_size,
+        embed_dim=sizes.embed_dim,
+        depth=sizes.depth,
+        num_heads=sizes.num_heads,
+        mlp_ratio=sizes.mlp_ratio,
+        out_chans=sizes.prompt_embed_dim,
+        qkv_bias=True,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=sizes.window_size,
+        global_attn_indexes=sizes.global_attn_indexes,
+    )
+    prompts = parts.PromptEncoder(
+        embed_dim=sizes.prompt_embed_dim,
+        image_embedding_size=(grid, grid),
+        input_image_size=(sizes.image_size, sizes.image_size),
+        mask_in_chans=sizes.mask_in_chans,
+    )
+    transformer = parts.TwoWayTransformer(
+        depth=sizes.decoder_depth,
+        embedding_dim=sizes.prompt_embed_dim,
+        num_heads=DECODER_HEADS,
+        mlp_dim=sizes.decoder_mlp_dim,
+        attention_downsample_rate=sizes.attention_downsample_rate,
+    )
+    decoder = (partial(parts.MaskDecoderHQ, vit_dim=sizes.embed_dim) if hq else parts.MaskDecoder)(
+        transformer_dim=sizes.prompt_embed_dim,
+        transformer=transformer,
+        num_multimask_outputs=sizes.num_multimask_outputs,
+        iou_head_depth=sizes.iou_head_depth,
+        iou_head_hidden_dim=sizes.iou_head_hidden_dim,
+    )
+    model: nn.Module = parts.Sam(encoder, prompts, decoder, PIXEL_MEAN, PIXEL_STD)
+    return model
+
+
+def _build_sam_hq_tiny(package: Any, _: Architecture) -> nn.Module:
+    model: nn.Module = package.sam_model_registry["vit_tiny"]()
+    return model
+
+
+def _build_mobile_sam(package: Any, _: Architecture) -> nn.Module:
+    """Build MobileSAM or TinySAM, which are one; `segment_anything_hq` has it among the models it is compared with."""
+    baseline = getattr(package, "sam_model_registry_baseline", None)
+    model: nn.Module = baseline["vit_tiny"]() if baseline else package.sam_model_registry["vit_t"]()
+    return model
+
+
+def _build_mobile_sam_v2(package: Any, _: Architecture) -> nn.Module:
+    return nn.ModuleDict(package.sam_model_registry["PromptGuidedDecoder"]())
+
+
+def _build_edge_sam(package: Any, _: Architecture) -> nn.Module:
+    model: nn.Module = package.sam_model_registry["edge_sam"]()
+    return model
+
+
+def _build_efficient_sam(package: ModuleType, sizes: EfficientSam) -> nn.Module:
+    """Build by the function under `build_efficient_sam_vitt` and `..._vits`, which insist on reading a checkpoint."""
+    inner: Any = importlib.import_module(f"{package.__name__}.efficient_sam")
+    model: nn.Module = inner.build_efficient_sam(
+        encoder_patch_embed_dim=sizes.embed_dim, encoder_num_heads=sizes.embed_dim // 64
+    )
+    return model
+
+
+@dataclass(frozen=True)
+class _HieraSize:
+    """What the shapes do not tell of a published size of SAM 2's image encoder.
+
+    Attributes:
+        letter: in the name of its configuration.
+        num_heads: of the first stage; doubled by each further one.
+        global_blocks: whose attention sees the whole image.
+        windows: of the other blocks, a stage.
+        background: side of the table of positions that is stretched over the image.
+    """
+
+    letter: str
+    num_heads: int
+    global_blocks: tuple[int, ...]
+    windows: tuple[int, ...]
+    background: int
+
+
+_HIERA_SIZES = {
+    Hiera(96, (1, 2, 7, 2)): _HieraSize("t", 1, (5, 7, 9), (8, 4, 14, 7), 7),
+    Hiera(96, (1, 2, 11, 2)): _HieraSize("s", 1, (7, 10, 13), (8, 4, 14, 7), 7),
+    Hiera(112, (2, 3, 16, 3)): _HieraSize("b+", 2, (12, 16, 20), (8, 4, 14, 7), 14),
+    Hiera(144, (2, 6, 36, 4)): _HieraSize("l", 2, (23, 33, 43), (8, 4, 16, 8), 7),
+}
+
+
+def sam2_config(sizes: Sam2) -> str:
+    """Return the name of the configuration in the package `sam2`, as `build_sam2` takes it."""
+    release = "sam2.1" if sizes.release == "2.1" else "sam2"
+    return f"configs/{release}/{release}_hiera_{_hiera_size(sizes).letter}.yaml"
+
+
+def _hiera_size(sizes: Hiera) -> _HieraSize:
+    size = _HIERA_SIZES.get(Hiera(sizes.embed_dim, sizes.stages))
+    if size is None:
+        raise ValueError("expected those of a published SAM 2")
+    return size
+
+
+def _build_sam2(package: ModuleType, sizes: Sam2) -> nn.Module:
+    builder: Any = importlib.import_module(f"{package.__name__}.build_sam")
+    model: nn.Module = builder.build_sam2(sam2_config(sizes), device="cpu")
+    return model
+
+
+def _build_transformers_sam(package: Any, sizes: VitSam, *, hq: bool) -> nn.Module:
+    """Build a `SamModel`, or with `hq` a `SamHQModel`."""
+    config_type, model_type = (package.SamHQConfig, package.SamHQModel) if hq else (package.SamConfig, package.SamModel)
+    image = {"image_size": sizes.image_size, "patch_size": sizes.patch_size}
+    config = config_type(
+        vision_config={
+            **image,
+            "hidden_size": sizes.embed_dim,
+            "num_hidden_layers": sizes.depth,
+            "num_attention_heads": sizes.num_heads,
+            "output_channels": sizes.prompt_embed_dim,
+            "num_pos_feats": sizes.prompt_embed_dim // 2,
+            "mlp_dim": round(sizes.embed_dim * sizes.mlp_ratio),
+            "window_size": sizes.window_size,
+            "global_attn_indexes": list(sizes.global_attn_indexes),
+        },
+        prompt_encoder_config={
+            **image,
+            "hidden_size": sizes.prompt_embed_dim,
+            "mask_input_channels": sizes.mask_in_chans,
+        },
+        mask_decoder_config={
+            "hidden_size": sizes.prompt_embed_dim,
+            "mlp_dim": sizes.decoder_mlp_dim,
+            "num_hidden_layers": sizes.decoder_depth,
+            "num_attention_heads": DECODER_HEADS,
+            "attention_downsample_rate": sizes.attention_downsample_rate,
+            "num_multimask_outputs": sizes.num_multimask_outputs,
+            "iou_head_depth": sizes.iou_head_depth,
+            "iou_head_hidden_dim": sizes.iou_head_hidden_dim,
+            **({"vit_dim": sizes.embed_dim} if hq else {}),
+        },
+    )
+    return _with_shared_embedding(model_type(config))
+
+
+def _build_transformers_sam2(package: Any, sizes: Hiera) -> nn.Module:
+    size = _hiera_size(sizes)
+    channels = [sizes.embed_dim << stage for stage in range(len(sizes.stages))]
+    backbone = package.Sam2HieraDetConfig(
+        hidden_size=sizes.embed_dim,
+        num_attention_heads=size.num_heads,
+        blocks_per_stage=list(sizes.stages),
+        embed_dim_per_stage=channels,
+        num_attention_heads_per_stage=[size.num_heads << stage for stage in range(len(sizes.stages))],
+        window_size_per_stage=list(size.windows),
+        global_attention_blocks=list(size.global_blocks),
+        window_positional_embedding_background_size=[size.background, size.background],
+    )
+    vision = package.Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=channels[::-1])
+    return _with_shared_embedding(package.Sam2Model(package.Sam2Config(vision_config=vision)))
+
+
+def _with_shared_embedding(model: Any) -> nn.Module:
+    """Tie the embedding of positions of prompts to that of the image, as it is in a trained model."""
+    model.prompt_encoder.shared_embedding = model.shared_image_embedding
+    tied: nn.Module = model
+    return tied
+
+
+_BUILDERS: dict[str, Callable[[ModuleType, Any], nn.Module]] = {
+    "sam": partial(_build_vit_sam, hq=False),
+    "sam_hq": partial(_build_vit_sam, hq=True),
+    "sam_hq_tiny": _build_sam_hq_tiny,
+    "mobile_sam": _build_mobile_sam,
+    "mobile_sam_v2": _build_mobile_sam_v2,
+    "edge_sam": _build_edge_sam,
+    "efficient_sam": _build_efficient_sam,
+    "sam2": _build_sam2,
+    "transformers_sam": partial(_build_transformers_sam, hq=False),
+    "transformers_sam_hq": partial(_build_transformers_sam, hq=True),
+    "transformers_sam2": _build_transformers_sam2,
+}

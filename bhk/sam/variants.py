@@ -1,0 +1,312 @@
+"""The one table of the Segment Anything family: how a state dict is recognised, what builds its module, what was published.
+
+Needs neither torch nor any package of the family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bhk.sam import architecture as arch
+from bhk.sam.architecture import Architecture, Shapes
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that builds models of the family.
+
+    Attributes:
+        name: of the module to import.
+        install: what to do to have it, as the end of a sentence.
+    """
+
+    name: str
+    install: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """An architecture in one layout of names.
+
+    Attributes:
+        name: as a header's model entry gives it.
+        marks: every one of them begins the name of some tensor. The first family in `FAMILIES` whose marks are all
+            there is the one; later ones are less demanding.
+        type: of its architecture.
+        read: reads the architecture from shapes.
+        packages: any of which builds the same modules; the first installed one does.
+        any_size: built from the sizes that were read; else only the variants of the table can be built.
+        extra: patterns (as in fnmatch) of names that a published file holds beyond the module's: not loaded.
+        missing: patterns of names of the module that a file may lack, for they are tied to others.
+    """
+
+    name: str
+    marks: tuple[str, ...]
+    type: type[Architecture]
+    read: Callable[[Shapes], Architecture]
+    packages: tuple[Package, ...]
+    any_size: bool = False
+    extra: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model as it was published.
+
+    Attributes:
+        name: as a header's model entry gives it.
+        family: name of its family.
+        title: what people call it.
+        files: names of the published files.
+        licence: of the weights.
+        parameters: number of elements of the state dict; None where it depends.
+        published_ratio: by which the published method makes the file smaller; None where none was published.
+        architecture: its sizes; None for a layout that takes any.
+    """
+
+    name: str
+    family: str
+    title: str
+    files: tuple[str, ...]
+    licence: str = "Apache-2.0"
+    parameters: int | None = None
+    published_ratio: float | None = None
+    architecture: Architecture | None = None
+
+
+SEGMENT_ANYTHING = Package("segment_anything", "run: pip install segment-anything torchvision")
+SEGMENT_ANYTHING_HQ = Package("segment_anything_hq", "run: pip install segment-anything-hq timm torchvision")
+SAM2 = Package("sam2", "run: pip install sam2")
+TRANSFORMERS = Package("transformers", "run: pip install transformers")
+MOBILE_SAM = Package("mobile_sam", "run: pip install timm git+https://github.com/ChaoningZhang/MobileSAM.git")
+MOBILE_SAM_V2 = Package(
+    "mobilesamv2", "clone https://github.com/ChaoningZhang/MobileSAM and add its folder MobileSAMv2 to PYTHONPATH"
+)
+EDGE_SAM = Package("edge_sam", "clone https://github.com/chongzhou96/EdgeSAM and install it by its README")
+EFFICIENT_SAM = Package("efficient_sam", "run: pip install git+https://github.com/yformer/EfficientSAM.git")
+TINY_SAM = Package("tinysam", "clone https://github.com/xinghaochen/TinySAM and add its folder to PYTHONPATH")
+
+_TIED = ("prompt_encoder.shared_embedding.positional_embedding",)
+# Files of Sam2VideoModel, which is what the Hub has, load into Sam2Model too, without the modules for memory.
+_VIDEO = (
+    "memory_*",
+    "mask_downsample.*",
+    "object_pointer_proj.*",
+    "temporal_positional_encoding_projection_layer.*",
+    "no_memory_positional_encoding",
+    "no_object_pointer",
+    "occlusion_spatial_embedding_parameter",
+)
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family("sam2", ("sam_mask_decoder.",), arch.Sam2, arch.read_sam2, (SAM2,)),
+        Family(
+            "mobile_sam_v2",
+            ("MaskDecoder.",),
+            arch.PromptGuidedDecoder,
+            arch.read_prompt_guided_decoder,
+            (MOBILE_SAM_V2,),
+        ),
+        Family(
+            "transformers_sam2",
+            ("mask_decoder.", "vision_encoder.backbone."),
+            arch.Hiera,
+            arch.read_transformers_sam2,
+            (TRANSFORMERS,),
+            extra=_VIDEO,
+            missing=_TIED,
+        ),
+        Family(
+            "transformers_sam_hq",
+            ("mask_decoder.hq_token.", "vision_encoder."),
+            arch.VitSam,
+            arch.read_transformers_sam,
+            (TRANSFORMERS,),
+            any_size=True,
+            missing=_TIED,
+        ),
+        Family(
+            "transformers_sam",
+            ("mask_decoder.", "vision_encoder."),
+            arch.VitSam,
+            arch.read_transformers_sam,
+            (TRANSFORMERS,),
+            any_size=True,
+            missing=_TIED,
+        ),
+        Family(
+            "edge_sam",
+            ("mask_decoder.", "image_encoder.features."),
+            arch.RepVitSam,
+            arch.read_rep_vit_sam,
+            (EDGE_SAM,),
+            extra=("fpn.*", "rpn_head.*"),  # the head for region proposals, which prompts do not need
+        ),
+        Family(
+            "efficient_sam",
+            ("mask_decoder.", "prompt_encoder.invalid_points."),
+            arch.EfficientSam,
+            arch.read_efficient_sam,
+            (EFFICIENT_SAM,),
+        ),
+        Family(
+            "sam_hq_tiny",
+            ("mask_decoder.hf_token.", "image_encoder.layers."),
+            arch.TinyVitSam,
+            arch.read_tiny_vit_sam,
+            (SEGMENT_ANYTHING_HQ,),
+        ),
+        Family(
+            "mobile_sam",
+            ("mask_decoder.", "image_encoder.layers."),
+            arch.TinyVitSam,
+            arch.read_tiny_vit_sam,
+            (MOBILE_SAM, TINY_SAM, SEGMENT_ANYTHING_HQ),
+        ),
+        Family(
+            "sam_hq",
+            ("mask_decoder.hf_token.",),
+            arch.VitSam,
+            arch.read_vit_sam,
+            (SEGMENT_ANYTHING_HQ,),
+            any_size=True,
+        ),
+        Family("sam", ("mask_decoder.",), arch.VitSam, arch.read_vit_sam, (SEGMENT_ANYTHING,), any_size=True),
+    )
+}
+
+_VIT_B = arch.VitSam(768, 12, 12, (2, 5, 8, 11))
+_VIT_L = arch.VitSam(1024, 24, 16, (5, 11, 17, 23))
+_VIT_H = arch.VitSam(1280, 32, 16, (7, 15, 23, 31))
+_TINY, _SMALL, _BASE_PLUS, _LARGE = (
+    (96, (1, 2, 7, 2)),
+    (96, (1, 2, 11, 2)),
+    (112, (2, 3, 16, 3)),
+    (144, (2, 6, 36, 4)),
+)
+
+
+def _sam2(name: str, title: str, parameters: int, ratio: float | None, architecture: arch.Sam2) -> Variant:
+    return Variant(name, "sam2", title, (f"{name}.pt",), "Apache-2.0", parameters, ratio, architecture)
+
+
+# Two variants of one family and architecture cannot be told apart by names and shapes; the first is the one recognised, and
+# the modules are the same.
+VARIANTS = {
+    variant.name: variant
+    for variant in (
+        Variant("sam_vit_b", "sam", "SAM-B", ("sam_vit_b_01ec64.pth",), "Apache-2.0", 93735728, 4.31, _VIT_B),
+        Variant("sam_vit_l", "sam", "SAM-L", ("sam_vit_l_0b3195.pth",), "Apache-2.0", 312343088, 4.68, _VIT_L),
+        Variant("sam_vit_h", "sam", "SAM-H", ("sam_vit_h_4b8939.pth",), "Apache-2.0", 641090864, 4.75, _VIT_H),
+        Variant("medsam", "sam", "MedSAM", ("medsam_vit_b.pth",), "Apache-2.0", 93735728, None, _VIT_B),
+        Variant("sam_hq_vit_b", "sam_hq", "SAM-HQ-B", ("sam_hq_vit_b.pth",), "Apache-2.0", 94806832, 4.32, _VIT_B),
+        Variant("sam_hq_vit_l", "sam_hq", "SAM-HQ-L", ("sam_hq_vit_l.pth",), "Apache-2.0", 313676336, 4.68, _VIT_L),
+        Variant("sam_hq_vit_h", "sam_hq", "SAM-HQ-H", ("sam_hq_vit_h.pth",), "Apache-2.0", 642686256, 4.75, _VIT_H),
+        Variant(
+            "sam_hq_vit_tiny",
+            "sam_hq_tiny",
+            "SAM-HQ-Tiny",
+            ("sam_hq_vit_tiny.pth",),
+            parameters=10588743,
+            published_ratio=3.34,
+            architecture=arch.TinyVitSam(),
+        ),
+        _sam2("sam2_hiera_tiny", "SAM2-T", 38946242, 5.08, arch.Sam2(*_TINY, "2")),
+        _sam2("sam2_hiera_small", "SAM2-S", 46044098, 5.03, arch.Sam2(*_SMALL, "2")),
+        _sam2("sam2_hiera_base_plus", "SAM2-B+", 80833922, 5.17, arch.Sam2(*_BASE_PLUS, "2")),
+        _sam2("sam2_hiera_large", "SAM2-L", 224430386, 5.00, arch.Sam2(*_LARGE, "2")),
+        _sam2("sam2.1_hiera_tiny", "SAM2.1-T", 38962754, None, arch.Sam2(*_TINY, "2.1")),
+        _sam2("sam2.1_hiera_small", "SAM2.1-S", 46060610, None, arch.Sam2(*_SMALL, "2.1")),
+        _sam2("sam2.1_hiera_base_plus", "SAM2.1-B+", 80850434, None, arch.Sam2(*_BASE_PLUS, "2.1")),
+        _sam2("sam2.1_hiera_large", "SAM2.1-L", 224446898, None, arch.Sam2(*_LARGE, "2.1")),
+        Variant(
+            "mobile_sam",
+            "mobile_sam",
+            "MobileSAM",
+            ("mobile_sam.pt",),
+            parameters=10140231,
+            published_ratio=3.33,
+            architecture=arch.TinyVitSam(),
+        ),
+        Variant(
+            "tinysam",
+            "mobile_sam",
+            "TinySAM",
+            ("tinysam_42.3.pth",),
+            parameters=10140231,
+            published_ratio=3.47,
+            architecture=arch.TinyVitSam(),
+        ),
+        Variant(
+            "mobile_sam_v2",
+            "mobile_sam_v2",
+            "MobileSAMv2",
+            ("Prompt_guided_Mask_Decoder.pt",),  # its image encoder may be any of four, in a file of its own
+            published_ratio=4.72,
+            architecture=arch.PromptGuidedDecoder(),
+        ),
+        Variant(
+            "edge_sam",
+            "edge_sam",
+            "EdgeSAM",
+            ("edge_sam.pth", "edge_sam_3x.pth"),
+            "S-Lab-1.0",
+            9629466,
+            3.63,
+            arch.RepVitSam(),
+        ),
+        Variant(
+            "edge_sam_rpn",
+            "edge_sam",
+            "EdgeSAM-RPN",
+            (),
+            "S-Lab-1.0",
+            None,
+            3.76,
+            arch.RepVitSam(proposals=True),
+        ),
+        Variant(
+            "efficient_sam_vitt",
+            "efficient_sam",
+            "EfficientSAM-Ti",
+            ("efficient_sam_vitt.pt",),
+            parameters=10223460,
+            published_ratio=5.13,
+            architecture=arch.EfficientSam(192),
+        ),
+        Variant(
+            "efficient_sam_vits",
+            "efficient_sam",
+            "EfficientSAM-S",
+            ("efficient_sam_vits.pt.zip",),
+            parameters=26413284,
+            published_ratio=5.08,
+            architecture=arch.EfficientSam(384),
+        ),
+        Variant("transformers_sam", "transformers_sam", "transformers SamModel", ("model.safetensors",)),
+        Variant("transformers_sam_hq", "transformers_sam_hq", "transformers SamHQModel", ("model.safetensors",)),
+        Variant("transformers_sam2", "transformers_sam2", "transformers Sam2Model", ("model.safetensors",)),
+    )
+}
+
+
+def title_of(family: str, variant: str | None) -> str:
+    """Return what people call a model of a header's family and variant: "SAM-B or MedSAM", which cannot be told apart."""
+    found = VARIANTS.get(variant) if variant else None
+    if found is None or found.family != family:
+        return f"{family} of a size of its own" if family in FAMILIES else f"{family}, which this version does not know"
+    return " or ".join(twin.title for twin in VARIANTS.values() if _same(twin, found))
+
+
+def _same(one: Variant, other: Variant) -> bool:
+    return (one.family, one.architecture) == (other.family, other.architecture)
+
+
+def find_variant(family: str, architecture: Architecture) -> Variant | None:
+    """Return the first variant of a family that has the architecture; None for a size that was not published."""
+    of_family = (variant for variant in VARIANTS.values() if variant.family == family)
+    return next((variant for variant in of_family if variant.architecture in (None, architecture)), None)
