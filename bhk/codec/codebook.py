@@ -163,11 +163,21 @@ class Codebook:
     def decode_block(self, codes: Codes, block: slice, out: Tensor, scratch: Tensor) -> None:
         """Decode the codes in `block`, at most BLOCK_PAIRS, into `out`, a floating tensor (P, 2)."""
         x, y = scratch[:, : block.stop - block.start]
-        x, y = self.trajectory.points_(x.copy_(codes.winding[block]), y.copy_(codes.phase[block]))
-        if codes.shell is not None:
-            outer = _where_above(codes.shell[block], 0)
+        x.copy_(codes.winding[block])
+        y.copy_(codes.phase[block])
+        self.place_(x, y, None if codes.shell is None else codes.shell[block], out)
+
+    def place_(self, winding: Tensor, phase: Tensor, shell: Tensor | None, out: Tensor) -> None:
+        """Write the pairs at float32 `winding` and `phase` (P,), whose storage is used up, to `out`, a floating tensor (P, 2).
+
+        Args:
+            shell: integer tensor (P,), or None where all lie in shell 0.
+        """
+        x, y = self.trajectory.points_(winding, phase)
+        if shell is not None:
+            outer = _where_above(shell, 0)
             if outer.numel():
-                scale = torch.tensor(self.scales, device=x.device)[codes.shell[block][outer].long()]
+                scale = torch.tensor(self.scales, device=x.device)[shell[outer].long()]
                 x[outer] *= scale
                 y[outer] *= scale
         x.add_(self.centre[0])

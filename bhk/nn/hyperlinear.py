@@ -1,0 +1,202 @@
+"""A linear layer whose weight is held as codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from bhk.codec.codebook import Codebook, Codes
+from bhk.codec.tensor import encode
+from bhk.errors import BhkError
+from bhk.kernels import operators as operators  # registers torch.ops.bhk
+from bhk.kernels.resident import FIELDS, make_resident
+
+Compute = Literal["exact", "int8"]
+
+_BUFFERS = ("codes", "codebook", "outliers", "tiles", "far")
+
+
+class HyperLinearError(BhkError):
+    """A linear layer cannot be held as codes, or cannot be computed as asked."""
+
+
+class HyperLinear(nn.Module):
+    """y = x @ W.T + b with W held as codes and decoded as it is multiplied; behaves like `torch.nn.Linear`.
+
+    Made by `from_codes` or `from_linear`; constructed directly, it has the place for a state dict and weights near zero.
+    Gradients reach the input and the bias. Source: Birkhoff ("Compress Any Segment Anything Model", 2025) for the trajectory;
+    `bhk.kernels.resident` for the identity that makes the product one with small integers.
+
+    Attributes:
+        in_features, out_features: as in `torch.nn.Linear`.
+        compute: "exact", or "int8": inputs of many rows are rounded to 8 bits row by row and multiplied as integers.
+        codes, codebook, outliers, tiles, far: buffers, see `bhk.kernels.resident.Resident`.
+        bias: parameter (out_features,) or None.
+    """
+
+    codes: Tensor
+    codebook: Tensor
+    outliers: Tensor
+    tiles: Tensor
+    far: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        compute: Compute = "exact",
+    ) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.compute = _check_compute(compute)
+        self._dtype = dtype or torch.get_default_dtype()
+        width = 2 * ((in_features + 1) // 2)
+        self.register_buffer("codes", torch.zeros(out_features, width, dtype=torch.int8, device=device))
+        self.register_buffer("codebook", torch.tensor([0.0, 0.0, 1.0, 256.0, 0.0, 0.0, 1.0], device=device))
+        for name, shape in (("outliers", (0, 3)), ("tiles", ((out_features + 15) // 16 + 1,)), ("far", (0,))):
+            self.register_buffer(name, torch.zeros(shape, dtype=torch.int32, device=device))
+        self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=self._dtype)) if bias else None
+
+    @classmethod
+    def from_codes(
+        cls,
+        codebook: Codebook,
+        codes: Codes,
+        in_features: int,
+        out_features: int,
+        bias: Tensor | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        compute: Compute = "exact",
+    ) -> HyperLinear:
+        """Return the layer whose weight (out_features, in_features) `codes` stand for, paired row by row.
+
+        Args:
+            codes: planes of out_features * ceil(in_features / 2) pairs; the layer lies on their device.
+            bias: (out_features,) or None; taken over in `dtype`.
+            dtype: of inputs, outputs and bias: float64, float32, float16 or bfloat16.
+        """
+        layer = cls(in_features, out_features, bias is not None, "meta", dtype, compute=compute)
+        resident = make_resident(codebook, codes, out_features, in_features)
+        for name in _BUFFERS:
+            setattr(layer, name, getattr(resident, name))
+        if bias is not None:
+            layer.bias = nn.Parameter(bias.detach().to(codes.winding.device, dtype))
+        return layer
+
+    @classmethod
+    def from_linear(
+        cls,
+        linear: nn.Linear,
+        preset: str = "balanced",
+        *,
+        snr: float | None = None,
+        step: float | None = None,
+        compute: Compute = "exact",
+    ) -> HyperLinear:
+        """Return a layer with the weight of `linear` coded on its own; see `bhk.encode` for preset, snr and step.
+
+        Raises:
+            HyperLinearError: the weight cannot be coded (NaN, infinity).
+            PresetError: see `bhk.encode`.
+        """
+        encoded = encode(linear.weight, preset, snr=snr, step=step)
+        if encoded.codebook is None or encoded.planes is None:
+            raise HyperLinearError(f"the weight of {linear} {encoded.note or 'takes less exact'}; keep it an nn.Linear")
+        layer = cls.from_codes(
+            encoded.codebook,
+            encoded.planes,
+            linear.in_features,
+            linear.out_features,
+            linear.bias,
+            dtype=linear.weight.dtype,
+            compute=compute,
+        )
+        return layer.train(linear.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x @ W.T + b for x (..., in_features) of the layer's dtype: (..., out_features)."""
+        bias, dtype = self.bias, self._dtype
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = torch.get_autocast_dtype(x.device.type)
+            x, bias = x.to(dtype), None if bias is None else bias.to(dtype)
+        if x.dtype != dtype or x.shape[-1:] != (self.in_features,):
+            raise HyperLinearError(
+                f"input of shape {tuple(x.shape)} and {x.dtype}; this layer takes (..., {self.in_features}) and {dtype}"
+            )
+        y: Tensor = torch.ops.bhk.hyper_linear(
+            x, self.codes, self.codebook, self.outliers, self.tiles, self.far, bias, self.compute
+        )
+        return y
+
+    def dense_weight(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the decoded weight (out_features, in_features); in float32 bit for bit as the container decodes it."""
+        weight: Tensor = torch.ops.bhk.decode(self.codes, self.codebook, self.outliers, self.in_features, dtype)
+        return weight
+
+    @property
+    def weight(self) -> Tensor:
+        """The decoded weight in the layer's dtype, made anew each time; for code that looks at it."""
+        return self.dense_weight(self._dtype)
+
+    def to_linear(self) -> nn.Linear:
+        """Return an `nn.Linear` with the decoded weight and a copy of the bias."""
+        linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, "meta", self._dtype)
+        linear.weight = nn.Parameter(self.weight)
+        if self.bias is not None:
+            linear.bias = nn.Parameter(self.bias.detach().clone(), self.bias.requires_grad)
+        return linear.train(self.training)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits held for each weight, everything counted but the bias."""
+        held = sum(getattr(self, name).nbytes for name in _BUFFERS)
+        return 8 * held / max(self.in_features * self.out_features, 1)
+
+    @property
+    def is_lattice(self) -> bool:
+        """Whether products take the codes as integers; else the weight is decoded for each of them."""
+        return self.codes.dtype == torch.int8
+
+    def extra_repr(self) -> str:
+        """Return what stands between the brackets of `repr`."""
+        compute = self.compute if self.is_lattice else "decoded"
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
+            f"bits_per_weight={self.bits_per_weight:.2f}, compute={compute}"
+        )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HyperLinear:
+        """Move and cast as modules do, but the codebook is float32 whatever the dtype of the layer."""
+        codebook = self.codebook
+        super()._apply(fn, recurse)
+        if self.codebook.dtype != codebook.dtype:
+            self.codebook = codebook.to(self.codes.device)
+        self._dtype = fn(torch.empty(0, dtype=self._dtype, device=codebook.device)).dtype
+        return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Make place for codes of the other class and another number of outliers."""
+        pairs = (self.in_features + 1) // 2
+        forms = {torch.int8: 2 * pairs, torch.int16: pairs, torch.int32: pairs}
+        codes = state_dict.get(prefix + "codes")
+        if isinstance(codes, Tensor) and codes.shape == (self.out_features, forms.get(codes.dtype)):
+            self.codes = torch.empty_like(codes, device=self.codes.device)
+        for name in ("outliers", "far"):
+            new, old = state_dict.get(prefix + name), getattr(self, name)
+            if isinstance(new, Tensor) and new.shape[1:] == old.shape[1:]:
+                setattr(self, name, old.new_empty(new.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _check_compute(compute: str) -> Compute:
+    if compute not in get_args(Compute):
+        raise HyperLinearError(f"compute {compute!r}; choose one of {', '.join(get_args(Compute))}")
+    return compute  # type: ignore[return-value]

@@ -1,0 +1,140 @@
+"""The operators `torch.ops.bhk.decode` and `torch.ops.bhk.hyper_linear`.
+
+    decode(codes, codebook, outliers, in_features, dtype) -> weight (out, in)
+    hyper_linear(x, codes, codebook, outliers, tiles, far, bias, compute) -> x @ weight.T + bias
+
+`resident.Resident` describes the operands. Every device runs `reference.py`; CUDA runs Triton where it is installed. Gradients
+reach x and bias.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import reference
+from .resident import MAX_FAR
+
+# Up to this many rows the fused product beats decoding and cuBLAS.
+FEW_ROWS = 48
+
+_library = torch.library.Library("bhk", "DEF")
+_library.define("decode(Tensor codes, Tensor codebook, Tensor outliers, int in_features, ScalarType dtype) -> Tensor")
+_library.define(
+    "hyper_linear(Tensor x, Tensor codes, Tensor codebook, Tensor outliers, Tensor tiles, Tensor far, Tensor? bias, "
+    "str compute) -> Tensor"
+)
+
+
+@torch.library.impl(_library, "decode", "CompositeExplicitAutograd")
+def _decode(codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
+    return reference.decode(codes, codebook, outliers, in_features, dtype)
+
+
+@torch.library.impl(_library, "hyper_linear", "CompositeExplicitAutograd")
+def _hyper_linear(
+    x: Tensor,
+    codes: Tensor,
+    codebook: Tensor,
+    outliers: Tensor,
+    tiles: Tensor,
+    far: Tensor,
+    bias: Tensor | None,
+    compute: str,
+) -> Tensor:
+    y = reference.hyper_linear(x.reshape(-1, x.shape[-1]), codes, codebook, outliers, far, bias, compute)
+    return y.view(*x.shape[:-1], len(codes))
+
+
+def decode_on_card(
+    codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, dtype: torch.dtype
+) -> Tensor:
+    """`decode` by a Triton kernel."""
+    from .dense import decode
+
+    return decode(codes, codebook, outliers, in_features, dtype)
+
+
+def hyper_linear_on_card(
+    x: Tensor,
+    codes: Tensor,
+    codebook: Tensor,
+    outliers: Tensor,
+    tiles: Tensor,
+    far: Tensor,
+    bias: Tensor | None,
+    compute: str,
+) -> Tensor:
+    """`hyper_linear` by the Triton kernel that suits the number of rows and the class of the weight."""
+    from .few_rows import few_rows
+    from .integer import integer_product
+
+    rows = x.reshape(-1, x.shape[-1]).contiguous()
+    has_kernel = codes.dtype == torch.int8 and x.dtype != torch.float64 and len(rows) > 0
+    if has_kernel and len(rows) <= FEW_ROWS:
+        y = few_rows(
+            rows, codes, codebook, outliers, tiles, bias, processors=_processors(x.device), precision=_precision()
+        )
+    elif has_kernel and compute == "int8" and len(far) <= MAX_FAR:
+        y = integer_product(rows, codes, codebook, outliers, far, bias, precision=_precision())
+    else:
+        y = F.linear(rows, decode_on_card(codes, codebook, outliers, x.shape[-1], x.dtype), bias)
+    return y.view(*x.shape[:-1], len(codes))
+
+
+if find_spec("triton") is not None:
+    _library.impl("decode", decode_on_card, "CUDA")
+    _library.impl("hyper_linear", hyper_linear_on_card, "CUDA")
+
+
+@torch.library.register_fake("bhk::decode", lib=_library)
+def _decode_fake(codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
+    return codes.new_empty(codes.shape[0], in_features, dtype=dtype)
+
+
+@torch.library.register_fake("bhk::hyper_linear", lib=_library)
+def _hyper_linear_fake(
+    x: Tensor,
+    codes: Tensor,
+    codebook: Tensor,
+    outliers: Tensor,
+    tiles: Tensor,
+    far: Tensor,
+    bias: Tensor | None,
+    compute: str,
+) -> Tensor:
+    return x.new_empty(*x.shape[:-1], codes.shape[0])
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, codes, codebook, outliers, _, _, _, _ = inputs
+    ctx.save_for_backward(codes, codebook, outliers)
+    ctx.in_features = x.shape[-1]
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    codes, codebook, outliers = ctx.saved_tensors
+    grad_x = grad_bias = None
+    if ctx.needs_input_grad[0]:
+        grad_x = grad @ torch.ops.bhk.decode(codes, codebook, outliers, ctx.in_features, grad.dtype)
+    if ctx.needs_input_grad[6]:
+        grad_bias = grad.reshape(-1, grad.shape[-1]).sum(0)
+    return grad_x, None, None, None, None, None, grad_bias, None
+
+
+torch.library.register_autograd("bhk::hyper_linear", _backward, setup_context=_save, lib=_library)
+
+
+def _precision() -> str:
+    """How torch is set to multiply float32 matrices, in Triton's words."""
+    return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+
+
+@cache
+def _processors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count

@@ -1,0 +1,166 @@
+"""The operators in plain torch: the definition of what they compute, and what runs on a CPU.
+
+With u = x_even and v = x_odd + x_even/n, an activation row x times a lattice weight is
+
+    x @ W.T = step * [u | v] @ [Q | R].T + offset_even * sum(x_even) + offset_odd * sum(x_odd)
+
+The shear goes to the activations, where it costs rows * in; decoding costs in * out. So few rows take the identity, and many
+rows the decoded weight. In integer mode [u | v] is quantised row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bhk.codec.codebook import BLOCK_PAIRS, Codebook
+
+from .int8_cpu import make_product, quantise
+from .resident import MAX_FAR, codebook_of, sheared, step_and_offsets
+
+# Weights decoded at a time: what a product needs beside its operands stays within 16 MiB in float32, or one row.
+SCRATCH_WEIGHTS = 1 << 22
+# Rows of activations quantised at a time, so that they are still in the cache when they are multiplied.
+QUANTISED_ROWS = 512
+
+
+def decode(codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
+    """Return the dense weight (out, in_features) of `dtype`, rounded from the float32 weights that the format defines.
+
+    See `resident.Resident` for the operands.
+    """
+    weight = torch.empty(len(codes), in_features, dtype=dtype, device=codes.device)
+    _decode_rows(codes, codebook_of(codebook), outliers, slice(0, len(codes)), weight)
+    return weight
+
+
+def hyper_linear(
+    x: Tensor, codes: Tensor, codebook: Tensor, outliers: Tensor, far: Tensor, bias: Tensor | None, compute: str
+) -> Tensor:
+    """Return x @ W.T + bias for activations x (rows, in), in their dtype.
+
+    See `resident.Resident` for the operands. `compute` is "exact" or "int8"; few rows, scalar weights and those with many
+    far outliers are computed exactly in either.
+    """
+    is_lattice, book = codes.dtype == torch.int8, codebook_of(codebook)
+    if is_lattice and x.dtype == torch.float32 and 2 * len(x) <= len(codes):
+        return _few_rows(x, codes, book, outliers, bias)
+    if is_lattice and compute == "int8" and len(far) <= MAX_FAR:
+        return _integer(x, codes, book, outliers[far], bias)
+    return _many_rows(x, codes, book, outliers, bias)
+
+
+def _many_rows(x: Tensor, codes: Tensor, book: Codebook, outliers: Tensor, bias: Tensor | None) -> Tensor:
+    out, features = len(codes), x.shape[1]
+    blocks = list(_row_blocks(out, features, SCRATCH_WEIGHTS))
+    weight = x.new_empty(blocks[0].stop, features)
+    if len(blocks) == 1:  # as nn.Linear does it, to the last bit
+        _decode_rows(codes, book, outliers, blocks[0], weight)
+        return F.linear(x, weight, bias)
+    y = x.new_empty(len(x), out)
+    for rows in blocks:
+        part = weight[: rows.stop - rows.start]
+        _decode_rows(codes, book, outliers, rows, part)
+        torch.mm(x, part.t(), out=y[:, rows])
+    return y if bias is None else y.add_(bias)
+
+
+def _few_rows(x: Tensor, codes: Tensor, book: Codebook, outliers: Tensor, bias: Tensor | None) -> Tensor:
+    step, *_ = step_and_offsets(book)
+    pairs = codes.shape[1] // 2
+    activations = _shear(x, book.windings).mul_(step)
+    y = x.new_empty(len(x), len(codes))
+    for rows in _row_blocks(len(codes), 2 * pairs, SCRATCH_WEIGHTS):
+        integers = codes[rows].to(x.dtype)
+        index, weights = _outliers_of(outliers, rows, pairs)
+        integers.view(-1, 2, pairs)[index // pairs, :, index % pairs] = sheared(book, weights)
+        torch.mm(activations, integers.t(), out=y[:, rows])
+    y.add_(_offset(x, book))
+    return y if bias is None else y.add_(bias)
+
+
+def _integer(x: Tensor, codes: Tensor, book: Codebook, far: Tensor, bias: Tensor | None) -> Tensor:
+    step, *_ = step_and_offsets(book)
+    pairs = codes.shape[1] // 2
+    multiply, levels = make_product(codes)
+    index, weights = _outliers_of(far, slice(0, len(codes)), pairs)
+    row, column = index // pairs, index % pairs
+    missing = sheared(book, weights) - codes.view(-1, 2, pairs)[row, :, column]
+    y = x.new_empty(len(x), len(codes))
+    for at in range(0, len(x), QUANTISED_ROWS):
+        part = x[at : at + QUANTISED_ROWS].float()
+        activations = _shear(part, book.windings)
+        integers, scale = quantise(activations, levels)
+        block = torch.addcmul(_offset(part, book), multiply(integers), scale.mul_(step))
+        if len(far):
+            u, v = activations[:, column], activations[:, pairs + column]
+            block.index_add_(1, row, u * missing[:, 0] + v * missing[:, 1], alpha=step)
+        y[at : at + QUANTISED_ROWS] = block if bias is None else block.add_(bias)
+    return y
+
+
+def _shear(x: Tensor, windings: int) -> Tensor:
+    """Return [u | v] of activations x (rows, in): (rows, 2*h)."""
+    pairs, seconds = (x.shape[1] + 1) // 2, x.shape[1] // 2
+    activations = x.new_empty(len(x), 2 * pairs)
+    u, v = activations[:, :pairs], activations[:, pairs:]
+    u.copy_(x[:, ::2])
+    torch.mul(u, 1 / windings, out=v)
+    v[:, :seconds].add_(x[:, 1::2])
+    return activations
+
+
+def _offset(x: Tensor, book: Codebook) -> Tensor:
+    """Return offset_even * sum(x_even) + offset_odd * sum(x_odd) of x (rows, in): (rows, 1)."""
+    _, even, odd = step_and_offsets(book)
+    return x[:, ::2].sum(1, keepdim=True).mul_(even).add_(x[:, 1::2].sum(1, keepdim=True), alpha=odd)
+
+
+def _decode_rows(codes: Tensor, book: Codebook, outliers: Tensor, rows: slice, weight: Tensor) -> None:
+    """Decode `rows` of the codes into `weight` (rows, in)."""
+    pairs = (weight.shape[1] + 1) // 2
+    is_lattice = codes.dtype == torch.int8
+    dense = weight if weight.shape[1] == 2 * pairs else weight.new_empty(len(weight), 2 * pairs)
+    for block in _row_blocks(len(weight), pairs, BLOCK_PAIRS):
+        part = codes[rows.start + block.start : rows.start + block.stop]
+        winding, phase, shell = _planes(part, pairs, book) if is_lattice else _split(part, book)
+        book.place_(winding, phase, shell, dense[block].view(-1, 2))
+    index, weights = _outliers_of(outliers, rows, pairs)
+    dense.view(-1, 2)[index] = weights.to(dense.dtype)
+    if dense is not weight:
+        weight.copy_(dense[:, : weight.shape[1]])
+
+
+def _planes(codes: Tensor, pairs: int, book: Codebook) -> tuple[Tensor, Tensor, None]:
+    """Return winding and phase of lattice codes (rows, 2*h): float32 (P,) each."""
+    planes = torch.empty(2, len(codes), pairs, device=codes.device)
+    planes.copy_(codes.view(-1, 2, pairs).transpose(0, 1)).add_(book.windings // 2)
+    return planes[0].view(-1), planes[1].view(-1), None
+
+
+def _split(codes: Tensor, book: Codebook) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return winding and phase, float32 (P,), and shell of scalar codes (rows, h)."""
+    scalars = codes.view(-1).to(torch.int32)
+    if codes.dtype == torch.int16:
+        scalars &= 0xFFFF
+    steps = book.trajectory.steps
+    step = scalars % steps
+    shell = scalars.div_(steps, rounding_mode="floor") if book.shells else None
+    return (step // book.windings).float(), (step % book.windings).float(), shell
+
+
+def _outliers_of(outliers: Tensor, rows: slice, pairs: int) -> tuple[Tensor, Tensor]:
+    """Return the outliers in `rows`: the places of their pairs from there on, int64 (E,), and float32 weights (E, 2)."""
+    index = outliers[:, 0].to(torch.int64) - rows.start * pairs
+    inside = (index >= 0) & (index < (rows.stop - rows.start) * pairs)
+    return index[inside], outliers[:, 1:].contiguous().view(torch.float32)[inside]
+
+
+def _row_blocks(rows: int, width: int, limit: int) -> Iterator[slice]:
+    """Cut `rows` rows of `width` items into slices of at most `limit` items, or of one row."""
+    block = max(1, limit // max(width, 1))
+    return (slice(at, min(at + block, rows)) for at in range(0, rows, block))

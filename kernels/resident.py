@@ -1,0 +1,129 @@
+"""How a coded weight is held in memory.
+
+Inside the square a pair of weights is, with the signed integers Q = winding - n//2 and R = phase - n//2,
+
+    w_even = step * (Q + R/n) + offset_even        w_odd = step * R + offset_odd
+
+A *lattice* weight keeps Q and R, a byte each, side by side, so that a product with it is a product with small integers. Of
+pairs in shells, which are few, it keeps the decoded weights beside that ("outliers"); their place among the integers holds
+the nearest ones that fit. A *scalar* weight keeps the scalar codes in 16 or 32 bits and serves every other codebook: the
+published lattice, whose rounding the identity above does not reproduce, and weights with many pairs in shells.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from bhk.codec.codebook import Codebook, Codes
+
+# Above this share of pairs in shells an outlier list costs more memory than 0.3 bits a weight.
+MAX_OUTLIERS = 1 / 200
+# More outliers than this that no int8 reaches, and integer products with the weight are not worth their correction.
+MAX_FAR = 256
+# Rows of a weight that share an entry of `tiles`; the tiles of the kernels are multiples of it.
+TILE_ROWS = 16
+# Fields of the tensor `codebook`, in order.
+FIELDS = ("centre_even", "centre_odd", "side", "windings", "shells", "spacing", "centred")
+
+
+@dataclass(frozen=True, eq=False)
+class Resident:
+    """A coded weight (out, in) with h = ceil(in / 2) pairs a row, as the operators take it.
+
+    Attributes:
+        codes: int8 (out, 2*h), row by row Q and then R, for a lattice weight; int16 (holding unsigned values) or int32
+            (out, h), scalar codes, for a scalar weight.
+        codebook: float32 (7,), see `FIELDS`.
+        outliers: int32 (E, 3): index of a pair (row*h + column, ascending) and the bits of its two decoded float32 weights.
+        tiles: int32 (ceil(out/16) + 1,): where in `outliers` each 16 rows begin, and their number.
+        far: int32 (F,): places in `outliers` of those whose integers do not fit a byte.
+    """
+
+    codes: Tensor
+    codebook: Tensor
+    outliers: Tensor
+    tiles: Tensor
+    far: Tensor
+
+
+def make_resident(codebook: Codebook, codes: Codes, out_features: int, in_features: int) -> Resident:
+    """Return the weight (out_features, in_features) that `codes`, paired row by row, stand for, on their device."""
+    device = codes.winding.device
+    pairs = (in_features + 1) // 2
+    fields = (*codebook.centre, codebook.side, codebook.windings, codebook.shells, codebook.spacing, codebook.centred)
+    table = torch.tensor(fields, dtype=torch.float32, device=device)
+    shell = codes.shell
+    outer = torch.empty(0, dtype=torch.int64, device=device) if shell is None else shell.nonzero().view(-1)
+    if not codebook.centred or len(outer) > MAX_OUTLIERS * len(codes) or len(codes) > torch.iinfo(torch.int32).max:
+        scalars = codes.scalars(codebook.windings).view(out_features, pairs)
+        empty = torch.empty(0, 3, dtype=torch.int32, device=device)
+        return Resident(_narrow(scalars, codebook.code_count), table, empty, _tiles(empty, out_features, pairs), empty[:, 0])
+    half = codebook.windings // 2
+    planes = torch.empty(out_features, 2, pairs, dtype=torch.int8, device=device)
+    for place, plane in enumerate((codes.winding, codes.phase)):
+        planes[:, place] = plane.view(out_features, pairs).to(torch.int16).sub_(half)
+    weights = codebook.decode(Codes(codes.winding[outer], codes.phase[outer], shell[outer] if shell is not None else None))
+    integers, is_far = _nearest_integers(codebook, weights)
+    planes.view(-1)[_places(outer, pairs)] = integers.t()
+    outliers = torch.cat([outer.to(torch.int32)[:, None], weights.view(torch.int32)], dim=1)
+    far = is_far.nonzero().view(-1).to(torch.int32)
+    return Resident(
+        planes.view(out_features, 2 * pairs), table, outliers, _tiles(outliers, out_features, pairs), far
+    )
+
+
+def codebook_of(codebook: Tensor) -> Codebook:
+    """Return the codebook that the tensor `codebook` holds; read from the device."""
+    return _codebook(*codebook.tolist())
+
+
+@lru_cache(maxsize=4096)
+def _codebook(*fields: float) -> Codebook:
+    centre_even, centre_odd, side, windings, shells, spacing, centred = fields
+    return Codebook((centre_even, centre_odd), side, int(windings), int(shells), spacing, bool(centred))
+
+
+@lru_cache(maxsize=4096)
+def step_and_offsets(codebook: Codebook) -> tuple[float, float, float]:
+    """Return step, offset_even and offset_odd of the identity above, for a centred codebook."""
+    line, half = codebook.trajectory, codebook.windings // 2
+    even = (half * (codebook.windings + 1) - line.origin_x) * line.pitch_x + codebook.centre[0]
+    return line.pitch_y, even, (half - line.origin_y) * line.pitch_y + codebook.centre[1]
+
+
+def sheared(codebook: Codebook, weights: Tensor) -> Tensor:
+    """Return what stands for Q and R in the identity for `weights`, any pairs (P, 2): float32 (P, 2)."""
+    step, even, odd = step_and_offsets(codebook)
+    phase = (weights[:, 1] - odd) / step
+    return torch.stack([(weights[:, 0] - even) / step - phase / codebook.windings, phase], dim=1)
+
+
+def _nearest_integers(codebook: Codebook, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the bytes (Q, R) nearest to pairs of weights (P, 2), int8 (P, 2), and for which pairs they are out of reach."""
+    exact = sheared(codebook, weights)
+    phase = exact[:, 1].round().clamp_(-128, 127)
+    winding = (exact[:, 0] + (exact[:, 1] - phase) / codebook.windings).round().clamp_(-128, 127)
+    nearest = torch.stack([winding, phase], dim=1)
+    return nearest.to(torch.int8), ((exact - nearest).abs() > 1).any(dim=1)
+
+
+def _places(pairs: Tensor, row_pairs: int) -> Tensor:
+    """Return where in the lattice planes (out, 2, h), seen as one row, Q and R of `pairs` (P,) lie: int64 (2, P)."""
+    winding = pairs + pairs // row_pairs * row_pairs
+    return torch.stack([winding, winding + row_pairs])
+
+
+def _narrow(scalars: Tensor, code_count: int) -> Tensor:
+    """Return int32 `scalars` in 16 bits where all codes fit."""
+    return scalars.to(torch.int16) if code_count <= 1 << 16 else scalars
+
+
+def _tiles(outliers: Tensor, out_features: int, pairs: int) -> Tensor:
+    rows = torch.arange(math.ceil(out_features / TILE_ROWS) + 1, device=outliers.device)
+    bounds = (rows * (TILE_ROWS * pairs)).clamp_(max=out_features * pairs)
+    return torch.searchsorted(outliers[:, 0].to(torch.int64), bounds).to(torch.int32)
