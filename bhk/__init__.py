@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from bhk.tasks.export import export as export
     from bhk.tasks.inspect import Inspection as Inspection
     from bhk.tasks.inspect import inspect as inspect
+    from bhk.tasks.segment import Segmentation as Segmentation
+    from bhk.tasks.segment import segment as segment
     from bhk.tasks.verify import Verification as Verification
     from bhk.tasks.verify import verify as verify
 
@@ -36,12 +38,14 @@ _HOME = {
     "encode": ("bhk.codec.tensor", "encode"),
     "export": ("bhk.tasks.export", "export"),
     "Inspection": ("bhk.tasks.inspect", "Inspection"),
+    "Segmentation": ("bhk.tasks.segment", "Segmentation"),
     "Verification": ("bhk.tasks.verify", "Verification"),
     "LoadReport": ("bhk.nn.loading", "LoadReport"),
     "inspect": ("bhk.tasks.inspect", "inspect"),
     "load_into": ("bhk.nn.loading", "load_into"),
     "load_state_dict": ("bhk.bhkfile", "load_state_dict"),
     "open": ("bhk.bhkfile", "open_file"),
+    "segment": ("bhk.tasks.segment", "segment"),
     "verify": ("bhk.tasks.verify", "verify"),
 }
 

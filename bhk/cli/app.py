@@ -20,6 +20,7 @@ from bhk.cli.diff import diff
 from bhk.cli.export import export
 from bhk.cli.inspect import inspect
 from bhk.cli.output import printable
+from bhk.cli.segment import segment
 from bhk.cli.verify import verify
 from bhk.errors import BhkError
 from bhk.version import __version__
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (convert, inspect, verify, export, diff):
+for command in (convert, inspect, verify, export, diff, segment):
     app.command()(command)
 
 

@@ -1,0 +1,70 @@
+"""Models of `efficient_sam`, whose package has no predictor: the model takes the picture and the prompts itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from bhk.sam.prediction.image import Rgb
+from bhk.sam.prediction.predictor import Masks, PredictionError, to_masks
+from bhk.sam.prediction.prompts import Prompt
+
+
+class EfficientSamPredictor:
+    """Asks the model by its two halves, `get_image_embeddings` and `predict_masks`."""
+
+    has_single = True
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model: Any = model
+        self._embedding: Any = None
+        self._size = (0, 0)
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The module that encodes the picture."""
+        return self._model.image_encoder  # type: ignore[no-any-return]
+
+    def set_image(self, image: Rgb) -> None:
+        """Encode a picture."""
+        pixels = torch.from_numpy(image).to(self._model.pixel_mean.device).permute(2, 0, 1)[None]
+        self._size = image.shape[:2]
+        self._embedding = self._model.get_image_embeddings(pixels / 255)
+
+    def predict(self, prompt: Prompt, *, multimask: bool) -> Masks:
+        """Return the masks of one object.
+
+        Raises:
+            PredictionError: the model does not know such prompts: points beside the object, or more than six points.
+        """
+        limit = self._model.decoder_max_num_input_points
+        points, labels = list(prompt.points), [1] * len(prompt.points)
+        if prompt.box is not None:  # a box is two points to this model, labelled 2 and 3
+            points, labels = [*points, prompt.box[:2], prompt.box[2:]], [*labels, 2, 3]
+        if prompt.not_points:
+            raise PredictionError("EfficientSAM knows no points beside the object; leave them out")
+        if len(points) > limit:
+            raise PredictionError(f"{len(points)} points, but EfficientSAM takes {limit} (a box counts for two)")
+        height, width = self._size
+        device = self._embedding.device
+        masks, scores = self._model.predict_masks(
+            self._embedding,
+            torch.tensor([[points]], dtype=torch.float32, device=device),
+            torch.tensor([[labels]], device=device),
+            multimask_output=multimask,
+            input_h=height,
+            input_w=width,
+            output_h=height,
+            output_w=width,
+        )
+        return to_masks(masks[0, 0] >= 0, scores[0, 0])
+
+    def everything(self, image: Rgb, points_per_side: int) -> Masks:
+        """Refuse: the package has no mask generator.
+
+        Raises:
+            PredictionError: always.
+        """
+        raise PredictionError("EfficientSAM has no mask generator; give points or boxes instead of everything")

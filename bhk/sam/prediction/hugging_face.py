@@ -1,0 +1,93 @@
+"""Models of `transformers`: SamModel, SamHQModel, Sam2Model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bhk.sam.prediction.image import Rgb
+from bhk.sam.prediction.predictor import Masks, PredictionError, grid_batch, imported, to_masks
+from bhk.sam.prediction.prompts import Prompt
+
+
+class HuggingFacePredictor:
+    """Asks the model itself, between the image processor of transformers before and after it.
+
+    The image processor is made from the model's configuration, with nothing to download.
+    """
+
+    has_single = True
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model: Any = model
+        self._processor = _image_processor(model)
+        self._inputs: dict[str, Any] = {}
+        self._embeddings: dict[str, Any] = {}
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The module that encodes the picture."""
+        return self._model.vision_encoder  # type: ignore[no-any-return]
+
+    def set_image(self, image: Rgb) -> None:
+        """Encode a picture."""
+        self._inputs = dict(self._processor(images=image, return_tensors="pt"))
+        found = self._model.get_image_embeddings(self._inputs.pop("pixel_values").to(self._model.device))
+        if isinstance(found, tuple):  # SamHQModel's
+            self._embeddings = {"image_embeddings": found[0], "intermediate_embeddings": found[1]}
+        else:
+            self._embeddings = {"image_embeddings": found}
+
+    def predict(self, prompt: Prompt, *, multimask: bool) -> Masks:
+        """Return the masks of one object."""
+        arguments: dict[str, Tensor] = {}
+        if points := prompt.points + prompt.not_points:
+            labels = [1] * len(prompt.points) + [0] * len(prompt.not_points)
+            arguments["input_points"] = self._scaled(points)[None, None]
+            arguments["input_labels"] = torch.tensor([[labels]], device=self._model.device)
+        if prompt.box is not None:
+            arguments["input_boxes"] = self._scaled((prompt.box[:2], prompt.box[2:])).reshape(1, 1, 4)
+        found = self._model(**arguments, **self._embeddings, multimask_output=multimask)
+        masks = self._processor.post_process_masks([found.pred_masks[0]], **self._inputs)
+        return to_masks(masks[0][0], found.iou_scores[0, 0])
+
+    def everything(self, image: Rgb, points_per_side: int) -> Masks:
+        """Return masks of all that a grid of points finds."""
+        from PIL import Image
+
+        generate = imported("transformers").MaskGenerationPipeline(
+            model=self._model, image_processor=self._processor, device=self._model.device
+        )
+        batch = grid_batch(image)
+        found = generate(Image.fromarray(image), points_per_crop=points_per_side, points_per_batch=batch)
+        masks = np.array(found["masks"], dtype=bool).reshape(-1, *image.shape[:2])
+        return masks, found["scores"].float().cpu().numpy()
+
+    def _scaled(self, points: Any) -> Tensor:
+        """Return (x, y) of the picture in pixels of the encoder's input: float32 (points, 2)."""
+        height, width = self._inputs["original_sizes"][0].tolist()
+        if "reshaped_input_sizes" in self._inputs:  # SAM keeps the proportions, SAM2 does not
+            new_height, new_width = self._inputs["reshaped_input_sizes"][0].tolist()
+        else:
+            new_height, new_width = self._processor.size.height, self._processor.size.width
+        scale = torch.tensor([new_width / width, new_height / height])
+        return (torch.tensor(points) * scale).to(self._model.device, torch.float32)
+
+
+def _image_processor(model: nn.Module) -> Any:
+    """Return the image processor for a model's configuration.
+
+    Raises:
+        PredictionError: the model is of another kind than SAM, SAM-HQ and SAM2.
+    """
+    config: Any = model.config
+    side = config.prompt_encoder_config.image_size
+    if config.model_type in ("sam", "sam_hq"):
+        square = {"height": side, "width": side}
+        return imported("transformers").SamImageProcessor(size={"longest_edge": side}, pad_size=square)
+    if config.model_type == "sam2":
+        return imported("transformers").Sam2ImageProcessor(size={"height": side, "width": side})
+    raise PredictionError(f"{type(model).__name__} of transformers: expected SamModel, SamHQModel or Sam2Model")

@@ -1,0 +1,104 @@
+"""Models of `segment_anything`, and of packages that follow it: SAM-HQ, MobileSAM, EdgeSAM, TinySAM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bhk.sam.prediction.image import Rgb
+from bhk.sam.prediction.predictor import Masks, from_records, grid_batch, imported, to_masks
+from bhk.sam.prediction.prompts import Prompt
+
+
+class SamPredictor:
+    """Asks by the `SamPredictor` and the `SamAutomaticMaskGenerator` of the model's package."""
+
+    has_single = True
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._package = imported(type(model).__module__.partition(".")[0])
+        self._predictor = self._package.SamPredictor(model)
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The module that encodes the picture."""
+        return self._model.image_encoder  # type: ignore[return-value]
+
+    def set_image(self, image: Rgb) -> None:
+        """Encode a picture."""
+        self._predictor.set_image(image)
+
+    def predict(self, prompt: Prompt, *, multimask: bool) -> Masks:
+        """Return the masks of one object."""
+        coordinates = torch.tensor([prompt.points + prompt.not_points], dtype=torch.float32)
+        labels = torch.tensor([[1] * len(prompt.points) + [0] * len(prompt.not_points)], dtype=torch.int)
+        scaled = box = None
+        to_input, device = self._predictor.transform, self._predictor.device
+        if labels.numel():
+            scaled = to_input.apply_coords_torch(coordinates, self._predictor.original_size).to(device)
+        if prompt.box is not None:
+            corners = torch.tensor([prompt.box], dtype=torch.float32)
+            box = to_input.apply_boxes_torch(corners, self._predictor.original_size).to(device)
+        masks, scores = self._decode(scaled, labels.to(device) if scaled is not None else None, box, multimask)
+        return to_masks(masks[0], scores[0])
+
+    def everything(self, image: Rgb, points_per_side: int) -> Masks:
+        """Return masks of all that a grid of points finds."""
+        generator = self._package.SamAutomaticMaskGenerator(
+            self._model, points_per_side=points_per_side, points_per_batch=grid_batch(image)
+        )
+        _with_float_outputs(generator.predictor)
+        return from_records(generator.generate(image), image)
+
+    def _decode(
+        self, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None, multimask: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return masks (1, n, height, width) and scores (1, n) for prompts in pixels of the encoder's input."""
+        masks, scores, _ = self._predictor.predict_torch(points, labels, boxes, multimask_output=multimask)
+        return masks, scores
+
+
+class EdgeSamPredictor(SamPredictor):
+    """EdgeSAM's predictor takes the features, and the number of masks."""
+
+    def _decode(
+        self, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None, multimask: bool
+    ) -> tuple[Tensor, Tensor]:
+        masks, scores, _ = self._predictor.predict_torch(
+            self._predictor.features,
+            points,
+            labels,
+            boxes,
+            num_multimask_outputs=3 if multimask else 1,
+            use_stability_score=False,
+        )
+        return masks, scores
+
+
+class TinySamPredictor(SamPredictor):
+    """TinySAM has three masks always, and a mask generator of its own."""
+
+    has_single = False
+
+    def everything(self, image: Rgb, points_per_side: int) -> Masks:
+        """Return masks of all that a grid of points finds."""
+        generator = self._package.SamHierarchicalMaskGenerator(
+            self._model, points_per_side=points_per_side, points_per_batch=grid_batch(image)
+        )
+        _with_float_outputs(generator.predictor)
+        return from_records(generator.hierarchical_generate(image), image)
+
+    def _decode(
+        self, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None, multimask: bool
+    ) -> tuple[Tensor, Tensor]:
+        masks, scores, _ = self._predictor.predict_torch(points, labels, boxes)
+        return masks, scores
+
+
+def _with_float_outputs(predictor: Any) -> None:
+    """Make a predictor return float32 logits and scores: the generators turn scores into numpy, which has no bfloat16."""
+    predict = predictor.predict_torch
+    predictor.predict_torch = lambda *args, **options: tuple(map(Tensor.float, predict(*args, **options)))

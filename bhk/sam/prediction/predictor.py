@@ -1,0 +1,113 @@
+"""One way to ask every kind of model: `predictor_for`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bhk.errors import BhkError
+from bhk.sam.build import MissingPackageError
+from bhk.sam.prediction.image import Rgb
+from bhk.sam.prediction.prompts import Prompt
+
+# Masks bool (n, height, width), and the quality the model expects of each, its predicted IoU, float32 (n,).
+Masks = tuple[NDArray[np.bool_], NDArray[np.float32]]
+
+GRID_BYTES = 1 << 30  # for the masks, float32 of the size of the picture, that a mask generator makes at a time
+GRID_BATCH = 64  # points at a time: what the packages take
+
+
+class PredictionError(BhkError):
+    """The model, or its package, cannot do what was asked."""
+
+
+class Predictor(Protocol):
+    """Masks from one kind of model.
+
+    Attributes:
+        has_single: whether the model has a single mask beside those of the multimask output.
+    """
+
+    has_single: bool
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The module that encodes the picture."""
+
+    def set_image(self, image: Rgb) -> None:
+        """Encode a picture, uint8 (height, width, 3)."""
+
+    def predict(self, prompt: Prompt, *, multimask: bool) -> Masks:
+        """Return the masks of one object in the picture: three with `multimask` (or as many as it has), else one."""
+
+    def everything(self, image: Rgb, points_per_side: int) -> Masks:
+        """Return masks of all that a grid of points finds in a picture, as the package's own generator does."""
+
+
+def predictor_for(model: nn.Module) -> Predictor:
+    """Return the predictor for a model, by the package that its class comes from.
+
+    Raises:
+        PredictionError: no such package is known.
+        MissingPackageError: something that the package needs is not installed.
+    """
+    for kind in type(model).__mro__:
+        package = kind.__module__.partition(".")[0]
+        if package in _PREDICTORS:
+            module, name = _PREDICTORS[package]
+            make: Callable[[nn.Module], Predictor] = getattr(importlib.import_module(module), name)
+            return make(model)
+    known = ", ".join(_PREDICTORS)
+    raise PredictionError(f"{type(model).__module__}.{type(model).__name__} is no model of {known}")
+
+
+_PREDICTORS = {
+    "segment_anything": ("bhk.sam.prediction.meta", "SamPredictor"),
+    "segment_anything_hq": ("bhk.sam.prediction.meta", "SamPredictor"),
+    "mobile_sam": ("bhk.sam.prediction.meta", "SamPredictor"),
+    "edge_sam": ("bhk.sam.prediction.meta", "EdgeSamPredictor"),
+    "tinysam": ("bhk.sam.prediction.meta", "TinySamPredictor"),
+    "sam2": ("bhk.sam.prediction.sam2", "Sam2Predictor"),
+    "transformers": ("bhk.sam.prediction.hugging_face", "HuggingFacePredictor"),
+    "efficient_sam": ("bhk.sam.prediction.efficient_sam", "EfficientSamPredictor"),
+}
+
+
+def imported(name: str) -> Any:
+    """Import a module of another package.
+
+    Raises:
+        MissingPackageError: it, or another one it needs, is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        missing = (error.name or name).partition(".")[0]
+        raise MissingPackageError(f"{name} does not import ({error}); pip install {missing}") from error
+
+
+def grid_batch(image: Rgb) -> int:
+    """Return how many points of a grid a mask generator can take at a time within `GRID_BYTES`."""
+    height, width, _ = image.shape
+    return int(
+        max(1, min(GRID_BATCH, GRID_BYTES // (3 * 4 * height * width)))
+    )  # three masks a point, four bytes a pixel
+
+
+def to_masks(masks: Tensor, scores: Tensor) -> Masks:
+    """Return bool masks (n, height, width) and scores (n,) as numpy arrays."""
+    return masks.cpu().numpy(), scores.detach().float().cpu().numpy()
+
+
+def from_records(records: list[dict[str, Any]], image: Rgb) -> Masks:
+    """Return what the mask generators return, the best mask first."""
+    records = sorted(records, key=lambda record: -record["predicted_iou"])
+    masks = np.zeros((len(records), *image.shape[:2]), dtype=bool)
+    for mask, record in zip(masks, records, strict=True):
+        mask[:] = record["segmentation"]
+    return masks, np.array([record["predicted_iou"] for record in records], dtype=np.float32)

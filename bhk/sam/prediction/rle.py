@@ -1,0 +1,28 @@
+"""COCO's uncompressed run-length encoding of masks.
+
+Source: the COCO data format, and `pycocotools.mask` for the order: runs go down the columns, and the first is of zeros.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def encode(mask: NDArray[np.bool_]) -> dict[str, list[int]]:
+    """Return `{"size": [height, width], "counts": [...]}` of a bool mask (height, width)."""
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    counts = np.diff(edges, prepend=0, append=flat.size).tolist()
+    if flat.size and flat[0]:
+        counts.insert(0, 0)
+    return {"size": list(mask.shape), "counts": counts}
+
+
+def decode(rle: dict[str, Any]) -> NDArray[np.bool_]:
+    """Return the bool mask (height, width) of what `encode` returned."""
+    counts = rle["counts"]
+    values = np.arange(len(counts)) % 2 == 1
+    return np.repeat(values, counts).reshape(rle["size"], order="F")

@@ -1,0 +1,62 @@
+"""Models of `sam2`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from bhk.sam.prediction.image import Rgb
+from bhk.sam.prediction.predictor import Masks, from_records, grid_batch, imported
+from bhk.sam.prediction.prompts import Prompt
+
+_STRIDES = (4, 8, 16)  # of the feature maps
+
+
+class Sam2Predictor:
+    """Asks by the `SAM2ImagePredictor` and the `SAM2AutomaticMaskGenerator` of the package.
+
+    Neither needs its CUDA extension: that only removes small holes and islands, which is off here as it is by default.
+    """
+
+    has_single = True
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        predictor = imported("sam2.sam2_image_predictor").SAM2ImagePredictor(model)
+        self._predictor = self._of_size(predictor)
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The module that encodes the picture."""
+        return self._model.image_encoder  # type: ignore[return-value]
+
+    def set_image(self, image: Rgb) -> None:
+        """Encode a picture."""
+        self._predictor.set_image(image)
+
+    def predict(self, prompt: Prompt, *, multimask: bool) -> Masks:
+        """Return the masks of one object."""
+        points = prompt.points + prompt.not_points
+        masks, scores, _ = self._predictor.predict(
+            point_coords=np.array(points, dtype=np.float32) if points else None,
+            point_labels=np.array([1] * len(prompt.points) + [0] * len(prompt.not_points)) if points else None,
+            box=None if prompt.box is None else np.array(prompt.box, dtype=np.float32),
+            multimask_output=multimask,
+        )
+        return masks.astype(bool), scores
+
+    def everything(self, image: Rgb, points_per_side: int) -> Masks:
+        """Return masks of all that a grid of points finds."""
+        generator = imported("sam2.automatic_mask_generator").SAM2AutomaticMaskGenerator(
+            self._model, points_per_side=points_per_side, points_per_batch=grid_batch(image)
+        )
+        self._of_size(generator.predictor)
+        return from_records(generator.generate(image), image)
+
+    def _of_size(self, predictor: Any) -> Any:
+        """Tell the predictor the sizes of the feature maps; it has those of 1024 pixels written into it."""
+        side: Any = self._model.image_size
+        predictor._bb_feat_sizes = [(side // stride, side // stride) for stride in _STRIDES]
+        return predictor

@@ -1,0 +1,278 @@
+"""Masks of what is in a picture: `bhk.segment`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from bhk.errors import BhkError
+from bhk.files import WriteError, check_destination, replace_file
+from bhk.sam.prediction.image import Rgb, read_image
+from bhk.sam.prediction.precision import mixed_precision
+from bhk.sam.prediction.predictor import Masks, Predictor, predictor_for
+from bhk.sam.prediction.prompts import Prompt, PromptError, check_inside, make_prompts
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+
+
+class DeviceMemoryError(BhkError):
+    """The device has no room for the picture, or for as many masks at a time."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall time.
+
+    Attributes:
+        load: reading and building the model; 0 when it was given as a module.
+        encode: the image encoder.
+        decode: all else between picture and masks: resizing, prompts, mask decoder, enlarging the masks.
+    """
+
+    load: float
+    encode: float
+    decode: float
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Masks of a picture, and what they answer.
+
+    Attributes:
+        masks: bool (n, height, width).
+        scores: the quality that the model expects of each mask, its predicted IoU; not always within 0 ... 1.
+        prompts: for each mask, the prompt it answers; None for all in `everything`.
+        output: "multimask" or "single", which of the decoder's outputs the masks come from; results of the two must
+            not be compared.
+        size: (height, width) of the picture.
+        seconds: how long it took.
+        peak_bytes: most memory in use since the process began: on the GPU, of tensors; else, of the whole process.
+            None where the system does not tell.
+    """
+
+    masks: NDArray[np.bool_] = field(repr=False)
+    scores: tuple[float, ...]
+    prompts: tuple[Prompt | None, ...]
+    output: str
+    size: tuple[int, int]
+    seconds: Seconds
+    peak_bytes: int | None
+
+    @property
+    def areas(self) -> tuple[int, ...]:
+        """Pixels of each mask."""
+        return tuple(np.count_nonzero(self.masks, axis=(1, 2)).tolist())
+
+    @property
+    def boxes(self) -> tuple[tuple[int, int, int, int], ...]:
+        """The (x, y, width, height) of the smallest box around each mask; zeros for an empty one."""
+        return tuple(map(_bounding_box, self.masks))
+
+
+def segment(
+    model: nn.Module | str | os.PathLike[str],
+    image: str | os.PathLike[str] | Image | Rgb,
+    *,
+    points: Iterable[Sequence[float]] = (),
+    not_points: Iterable[Sequence[float]] = (),
+    boxes: Iterable[Sequence[float]] = (),
+    everything: bool = False,
+    multimask: bool = False,
+    points_per_side: int = 32,
+    out: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    **load_options: Any,
+) -> Segmentation:
+    """Find masks in a picture with any model of the family.
+
+    All points ask for one object, together with the box if there is one; boxes alone ask for one object each. A single
+    point may mean a part or the whole: of it the best of three masks is returned. Anything else is clear enough for the
+    single mask, which is the better one then.
+
+    Args:
+        model: a module as `bhk.load` returns it or its package builds it, or what `bhk.load` reads.
+        image: a file, a Pillow image, or uint8 (height, width, 3); how it is read: `bhk.sam.prediction.image`.
+        points: (x, y) on the object, in pixels of the upright picture.
+        not_points: (x, y) beside it.
+        boxes: (x0, y0, x1, y1).
+        everything: find all there is, by a grid of points, instead of answering prompts.
+        multimask: return all masks of the multimask output, not the best: three, or as many as the model has.
+        points_per_side: of the grid.
+        out: draw masks and prompts on the picture and write it: .png, .jpg.
+        force: replace `out` if it exists.
+        load_options: for `bhk.load`: mode, compute, device, dtype.
+
+    Raises:
+        PromptError: nothing is asked for, what is asked does not go together, or it is not in the picture.
+        ImageError: the picture cannot be read.
+        PredictionError: the model is not one that bhk knows to ask, or it cannot do this.
+        MissingPackageError: the model's package needs another one.
+        DeviceMemoryError: not enough memory on the device.
+        LoadError, ReadError, FormatError: see `bhk.load`.
+        WriteError: `out` exists, or cannot be written.
+    """
+    prompts = _prompts(points, not_points, boxes, everything)
+    if out is not None:
+        inputs = tuple(Path(source) for source in (model, image) if isinstance(source, (str, os.PathLike)))
+        _check_output(Path(out), force, inputs)
+    pixels = read_image(image)
+    height, width, _ = pixels.shape
+    check_inside(prompts, width, height)
+    module, load = _loaded(model, load_options)
+    with _memory_error(module, width, height), torch.inference_mode(), mixed_precision(module):
+        predictor = predictor_for(module)
+        ambiguous = any(prompt.ambiguous for prompt in prompts)
+        several = everything or multimask or ambiguous or not predictor.has_single
+        with _stopwatch(predictor.encoder) as encode:
+            started = time.perf_counter()
+            if everything:
+                masks, scores = predictor.everything(pixels, points_per_side)
+                answered: tuple[Prompt | None, ...] = (None,) * len(masks)
+            else:
+                masks, scores, answered = _answers(predictor, pixels, prompts, several, multimask)
+            total = _now(module) - started
+    result = Segmentation(
+        masks=masks,
+        scores=tuple(scores.tolist()),
+        prompts=answered,
+        output="multimask" if several else "single",
+        size=(height, width),
+        seconds=Seconds(load, sum(encode), total - sum(encode)),
+        peak_bytes=_peak_bytes(module),
+    )
+    if out is not None:
+        _write(Path(out), force, pixels, result)
+    return result
+
+
+def _bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)).tolist() for axis in (1, 0))
+    if not rows:
+        return 0, 0, 0, 0
+    return columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
+
+
+def _prompts(
+    points: Iterable[Sequence[float]],
+    not_points: Iterable[Sequence[float]],
+    boxes: Iterable[Sequence[float]],
+    everything: bool,
+) -> tuple[Prompt, ...]:
+    points, not_points, boxes = list(points), list(not_points), list(boxes)
+    if not everything:
+        return make_prompts(points, not_points, boxes)
+    if points or not_points or boxes:
+        raise PromptError("everything together with points or boxes; choose one")
+    return ()
+
+
+def _check_output(path: Path, force: bool, inputs: tuple[Path, ...]) -> None:
+    if path.suffix.lower() not in _FORMATS:
+        raise WriteError(f"cannot write {path}: unknown suffix {path.suffix!r}; use {', '.join(_FORMATS)}")
+    check_destination(path, force=force, sources=inputs)
+
+
+def _loaded(model: nn.Module | str | os.PathLike[str], options: dict[str, Any]) -> tuple[nn.Module, float]:
+    """Return the module, and the seconds it took to load it."""
+    if isinstance(model, nn.Module):
+        if options:
+            raise TypeError(f"{', '.join(options)}: only for a model that segment() loads itself")
+        return model.eval(), 0.0
+    from bhk.tasks.load import load
+
+    started = time.perf_counter()
+    module = load(model, **options)
+    return module, _now(module) - started
+
+
+def _answers(
+    predictor: Predictor, pixels: Rgb, prompts: tuple[Prompt, ...], several: bool, every: bool
+) -> tuple[NDArray[np.bool_], NDArray[np.float32], tuple[Prompt, ...]]:
+    """Return masks and scores, `every` one or the best of each prompt, and the prompt of each."""
+    predictor.set_image(pixels)
+    found: list[Masks] = []
+    answered: list[Prompt] = []
+    for prompt in prompts:
+        masks, scores = predictor.predict(prompt, multimask=several)
+        if not every:
+            best = int(scores.argmax())
+            masks, scores = masks[best : best + 1], scores[best : best + 1]
+        found.append((masks, scores))
+        answered += [prompt] * len(masks)
+    masks, scores = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    return masks, scores, tuple(answered)
+
+
+def _device(module: nn.Module) -> torch.device:
+    tensors = [*module.parameters(), *module.buffers()]
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+def _now(module: nn.Module) -> float:
+    """Return the time when the device has done what it was told, in seconds."""
+    if _device(module).type == "cuda":
+        torch.cuda.synchronize(_device(module))
+    return time.perf_counter()
+
+
+@contextlib.contextmanager
+def _stopwatch(module: nn.Module) -> Iterator[list[float]]:
+    """Yield a list that each call of `module` in the block adds its seconds to."""
+    starts: list[float] = []
+    spent: list[float] = []
+    before = module.register_forward_pre_hook(lambda *_: starts.append(_now(module)))
+    after = module.register_forward_hook(lambda *_: spent.append(_now(module) - starts.pop()))
+    try:
+        yield spent
+    finally:
+        before.remove()
+        after.remove()
+
+
+@contextlib.contextmanager
+def _memory_error(module: nn.Module, width: int, height: int) -> Iterator[None]:
+    """Turn what torch says when a device is full into advice."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            f"{_device(module)} has no room for masks of {width} x {height} pixels; "
+            "use another device, dtype bfloat16, or a smaller picture"
+        ) from error
+
+
+def _peak_bytes(module: nn.Module) -> int | None:
+    device = _device(module)
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _write(path: Path, force: bool, pixels: Rgb, result: Segmentation) -> None:
+    from bhk.sam.prediction.overlay import draw
+
+    picture = draw(pixels, result.masks, [prompt for prompt in result.prompts if prompt is not None])
+    encoded = io.BytesIO()
+    picture.save(encoded, format=_FORMATS[path.suffix.lower()], quality=95)
+    with replace_file(path, force=force) as file:
+        file.write(encoded.getbuffer())

@@ -1,0 +1,137 @@
+"""Small models of every kind, with random weights that depend on the seed alone."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+SIZE = 128  # pixels of the side of what the image encoders see
+
+
+def _seeded(build: Any, seed: int = 0) -> Any:
+    """Return what `build` builds with the generator of torch at `seed`, in eval mode; the generator is put back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build()
+        for parameter in model.parameters():  # zero at first, or nearly, which hides what they do
+            if parameter.abs().max() < 1e-3:
+                nn.init.normal_(parameter, std=0.02)
+    return model.eval()
+
+
+def _encoder(modeling: Any, size: int, depth: int, width: int) -> nn.Module:
+    return modeling.ImageEncoderViT(  # type: ignore[no-any-return]
+        depth=depth,
+        embed_dim=width,
+        img_size=size,
+        mlp_ratio=4,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        num_heads=2,
+        patch_size=16,
+        qkv_bias=True,
+        use_rel_pos=True,
+        global_attn_indexes=(depth - 1,),
+        window_size=4,
+        out_chans=256,
+    )
+
+
+def _sam(modeling: Any, decoder: Any, size: int, depth: int, width: int) -> nn.Module:
+    grid = (size // 16, size // 16)
+    return modeling.Sam(  # type: ignore[no-any-return]
+        image_encoder=_encoder(modeling, size, depth, width),
+        prompt_encoder=modeling.PromptEncoder(
+            embed_dim=256, image_embedding_size=grid, input_image_size=(size, size), mask_in_chans=16
+        ),
+        mask_decoder=decoder(
+            num_multimask_outputs=3,
+            transformer=modeling.TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=128, num_heads=8),
+            transformer_dim=256,
+            iou_head_depth=3,
+            iou_head_hidden_dim=64,
+        ),
+    )
+
+
+def small_sam(*, size: int = SIZE, depth: int = 2, width: int = 64) -> nn.Module:
+    """Return a `segment_anything` model."""
+    from segment_anything import modeling
+
+    return _seeded(lambda: _sam(modeling, modeling.MaskDecoder, size, depth, width))  # type: ignore[no-any-return]
+
+
+def small_sam_hq(*, size: int = SIZE, depth: int = 2, width: int = 64) -> nn.Module:
+    """Return a `segment_anything_hq` model."""
+    from segment_anything_hq import modeling
+
+    decoder = partial(modeling.MaskDecoderHQ, vit_dim=width)
+    return _seeded(lambda: _sam(modeling, decoder, size, depth, width))  # type: ignore[no-any-return]
+
+
+def small_sam2(*, size: int = SIZE, width: int = 16) -> nn.Module:
+    """Return a `sam2` model: the configuration of the tiny one, narrower and shallower."""
+    import sam2
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.load(Path(sam2.__file__).parent / "configs" / "sam2.1" / "sam2.1_hiera_t.yaml").model
+    config.image_size = size
+    trunk = config.image_encoder.trunk
+    trunk.update(embed_dim=width, stages=[1, 1, 2, 1], global_att_blocks=[3])
+    config.image_encoder.neck.backbone_channel_list = [8 * width, 4 * width, 2 * width, width]
+    config.memory_attention.num_layers = 1
+    return _seeded(lambda: instantiate(config, _recursive_=True))  # type: ignore[no-any-return]
+
+
+_PROMPTS = {"image_size": SIZE}
+_DECODER = {"mlp_dim": 128, "iou_head_hidden_dim": 64}
+_VIT = {
+    "image_size": SIZE,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "window_size": 4,
+    "global_attn_indexes": [1],
+}
+
+
+def small_hf_sam() -> nn.Module:
+    """Return transformers' `SamModel`."""
+    from transformers import SamConfig, SamModel
+
+    config = SamConfig(vision_config=_VIT, prompt_encoder_config=_PROMPTS, mask_decoder_config=_DECODER)
+    return _seeded(lambda: SamModel(config))  # type: ignore[no-any-return]
+
+
+def small_hf_sam_hq() -> nn.Module:
+    """Return transformers' `SamHQModel`."""
+    from transformers import SamHQConfig, SamHQModel
+
+    decoder = {**_DECODER, "vit_dim": 64}
+    config = SamHQConfig(vision_config=_VIT, prompt_encoder_config=_PROMPTS, mask_decoder_config=decoder)
+    return _seeded(lambda: SamHQModel(config))  # type: ignore[no-any-return]
+
+
+def small_hf_sam2() -> nn.Module:
+    """Return transformers' `Sam2Model`."""
+    from transformers import Sam2Config, Sam2Model
+
+    backbone = {
+        "model_type": "sam2_hiera_det_model",
+        "image_size": [SIZE, SIZE],
+        "hidden_size": 16,
+        "blocks_per_stage": [1, 1, 2, 1],
+        "embed_dim_per_stage": [16, 32, 64, 128],
+        "global_attention_blocks": [3],
+    }
+    vision = {
+        "backbone_config": backbone,
+        "backbone_channel_list": [128, 64, 32, 16],
+        "backbone_feature_sizes": [[SIZE // stride] * 2 for stride in (4, 8, 16)],
+    }
+    config = Sam2Config(vision_config=vision, prompt_encoder_config=_PROMPTS, mask_decoder_config=_DECODER)
+    return _seeded(lambda: Sam2Model(config))  # type: ignore[no-any-return]
