@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bhk.sam.prediction.image import Rgb
-from bhk.sam.prediction.predictor import Masks, PredictionError, grid_batch, imported, to_masks
+from bhk.sam.prediction.packages import imported
+from bhk.sam.prediction.predictor import Masks, PredictionError, grid_batch, to_masks
 from bhk.sam.prediction.prompts import Prompt
 
 

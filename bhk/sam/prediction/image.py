@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhk.errors import BhkError
+from bhk.sam.prediction.packages import imported
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -32,26 +35,20 @@ def read_image(source: str | os.PathLike[str] | Picture | NDArray[Any]) -> Rgb:
         source: a file that Pillow reads (JPEG, PNG, WebP, TIFF, BMP, ...), a Pillow image, or uint8 (height, width, 3).
 
     Raises:
-        ImageError: not a picture, damaged, empty, or too large to be one in good faith.
+        ImageError: not a picture, damaged, empty, or larger than Pillow allows.
+        MissingPackageError: Pillow is not installed.
     """
     if isinstance(source, np.ndarray):
         return _checked_array(source)
-    from PIL import Image, UnidentifiedImageError
+    imported("PIL")  # or say how to get it
+    from PIL import Image
 
     if isinstance(source, Image.Image):
-        return _to_rgb(source, "the image")
+        with _image_errors("the image"):
+            return _to_rgb(source)
     path = Path(source)
-    try:
-        with path.open("rb") as file, Image.open(file) as image:
-            return _to_rgb(image, str(path))
-    except UnidentifiedImageError:
-        what = "is empty" if not path.stat().st_size else "is not a picture that Pillow reads"
-        raise ImageError(f"{path} {what}; expected JPEG, PNG, WebP, TIFF or BMP") from None
-    except Image.DecompressionBombError:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise ImageError(f"{path} has more than {limit:,} pixels; cut it into tiles") from None
-    except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
+    with _image_errors(str(path)), path.open("rb") as file, Image.open(file) as image:
+        return _to_rgb(image)
 
 
 def _checked_array(array: NDArray[Any]) -> Rgb:
@@ -61,23 +58,37 @@ def _checked_array(array: NDArray[Any]) -> Rgb:
     return array
 
 
-def _to_rgb(image: Picture, name: str) -> Rgb:
+@contextlib.contextmanager
+def _image_errors(name: str) -> Iterator[None]:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        yield
+    except (BhkError, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"{name} is not a picture that Pillow reads; expected JPEG, PNG, WebP, TIFF or BMP") from None
+    except Image.DecompressionBombError:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise ImageError(f"{name} has more than {limit:,} pixels; cut it into tiles") from None
+    except OSError as error:
+        raise ImageError(f"cannot read {name}: {error.strerror or error}") from error
+    except Exception as error:  # of damaged files, decoders raise SyntaxError, ValueError, struct.error, ...
+        raise ImageError(f"cannot read {name}: {error}; the file is damaged") from error
+
+
+def _to_rgb(image: Picture) -> Rgb:
     from PIL import Image, ImageOps
 
     if not image.width or not image.height:
-        raise ImageError(f"{name} is {image.width} x {image.height} pixels; expected at least one")
-    try:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith(("I", "F")):
-            return _scaled(np.asarray(upright, dtype=np.float64))
-        if upright.has_transparency_data:
-            white = Image.new("RGBA", upright.size, "white")
-            upright = Image.alpha_composite(white, upright.convert("RGBA"))
-        return np.array(upright.convert("RGB"))
-    except (MemoryError, OSError):
-        raise
-    except Exception as error:  # damaged files make Pillow's decoders raise SyntaxError, ValueError, struct.error, ...
-        raise ImageError(f"cannot read {name}: {error}; the file is damaged") from error
+        raise ImageError(f"the picture is {image.width} x {image.height} pixels; expected at least one")
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith(("I", "F")):
+        return _scaled(np.asarray(upright, dtype=np.float64))
+    if upright.has_transparency_data:
+        white = Image.new("RGBA", upright.size, "white")
+        upright = Image.alpha_composite(white, upright.convert("RGBA"))
+    return np.array(upright.convert("RGB"))
 
 
 def _scaled(values: NDArray[np.float64]) -> Rgb:

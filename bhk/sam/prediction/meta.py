@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from bhk.sam.prediction.image import Rgb
-from bhk.sam.prediction.predictor import Masks, from_records, grid_batch, imported, to_masks
+from bhk.sam.prediction.packages import imported
+from bhk.sam.prediction.predictor import Masks, from_records, grid_batch, to_masks
 from bhk.sam.prediction.prompts import Prompt
 
 

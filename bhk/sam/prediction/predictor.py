@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bhk.errors import BhkError
-from bhk.sam.build import MissingPackageError
 from bhk.sam.prediction.image import Rgb
 from bhk.sam.prediction.prompts import Prompt
 
@@ -76,19 +75,6 @@ _PREDICTORS = {
     "transformers": ("bhk.sam.prediction.hugging_face", "HuggingFacePredictor"),
     "efficient_sam": ("bhk.sam.prediction.efficient_sam", "EfficientSamPredictor"),
 }
-
-
-def imported(name: str) -> Any:
-    """Import a module of another package.
-
-    Raises:
-        MissingPackageError: it, or another one it needs, is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        missing = (error.name or name).partition(".")[0]
-        raise MissingPackageError(f"{name} does not import ({error}); pip install {missing}") from error
 
 
 def grid_batch(image: Rgb) -> int:

@@ -8,7 +8,8 @@ import numpy as np
 from torch import nn
 
 from bhk.sam.prediction.image import Rgb
-from bhk.sam.prediction.predictor import Masks, from_records, grid_batch, imported
+from bhk.sam.prediction.packages import imported
+from bhk.sam.prediction.predictor import Masks, from_records, grid_batch
 from bhk.sam.prediction.prompts import Prompt
 
 _STRIDES = (4, 8, 16)  # of the feature maps
