@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +13,9 @@ from bhk.codec.codebook import Codes
 from bhk.container.header import LayerEntry
 from bhk.nn.anatomy import ModelTensor
 from bhk.nn.errors import OutOfMemoryError
+from bhk.nn.hyperlinear import HyperLinear
 from bhk.nn.plan import Decoding, Options, Plan, Replacement
 from bhk.parallel import ordered_map
-
-if TYPE_CHECKING:
-    from bhk.nn.hyperlinear import HyperLinear
 
 Progress = Callable[[int, int], None]
 
@@ -105,24 +102,25 @@ class _Builder:
         return self._place(self._file.tensor(step.layer.name), like=step.target.tensor)
 
     def _replace(self, step: Replacement) -> HyperLinear:
-        from bhk.nn.hyperlinear import HyperLinear
-
         linear, name = step.linear, step.layer.name
         codebook, codes = self._file.codebook(name), self._file.planes(name)
         assert codebook is not None  # the plan takes no others
         assert codes is not None
-        device = self._options.device_of(linear.weight)
         bias = linear.bias if linear.bias is None else self._fresh.get(id(linear.bias), linear.bias)
-        return HyperLinear.from_codes(
+        module = HyperLinear.from_codes(
             codebook,
-            Codes(
-                codes.winding.to(device),
-                codes.phase.to(device),
-                None if codes.shell is None else codes.shell.to(device),
-            ),
+            _moved(codes, self._options.device_of(linear.weight)),
             linear.in_features,
             linear.out_features,
             bias,
             dtype=self._options.dtype_of(linear.weight),
             compute=self._options.compute,
         )
+        if bias is not None and module.bias is not None:
+            module.bias.requires_grad_(bias.requires_grad)
+        return module
+
+
+def _moved(codes: Codes, device: torch.device) -> Codes:
+    shell = None if codes.shell is None else codes.shell.to(device)
+    return Codes(codes.winding.to(device), codes.phase.to(device), shell)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import get_args
 
@@ -13,7 +14,8 @@ from bhk.bhkfile import open_file
 from bhk.nn.anatomy import model_tensors, names_on_meta, unchanged_on_error
 from bhk.nn.building import Progress, build
 from bhk.nn.errors import LoadOptionError
-from bhk.nn.plan import Compute, Mode, Options, Plan, make_plan, refuse_empty
+from bhk.nn.hyperlinear import Compute
+from bhk.nn.plan import Mode, Options, Plan, make_plan, refuse_empty
 from bhk.parallel import worker_count
 
 
@@ -44,6 +46,7 @@ def load_into(
     dtype: torch.dtype | None = None,
     strict: bool = True,
     prefix: str = "",
+    ignore: Iterable[str] = (),
     verify: bool = True,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -61,6 +64,7 @@ def load_into(
         dtype: of the floating tensors; None: each as it is in `model`.
         strict: refuse tensors that only the file or only the model has. Shapes have to agree in any case.
         prefix: what the names in the file have before those in the model. Tensors without it are passed over.
+        ignore: patterns (as in fnmatch) of names, without the prefix, that only one of the two may have.
         verify: check the hash of each stream.
         threads: threads to decode on; by default one a core.
         progress: called with (bytes of dense tensors done, all bytes).
@@ -72,7 +76,7 @@ def load_into(
         NoDataError: a tensor of the model on the meta device is not in the file.
         OutOfMemoryError: the device has no room.
     """
-    options = Options(mode, compute, _device(device), dtype, strict, prefix)
+    options = Options(mode, compute, _device(device), dtype, strict, prefix, tuple(ignore))
     _check(options)
     workers = worker_count(threads)
     with open_file(path, verify=verify) as file:

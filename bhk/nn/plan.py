@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
 
 import torch
@@ -17,9 +18,9 @@ from bhk.container.header import LayerEntry
 from bhk.nn.anatomy import ModelTensor, Place, model_tensors, names_on_meta, plain_linears
 from bhk.nn.diagnosis import diagnose
 from bhk.nn.errors import MismatchError, NoDataError
+from bhk.nn.hyperlinear import Compute
 
 Mode = Literal["hyper", "dense"]
-Compute = Literal["exact", "int8"]
 
 SHOWN = 3  # names in a message
 
@@ -34,6 +35,7 @@ class Options:
     dtype: torch.dtype | None
     strict: bool
     prefix: str
+    ignore: tuple[str, ...]
 
     def device_of(self, tensor: Tensor) -> torch.device:
         """Return where the tensor that takes the place of `tensor` goes."""
@@ -44,6 +46,10 @@ class Options:
     def dtype_of(self, tensor: Tensor) -> torch.dtype:
         """Return the dtype of the tensor that takes the place of `tensor`."""
         return self.dtype if self.dtype is not None and tensor.is_floating_point() else tensor.dtype
+
+    def passes_over(self, name: str) -> bool:
+        """Tell whether only the file or only the model may have `name` (without the prefix)."""
+        return any(fnmatchcase(name, pattern) for pattern in self.ignore)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,10 +107,10 @@ def make_plan(model: nn.Module, file: BhkFile, options: Options) -> Plan:
     found = {target: available[name] for target in targets for name in target.names if name in available}
     kept = tuple(target for target in targets if target not in found)
     known = {name for target in targets for name in target.names}
-    missing = tuple(name for target in kept for name in target.names)
-    unexpected = tuple(prefix + name for name in available if name not in known)
+    missing = tuple(name for target in kept for name in target.names if not options.passes_over(name))
+    unexpected = tuple(prefix + name for name in available if name not in known and not options.passes_over(name))
     differing = {target: layer for target, layer in found.items() if not _fits(layer, target.tensor)}
-    if differing or (options.strict and (missing or unexpected)):
+    if differing or not found or (options.strict and (missing or unexpected)):
         header, name = file.container.header, file.container.source.name
         faults = (*_faults(missing, unexpected, differing), *diagnose(file.names, known, prefix, header.model))
         message = f"{name} does not fit {type(model).__name__}: {'; '.join(faults)}"

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import bhk
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes the state dict of a model, each name behind `prefix`, and returns the .bhk file made of it."""
+
+    def write(model: nn.Module, prefix: str = "", **options: object) -> Path:
+        state = {prefix + name: tensor for name, tensor in model.state_dict().items()}
+        torch.save(state, tmp_path / "model.pth")
+        path = bhk.convert(tmp_path / "model.pth", force=True, threads=1, **options).path
+        (tmp_path / "model.pth").unlink()
+        return path
+
+    return write
+
+
+def randomise(model: nn.Module, scale: float = 0.05) -> nn.Module:
+    """Give every floating tensor of the state dict random values, as training does to those that begin as zeros."""
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point():
+            noise = torch.randn(tensor.shape, generator=generator) * scale
+            tensor.copy_(noise.abs() + 0.5 if name.endswith("running_var") else noise)
+    return model
+
+
+@pytest.fixture(name="randomise")
+def _randomise() -> Callable[..., nn.Module]:
+    return randomise

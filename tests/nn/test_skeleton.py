@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from bhk.nn import weights_on_meta
+
+segment_anything = pytest.importorskip("segment_anything")
+tiny_vit = pytest.importorskip("segment_anything_hq.modeling.tiny_vit_sam")
+
+
+def _on_meta(module: nn.Module) -> set[str]:
+    return {name for name, tensor in (*module.named_parameters(), *module.named_buffers()) if tensor.is_meta}
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: nn.Linear(5, 3),
+        lambda: nn.Conv2d(3, 5, 3, bias=False),
+        lambda: nn.ConvTranspose2d(3, 5, 3),
+        lambda: nn.LayerNorm(7),
+        lambda: nn.GroupNorm(2, 4),
+        lambda: nn.Embedding(9, 4, padding_idx=0),
+        lambda: nn.MultiheadAttention(8, 2),
+        lambda: nn.LSTM(5, 3),
+    ],
+)
+def test_parameters_take_no_memory_and_no_random_numbers(build) -> None:
+    state = torch.get_rng_state()
+    with weights_on_meta():
+        module = build()
+    assert _on_meta(module) == set(dict(module.named_parameters()))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not _on_meta(build())
+
+
+def test_what_a_module_computes_is_real() -> None:
+    with weights_on_meta():
+        norm, vit = nn.BatchNorm2d(4), tiny_vit.TinyViT(img_size=64, depths=[1] * 4, num_heads=[2] * 4)
+    assert _on_meta(norm) == {"weight", "bias"}
+    assert {name for name, _ in vit.named_buffers()} & _on_meta(vit) == set()
+    assert any(name.endswith("attention_bias_idxs") for name, _ in vit.named_buffers())
+
+
+def test_the_weights_of_a_sam_are_on_meta_and_its_constants_are_not() -> None:
+    with weights_on_meta():
+        sam = segment_anything.sam_model_registry["vit_h"]()
+    real = [tensor for tensor in sam.parameters() if not tensor.is_meta]
+    assert sum(tensor.numel() for tensor in real) < 0.01 * sum(tensor.numel() for tensor in sam.parameters())
+    assert sam.pixel_mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])
+
+
+def test_a_device_that_is_named_is_kept() -> None:
+    with weights_on_meta():
+        linear = nn.Linear(5, 3, device="cpu")
+        like = torch.empty(2, device=None), torch.empty(2, device=torch.device("cpu"))
+    assert not _on_meta(linear)
+    assert (like[0].is_meta, like[1].is_meta) == (True, False)
+
+
+@pytest.mark.parametrize("where", [("cpu",), ("cpu", torch.float16), (torch.device("cpu"), torch.float16)])
+def test_moving_inside_leaves_weights_where_they_are(where: tuple[object, ...]) -> None:
+    with weights_on_meta():
+        norm = nn.BatchNorm2d(4).to(*where)
+        norm.to(device="cpu")
+    assert norm.weight.is_meta
+    assert not norm.running_mean.is_meta
+    assert norm.weight.dtype == norm.running_mean.dtype == (where[1] if len(where) > 1 else torch.float32)
+    assert norm.num_batches_tracked.dtype == torch.int64
+
+
+def test_nothing_outside_is_changed() -> None:
+    with pytest.raises(ZeroDivisionError), weights_on_meta():
+        raise ZeroDivisionError
+    assert not torch.empty(1).is_meta
