@@ -16,7 +16,7 @@ from torch import nn
 from bhk.container.header import ModelEntry
 from bhk.errors import BhkError
 from bhk.sam.architecture import Architecture, EfficientSam, Hiera, Sam2, VitSam
-from bhk.sam.variants import FAMILIES, Family, Package, find_variant
+from bhk.sam.variants import FAMILIES, SEGMENT_ANYTHING_HQ, Family, Package, find_variant
 
 DECODER_HEADS = 8  # of attention in the mask decoder, which no shape tells
 PIXEL_MEAN, PIXEL_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
@@ -44,36 +44,40 @@ def build_model(entry: ModelEntry) -> nn.Module:
         known = ", ".join(FAMILIES)
         raise UnknownModelError(f"the file holds a model of family {entry.family!r}; bhk builds {known}; update bhk")
     architecture = _architecture(family, entry)
-    package = _installed(family)
+    package = import_package(family)
     try:
-        module = importlib.import_module(package.name)
-        return _BUILDERS[family.name](module, architecture).eval()
-    except ImportError as error:
-        raise MissingPackageError(
-            f"{package.name} is installed but does not import ({error}); {package.install}"
-        ) from error
+        return _BUILDERS[family.name](package, architecture).eval()
     except (AssertionError, ArithmeticError, RuntimeError, ValueError) as error:
         raise UnknownModelError(
-            f"{package.name} builds no model with the file's sizes {entry.arguments}: {error}"
+            f"{package.__name__} builds no model of the file's sizes {entry.arguments}: {error}"
+        ) from error
+
+
+def import_package(family: Family) -> ModuleType:
+    """Import the first of a family's packages that is installed.
+
+    Raises:
+        MissingPackageError: none is, or it does not import; the message says how to get it.
+    """
+    package = next(filter(is_installed, family.packages), None)
+    if package is None:
+        first, *others = family.packages
+        alternatives = "".join(f"; or {other.install}" for other in others)
+        raise MissingPackageError(
+            f"a model of family {family.name} needs the package {first.name}, which is not installed; "
+            f"{first.install}{alternatives}"
+        )
+    try:
+        return importlib.import_module(package.name)
+    except ImportError as error:
+        raise MissingPackageError(
+            f"the package {package.name} is installed but cannot be imported ({error}); {package.install}"
         ) from error
 
 
 def is_installed(package: Package) -> bool:
     """Tell whether a package can be found, without importing it."""
     return importlib.util.find_spec(package.name) is not None
-
-
-def _installed(family: Family) -> Package:
-    """Return the first installed package of a family."""
-    found = next(filter(is_installed, family.packages), None)
-    if found is None:
-        first, *others = family.packages
-        alternatives = "".join(f"; or {package.install}" for package in others)
-        raise MissingPackageError(
-            f"a model of family {family.name} needs the package {first.name}, which is not installed; "
-            f"{first.install}{alternatives}"
-        )
-    return found
 
 
 def _architecture(family: Family, entry: ModelEntry) -> Architecture:
@@ -141,25 +145,25 @@ def _build_vit_sam(package: ModuleType, sizes: VitSam, *, hq: bool) -> nn.Module
     return model
 
 
-def _build_sam_hq_tiny(package: Any, _: Architecture) -> nn.Module:
-    model: nn.Module = package.sam_model_registry["vit_tiny"]()
+def registered(package: Any, key: str) -> Callable[..., Any]:
+    """Return the builder that a package keeps under `key` in its registry.
+
+    `segment_anything_hq` has MobileSAM, too: in the registry of the models it is compared with.
+    """
+    if package.__name__ == SEGMENT_ANYTHING_HQ.name and key == "vit_t":
+        builder: Callable[..., Any] = package.sam_model_registry_baseline["vit_tiny"]
+    else:
+        builder = package.sam_model_registry[key]
+    return builder
+
+
+def _build_registered(package: ModuleType, _: Architecture, *, key: str) -> nn.Module:
+    model: nn.Module = registered(package, key)()
     return model
 
 
-def _build_mobile_sam(package: Any, _: Architecture) -> nn.Module:
-    """Build MobileSAM or TinySAM, which are one; `segment_anything_hq` has it among the models it is compared with."""
-    baseline = getattr(package, "sam_model_registry_baseline", None)
-    model: nn.Module = baseline["vit_tiny"]() if baseline else package.sam_model_registry["vit_t"]()
-    return model
-
-
-def _build_mobile_sam_v2(package: Any, _: Architecture) -> nn.Module:
-    return nn.ModuleDict(package.sam_model_registry["PromptGuidedDecoder"]())
-
-
-def _build_edge_sam(package: Any, _: Architecture) -> nn.Module:
-    model: nn.Module = package.sam_model_registry["edge_sam"]()
-    return model
+def _build_mobile_sam_v2(package: ModuleType, _: Architecture) -> nn.Module:
+    return nn.ModuleDict(registered(package, "PromptGuidedDecoder")())
 
 
 def _build_efficient_sam(package: ModuleType, sizes: EfficientSam) -> nn.Module:
@@ -212,8 +216,8 @@ def _hiera_size(sizes: Hiera) -> _HieraSize:
 
 
 def _build_sam2(package: ModuleType, sizes: Sam2) -> nn.Module:
-    builder: Any = importlib.import_module(f"{package.__name__}.build_sam")
-    model: nn.Module = builder.build_sam2(sam2_config(sizes), device="cpu")
+    builders: Any = importlib.import_module(f"{package.__name__}.build_sam")
+    model: nn.Module = builders.build_sam2(sam2_config(sizes), device="cpu")
     return model
 
 
@@ -250,7 +254,8 @@ def _build_transformers_sam(package: Any, sizes: VitSam, *, hq: bool) -> nn.Modu
             **({"vit_dim": sizes.embed_dim} if hq else {}),
         },
     )
-    return _with_shared_embedding(model_type(config))
+    model: nn.Module = model_type(config)
+    return model
 
 
 def _build_transformers_sam2(package: Any, sizes: Hiera) -> nn.Module:
@@ -267,23 +272,17 @@ def _build_transformers_sam2(package: Any, sizes: Hiera) -> nn.Module:
         window_positional_embedding_background_size=[size.background, size.background],
     )
     vision = package.Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=channels[::-1])
-    return _with_shared_embedding(package.Sam2Model(package.Sam2Config(vision_config=vision)))
-
-
-def _with_shared_embedding(model: Any) -> nn.Module:
-    """Tie the embedding of positions of prompts to that of the image, as it is in a trained model."""
-    model.prompt_encoder.shared_embedding = model.shared_image_embedding
-    tied: nn.Module = model
-    return tied
+    model: nn.Module = package.Sam2Model(package.Sam2Config(vision_config=vision))
+    return model
 
 
 _BUILDERS: dict[str, Callable[[ModuleType, Any], nn.Module]] = {
     "sam": partial(_build_vit_sam, hq=False),
     "sam_hq": partial(_build_vit_sam, hq=True),
-    "sam_hq_tiny": _build_sam_hq_tiny,
-    "mobile_sam": _build_mobile_sam,
+    "sam_hq_tiny": partial(_build_registered, key="vit_tiny"),
+    "mobile_sam": partial(_build_registered, key="vit_t"),
     "mobile_sam_v2": _build_mobile_sam_v2,
-    "edge_sam": _build_edge_sam,
+    "edge_sam": partial(_build_registered, key="edge_sam"),
     "efficient_sam": _build_efficient_sam,
     "sam2": _build_sam2,
     "transformers_sam": partial(_build_transformers_sam, hq=False),

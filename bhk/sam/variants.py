@@ -37,8 +37,8 @@ class Family:
         read: reads the architecture from shapes.
         packages: any of which builds the same modules; the first installed one does.
         any_size: built from the sizes that were read; else only the variants of the table can be built.
-        extra: patterns (as in fnmatch) of names that a published file holds beyond the module's: not loaded.
-        missing: patterns of names of the module that a file may lack, for they are tied to others.
+        extra: patterns (as in fnmatch) of names that a file may hold beyond the module's: what `ignore` of
+            `bhk.nn.load_into` is to be. Nothing else may differ, though the packages of SAM-HQ and EdgeSAM are less strict.
     """
 
     name: str
@@ -48,7 +48,6 @@ class Family:
     packages: tuple[Package, ...]
     any_size: bool = False
     extra: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,6 @@ EDGE_SAM = Package("edge_sam", "clone https://github.com/chongzhou96/EdgeSAM and
 EFFICIENT_SAM = Package("efficient_sam", "run: pip install git+https://github.com/yformer/EfficientSAM.git")
 TINY_SAM = Package("tinysam", "clone https://github.com/xinghaochen/TinySAM and add its folder to PYTHONPATH")
 
-_TIED = ("prompt_encoder.shared_embedding.positional_embedding",)
 # Files of Sam2VideoModel, which is what the Hub has, load into Sam2Model too, without the modules for memory.
 _VIDEO = (
     "memory_*",
@@ -118,7 +116,6 @@ FAMILIES = {
             arch.read_transformers_sam2,
             (TRANSFORMERS,),
             extra=_VIDEO,
-            missing=_TIED,
         ),
         Family(
             "transformers_sam_hq",
@@ -127,7 +124,6 @@ FAMILIES = {
             arch.read_transformers_sam,
             (TRANSFORMERS,),
             any_size=True,
-            missing=_TIED,
         ),
         Family(
             "transformers_sam",
@@ -136,7 +132,6 @@ FAMILIES = {
             arch.read_transformers_sam,
             (TRANSFORMERS,),
             any_size=True,
-            missing=_TIED,
         ),
         Family(
             "edge_sam",
@@ -298,7 +293,9 @@ def title_of(family: str, variant: str | None) -> str:
     """Return what people call a model of a header's family and variant: "SAM-B or MedSAM", which cannot be told apart."""
     found = VARIANTS.get(variant) if variant else None
     if found is None or found.family != family:
-        return f"{family} of a size of its own" if family in FAMILIES else f"{family}, which this version does not know"
+        return (
+            f"{family}, of no published size" if family in FAMILIES else f"{family}, which this version does not know"
+        )
     return " or ".join(twin.title for twin in VARIANTS.values() if _same(twin, found))
 
 
