@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from bhk.tasks.export import export as export
     from bhk.tasks.inspect import Inspection as Inspection
     from bhk.tasks.inspect import inspect as inspect
+    from bhk.tasks.load import load as load
+    from bhk.tasks.models import Model as Model
+    from bhk.tasks.models import models as models
     from bhk.tasks.segment import Segmentation as Segmentation
     from bhk.tasks.segment import segment as segment
     from bhk.tasks.verify import Verification as Verification
@@ -39,11 +42,14 @@ _HOME = {
     "export": ("bhk.tasks.export", "export"),
     "Inspection": ("bhk.tasks.inspect", "Inspection"),
     "Segmentation": ("bhk.tasks.segment", "Segmentation"),
+    "Model": ("bhk.tasks.models", "Model"),
     "Verification": ("bhk.tasks.verify", "Verification"),
     "LoadReport": ("bhk.nn.loading", "LoadReport"),
     "inspect": ("bhk.tasks.inspect", "inspect"),
+    "load": ("bhk.tasks.load", "load"),
     "load_into": ("bhk.nn.loading", "load_into"),
     "load_state_dict": ("bhk.bhkfile", "load_state_dict"),
+    "models": ("bhk.tasks.models", "models"),
     "open": ("bhk.bhkfile", "open_file"),
     "segment": ("bhk.tasks.segment", "segment"),
     "verify": ("bhk.tasks.verify", "verify"),

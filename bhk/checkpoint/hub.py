@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bhk.checkpoint.errors import CheckpointError, HubError, shown
@@ -54,7 +56,7 @@ def fetch(address: Address) -> Path:
         HubError: missing, private or gated repository, no network, no space; the message is one line without tokens.
         NotACheckpointError, AmbiguousCheckpointError: the repository holds no one checkpoint.
     """
-    try:
+    with _explained(address):
         name = _choose(address)
         path = _download(address, name)
         if name.endswith(INDEX_SUFFIX):
@@ -62,6 +64,23 @@ def fetch(address: Address) -> Path:
             for file in sorted(set(read_index(path).values())):
                 _download(address, f"{folder}/{file}" if folder else file)
         return path
+
+
+def fetch_file(address: Address, name: str) -> Path:
+    """Download the file `name` of the repository (or find it in the cache) and return the local file.
+
+    Raises:
+        HubError: see `fetch`.
+    """
+    with _explained(replace(address, path=name)):
+        return _download(address, name)
+
+
+@contextlib.contextmanager
+def _explained(address: Address) -> Iterator[None]:
+    """Give what goes wrong at the Hub one line."""
+    try:
+        yield
     except CheckpointError:
         raise
     # The library lets through whatever its HTTP client, the file system and the server's answers raise.
