@@ -19,6 +19,7 @@ from bhk.cli.convert import convert
 from bhk.cli.diff import diff
 from bhk.cli.export import export
 from bhk.cli.inspect import inspect
+from bhk.cli.models import models
 from bhk.cli.output import printable
 from bhk.cli.segment import segment
 from bhk.cli.verify import verify
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (convert, inspect, verify, export, diff, segment):
+for command in (convert, inspect, verify, export, diff, segment, models):
     app.command()(command)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,8 @@ from torch import nn
 from bhk.container.header import ModelEntry
 from bhk.errors import BhkError
 from bhk.sam.architecture import Architecture, EfficientSam, Hiera, Sam2, VitSam
-from bhk.sam.variants import FAMILIES, SEGMENT_ANYTHING_HQ, Family, Package, find_variant
+from bhk.sam.packages import SEGMENT_ANYTHING_HQ, import_package
+from bhk.sam.variants import FAMILIES, Family, find_variant
 
 DECODER_HEADS = 8  # of attention in the mask decoder, which no shape tells
 PIXEL_MEAN, PIXEL_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
@@ -24,10 +24,6 @@ PIXEL_MEAN, PIXEL_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 class UnknownModelError(BhkError):
     """A file says of its model nothing that bhk can build."""
-
-
-class MissingPackageError(BhkError):
-    """The package that a model comes from is not installed, or fails when it is imported."""
 
 
 def build_model(entry: ModelEntry) -> nn.Module:
@@ -44,40 +40,13 @@ def build_model(entry: ModelEntry) -> nn.Module:
         known = ", ".join(FAMILIES)
         raise UnknownModelError(f"the file holds a model of family {entry.family!r}; bhk builds {known}; update bhk")
     architecture = _architecture(family, entry)
-    package = import_package(family)
+    package = import_package(family.packages)
     try:
         return _BUILDERS[family.name](package, architecture).eval()
     except (AssertionError, ArithmeticError, RuntimeError, ValueError) as error:
         raise UnknownModelError(
             f"{package.__name__} builds no model of the file's sizes {entry.arguments}: {error}"
         ) from error
-
-
-def import_package(family: Family) -> ModuleType:
-    """Import the first of a family's packages that is installed.
-
-    Raises:
-        MissingPackageError: none is, or it does not import; the message says how to get it.
-    """
-    package = next(filter(is_installed, family.packages), None)
-    if package is None:
-        first, *others = family.packages
-        alternatives = "".join(f"; or {other.install}" for other in others)
-        raise MissingPackageError(
-            f"a model of family {family.name} needs the package {first.name}, which is not installed; "
-            f"{first.install}{alternatives}"
-        )
-    try:
-        return importlib.import_module(package.name)
-    except ImportError as error:
-        raise MissingPackageError(
-            f"the package {package.name} is installed but cannot be imported ({error}); {package.install}"
-        ) from error
-
-
-def is_installed(package: Package) -> bool:
-    """Tell whether a package can be found, without importing it."""
-    return importlib.util.find_spec(package.name) is not None
 
 
 def _architecture(family: Family, entry: ModelEntry) -> Architecture:

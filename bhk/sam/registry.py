@@ -19,7 +19,8 @@ from bhk.container.header import ModelEntry
 from bhk.container.reader import Container
 from bhk.nn import load_into, weights_on_meta
 from bhk.sam.architecture import Sam2
-from bhk.sam.build import UnknownModelError, build_model, import_package, registered, sam2_config
+from bhk.sam.build import UnknownModelError, build_model, registered, sam2_config
+from bhk.sam.packages import SAM2, import_package
 from bhk.sam.variants import FAMILIES, VARIANTS, title_of
 
 SUFFIX = ".bhk"
@@ -100,7 +101,7 @@ def _build_variant(key: str, name: str, checkpoint: Checkpoint, options: dict[st
     variant = VARIANTS[name]
     family = FAMILIES[variant.family]
     if checkpoint is None or not _is_bhk(checkpoint):
-        model: nn.Module = registered(import_package(family), key)(checkpoint=checkpoint, **options)
+        model: nn.Module = registered(import_package(family.packages), key)(checkpoint=checkpoint, **options)
         return model
     expected = ModelEntry(family.name, name, msgspec.to_builtins(variant.architecture))
     found = _entry(checkpoint)
@@ -115,7 +116,7 @@ def _build_variant(key: str, name: str, checkpoint: Checkpoint, options: dict[st
 
 
 def _build_sam2(name: str, config_file: str, checkpoint: Checkpoint, device: str, options: dict[str, Any]) -> nn.Module:
-    import_package(FAMILIES["sam2"])
+    import_package((SAM2,))
     build: Builder = getattr(importlib.import_module("sam2.build_sam"), name)
     if checkpoint is None or not _is_bhk(checkpoint):
         return build(config_file, checkpoint, device, **options)

@@ -10,19 +10,18 @@ from dataclasses import dataclass
 
 from bhk.sam import architecture as arch
 from bhk.sam.architecture import Architecture, Shapes
-
-
-@dataclass(frozen=True)
-class Package:
-    """A package that builds models of the family.
-
-    Attributes:
-        name: of the module to import.
-        install: what to do to have it, as the end of a sentence.
-    """
-
-    name: str
-    install: str
+from bhk.sam.packages import (
+    EDGE_SAM,
+    EFFICIENT_SAM,
+    MOBILE_SAM,
+    MOBILE_SAM_V2,
+    SAM2,
+    SEGMENT_ANYTHING,
+    SEGMENT_ANYTHING_HQ,
+    TINY_SAM,
+    TRANSFORMERS,
+    Package,
+)
 
 
 @dataclass(frozen=True)
@@ -74,18 +73,6 @@ class Variant:
     published_ratio: float | None = None
     architecture: Architecture | None = None
 
-
-SEGMENT_ANYTHING = Package("segment_anything", "run: pip install segment-anything torchvision")
-SEGMENT_ANYTHING_HQ = Package("segment_anything_hq", "run: pip install segment-anything-hq timm torchvision")
-SAM2 = Package("sam2", "run: pip install sam2")
-TRANSFORMERS = Package("transformers", "run: pip install transformers")
-MOBILE_SAM = Package("mobile_sam", "run: pip install timm git+https://github.com/ChaoningZhang/MobileSAM.git")
-MOBILE_SAM_V2 = Package(
-    "mobilesamv2", "clone https://github.com/ChaoningZhang/MobileSAM and add its folder MobileSAMv2 to PYTHONPATH"
-)
-EDGE_SAM = Package("edge_sam", "clone https://github.com/chongzhou96/EdgeSAM and install it by its README")
-EFFICIENT_SAM = Package("efficient_sam", "run: pip install git+https://github.com/yformer/EfficientSAM.git")
-TINY_SAM = Package("tinysam", "clone https://github.com/xinghaochen/TinySAM and add its folder to PYTHONPATH")
 
 # Files of Sam2VideoModel, which is what the Hub has, load into Sam2Model too, without the modules for memory.
 _VIDEO = (
