@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from bhk.tasks.export import export as export
     from bhk.tasks.inspect import Inspection as Inspection
     from bhk.tasks.inspect import inspect as inspect
-    from bhk.tasks.models import Model as Model
-    from bhk.tasks.models import models as models
     from bhk.tasks.load import load as load
     from bhk.tasks.models import Model as Model
     from bhk.tasks.models import models as models
@@ -45,14 +43,12 @@ _HOME = {
     "Inspection": ("bhk.tasks.inspect", "Inspection"),
     "Segmentation": ("bhk.tasks.segment", "Segmentation"),
     "Model": ("bhk.tasks.models", "Model"),
-    "Model": ("bhk.tasks.models", "Model"),
     "Verification": ("bhk.tasks.verify", "Verification"),
     "LoadReport": ("bhk.nn.loading", "LoadReport"),
     "inspect": ("bhk.tasks.inspect", "inspect"),
     "load": ("bhk.tasks.load", "load"),
     "load_into": ("bhk.nn.loading", "load_into"),
     "load_state_dict": ("bhk.bhkfile", "load_state_dict"),
-    "models": ("bhk.tasks.models", "models"),
     "models": ("bhk.tasks.models", "models"),
     "open": ("bhk.bhkfile", "open_file"),
     "segment": ("bhk.tasks.segment", "segment"),
