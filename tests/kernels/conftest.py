@@ -1,0 +1,87 @@
+"""Random coded weights, and memory filled with poison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import pytest
+import torch
+from torch import Tensor
+
+from bhk.codec.codebook import Codebook, Codes
+from bhk.kernels.resident import Resident, make_resident
+
+
+@dataclass(frozen=True, eq=False)
+class CodedWeight:
+    """A weight (out, in) as codes."""
+
+    book: Codebook
+    codes: Codes
+    out: int
+    width: int
+
+    @cached_property
+    def resident(self) -> Resident:
+        return make_resident(self.book, self.codes, self.out, self.width)
+
+    @cached_property
+    def dense(self) -> Tensor:
+        """The weight as the codec decodes it, float32 (out, in)."""
+        return self.book.decode(self.codes).view(self.out, -1)[:, : self.width].contiguous()
+
+    @property
+    def decode_operands(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.resident.codes, self.resident.codebook, self.resident.outliers
+
+    @property
+    def operands(self) -> tuple[Tensor, ...]:
+        """What stands between x and bias among the arguments of `bhk::hyper_linear`."""
+        held = self.resident
+        return held.codes, held.codebook, held.outliers, held.tiles, held.far
+
+    def to(self, device: str) -> CodedWeight:
+        planes = (self.codes.winding, self.codes.phase, self.codes.shell)
+        codes = Codes(*(plane if plane is None else plane.to(device) for plane in planes))
+        return CodedWeight(self.book, codes, self.out, self.width)
+
+
+def random_weight(
+    out: int,
+    width: int,
+    windings: int = 200,
+    shells: int = 0,
+    *,
+    outliers: int = 0,
+    centred: bool = True,
+    seed: int = 0,
+) -> CodedWeight:
+    """Draw codes at random, all equally likely; `outliers` pairs in shells, among them the first and the last."""
+    generator = torch.Generator().manual_seed(seed)
+    pairs = out * ((width + 1) // 2)
+    winding, phase = torch.randint(0, windings, (2, pairs), generator=generator, dtype=torch.uint8)
+    shell = torch.zeros(pairs, dtype=torch.uint8) if shells else None
+    if outliers:
+        assert shell is not None
+        places = torch.randperm(pairs, generator=generator)[:outliers]
+        places[:2] = torch.tensor([0, pairs - 1])[: len(places)]
+        shell[places] = torch.randint(1, shells + 1, (len(places),), generator=generator, dtype=torch.uint8)
+    book = Codebook((0.0078125, -0.015625), 0.375, windings, shells, 0.0625 if shells else 0.0, centred)
+    return CodedWeight(book, Codes(winding, phase, shell), out, width)
+
+
+@pytest.fixture(name="random_weight", scope="session")
+def _random_weight() -> Callable[..., CodedWeight]:
+    return random_weight
+
+
+@pytest.fixture
+def poison() -> Iterator[None]:
+    """Fill new memory with NaN, and with the largest integer, so that what nobody wrote shows."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    assert torch.ones(1).new_empty(9).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)
