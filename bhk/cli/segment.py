@@ -22,6 +22,14 @@ class Mode(str, enum.Enum):
     dense = "dense"
 
 
+class Dtype(str, enum.Enum):
+    """Of the weights in memory."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
 class Compute(str, enum.Enum):
     """How layers that are held as codes are computed."""
 
@@ -67,10 +75,10 @@ def segment(
     compute: Annotated[
         Compute, typer.Option(metavar="exact|int8", help="How layers held as codes are computed.")
     ] = Compute.exact,
-    device: Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, …")] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, …")] = "cpu",
     dtype: Annotated[
-        str | None, typer.Option(metavar="NAME", help="float32, bfloat16 or float16; as in the file by default.")
-    ] = None,
+        Dtype, typer.Option(metavar="float32|bfloat16|float16", help="Of the weights in memory.")
+    ] = Dtype.float32,
     stats: Annotated[bool, typer.Option("--stats", help="Say how long it took, and the most memory in use.")] = False,
     force: Force = False,
     as_json: Json = False,
@@ -81,6 +89,8 @@ def segment(
     not_points = _numbers(not_point, "x,y", "--not-point")
     if everything == bool(points or not_points or boxes):
         raise typer.BadParameter("give either --point and --box, or --everything", param_hint="prompts")
+    import torch
+
     from bhk.tasks.segment import segment as task
 
     found = task(
@@ -97,7 +107,7 @@ def segment(
         mode=mode.value,
         compute=compute.value,
         device=device,
-        dtype=dtype,
+        dtype=getattr(torch, dtype.value),
     )
     output = Output(as_json=as_json, quiet=quiet)
     rows = [
@@ -106,7 +116,7 @@ def segment(
     ]
     output.table([("mask", "right"), ("pixels", "right"), ("x,y,width,height", "right"), ("score", "right")], rows)
     if out is not None:
-        output.line(f"{out}: {len(rows)} masks of the {found.output} output")
+        output.line(f"{out}: {len(rows)} mask{'' if len(rows) == 1 else 's'} of the {found.output} output")
     if stats:
         output.line(_stats(found))
     if as_json:
@@ -123,8 +133,7 @@ def _document(found: Segmentation, model: str, image: Path, out: Path | None) ->
     from bhk.sam.prediction.rle import encode
     from bhk.tasks.inspect import inspect
 
-    inspection = inspect(model)
-    entry = inspection.model
+    held = inspect(model)
     prompts = list(dict.fromkeys(prompt for prompt in found.prompts if prompt is not None))
     height, width = found.size
     masks = [
@@ -142,9 +151,9 @@ def _document(found: Segmentation, model: str, image: Path, out: Path | None) ->
     return {
         "model": {
             "path": model,
-            "family": entry and entry.family,
-            "variant": entry and entry.variant,
-            "ratio": inspection.ratio,
+            "family": held.model.family if held.model else None,
+            "variant": held.model.variant if held.model else None,
+            "ratio": held.ratio,
         },
         "image": {"path": image, "width": width, "height": height},
         "out": out,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bhk.sam.prediction.image import Rgb
-from bhk.sam.prediction.packages import imported
 from bhk.sam.prediction.predictor import Masks, PredictionError, grid_batch, to_masks
 from bhk.sam.prediction.prompts import Prompt
 
@@ -59,7 +59,7 @@ class HuggingFacePredictor:
         """Return masks of all that a grid of points finds."""
         from PIL import Image
 
-        generate = imported("transformers").MaskGenerationPipeline(
+        generate = importlib.import_module("transformers").MaskGenerationPipeline(
             model=self._model, image_processor=self._processor, device=self._model.device
         )
         batch = grid_batch(image)
@@ -84,11 +84,11 @@ def _image_processor(model: nn.Module) -> Any:
     Raises:
         PredictionError: the model is of another kind than SAM, SAM-HQ and SAM2.
     """
-    config: Any = model.config
+    transformers, config = importlib.import_module("transformers"), cast(Any, model.config)
     side = config.prompt_encoder_config.image_size
     if config.model_type in ("sam", "sam_hq"):
         square = {"height": side, "width": side}
-        return imported("transformers").SamImageProcessor(size={"longest_edge": side}, pad_size=square)
+        return transformers.SamImageProcessor(size={"longest_edge": side}, pad_size=square)
     if config.model_type == "sam2":
-        return imported("transformers").Sam2ImageProcessor(size={"height": side, "width": side})
+        return transformers.Sam2ImageProcessor(size={"height": side, "width": side})
     raise PredictionError(f"{type(model).__name__} of transformers: expected SamModel, SamHQModel or Sam2Model")

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhk.errors import BhkError
-from bhk.sam.prediction.packages import imported
+from bhk.sam.packages import Package, import_package
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
+
+_PILLOW = Package("PIL", "run: pip install pillow")
 
 Rgb = NDArray[np.uint8]  # (height, width, 3)
 
@@ -40,7 +42,7 @@ def read_image(source: str | os.PathLike[str] | Picture | NDArray[Any]) -> Rgb:
     """
     if isinstance(source, np.ndarray):
         return _checked_array(source)
-    imported("PIL")  # or say how to get it
+    import_package([_PILLOW])
     from PIL import Image
 
     if isinstance(source, Image.Image):

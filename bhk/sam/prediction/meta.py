@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bhk.sam.prediction.image import Rgb
-from bhk.sam.prediction.packages import imported
 from bhk.sam.prediction.predictor import Masks, from_records, grid_batch, to_masks
 from bhk.sam.prediction.prompts import Prompt
 
@@ -20,7 +20,7 @@ class SamPredictor:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._package = imported(type(model).__module__.partition(".")[0])
+        self._package: Any = importlib.import_module(type(model).__module__.partition(".")[0])
         self._predictor = self._package.SamPredictor(model)
 
     @property

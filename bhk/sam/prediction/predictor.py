@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bhk.errors import BhkError
+from bhk.sam.packages import MissingPackageError
 from bhk.sam.prediction.image import Rgb
 from bhk.sam.prediction.prompts import Prompt
 
@@ -60,7 +61,11 @@ def predictor_for(model: nn.Module) -> Predictor:
         if package in _PREDICTORS:
             module, name = _PREDICTORS[package]
             make: Callable[[nn.Module], Predictor] = getattr(importlib.import_module(module), name)
-            return make(model)
+            try:
+                return make(model)
+            except ImportError as error:
+                needs = f"masks from a model of {package} need a package that is missing ({error})"
+                raise MissingPackageError(f"{needs}; run: pip install torchvision pillow") from error
     known = ", ".join(_PREDICTORS)
     raise PredictionError(f"{type(model).__module__}.{type(model).__name__} is no model of {known}")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 from bhk.sam.prediction.image import Rgb
-from bhk.sam.prediction.packages import imported
 from bhk.sam.prediction.predictor import Masks, from_records, grid_batch
 from bhk.sam.prediction.prompts import Prompt
 
@@ -25,7 +25,7 @@ class Sam2Predictor:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        predictor = imported("sam2.sam2_image_predictor").SAM2ImagePredictor(model)
+        predictor = importlib.import_module("sam2.sam2_image_predictor").SAM2ImagePredictor(model)
         self._predictor = self._of_size(predictor)
 
     @property
@@ -50,7 +50,8 @@ class Sam2Predictor:
 
     def everything(self, image: Rgb, points_per_side: int) -> Masks:
         """Return masks of all that a grid of points finds."""
-        generator = imported("sam2.automatic_mask_generator").SAM2AutomaticMaskGenerator(
+        module = importlib.import_module("sam2.automatic_mask_generator")
+        generator = module.SAM2AutomaticMaskGenerator(
             self._model, points_per_side=points_per_side, points_per_batch=grid_batch(image)
         )
         self._of_size(generator.predictor)
