@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from torch import nn
+
+from bhk.container.header import ModelEntry
+from bhk.nn import weights_on_meta
+from bhk.sam.build import UnknownModelError, build_model
+from bhk.sam.packages import EFFICIENT_SAM, MissingPackageError, is_installed
+from bhk.sam.recognise import recognise
+from bhk.sam.variants import VARIANTS
+from sam.state_dicts import LISTS, shapes_of
+
+_OF_INSTALLABLE = [path for path in LISTS if not path.stem.startswith(("edge_sam", "efficient_sam"))]
+_SMALL = {
+    "embed_dim": 64,
+    "depth": 3,
+    "num_heads": 2,
+    "global_attn_indexes": [1],
+    "image_size": 128,
+    "window_size": 4,
+    "prompt_embed_dim": 64,
+    "mask_in_chans": 8,
+    "decoder_depth": 1,
+    "decoder_mlp_dim": 96,
+    "num_multimask_outputs": 2,
+    "iou_head_depth": 4,
+    "iou_head_hidden_dim": 32,
+}  # fmt: skip
+
+
+def _build(entry: ModelEntry) -> nn.Module:
+    with weights_on_meta():
+        return build_model(entry)
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("path", _OF_INSTALLABLE, ids=lambda path: path.stem)
+def test_a_built_module_has_the_names_and_shapes_of_the_published_checkpoint(path: Path) -> None:
+    shapes = shapes_of(path.stem)
+    found = recognise(shapes)
+    assert found is not None
+    pytest.importorskip(found.family.packages[-1].name)
+    model = _build(found.entry)
+    assert _shapes(model) == shapes
+    assert not model.training
+
+
+@pytest.mark.parametrize(
+    ("package", "name"), [("segment_anything", "sam_vit_b"), ("segment_anything_hq", "sam_hq_vit_b")]
+)
+def test_a_vision_transformer_is_what_its_package_builds(package: str, name: str) -> None:
+    original = pytest.importorskip(package)
+    found = recognise(shapes_of(name))
+    assert found is not None
+    with weights_on_meta():
+        expected = original.sam_model_registry["vit_b"]()
+    built: Any = _build(found.entry)
+    assert repr(built) == repr(expected)
+    assert torch.equal(built.pixel_mean, expected.pixel_mean)
+    assert torch.equal(built.pixel_std, expected.pixel_std)
+    assert built.prompt_encoder.image_embedding_size == expected.prompt_encoder.image_embedding_size
+    assert [(block.window_size, block.attn.num_heads) for block in built.image_encoder.blocks] == [
+        (block.window_size, block.attn.num_heads) for block in expected.image_encoder.blocks
+    ]
+
+
+@pytest.mark.parametrize(
+    ("family", "package"), [("sam", "segment_anything"), ("sam_hq", "segment_anything_hq"),
+                            ("transformers_sam", "transformers"), ("transformers_sam_hq", "transformers")]
+)  # fmt: skip
+def test_any_size_goes_from_shapes_to_a_module_and_back(family: str, package: str) -> None:
+    pytest.importorskip(package)
+    shapes = _shapes(_build(ModelEntry(family, None, _SMALL)))
+    found = recognise(shapes)
+    assert found is not None
+    assert found.entry.family == family
+    assert found.entry.arguments.items() >= _SMALL.items()
+    assert _shapes(_build(found.entry)) == shapes
+
+
+@pytest.mark.parametrize("kind", ["Sam", "SamHQ"])
+def test_models_of_transformers_have_the_configuration_they_were_saved_with(kind: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    config_type = getattr(transformers, f"{kind}Config")
+    decoder = {
+        "hidden_size": 64,
+        "mlp_dim": 128,
+        "iou_head_hidden_dim": 32,
+        **({"vit_dim": 64} if "HQ" in kind else {}),
+    }
+    config = config_type(
+        vision_config={
+            "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 128, "window_size": 4,
+            "output_channels": 64, "num_pos_feats": 32, "global_attn_indexes": [1],
+        },
+        prompt_encoder_config={"hidden_size": 64, "image_size": 128},
+        mask_decoder_config=decoder,
+    )  # fmt: skip
+    original = getattr(transformers, f"{kind}Model")(config)
+    shapes = _shapes(original)
+    del shapes["prompt_encoder.shared_embedding.positional_embedding"]  # tied, and in no safetensors file
+    found = recognise(shapes)
+    assert found is not None
+    built: Any = _build(found.entry)
+    assert type(built) is type(original)
+    assert built.config.to_dict() == original.config.to_dict()
+    embeddings = (
+        module.positional_embedding for module in (built.shared_image_embedding, built.prompt_encoder.shared_embedding)
+    )
+    assert len({id(embedding) for embedding in embeddings}) == 1
+
+
+def test_a_sam2_of_transformers_has_the_configuration_of_its_size() -> None:
+    transformers = pytest.importorskip("transformers")
+    channels = [112, 224, 448, 896]
+    backbone = transformers.Sam2HieraDetConfig(
+        hidden_size=112, num_attention_heads=2, blocks_per_stage=[2, 3, 16, 3], embed_dim_per_stage=channels,
+        num_attention_heads_per_stage=[2, 4, 8, 16], window_size_per_stage=[8, 4, 14, 7],
+        global_attention_blocks=[12, 16, 20], window_positional_embedding_background_size=[14, 14],
+    )  # fmt: skip
+    vision = transformers.Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=channels[::-1])
+    with torch.device("meta"):
+        original = transformers.Sam2Model(transformers.Sam2Config(vision_config=vision))
+    found = recognise(_shapes(original))
+    assert found is not None
+    built: Any = _build(found.entry)
+    assert _shapes(built) == _shapes(original)
+    assert built.config.to_dict() == original.config.to_dict()
+
+
+@pytest.mark.parametrize("version", ["sam2", "sam2.1"])
+def test_the_release_of_sam2_chooses_the_configuration(version: str) -> None:
+    pytest.importorskip("sam2")
+    found = recognise(shapes_of(f"{version}_hiera_tiny"))
+    assert found is not None
+    model: Any = _build(found.entry)
+    assert model.add_tpos_enc_to_obj_ptrs == (version == "sam2.1")
+
+
+_PACKAGES = {
+    "mobile_sam": "sam_model_registry = {'vit_t': lambda checkpoint=None: nn.Linear(2, 2)}",
+    "tinysam": "sam_model_registry = {'vit_t': lambda checkpoint=None: nn.Linear(2, 2)}",
+    "edge_sam": "sam_model_registry = {'edge_sam': lambda checkpoint=None, upsample_mode='bicubic': nn.Linear(2, 2)}",
+    "mobilesamv2": (
+        "sam_model_registry = {'PromptGuidedDecoder': lambda checkpoint=None: "
+        "{'PromtEncoder': nn.Linear(2, 3), 'MaskDecoder': nn.Linear(3, 2)}}"
+    ),
+}
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Writes a package that has the entry points of one that no index has."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+
+    def write(name: str, code: str) -> None:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"from torch import nn\n{code}\n")
+
+    yield write
+    for module in set(sys.modules) - before:
+        del sys.modules[module]
+
+
+@pytest.mark.parametrize(
+    ("package", "family", "names"),
+    [
+        ("mobile_sam", "mobile_sam", {"weight", "bias"}),
+        ("tinysam", "mobile_sam", {"weight", "bias"}),
+        ("edge_sam", "edge_sam", {"weight", "bias"}),
+        (
+            "mobilesamv2",
+            "mobile_sam_v2",
+            {"PromtEncoder.weight", "PromtEncoder.bias", "MaskDecoder.weight", "MaskDecoder.bias"},
+        ),
+    ],
+)
+def test_packages_are_asked_by_their_registries(
+    package: str, family: str, names: set[str], install: Callable[[str, str], None]
+) -> None:
+    install(package, _PACKAGES[package])
+    model = _build(ModelEntry(family, None, _published_arguments(family)))
+    assert set(model.state_dict()) == names
+
+
+def _published_arguments(family: str) -> dict[str, Any]:
+    variant = next(variant for variant in VARIANTS.values() if variant.family == family)
+    arguments: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(variant.architecture))
+    return arguments
+
+
+def test_efficient_sam_is_built_without_the_checkpoint_that_its_builders_want(
+    tmp_path: Path, install: Callable[[str, str], None]
+) -> None:
+    install("efficient_sam", "")
+    (tmp_path / "efficient_sam" / "efficient_sam.py").write_text(
+        "from torch import nn\n"
+        "def build_efficient_sam(encoder_patch_embed_dim, encoder_num_heads, checkpoint=None):\n"
+        "    assert checkpoint is None\n"
+        "    return nn.Linear(encoder_patch_embed_dim, encoder_num_heads)\n"
+    )
+    model: Any = _build(ModelEntry("efficient_sam", "efficient_sam_vits", {"embed_dim": 384, "depth": 12}))
+    assert (model.in_features, model.out_features) == (384, 6)
+
+
+def test_a_missing_package_is_named_with_what_to_do() -> None:
+    if is_installed(EFFICIENT_SAM):
+        pytest.skip("efficient_sam is installed")
+    with pytest.raises(MissingPackageError, match=r"needs the package efficient_sam, .* pip install git\+https://"):
+        build_model(ModelEntry("efficient_sam", "efficient_sam_vitt", {"embed_dim": 192}))
+
+
+def test_a_package_that_does_not_import_says_what_it_misses(install: Callable[[str, str], None]) -> None:
+    install("edge_sam", "import mmdet_that_nobody_has")
+    with pytest.raises(MissingPackageError, match=r"edge_sam is installed but cannot be imported .*mmdet_that_nobody"):
+        build_model(ModelEntry("edge_sam", "edge_sam", _published_arguments("edge_sam")))
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (ModelEntry("sam3", "sam3_large"), "family 'sam3'"),
+        (ModelEntry("sam"), "not those of a whole sam model"),
+        (ModelEntry("sam", None, {"embed_dim": 64}), "missing required field `depth`"),
+        (ModelEntry("sam", None, {**_SMALL, "code": "os.system"}), "unknown field `code`"),
+        (ModelEntry("sam", None, {**_SMALL, "embed_dim": "64"}), "Expected `int`"),
+        (ModelEntry("sam", None, {**_SMALL, "depth": 10**9}), "`int` <= 256"),
+        (ModelEntry("sam", None, {**_SMALL, "prompt_embed_dim": 62}), "no model of the file's sizes"),
+        (ModelEntry("mobile_sam", None, {"embed_dims": [8, 8, 8, 8]}), "never published"),
+        (ModelEntry("sam2", None, {"embed_dim": 96, "stages": [1, 1], "release": "2"}), "never published"),
+        (ModelEntry("sam2", None, {"embed_dim": 96, "stages": [1, 2, 7, 2], "release": "3"}), "Invalid enum value '3'"),
+        (ModelEntry("transformers_sam2", None, {"embed_dim": 96, "stages": [1, 1]}), "those of a published SAM 2"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_with_the_reason(entry: ModelEntry, message: str) -> None:
+    with pytest.raises(UnknownModelError, match=message):
+        _build(entry)
