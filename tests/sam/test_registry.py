@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import bhk
+from bhk.nn import HyperLinear
+from bhk.nn.errors import MismatchError
+from bhk.sam import build_sam2, build_sam2_video_predictor, sam_hq_model_registry, sam_model_registry
+from bhk.sam.registry import WrongModelError
+from sam.models import small_sam
+from sam.state_dicts import shapes_of
+
+Published = Callable[[str], tuple[Path, Path]]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """Makes the checkpoint of a variant, nothing but one tensor drawn, and its .bhk file."""
+    folder, made = tmp_path_factory.mktemp("published"), dict[str, tuple[Path, Path]]()
+
+    def make(name: str) -> tuple[Path, Path]:
+        if name not in made:
+            tensors = {key: torch.zeros(shape) for key, shape in shapes_of(name).items()}
+            for key in [key for key in tensors if key.endswith("num_batches_tracked")]:
+                tensors[key] = torch.tensor(7)
+            key = next(key for key in tensors if key.endswith(("mlp.lin1.weight", "mlp.layers.0.weight")))
+            tensors[key].normal_(std=0.05, generator=torch.Generator().manual_seed(0))
+            path = folder / f"{name}.pth"
+            torch.save({"model": tensors} if name.startswith("sam2") else tensors, path)
+            made[name] = path, bhk.convert(path).path
+        return made[name]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SAM of no published size."""
+    pytest.importorskip("segment_anything")
+    path = tmp_path_factory.mktemp("small") / "small.pth"
+    torch.save(small_sam().state_dict(), path)
+    converted = bhk.convert(path).path
+    assert converted is not None
+    return converted
+
+
+def test_registries_have_the_keys_of_the_packages() -> None:
+    original = pytest.importorskip("segment_anything")
+    assert set(original.sam_model_registry) <= set(sam_model_registry)
+    assert len(sam_model_registry) == len(list(sam_model_registry))
+    assert set(pytest.importorskip("segment_anything_hq").sam_model_registry) == set(sam_hq_model_registry)
+    with pytest.raises(KeyError):
+        sam_model_registry["vit_g"]
+
+
+@pytest.mark.parametrize(
+    ("registry", "key", "name"),
+    [(sam_model_registry, "vit_t", "mobile_sam"), (sam_hq_model_registry, "vit_tiny", "sam_hq_vit_tiny")],
+)
+def test_a_bhk_file_and_the_checkpoint_are_the_same_to_a_builder(
+    registry: Any, key: str, name: str, published: Published
+) -> None:
+    pytest.importorskip("segment_anything_hq")
+    checkpoint, converted = published(name)
+    expected, decoded = registry[key](checkpoint=str(checkpoint)), bhk.load_state_dict(converted)
+    dense = registry[key](checkpoint=str(converted), mode="dense")
+    assert type(dense) is type(expected)
+    assert not dense.training
+    assert dense.state_dict().keys() == expected.state_dict().keys()
+    assert all(torch.equal(tensor, decoded[name]) for name, tensor in dense.state_dict().items())
+    hyper = registry[key](converted)
+    assert any(isinstance(module, HyperLinear) for module in hyper.modules())
+
+
+def test_without_a_checkpoint_the_package_builds_it() -> None:
+    pytest.importorskip("segment_anything_hq")
+    model = sam_hq_model_registry["vit_tiny"]()
+    assert not any(tensor.is_meta for tensor in model.state_dict().values())
+
+
+def test_a_file_of_another_model_is_refused(published: Published, small: Path) -> None:
+    with pytest.raises(WrongModelError, match=r"small\.bhk holds sam, of no published size, but 'vit_b' is SAM-B"):
+        sam_model_registry["vit_b"](checkpoint=small)
+    _, converted = published("mobile_sam")
+    with pytest.raises(WrongModelError, match="holds MobileSAM or TinySAM, but 'vit_tiny' is SAM-HQ-Tiny"):
+        sam_hq_model_registry["vit_tiny"](checkpoint=converted)
+    with pytest.raises(WrongModelError, match="but 'default' is SAM-H"):
+        sam_model_registry["default"](checkpoint=converted)
+
+
+def test_a_file_that_does_not_say_what_it_holds_is_judged_by_its_tensors(tmp_path: Path) -> None:
+    pytest.importorskip("segment_anything_hq")
+    torch.save({"layer.weight": torch.ones(40, 40)}, tmp_path / "a.pth")
+    bhk.convert(tmp_path / "a.pth")
+    with pytest.raises(MismatchError):
+        sam_model_registry["vit_t"](checkpoint=tmp_path / "a.bhk")
+
+
+@pytest.mark.parametrize("build", [build_sam2, build_sam2_video_predictor])
+def test_sam2_takes_a_bhk_file_too(build: Any, published: Published) -> None:
+    pytest.importorskip("sam2")
+    checkpoint, converted = published("sam2.1_hiera_tiny")
+    config = "configs/sam2.1/sam2.1_hiera_t.yaml"
+    expected = build(config, str(checkpoint), device="cpu")
+    model = build(config, ckpt_path=str(converted), device="cpu", mode="train")
+    assert type(model) is type(expected)
+    assert model.training
+    assert any(isinstance(module, HyperLinear) for module in model.modules())
+    assert not any(tensor.is_meta for tensor in model.state_dict().values())
+
+
+def test_a_file_of_another_sam2_is_refused(published: Published, small: Path) -> None:
+    pytest.importorskip("sam2")
+    _, converted = published("sam2.1_hiera_tiny")
+    for config, path, held in (
+        ("configs/sam2/sam2_hiera_t.yaml", converted, "SAM2.1-T"),
+        ("configs/sam2.1/sam2.1_hiera_s.yaml", converted, "SAM2.1-T"),
+        ("configs/sam2.1/sam2.1_hiera_s.yaml", small, "sam, of no published size"),
+    ):
+        with pytest.raises(WrongModelError, match=f"holds {held}, but {config} is another model"):
+            build_sam2(config, path, device="cpu")

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import pytest
+
+from bhk.sam.build import _BUILDERS
+from bhk.sam.variants import FAMILIES, VARIANTS, find_variant, title_of
+from sam.state_dicts import LISTS, shapes_of
+
+
+def test_every_list_of_a_published_checkpoint_is_a_variant() -> None:
+    assert {path.stem for path in LISTS} <= set(VARIANTS)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in LISTS])
+def test_parameters_are_the_elements_of_the_published_checkpoint(name: str) -> None:
+    assert VARIANTS[name].parameters == sum(math.prod(shape) for shape in shapes_of(name).values())
+
+
+def test_families_can_be_built_and_are_those_of_variants() -> None:
+    assert set(FAMILIES) == set(_BUILDERS) == {variant.family for variant in VARIANTS.values()}
+    for variant in VARIANTS.values():
+        assert variant.architecture is None or type(variant.architecture) is FAMILIES[variant.family].type
+
+
+def test_the_most_demanding_family_comes_first() -> None:
+    """Or a later one would never be found: `recognise` takes the first whose marks are all there."""
+    families = list(FAMILIES.values())
+    for i, later in enumerate(families):
+        for earlier in families[:i]:
+            covered = all(any(mark.startswith(theirs) for mark in later.marks) for theirs in earlier.marks)
+            assert not covered, f"{earlier.name} hides {later.name}"
+
+
+def test_published_ratios_are_those_of_the_eighteen_models() -> None:
+    assert sum(variant.published_ratio is not None for variant in VARIANTS.values()) == 18
+
+
+def test_models_that_cannot_be_told_apart_are_named_together() -> None:
+    assert title_of("sam", "sam_vit_b") == "SAM-B or MedSAM"
+    assert title_of("mobile_sam", "mobile_sam") == "MobileSAM or TinySAM"
+    assert title_of("sam", "sam_vit_h") == "SAM-H"
+    assert title_of("edge_sam", "edge_sam_rpn") == "EdgeSAM-RPN"
+
+
+@pytest.mark.parametrize("variant", [None, "sam2_hiera_tiny", "sam_vit_g"])
+def test_what_the_table_lacks_has_a_title_too(variant: str | None) -> None:
+    assert title_of("sam", variant) == "sam, of no published size"
+    assert title_of("sam9", variant) == "sam9, which this version does not know"
+
+
+def test_a_variant_is_found_by_family_and_architecture() -> None:
+    for variant in VARIANTS.values():
+        if variant.architecture is not None:
+            found = find_variant(variant.family, variant.architecture)
+            assert found is not None
+            assert found.architecture == variant.architecture
+    assert find_variant("sam", FAMILIES["mobile_sam"].type()) is None  # type: ignore[call-arg]
+
+
+def test_ratios_are_of_variants() -> None:
+    from importlib import resources
+
+    ratios = json.loads(resources.files("bhk.sam").joinpath("ratios.json").read_text())
+    assert set(ratios) <= set(VARIANTS)
+    assert all(ratio > 1 for ratio in ratios.values())
+
+
+def test_names_are_plain() -> None:
+    assert all(re.fullmatch(r"[a-z0-9_.]+", name) for name in (*FAMILIES, *VARIANTS))
