@@ -36,14 +36,14 @@ class Output:
         if not self._silent:
             print(printable(text), file=sys.stderr)
 
-    def document(self, value: object) -> None:
-        """Print the result as JSON."""
+    def document(self, value: object, *, indent: int | None = 2) -> None:
+        """Print the result as JSON; without an indent, on one line."""
         if self.as_json:
-            text = json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False)
+            text = json.dumps(plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
             try:
                 text.encode(sys.stdout.encoding or "ascii")
             except UnicodeEncodeError:  # another encoding, or the name of a file that is no Unicode
-                text = json.dumps(plain(value), indent=2, allow_nan=False)
+                text = json.dumps(plain(value), indent=indent, allow_nan=False)
             print(text)
 
     def table(

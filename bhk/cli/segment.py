@@ -115,12 +115,14 @@ def segment(
         for index, (area, around, score) in enumerate(zip(found.areas, found.boxes, found.scores, strict=True))
     ]
     output.table([("mask", "right"), ("pixels", "right"), ("x,y,width,height", "right"), ("score", "right")], rows)
+    if not rows:
+        output.hint("no masks found")
     if out is not None:
         output.line(f"{out}: {len(rows)} mask{'' if len(rows) == 1 else 's'} of the {found.output} output")
     if stats:
         output.line(_stats(found))
     if as_json:
-        output.document(_document(found, model, image, out))
+        output.document(_document(found, model, image, out), indent=None)
 
 
 def _stats(found: Segmentation) -> str:
@@ -133,7 +135,8 @@ def _document(found: Segmentation, model: str, image: Path, out: Path | None) ->
     from bhk.sam.prediction.rle import encode
     from bhk.tasks.inspect import inspect
 
-    held = inspect(model)
+    held = inspect(model) if Path(model).is_file() else None  # or it is on the Hub
+    entry = held.model if held else None
     prompts = list(dict.fromkeys(prompt for prompt in found.prompts if prompt is not None))
     height, width = found.size
     masks = [
@@ -151,9 +154,9 @@ def _document(found: Segmentation, model: str, image: Path, out: Path | None) ->
     return {
         "model": {
             "path": model,
-            "family": held.model.family if held.model else None,
-            "variant": held.model.variant if held.model else None,
-            "ratio": held.ratio,
+            "family": entry.family if entry else None,
+            "variant": entry.variant if entry else None,
+            "ratio": held.ratio if held else None,
         },
         "image": {"path": image, "width": width, "height": height},
         "out": out,

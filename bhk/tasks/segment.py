@@ -105,7 +105,7 @@ def segment(
     single mask, which is the better one then.
 
     Args:
-        model: a module as `bhk.load` returns it or its package builds it, or what `bhk.load` reads.
+        model: what `bhk.load` reads, or a module as it returns them or their packages build them; put in eval mode.
         image: a file, a Pillow image, or uint8 (height, width, 3); how it is read: `bhk.sam.prediction.image`.
         points: (x, y) on the object, in pixels of the upright picture.
         not_points: (x, y) beside it.
@@ -134,7 +134,7 @@ def segment(
     height, width, _ = pixels.shape
     check_inside(prompts, width, height)
     module, load = _loaded(model, load_options)
-    with _memory_error(module, width, height), torch.inference_mode(), mixed_precision(module):
+    with _memory_error(module, width, height), torch.no_grad(), mixed_precision(module):
         predictor = predictor_for(module)
         ambiguous = any(prompt.ambiguous for prompt in prompts)
         several = everything or multimask or ambiguous or not predictor.has_single
