@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator
 
+from torch import nn
+
 from bhk.container.header import ModelEntry
+from bhk.nn.hyperlinear import HyperLinear
 
 
 def find_prefix(names: Collection[str], wanted: Collection[str]) -> str | None:
@@ -27,22 +30,25 @@ def _splits(name: str) -> Iterator[tuple[str, str]]:
         at = dot + 1
 
 
-def diagnose(in_file: Collection[str], in_model: Collection[str], prefix: str, model: ModelEntry | None) -> list[str]:
-    """Return what explains that the names in the file are not those in the model, and what to do.
+def diagnose(
+    model: nn.Module, in_file: Collection[str], in_model: Collection[str], prefix: str, entry: ModelEntry | None
+) -> list[str]:
+    """Return what explains that the names in a file are not those in `model`, and what to do.
 
     Args:
         prefix: what the caller said that the file's names begin with.
-        model: what the file says it is.
+        entry: what the file says that it holds.
     """
     found = []
-    in_file_for = find_prefix(in_file, in_model)
-    if in_file_for is not None and in_file_for != prefix:
-        found.append(f"the names in the file have {in_file_for!r} before the model's; pass prefix={in_file_for!r}")
-    stripped = [name.removeprefix(prefix) for name in in_file]
-    if wrapper := find_prefix(in_model, stripped):
+    if held := sum(isinstance(module, HyperLinear) for module in model.modules()):
+        found.append(f"{held} of the model's layers are held as codes already; build a new model for another file")
+    better = find_prefix(in_file, in_model)
+    if better is not None and better != prefix:
+        found.append(f"the names in the file have {better!r} before the model's; pass prefix={better!r}")
+    if wrapper := find_prefix(in_model, [name.removeprefix(prefix) for name in in_file]):
         inner = wrapper.rstrip(".")
         found.append(f"the model's names have {wrapper!r} before the file's; load into model.get_submodule({inner!r})")
-    if model is not None:
-        variant = f", variant {model.variant}" if model.variant else ""
-        found.append(f"the file says that it is of family {model.family}{variant}")
+    if entry is not None:
+        variant = f", variant {entry.variant}" if entry.variant else ""
+        found.append(f"the file says that it is of family {entry.family}{variant}")
     return found
