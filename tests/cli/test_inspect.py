@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+
+import torch
+from sam.state_dicts import shapes_of
 
 import bhk as package
 from cli.conftest import Shell
@@ -88,6 +92,33 @@ def test_json_holds_everything(bhk: Shell, converted: Path) -> None:
     }
     assert document["rows"][0]["snr_db"] is None
     assert document["total"]["bytes"] == sum(row["bytes"] for row in document["rows"])
+
+
+def test_the_model_is_shown_with_its_title(bhk: Shell, tmp_path: Path) -> None:
+    torch.save({name: torch.zeros(shape) for name, shape in shapes_of("mobile_sam").items()}, tmp_path / "m.pth")
+    bhk("convert", "m.pth")
+    arguments = {"embed_dims": [64, 128, 160, 320], "depths": [2, 2, 6, 2]}
+    assert bhk("inspect", "m.bhk", "--json").document["model"] == {
+        "title": "MobileSAM or TinySAM",
+        "family": "mobile_sam",
+        "variant": "mobile_sam",
+        "arguments": arguments,
+    }
+    lines = bhk("inspect", "m.bhk").out.splitlines()
+    at = lines.index("model: MobileSAM or TinySAM")
+    assert lines[at + 1 : at + 4] == [
+        "model.family: mobile_sam",
+        "model.variant: mobile_sam",
+        f"model.arguments: {json.dumps(arguments)}",
+    ]
+
+
+def test_a_model_of_no_published_size_is_shown_too(bhk: Shell, tmp_path: Path) -> None:
+    torch.save({"mask_decoder.weight": torch.zeros(4)}, tmp_path / "m.pth")
+    bhk("convert", "m.pth")
+    out = bhk("inspect", "m.bhk").out
+    assert "model: sam, of no published size\nmodel.family: sam\n" in out
+    assert "model.variant" not in out
 
 
 def test_text_of_the_file_cannot_steer_the_terminal(bhk: Shell, source: Path) -> None:

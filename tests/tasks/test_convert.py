@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from sam.state_dicts import shapes_of
 
 import bhk
 from bhk.codec.fit import PresetError
+from bhk.container.header import ModelEntry
 from bhk.container.reader import Container
 from tasks.checkpoints import PUBLISHED, draw, published, save, small
 
@@ -246,6 +248,28 @@ def test_delicate_tensors_get_a_quarter_of_the_step(tmp_path: Path) -> None:
     assert steps["prompt_encoder.a.weight"] == steps["mask_decoder.a.weight"]
     with bhk.open(report.path) as file:
         assert file.container.header.model.family == "sam"
+
+
+def test_the_header_says_what_a_loader_needs_to_build_the_model(tmp_path: Path) -> None:
+    shapes = {f"module.sam.{name}": shape for name, shape in shapes_of("sam2.1_hiera_tiny").items()}
+    source = save(tmp_path / "a.pth", {"model": {name: torch.zeros(shape) for name, shape in shapes.items()}})
+    report = bhk.convert(source)
+    assert bhk.inspect(report.path).model == ModelEntry(
+        "sam2", "sam2.1_hiera_tiny", {"embed_dim": 96, "stages": [1, 2, 7, 2], "release": "2.1"}
+    )
+    assert {layer.name for layer in report.layers} == set(shapes_of("sam2.1_hiera_tiny"))
+
+
+def test_the_two_modules_of_mobile_sam_v2_stay_apart(tmp_path: Path) -> None:
+    decoder = {"mask_tokens.weight": torch.ones(4, 256), "iou_token.weight": torch.ones(1, 256)}
+    content = {"PromtEncoder": draw({"no_mask_embed.weight": (64, 64)}), "MaskDecoder": decoder}
+    report = bhk.convert(save(tmp_path / "Prompt_guided_Mask_Decoder.pt", content))
+    assert bhk.inspect(report.path).model == ModelEntry("mobile_sam_v2", "mobile_sam_v2", {"prompt_embed_dim": 256})
+    bhk.export(report.path, tmp_path / "again.pt")
+    again = torch.load(tmp_path / "again.pt", weights_only=True)
+    assert {group: set(tensors) for group, tensors in again.items()} == {
+        group: set(tensors) for group, tensors in content.items()
+    }
 
 
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:
