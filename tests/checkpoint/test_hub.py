@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 
 from bhk.checkpoint import AmbiguousCheckpointError, CorruptCheckpointError, HubError, NotACheckpointError, read
-from bhk.checkpoint.hub import Address, looks_like_repository, parse_address, redact
+from bhk.checkpoint.hub import Address, fetch_file, looks_like_repository, parse_address, redact
 
 _COMMIT = "0123456789abcdef0123456789abcdef01234567"
 _TOKEN = "hf_" + "Ab1" * 11
@@ -197,6 +197,14 @@ def test_what_the_hub_refuses_is_said_in_one_line(hub: _Hub, source: str, messag
         read(source)
     assert "\n" not in str(caught.value)
     assert _TOKEN not in "".join(traceback.format_exception(caught.value))
+
+
+def test_one_file_of_any_name(hub: _Hub) -> None:
+    hub.repositories["u/r"] = {"a/model.bhk": b"codes", "model.safetensors": b""}
+    assert fetch_file(Address("u/r"), "a/model.bhk").read_bytes() == b"codes"
+    assert set(hub.served) == {"a/model.bhk"}
+    with pytest.raises(HubError, match=r"hf://u/r has no file 'model\.bhk'"):
+        fetch_file(Address("u/r"), "model.bhk")
 
 
 def test_a_repository_without_weights(hub: _Hub) -> None:

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+import huggingface_hub.constants
+import msgspec
+import pytest
+import torch
+from torch import nn
+
+import bhk
+from bhk.checkpoint import HubError
+from bhk.container.header import ModelEntry, to_json
+from bhk.container.reader import MAGIC, PREAMBLE, VERSION, Container, ReadError
+from bhk.nn import HyperLinear
+from bhk.nn.errors import LoadOptionError, MismatchError
+from bhk.sam.build import UnknownModelError, build_model
+from bhk.sam.packages import MissingPackageError
+from tasks.checkpoints import draw, save
+
+pytest.importorskip("segment_anything")
+
+_SMALL = ModelEntry(
+    "sam",
+    None,
+    {
+        "embed_dim": 64,
+        "depth": 2,
+        "num_heads": 2,
+        "global_attn_indexes": [1],
+        "image_size": 128,
+        "window_size": 4,
+        "prompt_embed_dim": 64,
+        "decoder_mlp_dim": 96,
+        "iou_head_hidden_dim": 32,
+    },
+)
+_COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def _tensors() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return draw({name: tensor.shape for name, tensor in build_model(_SMALL).state_dict().items()})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return bhk.convert(save(tmp_path / "sam.pth", _tensors()), threads=1).path
+
+
+def _run(model: nn.Module) -> torch.Tensor:
+    image = torch.linspace(0, 255, 3 * 128 * 128).view(3, 128, 128)
+    prompt = {"point_coords": torch.tensor([[[50.0, 60.0]]]), "point_labels": torch.ones(1, 1)}
+    (out,) = model([{"image": image, "original_size": (128, 128), **prompt}], multimask_output=True)
+    logits: torch.Tensor = out["low_res_logits"]
+    return logits
+
+
+def _say(path: Path, entry: ModelEntry) -> None:
+    """Let the file at `path` say that it holds `entry`; the header keeps its length."""
+    with Container.open(path) as container:
+        header, room = container.header, container.header_bytes
+    text = to_json(msgspec.structs.replace(header, model=entry)).ljust(room)
+    assert len(text) == room
+    data = path.read_bytes()
+    preamble = PREAMBLE.pack(MAGIC, *VERSION, bytes(4), room, len(data), hashlib.sha256(text).digest())
+    path.write_bytes(preamble + text + data[len(preamble) + room :])
+
+
+@pytest.mark.parametrize("mode", ["hyper", "dense"])
+def test_a_file_becomes_the_model_that_it_holds(path: Path, mode: str) -> None:
+    model = bhk.load(path, mode=mode)
+    expected = build_model(_SMALL)
+    expected.load_state_dict(bhk.load_state_dict(path))
+    expected.eval()
+    assert type(model) is type(expected)
+    assert not any(module.training for module in model.modules())
+    assert any(isinstance(module, HyperLinear) for module in model.modules()) == (mode == "hyper")
+    torch.testing.assert_close(_run(model), _run(expected), rtol=1e-3, atol=1e-4)
+
+
+def test_options_reach_the_loader(path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    model = bhk.load(
+        str(path), compute="int8", dtype=torch.bfloat16, threads=1, progress=lambda *done: seen.append(done)
+    )
+    assert {module.compute for module in model.modules() if isinstance(module, HyperLinear)} == {"int8"}
+    assert model.mask_decoder.iou_token.weight.dtype == model.pixel_mean.dtype == torch.bfloat16
+    assert seen[-1][0] == seen[-1][1] > 0
+    with pytest.raises(LoadOptionError):
+        bhk.load(path, device="warp")
+
+
+@pytest.mark.parametrize("address", ["user/sam", "hf://user/sam", "hf://user/sam/model.bhk", "hf://user/sam/small"])
+def test_a_repository_of_the_hub(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """From the cache of the Hub's own library, which needs no network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    repository = tmp_path / "cache" / "models--user--sam"
+    snapshot = repository / "snapshots" / _COMMIT
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(_COMMIT)
+    (snapshot / "small").mkdir(parents=True)
+    for name in ("model.bhk", "small/model.bhk"):
+        (snapshot / name).write_bytes(path.read_bytes())
+    assert type(bhk.load(address, mode="dense")).__name__ == "Sam"
+    with pytest.raises(HubError, match="cannot reach the Hub for hf://user/other"):
+        bhk.load("hf://user/other")
+
+
+def test_a_path_is_not_taken_for_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ReadError, match=r"cannot read models/sam\.bhk"):
+        bhk.load("models/sam.bhk")
+
+
+def test_a_file_that_says_nothing_of_its_model(tmp_path: Path) -> None:
+    path = bhk.convert(save(tmp_path / "a.pth", draw({"a.weight": (48, 48)}))).path
+    with pytest.raises(UnknownModelError, match=r"does not say which model .* bhk\.load_into"):
+        bhk.load(path)
+
+
+def test_a_family_that_nothing_builds(path: Path) -> None:
+    _say(path, ModelEntry("sam9", "sam9_vit_b"))
+    with pytest.raises(UnknownModelError, match="family 'sam9'"):
+        bhk.load(path)
+
+
+def test_a_package_that_is_not_installed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "segment_anything", None)
+    with pytest.raises(MissingPackageError, match="pip install segment-anything"):
+        bhk.load(path)
+
+
+def test_a_file_that_does_not_hold_what_it_says(path: Path) -> None:
+    _say(path, ModelEntry("sam", None, {**_SMALL.arguments, "depth": 3}))
+    with pytest.raises(MismatchError, match=r"does not fit Sam: .*the file says that it is of family sam"):
+        bhk.load(path)
+
+
+def test_a_part_of_a_model(tmp_path: Path) -> None:
+    decoder = {name: tensor for name, tensor in _tensors().items() if name.startswith("mask_decoder.")}
+    path = bhk.convert(save(tmp_path / "decoder.pth", decoder)).path
+    with pytest.raises(UnknownModelError, match="load_into"):
+        bhk.load(path)
