@@ -15,7 +15,7 @@ from torch import nn
 from bhk.container.header import ModelEntry
 from bhk.errors import BhkError
 from bhk.sam.architecture import Architecture, EfficientSam, Hiera, Sam2, VitSam
-from bhk.sam.packages import SEGMENT_ANYTHING_HQ, import_package
+from bhk.sam.packages import SEGMENT_ANYTHING, SEGMENT_ANYTHING_HQ, MissingPackageError, import_package
 from bhk.sam.variants import FAMILIES, Family, find_variant
 
 DECODER_HEADS = 8  # of attention in the mask decoder, which no shape tells
@@ -43,6 +43,10 @@ def build_model(entry: ModelEntry) -> nn.Module:
     package = import_package(family.packages)
     try:
         return _BUILDERS[family.name](package, architecture).eval()
+    except (ImportError, AttributeError) as error:
+        raise MissingPackageError(
+            f"the package {package.__name__} as it is installed cannot build this model ({error}); update it"
+        ) from error
     except (AssertionError, ArithmeticError, RuntimeError, ValueError) as error:
         raise UnknownModelError(
             f"{package.__name__} builds no model of the file's sizes {entry.arguments}: {error}"
@@ -75,7 +79,6 @@ def _architecture(family: Family, entry: ModelEntry) -> Architecture:
 def _build_vit_sam(package: ModuleType, sizes: VitSam, *, hq: bool) -> nn.Module:
     """Build from the classes of `segment_anything`, or with `hq` of `segment_anything_hq`."""
     parts: Any = importlib.import_module(f"{package.__name__}.modeling")
-    grid = sizes.image_size // sizes.patch_size
     encoder = parts.ImageEncoderViT(
         img_size=sizes.image_size,
         patch_size=sizes.patch_size,
@@ -90,12 +93,25 @@ def _build_vit_sam(package: ModuleType, sizes: VitSam, *, hq: bool) -> nn.Module
         window_size=sizes.window_size,
         global_attn_indexes=sizes.global_attn_indexes,
     )
-    prompts = parts.PromptEncoder(
+    decoder = partial(parts.MaskDecoderHQ, vit_dim=sizes.embed_dim) if hq else parts.MaskDecoder
+    model: nn.Module = parts.Sam(
+        encoder, _prompt_encoder(parts, sizes), _mask_decoder(parts, decoder, sizes), PIXEL_MEAN, PIXEL_STD
+    )
+    return model
+
+
+def _prompt_encoder(parts: Any, sizes: VitSam) -> nn.Module:
+    grid = sizes.image_size // sizes.patch_size
+    encoder: nn.Module = parts.PromptEncoder(
         embed_dim=sizes.prompt_embed_dim,
         image_embedding_size=(grid, grid),
         input_image_size=(sizes.image_size, sizes.image_size),
         mask_in_chans=sizes.mask_in_chans,
     )
+    return encoder
+
+
+def _mask_decoder(parts: Any, build: Callable[..., nn.Module], sizes: VitSam) -> nn.Module:
     transformer = parts.TwoWayTransformer(
         depth=sizes.decoder_depth,
         embedding_dim=sizes.prompt_embed_dim,
@@ -103,15 +119,13 @@ def _build_vit_sam(package: ModuleType, sizes: VitSam, *, hq: bool) -> nn.Module
         mlp_dim=sizes.decoder_mlp_dim,
         attention_downsample_rate=sizes.attention_downsample_rate,
     )
-    decoder = (partial(parts.MaskDecoderHQ, vit_dim=sizes.embed_dim) if hq else parts.MaskDecoder)(
+    return build(
         transformer_dim=sizes.prompt_embed_dim,
         transformer=transformer,
         num_multimask_outputs=sizes.num_multimask_outputs,
         iou_head_depth=sizes.iou_head_depth,
         iou_head_hidden_dim=sizes.iou_head_hidden_dim,
     )
-    model: nn.Module = parts.Sam(encoder, prompts, decoder, PIXEL_MEAN, PIXEL_STD)
-    return model
 
 
 def registered(package: Any, key: str) -> Callable[..., Any]:
@@ -132,7 +146,15 @@ def _build_registered(package: ModuleType, _: Architecture, *, key: str) -> nn.M
 
 
 def _build_mobile_sam_v2(package: ModuleType, _: Architecture) -> nn.Module:
-    return nn.ModuleDict(registered(package, "PromptGuidedDecoder")())
+    """Build the two modules that MobileSAMv2 has in one file, under its names; `segment_anything` has the same two."""
+    if package.__name__ != SEGMENT_ANYTHING.name:
+        return nn.ModuleDict(registered(package, "PromptGuidedDecoder")())
+    parts: Any = importlib.import_module(f"{package.__name__}.modeling")
+    sizes = VitSam(
+        embed_dim=1280, depth=32, num_heads=16, global_attn_indexes=()
+    )  # of which the encoder's do not matter
+    decoder = _mask_decoder(parts, parts.MaskDecoder, sizes)
+    return nn.ModuleDict({"PromtEncoder": _prompt_encoder(parts, sizes), "MaskDecoder": decoder})
 
 
 def _build_efficient_sam(package: ModuleType, sizes: EfficientSam) -> nn.Module:

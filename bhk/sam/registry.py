@@ -105,7 +105,7 @@ def _build_variant(key: str, name: str, checkpoint: Checkpoint, options: dict[st
         return model
     expected = ModelEntry(family.name, name, msgspec.to_builtins(variant.architecture))
     found = _entry(checkpoint)
-    if found is not None and (found.family, _sizes(found)) != (family.name, _sizes(expected)):
+    if found is not None and (found.family != family.name or (family.any_size and _sizes(found) != _sizes(expected))):
         raise WrongModelError(
             f"{checkpoint} {_holds(found)}, but {key!r} is {variant.title}; use bhk.load for any model"
         )

@@ -94,7 +94,7 @@ FAMILIES = {
             ("MaskDecoder.",),
             arch.PromptGuidedDecoder,
             arch.read_prompt_guided_decoder,
-            (MOBILE_SAM_V2,),
+            (MOBILE_SAM_V2, SEGMENT_ANYTHING),
         ),
         Family(
             "transformers_sam2",

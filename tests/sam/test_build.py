@@ -56,6 +56,17 @@ def test_a_built_module_has_the_names_and_shapes_of_the_published_checkpoint(pat
     assert not model.training
 
 
+def test_the_modules_of_mobile_sam_v2_are_those_of_sam() -> None:
+    pytest.importorskip("segment_anything")
+    odd = {"prompt_encoder": "PromtEncoder", "mask_decoder": "MaskDecoder"}
+    parts = [(name.partition("."), shape) for name, shape in shapes_of("sam_vit_h").items()]
+    shapes = {f"{odd[module]}.{rest}": shape for (module, _, rest), shape in parts if module in odd}
+    found = recognise(shapes)
+    assert found is not None
+    assert found.entry.variant == "mobile_sam_v2"
+    assert _shapes(_build(found.entry)) == shapes
+
+
 @pytest.mark.parametrize(
     ("package", "name"), [("segment_anything", "sam_vit_b"), ("segment_anything_hq", "sam_hq_vit_b")]
 )
