@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from bhk.sam.packages import EFFICIENT_SAM, MissingPackageError, is_installed
 from bhk.sam.recognise import recognise
 from bhk.sam.variants import VARIANTS
 from sam.state_dicts import LISTS, shapes_of
+
+Install = Callable[[str, str], None]
 
 _OF_INSTALLABLE = [path for path in LISTS if not path.stem.startswith(("edge_sam", "efficient_sam"))]
 _SMALL = {
@@ -170,21 +171,6 @@ _PACKAGES = {
 }
 
 
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
-    """Writes a package that has the entry points of one that no index has."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    before = set(sys.modules)
-
-    def write(name: str, code: str) -> None:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text(f"from torch import nn\n{code}\n")
-
-    yield write
-    for module in set(sys.modules) - before:
-        del sys.modules[module]
-
-
 @pytest.mark.parametrize(
     ("package", "family", "names"),
     [
@@ -198,9 +184,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         ),
     ],
 )
-def test_packages_are_asked_by_their_registries(
-    package: str, family: str, names: set[str], install: Callable[[str, str], None]
-) -> None:
+def test_packages_are_asked_by_their_registries(package: str, family: str, names: set[str], install: Install) -> None:
     install(package, _PACKAGES[package])
     model = _build(ModelEntry(family, None, _published_arguments(family)))
     assert set(model.state_dict()) == names
@@ -212,9 +196,7 @@ def _published_arguments(family: str) -> dict[str, Any]:
     return arguments
 
 
-def test_efficient_sam_is_built_without_the_checkpoint_that_its_builders_want(
-    tmp_path: Path, install: Callable[[str, str], None]
-) -> None:
+def test_efficient_sam_is_built_without_the_checkpoint_that_its_builders_want(tmp_path: Path, install: Install) -> None:
     install("efficient_sam", "")
     (tmp_path / "efficient_sam" / "efficient_sam.py").write_text(
         "from torch import nn\n"
@@ -233,7 +215,7 @@ def test_a_missing_package_is_named_with_what_to_do() -> None:
         build_model(ModelEntry("efficient_sam", "efficient_sam_vitt", {"embed_dim": 192}))
 
 
-def test_a_package_that_does_not_import_says_what_it_misses(install: Callable[[str, str], None]) -> None:
+def test_a_package_that_does_not_import_says_what_it_misses(install: Install) -> None:
     install("edge_sam", "import mmdet_that_nobody_has")
     with pytest.raises(MissingPackageError, match=r"edge_sam is installed but cannot be imported .*mmdet_that_nobody"):
         build_model(ModelEntry("edge_sam", "edge_sam", _published_arguments("edge_sam")))

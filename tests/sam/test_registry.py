@@ -101,6 +101,32 @@ def test_a_file_that_does_not_say_what_it_holds_is_judged_by_its_tensors(tmp_pat
         sam_model_registry["vit_t"](checkpoint=tmp_path / "a.bhk")
 
 
+def test_the_head_for_region_proposals_of_edge_sam_is_passed_over(
+    tmp_path: Path, install: Callable[[str, str], None]
+) -> None:
+    install(
+        "edge_sam",
+        "class Model(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.mask_decoder = nn.Linear(40, 40)\n"
+        "        width = nn.ModuleDict({'c': nn.Conv2d(24, 48, 3)})\n"
+        "        stem = nn.ModuleList([nn.Identity(), nn.Identity(), width])\n"
+        "        blocks = [nn.ModuleList([nn.BatchNorm2d(3)]) for _ in range(26)]\n"
+        "        self.image_encoder = nn.ModuleDict({'features': nn.ModuleList([stem, *blocks])})\n"
+        "sam_model_registry = {'edge_sam': lambda checkpoint=None: Model()}",
+    )
+    tensors = sam_model_registry["edge_sam"]().state_dict()
+    torch.save({**tensors, "rpn_head.conv.weight": torch.ones(3), "fpn.w": torch.ones(2)}, tmp_path / "rpn.pth")
+    torch.save({**tensors, "neck.weight": torch.ones(3)}, tmp_path / "more.pth")
+    converted = bhk.convert(tmp_path / "rpn.pth").path
+    assert bhk.inspect(converted).title == "EdgeSAM-RPN"
+    for model in (sam_model_registry["edge_sam"](converted, mode="dense"), bhk.load(converted, mode="dense")):
+        assert model.state_dict().keys() == tensors.keys()
+    with pytest.raises(MismatchError, match=r"neck\.weight"):
+        bhk.load(bhk.convert(tmp_path / "more.pth").path)
+
+
 @pytest.mark.parametrize("build", [build_sam2, build_sam2_video_predictor])
 def test_sam2_takes_a_bhk_file_too(build: Any, published: Published) -> None:
     pytest.importorskip("sam2")
