@@ -16,6 +16,9 @@ import msgspec
 Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 14)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 8)]
 Index = Annotated[int, msgspec.Meta(ge=0, lt=1 << 8)]
+Sizes = Annotated[tuple[Size, ...], msgspec.Meta(max_length=1 << 8)]
+Counts = Annotated[tuple[Count, ...], msgspec.Meta(max_length=1 << 8)]
+Indexes = Annotated[tuple[Index, ...], msgspec.Meta(max_length=1 << 8)]
 
 
 class UnreadableShapesError(Exception):
@@ -63,7 +66,7 @@ class VitSam(Architecture, frozen=True):
     embed_dim: Size
     depth: Count
     num_heads: Size
-    global_attn_indexes: tuple[Index, ...]
+    global_attn_indexes: Indexes
     image_size: Size = 1024
     patch_size: Size = 16
     window_size: Size = 14
@@ -81,8 +84,8 @@ class VitSam(Architecture, frozen=True):
 class TinyVitSam(Architecture, frozen=True):
     """SAM with a TinyViT: channels and blocks of its four stages."""
 
-    embed_dims: tuple[Size, ...] = (64, 128, 160, 320)
-    depths: tuple[Count, ...] = (2, 2, 6, 2)
+    embed_dims: Sizes = (64, 128, 160, 320)
+    depths: Counts = (2, 2, 6, 2)
 
 
 class RepVitSam(Architecture, frozen=True):
@@ -110,7 +113,7 @@ class Hiera(Architecture, frozen=True):
     """Channels of the first stage, and blocks of each stage, of SAM 2's image encoder."""
 
     embed_dim: Size
-    stages: tuple[Count, ...]
+    stages: Counts
 
 
 class Sam2(Hiera, frozen=True):

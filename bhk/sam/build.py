@@ -38,7 +38,9 @@ def build_model(entry: ModelEntry) -> nn.Module:
     family = FAMILIES.get(entry.family)
     if family is None:
         known = ", ".join(FAMILIES)
-        raise UnknownModelError(f"the file holds a model of family {entry.family!r}; bhk builds {known}; update bhk")
+        raise UnknownModelError(
+            f"the file holds a model of family {entry.family[:80]!r}; bhk builds {known}; update bhk"
+        )
     architecture = _architecture(family, entry)
     package = import_package(family.packages)
     try:
@@ -62,16 +64,18 @@ def _architecture(family: Family, entry: ModelEntry) -> Architecture:
     if not entry.arguments:
         raise UnknownModelError(
             f"the file's tensors are not those of a whole {family.name} model, so there is none to build; "
-            "load them into a module of your own with bhk.nn.load_into"
+            "load them into a module of your own with bhk.load_into"
         )
     try:
         architecture = msgspec.convert(entry.arguments, family.type)
     except msgspec.ValidationError as error:
-        raise UnknownModelError(f"the file's model has arguments that no {family.name} has: {error}") from None
+        raise UnknownModelError(
+            f"the file's model has arguments that no {family.name} has: {str(error)[:200]}"
+        ) from None
     if not family.any_size and find_variant(family.name, architecture) is None:
         raise UnknownModelError(
             f"the file holds a {family.name} model of sizes {entry.arguments}, which were never published; "
-            "build the module yourself and load it with bhk.nn.load_into"
+            "build the module yourself and load it with bhk.load_into"
         )
     return architecture
 

@@ -37,7 +37,7 @@ class Registry(Mapping[str, Builder]):
     """A package's `sam_model_registry`.
 
     `registry[key](checkpoint=None, **options)` builds the module. A checkpoint that ends in .bhk is loaded by
-    `bhk.nn.load_into`, with `options`; anything else goes to the package's own builder.
+    `bhk.load_into`, with `options`; anything else goes to the package's own builder.
     """
 
     def __init__(self, variants: Mapping[str, str]) -> None:

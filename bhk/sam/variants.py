@@ -37,7 +37,7 @@ class Family:
         packages: any of which builds the same modules; the first installed one does.
         any_size: built from the sizes that were read; else only the variants of the table can be built.
         extra: patterns (as in fnmatch) of names that a file may hold beyond the module's: what `ignore` of
-            `bhk.nn.load_into` is to be. Nothing else may differ, though the packages of SAM-HQ and EdgeSAM are less strict.
+            `bhk.load_into` is to be. Nothing else may differ, though the packages of SAM-HQ and EdgeSAM are less strict.
     """
 
     name: str

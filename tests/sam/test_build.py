@@ -230,6 +230,8 @@ def test_a_package_that_does_not_import_says_what_it_misses(install: Install) ->
         (ModelEntry("sam", None, {**_SMALL, "code": "os.system"}), "unknown field `code`"),
         (ModelEntry("sam", None, {**_SMALL, "embed_dim": "64"}), "Expected `int`"),
         (ModelEntry("sam", None, {**_SMALL, "depth": 10**9}), "`int` <= 256"),
+        (ModelEntry("sam", None, {**_SMALL, "global_attn_indexes": [1] * 257}), "length <= 256"),
+        (ModelEntry("sam", None, {**_SMALL, "image_size": 1 << 14, "patch_size": 1, "embed_dim": 1 << 14}), "no model"),
         (ModelEntry("sam", None, {**_SMALL, "prompt_embed_dim": 62}), "no model of the file's sizes"),
         (ModelEntry("mobile_sam", None, {"embed_dims": [8, 8, 8, 8]}), "never published"),
         (ModelEntry("sam2", None, {"embed_dim": 96, "stages": [1, 1], "release": "2"}), "never published"),
