@@ -64,20 +64,23 @@ def model_tensors(model: nn.Module) -> list[ModelTensor]:
 def plain_linears(model: nn.Module, tensors: Iterable[ModelTensor]) -> dict[ModelTensor, tuple[Place, nn.Linear]]:
     """Return the linear layers that another module can stand in for, by their weight (of `tensors`), and where they are.
 
-    Not those of a subclass, whose weights other modules read; nor with a shared weight, hooks or a `forward` of their own;
+    Not those of a subclass, whose weights other modules read; nor with shared tensors or anything that others added to them;
     nor `model` itself.
     """
-    weights = {id(target.tensor): target for target in tensors if len(target.places) == 1}
+    unshared = {id(target.tensor): target for target in tensors if len(target.places) == 1}
     return {
-        weights[id(child._parameters["weight"])]: (Place(parent, attribute, _join(path, attribute)), child)
+        unshared[id(child.weight)]: (Place(parent, attribute, _join(path, attribute)), child)
         for path, parent in model.named_modules()
         for attribute, child in parent.named_children()
-        if type(child) is nn.Linear and id(child._parameters.get("weight")) in weights and not _is_altered(child)
+        if type(child) is nn.Linear and _is_unaltered(child) and unshared.keys() >= set(map(id, child.parameters()))
     }
 
 
-def _is_altered(module: nn.Module) -> bool:
-    return "forward" in vars(module) or any(getattr(module, hooks) for hooks in _HOOKS)
+def _is_unaltered(linear: nn.Linear) -> bool:
+    """Tell whether nobody gave the layer hooks, parts or a `forward` of its own."""
+    has_parts = set(linear._parameters) != {"weight", "bias"} or linear._buffers or linear._modules
+    has_hooks = any(getattr(linear, hooks) for hooks in _HOOKS)
+    return not (has_parts or has_hooks or "forward" in vars(linear))
 
 
 def _join(path: str, attribute: str) -> str:
@@ -97,16 +100,7 @@ def names_on_meta(model: nn.Module) -> list[str]:
 @contextlib.contextmanager
 def unchanged_on_error(model: nn.Module) -> Iterator[None]:
     """Put every attribute of every module of `model` back if the block raises. Tensors must not be written to in place."""
-    before = [
-        (
-            module,
-            {
-                key: copy.copy(value) if isinstance(value, dict | list | set) else value
-                for key, value in vars(module).items()
-            },
-        )
-        for module in model.modules()
-    ]
+    before = [(module, _attributes(module)) for module in model.modules()]
     try:
         yield
     except BaseException:
@@ -114,3 +108,11 @@ def unchanged_on_error(model: nn.Module) -> Iterator[None]:
             vars(module).clear()
             vars(module).update(attributes)
         raise
+
+
+def _attributes(module: nn.Module) -> dict[str, object]:
+    """Return the attributes of a module, collections (such as that of its parameters) copied."""
+    return {
+        name: copy.copy(value) if isinstance(value, dict | list | set) else value
+        for name, value in vars(module).items()
+    }

@@ -112,8 +112,8 @@ def make_plan(model: nn.Module, file: BhkFile, options: Options) -> Plan:
     differing = {target: layer for target, layer in found.items() if not _fits(layer, target.tensor)}
     if differing or not found or (options.strict and (missing or unexpected)):
         header, name = file.container.header, file.container.source.name
-        faults = (*_faults(missing, unexpected, differing), *diagnose(model, file.names, known, prefix, header.model))
-        message = f"{name} does not fit {type(model).__name__}: {'; '.join(faults)}"
+        faults = [*_faults(missing, unexpected, differing), *diagnose(model, file.names, known, prefix, header.model)]
+        message = f"{name} does not fit {type(model).__name__}: {'; '.join(faults) or 'no name is in both'}"
         raise MismatchError(message, missing, unexpected, tuple(target.names[-1] for target in differing))
     _check_data(model, (*found, *(target for target in kept if target.is_recomputed)))
     linears = plain_linears(model, targets) if options.mode == "hyper" else {}

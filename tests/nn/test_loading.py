@@ -26,6 +26,12 @@ class _Zoo(nn.Module):
         self.shared = self.also_shared = nn.Linear(48, 48)
         self.hooked = nn.Linear(48, 48)
         self.hooked.register_forward_hook(lambda _module, _args, out: out * 2)
+        self.own_forward = nn.Linear(48, 48)
+        self.own_forward.forward = torch.relu
+        self.adapted = nn.Linear(48, 48)
+        self.adapted.lora = nn.Parameter(torch.zeros(48))
+        self.tied_bias = nn.Linear(48, 48)
+        self.tied_bias.bias = self.hooked.bias
         self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(48, 48))
         self.register_buffer("steps", torch.tensor(3))
         self.register_buffer("mask", torch.tensor([True, False]).repeat(24))
@@ -34,7 +40,8 @@ class _Zoo(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.norm(self.mlp(self.odd(x))) * self.scale * self.mask + self.steps
         x, _ = self.attention(x[None], x[None], x[None])
-        return self.head(self.also_shared(self.normed(self.hooked(self.shared(x[0])))))
+        x = self.also_shared(self.normed(self.hooked(self.shared(x[0]))))
+        return self.head(self.tied_bias(self.adapted(self.own_forward(x))))
 
 
 PLAIN = ("odd", "mlp.0", "mlp.2")  # the linear layers of _Zoo that can be replaced
@@ -168,11 +175,25 @@ def test_a_dtype_is_that_of_everything_but_integers(path, expected: nn.Module, m
     torch.testing.assert_close(_run(model).float(), _run(expected), atol=0.1, rtol=0.1)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("mode", ["dense", "hyper"])
+@pytest.mark.parametrize("dtype", [None, torch.float16])
+def test_on_a_gpu(path, expected: nn.Module, mode: str, dtype: torch.dtype | None) -> None:
+    with weights_on_meta():
+        model = _zoo()
+    bhk.load_into(model, path, mode=mode, device="cuda", dtype=dtype)
+    assert {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} == {"cuda"}
+    tolerance = 1e-3 if dtype is None else 5e-2
+    torch.testing.assert_close(_run(model).float().cpu(), _run(expected), atol=tolerance, rtol=tolerance)
+
+
 def test_gradients_are_asked_for_as_before(path) -> None:
     model = _zoo()
     model.embedding.requires_grad_(False)
-    bhk.load_into(model, path, mode="dense")
-    assert {name for name, parameter in model.named_parameters() if not parameter.requires_grad} == {"embedding.weight"}
+    model.odd.bias.requires_grad_(False)
+    bhk.load_into(model, path)
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"embedding.weight", "odd.bias"}
 
 
 def test_what_the_file_lacks_stays_itself(path, write) -> None:
