@@ -19,14 +19,15 @@ Product = Callable[[Tensor], Tensor]
 
 
 def quantise(x: Tensor, levels: int) -> tuple[Tensor, Tensor]:
-    """Round each row of float32 `x` (rows, k) to -levels ... levels steps of its own.
+    """Round each row of float32 `x` (rows, k) to -levels ... levels steps of its own, halves up.
 
     Returns:
         the integers plus levels + 1, uint8 (rows, k), and the steps, float32 (rows, 1).
     """
-    low, high = x.aminmax(dim=1, keepdim=True)
-    step = torch.maximum(high, low.neg_()).div_(levels).clamp_(min=torch.finfo(torch.float32).tiny)
-    return (x / step).round_().add_(levels + 1).to(torch.uint8), step
+    # Not aminmax: along rows it takes ten times as long as both of these.
+    step = torch.maximum(x.amax(1, keepdim=True), x.amin(1, keepdim=True).neg_()).div_(levels)
+    step.clamp_(min=torch.finfo(torch.float32).tiny)
+    return (x * step.reciprocal()).add_(levels + 1.5).to(torch.uint8), step
 
 
 def make_product(weight: Tensor) -> tuple[Product, int]:

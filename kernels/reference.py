@@ -65,21 +65,25 @@ def _many_rows(x: Tensor, codes: Tensor, book: Codebook, outliers: Tensor, bias:
     for rows in blocks:
         part = weight[: rows.stop - rows.start]
         _decode_rows(codes, book, outliers, rows, part)
-        torch.mm(x, part.t(), out=y[:, rows])
-    return y if bias is None else y.add_(bias)
+        if bias is None:
+            torch.mm(x, part.t(), out=y[:, rows])
+        else:  # added later it would round twice
+            torch.addmm(bias[rows], x, part.t(), out=y[:, rows])
+    return y
 
 
 def _few_rows(x: Tensor, codes: Tensor, book: Codebook, outliers: Tensor, bias: Tensor | None) -> Tensor:
     step, *_ = step_and_offsets(book)
     pairs = codes.shape[1] // 2
-    activations = _shear(x, book.windings).mul_(step)
+    activations = _shear(x, book.windings)
+    offset = _offset(activations, book)
     y = x.new_empty(len(x), len(codes))
     for rows in _row_blocks(len(codes), 2 * pairs, SCRATCH_WEIGHTS):
         integers = codes[rows].to(x.dtype)
-        index, weights = _outliers_of(outliers, rows, pairs)
-        integers.view(-1, 2, pairs)[index // pairs, :, index % pairs] = sheared(book, weights)
-        torch.mm(activations, integers.t(), out=y[:, rows])
-    y.add_(_offset(x, book))
+        if len(outliers):
+            index, weights = _outliers_of(outliers, rows, pairs, len(codes))
+            integers.view(-1, 2, pairs)[index // pairs, :, index % pairs] = sheared(book, weights)
+        torch.addmm(offset, activations.flatten(1), integers.t(), alpha=step, out=y[:, rows])
     return y if bias is None else y.add_(bias)
 
 
@@ -87,37 +91,36 @@ def _integer(x: Tensor, codes: Tensor, book: Codebook, far: Tensor, bias: Tensor
     step, *_ = step_and_offsets(book)
     pairs = codes.shape[1] // 2
     multiply, levels = make_product(codes)
-    index, weights = _outliers_of(far, slice(0, len(codes)), pairs)
+    index, weights = _outliers_of(far, slice(0, len(codes)), pairs, len(codes))
     row, column = index // pairs, index % pairs
     missing = sheared(book, weights) - codes.view(-1, 2, pairs)[row, :, column]
     y = x.new_empty(len(x), len(codes))
     for at in range(0, len(x), QUANTISED_ROWS):
-        part = x[at : at + QUANTISED_ROWS].float()
-        activations = _shear(part, book.windings)
-        integers, scale = quantise(activations, levels)
-        block = torch.addcmul(_offset(part, book), multiply(integers), scale.mul_(step))
+        activations = _shear(x[at : at + QUANTISED_ROWS].float(), book.windings)
+        integers, scale = quantise(activations.flatten(1), levels)
+        block = torch.addcmul(_offset(activations, book), multiply(integers), scale.mul_(step))
         if len(far):
-            u, v = activations[:, column], activations[:, pairs + column]
-            block.index_add_(1, row, u * missing[:, 0] + v * missing[:, 1], alpha=step)
+            part = activations[:, :, column]
+            block.index_add_(1, row, part[:, 0] * missing[:, 0] + part[:, 1] * missing[:, 1], alpha=step)
         y[at : at + QUANTISED_ROWS] = block if bias is None else block.add_(bias)
     return y
 
 
 def _shear(x: Tensor, windings: int) -> Tensor:
-    """Return [u | v] of activations x (rows, in): (rows, 2*h)."""
-    pairs, seconds = (x.shape[1] + 1) // 2, x.shape[1] // 2
-    activations = x.new_empty(len(x), 2 * pairs)
-    u, v = activations[:, :pairs], activations[:, pairs:]
-    u.copy_(x[:, ::2])
-    torch.mul(u, 1 / windings, out=v)
-    v[:, :seconds].add_(x[:, 1::2])
+    """Return u and v of activations x (rows, in): (rows, 2, h)."""
+    padded = F.pad(x, (0, 1)) if x.shape[1] % 2 else x
+    pairs = padded.unflatten(1, (-1, 2))
+    activations = x.new_empty(len(x), 2, pairs.shape[1])
+    activations[:, 0] = pairs[:, :, 0]
+    torch.add(pairs[:, :, 1], pairs[:, :, 0], alpha=1 / windings, out=activations[:, 1])
     return activations
 
 
-def _offset(x: Tensor, book: Codebook) -> Tensor:
-    """Return offset_even * sum(x_even) + offset_odd * sum(x_odd) of x (rows, in): (rows, 1)."""
+def _offset(activations: Tensor, book: Codebook) -> Tensor:
+    """Return offset_even * sum(x_even) + offset_odd * sum(x_odd) from u and v (rows, 2, h): (rows, 1)."""
     _, even, odd = step_and_offsets(book)
-    return x[:, ::2].sum(1, keepdim=True).mul_(even).add_(x[:, 1::2].sum(1, keepdim=True), alpha=odd)
+    sums = activations.sum(2)
+    return sums[:, :1].mul_(even - odd / book.windings).add_(sums[:, 1:], alpha=odd)
 
 
 def _decode_rows(codes: Tensor, book: Codebook, outliers: Tensor, rows: slice, weight: Tensor) -> None:
@@ -129,8 +132,9 @@ def _decode_rows(codes: Tensor, book: Codebook, outliers: Tensor, rows: slice, w
         part = codes[rows.start + block.start : rows.start + block.stop]
         winding, phase, shell = _planes(part, pairs, book) if is_lattice else _split(part, book)
         book.place_(winding, phase, shell, dense[block].view(-1, 2))
-    index, weights = _outliers_of(outliers, rows, pairs)
-    dense.view(-1, 2)[index] = weights.to(dense.dtype)
+    if len(outliers):
+        index, weights = _outliers_of(outliers, rows, pairs, len(codes))
+        dense.view(-1, 2)[index] = weights.to(dense.dtype)
     if dense is not weight:
         weight.copy_(dense[:, : weight.shape[1]])
 
@@ -149,15 +153,18 @@ def _split(codes: Tensor, book: Codebook) -> tuple[Tensor, Tensor, Tensor | None
         scalars &= 0xFFFF
     steps = book.trajectory.steps
     step = scalars % steps
-    shell = scalars.div_(steps, rounding_mode="floor") if book.shells else None
+    shell = scalars // steps if book.shells else None  # not in place: `scalars` may be the codes themselves
     return (step // book.windings).float(), (step % book.windings).float(), shell
 
 
-def _outliers_of(outliers: Tensor, rows: slice, pairs: int) -> tuple[Tensor, Tensor]:
+def _outliers_of(outliers: Tensor, rows: slice, pairs: int, out_features: int) -> tuple[Tensor, Tensor]:
     """Return the outliers in `rows`: the places of their pairs from there on, int64 (E,), and float32 weights (E, 2)."""
-    index = outliers[:, 0].to(torch.int64) - rows.start * pairs
+    index, weights = outliers[:, 0].to(torch.int64), outliers[:, 1:].contiguous().view(torch.float32)
+    if rows == slice(0, out_features):
+        return index, weights
+    index -= rows.start * pairs
     inside = (index >= 0) & (index < (rows.stop - rows.start) * pairs)
-    return index[inside], outliers[:, 1:].contiguous().view(torch.float32)[inside]
+    return index[inside], weights[inside]
 
 
 def _row_blocks(rows: int, width: int, limit: int) -> Iterator[slice]:

@@ -99,8 +99,9 @@ def step_and_offsets(codebook: Codebook) -> tuple[float, float, float]:
 def sheared(codebook: Codebook, weights: Tensor) -> Tensor:
     """Return what stands for Q and R in the identity for `weights`, any pairs (P, 2): float32 (P, 2)."""
     step, even, odd = step_and_offsets(codebook)
-    phase = (weights[:, 1] - odd) / step
-    return torch.stack([(weights[:, 0] - even) / step - phase / codebook.windings, phase], dim=1)
+    exact = (weights - weights.new_tensor([even, odd])).div_(step)
+    exact[:, 0].sub_(exact[:, 1], alpha=1 / codebook.windings)
+    return exact
 
 
 def _nearest_integers(codebook: Codebook, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,9 @@
-"""Compressed weights in models: loading a .bhk file into any `nn.Module`."""
+"""Compressed weights in models: `HyperLinear`, and loading a .bhk file into any `nn.Module`."""
 
 from __future__ import annotations
 
+from bhk.nn.hyperlinear import HyperLinear, HyperLinearError
 from bhk.nn.loading import LoadReport, load_into
 from bhk.nn.skeleton import weights_on_meta
 
-__all__ = ["LoadReport", "load_into", "weights_on_meta"]
+__all__ = ["HyperLinear", "HyperLinearError", "LoadReport", "load_into", "weights_on_meta"]

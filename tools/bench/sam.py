@@ -1,0 +1,172 @@
+"""A whole SAM, dense beside HyperLinear layers, in one run: `python -m tools.bench.sam [--variant sam_vit_b] [--device cuda]`.
+
+All three models are loaded from the same .bhk file of true size with synthetic weights: decoded densely, with exact
+HyperLinear layers, and with 8-bit inputs. Times are medians of wall time, the models taken in turn; masks are compared as
+what a prompt gives after the same threshold, logits by relative error. Peak memory is that of a process of its own that loads the
+file, above what it had with its imports done. The CSV is named after the device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import bhk
+from bhk.nn import HyperLinear
+from tools.bench.synthetic import make
+from tools.bench.table import ROOT, Row, environment, show, write_csv
+
+SHOWN = ("model", "side", "encoder_s", "encoder_ratio", "decoder_s", "decoder_ratio", "linear_share", "load_peak_mib", "iou_min")
+SIDES: dict[str, dict[str, Any]] = {
+    "dense": {"mode": "dense"},
+    "exact": {"mode": "hyper"},
+    "int8": {"mode": "hyper", "compute": "int8"},
+}
+PROMPTS = 32
+PEAK = """
+import sys, re, torch, bhk
+from bhk.nn import load_into
+import segment_anything
+def resident(field):
+    return int(re.search(field + r":\\s*(\\d+) kB", open("/proc/self/status").read())[1])
+idle = resident("VmRSS")
+open("/proc/self/clear_refs", "w").write("5")
+bhk.load(sys.argv[1], **eval(sys.argv[2]))
+print((resident("VmHWM") - idle) / 1024)
+"""
+
+
+def measure(variant: str, device: str, dtype: torch.dtype, runs: int, folder: Path) -> list[Row]:
+    """Return one row a side."""
+    path = _converted(variant, folder)
+    models = {name: bhk.load(path, device=device, dtype=dtype, **options) for name, options in SIDES.items()}
+    torch.manual_seed(0)
+    image = torch.randn(1, 3, 1024, 1024, device=device, dtype=dtype)
+    points = torch.rand(PROMPTS, 1, 2, device=device) * 1024
+    encoders: dict[str, Callable[[], Tensor]] = {
+        name: lambda model=model: model.image_encoder(image) for name, model in models.items()
+    }
+    encoder_seconds, embeddings = _alternate(encoders, runs, device)
+    decoders = {name: lambda name=name, model=model: _decode(model, embeddings[name], points) for name, model in models.items()}
+    decoder_seconds, logits = _alternate(decoders, 3 * runs, device)
+    rows: list[Row] = []
+    for name, model in models.items():
+        rows.append(
+            {
+                "model": variant,
+                "side": name,
+                "dtype": str(dtype).removeprefix("torch."),
+                "encoder_s": f"{encoder_seconds[name]:.4f}",
+                "encoder_ratio": f"{encoder_seconds[name] / encoder_seconds['dense']:.3f}",
+                "decoder_s": f"{decoder_seconds[name]:.4f}",
+                "decoder_ratio": f"{decoder_seconds[name] / decoder_seconds['dense']:.3f}",
+                "linear_share": f"{_linear_bytes(model) / _linear_bytes(models['dense']):.4f}",
+                "dense_mib": f"{_bytes(models['dense']) / 2**20:.0f}",
+                "load_peak_mib": f"{_load_peak(path, SIDES[name]):.0f}" if device == "cpu" else "",
+                "iou_min": f"{_iou(logits[name], logits['dense']).min().item():.5f}",
+                "logits_error": f"{((logits[name] - logits['dense']).norm() / logits['dense'].norm()).item():.2e}",
+                "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+                **environment(),
+            }
+        )
+    return rows
+
+
+def _converted(variant: str, folder: Path) -> Path:
+    """Return a .bhk file of a synthetic checkpoint of the variant."""
+    checkpoint, path = folder / f"{variant}.pth", folder / f"{variant}.bhk"
+    make(variant, checkpoint)
+    bhk.convert(checkpoint, path)
+    checkpoint.unlink()
+    return path
+
+
+def _alternate(
+    functions: dict[str, Callable[[], Tensor]], runs: int, device: str
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Return the median seconds of each function, taken in turn after one call to warm up, and what it returned."""
+    results = {name: function() for name, function in functions.items()}
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(runs):
+        for name, function in functions.items():
+            if device == "cuda":
+                torch.cuda.synchronize()
+            begin = time.perf_counter()
+            function()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            times[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(values) for name, values in times.items()}, results
+
+
+def _decode(model: nn.Module, embedding: Tensor, points: Tensor) -> Tensor:
+    """Return the low-resolution mask logits (prompts, 1, 256, 256) of one positive point each, as float32."""
+    labels = torch.ones(points.shape[:2], device=points.device)
+    sparse, dense = model.prompt_encoder(points=(points, labels), boxes=None, masks=None)
+    logits, _ = model.mask_decoder(
+        image_embeddings=embedding,
+        image_pe=model.prompt_encoder.get_dense_pe().to(embedding.dtype),
+        sparse_prompt_embeddings=sparse.to(embedding.dtype),
+        dense_prompt_embeddings=dense,
+        multimask_output=False,
+    )
+    return logits.float()
+
+
+def _iou(logits: Tensor, reference: Tensor) -> Tensor:
+    """Return the intersection over union of each prompt's mask with the reference's; 1 where both are empty."""
+    one, other = (logits > 0).flatten(1), (reference > 0).flatten(1)
+    union = (one | other).sum(1)
+    return torch.where(union > 0, (one & other).sum(1) / union.clamp(min=1), 1.0)
+
+
+def _linear_bytes(model: nn.Module) -> int:
+    """Bytes held for the weights of linear layers, their codebooks and outliers included."""
+    total = 0
+    for module in model.modules():
+        if isinstance(module, HyperLinear):
+            total += sum(buffer.nbytes for buffer in module.buffers())
+        elif isinstance(module, nn.Linear):
+            total += module.weight.nbytes
+    return total
+
+
+def _bytes(model: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
+
+
+def _load_peak(path: Path, options: dict[str, Any]) -> float:
+    """Return by how many MiB the resident memory of a fresh process grows at most while it loads `path`."""
+    command = [sys.executable, "-c", PEAK, str(path), repr(options)]
+    return float(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variant", default="sam_vit_b", help="a flat SAM in tests/data/state_dicts")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--runs", type=int, default=3)
+    arguments = parser.parse_args()
+    dtypes = (torch.float32,) if arguments.device == "cpu" else (torch.float32, torch.bfloat16)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        for dtype in dtypes:
+            rows += measure(arguments.variant, arguments.device, dtype, arguments.runs, Path(folder))
+    name = "cpu" if arguments.device == "cpu" else re.sub(r"\W+", "_", torch.cuda.get_device_name().lower())
+    show(rows, SHOWN)
+    print(write_csv(f"sam_{name}", rows))
+
+
+if __name__ == "__main__":
+    main()
