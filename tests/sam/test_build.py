@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,17 @@ def test_a_sam2_of_transformers_has_the_configuration_of_its_size() -> None:
     built: Any = _build(found.entry)
     assert _shapes(built) == _shapes(original)
     assert built.config.to_dict() == original.config.to_dict()
+
+
+def test_a_sam2_for_films_is_a_sam2_with_names_to_pass_over() -> None:
+    transformers = pytest.importorskip("transformers")
+    with torch.device("meta"):
+        shapes = _shapes(transformers.Sam2VideoModel(transformers.Sam2VideoConfig()))
+    found = recognise(shapes)
+    assert found is not None
+    beyond = shapes.keys() - _shapes(_build(found.entry)).keys()
+    assert beyond
+    assert all(any(fnmatchcase(name, pattern) for pattern in found.family.extra) for name in beyond)
 
 
 @pytest.mark.parametrize("version", ["sam2", "sam2.1"])

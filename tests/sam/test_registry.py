@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import bhk
+import bhk.sam
 from bhk.nn import HyperLinear
 from bhk.nn.errors import MismatchError
 from bhk.sam import build_sam2, build_sam2_video_predictor, sam_hq_model_registry, sam_model_registry
@@ -56,6 +57,11 @@ def test_registries_have_the_keys_of_the_packages() -> None:
     assert set(pytest.importorskip("segment_anything_hq").sam_model_registry) == set(sam_hq_model_registry)
     with pytest.raises(KeyError):
         sam_model_registry["vit_g"]
+
+
+def test_the_package_names_what_it_lacks() -> None:
+    with pytest.raises(AttributeError, match=r"module 'bhk\.sam' has no attribute 'build_sam3'"):
+        bhk.sam.build_sam3  # noqa: B018
 
 
 @pytest.mark.parametrize(
