@@ -56,11 +56,10 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of the architectures."""
 
 
-class VitSam(Architecture, frozen=True):
-    """SAM with a plain vision transformer, and SAM-HQ: every size that `segment_anything`'s classes take.
+class VitEncoder(Architecture, frozen=True):
+    """SAM's image encoder, a plain vision transformer: every size that `segment_anything`'s class takes.
 
-    Sizes in pixels, patches or channels, named as in those classes. Shapes do not tell the number of heads of the mask
-    decoder, which is 8 in every published one.
+    Sizes in pixels, patches or channels, named as there; `prompt_embed_dim` channels come out.
     """
 
     embed_dim: Size
@@ -72,6 +71,14 @@ class VitSam(Architecture, frozen=True):
     window_size: Size = 14
     mlp_ratio: Annotated[float, msgspec.Meta(gt=0, le=64)] = 4.0
     prompt_embed_dim: Size = 256
+
+
+class VitSam(VitEncoder, frozen=True):
+    """SAM and SAM-HQ with such an encoder.
+
+    Shapes do not tell the number of heads of the mask decoder, which is 8 in every published one.
+    """
+
     mask_in_chans: Size = 16
     decoder_depth: Count = 2
     decoder_mlp_dim: Size = 2048
@@ -123,61 +130,69 @@ class Sam2(Hiera, frozen=True):
 
 
 @dataclass(frozen=True)
-class _VitNames:
-    """Where a layout of SAM keeps the tensors that tell the sizes.
+class _EncoderNames:
+    """Where a layout keeps the tensors that tell the sizes of an image encoder."""
+
+    positions: str
+    blocks: str
+    patches: str
+    neck: str
+
+
+@dataclass(frozen=True)
+class _DecoderNames:
+    """Where a layout keeps the tensors that tell the sizes of prompt encoder and mask decoder, as far as layouts differ.
 
     Attributes:
         iou_layers_aside: layers of the head for mask quality that are not numbered.
     """
 
-    encoder: str
-    blocks: str
-    patches: str
-    neck: str
     mask: str
     iou_first: str
     iou_layers_aside: int
 
 
-_ORIGINAL = _VitNames(
-    encoder="image_encoder",
-    blocks="image_encoder.blocks",
-    patches="image_encoder.patch_embed.proj.weight",
-    neck="image_encoder.neck.0.weight",
-    mask="prompt_encoder.mask_downscaling.3.weight",
-    iou_first="mask_decoder.iou_prediction_head.layers.0.weight",
-    iou_layers_aside=0,
+def _original_encoder(before: str) -> _EncoderNames:
+    return _EncoderNames(
+        f"{before}pos_embed", f"{before}blocks", f"{before}patch_embed.proj.weight", f"{before}neck.0.weight"
+    )
+
+
+_ORIGINAL = _DecoderNames(
+    "prompt_encoder.mask_downscaling.3.weight", "mask_decoder.iou_prediction_head.layers.0.weight", 0
 )
-_TRANSFORMERS = _VitNames(
-    encoder="vision_encoder",
-    blocks="vision_encoder.layers",
-    patches="vision_encoder.patch_embed.projection.weight",
-    neck="vision_encoder.neck.conv1.weight",
-    mask="prompt_encoder.mask_embed.conv2.weight",
-    iou_first="mask_decoder.iou_prediction_head.proj_in.weight",
-    iou_layers_aside=2,
+_TRANSFORMERS_ENCODER = _EncoderNames(
+    "vision_encoder.pos_embed",
+    "vision_encoder.layers",
+    "vision_encoder.patch_embed.projection.weight",
+    "vision_encoder.neck.conv1.weight",
 )
+_TRANSFORMERS = _DecoderNames(
+    "prompt_encoder.mask_embed.conv2.weight", "mask_decoder.iou_prediction_head.proj_in.weight", 2
+)
+
+
+def read_vit_encoder(shapes: Shapes) -> VitEncoder:
+    """Read the sizes of an image encoder whose names nothing precedes."""
+    return _read_encoder(shapes, _original_encoder(""))
 
 
 def read_vit_sam(shapes: Shapes) -> VitSam:
     """Read the sizes of a SAM or SAM-HQ in the original layout."""
-    return _read_vit(shapes, _ORIGINAL)
+    return _read_vit_sam(shapes, _original_encoder("image_encoder."), _ORIGINAL)
 
 
 def read_transformers_sam(shapes: Shapes) -> VitSam:
     """Read the sizes of a `SamModel` or `SamHQModel` of transformers."""
-    return _read_vit(shapes, _TRANSFORMERS)
+    return _read_vit_sam(shapes, _TRANSFORMERS_ENCODER, _TRANSFORMERS)
 
 
-def _read_vit(shapes: Shapes, names: _VitNames) -> VitSam:
+def _read_encoder(shapes: Shapes, names: _EncoderNames) -> VitEncoder:
     embed_dim, patch_size = shapes.size(names.patches), shapes.size(names.patches, 2)
-    grid = shapes.size(f"{names.encoder}.pos_embed", 1)
-    depth = shapes.count(names.blocks)
+    grid, depth = shapes.size(names.positions, 1), shapes.count(names.blocks)
     reach = [shapes.size(f"{names.blocks}.{block}.attn.rel_pos_h") for block in range(depth)]  # 2 × window - 1
     local = [length for length in reach if length != 2 * grid - 1]
-    layers = "mask_decoder.transformer.layers"
-    prompt_embed_dim = shapes.size(names.neck)
-    return VitSam(
+    return VitEncoder(
         embed_dim=embed_dim,
         depth=depth,
         num_heads=embed_dim // shapes.size(f"{names.blocks}.0.attn.rel_pos_h", 1),
@@ -186,12 +201,20 @@ def _read_vit(shapes: Shapes, names: _VitNames) -> VitSam:
         patch_size=patch_size,
         window_size=(local[0] + 1) // 2 if local else grid,
         mlp_ratio=shapes.size(f"{names.blocks}.0.mlp.lin1.weight") / embed_dim,
-        prompt_embed_dim=prompt_embed_dim,
+        prompt_embed_dim=shapes.size(names.neck),
+    )
+
+
+def _read_vit_sam(shapes: Shapes, encoder_names: _EncoderNames, names: _DecoderNames) -> VitSam:
+    encoder = _read_encoder(shapes, encoder_names)
+    layers = "mask_decoder.transformer.layers"
+    attended = shapes.size(f"{layers}.0.cross_attn_token_to_image.q_proj.weight")
+    return VitSam(
+        **msgspec.structs.asdict(encoder),
         mask_in_chans=shapes.size(names.mask),
         decoder_depth=shapes.count(layers),
         decoder_mlp_dim=shapes.size(f"{layers}.0.mlp.lin1.weight"),
-        attention_downsample_rate=prompt_embed_dim
-        // shapes.size(f"{layers}.0.cross_attn_token_to_image.q_proj.weight"),
+        attention_downsample_rate=encoder.prompt_embed_dim // attended,
         num_multimask_outputs=shapes.size("mask_decoder.mask_tokens.weight") - 1,
         iou_head_depth=shapes.count("mask_decoder.iou_prediction_head.layers") + names.iou_layers_aside,
         iou_head_hidden_dim=shapes.size(names.iou_first),

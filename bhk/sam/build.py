@@ -14,7 +14,7 @@ from torch import nn
 
 from bhk.container.header import ModelEntry
 from bhk.errors import BhkError
-from bhk.sam.architecture import Architecture, EfficientSam, Hiera, Sam2, VitSam
+from bhk.sam.architecture import Architecture, EfficientSam, Hiera, Sam2, VitEncoder, VitSam
 from bhk.sam.packages import SEGMENT_ANYTHING, SEGMENT_ANYTHING_HQ, MissingPackageError, import_package
 from bhk.sam.variants import FAMILIES, Family, find_variant
 
@@ -80,10 +80,9 @@ def _architecture(family: Family, entry: ModelEntry) -> Architecture:
     return architecture
 
 
-def _build_vit_sam(package: ModuleType, sizes: VitSam, *, hq: bool) -> nn.Module:
-    """Build from the classes of `segment_anything`, or with `hq` of `segment_anything_hq`."""
+def _build_vit_encoder(package: ModuleType, sizes: VitEncoder) -> nn.Module:
     parts: Any = importlib.import_module(f"{package.__name__}.modeling")
-    encoder = parts.ImageEncoderViT(
+    encoder: nn.Module = parts.ImageEncoderViT(
         img_size=sizes.image_size,
         patch_size=sizes.patch_size,
         embed_dim=sizes.embed_dim,
@@ -97,9 +96,19 @@ def _build_vit_sam(package: ModuleType, sizes: VitSam, *, hq: bool) -> nn.Module
         window_size=sizes.window_size,
         global_attn_indexes=sizes.global_attn_indexes,
     )
+    return encoder
+
+
+def _build_vit_sam(package: ModuleType, sizes: VitSam, *, hq: bool) -> nn.Module:
+    """Build from the classes of `segment_anything`, or with `hq` of `segment_anything_hq`."""
+    parts: Any = importlib.import_module(f"{package.__name__}.modeling")
     decoder = partial(parts.MaskDecoderHQ, vit_dim=sizes.embed_dim) if hq else parts.MaskDecoder
     model: nn.Module = parts.Sam(
-        encoder, _prompt_encoder(parts, sizes), _mask_decoder(parts, decoder, sizes), PIXEL_MEAN, PIXEL_STD
+        _build_vit_encoder(package, sizes),
+        _prompt_encoder(parts, sizes),
+        _mask_decoder(parts, decoder, sizes),
+        PIXEL_MEAN,
+        PIXEL_STD,
     )
     return model
 
@@ -272,6 +281,7 @@ def _build_transformers_sam2(package: Any, sizes: Hiera) -> nn.Module:
 
 
 _BUILDERS: dict[str, Callable[[ModuleType, Any], nn.Module]] = {
+    "sam_encoder": _build_vit_encoder,
     "sam": partial(_build_vit_sam, hq=False),
     "sam_hq": partial(_build_vit_sam, hq=True),
     "sam_hq_tiny": partial(_build_registered, key="vit_tiny"),

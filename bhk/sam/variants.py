@@ -158,6 +158,14 @@ FAMILIES = {
             any_size=True,
         ),
         Family("sam", ("mask_decoder.",), arch.VitSam, arch.read_vit_sam, (SEGMENT_ANYTHING,), any_size=True),
+        Family(
+            "sam_encoder",
+            ("pos_embed", "patch_embed.proj.", "blocks.0.attn.rel_pos_h", "neck.0."),
+            arch.VitEncoder,
+            arch.read_vit_encoder,
+            (SEGMENT_ANYTHING,),
+            any_size=True,
+        ),
     )
 }
 
@@ -227,7 +235,9 @@ VARIANTS = {
             "mobile_sam_v2",
             "mobile_sam_v2",
             "MobileSAMv2",
-            ("Prompt_guided_Mask_Decoder.pt",),  # its image encoder may be any of four, in a file of its own
+            (
+                "Prompt_guided_Mask_Decoder.pt",
+            ),  # the image encoder is in a file of its own: sam_encoder, or MobileSAM's
             published_ratio=4.72,
             architecture=arch.PromptGuidedDecoder(),
         ),
@@ -269,6 +279,7 @@ VARIANTS = {
             published_ratio=5.08,
             architecture=arch.EfficientSam(384),
         ),
+        Variant("sam_encoder", "sam_encoder", "SAM image encoder", ("sam_vit_h.pt",)),  # of MobileSAMv2
         Variant("transformers_sam", "transformers_sam", "transformers SamModel", ("model.safetensors",)),
         Variant("transformers_sam_hq", "transformers_sam_hq", "transformers SamHQModel", ("model.safetensors",)),
         Variant("transformers_sam2", "transformers_sam2", "transformers Sam2Model", ("model.safetensors",)),

@@ -69,6 +69,16 @@ def test_the_modules_of_mobile_sam_v2_are_those_of_sam() -> None:
     assert _shapes(_build(found.entry)) == shapes
 
 
+def test_an_image_encoder_alone_is_a_model_too() -> None:
+    pytest.importorskip("segment_anything")
+    start = "image_encoder."
+    shapes = {name[len(start) :]: shape for name, shape in shapes_of("sam_vit_h").items() if name.startswith(start)}
+    found = recognise(shapes)
+    assert found is not None
+    assert found.entry.variant == "sam_encoder"
+    assert _shapes(_build(found.entry)) == shapes
+
+
 @pytest.mark.parametrize(
     ("package", "name"), [("segment_anything", "sam_vit_b"), ("segment_anything_hq", "sam_hq_vit_b")]
 )

@@ -52,7 +52,7 @@ def _only(*names: str) -> Recognised:
         (["vision_encoder.backbone.pos_embed", "mask_decoder.w", "memory_encoder.w"], "transformers_sam2",
          [False, True, False]),
         # MobileSAMv2, spelling included
-        (["PromtEncoder.w", "MaskDecoder.w"], "mobile_sam_v2", [True, True]),
+        (["ImageEncoder.pos_embed", "PromtEncoder.w", "MaskDecoder.w"], "mobile_sam_v2", [False, True, True]),
         (["image_encoder.trunk.w", "sam_mask_decoder.w", "memory_encoder.mask_decoder"], "sam2", [False, True, False]),
     ],
 )  # fmt: skip
@@ -75,8 +75,9 @@ def test_a_part_of_a_model_has_a_family_but_nothing_to_build() -> None:
         [],
         ["weight"],
         ["embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight", "pooler.dense.weight"],
-        # An image encoder alone, names that only contain the words, and prefixes that not every name has.
+        # A part of an image encoder, names that only contain the words, and prefixes that not every name has.
         ["image_encoder.pos_embed", "image_encoder.neck.0.weight"],
+        ["pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "norm.weight", "head.weight"],  # timm's
         ["prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"],
         ["head.mask_decoder.weight", "my_mask_decoder.weight", "mask_decoders.0.weight"],
         ["sam.mask_decoder.weight", "other.weight"],
