@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ class EfficientSamPredictor:
 
     has_single = True
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, package: ModuleType) -> None:
         self._model: Any = model
         self._embedding: Any = None
         self._size = (0, 0)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any, cast
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bhk.sam.prediction.image import Rgb
-from bhk.sam.prediction.predictor import Masks, PredictionError, grid_batch, to_masks
+from bhk.sam.prediction.predictor import Masks, grid_batch, to_masks
 from bhk.sam.prediction.prompts import Prompt
 
 
@@ -22,9 +22,10 @@ class HuggingFacePredictor:
 
     has_single = True
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, package: ModuleType) -> None:
         self._model: Any = model
-        self._processor = _image_processor(model)
+        self._package = package
+        self._processor = _image_processor(self._model.config, package)
         self._inputs: dict[str, Any] = {}
         self._embeddings: dict[str, Any] = {}
 
@@ -59,7 +60,7 @@ class HuggingFacePredictor:
         """Return masks of all that a grid of points finds."""
         from PIL import Image
 
-        generate = importlib.import_module("transformers").MaskGenerationPipeline(
+        generate = self._package.MaskGenerationPipeline(
             model=self._model, image_processor=self._processor, device=self._model.device
         )
         batch = grid_batch(image)
@@ -78,17 +79,10 @@ class HuggingFacePredictor:
         return (torch.tensor(points) * scale).to(self._model.device, torch.float32)
 
 
-def _image_processor(model: nn.Module) -> Any:
-    """Return the image processor for a model's configuration.
-
-    Raises:
-        PredictionError: the model is of another kind than SAM, SAM-HQ and SAM2.
-    """
-    transformers, config = importlib.import_module("transformers"), cast(Any, model.config)
+def _image_processor(config: Any, transformers: ModuleType) -> Any:
+    """Return the image processor for a model's configuration."""
     side = config.prompt_encoder_config.image_size
-    if config.model_type in ("sam", "sam_hq"):
-        square = {"height": side, "width": side}
-        return transformers.SamImageProcessor(size={"longest_edge": side}, pad_size=square)
+    square = {"height": side, "width": side}
     if config.model_type == "sam2":
-        return transformers.Sam2ImageProcessor(size={"height": side, "width": side})
-    raise PredictionError(f"{type(model).__name__} of transformers: expected SamModel, SamHQModel or Sam2Model")
+        return transformers.Sam2ImageProcessor(size=square)
+    return transformers.SamImageProcessor(size={"longest_edge": side}, pad_size=square)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -18,10 +18,10 @@ class SamPredictor:
 
     has_single = True
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, package: ModuleType) -> None:
         self._model = model
-        self._package: Any = importlib.import_module(type(model).__module__.partition(".")[0])
-        self._predictor = self._package.SamPredictor(model)
+        self._package = package
+        self._predictor = package.SamPredictor(model)
 
     @property
     def encoder(self) -> nn.Module:

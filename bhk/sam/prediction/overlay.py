@@ -103,5 +103,5 @@ def _disc(picture: Image.Image, at: Point, colour: tuple[int, int, int], radius:
     if bar:
         middle, half = stamp.height / 2, 0.12 * stamp.height
         pen.rectangle((0.28 * stamp.width, middle - half, 0.72 * stamp.width, middle + half), fill="white")
-    stamp = stamp.resize((side, side), Image.Resampling.LANCZOS)
+    stamp = stamp.resize((side, side), Image.Resampling.BOX)
     picture.paste(stamp, (int(at[0]) - radius, int(at[1]) - radius), stamp)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,7 +28,7 @@ class PredictionError(BhkError):
 
 
 class Predictor(Protocol):
-    """Masks from one kind of model.
+    """Masks from one kind of model; made from the model and the package that its class comes from.
 
     Attributes:
         has_single: whether the model has a single mask beside those of the multimask output.
@@ -50,35 +51,44 @@ class Predictor(Protocol):
 
 
 def predictor_for(model: nn.Module) -> Predictor:
-    """Return the predictor for a model, by the package that its class comes from.
+    """Return the predictor for a model, by its class.
 
     Raises:
-        PredictionError: no such package is known.
-        MissingPackageError: something that the package needs is not installed.
+        PredictionError: it is of no class that is known.
+        MissingPackageError: something that its package needs is not installed.
     """
     for kind in type(model).__mro__:
         package = kind.__module__.partition(".")[0]
-        if package in _PREDICTORS:
-            module, name = _PREDICTORS[package]
-            make: Callable[[nn.Module], Predictor] = getattr(importlib.import_module(module), name)
-            try:
-                return make(model)
-            except ImportError as error:
-                needs = f"masks from a model of {package} need a package that is missing ({error})"
-                raise MissingPackageError(f"{needs}; run: pip install torchvision pillow") from error
-    known = ", ".join(_PREDICTORS)
-    raise PredictionError(f"{type(model).__module__}.{type(model).__name__} is no model of {known}")
+        if found := _PREDICTORS.get(f"{package}.{kind.__name__}"):
+            return _make(found, model, package)
+    name = f"{type(model).__module__}.{type(model).__name__}"
+    raise PredictionError(f"{name} is no model to ask for masks; expected {', '.join(_PREDICTORS)}")
 
 
+def _make(name: str, model: nn.Module, package: str) -> Predictor:
+    module, _, kind = name.partition(".")
+    make: Callable[[nn.Module, ModuleType], Predictor] = getattr(
+        importlib.import_module(f"{__package__}.{module}"), kind
+    )
+    try:
+        return make(model, importlib.import_module(package))
+    except ImportError as error:
+        needs = f"masks from a model of {package} need a package that is missing ({error})"
+        raise MissingPackageError(f"{needs}; run: pip install torchvision pillow") from error
+
+
+# Package and class of whole models -> module and class of their predictor.
 _PREDICTORS = {
-    "segment_anything": ("bhk.sam.prediction.meta", "SamPredictor"),
-    "segment_anything_hq": ("bhk.sam.prediction.meta", "SamPredictor"),
-    "mobile_sam": ("bhk.sam.prediction.meta", "SamPredictor"),
-    "edge_sam": ("bhk.sam.prediction.meta", "EdgeSamPredictor"),
-    "tinysam": ("bhk.sam.prediction.meta", "TinySamPredictor"),
-    "sam2": ("bhk.sam.prediction.sam2", "Sam2Predictor"),
-    "transformers": ("bhk.sam.prediction.hugging_face", "HuggingFacePredictor"),
-    "efficient_sam": ("bhk.sam.prediction.efficient_sam", "EfficientSamPredictor"),
+    "segment_anything.Sam": "meta.SamPredictor",
+    "segment_anything_hq.Sam": "meta.SamPredictor",
+    "mobile_sam.Sam": "meta.SamPredictor",
+    "edge_sam.Sam": "meta.EdgeSamPredictor",
+    "tinysam.Sam": "meta.TinySamPredictor",
+    "sam2.SAM2Base": "sam2.Sam2Predictor",
+    "transformers.SamModel": "hugging_face.HuggingFacePredictor",
+    "transformers.SamHQModel": "hugging_face.HuggingFacePredictor",
+    "transformers.Sam2Model": "hugging_face.HuggingFacePredictor",
+    "efficient_sam.EfficientSam": "efficient_sam.EfficientSamPredictor",
 }
 
 

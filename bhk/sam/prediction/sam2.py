@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ class Sam2Predictor:
 
     has_single = True
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, package: ModuleType) -> None:
         self._model = model
         predictor = importlib.import_module("sam2.sam2_image_predictor").SAM2ImagePredictor(model)
         self._predictor = self._of_size(predictor)
