@@ -1,7 +1,7 @@
 """Decoding in Triton: from codes to float32 weights, with the rounding that the format defines.
 
-Source: format_spec/README.md, section "Decoding". Kernels that use `decode_pair` are launched with `enable_fp_fusion=False`: a fused
-multiply-add would round once where the format rounds twice.
+Source: format_spec/README.md, on decoding. Kernels that use `decode_pair` are launched with `enable_fp_fusion=False`: a
+fused multiply-add would round once where the format rounds twice.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import triton.language as tl
 
 
 @triton.jit
-def decode_pair(winding, phase, shell, book):  # type: ignore[no-untyped-def]
+def decode_pair(winding, phase, shell, book):
     """Return the float32 weights (even, odd) at integer `winding`, `phase` and `shell`; `book` points to the codebook."""
     centre_even, centre_odd = tl.load(book), tl.load(book + 1)
     side, windings, spacing = tl.load(book + 2), tl.load(book + 3), tl.load(book + 5)

@@ -18,7 +18,7 @@ BLOCK_OUTLIERS = 256
 
 
 @triton.jit
-def _decode_kernel(  # type: ignore[no-untyped-def]
+def _decode_kernel(
     codes,
     book,
     weight,
@@ -55,7 +55,7 @@ def _decode_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _outlier_kernel(outliers, weight, count, in_features, pairs, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def _outlier_kernel(outliers, weight, count, in_features, pairs, BLOCK: tl.constexpr):
     places = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = places < count
     entry = outliers + places.to(tl.int64) * 3
@@ -87,6 +87,6 @@ def decode(codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, 
         enable_fp_fusion=False,
     )
     if len(outliers):
-        grid = (triton.cdiv(len(outliers), BLOCK_OUTLIERS),)
-        _outlier_kernel[grid](outliers, weight, len(outliers), in_features, pairs, BLOCK=BLOCK_OUTLIERS)
+        programs = triton.cdiv(len(outliers), BLOCK_OUTLIERS)
+        _outlier_kernel[(programs,)](outliers, weight, len(outliers), in_features, pairs, BLOCK=BLOCK_OUTLIERS)
     return weight

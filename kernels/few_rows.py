@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .card import Card
 from .lattice import BLOCK_OUTLIERS, add_outliers, identity
 from .resident import TILE_ROWS
 
@@ -23,7 +24,7 @@ WAVES = 2
 
 
 @triton.jit(do_not_specialize=["rows"])
-def _few_rows_kernel(  # type: ignore[no-untyped-def]
+def _few_rows_kernel(
     x, codes, book, outliers, tiles, bias, y, rows, out_features, in_features, pairs, share,
     HAS_BIAS: tl.constexpr, PARTIAL: tl.constexpr, PRECISION: tl.constexpr, TILE_ROWS: tl.constexpr,
     BLOCK_OUT: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_PAIRS: tl.constexpr, BLOCK_OUTLIERS: tl.constexpr,
@@ -45,7 +46,9 @@ def _few_rows_kernel(  # type: ignore[no-untyped-def]
         r = tl.load(at_codes + pairs + columns[None, :], mask=inside, other=0)
         known = samples[None, :] < rows
         x_even = tl.load(at_x + 2 * columns[:, None], mask=known & (2 * columns[:, None] < in_features), other=0.0)
-        x_odd = tl.load(at_x + 2 * columns[:, None] + 1, mask=known & (2 * columns[:, None] + 1 < in_features), other=0.0)
+        x_odd = tl.load(
+            at_x + 2 * columns[:, None] + 1, mask=known & (2 * columns[:, None] + 1 < in_features), other=0.0
+        )
         v = (x_odd.to(tl.float32) + x_even.to(tl.float32) * per_winding).to(x_even.dtype)
         total = tl.dot(q.to(x_even.dtype), x_even, total, input_precision=PRECISION)
         total = tl.dot(r.to(x_even.dtype), v, total, input_precision=PRECISION)
@@ -70,7 +73,7 @@ def _few_rows_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit(do_not_specialize=["count"])
-def _sum_kernel(parts, y, count, SPLITS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def _sum_kernel(parts, y, count, SPLITS: tl.constexpr, BLOCK: tl.constexpr):
     places = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     total = tl.zeros((BLOCK,), dtype=tl.float32)
     for split in tl.static_range(SPLITS):
@@ -86,13 +89,13 @@ def few_rows(
     tiles: Tensor,
     bias: Tensor | None,
     *,
-    processors: int,
+    card: Card,
     precision: str,
 ) -> Tensor:
     """Return X @ W.T + bias, (rows, out), for a lattice weight; see `resident.Resident` for the operands.
 
     Args:
-        processors: multiprocessors of the card.
+        card: on which it runs.
         precision: of float32 products, "ieee" or "tf32".
     """
     (rows, in_features), out_features, pairs = x.shape, len(codes), codes.shape[1] // 2
@@ -100,7 +103,7 @@ def few_rows(
     block_out, block_pairs = (64, 128) if x.element_size() == 2 else (32, 64)
     tiles_out, tiles_rows = triton.cdiv(out_features, block_out), triton.cdiv(rows, block_rows)
     most = max(1, pairs // (2 * block_pairs))
-    splits = min(triton.next_power_of_2(max(1, WAVES * processors // (tiles_out * tiles_rows))), most, 16)
+    splits = min(triton.next_power_of_2(max(1, WAVES * card.processors // (tiles_out * tiles_rows))), most, 16)
     share = triton.cdiv(triton.cdiv(pairs, splits), block_pairs) * block_pairs
     y = x.new_empty(rows, out_features)
     target = y if splits == 1 else x.new_empty(splits, rows, out_features, dtype=torch.float32)

@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .card import Card
 from .lattice import BLOCK_OUTLIERS, add_outliers, identity
 
 BLOCK_PAIRS = 512
@@ -20,9 +21,7 @@ GROUP = 8  # tiles of rows that share the codes in the L2 cache
 
 
 @triton.jit
-def _quantise_kernel(  # type: ignore[no-untyped-def]
-    x, book, integers, scales, offsets, in_features, pairs, BLOCK: tl.constexpr
-):
+def _quantise_kernel(x, book, integers, scales, offsets, in_features, pairs, BLOCK: tl.constexpr):
     step, even, odd, per_winding = identity(book)
     row = tl.program_id(0).to(tl.int64)
     at = x + row * in_features
@@ -49,13 +48,13 @@ def _quantise_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _round(value):  # type: ignore[no-untyped-def]
+def _round(value):
     """Round to the nearest integer, halves up: int8."""
     return tl.floor(value + 0.5).to(tl.int8)
 
 
 @triton.jit(do_not_specialize=["rows", "count"])
-def _product_kernel(  # type: ignore[no-untyped-def]
+def _product_kernel(
     integers, scales, offsets, x, codes, book, outliers, bias, y, rows, out_features, in_features, pairs, count,
     HAS_BIAS: tl.constexpr, HAS_OUTLIERS: tl.constexpr, PRECISION: tl.constexpr, GROUP: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_OUT: tl.constexpr, BLOCK_WIDTH: tl.constexpr, BLOCK_OUTLIERS: tl.constexpr,
@@ -93,11 +92,20 @@ def _product_kernel(  # type: ignore[no-untyped-def]
 
 
 def integer_product(
-    x: Tensor, codes: Tensor, codebook: Tensor, outliers: Tensor, far: Tensor, bias: Tensor | None, *, precision: str
+    x: Tensor,
+    codes: Tensor,
+    codebook: Tensor,
+    outliers: Tensor,
+    far: Tensor,
+    bias: Tensor | None,
+    *,
+    card: Card,
+    precision: str,
 ) -> Tensor:
     """Return X @ W.T + bias, (rows, out), for a lattice weight; see `resident.Resident` for the operands.
 
     Args:
+        card: on which it runs.
         precision: of the correction for far outliers in float32, "ieee" or "tf32".
     """
     (rows, in_features), (out_features, width) = x.shape, codes.shape
@@ -107,13 +115,23 @@ def integer_product(
     _quantise_kernel[(rows,)](x, codebook, integers, scales, offsets, in_features, width // 2, BLOCK=block)
     y = x.new_empty(rows, out_features)
     beyond = outliers[far]
-    block_rows, block_out, block_width = (256, 128, 128) if rows * out_features >= 1 << 22 else (64, 64, 128)
+    block_rows, block_out, block_width, warps = _tile(rows * out_features, card)
     grid = (triton.cdiv(rows, block_rows) * triton.cdiv(out_features, block_out),)
     _product_kernel[grid](
         integers, scales, offsets, x, codes, codebook, beyond, bias, y,
         rows, out_features, in_features, width // 2, len(beyond),
         HAS_BIAS=bias is not None, HAS_OUTLIERS=len(beyond) > 0, PRECISION=precision, GROUP=GROUP,
         BLOCK_ROWS=block_rows, BLOCK_OUT=block_out, BLOCK_WIDTH=block_width, BLOCK_OUTLIERS=BLOCK_OUTLIERS,
-        num_warps=8 if block_rows == 256 else 4, num_stages=3,
+        num_warps=warps, num_stages=3,
     )  # fmt: skip
     return y
+
+
+def _tile(outputs: int, card: Card) -> tuple[int, int, int, int]:
+    """Return rows, outputs and width of a tile, and its warps.
+
+    The largest takes 161 KiB of shared memory on Hopper and 128 KiB on Ampere, with float32 activations; the second one 97 KiB.
+    """
+    if outputs < 1 << 22:
+        return 64, 64, 128, 4
+    return (256, 128, 128, 8) if card.shared_bytes >= 161 << 10 else (128, 128, 64, 8)

@@ -9,7 +9,7 @@ BLOCK_OUTLIERS = 32
 
 
 @triton.jit
-def identity(book):  # type: ignore[no-untyped-def]
+def identity(book):
     """Return step, offset_even, offset_odd and 1/n of a centred codebook."""
     side, windings = tl.load(book + 2), tl.load(book + 3)
     half = (windings.to(tl.int32) // 2).to(tl.float32)
@@ -20,7 +20,7 @@ def identity(book):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def add_outliers(  # type: ignore[no-untyped-def]
+def add_outliers(
     total, x, codes, outliers, first, last, features, samples, rows, in_features, pairs, step, even, odd, per_winding,
     BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip

@@ -9,7 +9,6 @@ reach x and bias.
 
 from __future__ import annotations
 
-from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import reference
+from .card import card_of, float32_precision
 from .resident import MAX_FAR
 
 # Up to this many rows the fused product beats decoding and cuBLAS.
@@ -51,9 +51,7 @@ def _hyper_linear(
     return y.view(*x.shape[:-1], len(codes))
 
 
-def decode_on_card(
-    codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, dtype: torch.dtype
-) -> Tensor:
+def decode_on_card(codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
     """`decode` by a Triton kernel."""
     from .dense import decode
 
@@ -78,10 +76,12 @@ def hyper_linear_on_card(
     has_kernel = codes.dtype == torch.int8 and x.dtype != torch.float64 and len(rows) > 0
     if has_kernel and len(rows) <= FEW_ROWS:
         y = few_rows(
-            rows, codes, codebook, outliers, tiles, bias, processors=_processors(x.device), precision=_precision()
+            rows, codes, codebook, outliers, tiles, bias, card=card_of(x.device), precision=float32_precision()
         )
     elif has_kernel and compute == "int8" and len(far) <= MAX_FAR:
-        y = integer_product(rows, codes, codebook, outliers, far, bias, precision=_precision())
+        y = integer_product(
+            rows, codes, codebook, outliers, far, bias, card=card_of(x.device), precision=float32_precision()
+        )
     else:
         y = F.linear(rows, decode_on_card(codes, codebook, outliers, x.shape[-1], x.dtype), bias)
     return y.view(*x.shape[:-1], len(codes))
@@ -128,13 +128,3 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 torch.library.register_autograd("bhk::hyper_linear", _backward, setup_context=_save, lib=_library)
-
-
-def _precision() -> str:
-    """How torch is set to multiply float32 matrices, in Triton's words."""
-    return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
-
-
-@cache
-def _processors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count

@@ -11,7 +11,6 @@ rows the decoded weight. In integer mode [u | v] is quantised row by row.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -109,7 +108,7 @@ def _integer(x: Tensor, codes: Tensor, book: Codebook, far: Tensor, bias: Tensor
 def _shear(x: Tensor, windings: int) -> Tensor:
     """Return u and v of activations x (rows, in): (rows, 2, h)."""
     padded = F.pad(x, (0, 1)) if x.shape[1] % 2 else x
-    pairs = padded.unflatten(1, (-1, 2))
+    pairs = padded.reshape(len(x), padded.shape[1] // 2, 2)
     activations = x.new_empty(len(x), 2, pairs.shape[1])
     activations[:, 0] = pairs[:, :, 0]
     torch.add(pairs[:, :, 1], pairs[:, :, 0], alpha=1 / windings, out=activations[:, 1])

@@ -62,19 +62,21 @@ def make_resident(codebook: Codebook, codes: Codes, out_features: int, in_featur
     if not codebook.centred or len(outer) > MAX_OUTLIERS * len(codes) or len(codes) > torch.iinfo(torch.int32).max:
         scalars = codes.scalars(codebook.windings).view(out_features, pairs)
         empty = torch.empty(0, 3, dtype=torch.int32, device=device)
-        return Resident(_narrow(scalars, codebook.code_count), table, empty, _tiles(empty, out_features, pairs), empty[:, 0])
+        return Resident(
+            _narrow(scalars, codebook.code_count), table, empty, _tiles(empty, out_features, pairs), empty[:, 0]
+        )
     half = codebook.windings // 2
     planes = torch.empty(out_features, 2, pairs, dtype=torch.int8, device=device)
     for place, plane in enumerate((codes.winding, codes.phase)):
         planes[:, place] = plane.view(out_features, pairs).to(torch.int16).sub_(half)
-    weights = codebook.decode(Codes(codes.winding[outer], codes.phase[outer], shell[outer] if shell is not None else None))
+    weights = codebook.decode(
+        Codes(codes.winding[outer], codes.phase[outer], shell[outer] if shell is not None else None)
+    )
     integers, is_far = _nearest_integers(codebook, weights)
     planes.view(-1)[_places(outer, pairs)] = integers.t()
     outliers = torch.cat([outer.to(torch.int32)[:, None], weights.view(torch.int32)], dim=1)
     far = is_far.nonzero().view(-1).to(torch.int32)
-    return Resident(
-        planes.view(out_features, 2 * pairs), table, outliers, _tiles(outliers, out_features, pairs), far
-    )
+    return Resident(planes.view(out_features, 2 * pairs), table, outliers, _tiles(outliers, out_features, pairs), far)
 
 
 def codebook_of(codebook: Tensor) -> Codebook:

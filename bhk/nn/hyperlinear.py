@@ -12,7 +12,7 @@ from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.tensor import encode
 from bhk.errors import BhkError
 from bhk.kernels import operators as operators  # registers torch.ops.bhk
-from bhk.kernels.resident import FIELDS, make_resident
+from bhk.kernels.resident import make_resident
 
 Compute = Literal["exact", "int8"]
 
@@ -123,7 +123,8 @@ class HyperLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x @ W.T + b for x (..., in_features) of the layer's dtype: (..., out_features)."""
-        bias, dtype = self.bias, self._dtype
+        bias: Tensor | None = self.bias
+        dtype = self._dtype
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
             x, bias = x.to(dtype), None if bias is None else bias.to(dtype)
@@ -157,7 +158,7 @@ class HyperLinear(nn.Module):
     @property
     def bits_per_weight(self) -> float:
         """Bits held for each weight, everything counted but the bias."""
-        held = sum(getattr(self, name).nbytes for name in _BUFFERS)
+        held = sum(int(getattr(self, name).nbytes) for name in _BUFFERS)
         return 8 * held / max(self.in_features * self.out_features, 1)
 
     @property
@@ -176,7 +177,7 @@ class HyperLinear(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HyperLinear:
         """Move and cast as modules do, but the codebook is float32 whatever the dtype of the layer."""
         codebook = self.codebook
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.codebook.dtype != codebook.dtype:
             self.codebook = codebook.to(self.codes.device)
         self._dtype = fn(torch.empty(0, dtype=self._dtype, device=codebook.device)).dtype

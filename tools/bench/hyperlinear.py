@@ -118,7 +118,11 @@ def _time_on_card(layers: dict[str, nn.Module], x: Tensor, cold: bool) -> dict[s
         copies = max(1, COLD_BYTES // held) if cold else 1
         calls = max(copies, 20)
         pool = [layer] + [_copy(layer) for _ in range(copies - 1)]
-        graphs[name] = (_captured(lambda pool=pool, calls=calls: [pool[i % len(pool)](x) for i in range(calls)]), calls, pool)
+        graphs[name] = (
+            _captured(lambda pool=pool, calls=calls: [pool[i % len(pool)](x) for i in range(calls)]),
+            calls,
+            pool,
+        )
     times: dict[str, list[float]] = {name: [] for name in graphs}
     for _ in range(7):
         for name, (graph, calls, _) in graphs.items():

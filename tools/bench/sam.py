@@ -1,9 +1,9 @@
 """A whole SAM, dense beside HyperLinear layers, in one run: `python -m tools.bench.sam [--variant sam_vit_b] [--device cuda]`.
 
 All three models are loaded from the same .bhk file of true size with synthetic weights: decoded densely, with exact
-HyperLinear layers, and with 8-bit inputs. Times are medians of wall time, the models taken in turn; masks are compared as
-what a prompt gives after the same threshold, logits by relative error. Peak memory is that of a process of its own that loads the
-file, above what it had with its imports done. The CSV is named after the device.
+HyperLinear layers, and with 8-bit inputs. Times are medians of wall time, the models taken in turn.
+Masks are compared after the same threshold, logits by relative error. Peak memory is that of a process of its own that loads
+the file, above what it had with its imports done. The CSV is named after the device.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bhk.nn import HyperLinear
 from tools.bench.synthetic import make
 from tools.bench.table import ROOT, Row, environment, show, write_csv
 
-SHOWN = ("model", "side", "encoder_s", "encoder_ratio", "decoder_s", "decoder_ratio", "linear_share", "load_peak_mib", "iou_min")
+SHOWN = ("side", "encoder_s", "encoder_ratio", "decoder_s", "decoder_ratio", "linear_share", "load_peak_mib", "iou_min")
 SIDES: dict[str, dict[str, Any]] = {
     "dense": {"mode": "dense"},
     "exact": {"mode": "hyper"},
@@ -58,7 +58,9 @@ def measure(variant: str, device: str, dtype: torch.dtype, runs: int, folder: Pa
         name: lambda model=model: model.image_encoder(image) for name, model in models.items()
     }
     encoder_seconds, embeddings = _alternate(encoders, runs, device)
-    decoders = {name: lambda name=name, model=model: _decode(model, embeddings[name], points) for name, model in models.items()}
+    decoders = {
+        name: lambda name=name, model=model: _decode(model, embeddings[name], points) for name, model in models.items()
+    }
     decoder_seconds, logits = _alternate(decoders, 3 * runs, device)
     rows: list[Row] = []
     for name, model in models.items():

@@ -1,0 +1,33 @@
+"""What the choice of tiles has to know of a card and of torch's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+
+@dataclass(frozen=True)
+class Card:
+    """A CUDA device.
+
+    Attributes:
+        processors: number of its multiprocessors.
+        shared_bytes: shared memory that one program can have.
+    """
+
+    processors: int
+    shared_bytes: int
+
+
+@cache
+def card_of(device: torch.device) -> Card:
+    """Return what is known of a CUDA device."""
+    properties = torch.cuda.get_device_properties(device)
+    return Card(properties.multi_processor_count, properties.shared_memory_per_block_optin)
+
+
+def float32_precision() -> str:
+    """How torch is set to multiply float32 matrices, in Triton's words: "ieee" or "tf32"."""
+    return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
