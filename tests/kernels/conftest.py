@@ -9,6 +9,7 @@ from functools import cached_property
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from bhk.codec.codebook import Codebook, Codes
 from bhk.kernels.resident import Resident, make_resident
@@ -41,6 +42,30 @@ class CodedWeight:
         """What stands between x and bias among the arguments of `bhk::hyper_linear`."""
         held = self.resident
         return held.codes, held.codebook, held.outliers, held.tiles, held.far
+
+    def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Return x @ W.T + bias, float64."""
+        return functional.linear(x.double(), self.dense.double(), None if bias is None else bias.double())
+
+    def rounded_product(self, x: Tensor, bias: Tensor | None, levels: int) -> Tensor:
+        """Return the integer product as documented, float64: rows of [u | v] on `levels` symmetric steps of their own."""
+        held, book, n = self.resident, self.book, self.book.windings
+        padded = functional.pad(x.double(), (0, self.width % 2))
+        even, odd = padded[:, ::2], padded[:, 1::2]
+        sheared = torch.cat([even, odd + even / n], dim=1)
+        scale = sheared.abs().amax(dim=1, keepdim=True).clamp(min=1e-38) / levels
+        half = n // 2
+        origin = torch.tensor([(half * n + half - (n * n - 1) / 2) / n**2, (half - (n - 1) / 2) / n], device=x.device)
+        origin = origin.double() * book.side + torch.tensor(book.centre, device=x.device)
+        y = (sheared / scale).round() * scale @ held.codes.double().t() * book.step
+        y += origin[0] * even.sum(1, keepdim=True) + origin[1] * odd.sum(1, keepdim=True)
+        for place in held.outliers[held.far.long(), 0].tolist():
+            row, column = divmod(place, even.shape[1])
+            q, r = held.codes.view(self.out, 2, -1)[row, :, column].double()
+            stand_in = origin + book.step * torch.stack([q + r / n, r])
+            more = functional.pad(self.dense[row].double(), (0, self.width % 2))[2 * column : 2 * column + 2] - stand_in
+            y[:, row] += even[:, column] * more[0] + odd[:, column] * more[1]
+        return y if bias is None else y + bias.double()
 
     def to(self, device: str) -> CodedWeight:
         planes = (self.codes.winding, self.codes.phase, self.codes.shell)
@@ -85,3 +110,9 @@ def poison() -> Iterator[None]:
     assert torch.ones(1).new_empty(9).isnan().all()
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="session")
+def relative() -> Callable[[Tensor, Tensor], float]:
+    """The norm of what a product is off, over the norm of the exact one."""
+    return lambda y, exact: float((y.double() - exact).norm() / exact.norm().clamp(min=1e-30))

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import linear
 
 from bhk.codec.codebook import Codebook
 from bhk.kernels import reference
@@ -15,10 +15,6 @@ from bhk.kernels.int8_cpu import make_product
 from bhk.kernels.resident import MAX_FAR
 
 _SETTINGS = settings(deadline=None, derandomize=True, max_examples=80)
-
-
-def _relative(y: Tensor, exact: Tensor) -> float:
-    return float((y.double() - exact).norm() / exact.norm().clamp(min=1e-30))
 
 
 def _draw(rows: int, width: int, out: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -33,10 +29,6 @@ def _run(weight, x: Tensor, bias: Tensor | None, compute: str = "exact") -> Tens
     return reference.hyper_linear(x, held.codes, held.codebook, held.outliers, held.far, bias, compute)
 
 
-def _exact(weight, x: Tensor, bias: Tensor | None) -> Tensor:
-    return F.linear(x.double(), weight.dense.double(), None if bias is None else bias.double())
-
-
 @_SETTINGS
 @given(
     rows=st.one_of(st.integers(0, 5), st.integers(0, 130)),
@@ -49,6 +41,7 @@ def _exact(weight, x: Tensor, bias: Tensor | None) -> Tensor:
 )
 def test_products_are_exact_to_float32(
     random_weight: Callable,
+    relative,
     rows: int,
     width: int,
     out: int,
@@ -62,21 +55,21 @@ def test_products_are_exact_to_float32(
     x, bias = _draw(rows, width, out, seed=seed)
     y = _run(weight, x, bias if has_bias else None)
     assert (y.shape, y.dtype) == ((rows, out), torch.float32)
-    assert _relative(y, _exact(weight, x, bias if has_bias else None)) <= 1e-6
+    assert relative(y, weight.product(x, bias if has_bias else None)) <= 1e-6
 
 
 @pytest.mark.parametrize(("rows", "out", "width"), [(3, 2050, 2051), (2, 3, 2_100_001), (1, 3, 2_100_001)])
 @pytest.mark.parametrize("outliers", [0, 50])
 def test_weights_of_several_blocks_are_multiplied_block_by_block(
-    random_weight, poison, rows: int, out: int, width: int, outliers: int
+    random_weight, relative, poison, rows: int, out: int, width: int, outliers: int
 ) -> None:
     assert out * width > reference.SCRATCH_WEIGHTS
     weight = random_weight(out, width, 200, 3, outliers=outliers)
     x, bias = _draw(rows, width, out)
-    exact = _exact(weight, x, bias)
+    exact = weight.product(x, bias)
     # Two million float32 products do not add up to 1e-6 in a linear layer either.
-    limit = max(1e-6, 2 * _relative(F.linear(x, weight.dense, bias), exact))
-    assert _relative(_run(weight, x, bias), exact) <= limit
+    limit = max(1e-6, 2 * relative(linear(x, weight.dense, bias), exact))
+    assert relative(_run(weight, x, bias), exact) <= limit
     assert torch.equal(reference.decode(*weight.decode_operands, width, torch.float32), weight.dense)
 
 
@@ -84,44 +77,14 @@ def test_weights_of_several_blocks_are_multiplied_block_by_block(
 @pytest.mark.parametrize(("rows", "out", "width"), [(1, 96, 65), (100, 96, 65), (5, 2050, 2051)])
 @pytest.mark.parametrize("has_bias", [True, False])
 def test_other_dtypes_are_as_exact_as_a_linear_layer(
-    random_weight, dtype: torch.dtype, rows: int, out: int, width: int, has_bias: bool
+    random_weight, relative, dtype: torch.dtype, rows: int, out: int, width: int, has_bias: bool
 ) -> None:
     weight = random_weight(out, width, 256, 3, outliers=5)
     x, bias = _draw(rows, width, out, dtype)
     bias = bias if has_bias else None
-    y, exact = _run(weight, x, bias), _exact(weight, x, bias)
+    y, exact = _run(weight, x, bias), weight.product(x, bias)
     assert y.dtype == dtype
-    assert _relative(y, exact) <= 1.05 * _relative(F.linear(x, weight.dense.to(dtype), bias), exact)
-
-
-def _quantised(weight, x: Tensor, bias: Tensor | None, levels: int) -> Tensor:
-    """The integer product as documented, in float64: rows of [u | v] on `levels` symmetric steps of their own."""
-    held, book = weight.resident, weight.book
-    padded = F.pad(x.double(), (0, x.shape[1] % 2))
-    even, odd = padded[:, ::2], padded[:, 1::2]
-    sheared = torch.cat([even, odd + even / book.windings], dim=1)
-    scale = sheared.abs().amax(dim=1, keepdim=True).clamp(min=1e-38) / levels
-    rounded = (sheared / scale).round() * scale
-    origin = _origin(book)
-    y = rounded @ held.codes.double().t() * book.step
-    y += origin[0] * even.sum(1, keepdim=True) + origin[1] * odd.sum(1, keepdim=True)
-    pairs = even.shape[1]
-    index = held.outliers[held.far.long(), 0].long()
-    integers = held.codes.view(-1, 2, pairs)[index // pairs, :, index % pairs].double()
-    decoded = weight.book.decode(weight.codes)[index].double()
-    stand_in = book.step * torch.stack([integers[:, 0] + integers[:, 1] / book.windings, integers[:, 1]], dim=1)
-    missing = decoded - stand_in - origin
-    for place, (more_even, more_odd) in zip(index.tolist(), missing, strict=True):
-        row, column = divmod(place, pairs)
-        y[:, row] += even[:, column] * more_even + odd[:, column] * more_odd
-    return y if bias is None else y + bias.double()
-
-
-def _origin(book: Codebook) -> Tensor:
-    """The pair of weights at Q = R = 0, in float64."""
-    n, half = book.windings, book.windings // 2
-    even = (half * n + half - (n * n - 1) / 2) * book.side / n**2
-    return torch.tensor([even, (half - (n - 1) / 2) * book.side / n], dtype=torch.float64) + torch.tensor(book.centre)
+    assert relative(y, exact) <= 1.05 * relative(linear(x, weight.dense.to(dtype), bias), exact)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +101,7 @@ def _origin(book: Codebook) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_integer_products_are_those_of_rows_rounded_to_a_byte(
     random_weight,
+    relative,
     poison,
     rows: int,
     out: int,
@@ -152,19 +116,19 @@ def test_integer_products_are_those_of_rows_rounded_to_a_byte(
     assert len(weight.resident.far) > 0 or windings < 256 or not shells
     x, bias = _draw(rows, width, out, dtype)
     x[rows // 2] = 0
-    y, exact = _run(weight, x, bias, "int8"), _exact(weight, x, bias)
+    y, exact = _run(weight, x, bias, "int8"), weight.product(x, bias)
     levels = make_product(weight.resident.codes)[1]
     # A few activations lie half-way between two steps, and may be rounded to either.
     rounding = 2e-4 if dtype == torch.float32 else 3e-3
-    assert _relative(y, _quantised(weight, x, bias, levels)) <= rounding
+    assert relative(y, weight.rounded_product(x, bias, levels)) <= rounding
     assert torch.equal(y[rows // 2], bias)
-    error = _relative(y, exact)
+    error = relative(y, exact)
     assert error <= 1.3 / levels
     if width > 2 and windings > 1:
         assert error > 1e-4  # it was not the exact product
 
 
-def test_rows_are_rounded_apart(random_weight) -> None:
+def test_rows_are_rounded_apart(random_weight, relative) -> None:
     weight = random_weight(33, 40)
     x, bias = _draw(40, 40, 33)
     y = _run(weight, x, bias, "int8")
@@ -174,18 +138,18 @@ def test_rows_are_rounded_apart(random_weight) -> None:
     others = torch.tensor([row for row in range(40) if row not in (3, 5)])
     assert torch.equal(again[others], y[others])
     assert again[5].isnan().all()
-    assert _relative(again[3], _exact(weight, x[3:4], bias)[0]) < 0.03
+    assert relative(again[3], weight.product(x[3:4], bias)[0]) < 0.03
 
 
 @pytest.mark.parametrize("count", [MAX_FAR, MAX_FAR + 1])
-def test_weights_with_many_far_outliers_are_multiplied_exactly(random_weight, count: int) -> None:
+def test_weights_with_many_far_outliers_are_multiplied_exactly(random_weight, relative, count: int) -> None:
     weight = random_weight(240, 480, 256, 1, outliers=count)
     # Shell 1 of this codebook is far only at its edge; a wider one is far for nearly all.
     weight = type(weight)(Codebook((0.0, 0.0), 0.375, 256, 1, 30.0), weight.codes, weight.out, weight.width)
     far = len(weight.resident.far)
     assert count - 5 <= far <= count
     x, _ = _draw(200, 480, 240)
-    error = _relative(_run(weight, x, None, "int8"), _exact(weight, x, None))
+    error = relative(_run(weight, x, None, "int8"), weight.product(x, None))
     if far <= MAX_FAR:
         assert 1e-4 < error < 0.02
     else:
