@@ -141,7 +141,7 @@ def confident(model: nn.Module) -> nn.Module:
     """Let a small model expect much of its masks, and draw them clearly, so that mask generators keep them."""
     decoder: Any = getattr(model, "mask_decoder", None) or model.sam_mask_decoder
     with torch.no_grad():
-        _last(decoder.iou_prediction_head).bias.fill_(2)
+        _last(decoder.iou_prediction_head).bias.fill_(5)
         for head in decoder.output_hypernetworks_mlps:
             for parameter in _last(head).parameters():
                 parameter.mul_(10_000)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sam import models
+
+import bhk as package
+from bhk.sam.prediction.rle import decode
+from cli.conftest import Shell
+
+_IMAGE = np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def _file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    torch.save(models.small_sam().state_dict(), folder / "sam.pth")
+    package.convert(folder / "sam.pth")
+    return folder / "sam.bhk"
+
+
+@pytest.fixture
+def shell(bhk: Shell, _file: Path) -> Shell:
+    """Runs command lines beside sam.bhk and picture.png, of 140 x 90 pixels."""
+    shutil.copy(_file, bhk.folder)
+    Image.fromarray(_IMAGE).save(bhk.folder / "picture.png")
+    return bhk
+
+
+def test_a_table_of_masks(shell: Shell) -> None:
+    ended = shell("segment", "sam.bhk", "picture.png", "--box", "10,10,60,70", "--box", "0,0,140,90")
+    assert (ended.status, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    assert lines[0].split() == ["mask", "pixels", "x,y,width,height", "score"]
+    assert [line.split()[0] for line in lines[2:]] == ["0", "1"]
+    assert {path.name for path in shell.folder.iterdir()} == {"sam.bhk", "picture.png"}
+
+
+def test_a_picture_with_the_masks(shell: Shell) -> None:
+    args = ("segment", "sam.bhk", "picture.png", "--point", "40,30", "--not-point", "90.5,80", "--out", "out.png")
+    ended = shell(*args, "--stats")
+    assert (ended.status, ended.err) == (0, "")
+    *_, drawn, stats = ended.out.splitlines()
+    assert drawn == "out.png: 1 mask of the single output"
+    assert stats.startswith("load ")
+    assert stats.endswith("B in use")
+    assert Image.open(shell.folder / "out.png").size == (140, 90)
+    assert shell.fails(*args) == "out.png exists; use --force (force=True) to replace it"
+    assert shell(*args, "--force", "--quiet").out == ""
+
+
+def test_json_is_the_whole_output(shell: Shell) -> None:
+    args = ("--point", "40,30", "--multimask", "-o", "out.jpg")
+    document: Any = shell("segment", "sam.bhk", "picture.png", *args, "--json").document
+    found = package.segment(shell.folder / "sam.bhk", _IMAGE, points=[(40, 30)], multimask=True)
+    assert document["model"] == {
+        "path": "sam.bhk",
+        "family": "sam",
+        "variant": None,
+        "ratio": package.inspect(shell.folder / "sam.bhk").ratio,
+    }
+    assert document["image"] == {"path": "picture.png", "width": 140, "height": 90}
+    assert document["out"] == "out.jpg"
+    assert document["output"] == "multimask"
+    assert document["prompts"] == [{"points": [[40, 30]], "not_points": [], "box": None}]
+    assert set(document["seconds"]) == {"load", "encode", "decode"}
+    assert document["peak_bytes"] > 0
+    assert len(document["masks"]) == 3
+    for index, mask in enumerate(document["masks"]):
+        decoded = decode(mask["segmentation"])
+        assert (decoded != found.masks[index]).mean() < 1e-3
+        assert mask["area"] == decoded.sum()
+        x, y, width, height = mask["bbox"]
+        assert decoded[y : y + height, x : x + width].sum() == decoded.sum()
+        assert mask["score"] == pytest.approx(found.scores[index], abs=1e-4)
+        assert mask["prompt"] == 0
+
+
+def test_everything_may_be_nothing(shell: Shell) -> None:
+    args = ("segment", "sam.bhk", "picture.png", "--everything", "--points-per-side", "2")
+    ended = shell(*args)
+    assert (ended.status, ended.err) == (0, "no masks found\n")
+    assert len(ended.out.splitlines()) == 2
+    document = shell(*args, "--json").document
+    assert (document["masks"], document["prompts"], document["output"]) == ([], [], "multimask")
+
+
+@pytest.mark.parametrize(
+    "args", [["--mode", "dense"], ["--compute", "int8"], ["--dtype", "bfloat16"], ["--device", "cpu"]]
+)
+def test_ways_to_load(shell: Shell, args: list[str]) -> None:
+    assert shell("segment", "sam.bhk", "picture.png", "--point", "40,30", *args).status == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "give either --point and --box, or --everything"),
+        (["--everything", "--point", "1,1"], "give either --point and --box, or --everything"),
+        (["--point", "1"], "'1' is not x,y in pixels"),
+        (["--point", "1,2,3"], "'1,2,3' is not x,y in pixels"),
+        (["--not-point", "a,b"], "'a,b' is not x,y in pixels"),
+        (["--box", "1,2,3"], "'1,2,3' is not x0,y0,x1,y1 in pixels"),
+        (["--everything", "--points-per-side", "0"], "--points-per-side"),
+        (["--point", "1,1", "--mode", "sparse"], "'sparse' is not one of"),
+    ],
+)
+def test_wrong_usage(shell: Shell, args: list[str], message: str) -> None:
+    ended = shell("segment", "sam.bhk", "picture.png", *args)
+    assert (ended.status, ended.out) == (2, "")
+    assert message in " ".join(ended.err.replace("│", "").split())
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["sam.bhk", "none.png", "--point", "1,1"], "cannot read none.png: No such file or directory"),
+        (["sam.bhk", "sam.bhk", "--point", "1,1"], "sam.bhk is not a picture that Pillow reads"),
+        (["none.bhk", "picture.png", "--point", "1,1"], "cannot read none.bhk: No such file or directory"),
+        (["picture.png", "picture.png", "--point", "1,1"], "not a .bhk file"),
+        (["sam.bhk", "picture.png", "--point", "140,1"], "point 140,1 is not in the picture, which is 140 x 90 pixels"),
+        (["sam.bhk", "picture.png", "--point", "nan,1"], "point nan,1 is not in the picture"),
+        (["sam.bhk", "picture.png", "--box", "9,9,3,3"], "box 9,9,3,3 has no inside"),
+        (["sam.bhk", "picture.png", "--not-point", "9,9"], "only points beside the object"),
+        (
+            ["sam.bhk", "picture.png", "--point", "1,1", "--out", "a.tif"],
+            "unknown suffix '.tif'; use .png, .jpg, .jpeg",
+        ),
+        (["sam.bhk", "picture.png", "--point", "1,1", "--out", "picture.png", "-f"], "is the file that is being read"),
+        (["sam.bhk", "picture.png", "--point", "1,1", "--device", "abacus"], "device 'abacus' cannot be used"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_line(shell: Shell, args: list[str], message: str) -> None:
+    before = {path: path.read_bytes() for path in shell.folder.iterdir()}
+    assert message in shell.fails("segment", *args)
+    assert {path: path.read_bytes() for path in shell.folder.iterdir()} == before
+
+
+def test_a_file_that_names_no_model(bhk: Shell, converted: Path) -> None:
+    Image.fromarray(_IMAGE).save(bhk.folder / "picture.png")
+    assert "does not say which model it holds" in bhk.fails("segment", converted, "picture.png", "--point", "1,1")
