@@ -1,4 +1,4 @@
-"""The Triton kernels in their interpreter, beside the codec and float64; run by `test_interpreter.py` in a process of its own."""
+"""The Triton kernels in their interpreter, beside the codec and float64: `test_interpreter.py` runs this in another process."""
 
 from __future__ import annotations
 
