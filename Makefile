@@ -36,7 +36,7 @@ demo: $(READY) ## convert a trained model, inspect, verify, export, reload and c
 test: $(READY) ## run the tests
 	$(VENV)/bin/python -m pytest -n 2 -m 'not full'
 
-test-full: $(READY) ## compare masks of real architectures at full size (20 minutes)
+test-full: $(READY) ## compare masks of real architectures at full size (five minutes)
 	$(VENV)/bin/python -m pytest -m full
 
 test-gpu: $(READY) ## tests and benchmarks that need a CUDA card (under nine minutes)
