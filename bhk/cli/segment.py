@@ -93,23 +93,25 @@ def segment(
 
     from bhk.tasks.segment import segment as task
 
-    found = task(
-        model,
-        image,
-        points=points,
-        not_points=not_points,
-        boxes=boxes,
-        everything=everything,
-        multimask=multimask,
-        points_per_side=points_per_side,
-        out=out,
-        force=force,
-        mode=mode.value,
-        compute=compute.value,
-        device=device,
-        dtype=getattr(torch, dtype.value),
-    )
     output = Output(as_json=as_json, quiet=quiet)
+    with output.progress("Loading") as progress:
+        found = task(
+            model,
+            image,
+            points=points,
+            not_points=not_points,
+            boxes=boxes,
+            everything=everything,
+            multimask=multimask,
+            points_per_side=points_per_side,
+            out=out,
+            force=force,
+            mode=mode.value,
+            compute=compute.value,
+            device=device,
+            dtype=getattr(torch, dtype.value),
+            progress=progress,
+        )
     rows = [
         (str(index), f"{area:,}", ",".join(map(str, around)), number(score, 3))
         for index, (area, around, score) in enumerate(zip(found.areas, found.boxes, found.scores, strict=True))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bhk.sam.prediction.image import Rgb
-from bhk.sam.prediction.predictor import Masks, grid_batch, to_masks
+from bhk.sam.prediction.predictor import Masks, check_proportions, grid_batch, to_masks
 from bhk.sam.prediction.prompts import Prompt
 
 
@@ -36,7 +36,8 @@ class HuggingFacePredictor:
 
     def set_image(self, image: Rgb) -> None:
         """Encode a picture."""
-        self._inputs = dict(self._processor(images=image, return_tensors="pt"))
+        self._check(image)
+        self._inputs = dict(self._processor(images=image, input_data_format="channels_last", return_tensors="pt"))
         found = self._model.get_image_embeddings(self._inputs.pop("pixel_values").to(self._model.device))
         if isinstance(found, tuple):  # SamHQModel's
             self._embeddings = {"image_embeddings": found[0], "intermediate_embeddings": found[1]}
@@ -58,6 +59,7 @@ class HuggingFacePredictor:
 
     def everything(self, image: Rgb, points_per_side: int) -> Masks:
         """Return masks of all that a grid of points finds."""
+        self._check(image)
         from PIL import Image
 
         generate = self._package.MaskGenerationPipeline(
@@ -68,10 +70,14 @@ class HuggingFacePredictor:
         masks = np.array(found["masks"], dtype=bool).reshape(-1, *image.shape[:2])
         return masks, found["scores"].float().cpu().numpy()
 
+    def _check(self, image: Rgb) -> None:
+        if self._processor.size.longest_edge:  # SAM keeps the proportions, SAM2 does not
+            check_proportions(image, self._processor.size.longest_edge)
+
     def _scaled(self, points: Any) -> Tensor:
         """Return (x, y) of the picture in pixels of the encoder's input: float32 (points, 2)."""
         height, width = self._inputs["original_sizes"][0].tolist()
-        if "reshaped_input_sizes" in self._inputs:  # SAM keeps the proportions, SAM2 does not
+        if "reshaped_input_sizes" in self._inputs:
             new_height, new_width = self._inputs["reshaped_input_sizes"][0].tolist()
         else:
             new_height, new_width = self._processor.size.height, self._processor.size.width

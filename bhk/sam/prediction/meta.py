@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bhk.sam.prediction.image import Rgb
-from bhk.sam.prediction.predictor import Masks, from_records, grid_batch, to_masks
+from bhk.sam.prediction.predictor import Masks, check_proportions, from_records, grid_batch, to_masks
 from bhk.sam.prediction.prompts import Prompt
 
 
@@ -30,6 +30,7 @@ class SamPredictor:
 
     def set_image(self, image: Rgb) -> None:
         """Encode a picture."""
+        check_proportions(image, self._predictor.transform.target_length)
         self._predictor.set_image(image)
 
     def predict(self, prompt: Prompt, *, multimask: bool) -> Masks:
@@ -48,6 +49,7 @@ class SamPredictor:
 
     def everything(self, image: Rgb, points_per_side: int) -> Masks:
         """Return masks of all that a grid of points finds."""
+        check_proportions(image, self._predictor.transform.target_length)
         generator = self._package.SamAutomaticMaskGenerator(
             self._model, points_per_side=points_per_side, points_per_batch=grid_batch(image)
         )
@@ -86,6 +88,7 @@ class TinySamPredictor(SamPredictor):
 
     def everything(self, image: Rgb, points_per_side: int) -> Masks:
         """Return masks of all that a grid of points finds."""
+        check_proportions(image, self._predictor.transform.target_length)
         generator = self._package.SamHierarchicalMaskGenerator(
             self._model, points_per_side=points_per_side, points_per_batch=grid_batch(image)
         )

@@ -66,7 +66,10 @@ def _tint(drawn: Rgb, mask: NDArray[np.bool_], colour: tuple[int, int, int], uni
         slice(max(columns[0] - margin, 0), columns[-1] + margin + 1),
     )
     inside, part = mask[window], drawn[window]
-    part[inside] = np.rint((1 - OPACITY) * part[inside] + OPACITY * np.array(colour)).astype(np.uint8)
+    for channel, target in enumerate(colour):
+        tinted = np.rint((1 - OPACITY) * np.arange(256) + OPACITY * target).astype(np.uint8)
+        values = part[..., channel]
+        values[inside] = tinted[values[inside]]
     white, black = _rings(inside, unit)
     part[black] = 0
     part[white] = 255

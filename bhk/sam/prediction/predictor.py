@@ -100,6 +100,20 @@ def grid_batch(image: Rgb) -> int:
     )  # three masks a point, four bytes a pixel
 
 
+def check_proportions(image: Rgb, side: int) -> None:
+    """Check that something is left of a picture when its long side is scaled to `side` pixels.
+
+    Raises:
+        PredictionError: its short side would have no pixel.
+    """
+    height, width, _ = image.shape
+    if 2 * side * min(height, width) < max(height, width):
+        raise PredictionError(
+            f"the picture of {width} x {height} pixels has no short side left when its long one is scaled to {side}; "
+            "cut it into pieces"
+        )
+
+
 def to_masks(masks: Tensor, scores: Tensor) -> Masks:
     """Return bool masks (n, height, width) and scores (n,) as numpy arrays."""
     return masks.cpu().numpy(), scores.detach().float().cpu().numpy()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bhk.sam.packages import MissingPackageError
 from bhk.sam.prediction.image import ImageError, read_image
 
 _RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -158,3 +160,11 @@ def test_arrays_of_another_kind(array: Any) -> None:
 def test_an_image_without_pixels() -> None:
     with pytest.raises(ImageError, match="0 x 3 pixels; expected at least one"):
         read_image(Image.new("RGB", (0, 3)))
+
+
+def test_without_pillow_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(
+        MissingPackageError, match="needs the package PIL, which is not installed; run: pip install pillow"
+    ):
+        read_image("a.png")

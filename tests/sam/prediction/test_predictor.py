@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from bhk.sam.packages import MissingPackageError
 from bhk.sam.prediction.predictor import GRID_BATCH, PredictionError, Predictor, grid_batch, predictor_for
 from bhk.sam.prediction.prompts import Prompt
 from sam import models
@@ -140,12 +142,32 @@ def test_pictures_and_encoders_of_any_size(shape: tuple[int, int], size: int) ->
         assert predictor.predict(Prompt(((20, 20),)), multimask=False)[0].shape == (1, *shape)
 
 
+@pytest.mark.parametrize("kind", _KINDS)
+@torch.no_grad()
+def test_long_pictures(kind: Callable[[], nn.Module]) -> None:
+    predictor = predictor_for(kind())
+    for shape in [(1, 1), (1, 255), (256, 1)]:
+        predictor.set_image(np.zeros((*shape, 3), dtype=np.uint8))
+        assert predictor.predict(Prompt(((0, 0),)), multimask=False)[0].shape == (1, *shape)
+    if "sam2" not in kind.__name__:  # which does not keep the proportions
+        for ask in (predictor.set_image, lambda image: predictor.everything(image, 2)):
+            with pytest.raises(PredictionError, match="picture of 257 x 1 pixels has no short side left when"):
+                ask(np.zeros((1, 257, 3), dtype=np.uint8))
+
+
 def test_other_modules_and_parts_of_models_are_not_asked() -> None:
     sam: Any = models.small_sam()
     hf_sam: Any = models.small_hf_sam()
     for module in (nn.Linear(2, 2), nn.ModuleDict(), sam.image_encoder, hf_sam.vision_encoder):
         with pytest.raises(PredictionError, match=r"is no model to ask for masks; expected segment_anything\.Sam, "):
             predictor_for(module)
+
+
+def test_what_a_package_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = models.small_sam2()
+    monkeypatch.setitem(sys.modules, "sam2.sam2_image_predictor", None)
+    with pytest.raises(MissingPackageError, match=r"a model of sam2 need .*sam2_image_predictor.*; run: pip install"):
+        predictor_for(model)
 
 
 def test_a_class_of_ones_own_is_asked_as_the_one_it_extends() -> None:
