@@ -119,14 +119,17 @@ class HyperLinear(nn.Module):
             dtype=linear.weight.dtype,
             compute=compute,
         )
+        if layer.bias is not None:  # not the memory of the caller's
+            layer.bias = nn.Parameter(layer.bias.detach().clone(), linear.bias.requires_grad)
         return layer.train(linear.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x @ W.T + b for x (..., in_features) of the layer's dtype: (..., out_features)."""
         bias: Tensor | None = self.bias
-        dtype = self._dtype
-        if torch.is_autocast_enabled(x.device.type):
-            dtype = torch.get_autocast_dtype(x.device.type)
+        dtype, kind = self._dtype, x.device.type
+        # Autocast leaves float64 alone, and there is none on the meta device.
+        if x.dtype != torch.float64 and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            dtype = torch.get_autocast_dtype(kind)
             x, bias = x.to(dtype), None if bias is None else bias.to(dtype)
         if x.dtype != dtype or x.shape[-1:] != (self.in_features,):
             raise HyperLinearError(
