@@ -126,27 +126,45 @@ def segment(
         LoadError, ReadError, FormatError: see `bhk.load`.
         WriteError: `out` exists, or cannot be written.
     """
-    prompts = _prompts(points, not_points, boxes, everything)
+    prompts = _prompts(list(points), list(not_points), list(boxes), everything)
+    if points_per_side < 1:
+        raise PromptError(f"{points_per_side} points per side of the grid; expected at least 1")
     if out is not None:
         inputs = tuple(Path(source) for source in (model, image) if isinstance(source, (str, os.PathLike)))
         _check_output(Path(out), force, inputs)
     pixels = read_image(image)
-    height, width, _ = pixels.shape
-    check_inside(prompts, width, height)
+    check_inside(prompts, pixels.shape[1], pixels.shape[0])
     module, load = _loaded(model, load_options)
+    result = _answer(module, pixels, _Question(prompts, multimask, points_per_side), load)
+    if out is not None:
+        _write(Path(out), force, pixels, result)
+    return result
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What `segment` was asked; `prompts` is empty if and only if it is everything."""
+
+    prompts: tuple[Prompt, ...]
+    multimask: bool
+    points_per_side: int
+
+
+def _answer(module: nn.Module, pixels: Rgb, question: _Question, load: float) -> Segmentation:
+    height, width, _ = pixels.shape
     with _memory_error(module, width, height), torch.no_grad(), mixed_precision(module):
         predictor = predictor_for(module)
-        ambiguous = any(prompt.ambiguous for prompt in prompts)
-        several = everything or multimask or ambiguous or not predictor.has_single
+        clear = predictor.has_single and not any(prompt.ambiguous for prompt in question.prompts)
+        several = question.multimask or not question.prompts or not clear
         with _stopwatch(predictor.encoder) as encode:
             started = time.perf_counter()
-            if everything:
-                masks, scores = predictor.everything(pixels, points_per_side)
-                answered: tuple[Prompt | None, ...] = (None,) * len(masks)
+            if question.prompts:
+                masks, scores, answered = _answers(predictor, pixels, question, several)
             else:
-                masks, scores, answered = _answers(predictor, pixels, prompts, several, multimask)
+                masks, scores = predictor.everything(pixels, question.points_per_side)
+                answered = (None,) * len(masks)
             total = _now(module) - started
-    result = Segmentation(
+    return Segmentation(
         masks=masks,
         scores=tuple(scores.tolist()),
         prompts=answered,
@@ -155,9 +173,6 @@ def segment(
         seconds=Seconds(load, sum(encode), total - sum(encode)),
         peak_bytes=_peak_bytes(module),
     )
-    if out is not None:
-        _write(Path(out), force, pixels, result)
-    return result
 
 
 def _bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
@@ -168,12 +183,9 @@ def _bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
 
 
 def _prompts(
-    points: Iterable[Sequence[float]],
-    not_points: Iterable[Sequence[float]],
-    boxes: Iterable[Sequence[float]],
-    everything: bool,
+    points: list[Sequence[float]], not_points: list[Sequence[float]], boxes: list[Sequence[float]], everything: bool
 ) -> tuple[Prompt, ...]:
-    points, not_points, boxes = list(points), list(not_points), list(boxes)
+    """Return the prompts; none for everything."""
     if not everything:
         return make_prompts(points, not_points, boxes)
     if points or not_points or boxes:
@@ -201,15 +213,15 @@ def _loaded(model: nn.Module | str | os.PathLike[str], options: dict[str, Any]) 
 
 
 def _answers(
-    predictor: Predictor, pixels: Rgb, prompts: tuple[Prompt, ...], several: bool, every: bool
-) -> tuple[NDArray[np.bool_], NDArray[np.float32], tuple[Prompt, ...]]:
-    """Return masks and scores, `every` one or the best of each prompt, and the prompt of each."""
+    predictor: Predictor, pixels: Rgb, question: _Question, several: bool
+) -> tuple[NDArray[np.bool_], NDArray[np.float32], tuple[Prompt | None, ...]]:
+    """Return masks and scores, every one or the best of each prompt, and the prompt of each."""
     predictor.set_image(pixels)
     found: list[Masks] = []
     answered: list[Prompt] = []
-    for prompt in prompts:
+    for prompt in question.prompts:
         masks, scores = predictor.predict(prompt, multimask=several)
-        if not every:
+        if not question.multimask:
             best = int(scores.argmax())
             masks, scores = masks[best : best + 1], scores[best : best + 1]
         found.append((masks, scores))

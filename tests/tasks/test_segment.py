@@ -172,6 +172,7 @@ def test_the_output_is_checked_before_any_work(picture: Path, tmp_path: Path) ->
         ({}, "nothing to look for"),
         ({"everything": True, "points": [(1, 1)]}, "everything together with points or boxes; choose one"),
         ({"everything": True, "boxes": np.ones((1, 4))}, "everything together with points or boxes; choose one"),
+        ({"everything": True, "points_per_side": 0}, "0 points per side of the grid; expected at least 1"),
         ({"points": [(140, 1)]}, "point 140,1 is not in the picture, which is 140 x 90 pixels"),
         ({"boxes": [(5, 5, 5, 9)]}, "box 5,5,5,9 has no inside"),
     ],
