@@ -3,7 +3,7 @@
 `python -m tools.cli_reference` writes, `--check` exits with 1 when the file is out of date.
 """
 
-from __future__ import annotations
+from __future__ import enum
 
 import sys
 from pathlib import Path
@@ -27,7 +27,8 @@ def _parameter(parameter: Any) -> tuple[str, str]:
         return _cell(f"`{name}`{'' if parameter.required else ' (optional)'}"), _cell(help_text)
     names = ", ".join(f"`{name}`" for name in parameter.opts)
     value = "" if parameter.is_flag else f" `{parameter.metavar or parameter.name.upper()}`"
-    default = f" Default: {parameter.default}." if isinstance(parameter.default, str) else ""
+    chosen = parameter.default.value if isinstance(parameter.default, enum.Enum) else parameter.default
+    default = f" Default: {chosen}." if isinstance(chosen, str) else ""
     return _cell(names + value), _cell(help_text + default)
 
 
