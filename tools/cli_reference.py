@@ -3,8 +3,9 @@
 `python -m tools.cli_reference` writes, `--check` exits with 1 when the file is out of date.
 """
 
-from __future__ import enum
+from __future__ import annotations
 
+import enum
 import sys
 from pathlib import Path
 from typing import Any
