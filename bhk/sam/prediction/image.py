@@ -57,7 +57,7 @@ def _checked_array(array: NDArray[Any]) -> Rgb:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         found = f"{array.dtype} of shape {array.shape}"
         raise ImageError(f"the image is {found}; expected uint8 of shape (height, width, 3), or a file")
-    return array
+    return np.ascontiguousarray(array)  # torch takes no array that is turned round, such as one from BGR
 
 
 @contextlib.contextmanager

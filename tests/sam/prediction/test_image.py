@@ -44,6 +44,25 @@ def test_pictures_and_arrays_are_taken_as_they_are() -> None:
     assert read_image(_RGB) is _RGB
 
 
+def test_an_array_turned_round_is_put_straight() -> None:
+    found = read_image(_RGB[:, ::-1, ::-1])
+    assert found.flags.c_contiguous
+    assert np.array_equal(found, _RGB[:, ::-1, ::-1])
+
+
+@pytest.mark.parametrize("mode", ["YCbCr", "HSV", "LAB", "1", "I;16B"])
+def test_other_kinds_of_pictures(mode: str) -> None:
+    image = Image.new(mode, (3, 2)) if mode in ("LAB", "I;16B") else Image.new("RGB", (3, 2), "white").convert(mode)
+    assert read_image(image).shape == (2, 3, 3)
+
+
+def test_deep_grey_is_turned_upright_too(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    deep = Image.fromarray(np.array([[0, 1000], [2000, 4000]], dtype=np.uint16))
+    assert read_image(_saved(tmp_path / "a.png", deep, exif=exif))[..., 0].tolist() == [[255, 128], [64, 0]]
+
+
 def test_exif_turns_it_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying on its left side
