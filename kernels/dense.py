@@ -54,7 +54,7 @@ def _decode_kernel(
     tl.store(weight + rows * in_features + features, weights.to(weight.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def _outlier_kernel(outliers, weight, count, in_features, pairs, BLOCK: tl.constexpr):
     places = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = places < count
