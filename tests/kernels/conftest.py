@@ -8,7 +8,7 @@ from functools import cached_property
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from bhk.codec.codebook import Codebook, Codes
@@ -100,6 +100,27 @@ def random_weight(
 @pytest.fixture(name="random_weight", scope="session")
 def _random_weight() -> Callable[..., CodedWeight]:
     return random_weight
+
+
+class CodedLayer(nn.Module):
+    """The least of a layer: operands as buffers, and a bias."""
+
+    def __init__(self, weight: CodedWeight, compute: str = "exact") -> None:
+        super().__init__()
+        for name, tensor in zip(("codes", "codebook", "outliers", "tiles", "far"), weight.operands, strict=True):
+            self.register_buffer(name, tensor)
+        bias = torch.randn(weight.out, generator=torch.Generator().manual_seed(2))
+        self.bias = nn.Parameter(bias.to(weight.codes.winding.device))
+        self.compute = compute
+
+    def forward(self, x: Tensor) -> Tensor:
+        operands = self.codes, self.codebook, self.outliers, self.tiles, self.far
+        return torch.ops.bhk.hyper_linear(x, *operands, self.bias, self.compute)
+
+
+@pytest.fixture
+def coded_layer() -> type[CodedLayer]:
+    return CodedLayer
 
 
 @pytest.fixture

@@ -44,21 +44,6 @@ def _linear(x: Tensor, weight, bias: Tensor | None, compute: str = "exact") -> T
     return torch.ops.bhk.hyper_linear(x, *weight.operands, bias, compute)
 
 
-class _Coded(nn.Module):
-    """The least of a layer: operands as buffers."""
-
-    def __init__(self, weight, compute: str = "exact") -> None:
-        super().__init__()
-        for name, tensor in zip(("codes", "codebook", "outliers", "tiles", "far"), weight.operands, strict=True):
-            self.register_buffer(name, tensor)
-        self.bias = nn.Parameter(torch.randn(weight.out, generator=torch.Generator().manual_seed(2)))
-        self.compute = compute
-
-    def forward(self, x: Tensor) -> Tensor:
-        operands = self.codes, self.codebook, self.outliers, self.tiles, self.far
-        return torch.ops.bhk.hyper_linear(x, *operands, self.bias, self.compute)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_decode_is_a_proper_operator(weight, dtype: torch.dtype) -> None:
     torch.library.opcheck(torch.ops.bhk.decode.default, (*weight.decode_operands, weight.width, dtype))
@@ -148,8 +133,8 @@ def test_first_and_second_derivatives_agree_with_differences(random_weight) -> N
 
 
 @pytest.mark.parametrize("compute", ["exact", "int8"])
-def test_models_compile_to_one_graph_for_all_rows(weight, random_weight, compiler, compute: str) -> None:
-    model = nn.Sequential(_Coded(weight, compute), nn.GELU(), _Coded(random_weight(9, 40, 99), compute))
+def test_models_compile_to_one_graph_for_all_rows(weight, random_weight, coded_layer, compiler, compute: str) -> None:
+    model = nn.Sequential(coded_layer(weight, compute), nn.GELU(), coded_layer(random_weight(9, 40, 99), compute))
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=True)
     for rows in (5, 90, 7):
         x, _ = _draw(weight, rows)
@@ -160,17 +145,17 @@ def test_models_compile_to_one_graph_for_all_rows(weight, random_weight, compile
     assert counters["stats"]["unique_graphs"] == 1
 
 
-def test_layers_of_one_shape_share_a_compiled_graph(random_weight, compiler) -> None:
+def test_layers_of_one_shape_share_a_compiled_graph(random_weight, coded_layer, compiler) -> None:
     compiled = torch.compile(lambda layer, x: layer(x), fullgraph=True, backend="aot_eager")
     for windings in (256, 200, 35, 7):  # codebooks differ, and no codebook is a constant of the graph
         weight = random_weight(40, 51, windings, seed=windings)
-        layer, (x, _) = _Coded(weight), _draw(weight, 6)
+        layer, (x, _) = coded_layer(weight), _draw(weight, 6)
         torch.testing.assert_close(compiled(layer, x), layer(x), rtol=0, atol=1e-6)
     assert counters["stats"]["unique_graphs"] == 1
 
 
-def test_models_can_be_exported(weight) -> None:
-    layer, (x, _) = _Coded(weight), _draw(weight, 6)
+def test_models_can_be_exported(weight, coded_layer) -> None:
+    layer, (x, _) = coded_layer(weight), _draw(weight, 6)
     program = torch.export.export(layer, (x,), dynamic_shapes=({0: torch.export.Dim("rows", min=2)},))
     assert [node.target for node in program.graph.nodes if node.op == "call_function"] == [
         torch.ops.bhk.hyper_linear.default
