@@ -333,3 +333,39 @@ def test_training_is_a_flag_like_any_other(layer: HyperLinear) -> None:
     assert not layer.eval().training
     assert not layer.to_linear().training
     assert layer.train().to_linear().training
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
+@pytest.mark.parametrize("compute", ["exact", "int8"])
+def test_it_moves_to_a_card_and_back(layer: HyperLinear, compute: str) -> None:
+    before, dense, exact = _state(layer), layer.dense_weight(), layer(_x(layer, 60))
+    layer.compute = compute
+    layer.cuda()
+    assert all(tensor.is_cuda for tensor in layer.state_dict().values())
+    assert torch.equal(layer.dense_weight().cpu(), dense)
+    y = layer(_x(layer, 60).cuda()).cpu()
+    assert float((y - exact).detach().norm() / exact.detach().norm()) < (1e-3 if compute == "exact" else 0.03)
+    with torch.autocast("cuda", dtype=torch.float16):
+        assert layer(_x(layer, 60).cuda()).dtype == torch.float16
+    layer.half()
+    assert layer(_x(layer, 60).cuda().half()).dtype == torch.float16
+    layer.float().cpu()
+    for name, tensor in layer.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=1e-3, atol=1e-3)  # the bias was rounded
+    fresh = HyperLinear(51, 40, device="cuda")
+    fresh.load_state_dict(layer.state_dict())
+    assert all(tensor.is_cuda for tensor in fresh.state_dict().values())
+    assert torch.equal(fresh.dense_weight().cpu(), dense)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
+@pytest.mark.parametrize("preset", ["fine", "balanced", "small", "birkhoff"])
+def test_a_weight_on_a_card_is_coded_there(preset: str) -> None:
+    linear = _linear(255, 64)
+    here, there = HyperLinear.from_linear(linear, preset), HyperLinear.from_linear(linear.cuda(), preset)
+    assert all(tensor.is_cuda for tensor in there.state_dict().values())
+    # Pairs near half-way between two points of the lattice may be rounded to either.
+    differing = there.dense_weight().cpu() != here.dense_weight()
+    assert float(differing.float().mean()) < 0.01
