@@ -120,7 +120,7 @@ class Codebook:
         count, half = len(pairs), self.side / 2
         winding = torch.empty(count, dtype=torch.uint8, device=pairs.device)
         phase = torch.empty_like(winding)
-        scratch = torch.empty(4, min(count, BLOCK_PAIRS), device=pairs.device)
+        scratch = torch.empty(4, min(count, BLOCK_PAIRS), dtype=torch.float32, device=pairs.device)
         outside = [torch.empty(0, dtype=torch.int64, device=pairs.device)]
         for block in self.blocks(count):
             x, y, far, other = scratch[:, : block.stop - block.start]
@@ -134,11 +134,11 @@ class Codebook:
 
     def encode_shells(self, outliers: Tensor, *, exhaustive: bool = False) -> Codes:
         """Code pairs outside the square, a floating tensor (P, 2), each in the shell of its distance."""
-        x, y = torch.empty(2, len(outliers), device=outliers.device)
+        x, y = torch.empty(2, len(outliers), dtype=torch.float32, device=outliers.device)
         self._offsets(outliers, x, y)
         ring = (torch.hypot(x, y) - self.side / 2) / self.spacing
         shell = ring.ceil_().clamp_(1, self.shells).to(torch.uint8)
-        scale = torch.tensor(self.scales, device=x.device)[shell.long()]
+        scale = torch.tensor(self.scales, dtype=torch.float32, device=x.device)[shell.long()]
         x.div_(scale)
         y.div_(scale)
         q, r = self.trajectory.nearest_exhaustive(x, y) if exhaustive else self.trajectory.nearest_(x, y)
@@ -146,7 +146,7 @@ class Codebook:
 
     def decode(self, codes: Codes) -> Tensor:
         """Return the pairs of `codes`: a float32 tensor (P, 2), bit for bit as the format defines it."""
-        pairs = torch.empty(len(codes), 2, device=codes.winding.device)
+        pairs = torch.empty(len(codes), 2, dtype=torch.float32, device=codes.winding.device)
         self.decode_into(codes, pairs)
         return pairs
 
@@ -158,7 +158,7 @@ class Codebook:
 
     def scratch(self, codes: Codes) -> Tensor:
         """Return the scratch memory that `decode_block` needs for `codes`."""
-        return torch.empty(2, min(len(codes), BLOCK_PAIRS), device=codes.winding.device)
+        return torch.empty(2, min(len(codes), BLOCK_PAIRS), dtype=torch.float32, device=codes.winding.device)
 
     def decode_block(self, codes: Codes, block: slice, out: Tensor, scratch: Tensor) -> None:
         """Decode the codes in `block`, at most BLOCK_PAIRS, into `out`, a floating tensor (P, 2)."""
@@ -177,7 +177,7 @@ class Codebook:
         if shell is not None:
             outer = _where_above(shell, 0)
             if outer.numel():
-                scale = torch.tensor(self.scales, device=x.device)[shell[outer].long()]
+                scale = torch.tensor(self.scales, dtype=torch.float32, device=x.device)[shell[outer].long()]
                 x[outer] *= scale
                 y[outer] *= scale
         x.add_(self.centre[0])

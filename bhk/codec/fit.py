@@ -141,7 +141,7 @@ def square_for(pairs: Tensor, step: float) -> Codebook:
         return Codebook((x, y), side=1.0, windings=1)
     x, y = drawn.median(dim=0).values.tolist()
     centre = (x, y)
-    reach = (drawn - torch.tensor(centre, device=drawn.device)).abs_().amax(dim=1)
+    reach = (drawn - torch.tensor(centre, dtype=torch.float32, device=drawn.device)).abs_().amax(dim=1)
     for windings in WINDINGS:
         if float((reach > windings * step / 2).float().mean()) <= MAX_OUTSIDE:
             break
@@ -178,14 +178,18 @@ def _choose_shells(square: Codebook, outliers: Tensor) -> tuple[Codebook, Codes]
     farthest = _farthest(outliers, square)
     if not square.with_shells(1, farthest).is_valid:
         return None
-    distances = torch.hypot(*(outliers - torch.tensor(square.centre, device=outliers.device)).unbind(dim=1))
+    distances = torch.hypot(
+        *(outliers - torch.tensor(square.centre, dtype=torch.float32, device=outliers.device)).unbind(dim=1)
+    )
 
     def trial(shells: int) -> tuple[float, bool, Codebook, Codes]:
         codebook = square.with_shells(shells, farthest)
         coded = codebook.encode_shells(outliers)
         assert coded.shell is not None
         error = float((codebook.decode(coded) - outliers).double().square_().sum())
-        reach = torch.tensor(codebook.scales, device=outliers.device)[coded.shell.long()] * (square.side / 2)
+        reach = torch.tensor(codebook.scales, dtype=torch.float32, device=outliers.device)[coded.shell.long()] * (
+            square.side / 2
+        )
         return error, bool((reach > TOO_COARSE * distances).any()), codebook, coded
 
     _, coarse, codebook, coded = min((trial(shells) for shells in SHELLS), key=lambda tried: tried[0])
@@ -235,7 +239,7 @@ def _published_shells(square: Codebook, pairs: Tensor) -> tuple[float, Codebook,
 
 
 def _farthest(outliers: Tensor, codebook: Codebook) -> float:
-    offsets = outliers - torch.tensor(codebook.centre, device=outliers.device)
+    offsets = outliers - torch.tensor(codebook.centre, dtype=torch.float32, device=outliers.device)
     return float(torch.hypot(offsets[:, 0], offsets[:, 1]).max())
 
 

@@ -59,7 +59,8 @@ class HyperLinear(nn.Module):
         self._dtype = dtype or torch.get_default_dtype()
         width = 2 * ((in_features + 1) // 2)
         self.register_buffer("codes", torch.zeros(out_features, width, dtype=torch.int8, device=device))
-        self.register_buffer("codebook", torch.tensor([0.0, 0.0, 1.0, 256.0, 0.0, 0.0, 1.0], device=device))
+        codebook = torch.tensor([0.0, 0.0, 1.0, 256.0, 0.0, 0.0, 1.0], dtype=torch.float32, device=device)
+        self.register_buffer("codebook", codebook)
         for name, shape in (("outliers", (0, 3)), ("tiles", ((out_features + 15) // 16 + 1,)), ("far", (0,))):
             self.register_buffer(name, torch.zeros(shape, dtype=torch.int32, device=device))
         self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=self._dtype)) if bias else None
