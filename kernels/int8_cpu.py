@@ -43,7 +43,7 @@ def make_product(weight: Tensor) -> tuple[Product, int]:
 
 def _onednn_product(weight: Tensor, zero: int) -> Product:
     packed = torch.ops.onednn.qlinear_prepack(weight, None)
-    one, nothing = torch.ones(len(weight)), torch.zeros(len(weight), dtype=torch.int32)
+    one, nothing = torch.ones(len(weight), dtype=torch.float32), torch.zeros(len(weight), dtype=torch.int32)
 
     def multiply(integers: Tensor) -> Tensor:
         y: Tensor = torch.ops.onednn.qlinear_pointwise(
