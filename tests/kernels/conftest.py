@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bhk.codec.codebook import Codebook, Codes
+from bhk.kernels import reference
 from bhk.kernels.resident import Resident, make_resident
 
 
@@ -121,6 +122,12 @@ class CodedLayer(nn.Module):
 @pytest.fixture
 def coded_layer() -> type[CodedLayer]:
     return CodedLayer
+
+
+@pytest.fixture
+def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Multiply integers even where the weight is so small that it does not pay."""
+    monkeypatch.setattr(reference, "INTEGER_SIZE", 0)
 
 
 @pytest.fixture

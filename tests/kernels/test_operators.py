@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from bhk.kernels import operators as operators
 
+pytestmark = pytest.mark.usefixtures("any_size")
+
 _DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 # windings, shells, outliers, centred: a lattice, one with outliers, 16-bit and 32-bit scalars
 _CLASSES = {

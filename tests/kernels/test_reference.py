@@ -100,6 +100,7 @@ def test_other_dtypes_are_as_exact_as_a_linear_layer(
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_integer_products_are_those_of_rows_rounded_to_a_byte(
+    any_size,
     random_weight,
     relative,
     poison,
@@ -128,7 +129,7 @@ def test_integer_products_are_those_of_rows_rounded_to_a_byte(
         assert error > 1e-4  # it was not the exact product
 
 
-def test_rows_are_rounded_apart(random_weight, relative) -> None:
+def test_rows_are_rounded_apart(any_size, random_weight, relative) -> None:
     weight = random_weight(33, 40)
     x, bias = _draw(40, 40, 33)
     y = _run(weight, x, bias, "int8")
@@ -142,7 +143,7 @@ def test_rows_are_rounded_apart(random_weight, relative) -> None:
 
 
 @pytest.mark.parametrize("count", [MAX_FAR, MAX_FAR + 1])
-def test_weights_with_many_far_outliers_are_multiplied_exactly(random_weight, relative, count: int) -> None:
+def test_weights_with_many_far_outliers_are_multiplied_exactly(any_size, random_weight, relative, count: int) -> None:
     weight = random_weight(240, 480, 256, 1, outliers=count)
     # Shell 1 of this codebook is far only at its edge; a wider one is far for nearly all.
     weight = type(weight)(Codebook((0.0, 0.0), 0.375, 256, 1, 30.0), weight.codes, weight.out, weight.width)
@@ -156,7 +157,7 @@ def test_weights_with_many_far_outliers_are_multiplied_exactly(random_weight, re
         assert error <= 1e-6
 
 
-def test_few_rows_and_scalar_weights_are_multiplied_exactly_in_integer_mode(random_weight) -> None:
+def test_few_rows_and_scalar_weights_are_multiplied_exactly_in_integer_mode(any_size, random_weight) -> None:
     x, bias = _draw(64, 33, 48)
     lattice, scalar = random_weight(48, 33), random_weight(48, 33, centred=False)
     for weight, rows in ((lattice, x[:24]), (scalar, x)):
@@ -164,7 +165,7 @@ def test_few_rows_and_scalar_weights_are_multiplied_exactly_in_integer_mode(rand
 
 
 @pytest.mark.parametrize("compute", ["exact", "int8"])
-def test_operands_are_left_as_they_are(random_weight, compute: str) -> None:
+def test_operands_are_left_as_they_are(any_size, random_weight, compute: str) -> None:
     for weight in (random_weight(20, 100, 256, 9, outliers=5), random_weight(20, 100, 256, 9, outliers=50)):
         for rows in (1, 100):
             x, bias = _draw(rows, 100, 20)
@@ -172,3 +173,10 @@ def test_operands_are_left_as_they_are(random_weight, compute: str) -> None:
             first = _run(weight, x, bias, compute)
             assert all(torch.equal(a, b) for a, b in zip(before, (x, bias, *weight.operands), strict=True))
             assert torch.equal(_run(weight, x, bias, compute), first)
+
+
+def test_small_weights_are_multiplied_exactly_in_integer_mode(random_weight) -> None:
+    for width, is_rounded in ((446, False), (450, True)):
+        weight = random_weight(448, width)
+        x, bias = _draw(300, width, 448)
+        assert torch.equal(_run(weight, x, bias, "int8"), _run(weight, x, bias, "exact")) != is_rounded

@@ -14,6 +14,7 @@ from torch.nn import functional
 import bhk
 from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.tensor import encode
+from bhk.kernels import reference
 from bhk.nn.hyperlinear import HyperLinear, HyperLinearError
 
 _DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
@@ -283,13 +284,14 @@ def test_autocast_computes_in_its_dtype_as_for_a_linear_layer(layer: HyperLinear
 
 
 def test_int8_is_near_the_exact_product() -> None:
-    layer = HyperLinear.from_linear(_linear(), "balanced", compute="int8")
-    x = _x(layer, 60)
+    layer = HyperLinear.from_linear(_linear(511, 500), "balanced", compute="int8")
+    x = _x(layer, 300)
     exact = functional.linear(x, layer.weight, layer.bias).detach()
     error = float((layer(x).detach() - exact).norm() / exact.norm())
     assert 1e-4 < error < 0.03
+    assert torch.equal(layer(x[:2]), HyperLinear.from_linear(_linear(511, 500), "balanced")(x[:2]))  # few rows
     layer.compute = "exact"
-    torch.testing.assert_close(layer(x), exact, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(layer(x), exact, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -333,6 +335,29 @@ def test_training_is_a_flag_like_any_other(layer: HyperLinear) -> None:
     assert not layer.eval().training
     assert not layer.to_linear().training
     assert layer.train().to_linear().training
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("preset", ["fine", "birkhoff"])
+@pytest.mark.parametrize("compute", ["exact", "int8"])
+def test_codes_do_not_depend_on_the_dtype_that_torch_defaults_to(
+    monkeypatch: pytest.MonkeyPatch, default: torch.dtype, preset: str, compute: str
+) -> None:
+    monkeypatch.setattr(reference, "INTEGER_SIZE", 0)
+    linear = _linear(outliers=2)
+    layer = HyperLinear.from_linear(linear, preset, compute=compute)
+    try:
+        torch.set_default_dtype(default)
+        same, fresh = HyperLinear.from_linear(linear, preset, compute=compute), HyperLinear(51, 40)
+        assert fresh.weight.dtype == default
+        fresh.load_state_dict(layer.state_dict())
+        assert _same(same, layer)
+        assert torch.equal(fresh.dense_weight(), layer.dense_weight())
+        for rows in (3, 60):
+            x = torch.linspace(-1, 1, rows * 51, dtype=torch.float32).view(rows, 51)
+            assert torch.equal(same(x), layer(x))
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.gpu
