@@ -100,10 +100,21 @@ def step_and_offsets(codebook: Codebook) -> tuple[float, float, float]:
 
 def sheared(codebook: Codebook, weights: Tensor) -> Tensor:
     """Return what stands for Q and R in the identity for `weights`, any pairs (P, 2): float32 (P, 2)."""
+    shift, matrix = _shear_map(codebook, weights.device)
+    return torch.addmm(shift, weights, matrix)
+
+
+@lru_cache(maxsize=4096)
+def _shear_map(codebook: Codebook, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return shift (2,) and matrix (2, 2) of the map from pairs of weights to what stands for Q and R."""
     step, even, odd = step_and_offsets(codebook)
-    exact = (weights - weights.new_tensor([even, odd])).div_(step)
-    exact[:, 0].sub_(exact[:, 1], alpha=1 / codebook.windings)
-    return exact
+    per_winding = 1 / codebook.windings
+    shift = [(odd * per_winding - even) / step, -odd / step]
+    matrix = [[1 / step, 0.0], [-per_winding / step, 1 / step]]
+    return (
+        torch.tensor(shift, dtype=torch.float32, device=device),
+        torch.tensor(matrix, dtype=torch.float32, device=device),
+    )
 
 
 def _nearest_integers(codebook: Codebook, weights: Tensor) -> tuple[Tensor, Tensor]:
