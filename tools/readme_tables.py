@@ -7,6 +7,8 @@ import re
 import sys
 from pathlib import Path
 
+from bhk.sam.variants import VARIANTS
+
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 RESULTS = ROOT / "tools" / "bench" / "results"
@@ -38,7 +40,47 @@ def conversion(rows: Rows) -> list[str]:
     return lines
 
 
-TABLES = {"minilm": minilm, "conversion": conversion}
+def sam(rows: Rows) -> list[str]:
+    """Return the table of a whole model, one line a way to run it."""
+    lines = [
+        "| SAM-B | encoder, s | decoder, s | linear weights | loading, peak MiB | smallest mask IoU | error of logits |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        cells = [row["side"]]
+        cells += [f"{float(row[f'{part}_s']):.2f} ({row[f'{part}_ratio']})" for part in ("encoder", "decoder")]
+        cells += [f"{100 * float(row['linear_share']):.1f} %", row["load_peak_mib"], row["iou_min"], row["logits_error"]]
+        lines.append(_line(cells, bold=row["side"] != "dense"))
+    return lines
+
+
+def hyperlinear(rows: Rows) -> list[str]:
+    """Return the table of single layers, one line a shape and number of rows."""
+    lines = ["| in | out | rows | nn.Linear | exact | int8 |", "|--:|--:|--:|--:|--:|--:|"]
+    for row in rows:
+        sides = [
+            f"{row[f'{side}_ms']} ({float(row[f'{side}_ms']) / float(row['dense_ms']):.2f})" for side in ("exact", "int8")
+        ]
+        lines.append(_line([row["in"], row["out"], row["rows"], row["dense_ms"], *sides], bold=False))
+    return lines
+
+
+def family(rows: Rows) -> list[str]:
+    """Return the table of the family, one line a model."""
+    lines = ["| model | ratio | published method | seconds |", "|---|--:|--:|--:|"]
+    for row in rows:
+        cells = [VARIANTS[row["variant"]].title, f"{float(row['ratio']):.2f}", row["published_ratio"] or "–", row["seconds"]]
+        lines.append(_line(cells, bold=False))
+    return lines
+
+
+TABLES = {
+    "minilm": minilm,
+    "conversion": conversion,
+    "sam_cpu": sam,
+    "hyperlinear_cpu": hyperlinear,
+    "family": family,
+}
 
 
 def _line(cells: list[str], bold: bool) -> str:
