@@ -29,5 +29,8 @@ def card_of(device: torch.device) -> Card:
 
 
 def float32_precision() -> str:
-    """How torch is set to multiply float32 matrices, in Triton's words: "ieee" or "tf32"."""
-    return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+    """How torch is set to multiply float32 matrices on a card, in Triton's words: "ieee" or "tf32"."""
+    matmul = torch.backends.cuda.matmul
+    if hasattr(matmul, "fp32_precision"):  # of torch 2.9; once it is used the older settings cannot be read
+        return "tf32" if matmul.fp32_precision == "tf32" else "ieee"
+    return "tf32" if matmul.allow_tf32 else "ieee"
