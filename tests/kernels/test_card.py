@@ -40,6 +40,13 @@ def test_precision_of_float32_follows_torch(setting: str, words: str) -> None:
     assert float32_precision() == words
 
 
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch is older than 2.9")
+def test_precision_may_be_set_for_cards_alone() -> None:
+    for setting in ("tf32", "ieee"):
+        torch.backends.cuda.matmul.fp32_precision = setting
+        assert float32_precision() == setting
+
+
 def _draw(weight, *leading: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(sum(leading))
     x = torch.randn(*leading, weight.width, generator=generator) + 0.2
