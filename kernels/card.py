@@ -15,17 +15,20 @@ class Card:
     Attributes:
         processors: number of its multiprocessors.
         shared_bytes: shared memory that one program can have.
+        has_products: whether Triton compiles products of 8-bit integers and of half precision to its tensor cores.
     """
 
     processors: int
     shared_bytes: int
+    has_products: bool = True
 
 
 @cache
 def card_of(device: torch.device) -> Card:
     """Return what is known of a CUDA device."""
     properties = torch.cuda.get_device_properties(device)
-    return Card(properties.multi_processor_count, properties.shared_memory_per_block_optin)
+    shared_bytes = properties.shared_memory_per_block_optin
+    return Card(properties.multi_processor_count, shared_bytes, has_products=properties.major >= 8)
 
 
 def float32_precision() -> str:

@@ -22,6 +22,8 @@ from .resident import MAX_FAR
 
 # Up to this many rows the fused product beats decoding and cuBLAS.
 FEW_ROWS = 48
+# Up to this share of pairs the fused product's correction for outliers stays small beside it.
+FEW_OUTLIERS = 1 / 100
 
 _library = torch.library.Library("bhk", "DEF")
 _library.define("decode(Tensor codes, Tensor codebook, Tensor outliers, int in_features, ScalarType dtype) -> Tensor")
@@ -73,15 +75,12 @@ def hyper_linear_on_card(
     from .integer import integer_product
 
     rows = x.reshape(-1, x.shape[-1]).contiguous()
-    has_kernel = codes.dtype == torch.int8 and x.dtype != torch.float64 and len(rows) > 0
-    if has_kernel and len(rows) <= FEW_ROWS:
-        y = few_rows(
-            rows, codes, codebook, outliers, tiles, bias, card=card_of(x.device), precision=float32_precision()
-        )
+    card, precision = card_of(x.device), float32_precision()
+    has_kernel = codes.dtype == torch.int8 and x.dtype != torch.float64 and len(rows) > 0 and card.has_products
+    if has_kernel and len(rows) <= FEW_ROWS and len(outliers) <= FEW_OUTLIERS * codes.numel() / 2:
+        y = few_rows(rows, codes, codebook, outliers, tiles, bias, card=card, precision=precision)
     elif has_kernel and compute == "int8" and len(far) <= MAX_FAR:
-        y = integer_product(
-            rows, codes, codebook, outliers, far, bias, card=card_of(x.device), precision=float32_precision()
-        )
+        y = integer_product(rows, codes, codebook, outliers, far, bias, card=card, precision=precision)
     else:
         y = F.linear(rows, decode_on_card(codes, codebook, outliers, x.shape[-1], x.dtype), bias)
     return y.view(*x.shape[:-1], len(codes))

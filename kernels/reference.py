@@ -45,8 +45,8 @@ def hyper_linear(
 ) -> Tensor:
     """Return x @ W.T + bias for activations x (rows, in), in their dtype.
 
-    See `resident.Resident` for the operands. `compute` is "exact" or "int8"; few rows, small weights, scalar weights and those
-    with many far outliers are computed exactly in either.
+    See `resident.Resident` for the operands. `compute` is "exact" or "int8"; few rows of float32, small weights, scalar weights
+    and those with many far outliers are computed exactly in either.
     """
     is_lattice, book = codes.dtype == torch.int8, codebook_of(codebook)
     is_large = x.shape[1] * len(codes) >= INTEGER_SIZE * (x.shape[1] + len(codes))
@@ -98,16 +98,18 @@ def _integer(x: Tensor, codes: Tensor, book: Codebook, far: Tensor, bias: Tensor
     index, weights = _outliers_of(far, slice(0, len(codes)), pairs, len(codes))
     row, column = index // pairs, index % pairs
     missing = sheared(book, weights) - codes.view(-1, 2, pairs)[row, :, column]
-    y = x.new_empty(len(x), len(codes))
+    y = torch.empty(len(x), len(codes), dtype=torch.float32, device=x.device)
     for at in range(0, len(x), QUANTISED_ROWS):
         activations = _shear(x[at : at + QUANTISED_ROWS].float(), book.windings)
         integers, scale = quantise(activations.flatten(1), levels)
-        block = torch.addcmul(_offset(activations, book), multiply(integers), scale.mul_(step))
+        block = y[at : at + QUANTISED_ROWS]
+        torch.addcmul(_offset(activations, book), multiply(integers), scale.mul_(step), out=block)
         if len(far):
             part = activations[:, :, column]
             block.index_add_(1, row, part[:, 0] * missing[:, 0] + part[:, 1] * missing[:, 1], alpha=step)
-        y[at : at + QUANTISED_ROWS] = block if bias is None else block.add_(bias)
-    return y
+        if bias is not None:
+            block.add_(bias)
+    return y.to(x.dtype)
 
 
 def _shear(x: Tensor, windings: int) -> Tensor:
@@ -179,4 +181,4 @@ def _outliers_of(outliers: Tensor, rows: slice, pairs: int, out_features: int) -
 def _row_blocks(rows: int, width: int, limit: int) -> Iterator[slice]:
     """Cut `rows` rows of `width` items into slices of at most `limit` items, or of one row."""
     block = max(1, limit // max(width, 1))
-    return (slice(at, min(at + block, rows)) for at in range(0, rows, block))
+    return (slice(at, min(at + block, rows)) for at in range(0, max(rows, 1), block))

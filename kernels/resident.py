@@ -21,8 +21,9 @@ from torch import Tensor
 
 from bhk.codec.codebook import Codebook, Codes
 
-# Above this share of pairs in shells an outlier list costs more memory than 0.3 bits a weight.
-MAX_OUTLIERS = 1 / 200
+# The share of pairs in shells up to which a list of them pays: an outlier takes 96 bits. Beside scalar codes of 16 bits (8 bits
+# a weight) it may cost a quarter of a bit a weight; those of 32 bits it has to undercut.
+MAX_OUTLIERS = {16: 1 / 200, 32: 1 / 8}
 # More outliers than this that no int8 reaches, and integer products with the weight are not worth their correction.
 MAX_FAR = 256
 # Rows of a weight that share an entry of `tiles`; the tiles of the kernels are multiples of it.
@@ -54,29 +55,45 @@ class Resident:
 def make_resident(codebook: Codebook, codes: Codes, out_features: int, in_features: int) -> Resident:
     """Return the weight (out_features, in_features) that `codes`, paired row by row, stand for, on their device."""
     device = codes.winding.device
-    pairs = (in_features + 1) // 2
     fields = (*codebook.centre, codebook.side, codebook.windings, codebook.shells, codebook.spacing, codebook.centred)
     table = torch.tensor(fields, dtype=torch.float32, device=device)
     shell = codes.shell
     outer = torch.empty(0, dtype=torch.int64, device=device) if shell is None else shell.nonzero().view(-1)
-    if not codebook.centred or len(outer) > MAX_OUTLIERS * len(codes) or len(codes) > torch.iinfo(torch.int32).max:
-        scalars = codes.scalars(codebook.windings).view(out_features, pairs)
-        empty = torch.empty(0, 3, dtype=torch.int32, device=device)
-        return Resident(
-            _narrow(scalars, codebook.code_count), table, empty, _tiles(empty, out_features, pairs), empty[:, 0]
-        )
+    shape = out_features, (in_features + 1) // 2
+    # The place of a pair fits 32 bits: a weight of 2^32 elements is no weight of a linear layer.
+    if codebook.centred and len(outer) <= MAX_OUTLIERS[_scalar_bits(codebook)] * len(codes):
+        return _lattice(codebook, table, codes, outer, shape)
+    return _scalar(codebook, table, codes, shape)
+
+
+def _lattice(codebook: Codebook, table: Tensor, codes: Codes, outer: Tensor, shape: tuple[int, int]) -> Resident:
+    """Hold `codes` of (rows, pairs) as bytes, and the pairs `outer` (E,), those in shells, decoded as well."""
+    rows, pairs = shape
     half = codebook.windings // 2
-    planes = torch.empty(out_features, 2, pairs, dtype=torch.int8, device=device)
+    planes = torch.empty(rows, 2, pairs, dtype=torch.int8, device=outer.device)
     for place, plane in enumerate((codes.winding, codes.phase)):
-        planes[:, place] = plane.view(out_features, pairs).to(torch.int16).sub_(half)
-    weights = codebook.decode(
-        Codes(codes.winding[outer], codes.phase[outer], shell[outer] if shell is not None else None)
-    )
+        planes[:, place] = plane.view(shape).to(torch.int16).sub_(half)
+    shell = None if codes.shell is None else codes.shell[outer]
+    weights = codebook.decode(Codes(codes.winding[outer], codes.phase[outer], shell))
     integers, is_far = _nearest_integers(codebook, weights)
     planes.view(-1)[_places(outer, pairs)] = integers.t()
     outliers = torch.cat([outer.to(torch.int32)[:, None], weights.view(torch.int32)], dim=1)
     far = is_far.nonzero().view(-1).to(torch.int32)
-    return Resident(planes.view(out_features, 2 * pairs), table, outliers, _tiles(outliers, out_features, pairs), far)
+    return Resident(planes.view(rows, 2 * pairs), table, outliers, _tiles(outliers, shape), far)
+
+
+def _scalar(codebook: Codebook, table: Tensor, codes: Codes, shape: tuple[int, int]) -> Resident:
+    """Hold `codes` of (rows, pairs) as scalars."""
+    scalars = codes.scalars(codebook.windings).view(shape)
+    if _scalar_bits(codebook) == 16:
+        scalars = scalars.to(torch.int16)
+    none = torch.empty(0, 3, dtype=torch.int32, device=scalars.device)
+    return Resident(scalars, table, none, _tiles(none, shape), none[:, 0])
+
+
+def _scalar_bits(codebook: Codebook) -> int:
+    """Bits of the integers that hold scalar codes."""
+    return 16 if codebook.code_count <= 1 << 16 else 32
 
 
 def codebook_of(codebook: Tensor) -> Codebook:
@@ -132,12 +149,8 @@ def _places(pairs: Tensor, row_pairs: int) -> Tensor:
     return torch.stack([winding, winding + row_pairs])
 
 
-def _narrow(scalars: Tensor, code_count: int) -> Tensor:
-    """Return int32 `scalars` in 16 bits where all codes fit."""
-    return scalars.to(torch.int16) if code_count <= 1 << 16 else scalars
-
-
-def _tiles(outliers: Tensor, out_features: int, pairs: int) -> Tensor:
-    rows = torch.arange(math.ceil(out_features / TILE_ROWS) + 1, device=outliers.device)
-    bounds = (rows * (TILE_ROWS * pairs)).clamp_(max=out_features * pairs)
-    return torch.searchsorted(outliers[:, 0].to(torch.int64), bounds).to(torch.int32)
+def _tiles(outliers: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return where in `outliers` each `TILE_ROWS` rows of (rows, pairs) begin, and their number."""
+    rows, pairs = shape
+    starts = torch.arange(math.ceil(rows / TILE_ROWS) + 1, device=outliers.device) * (TILE_ROWS * pairs)
+    return torch.searchsorted(outliers[:, 0].to(torch.int64), starts).to(torch.int32)

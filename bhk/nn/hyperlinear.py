@@ -188,16 +188,17 @@ class HyperLinear(nn.Module):
         return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Make place for codes of the other class and another number of outliers."""
+        """Make place for codes of the other class and another number of outliers, if they are of this shape at all."""
         pairs = (self.in_features + 1) // 2
         forms = {torch.int8: 2 * pairs, torch.int16: pairs, torch.int32: pairs}
-        codes = state_dict.get(prefix + "codes")
-        if isinstance(codes, Tensor) and codes.shape == (self.out_features, forms.get(codes.dtype)):
+        codes, outliers, far = (state_dict.get(prefix + name) for name in ("codes", "outliers", "far"))
+        if (
+            (isinstance(codes, Tensor) and codes.shape == (self.out_features, forms.get(codes.dtype)))
+            and (isinstance(outliers, Tensor) and outliers.shape[1:] == (3,))
+            and (isinstance(far, Tensor) and far.ndim == 1)
+        ):
             self.codes = torch.empty_like(codes, device=self.codes.device)
-        for name in ("outliers", "far"):
-            new, old = state_dict.get(prefix + name), getattr(self, name)
-            if isinstance(new, Tensor) and new.shape[1:] == old.shape[1:]:
-                setattr(self, name, old.new_empty(new.shape))
+            self.outliers, self.far = self.outliers.new_empty(outliers.shape), self.far.new_empty(far.shape)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 

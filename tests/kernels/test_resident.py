@@ -104,8 +104,9 @@ def test_extreme_codebooks_decode_bit_for_bit(book: Codebook, centred: bool) -> 
         (40, 3, 5, True, _LATTICE),  # 5 of 1,000 pairs
         (40, 3, 6, True, _NARROW),
         (128, 3, 6, True, _NARROW),  # 65,536 codes
-        (147, 3, 6, True, _WIDE),
-        (256, 1, 6, True, _WIDE),
+        (147, 3, 125, True, _LATTICE),  # an eighth of 1,000 pairs
+        (147, 3, 126, True, _WIDE),
+        (256, 1, 126, True, _WIDE),
         (256, 0, 0, False, _NARROW),
         (256, 1, 0, False, _WIDE),
         (35, 0, 0, False, _NARROW),

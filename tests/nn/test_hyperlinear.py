@@ -37,7 +37,15 @@ def layer(request: pytest.FixtureRequest) -> HyperLinear:
         return HyperLinear.from_linear(_linear(), "fine")
     if request.param == "narrow":
         return HyperLinear.from_linear(_linear(), "birkhoff")
-    return HyperLinear.from_linear(_linear(outliers=9), "fine")
+    return _wide()
+
+
+def _wide() -> HyperLinear:
+    """Return a layer on the published lattice with more codes than 16 bits hold."""
+    generator = torch.Generator().manual_seed(0)
+    planes = (torch.randint(0, limit, (40 * 26,), generator=generator, dtype=torch.uint8) for limit in (256, 256, 2))
+    codebook = Codebook((0.0, 0.0), 0.25, 256, 1, 0.125, centred=False)
+    return HyperLinear.from_codes(codebook, Codes(*planes), 51, 40, _linear().bias)
 
 
 def _x(layer: HyperLinear, *leading: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -54,11 +62,8 @@ def _same(a: HyperLinear, b: HyperLinear) -> bool:
 
 
 def test_the_three_layers_are_of_three_classes() -> None:
-    kinds = [
-        HyperLinear.from_linear(_linear(outliers=count), preset).codes.dtype
-        for count, preset in ((2, "fine"), (2, "birkhoff"), (9, "fine"))
-    ]
-    assert kinds == [torch.int8, torch.int16, torch.int32]
+    kinds = [HyperLinear.from_linear(_linear(), preset).codes.dtype for preset in ("fine", "birkhoff")]
+    assert [*kinds, _wide().codes.dtype] == [torch.int8, torch.int16, torch.int32]
     assert len(HyperLinear.from_linear(_linear(), "fine").outliers) > 0
 
 
