@@ -49,7 +49,12 @@ def sam(rows: Rows) -> list[str]:
     for row in rows:
         cells = [row["side"]]
         cells += [f"{float(row[f'{part}_s']):.2f} ({row[f'{part}_ratio']})" for part in ("encoder", "decoder")]
-        cells += [f"{100 * float(row['linear_share']):.1f} %", row["load_peak_mib"], row["iou_min"], row["logits_error"]]
+        cells += [
+            f"{100 * float(row['linear_share']):.1f} %",
+            row["load_peak_mib"],
+            row["iou_min"],
+            row["logits_error"],
+        ]
         lines.append(_line(cells, bold=row["side"] != "dense"))
     return lines
 
@@ -59,7 +64,8 @@ def hyperlinear(rows: Rows) -> list[str]:
     lines = ["| in | out | rows | nn.Linear | exact | int8 |", "|--:|--:|--:|--:|--:|--:|"]
     for row in rows:
         sides = [
-            f"{row[f'{side}_ms']} ({float(row[f'{side}_ms']) / float(row['dense_ms']):.2f})" for side in ("exact", "int8")
+            f"{row[f'{side}_ms']} ({float(row[f'{side}_ms']) / float(row['dense_ms']):.2f})"
+            for side in ("exact", "int8")
         ]
         lines.append(_line([row["in"], row["out"], row["rows"], row["dense_ms"], *sides], bold=False))
     return lines
@@ -69,7 +75,12 @@ def family(rows: Rows) -> list[str]:
     """Return the table of the family, one line a model."""
     lines = ["| model | ratio | published method | seconds |", "|---|--:|--:|--:|"]
     for row in rows:
-        cells = [VARIANTS[row["variant"]].title, f"{float(row['ratio']):.2f}", row["published_ratio"] or "–", row["seconds"]]
+        cells = [
+            VARIANTS[row["variant"]].title,
+            f"{float(row['ratio']):.2f}",
+            row["published_ratio"] or "–",
+            row["seconds"],
+        ]
         lines.append(_line(cells, bold=False))
     return lines
 

@@ -107,7 +107,9 @@ def _build_transformers() -> nn.Module:
     [(_build_sam, _sam), (_build_sam_hq, _sam_hq), (_build_sam2, _sam2), (_build_transformers, _transformers)],
     ids=["SAM-B", "HQ-Tiny", "SAM2-T", "SamModel"],
 )
-def test_masks_are_those_of_the_decoded_weights(build: Callable[[], nn.Module], predict: Predict, tmp_path: Path) -> None:
+def test_masks_are_those_of_the_decoded_weights(
+    build: Callable[[], nn.Module], predict: Predict, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     model = build()
     for parameter in model.parameters():  # what is zero at first hides what depends on it
