@@ -57,7 +57,8 @@ def decode_on_card(codes: Tensor, codebook: Tensor, outliers: Tensor, in_feature
     """`decode` by a Triton kernel."""
     from .dense import decode
 
-    return decode(codes, codebook, outliers, in_features, dtype)
+    with torch.cuda.device_of(codes):  # Triton launches on the current device
+        return decode(codes, codebook, outliers, in_features, dtype)
 
 
 def hyper_linear_on_card(
@@ -77,12 +78,13 @@ def hyper_linear_on_card(
     rows = x.reshape(-1, x.shape[-1]).contiguous()
     card, precision = card_of(x.device), float32_precision()
     has_kernel = codes.dtype == torch.int8 and x.dtype != torch.float64 and len(rows) > 0 and card.has_products
-    if has_kernel and len(rows) <= FEW_ROWS and len(outliers) <= FEW_OUTLIERS * codes.numel() / 2:
-        y = few_rows(rows, codes, codebook, outliers, tiles, bias, card=card, precision=precision)
-    elif has_kernel and compute == "int8" and len(far) <= MAX_FAR:
-        y = integer_product(rows, codes, codebook, outliers, far, bias, card=card, precision=precision)
-    else:
-        y = F.linear(rows, decode_on_card(codes, codebook, outliers, x.shape[-1], x.dtype), bias)
+    with torch.cuda.device_of(x):  # Triton launches on the current device
+        if has_kernel and len(rows) <= FEW_ROWS and len(outliers) <= FEW_OUTLIERS * codes.numel() / 2:
+            y = few_rows(rows, codes, codebook, outliers, tiles, bias, card=card, precision=precision)
+        elif has_kernel and compute == "int8" and len(far) <= MAX_FAR:
+            y = integer_product(rows, codes, codebook, outliers, far, bias, card=card, precision=precision)
+        else:
+            y = F.linear(rows, decode_on_card(codes, codebook, outliers, x.shape[-1], x.dtype), bias)
     return y.view(*x.shape[:-1], len(codes))
 
 
