@@ -43,12 +43,14 @@ def conversion(rows: Rows) -> list[str]:
 def sam(rows: Rows) -> list[str]:
     """Return the table of a whole model, one line a way to run it."""
     lines = [
-        "| SAM-B | encoder, s | decoder, s | linear weights | loading, peak MiB | smallest mask IoU | error of logits |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        "| SAM-B | encoder | one prompt | 32 prompts | linear weights | peak | mask IoU, mean | smallest | error of logits |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
         cells = [row["side"]]
-        cells += [f"{float(row[f'{part}_s']):.2f} ({row[f'{part}_ratio']})" for part in ("encoder", "decoder")]
+        cells += [
+            f"{float(row[f'{part}_s']):.3g} s ({row[f'{part}_ratio']})" for part in ("encoder", "prompt", "prompts")
+        ]
         cells += [
             f"{100 * float(row['linear_share']):.1f} %",
             row["load_peak_mib"],
@@ -64,23 +66,18 @@ def hyperlinear(rows: Rows) -> list[str]:
     lines = ["| in | out | rows | nn.Linear | exact | int8 |", "|--:|--:|--:|--:|--:|--:|"]
     for row in rows:
         sides = [
-            f"{row[f'{side}_ms']} ({float(row[f'{side}_ms']) / float(row['dense_ms']):.2f})"
+            f"{float(row[f'{side}_ms']):.3g} ({float(row[f'{side}_ms']) / float(row['dense_ms']):.2f})"
             for side in ("exact", "int8")
         ]
-        lines.append(_line([row["in"], row["out"], row["rows"], row["dense_ms"], *sides], bold=False))
+        lines.append(_line([row["in"], row["out"], row["rows"], f"{float(row['dense_ms']):.3g}", *sides], bold=False))
     return lines
 
 
 def family(rows: Rows) -> list[str]:
     """Return the table of the family, one line a model."""
-    lines = ["| model | ratio | published method | seconds |", "|---|--:|--:|--:|"]
+    lines = ["| model | bhk | published method |", "|---|--:|--:|"]
     for row in rows:
-        cells = [
-            VARIANTS[row["variant"]].title,
-            f"{float(row['ratio']):.2f}",
-            row["published_ratio"] or "–",
-            row["seconds"],
-        ]
+        cells = [VARIANTS[row["variant"]].title, f"{float(row['ratio']):.2f}", row["published_ratio"] or "–"]
         lines.append(_line(cells, bold=False))
     return lines
 

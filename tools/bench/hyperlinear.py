@@ -10,11 +10,13 @@ decoded weights. The CSV is named after the device.
 from __future__ import annotations
 
 import argparse
+import copy
 import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -69,12 +71,9 @@ def cases(device: str) -> Iterator[Case]:
 def measure(case: Case, device: str) -> Row:
     """Return the row of a case."""
     torch.set_float32_matmul_precision(case.precision)
-    torch.manual_seed(0)
-    linear = nn.Linear(case.in_features, case.out_features)
-    with torch.no_grad():
-        linear.weight.copy_(torch.distributions.StudentT(6.0).sample(linear.weight.shape) * 0.03)
-    exact = HyperLinear.from_linear(linear).to(device, case.dtype)
-    int8 = HyperLinear.from_linear(linear, compute="int8").to(device, case.dtype)
+    exact = copy.deepcopy(_layer(case.in_features, case.out_features)).to(device, case.dtype)
+    int8 = copy.deepcopy(exact)
+    int8.compute = "int8"
     layers = {"dense": exact.to_linear(), "exact": exact, "int8": int8}
     x = torch.randn(case.rows, case.in_features).to(device, case.dtype)
     truth = x.double() @ exact.dense_weight(torch.float64).t()
@@ -98,6 +97,15 @@ def measure(case: Case, device: str) -> Row:
     return {**row, **_where(device)}
 
 
+@cache
+def _layer(in_features: int, out_features: int) -> HyperLinear:
+    """Return a coded layer of this shape, on the CPU."""
+    torch.manual_seed(0)
+    linear = nn.Linear(in_features, out_features)
+    linear.weight.copy_(torch.distributions.StudentT(6.0).sample(linear.weight.shape) * 0.03)
+    return HyperLinear.from_linear(linear)
+
+
 def _time_on_cpu(layers: dict[str, nn.Module], x: Tensor) -> dict[str, float]:
     """Return the median wall time of each layer, taken in turn, after one call to warm up."""
     times: dict[str, list[float]] = {name: [] for name in layers}
@@ -117,7 +125,7 @@ def _time_on_card(layers: dict[str, nn.Module], x: Tensor, cold: bool) -> dict[s
         held = sum(tensor.nbytes for tensor in layer.state_dict().values())
         copies = max(1, COLD_BYTES // held) if cold else 1
         calls = max(copies, 20)
-        pool = [layer] + [_copy(layer) for _ in range(copies - 1)]
+        pool = [layer] + [copy.deepcopy(layer) for _ in range(copies - 1)]
         graphs[name] = (
             _captured(lambda pool=pool, calls=calls: [pool[i % len(pool)](x) for i in range(calls)]),
             calls,
@@ -133,13 +141,6 @@ def _time_on_card(layers: dict[str, nn.Module], x: Tensor, cold: bool) -> dict[s
             end.synchronize()
             times[name].append(begin.elapsed_time(end) / 1e3 / calls)
     return {name: statistics.median(values[1:]) for name, values in times.items()}
-
-
-def _copy(layer: nn.Module) -> nn.Module:
-    """Return a copy with memory of its own."""
-    import copy
-
-    return copy.deepcopy(layer)
 
 
 def _captured(work: Callable[[], object]) -> torch.cuda.CUDAGraph:

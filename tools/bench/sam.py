@@ -27,7 +27,7 @@ from bhk.nn import HyperLinear
 from tools.bench.synthetic import make
 from tools.bench.table import ROOT, Row, environment, show, write_csv
 
-SHOWN = ("side", "encoder_s", "encoder_ratio", "decoder_s", "decoder_ratio", "linear_share", "load_peak_mib", "iou_min")
+SHOWN = ("side", "encoder_ratio", "prompt_ratio", "prompts_ratio", "linear_share", "load_peak_mib", "iou_min")
 SIDES: dict[str, dict[str, Any]] = {
     "dense": {"mode": "dense"},
     "exact": {"mode": "hyper"},
@@ -54,29 +54,32 @@ def measure(variant: str, device: str, dtype: torch.dtype, runs: int, folder: Pa
     torch.manual_seed(0)
     image = torch.randn(1, 3, 1024, 1024, device=device, dtype=dtype)
     points = torch.rand(PROMPTS, 1, 2, device=device) * 1024
-    encoders: dict[str, Callable[[], Tensor]] = {
-        name: lambda model=model: model.image_encoder(image) for name, model in models.items()
-    }
-    encoder_seconds, embeddings = _alternate(encoders, runs, device)
-    decoders = {
-        name: lambda name=name, model=model: _decode(model, embeddings[name], points) for name, model in models.items()
-    }
-    decoder_seconds, logits = _alternate(decoders, 3 * runs, device)
+    encoder_seconds, embeddings = _alternate(
+        {name: _encoding(model, image) for name, model in models.items()}, runs, device
+    )
+
+    def decode(count: int) -> tuple[dict[str, float], dict[str, Tensor]]:
+        decodings = {name: _decoding(model, embeddings[name], points[:count]) for name, model in models.items()}
+        return _alternate(decodings, max(3, runs, 64 // count), device)
+
+    prompt_seconds, _ = decode(1)
+    prompts_seconds, logits = decode(PROMPTS)
+    seconds = {"encoder": encoder_seconds, "prompt": prompt_seconds, "prompts": prompts_seconds}
     rows: list[Row] = []
     for name, model in models.items():
+        iou = _iou(logits[name], logits["dense"])
         rows.append(
             {
                 "model": variant,
                 "side": name,
                 "dtype": str(dtype).removeprefix("torch."),
-                "encoder_s": f"{encoder_seconds[name]:.4f}",
-                "encoder_ratio": f"{encoder_seconds[name] / encoder_seconds['dense']:.3f}",
-                "decoder_s": f"{decoder_seconds[name]:.4f}",
-                "decoder_ratio": f"{decoder_seconds[name] / decoder_seconds['dense']:.3f}",
+                **{f"{part}_s": f"{times[name]:.4f}" for part, times in seconds.items()},
+                **{f"{part}_ratio": f"{times[name] / times['dense']:.3f}" for part, times in seconds.items()},
                 "linear_share": f"{_linear_bytes(model) / _linear_bytes(models['dense']):.4f}",
                 "dense_mib": f"{_bytes(models['dense']) / 2**20:.0f}",
                 "load_peak_mib": f"{_load_peak(path, SIDES[name]):.0f}" if device == "cpu" else "",
-                "iou_min": f"{_iou(logits[name], logits['dense']).min().item():.5f}",
+                "iou_mean": f"{iou.mean().item():.5f}",
+                "iou_min": f"{iou.min().item():.5f}",
                 "logits_error": f"{((logits[name] - logits['dense']).norm() / logits['dense'].norm()).item():.2e}",
                 "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
                 **environment(),
@@ -112,18 +115,27 @@ def _alternate(
     return {name: statistics.median(values) for name, values in times.items()}, results
 
 
-def _decode(model: nn.Module, embedding: Tensor, points: Tensor) -> Tensor:
-    """Return the low-resolution mask logits (prompts, 1, 256, 256) of one positive point each, as float32."""
+def _encoding(model: nn.Module, image: Tensor) -> Callable[[], Tensor]:
+    """Return what gives the image embedding."""
+    return lambda: model.image_encoder(image)
+
+
+def _decoding(model: nn.Module, embedding: Tensor, points: Tensor) -> Callable[[], Tensor]:
+    """Return what gives the low-resolution mask logits (prompts, 1, 256, 256) of one positive point each, in float32."""
     labels = torch.ones(points.shape[:2], device=points.device)
-    sparse, dense = model.prompt_encoder(points=(points, labels), boxes=None, masks=None)
-    logits, _ = model.mask_decoder(
-        image_embeddings=embedding,
-        image_pe=model.prompt_encoder.get_dense_pe().to(embedding.dtype),
-        sparse_prompt_embeddings=sparse.to(embedding.dtype),
-        dense_prompt_embeddings=dense,
-        multimask_output=False,
-    )
-    return logits.float()
+
+    def decode() -> Tensor:
+        sparse, dense = model.prompt_encoder(points=(points, labels), boxes=None, masks=None)
+        logits, _ = model.mask_decoder(
+            image_embeddings=embedding,
+            image_pe=model.prompt_encoder.get_dense_pe().to(embedding.dtype),
+            sparse_prompt_embeddings=sparse.to(embedding.dtype),
+            dense_prompt_embeddings=dense,
+            multimask_output=False,
+        )
+        return logits.float()
+
+    return decode
 
 
 def _iou(logits: Tensor, reference: Tensor) -> Tensor:
