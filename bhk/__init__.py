@@ -58,7 +58,12 @@ _HOME = {
 __all__ = ["__version__", *_HOME]
 
 
+_ROOMS = ("nn", "sam")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"bhk.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'bhk' has no attribute {name!r}")
     module, attribute = _HOME[name]

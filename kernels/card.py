@@ -14,7 +14,7 @@ class Card:
 
     Attributes:
         processors: number of its multiprocessors.
-        shared_bytes: shared memory that one program can have.
+        shared_bytes: shared memory that one program can have; 0 where torch does not say.
         has_products: whether Triton compiles products of 8-bit integers and of half precision to its tensor cores.
     """
 
@@ -27,7 +27,7 @@ class Card:
 def card_of(device: torch.device) -> Card:
     """Return what is known of a CUDA device."""
     properties = torch.cuda.get_device_properties(device)
-    shared_bytes = properties.shared_memory_per_block_optin
+    shared_bytes = getattr(properties, "shared_memory_per_block_optin", 0)  # torch 2.6 and ROCm do not say
     return Card(properties.multi_processor_count, shared_bytes, has_products=properties.major >= 8)
 
 

@@ -107,10 +107,11 @@ def few_rows(
     share = triton.cdiv(triton.cdiv(pairs, splits), block_pairs) * block_pairs
     y = x.new_empty(rows, out_features)
     target = y if splits == 1 else x.new_empty(splits, rows, out_features, dtype=torch.float32)
+    warps = 8 if block_rows == MAX_ROWS else 4
     _few_rows_kernel[(tiles_out, splits, tiles_rows)](
         x, codes, codebook, outliers, tiles, bias, target, rows, out_features, in_features, pairs, share,
         HAS_BIAS=bias is not None, PARTIAL=splits > 1, PRECISION=precision, TILE_ROWS=TILE_ROWS, BLOCK_OUT=block_out,
-        BLOCK_ROWS=block_rows, BLOCK_PAIRS=block_pairs, BLOCK_OUTLIERS=BLOCK_OUTLIERS, num_warps=4, num_stages=3,
+        BLOCK_ROWS=block_rows, BLOCK_PAIRS=block_pairs, BLOCK_OUTLIERS=BLOCK_OUTLIERS, num_warps=warps, num_stages=3,
     )  # fmt: skip
     if splits > 1:
         _sum_kernel[(triton.cdiv(y.numel(), 1024),)](target, y, y.numel(), SPLITS=splits, BLOCK=1024)

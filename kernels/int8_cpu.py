@@ -57,11 +57,13 @@ def _onednn_product(weight: Tensor, zero: int) -> Product:
 @cache
 def _has_onednn() -> bool:
     """Ask torch for the product by using it: its operator is there on x86 only, and not promised to stay."""
+    weight = torch.arange(-64, 64, dtype=torch.int8).view(4, 32)
+    integers = torch.arange(0, 256, 2, dtype=torch.uint8).view(4, 32)
     try:
-        _onednn_product(torch.ones(16, 32, dtype=torch.int8), 128)(torch.zeros(16, 32, dtype=torch.uint8))
+        found = _onednn_product(weight, 128)(integers)
     except (AttributeError, RuntimeError, TypeError):
         return False
-    return True
+    return torch.equal(found, ((integers.int() - 128) @ weight.int().t()).float())
 
 
 @cache

@@ -9,6 +9,7 @@ reach x and bias.
 
 from __future__ import annotations
 
+import math
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from . import reference
 from .card import card_of, float32_precision
-from .resident import MAX_FAR
+from .resident import MAX_FAR, MAX_INTEGER_WIDTH
 
 # Up to this many rows the fused product beats decoding and cuBLAS.
 FEW_ROWS = 48
@@ -49,7 +50,8 @@ def _hyper_linear(
     bias: Tensor | None,
     compute: str,
 ) -> Tensor:
-    y = reference.hyper_linear(x.reshape(-1, x.shape[-1]), codes, codebook, outliers, far, bias, compute)
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    y = reference.hyper_linear(rows, codes, codebook, outliers, far, bias, compute)
     return y.view(*x.shape[:-1], len(codes))
 
 
@@ -75,13 +77,15 @@ def hyper_linear_on_card(
     from .few_rows import few_rows
     from .integer import integer_product
 
-    rows = x.reshape(-1, x.shape[-1]).contiguous()
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]).contiguous()
+    codes, outliers, bias = codes.contiguous(), outliers.contiguous(), None if bias is None else bias.contiguous()
     card, precision = card_of(x.device), float32_precision()
-    has_kernel = codes.dtype == torch.int8 and x.dtype != torch.float64 and len(rows) > 0 and card.has_products
+    is_empty = not rows.numel() or not codes.numel()
+    has_kernel = codes.dtype == torch.int8 and x.dtype != torch.float64 and not is_empty and card.has_products
     with torch.cuda.device_of(x):  # Triton launches on the current device
         if has_kernel and len(rows) <= FEW_ROWS and len(outliers) <= FEW_OUTLIERS * codes.numel() / 2:
             y = few_rows(rows, codes, codebook, outliers, tiles, bias, card=card, precision=precision)
-        elif has_kernel and compute == "int8" and len(far) <= MAX_FAR:
+        elif has_kernel and compute == "int8" and len(far) <= MAX_FAR and codes.shape[1] <= MAX_INTEGER_WIDTH:
             y = integer_product(rows, codes, codebook, outliers, far, bias, card=card, precision=precision)
         else:
             y = F.linear(rows, decode_on_card(codes, codebook, outliers, x.shape[-1], x.dtype), bias)

@@ -20,7 +20,7 @@ from torch import Tensor
 from bhk.codec.codebook import BLOCK_PAIRS, Codebook
 
 from .int8_cpu import make_product, quantise
-from .resident import MAX_FAR, codebook_of, sheared, step_and_offsets
+from .resident import MAX_FAR, MAX_INTEGER_WIDTH, codebook_of, sheared, step_and_offsets
 
 # Weights decoded at a time: what a product needs beside its operands stays within 16 MiB in float32, or one row.
 SCRATCH_WEIGHTS = 1 << 22
@@ -52,7 +52,7 @@ def hyper_linear(
     is_large = x.shape[1] * len(codes) >= INTEGER_SIZE * (x.shape[1] + len(codes))
     if is_lattice and x.dtype == torch.float32 and 2 * len(x) <= len(codes):
         return _few_rows(x, codes, book, outliers, bias)
-    if is_lattice and is_large and compute == "int8" and len(far) <= MAX_FAR:
+    if is_lattice and is_large and compute == "int8" and len(far) <= MAX_FAR and codes.shape[1] <= MAX_INTEGER_WIDTH:
         return _integer(x, codes, book, outliers[far], bias)
     return _many_rows(x, codes, book, outliers, bias)
 

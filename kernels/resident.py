@@ -20,12 +20,15 @@ import torch
 from torch import Tensor
 
 from bhk.codec.codebook import Codebook, Codes
+from bhk.codec.trajectory import MAX_WINDINGS
 
 # The share of pairs in shells up to which a list of them pays: an outlier takes 96 bits. Beside scalar codes of 16 bits (8 bits
 # a weight) it may cost a quarter of a bit a weight; those of 32 bits it has to undercut.
 MAX_OUTLIERS = {16: 1 / 200, 32: 1 / 8}
 # More outliers than this that no int8 reaches, and integer products with the weight are not worth their correction.
 MAX_FAR = 256
+# Bytes a row up to which the 32-bit sums of an integer product cannot overflow.
+MAX_INTEGER_WIDTH = (1 << 31) // (128 * 128)
 # Rows of a weight that share an entry of `tiles`; the tiles of the kernels are multiples of it.
 TILE_ROWS = 16
 # Fields of the tensor `codebook`, in order.
@@ -105,6 +108,27 @@ def codebook_of(codebook: Tensor) -> Codebook:
 def _codebook(*fields: float) -> Codebook:
     centre_even, centre_odd, side, windings, shells, spacing, centred = fields
     return Codebook((centre_even, centre_odd), side, int(windings), int(shells), spacing, bool(centred))
+
+
+def find_fault(held: Resident, out_features: int, in_features: int) -> str | None:
+    """Say what is wrong with a weight that came from elsewhere, which kernels would not notice; None when nothing is."""
+    pairs = (in_features + 1) // 2
+    forms = {torch.int8: 2 * pairs, torch.int16: pairs, torch.int32: pairs}
+    if tuple(held.codes.shape) != (out_features, forms.get(held.codes.dtype)):
+        return f"codes of shape {tuple(held.codes.shape)} and {held.codes.dtype}"
+    if held.codebook.shape != (len(FIELDS),) or held.outliers.shape[1:] != (3,) or held.far.ndim != 1:
+        return "a codebook or outliers of another shape"
+    book = codebook_of(held.codebook.float())
+    if not (1 <= book.windings <= MAX_WINDINGS and 0 <= book.shells <= 255 and book.is_valid):
+        return f"a codebook that the format does not allow, {book}"
+    index = held.outliers[:, 0]
+    if len(index) and (int(index[0]) < 0 or int(index[-1]) >= out_features * pairs or bool((index.diff() <= 0).any())):
+        return "outliers out of order or out of bounds"
+    if len(held.far) and not 0 <= int(held.far.min()) <= int(held.far.max()) < len(index):
+        return "far outliers that are none"
+    if not torch.equal(held.tiles, _tiles(held.outliers, (out_features, pairs))):
+        return "tiles that do not fit the outliers"
+    return None
 
 
 @lru_cache(maxsize=4096)

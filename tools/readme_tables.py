@@ -53,7 +53,8 @@ def sam(rows: Rows) -> list[str]:
         ]
         cells += [
             f"{100 * float(row['linear_share']):.1f} %",
-            row["load_peak_mib"],
+            f"{row['load_peak_mib']} MiB",
+            row["iou_mean"],
             row["iou_min"],
             row["logits_error"],
         ]

@@ -12,7 +12,7 @@ from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.tensor import encode
 from bhk.errors import BhkError
 from bhk.kernels import operators as operators  # registers torch.ops.bhk
-from bhk.kernels.resident import make_resident
+from bhk.kernels.resident import Resident, find_fault, make_resident
 
 Compute = Literal["exact", "int8"]
 
@@ -179,27 +179,39 @@ class HyperLinear(nn.Module):
         )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HyperLinear:
-        """Move and cast as modules do, but the codebook is float32 whatever the dtype of the layer."""
-        codebook = self.codebook
+        """Move and cast as modules do, but what holds the weight keeps its dtype whatever that of the layer."""
+        held = {name: getattr(self, name) for name in _BUFFERS}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.codebook.dtype != codebook.dtype:
-            self.codebook = codebook.to(self.codes.device)
-        self._dtype = fn(torch.empty(0, dtype=self._dtype, device=codebook.device)).dtype
+        for name, before in held.items():
+            after = getattr(self, name)
+            if after.dtype != before.dtype:
+                setattr(self, name, before.to(after.device))
+        self._dtype = fn(torch.empty(0, dtype=self._dtype, device=held["codes"].device)).dtype
         return self
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Make place for codes of the other class and another number of outliers, if they are of this shape at all."""
-        pairs = (self.in_features + 1) // 2
-        forms = {torch.int8: 2 * pairs, torch.int16: pairs, torch.int32: pairs}
-        codes, outliers, far = (state_dict.get(prefix + name) for name in ("codes", "outliers", "far"))
-        if (
-            (isinstance(codes, Tensor) and codes.shape == (self.out_features, forms.get(codes.dtype)))
-            and (isinstance(outliers, Tensor) and outliers.shape[1:] == (3,))
-            and (isinstance(far, Tensor) and far.ndim == 1)
-        ):
-            self.codes = torch.empty_like(codes, device=self.codes.device)
-            self.outliers, self.far = self.outliers.new_empty(outliers.shape), self.far.new_empty(far.shape)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Check what came from elsewhere, and make place for codes of the other class and another number of outliers."""
+        found = {name: state_dict.get(prefix + name) for name in _BUFFERS}
+        tensors = {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor) and not tensor.is_meta}
+        if len(tensors) == len(_BUFFERS):
+            fault = find_fault(Resident(**tensors), self.out_features, self.in_features)
+            if fault is not None:
+                error_msgs.append(f"{prefix.rstrip('.') or type(self).__name__} cannot hold {fault}")
+                return
+            for name, tensor in tensors.items():
+                setattr(self, name, torch.empty_like(tensor, device=getattr(self, name).device))
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
 
 
 def _check_compute(compute: str) -> Compute:

@@ -96,11 +96,11 @@ def _device(device: torch.device | str | None) -> torch.device | None:
         return None
     try:
         known = torch.device(device)
-        torch.empty(0, device=known)
+        # With its index: what "cuda" means without one is each thread's own.
+        return torch.empty(0, device=known).device if known.type != "meta" else known
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise LoadOptionError(f"device {str(device)!r} cannot be used ({reason}); choose another one") from None
-    return known
 
 
 def _check(options: Options) -> None:

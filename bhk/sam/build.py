@@ -35,13 +35,8 @@ def build_model(entry: ModelEntry) -> nn.Module:
         UnknownModelError: no family of that name, or sizes that nothing builds.
         MissingPackageError: its package is missing; the message says how to get it.
     """
-    family = FAMILIES.get(entry.family)
-    if family is None:
-        known = ", ".join(FAMILIES)
-        raise UnknownModelError(
-            f"the file holds a model of family {entry.family[:80]!r}; bhk builds {known}; update bhk"
-        )
-    architecture = _architecture(family, entry)
+    family = _family(entry)
+    architecture = architecture_of(entry)
     package = import_package(family.packages)
     try:
         return _BUILDERS[family.name](package, architecture).eval()
@@ -55,15 +50,26 @@ def build_model(entry: ModelEntry) -> nn.Module:
         ) from error
 
 
-def _architecture(family: Family, entry: ModelEntry) -> Architecture:
+def _family(entry: ModelEntry) -> Family:
+    if entry.family not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise UnknownModelError(
+            f"the file holds a model of family {entry.family[:80]!r}; bhk builds {known}; update bhk"
+        )
+    return FAMILIES[entry.family]
+
+
+def architecture_of(entry: ModelEntry) -> Architecture:
     """Return the architecture of an entry, its sizes checked.
 
     Raises:
-        UnknownModelError: they are missing or out of bounds, or of a variant that cannot be built.
+        UnknownModelError: no family of that name; its sizes are missing or out of bounds, or of a variant that cannot be
+            built.
     """
+    family = _family(entry)
     if not entry.arguments:
         raise UnknownModelError(
-            f"the file's tensors are not those of a whole {family.name} model, so there is none to build; "
+            f"the file's tensors are not those of a whole {family.name} model as bhk builds them; "
             "load them into a module of your own with bhk.load_into"
         )
     try:

@@ -42,8 +42,9 @@ TINY_SAM = Package("tinysam", "clone https://github.com/xinghaochen/TinySAM and 
 
 
 def is_installed(package: Package) -> bool:
-    """Tell whether a package can be found, without importing it."""
-    return importlib.util.find_spec(package.name) is not None
+    """Tell whether a package can be found, without importing it. A folder of its name, such as a clone, is none."""
+    spec = importlib.util.find_spec(package.name)
+    return spec is not None and spec.origin is not None
 
 
 def import_package(choices: Sequence[Package]) -> ModuleType:

@@ -21,13 +21,15 @@ from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.estimate import estimate
 from bhk.codec.fit import sample_tensor
 from bhk.codec.tensor import EncodedTensor, encode_tensor, keep
-from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, StreamEntry
+from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, ModelEntry, StreamEntry
 from bhk.container.room import header_room, rounded
 from bhk.container.validate import ALIGNMENT, PREAMBLE_BYTES, validate
 from bhk.container.writer import ContainerWriter
 from bhk.errors import BhkError
 from bhk.files import WriteError, check_destination, replace_file
 from bhk.parallel import background, ordered_map, worker_count
+from bhk.sam.configuration import FILE as CONFIG
+from bhk.sam.configuration import deviations
 from bhk.sam.recognise import Recognised
 from bhk.tasks.plan import Item, Quality, plan
 from bhk.tasks.source import read_checkpoint
@@ -131,8 +133,9 @@ def convert(
         check_destination(path, force=force, sources=checkpoint.source.inputs)
         if path.suffix in CHECKPOINT_SUFFIXES:
             raise WriteError(f"{path} has the name of a checkpoint; give the .bhk file a name that ends in {SUFFIX}")
-    _check_dtypes(checkpoint)
-    template = _template(checkpoint, recognised, metadata or {})
+    _check_tensors(checkpoint)
+    odd = deviations(recognised.family.name, checkpoint.source.files[0].parent) if recognised else ()
+    template = _template(checkpoint, None if recognised is None else _entry(recognised, odd), metadata or {})
     _check_names(checkpoint, template)
 
     def room(items: Sequence[Item]) -> int:
@@ -150,6 +153,9 @@ def convert(
         layers, warnings = tuple(map(_skeleton, items)), tuple[str, ...]()
     else:
         layers, size, warnings = _write(path, checkpoint, template, items, room(items), workers, force, progress)
+    if odd:
+        advice = "load the file into a module of transformers with bhk.load_into"
+        warnings = (*warnings, f"{CONFIG} has {', '.join(odd)}, which bhk.load does not rebuild; {advice}")
     seconds = time.perf_counter() - started
     return ConversionReport(None if dry_run else path, dense, size, seconds, layers, warnings, checkpoint.left_out)
 
@@ -176,8 +182,13 @@ def _stem(name: str) -> str:
     return stem
 
 
-def _check_dtypes(checkpoint: Checkpoint) -> None:
+def _check_tensors(checkpoint: Checkpoint) -> None:
     for name, tensor in checkpoint.tensors.items():
+        layer, _, last = name.rpartition(".")
+        if last == "codes" and f"{layer}.codebook" in checkpoint.tensors and f"{layer}.outliers" in checkpoint.tensors:
+            raise UnsupportedTensorError(
+                f"{layer!r} is a HyperLinear layer, coded already; put layer.to_linear() in its place before the model is saved"
+            )
         if tensor.dtype not in DTYPE_NAMES:
             raise UnsupportedTensorError(
                 f"tensor {name!r} is {tensor.dtype}, which .bhk lacks; convert it in the program that made the checkpoint"
@@ -193,7 +204,12 @@ def _check_names(checkpoint: Checkpoint, template: Header) -> None:
     validate(msgspec.structs.replace(template, layers=layers), 0, PREAMBLE_BYTES)
 
 
-def _template(checkpoint: Checkpoint, recognised: Recognised | None, metadata: Mapping[str, str]) -> Header:
+def _entry(recognised: Recognised, odd: Sequence[str]) -> ModelEntry:
+    """Return what the header says of the model: not its sizes where they would build another one."""
+    return ModelEntry(recognised.family.name) if odd else recognised.entry
+
+
+def _template(checkpoint: Checkpoint, model: ModelEntry | None, metadata: Mapping[str, str]) -> Header:
     """Return the header without its layers; the source's hash is filled in when it is known."""
     dtypes = sorted({DTYPE_NAMES[tensor.dtype] for tensor in checkpoint.tensors.values()})
     source = {
@@ -209,7 +225,7 @@ def _template(checkpoint: Checkpoint, recognised: Recognised | None, metadata: M
         generator=f"bhk {__version__}",
         layers=(),
         metadata={**source, **checkpoint.layout.to_metadata(), **metadata},
-        model=recognised.entry if recognised else None,
+        model=model,
     )
 
 

@@ -15,7 +15,8 @@ from bhk.nn import load_into, weights_on_meta
 from bhk.nn.building import Progress
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.plan import Mode
-from bhk.sam.build import UnknownModelError, build_model
+from bhk.sam.build import UnknownModelError, architecture_of, build_model
+from bhk.sam.recognise import recognise
 from bhk.sam.variants import FAMILIES
 
 SUFFIX = ".bhk"
@@ -80,9 +81,18 @@ def _local(path_or_repo: str | os.PathLike[str]) -> Path:
 
 
 def _entry(path: Path) -> ModelEntry:
+    """Return what the file says of its model, once its tensors say the same: nothing larger than them is built."""
     with Container.open(path) as container:
-        if container.header.model is None:
-            raise UnknownModelError(
-                f"{path} does not say which model it holds; build the module yourself and load it with bhk.load_into"
-            )
-        return container.header.model
+        entry, layers = container.header.model, container.layers
+    if entry is None:
+        raise UnknownModelError(
+            f"{path} does not say which model it holds; build the module yourself and load it with bhk.load_into"
+        )
+    shapes = {name: layer.shape for layer in layers for name in (layer.name, *layer.aliases)}
+    found = recognise(shapes)
+    if entry.family in FAMILIES and entry.arguments and (found is None or found.architecture != architecture_of(entry)):
+        raise UnknownModelError(
+            f"{path} says that it holds a {entry.family} model of sizes {entry.arguments}, but its tensors are others; "
+            "build the module yourself and load it with bhk.load_into"
+        )
+    return entry

@@ -189,7 +189,7 @@ def test_a_state_dict_can_be_assigned(layer: HyperLinear) -> None:
 
 @pytest.mark.parametrize("shape", [(50, 40), (53, 40), (51, 39), (102, 40), (51, 80)])
 def test_state_dicts_of_other_shapes_are_refused(layer: HyperLinear, shape: tuple[int, int]) -> None:
-    with pytest.raises(RuntimeError, match=r"size mismatch for .*codes"):
+    with pytest.raises(RuntimeError, match=r"cannot hold codes of shape"):
         HyperLinear(*shape).load_state_dict(layer.state_dict())
 
 
@@ -399,3 +399,35 @@ def test_a_weight_on_a_card_is_coded_there(preset: str) -> None:
     # Pairs near half-way between two points of the lattice may be rounded to either.
     differing = there.dense_weight().cpu() != here.dense_weight()
     assert float(differing.float().mean()) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "fault"),
+    [
+        ("outliers", lambda held: held["outliers"].flip(0), "outliers out of order"),
+        ("outliers", lambda held: held["outliers"] + 40 * 26, "out of bounds"),
+        ("far", lambda held: held["far"].new_tensor([2]), "far outliers that are none"),
+        ("tiles", lambda held: held["tiles"] + 1, "tiles that do not fit"),
+        ("codebook", lambda held: held["codebook"] * 0, "a codebook that the format does not allow"),
+        ("codebook", lambda held: held["codebook"][:5], "a codebook or outliers of another shape"),
+    ],
+)
+def test_a_state_that_kernels_would_trust_is_checked(
+    name: str, change: Callable[[dict[str, Tensor]], Tensor], fault: str
+) -> None:
+    layer = HyperLinear.from_linear(_linear(), "fine")
+    state = _state(layer)
+    assert len(state["outliers"]) == 2
+    fresh = HyperLinear(51, 40)
+    before = _state(fresh)
+    with pytest.raises(RuntimeError, match=fault):
+        fresh.load_state_dict({**state, name: change(state)})
+    assert all(torch.equal(before[key], value) for key, value in fresh.state_dict().items() if key != "bias")
+
+
+def test_what_holds_the_weight_is_never_cast(layer: HyperLinear) -> None:
+    weight, kinds = layer.dense_weight(), [buffer.dtype for buffer in layer.buffers()]
+    layer.type(torch.float16)
+    assert [buffer.dtype for buffer in layer.buffers()] == kinds
+    assert torch.equal(layer.dense_weight(), weight)
+    assert layer.weight.dtype == torch.float16

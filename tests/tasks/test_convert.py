@@ -10,9 +10,11 @@ import torch
 from sam.state_dicts import shapes_of
 
 import bhk
+from bhk.checkpoint import UnsupportedTensorError
 from bhk.codec.fit import PresetError
 from bhk.container.header import ModelEntry
 from bhk.container.reader import Container
+from bhk.nn import HyperLinear
 from tasks.checkpoints import PUBLISHED, draw, published, save, small
 
 
@@ -304,3 +306,11 @@ def test_a_dry_run_needs_no_free_destination(tmp_path: Path) -> None:
     (tmp_path / "a.bhk").write_bytes(b"old")
     assert bhk.convert(source, tmp_path / "a.bhk", dry_run=True).bytes > 0
     assert (tmp_path / "a.bhk").read_bytes() == b"old"
+
+
+def test_layers_that_hold_codes_are_not_coded_again(tmp_path: Path) -> None:
+    layer = HyperLinear.from_linear(torch.nn.Linear(64, 64))
+    torch.save(torch.nn.Sequential(layer).state_dict(), tmp_path / "tuned.pth")
+    with pytest.raises(UnsupportedTensorError, match=r"'0' is a HyperLinear layer.*to_linear"):
+        bhk.convert(tmp_path / "tuned.pth")
+    assert list(tmp_path.iterdir()) == [tmp_path / "tuned.pth"]

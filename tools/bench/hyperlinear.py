@@ -146,6 +146,7 @@ def _time_on_card(layers: dict[str, nn.Module], x: Tensor, cold: bool) -> dict[s
 def _captured(work: Callable[[], object]) -> torch.cuda.CUDAGraph:
     """Return `work` as a CUDA graph, warmed up first."""
     stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(2):
             work()

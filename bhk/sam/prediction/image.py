@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _PILLOW = Package("PIL", "run: pip install pillow")
 
+# Not all that Pillow reads: EPS, for one, is handed to another program.
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+
 Rgb = NDArray[np.uint8]  # (height, width, 3)
 
 
@@ -34,7 +37,7 @@ def read_image(source: str | os.PathLike[str] | Picture | NDArray[Any]) -> Rgb:
     animation the first frame counts.
 
     Args:
-        source: a file that Pillow reads (JPEG, PNG, WebP, TIFF, BMP, ...), a Pillow image, or uint8 (height, width, 3).
+        source: a JPEG, PNG, WebP, TIFF, BMP or GIF file, a Pillow image, or uint8 (height, width, 3).
 
     Raises:
         ImageError: not a picture, damaged, empty, or larger than Pillow allows.
@@ -49,7 +52,7 @@ def read_image(source: str | os.PathLike[str] | Picture | NDArray[Any]) -> Rgb:
         with _image_errors("the image"):
             return _to_rgb(source)
     path = Path(source)
-    with _image_errors(str(path)), path.open("rb") as file, Image.open(file) as image:
+    with _image_errors(str(path)), path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
         return _to_rgb(image)
 
 
@@ -69,7 +72,7 @@ def _image_errors(name: str) -> Iterator[None]:
     except (BhkError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"{name} is not a picture that Pillow reads; expected JPEG, PNG, WebP, TIFF or BMP") from None
+        raise ImageError(f"{name} is no picture of a known kind; expected JPEG, PNG, WebP, TIFF, BMP or GIF") from None
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise ImageError(f"{name} has more than {limit:,} pixels; cut it into tiles") from None
