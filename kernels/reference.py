@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bhk.codec.codebook import BLOCK_PAIRS, Codebook
 
-from .int8_cpu import make_product, quantise
+from .int8_cpu import make_product, quantise_
 from .resident import MAX_FAR, MAX_INTEGER_WIDTH, codebook_of, sheared, step_and_offsets
 
 # Weights decoded at a time: what a product needs beside its operands stays within 16 MiB in float32, or one row.
@@ -27,7 +27,7 @@ SCRATCH_WEIGHTS = 1 << 22
 # in * out / (in + out) from which an integer product saves more than shearing, quantising and scaling cost (measured on Zen 3).
 INTEGER_SIZE = 224
 # Rows of activations quantised at a time, so that they are still in the cache when they are multiplied.
-QUANTISED_ROWS = 512
+QUANTISED_ROWS = 1024
 
 
 def decode(codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
@@ -78,7 +78,7 @@ def _many_rows(x: Tensor, codes: Tensor, book: Codebook, outliers: Tensor, bias:
 def _few_rows(x: Tensor, codes: Tensor, book: Codebook, outliers: Tensor, bias: Tensor | None) -> Tensor:
     step, *_ = step_and_offsets(book)
     pairs = codes.shape[1] // 2
-    planes = _shear(x, book.windings)
+    planes = _shear_into(x.new_empty(len(x), 2, pairs), x, book.windings)
     activations, offset = planes.flatten(1), _offset(planes, book)
     parts = []
     for rows in _row_blocks(len(codes), 2 * pairs, SCRATCH_WEIGHTS):
@@ -99,24 +99,25 @@ def _integer(x: Tensor, codes: Tensor, book: Codebook, far: Tensor, bias: Tensor
     row, column = index // pairs, index % pairs
     missing = sheared(book, weights) - codes.view(-1, 2, pairs)[row, :, column]
     y = torch.empty(len(x), len(codes), dtype=torch.float32, device=x.device)
+    # Used again and again: memory that comes fresh from the system costs more than the work on it.
+    scratch = torch.empty(min(len(x), QUANTISED_ROWS), 2, pairs, dtype=torch.float32, device=x.device)
     for at in range(0, len(x), QUANTISED_ROWS):
-        activations = _shear(x[at : at + QUANTISED_ROWS].float(), book.windings)
-        integers, scale = quantise(activations.flatten(1), levels)
         block = y[at : at + QUANTISED_ROWS]
-        torch.addcmul(_offset(activations, book), multiply(integers), scale.mul_(step), out=block)
+        activations = _shear_into(scratch[: len(block)], x[at : at + QUANTISED_ROWS].float(), book.windings)
+        offset, part = _offset(activations, book), activations[:, :, column]
+        integers, scale = quantise_(activations.flatten(1), levels)
+        torch.addcmul(offset, multiply(integers), scale.mul_(step), out=block)
         if len(far):
-            part = activations[:, :, column]
             block.index_add_(1, row, part[:, 0] * missing[:, 0] + part[:, 1] * missing[:, 1], alpha=step)
         if bias is not None:
             block.add_(bias)
     return y.to(x.dtype)
 
 
-def _shear(x: Tensor, windings: int) -> Tensor:
-    """Return u and v of activations x (rows, in): (rows, 2, h)."""
+def _shear_into(activations: Tensor, x: Tensor, windings: int) -> Tensor:
+    """Write u and v of x (rows, in) to `activations` (rows, 2, h), and return it."""
     padded = F.pad(x, (0, 1)) if x.shape[1] % 2 else x
     pairs = padded.reshape(len(x), padded.shape[1] // 2, 2)
-    activations = x.new_empty(len(x), 2, pairs.shape[1])
     activations[:, 0] = pairs[:, :, 0]
     torch.add(pairs[:, :, 1], pairs[:, :, 0], alpha=1 / windings, out=activations[:, 1])
     return activations

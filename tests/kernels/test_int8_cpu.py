@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bhk.kernels import int8_cpu
-from bhk.kernels.int8_cpu import make_product, quantise
+from bhk.kernels.int8_cpu import make_product, quantise_
 
 _SETTINGS = settings(deadline=None, derandomize=True, max_examples=60)
 
@@ -97,7 +97,7 @@ def test_rows_are_rounded_to_symmetric_steps_of_their_own(
 ) -> None:
     x = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)) * scale
     kept = x.clone()
-    integers, step = quantise(x, levels)
+    integers, step = quantise_(x.clone(), levels)
     assert torch.equal(x, kept)
     assert (integers.dtype, integers.shape, step.shape) == (torch.uint8, x.shape, (rows, 1))
     signed = integers.double() - (levels + 1)
@@ -110,6 +110,6 @@ def test_rows_are_rounded_to_symmetric_steps_of_their_own(
 
 
 def test_zeros_stay_zeros() -> None:
-    integers, step = quantise(torch.zeros(3, 5), 127)
+    integers, step = quantise_(torch.zeros(3, 5), 127)
     assert integers.unique().tolist() == [128]
     assert bool((step > 0).all())
