@@ -137,6 +137,8 @@ def _offset_vector(book: Codebook, device: torch.device) -> Tensor:
 
 def _decode_rows(codes: Tensor, book: Codebook, outliers: Tensor, rows: slice, weight: Tensor) -> None:
     """Decode `rows` of the codes into `weight` (rows, in)."""
+    if not weight.numel():
+        return
     pairs = (weight.shape[1] + 1) // 2
     is_lattice = codes.dtype == torch.int8
     dense = weight if weight.shape[1] == 2 * pairs else weight.new_empty(len(weight), 2 * pairs)

@@ -431,3 +431,11 @@ def test_what_holds_the_weight_is_never_cast(layer: HyperLinear) -> None:
     assert [buffer.dtype for buffer in layer.buffers()] == kinds
     assert torch.equal(layer.dense_weight(), weight)
     assert layer.weight.dtype == torch.float16
+
+
+@pytest.mark.parametrize("leading", [(3,), (0,), (2, 2)])
+@pytest.mark.parametrize(("width", "out"), [(0, 5), (4, 0), (0, 0)])
+def test_layers_without_features_are_those_of_torch(width: int, out: int, leading: tuple[int, ...]) -> None:
+    layer, x = HyperLinear(width, out), torch.randn(*leading, width)
+    assert layer.dense_weight().shape == (out, width)
+    assert torch.equal(layer(x), functional.linear(x, torch.zeros(out, width), layer.bias))
