@@ -61,7 +61,7 @@ docs: $(READY) ## write the generated texts anew
 	$(VENV)/bin/python -m tools.cli_reference
 	$(VENV)/bin/python -m tools.readme_tables
 
-bench: $(BENCH_READY) ## measure fidelity and speed beside other coders (15 minutes, 13 GB of scratch)
+bench: $(BENCH_READY) ## measure fidelity and speed beside other coders (45 minutes, 13 GB of scratch)
 	$(BENCH_VENV)/bin/python -m tools.bench.minilm
 	$(BENCH_VENV)/bin/python -m tools.bench.plot
 	$(BENCH_VENV)/bin/python -m tools.bench.conversion
