@@ -16,7 +16,7 @@ def identity(book):
     step = tl.div_rn(side, windings)
     even = (half * (windings + 1.0) - (windings * windings - 1.0) * 0.5) * tl.div_rn(side, windings * windings)
     odd = (half - (windings - 1.0) * 0.5) * step
-    return step, even + tl.load(book), odd + tl.load(book + 1), tl.div_rn(1.0 + 0.0 * windings, windings)
+    return step, even + tl.load(book), odd + tl.load(book + 1), tl.div_rn(windings, windings * windings)
 
 
 @triton.jit

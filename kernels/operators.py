@@ -32,11 +32,7 @@ _library.define(
     "hyper_linear(Tensor x, Tensor codes, Tensor codebook, Tensor outliers, Tensor tiles, Tensor far, Tensor? bias, "
     "str compute) -> Tensor"
 )
-
-
-@torch.library.impl(_library, "decode", "CompositeExplicitAutograd")
-def _decode(codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
-    return reference.decode(codes, codebook, outliers, in_features, dtype)
+_library.impl("decode", reference.decode, "CompositeExplicitAutograd")
 
 
 @torch.library.impl(_library, "hyper_linear", "CompositeExplicitAutograd")

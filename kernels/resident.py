@@ -27,8 +27,8 @@ from bhk.codec.trajectory import MAX_WINDINGS
 MAX_OUTLIERS = {16: 1 / 200, 32: 1 / 8}
 # More outliers than this that no int8 reaches, and integer products with the weight are not worth their correction.
 MAX_FAR = 256
-# Bytes a row up to which the 32-bit sums of an integer product cannot overflow.
-MAX_INTEGER_WIDTH = (1 << 31) // (128 * 128)
+# Bytes a row up to which the 32-bit sums of an integer product cannot overflow, of unsigned activations (on a CPU) either.
+MAX_INTEGER_WIDTH = (1 << 31) // (255 * 128)
 # Rows of a weight that share an entry of `tiles`; the tiles of the kernels are multiples of it.
 TILE_ROWS = 16
 # Fields of the tensor `codebook`, in order.

@@ -60,3 +60,8 @@ def test_names_stay_callable_once_their_modules_are_imported() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'bhk' has no attribute 'compress'"):
         bhk.compress  # noqa: B018
+
+
+@pytest.mark.parametrize("use", ["bhk.nn.HyperLinear", "bhk.sam.sam_model_registry"])
+def test_rooms_that_users_name_are_there_after_the_import(use: str) -> None:
+    assert f"bhk.{use.split('.')[1]}" in _modules_after(f"import bhk; {use}")

@@ -95,9 +95,8 @@ _PREDICTORS = {
 def grid_batch(image: Rgb) -> int:
     """Return how many points of a grid a mask generator can take at a time within `GRID_BYTES`."""
     height, width, _ = image.shape
-    return int(
-        max(1, min(GRID_BATCH, GRID_BYTES // (3 * 4 * height * width)))
-    )  # three masks a point, four bytes a pixel
+    mask_bytes: int = 4 * height * width
+    return max(1, min(GRID_BATCH, GRID_BYTES // (3 * mask_bytes)))  # three masks a point
 
 
 def check_proportions(image: Rgb, side: int) -> None:
