@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from bhk.errors import BhkError as BhkError
     from bhk.nn.loading import LoadReport as LoadReport
     from bhk.nn.loading import load_into as load_into
+    from bhk.sam.load import load as load
     from bhk.tasks.convert import ConversionReport as ConversionReport
     from bhk.tasks.convert import convert as convert
     from bhk.tasks.diff import diff as diff
     from bhk.tasks.export import export as export
     from bhk.tasks.inspect import Inspection as Inspection
     from bhk.tasks.inspect import inspect as inspect
-    from bhk.tasks.load import load as load
     from bhk.tasks.models import Model as Model
     from bhk.tasks.models import models as models
     from bhk.tasks.segment import Segmentation as Segmentation
@@ -46,7 +46,7 @@ _HOME = {
     "Verification": ("bhk.tasks.verify", "Verification"),
     "LoadReport": ("bhk.nn.loading", "LoadReport"),
     "inspect": ("bhk.tasks.inspect", "inspect"),
-    "load": ("bhk.tasks.load", "load"),
+    "load": ("bhk.sam.load", "load"),
     "load_into": ("bhk.nn.loading", "load_into"),
     "load_state_dict": ("bhk.bhkfile", "load_state_dict"),
     "models": ("bhk.tasks.models", "models"),

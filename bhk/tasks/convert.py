@@ -28,11 +28,11 @@ from bhk.container.writer import ContainerWriter
 from bhk.errors import BhkError
 from bhk.files import WriteError, check_destination, replace_file
 from bhk.parallel import background, ordered_map, worker_count
+from bhk.sam.checkpoints import read_checkpoint
 from bhk.sam.configuration import FILE as CONFIG
 from bhk.sam.configuration import deviations
 from bhk.sam.recognise import Recognised
 from bhk.tasks.plan import Item, Quality, plan
-from bhk.tasks.source import read_checkpoint
 from bhk.version import __version__
 
 SUFFIX = ".bhk"

@@ -205,7 +205,7 @@ def _loaded(model: nn.Module | str | os.PathLike[str], options: dict[str, Any]) 
         if options:
             raise TypeError(f"{', '.join(options)}: only for a model that segment() loads itself")
         return model.eval(), 0.0
-    from bhk.tasks.load import load
+    from bhk.sam.load import load
 
     started = time.perf_counter()
     module = load(model, **options)

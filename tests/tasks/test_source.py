@@ -8,7 +8,8 @@ import torch
 import bhk
 from bhk.checkpoint import CheckpointError
 from bhk.container.errors import FormatError
-from bhk.tasks.source import open_tensors, read_checkpoint
+from bhk.sam.checkpoints import read_checkpoint
+from bhk.tasks.source import open_tensors
 from tasks.checkpoints import draw, save, small
 
 

@@ -8,6 +8,7 @@ import huggingface_hub.constants
 import msgspec
 import pytest
 import torch
+from tasks.checkpoints import draw, save
 from torch import nn
 
 import bhk
@@ -15,10 +16,9 @@ from bhk.checkpoint import HubError
 from bhk.container.header import ModelEntry, to_json
 from bhk.container.reader import MAGIC, PREAMBLE, VERSION, Container, ReadError
 from bhk.nn import HyperLinear
-from bhk.nn.errors import LoadOptionError
+from bhk.nn.errors import LoadOptionError, MismatchError
 from bhk.sam.build import UnknownModelError, build_model
 from bhk.sam.packages import MissingPackageError
-from tasks.checkpoints import draw, save
 
 pytest.importorskip("segment_anything")
 
@@ -148,3 +148,28 @@ def test_a_part_of_a_model(tmp_path: Path) -> None:
     path = bhk.convert(save(tmp_path / "decoder.pth", decoder)).path
     with pytest.raises(UnknownModelError, match="load_into"):
         bhk.load(path)
+
+
+def test_a_checkpoint_loads_densely(tmp_path: Path) -> None:
+    tensors = _tensors()
+    model = bhk.load(
+        save(tmp_path / "sam.pth", {"model": {f"module.{name}": value for name, value in tensors.items()}})
+    )
+    expected = build_model(_SMALL)
+    expected.load_state_dict(tensors)
+    assert not model.training
+    assert torch.equal(_run(model), _run(expected))
+    half = bhk.load(tmp_path / "sam.pth", dtype=torch.float16)
+    assert {value.dtype for value in half.state_dict().values()} == {torch.float16}
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnknownModelError, match="none of a whole model"):
+        bhk.load(save(tmp_path / "a.pth", {"weight": torch.ones(3, 3)}))
+
+
+def test_a_checkpoint_that_lacks_a_tensor_is_refused(tmp_path: Path) -> None:
+    tensors = _tensors()
+    del tensors["image_encoder.neck.1.bias"]
+    with pytest.raises(MismatchError, match="lacks 1 tensors"):
+        bhk.load(save(tmp_path / "a.pth", tensors))

@@ -1,21 +1,30 @@
-"""A .bhk file to a running model: `bhk.load`."""
+"""A file to a running model: `bhk.load`."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from bhk.checkpoint import AlreadyBhkError
+from bhk.checkpoint.errors import listed
 from bhk.checkpoint.hub import SCHEME, fetch_file, looks_like_repository, parse_address
 from bhk.container.header import ModelEntry
 from bhk.container.reader import Container
 from bhk.nn import load_into, weights_on_meta
 from bhk.nn.building import Progress
+from bhk.nn.errors import MismatchError
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.plan import Mode
 from bhk.sam.build import UnknownModelError, architecture_of, build_model
+from bhk.sam.checkpoints import read_checkpoint
+from bhk.sam.configuration import FILE as CONFIG
+from bhk.sam.configuration import deviations
 from bhk.sam.recognise import recognise
 from bhk.sam.variants import FAMILIES
 
@@ -34,13 +43,14 @@ def load(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> nn.Module:
-    """Build the model that a .bhk file says it holds, and load the file into it; the model is in eval mode.
+    """Build the model that a file holds, and load the file into it; the model is in eval mode.
 
     The model is never in memory both densely and as codes.
 
     Args:
         path_or_repo: a .bhk file, or a repository of the Hugging Face Hub, "user/repo" or "hf://user/repo[/file.bhk]";
-            without a name of a file, its model.bhk.
+            without a name of a file, its model.bhk. Or a local checkpoint of the family, whose weights are dense in any
+            `mode`.
         mode, compute, verify, threads, progress: see `bhk.load_into`.
         device: where the model goes; None: the CPU.
         dtype: of the floating tensors; None: float32.
@@ -50,9 +60,13 @@ def load(
         ReadError, FormatError: the file cannot be read or breaks a rule of the format.
         UnknownModelError: the file does not say what it holds, or nothing that bhk can build.
         MissingPackageError: the package that the model comes from is not installed; the message says how to get it.
+        CheckpointError: the checkpoint cannot be read.
         LoadError: see `bhk.load_into`.
     """
     path = _local(path_or_repo)
+    if path.suffix != SUFFIX and path.exists():
+        with contextlib.suppress(AlreadyBhkError):  # one of another name
+            return _load_checkpoint(path, device, dtype)
     entry = _entry(path)
     with weights_on_meta():
         model = build_model(entry)
@@ -78,6 +92,44 @@ def _local(path_or_repo: str | os.PathLike[str]) -> Path:
     address = parse_address(text)
     name = address.path or HUB_FILE
     return fetch_file(address, name if name.endswith(SUFFIX) else f"{name}/{HUB_FILE}")
+
+
+def _load_checkpoint(path: Path, device: torch.device | str | None, dtype: torch.dtype | None) -> nn.Module:
+    checkpoint, recognised = read_checkpoint(path)
+    odd = deviations(recognised.family.name, checkpoint.source.files[0].parent) if recognised else ()
+    if recognised is None or recognised.architecture is None or odd:
+        reason = f"its {CONFIG} has {', '.join(odd)}" if odd else "its tensors are none of a whole model of the family"
+        raise UnknownModelError(f"{path}: bhk does not know how to build this model: {reason}; build it yourself")
+    with weights_on_meta():
+        model = build_model(recognised.entry)
+    tensors = dict(checkpoint.tensors)
+    for name, aliases in checkpoint.aliases.items():
+        tensors |= dict.fromkeys(aliases, tensors[name])
+    _fill(model, tensors, recognised.family.extra, path)
+    return model.to(device=device or "cpu", dtype=dtype or torch.float32).eval()
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor], ignore: Iterable[str], path: Path) -> None:
+    """Put the tensors of a checkpoint into a model without weights."""
+
+    def counted(names: Iterable[str]) -> list[str]:
+        return [name for name in names if not any(fnmatchcase(name, pattern) for pattern in ignore)]
+
+    try:
+        outcome = model.load_state_dict(tensors, strict=False, assign=True)
+    except RuntimeError as error:
+        raise MismatchError(f"{path} does not fit {type(model).__name__}: {error}") from error
+    held = model.state_dict(keep_vars=True)
+    filled = {id(held[name]) for name in tensors if name in held}  # a tied tensor may have one name only in the file
+    missing = counted(name for name in outcome.missing_keys if id(held[name]) not in filled)
+    unexpected = counted(outcome.unexpected_keys)
+    if missing or unexpected:
+        raise MismatchError(
+            f"{path} does not fit {type(model).__name__}: it lacks {len(missing)} tensors ({listed(missing, 3)}) "
+            f"and has {len(unexpected)} too many ({listed(unexpected, 3)})",
+            tuple(missing),
+            tuple(unexpected),
+        )
 
 
 def _entry(path: Path) -> ModelEntry:
