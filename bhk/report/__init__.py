@@ -1,0 +1,1 @@
+"""What is told of a compressed model: pages and figures."""
