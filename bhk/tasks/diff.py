@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from bhk.tasks.compare import Difference, compare
+from bhk.tasks.difference import Difference, compare
 from bhk.tasks.source import open_tensors
 
 Status = Literal["equal", "changed", "shape", "dtype", "only a", "only b"]

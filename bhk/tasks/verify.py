@@ -12,7 +12,7 @@ from torch import Tensor
 from bhk.bhkfile import BhkFile, open_file
 from bhk.container.header import LayerEntry
 from bhk.errors import BhkError
-from bhk.tasks.compare import Difference, compare
+from bhk.tasks.difference import Difference, compare
 from bhk.tasks.source import TensorFile, open_tensors
 
 # Errors are written with five significant digits, and arithmetic with fused multiply-add differs in the last place.

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from bhk.tasks.compare import BLOCK, compare
+from bhk.tasks.difference import BLOCK, compare
 
 
 @pytest.mark.parametrize(
