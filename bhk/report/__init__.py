@@ -1,1 +1,0 @@
-"""What is told of a compressed model: pages and figures."""

@@ -1,0 +1,260 @@
+"""What a report draws of each layer, from a sample of its weights.
+
+A SAM-H has 640 million weights; a picture of a layer needs some 100,000 of them. Runs of rows are decoded, evenly spaced,
+and the same rows of the original where there is one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bhk.bhkfile import BhkFile
+from bhk.codec.codebook import Codebook
+from bhk.codec.shape import Shape
+from bhk.container.header import LayerEntry
+from bhk.errors import BhkError
+from bhk.parallel import ordered_map, worker_count
+
+SAMPLE_WEIGHTS = 1 << 17
+RUNS = 4  # of rows
+MAX_BINS = 96
+ERROR_BINS = 60
+ERROR_REACH = 0.75  # steps; inside the square no error is larger than half a step
+MAX_GRID = 64
+WINDOW = 12  # windings and phases of the part around the centre
+MAX_LINKS = 240
+MAX_OUTLIERS = 200
+TOLERANCE = 1e-4  # errors are written with five significant digits
+_TAIL = 5e-4  # of the weights, beyond each end of a histogram
+
+Counts: TypeAlias = NDArray[np.uint32]
+Floats: TypeAlias = NDArray[np.float64]
+Originals: TypeAlias = Callable[[str], Tensor]
+Progress: TypeAlias = Callable[[int, int], None]
+
+
+class OriginalError(BhkError):
+    """What was given as the original is not what the file was made from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """Counts in bins of equal width; the first and the last bin also hold what lies beyond them.
+
+    Attributes:
+        low: lower edge of the first bin, in weight units.
+        width: of a bin.
+        counts: uint32 (bins,).
+    """
+
+    low: float
+    width: float
+    counts: Counts = field(repr=False)
+
+    @classmethod
+    def of(cls, values: Floats, low: float, width: float, bins: int) -> Histogram:
+        """Count the finite ones among `values`."""
+        index = ((values[np.isfinite(values)] - low) / width).clip(0, bins - 0.5).astype(np.int64)
+        return cls(low, width, np.bincount(index, minlength=bins).astype(np.uint32))
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """The sampled pairs of a coded layer, on the lattice of its codebook.
+
+    Attributes:
+        density: pairs inside the square on a grid over it, uint32 (g, g): columns of windings, rows of phases.
+        window: pairs at each of the WINDOW x WINDOW steps around the centre (fewer where the lattice has fewer), uint32
+            (windings, phases).
+        corner: winding and phase of the window's first step.
+        links: where original pairs lie, and the steps they were coded by, both inside the window: float64 (k, 4), in
+            steps from the window's first step (x, y of the pair; winding, phase of its code). None without the original.
+        outliers: decoded pairs outside the square relative to its centre, in sides of the square: float64 (k, 2), at most
+            MAX_OUTLIERS.
+        outside: how many of the sampled pairs lie outside the square.
+    """
+
+    density: Counts = field(repr=False)
+    window: Counts = field(repr=False)
+    corner: tuple[int, int]
+    links: Floats | None = field(repr=False)
+    outliers: Floats = field(repr=False)
+    outside: int
+
+
+@dataclass(frozen=True, eq=False)
+class Sketch:
+    """What is drawn of one layer.
+
+    Attributes:
+        sampled: number of weights it is drawn from.
+        decoded, original: histograms of the weights in the same bins; of a coded layer, bins are as wide as a whole number
+            of lattice steps and centred on the lattice, or its points would fall between them unevenly.
+        error: histogram of decoded minus original.
+        pairs: of a coded layer.
+    """
+
+    sampled: int
+    decoded: Histogram
+    original: Histogram | None
+    error: Histogram | None
+    pairs: Pairs | None
+
+
+def sketches(
+    file: BhkFile, original: Originals | None, *, threads: int | None = None, progress: Progress | None = None
+) -> Iterator[Sketch | None]:
+    """Yield the sketch of each layer in the order of the layer map; None for a layer without weights.
+
+    The hash of every stream is checked on the way.
+
+    Args:
+        original: name -> tensor of the checkpoint that the file was made from; None when it is not at hand.
+        progress: called with (bytes of dense tensors done, all bytes).
+
+    Raises:
+        OriginalError: a tensor of the original has another shape or dtype, or is farther from the file than it says.
+        StreamHashError, ChunkDataError, CodeRangeError: the streams are damaged (rules D2 to D4).
+    """
+    done, total = 0, sum(layer.dense_bytes for layer in file.layers)
+    drawn = ordered_map(lambda layer: sketch(file, layer, original), file.layers, worker_count(threads))
+    for layer, result in zip(file.layers, drawn, strict=True):
+        done += layer.dense_bytes
+        if progress:
+            progress(done, total)
+        yield result
+
+
+def sketch(file: BhkFile, layer: LayerEntry, original: Originals | None) -> Sketch | None:
+    """Return the sketch of one layer; see `sketches`."""
+    if not layer.numel:
+        return None
+    rows = sample_rows(layer)
+    decoded = [file.tensor(layer.name, part) for part in rows]
+    reference = None if original is None else _reference(original(layer.name), layer, rows, decoded[0].dtype)
+    weights = _joined(decoded)
+    codebook = file.codebook(layer.name)
+    low, width, bins = _bins(weights, codebook)
+    before = error = None
+    if reference is not None:
+        values = _joined(reference)
+        before = Histogram.of(values, low, width, bins)
+        difference = weights - values
+        _check(layer, difference)
+        if codebook is not None:
+            reach = ERROR_REACH * codebook.step
+            error = Histogram.of(difference, -reach, 2 * reach / ERROR_BINS, ERROR_BINS)
+    pairs = None if codebook is None else _pairs(layer, codebook, decoded, reference)
+    return Sketch(weights.size, Histogram.of(weights, low, width, bins), before, error, pairs)
+
+
+def sample_rows(layer: LayerEntry) -> list[slice | None]:
+    """Return the runs of rows of the first dimension to look at; None stands for the whole tensor.
+
+    Runs begin with an even row, so that pairs are the same in a part as in the whole, whatever the pairing.
+    """
+    if layer.numel <= SAMPLE_WEIGHTS or layer.shape[0] == 1:
+        return [None]
+    rows, length = layer.shape[0], layer.numel // layer.shape[0]
+    runs = min(max(SAMPLE_WEIGHTS // (2 * length), 1), RUNS)
+    count = max(SAMPLE_WEIGHTS // runs // length // 2 * 2, 2)
+    last = max(rows - count, 0)
+    starts = sorted({round(run * last / max(runs - 1, 1)) // 2 * 2 for run in range(runs)})
+    return [slice(start, min(start + count, rows)) for start in starts]
+
+
+def _reference(tensor: Tensor, layer: LayerEntry, rows: list[slice | None], dtype: torch.dtype) -> list[Tensor]:
+    if tuple(tensor.shape) != layer.shape or tensor.dtype != dtype:
+        raise OriginalError(
+            f"tensor {layer.name!r} is {dtype} {list(layer.shape)} in the file, but {tensor.dtype} "
+            f"{list(tensor.shape)} in the original; give the checkpoint that the file was made from"
+        )
+    return [tensor if part is None else tensor[part] for part in rows]
+
+
+def _check(layer: LayerEntry, difference: Floats) -> None:
+    """Check that the sampled weights are no farther from the original than the file says of all."""
+    largest = float(np.abs(difference[np.isfinite(difference)]).max(initial=0.0))
+    allowed = layer.error.max_abs * (1 + TOLERANCE) if layer.error else 0.0
+    if largest > allowed:
+        raise OriginalError(
+            f"tensor {layer.name!r} is {largest:.3g} off the original, at most {allowed:.3g} was measured when the file was "
+            "written; give the checkpoint that the file was made from"
+        )
+
+
+def _joined(parts: list[Tensor]) -> Floats:
+    """Return all elements as float64 (n,), of complex ones both parts."""
+    real = [torch.view_as_real(part.resolve_conj()) if part.is_complex() else part for part in parts]
+    return torch.cat([part.detach().reshape(-1).to(torch.float64) for part in real]).numpy()
+
+
+def _bins(weights: Floats, codebook: Codebook | None) -> tuple[float, float, int]:
+    """Return the lower edge, width and number of the bins of a histogram of `weights`."""
+    finite = weights[np.isfinite(weights)]
+    low, high = np.quantile(finite, (_TAIL, 1 - _TAIL)).tolist() if finite.size else (0.0, 0.0)
+    if codebook is None:
+        width = (high - low) / MAX_BINS or abs(low) / MAX_BINS or 1.0
+        return (low, width, MAX_BINS) if high > low else (low - width / 2, width, 1)
+    steps = math.ceil((high - low) / codebook.step / (MAX_BINS - 2)) or 1
+    width = steps * codebook.step
+    base = codebook.centre[1] - (codebook.trajectory.origin_y + 0.5) * codebook.step
+    edge = base + width * math.floor((low - base) / width)
+    return edge, width, max(math.ceil((high - edge) / width), 1)
+
+
+def _pairs(layer: LayerEntry, codebook: Codebook, decoded: list[Tensor], reference: list[Tensor] | None) -> Pairs:
+    n = codebook.windings
+    pairs = _whole_pairs(layer, decoded)
+    codes, outside = codebook.encode_square(pairs)  # decoded pairs lie on the lattice, so these are their codes
+    inside = np.ones(len(pairs), dtype=bool)
+    inside[outside.numpy()] = False
+    winding, phase = (plane.numpy().astype(np.int64) for plane in (codes.winding, codes.phase))
+    grid = min(n, MAX_GRID)
+    cells = (winding[inside] * grid // n) * grid + phase[inside] * grid // n
+    size, first = min(n, WINDOW), max((n - WINDOW) // 2, 0)
+    q, r = winding - first, phase - first
+    near = inside & (q >= 0) & (q < size) & (r >= 0) & (r < size)
+    steps = q[near] * size + r[near]
+    links = None
+    if reference is not None:
+        links = _links(codebook, _whole_pairs(layer, reference)[near].double().numpy(), q[near], r[near], first)
+    offsets = (pairs[outside[:MAX_OUTLIERS]].double().numpy() - codebook.centre) / codebook.side
+    return Pairs(
+        density=np.bincount(cells, minlength=grid**2).astype(np.uint32).reshape(grid, grid),
+        window=np.bincount(steps, minlength=size**2).astype(np.uint32).reshape(size, size),
+        corner=(first, first),
+        links=links,
+        outliers=offsets,
+        outside=outside.numel(),
+    )
+
+
+def _whole_pairs(layer: LayerEntry, parts: list[Tensor]) -> Tensor:
+    """Return the pairs of parts of a layer as float32 (P, 2), without those that end in padding."""
+    pairing = layer.pairs.pairing
+    found = []
+    for part in parts:
+        length = part.shape[-1] if pairing == "rows" else part.numel()
+        rows = part.reshape(-1, length)[:, : length // 2 * 2]
+        found.append(Shape(tuple(rows.shape), "rows").split(rows).to(torch.float32))
+    return torch.cat(found)
+
+
+def _links(codebook: Codebook, pairs: Floats, winding: Any, phase: Any, first: int) -> Floats:
+    """Return `Pairs.links` for some of the original `pairs` (P, 2), evenly spaced."""
+    if not len(pairs):
+        return np.empty((0, 4))
+    some = np.unique(np.linspace(0, len(pairs) - 1, MAX_LINKS).astype(np.int64))
+    trajectory = codebook.trajectory
+    offsets = (pairs[some] - codebook.centre) / codebook.step
+    origin = (trajectory.origin_x / codebook.windings, trajectory.origin_y)
+    return np.column_stack([offsets + origin - first, winding[some], phase[some]])
