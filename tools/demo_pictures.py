@@ -1,0 +1,24 @@
+"""Write the demo's pictures: held-out scenes as JPEG files, beside the model that never saw them.
+
+    python -m tools.demo_pictures
+"""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from bhk.sam.demo import PICTURES
+from bhk.sam.scenes import make_scene
+from tools.train_demo_sam import HELD_OUT
+
+SEEDS = {"toys": 3, "meadow": 4, "pebbles": 12, "kites": 14}  # after HELD_OUT + 100,000, chosen by their looks
+
+
+def main() -> None:
+    PICTURES.mkdir(exist_ok=True)
+    for name, seed in SEEDS.items():
+        Image.fromarray(make_scene(HELD_OUT + 100_000 + seed, 384).picture).save(PICTURES / f"{name}.jpg", quality=90)
+
+
+if __name__ == "__main__":
+    main()
