@@ -1,0 +1,109 @@
+"""Models that are evaluated: where they come from, and one way to ask them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from bhk.nn.hyperlinear import Compute
+from bhk.nn.plan import Mode
+from bhk.sam.load import load
+from bhk.sam.prediction.image import Rgb
+from bhk.sam.prediction.precision import mixed_precision
+from bhk.sam.prediction.predictor import Masks, predictor_for
+from bhk.sam.prediction.prompts import Prompt
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model as a worker process can be told of it: see `bhk.load` for the values.
+
+    Attributes:
+        dtype: name of a torch dtype.
+    """
+
+    path: str
+    device: str = "cpu"
+    dtype: str = "float32"
+    mode: str = "hyper"
+    compute: str = "exact"
+
+    def load(self) -> nn.Module:
+        """Load the model.
+
+        Raises:
+            BhkError: see `bhk.load`.
+        """
+        return load(
+            self.path,
+            mode=cast("Mode", self.mode),
+            compute=cast("Compute", self.compute),
+            device=self.device,
+            dtype=getattr(torch, self.dtype),
+        )
+
+
+class Subject:
+    """A model that answers prompts about the picture it last looked at.
+
+    Args:
+        model: any of the family; put in eval mode.
+
+    Raises:
+        PredictionError: bhk does not know how to ask it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model.eval()
+        self._predictor = predictor_for(model)
+        self._embedding = torch.empty(0)
+
+    @property
+    def has_single(self) -> bool:
+        """Whether the model has a single mask beside those of the multimask output."""
+        return self._predictor.has_single
+
+    @property
+    def embedding(self) -> Tensor:
+        """What the image encoder made of the picture, float32 (values,), on the CPU: all its tensors but position codes."""
+        return self._embedding
+
+    def look(self, pixels: Rgb) -> None:
+        """Encode a picture, uint8 (height, width, 3)."""
+
+        def keep(module: nn.Module, inputs: object, outputs: object) -> None:
+            self._embedding = _flat(outputs)
+
+        hook = self._predictor.encoder.register_forward_hook(keep)
+        try:
+            with torch.no_grad(), mixed_precision(self._model):
+                self._predictor.set_image(pixels)
+        finally:
+            hook.remove()
+
+    def answer(self, prompt: Prompt, *, multimask: bool) -> Masks:
+        """Return masks bool (n, height, width) of one object, and their predicted IoU, float32 (n,)."""
+        with torch.no_grad(), mixed_precision(self._model):
+            return self._predictor.predict(prompt, multimask=multimask)
+
+
+def _flat(outputs: object) -> Tensor:
+    """Return the distinct tensors of an encoder's output, one after the other."""
+    distinct = {id(tensor): tensor for tensor in _tensors(outputs)}
+    return torch.cat([tensor.detach().flatten().float().cpu() for tensor in distinct.values()])
+
+
+def _tensors(outputs: Any) -> Iterator[Tensor]:
+    if isinstance(outputs, Tensor):
+        yield outputs
+    elif isinstance(outputs, Mapping):  # SAM2's hold position codes, which are the same for every picture
+        for name, value in outputs.items():
+            if "pos" not in name:
+                yield from _tensors(value)
+    elif isinstance(outputs, (list, tuple)):
+        for value in outputs:
+            yield from _tensors(value)

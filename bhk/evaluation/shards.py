@@ -1,0 +1,216 @@
+"""Long work in shards: done by several processes, kept as it comes, and taken up again after an interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+import msgspec
+import torch
+
+from bhk.errors import BhkError
+from bhk.files import WriteError, replace_file
+
+Shard = TypeVar("Shard")
+Result = TypeVar("Result")
+Progress = Callable[[int, int], None]
+
+_IDENTITY = "identity.json"
+
+
+class WorkDirError(BhkError):
+    """A folder for intermediate results that holds those of other work, or no results."""
+
+
+class WorkerError(BhkError):
+    """A worker process failed, or ended before its work was done."""
+
+
+def split(items: Sequence[Shard], size: int) -> list[tuple[Shard, ...]]:
+    """Return the items in shards of `size`; the last one may be smaller."""
+    return [tuple(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+def run_shards(
+    work: Callable[[Shard], Result],
+    shards: Sequence[Shard],
+    result: type[Result],
+    *,
+    workers: int = 1,
+    work_dir: Path | None = None,
+    identity: Mapping[str, str],
+    progress: Progress | None = None,
+) -> list[Result]:
+    """Return `work(shard)` of each shard, in order.
+
+    Whatever `workers` is, torch computes on one CPU thread, so that results are the same.
+
+    Args:
+        work: its results depend on the shard alone. Every worker process gets one copy of it, which it keeps: what a
+            callable object loads at its first shard is there for the others. With one worker, it is called here.
+        result: the type of the results, which msgspec writes as JSON and reads back the same.
+        workers: processes; they are spawned, so scripts that call this need `if __name__ == "__main__":`.
+        work_dir: a folder, made if need be, that keeps the result of each shard; those it has are not computed again.
+        identity: all that the results depend on, beside the shard's number; what a folder holds must have the same.
+        progress: called with (shards done, all shards).
+
+    Raises:
+        WorkDirError: the folder holds results of other work, or what cannot be read.
+        WorkerError: a worker process failed; the message is that of the error. With one worker, errors of `work` come
+            as they are.
+        WriteError: the folder cannot be written.
+    """
+    store = None if work_dir is None else _Store(work_dir, result)
+    results: dict[int, Result] = {} if store is None else store.open(identity, len(shards))
+    missing = [index for index in range(len(shards)) if index not in results]
+    if progress:
+        progress(len(results), len(shards))
+    with contextlib.closing(_compute(work, shards, missing, min(workers, len(missing)))) as computed:
+        for index, found in computed:
+            if store:
+                store.write(index, found)
+            results[index] = found
+            if progress:
+                progress(len(results), len(shards))
+    return [results[index] for index in range(len(shards))]
+
+
+@dataclass(frozen=True)
+class _Store(Generic[Result]):
+    """A folder with one JSON file a shard."""
+
+    folder: Path
+    result: type[Result]
+
+    def open(self, identity: Mapping[str, str], count: int) -> dict[int, Result]:
+        """Make the folder this work's, and return the results it has."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WriteError(f"cannot make the folder {self.folder}: {error.strerror or error}") from error
+        path = self.folder / _IDENTITY
+        if not path.exists():
+            self._write(path, dict(identity))
+            return {}
+        found = self._read(path, dict[str, str])
+        if other := sorted(name for name in {*found, *identity} if found.get(name) != identity.get(name)):
+            raise WorkDirError(
+                f"{self.folder} holds results of other work: not the same {', '.join(other)}; "
+                "give another folder, or remove this one"
+            )
+        return {
+            index: self._read(self._path(index), self.result) for index in range(count) if self._path(index).exists()
+        }
+
+    def write(self, index: int, found: Result) -> None:
+        """Keep the result of a shard."""
+        self._write(self._path(index), found)
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"shard-{index:06d}.json"
+
+    def _write(self, path: Path, value: object) -> None:
+        with replace_file(path) as file:
+            file.write(msgspec.json.encode(value))
+
+    def _read(self, path: Path, type_: type[Any]) -> Any:
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=type_)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise WorkDirError(f"{path} is no result of this work ({error}); remove the file") from error
+
+
+def _compute(
+    work: Callable[[Shard], Result], shards: Sequence[Shard], missing: Sequence[int], workers: int
+) -> Generator[tuple[int, Result], None, None]:
+    """Yield (index, result) of the missing shards, in the order in which they are done."""
+    if workers > 1:
+        yield from _by_processes(work, shards, missing, workers)
+        return
+    for index in missing:
+        with _one_thread():
+            found = work(shards[index])
+        yield index, found
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _by_processes(
+    work: Callable[[Shard], Result], shards: Sequence[Shard], missing: Sequence[int], workers: int
+) -> Generator[tuple[int, Result], None, None]:
+    """Compute on processes; each gets the next shard when it has answered.
+
+    A pipe a process, not a pool: a pool waits for ever for a process that the system killed, and leaves orphans when it
+    is killed itself. Here either side sees the other's end close.
+    """
+    context = multiprocessing.get_context("spawn")
+    waiting = iter(missing)
+    processes = []
+    busy: dict[Connection, int] = {}
+    try:
+        for index, _ in zip(waiting, range(workers), strict=False):
+            here, there = context.Pipe()
+            process = context.Process(target=_serve, args=(there, work), daemon=True)
+            processes.append(process)
+            process.start()
+            there.close()
+            here.send(shards[index])
+            busy[here] = index
+        while busy:
+            for here in cast("list[Connection]", wait(list(busy))):
+                index = busy.pop(here)
+                yield index, _received(here)
+                if (following := next(waiting, None)) is not None:
+                    here.send(shards[following])
+                    busy[here] = following
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join()
+
+
+def _received(connection: Connection) -> Any:
+    try:
+        found, error = connection.recv()
+    except (EOFError, OSError):
+        raise WorkerError(
+            "a worker process was ended from outside; with too little memory, use fewer workers"
+        ) from None
+    if error is not None:
+        raise WorkerError(error)
+    return found
+
+
+def _serve(connection: Connection, work: Callable[[Any], object]) -> None:
+    """Answer shards until the other side is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
+    torch.set_num_threads(1)
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            connection.send(_attempt(work, connection.recv()))
+
+
+def _attempt(work: Callable[[Any], object], shard: object) -> tuple[object, str | None]:
+    """Return the result, or what went wrong in words: not every error survives pickling."""
+    try:
+        return work(shard), None
+    except BhkError as error:
+        return None, str(error)
+    except Exception:
+        return None, traceback.format_exc()
