@@ -1,0 +1,197 @@
+"""What the page of a report shows, as one JSON value. The page's scripts compute the rest from it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import shlex
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bhk.bhkfile import BhkFile
+from bhk.container.header import LayerEntry
+from bhk.reports.layers import ERROR_REACH, Histogram, Pairs, Sketch
+from bhk.reports.masks import PictureMasks
+from bhk.sam.variants import title_of
+
+Json: TypeAlias = Any
+_BLOCK = 1 << 22
+_LINK_SCALE = 4096  # what a step is in the integers that places in the window are written as
+_SIDE_SCALE = 256  # and what the side of a square is in those of outliers; 127 sides reach farther than 15 shells do
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What a report is about.
+
+    Attributes:
+        file: the file, open.
+        path: of the file.
+        sketches: one a layer, in the order of the layer map.
+        original: name of the original checkpoint; None when it was not at hand.
+        pictures: masks of the original and of the file; empty without.
+    """
+
+    file: BhkFile
+    path: Path
+    sketches: tuple[Sketch | None, ...]
+    original: str | None
+    pictures: tuple[PictureMasks, ...]
+
+
+def document(contents: Contents) -> Json:
+    """Return the JSON value; free of NaN and infinity."""
+    layers = contents.file.layers
+    return {
+        "file": _file(contents),
+        "original": contents.original,
+        "layers": [
+            _layer(contents.file, layer, sketch) for layer, sketch in zip(layers, contents.sketches, strict=True)
+        ],
+        "pictures": [_picture(picture) for picture in contents.pictures],
+    }
+
+
+def _file(contents: Contents) -> Json:
+    file, header = contents.file, contents.file.container.header
+    metadata = file.metadata
+    against = ["--against", metadata["source.name"]] if "source.name" in metadata else []
+    model = header.model
+    return {
+        "name": shown(contents.path.name),
+        "bytes": file.container.source.length,
+        "sha256": _sha256(file),
+        "generator": header.generator,
+        "model": None if model is None else title_of(model.family, model.variant),
+        "metadata": list(metadata.items()),
+        "verify": shlex.join(["bhk", "verify", shown(contents.path.name), *against]),
+    }
+
+
+def shown(name: str) -> str:
+    """Return the name of a file, which may be no Unicode, as Unicode."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _sha256(file: BhkFile) -> str:
+    source, digest = file.container.source, hashlib.sha256()
+    for start in range(0, source.length, _BLOCK):
+        digest.update(source.read(start, min(_BLOCK, source.length - start)))
+    return digest.hexdigest()
+
+
+def _layer(file: BhkFile, layer: LayerEntry, sketch: Sketch | None) -> Json:
+    codebook = file.codebook(layer.name)
+    error = layer.error
+    return {
+        "name": layer.name,
+        "aliases": layer.aliases,
+        "role": layer.role,
+        "shape": layer.shape,
+        "dtype": layer.dtype,
+        "encoding": layer.encoding,
+        "pairing": layer.pairing,
+        "bytes": layer.stored_bytes,
+        "dense": layer.dense_bytes,
+        "weights": layer.numel,
+        "error": None
+        if error is None
+        else {"mean": short(error.mean_abs), "max": short(error.max_abs), "snr": short(error.snr_db)},
+        "codebook": None
+        if codebook is None
+        else {
+            **{name: value for name, value in asdict(codebook).items() if name != "spacing"},
+            "step": short(codebook.step),
+            "scales": [short(scale) for scale in codebook.scales],
+        },
+        "streams": [[s.kind, s.codec, s.stored, s.decoded, s.sha256] for s in layer.streams],
+        "sketch": None if sketch is None else _sketch(sketch),
+    }
+
+
+def _sketch(sketch: Sketch) -> Json:
+    return {
+        "sampled": sketch.sampled,
+        "low": short(sketch.decoded.low),
+        "width": short(sketch.decoded.width),
+        "decoded": _counts(sketch.decoded),
+        "original": _counts(sketch.original),
+        "error": _counts(sketch.error),
+        "reach": ERROR_REACH,
+        "pairs": None if sketch.pairs is None else _pairs(sketch.pairs),
+    }
+
+
+def _pairs(pairs: Pairs) -> Json:
+    density, window = pairs.density, pairs.window
+    return {
+        "grid": len(density),
+        "most": int(density.max()),
+        "density": packed(logarithmic(density)),
+        "size": len(window),
+        "corner": pairs.corner,
+        "window": packed(window.astype("<u4")),
+        "links": None if pairs.links is None else packed(_fixed(pairs.links, _LINK_SCALE)),
+        "outliers": packed(_fixed(pairs.outliers, _SIDE_SCALE)),
+        "outside": pairs.outside,
+    }
+
+
+def _picture(picture: PictureMasks) -> Json:
+    return {
+        "name": picture.name,
+        "width": picture.width,
+        "height": picture.height,
+        "original": _data_uri(picture.original),
+        "compressed": _data_uri(picture.compressed),
+        "difference": _data_uri(picture.difference),
+        "masks": [
+            {
+                "prompt": mask.prompt,
+                "iou": short(mask.iou),
+                "scores": [short(mask.score), short(mask.other_score)],
+            }
+            for mask in picture.masks
+        ],
+    }
+
+
+def _data_uri(image: bytes) -> str:
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
+
+
+def _counts(histogram: Histogram | None) -> str | None:
+    return None if histogram is None else packed(histogram.counts.astype("<u4"))
+
+
+def logarithmic(counts: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    """Return counts as shades on a logarithmic scale, 0 for none and 255 for the largest: uint8 of the same shape."""
+    most = max(int(counts.max(initial=0)), 1)
+    return np.rint(255 * np.log1p(counts) / math.log1p(most)).astype(np.uint8)
+
+
+def _fixed(values: NDArray[np.float64], scale: int) -> NDArray[np.int16]:
+    return np.rint(values * scale).clip(-(1 << 15), (1 << 15) - 1).astype("<i2")
+
+
+def packed(values: NDArray[Any]) -> str:
+    """Return the bytes of an array as base64."""
+    return base64.b64encode(values.tobytes()).decode("ascii")
+
+
+def short(value: float | None) -> float | None:
+    """Return a figure with six significant digits; None for one that is not finite."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
+
+
+def mean_iou(pictures: Iterable[PictureMasks]) -> float | None:
+    """Return the mean IoU of all masks; None where there are none."""
+    found = [mask.iou for picture in pictures for mask in picture.masks]
+    return sum(found) / len(found) if found else None

@@ -1,0 +1,86 @@
+// The panel of one layer.
+
+let logarithmic = false;
+let cameFrom = null;
+
+function layerFacts(layer) {
+  const list = [
+    ["Role", layer.role],
+    ["Shape", shape(layer)],
+    ["Dtype", layer.dtype],
+    ["Bytes", `${count(layer.bytes)} (of ${size(layer.dense)})`],
+    ["Bits a weight", layer.bits.toFixed(3)],
+    ["Ratio", fixed(layer.ratio, 2)],
+  ];
+  if (layer.encoding === "exact") return facts([...list, ["Encoding", "exact, no error"]]);
+  const { codebook, error } = layer;
+  return facts([...list,
+    ["SNR", layer.snr === null ? "–" : `${decibels(layer)} dB`],
+    ["Largest error", small(error.max)],
+    ["Mean error", small(error.mean)],
+    ["Lattice step", small(codebook.step)],
+    ["Windings", `${codebook.windings}, ${codebook.centred ? "centred" : "from the corner"}`],
+    ["Shells", String(codebook.shells)],
+    ["Side of the square", codebook.side.toPrecision(4)],
+    ["Centre", codebook.centre.map((value) => tickText(Number(value.toPrecision(3)))).join(", ")],
+    ["Pairs", layer.pairing === "rows" ? "along rows" : "flat"],
+  ]);
+}
+
+function weightsFigure(layer) {
+  const { sketch } = layer;
+  const series = [{ name: layer.encoding === "exact" ? "stored weights" : "decoded weights", counts: bytes(sketch.decoded, Uint32Array), colour: "var(--accent)", filled: true }];
+  if (sketch.original) series.push({ name: "original", counts: bytes(sketch.original, Uint32Array), colour: "var(--second)", filled: false });
+  const toggle = el("input", { type: "checkbox", checked: logarithmic });
+  const holder = el("div");
+  const draw = () => holder.replaceChildren(histogram({ series, low: sketch.low, width: sketch.width, logarithmic, label: `Histogram of ${count(sketch.sampled)} weights` }));
+  toggle.addEventListener("change", () => { logarithmic = toggle.checked; draw(); });
+  draw();
+  const all = sketch.sampled === layer.weights ? "All" : "A sample of";
+  return el("figure", {},
+    el("div", { class: "label" }, "Weights", el("label", {}, toggle, " log counts")), holder, seriesLegend(series),
+    el("figcaption", {}, `${all} ${count(sketch.sampled)} weights; the outermost bars hold what lies beyond.`));
+}
+
+function errorFigure(layer) {
+  const { sketch: { error, reach } } = layer;
+  if (!error) return null;
+  const counts = bytes(error, Uint32Array);
+  const series = [{ counts, colour: "var(--accent)", filled: true }];
+  const picture = histogram({ series, low: -reach, width: (2 * reach) / counts.length, marks: [-0.5, 0.5], label: "Histogram of errors, in lattice steps" });
+  return el("figure", {}, el("div", { class: "label" }, "Errors, in lattice steps"), picture,
+    el("figcaption", {}, "Decoded minus original. A lattice spreads them evenly over ± half a step (dashed); beyond lie outliers."));
+}
+
+function streamList(layer) {
+  const names = layer.aliases.length ? [el("p", {}, `Also called ${layer.aliases.join(", ")}`)] : [];
+  const items = layer.streams.map(([kind, codec, stored, decoded, hash]) =>
+    el("li", {}, `${kind}: ${count(stored)} bytes, ${codec} of ${count(decoded)}; SHA-256 `, el("code", {}, hash)));
+  return el("details", {}, el("summary", {}, `${plural(layer.streams.length, "stream")} and hashes`), ...names, el("ul", { class: "hashes" }, ...items));
+}
+
+function showLayer(layer, from) {
+  $("layer-title").textContent = layer.name;
+  const parts = [layerFacts(layer)];
+  if (layer.sketch) {
+    parts.push(weightsFigure(layer), errorFigure(layer));
+    if (layer.sketch.pairs) parts.push(el("h3", {}, "Codebook over the pairs of weights"), codebookFigures(layer));
+  }
+  parts.push(streamList(layer));
+  $("layer-body").replaceChildren(...parts.filter((part) => part !== null));
+  $("layer").scrollTop = 0;
+  if (!from) return;
+  cameFrom = from;
+  if (getComputedStyle($("layer")).position !== "sticky" || from.closest("#layers")) {
+    $("layer").scrollIntoView({ block: "start" });
+    $("layer").focus({ preventScroll: true });
+  }
+}
+
+$("back").addEventListener("click", () => {
+  if (!cameFrom) return;
+  cameFrom.scrollIntoView({ block: "center" });
+  cameFrom.focus({ preventScroll: true });
+});
+$("layer").addEventListener("keydown", (event) => { if (event.key === "Escape") $("back").click(); });
+listeners.push(showLayer);

@@ -1,0 +1,70 @@
+// Size at a glance, provenance, light and dark, and the first layer.
+
+function summary() {
+  const { file } = data;
+  const dense = layers.reduce((sum, layer) => sum + layer.dense, 0);
+  const weights = layers.reduce((sum, layer) => sum + layer.weights, 0);
+  const lossy = layers.filter((layer) => layer.encoding !== "exact");
+  const lowest = lossy.filter((layer) => layer.snr !== null).sort((a, b) => a.snr - b.snr)[0];
+  const tiles = [
+    ["File", size(file.bytes), `${count(file.bytes)} bytes`],
+    ["Ratio", dense ? `${(dense / file.bytes).toFixed(2)}×` : "–", `from ${size(dense)}`],
+    ["Bits a weight", weights ? ((8 * file.bytes) / weights).toFixed(2) : "–", `${count(weights)} weights`],
+    ["Tensors", count(layers.length), `${count(lossy.length)} coded, ${count(layers.length - lossy.length)} exact`],
+    ["Lowest SNR", lowest ? `${lowest.snr.toFixed(1)} dB` : "–", lowest ? lowest.name : "nothing is coded"],
+  ];
+  if (data.pictures.length) {
+    const masks = data.pictures.flatMap((picture) => picture.masks);
+    tiles.push(["Mask IoU", meanIou(masks).toFixed(3), `mean of ${plural(masks.length, "mask")}`]);
+  }
+  const list = tiles.map(([term, value, more], i) =>
+    el("div", { class: i === 1 ? "lead" : null }, el("dt", {}, term), el("dd", {}, el("strong", {}, value), el("small", {}, more))));
+  const share = dense ? Math.min((1000 * file.bytes) / dense, 1000) : 0;
+  const bar = svg("svg", { class: "weight", viewBox: "0 0 1000 10", preserveAspectRatio: "none", role: "img", "aria-label": `The file has ${(share / 10).toFixed(1)} % of the bytes of the dense tensors` },
+    svg("rect", { width: 1000, height: 10, fill: "var(--neutral)" }), svg("rect", { width: share, height: 10, fill: "var(--accent)" }));
+  $("summary").append(el("dl", { class: "tiles" }, ...list), bar);
+  $("subtitle").textContent = [file.model, methodText(lossy), file.generator].filter(Boolean).join(" · ");
+}
+
+function methodText(lossy) {
+  if (!lossy.length) return "all tensors exact";
+  if (lossy.every((layer) => !layer.codebook.centred)) return "published method (birkhoff)";
+  const steps = lossy.map((layer) => layer.codebook.step).sort((a, b) => a - b);
+  return `fitted trajectories, median step ${steps[steps.length >> 1].toPrecision(3)}`;
+}
+
+function provenance() {
+  const { file } = data;
+  const entries = [["File", file.name], ["SHA-256 of the file", file.sha256], ["Generator", file.generator], ...file.metadata];
+  $("provenance").append(...entries.flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]));
+  $("verify").textContent = file.verify;
+  $("provenance-note").textContent = "Header and every stream had the hashes that the file names when this page was made. "
+    + (data.original === null
+      ? "Errors are those measured against the original when the file was written; the original was not at hand for this page, so nothing of it is drawn and no masks are compared."
+      : `Histograms of the original and of errors are drawn from ${data.original}, whose sampled weights were within the errors that the file names.`);
+}
+
+function setTheme(dark) {
+  document.documentElement.dataset.theme = dark ? "dark" : "light";
+  $("theme").setAttribute("aria-pressed", String(dark));
+  redraw();
+}
+function redraw() {
+  for (const node of document.querySelectorAll("canvas")) node.redraw();
+}
+
+const darkSystem = matchMedia("(prefers-color-scheme: dark)");
+const isDark = () => (document.documentElement.dataset.theme ?? (darkSystem.matches ? "dark" : "light")) === "dark";
+$("theme").setAttribute("aria-pressed", String(isDark()));
+$("theme").addEventListener("click", () => setTheme(!isDark()));
+darkSystem.addEventListener("change", () => { $("theme").setAttribute("aria-pressed", String(isDark())); redraw(); });
+// The canvases are drawn in the colours of the screen; paper is light.
+let beforePrint = null;
+addEventListener("beforeprint", () => { beforePrint = isDark(); if (beforePrint) setTheme(false); });
+addEventListener("afterprint", () => { if (beforePrint) setTheme(true); });
+
+summary();
+provenance();
+const largest = layers.filter((layer) => layer.sketch?.pairs).concat(layers).reduce((a, b) => (a.sketch?.pairs && !b.sketch?.pairs) || a.bytes >= b.bytes ? a : b, layers[0]);
+if (largest) select(largest.index);
+else $("layer").hidden = true;
