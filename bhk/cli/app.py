@@ -21,6 +21,7 @@ from bhk.cli.export import export
 from bhk.cli.inspect import inspect
 from bhk.cli.models import models
 from bhk.cli.output import printable
+from bhk.cli.report import report
 from bhk.cli.segment import segment
 from bhk.cli.verify import verify
 from bhk.errors import BhkError
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (convert, inspect, verify, export, diff, segment, models):
+for command in (convert, inspect, verify, export, diff, segment, report, models):
     app.command()(command)
 
 

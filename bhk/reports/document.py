@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import math
 import shlex
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bhk.bhkfile import BhkFile
+from bhk.checkpoint.digest import sha256
 from bhk.container.header import LayerEntry
 from bhk.reports.layers import ERROR_REACH, Histogram, Pairs, Sketch
-from bhk.reports.masks import PictureMasks
 from bhk.sam.variants import title_of
 
+if TYPE_CHECKING:
+    from bhk.reports.masks import PictureMasks
+
 Json: TypeAlias = Any
-_BLOCK = 1 << 22
 _LINK_SCALE = 4096  # what a step is in the integers that places in the window are written as
 _SIDE_SCALE = 256  # and what the side of a square is in those of outliers; 127 sides reach farther than 15 shells do
 
@@ -66,7 +66,7 @@ def _file(contents: Contents) -> Json:
     return {
         "name": shown(contents.path.name),
         "bytes": file.container.source.length,
-        "sha256": _sha256(file),
+        "sha256": sha256([contents.path]),
         "generator": header.generator,
         "model": None if model is None else title_of(model.family, model.variant),
         "metadata": list(metadata.items()),
@@ -77,13 +77,6 @@ def _file(contents: Contents) -> Json:
 def shown(name: str) -> str:
     """Return the name of a file, which may be no Unicode, as Unicode."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _sha256(file: BhkFile) -> str:
-    source, digest = file.container.source, hashlib.sha256()
-    for start in range(0, source.length, _BLOCK):
-        digest.update(source.read(start, min(_BLOCK, source.length - start)))
-    return digest.hexdigest()
 
 
 def _layer(file: BhkFile, layer: LayerEntry, sketch: Sketch | None) -> Json:
@@ -190,8 +183,3 @@ def short(value: float | None) -> float | None:
     """Return a figure with six significant digits; None for one that is not finite."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
 
-
-def mean_iou(pictures: Iterable[PictureMasks]) -> float | None:
-    """Return the mean IoU of all masks; None where there are none."""
-    found = [mask.iou for picture in pictures for mask in picture.masks]
-    return sum(found) / len(found) if found else None
