@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -16,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from tools.bench.peers import Coder, StateDict, installed, peers
+from tools.bench.bhk_coder import Bhk
+from tools.bench.peers import Coder, installed, peers
 from tools.bench.sentence_encoder import CHECKPOINT, embed, load_sentences, tokenize
 from tools.bench.table import environment, median_seconds, require_bhk, show, version, write_csv
 
@@ -31,30 +31,6 @@ SHOWN = (
     "encode_seconds",
     "decode_seconds",
 )
-
-
-@dataclass(frozen=True)
-class Bhk:
-    """bhk itself, through a .bhk file."""
-
-    setting: str
-    name: str = "bhk"
-    package: str = "bhk"
-
-    @property
-    def note(self) -> str:
-        exact = "buffers" if self.setting == "birkhoff" else "buffers and one-dimensional tensors"
-        return f"{exact} exact; loading checks every hash"
-
-    def encode(self, source: Path, target: Path) -> None:
-        import bhk
-
-        bhk.convert(source, target, preset=self.setting, force=True)
-
-    def decode(self, path: Path) -> StateDict:
-        import bhk
-
-        return bhk.load_state_dict(path)
 
 
 def coders() -> Iterator[Coder]:

@@ -1,12 +1,14 @@
 """Other people's weight coders under one interface: checkpoint file in, one file out, state dict back.
 
-Every peer codes the same tensors, those with two dimensions (linear layers and embeddings), and keeps the rest as it
-is; NNCodec alone has its own convention for the rest. All that decoding needs is in the file, whose size counts.
+Every peer codes the same tensors, those of two dimensions and more (linear layers, convolutions, embeddings), and keeps
+the rest, and the smallest, as it is; NNCodec alone has its own convention for the rest. All that decoding needs is in the
+file, whose size counts.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,8 +22,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional
 
 StateDict = dict[str, Tensor]
+
+SMALL = 512  # elements; tables of tokens and of frequencies are no larger, save little, and much depends on them
+NOTE = f"tensors of two dimensions and more, but those of {SMALL} elements and fewer; other tensors float32"
+BLOCK = 32  # of ggml's formats
 
 
 class Coder(Protocol):
@@ -37,32 +44,46 @@ class Coder(Protocol):
     def decode(self, path: Path) -> StateDict: ...
 
 
-def is_coded(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.dim() == 2
+def is_coded(tensor: Tensor, block: int = 1) -> bool:
+    """Tell whether `tensor` is coded by a format whose blocks have `block` elements."""
+    return tensor.is_floating_point() and tensor.dim() > 1 and tensor.numel() > SMALL and tensor.numel() % block == 0
+
+
+def as_rows(tensor: Tensor) -> Tensor:
+    """Return `tensor` as a matrix, an output a row; a table with a leading 1, such as one of positions, by its last axis."""
+    return tensor.reshape(-1, tensor.shape[-1]) if tensor.shape[0] == 1 else tensor.flatten(1)
 
 
 @dataclass(frozen=True)
 class RoundToNearest:
-    """Symmetric integers with one float16 scale a row, bit-packed."""
+    """Symmetric integers with one float16 scale a row, or a `group` of weights, bit-packed."""
 
     bits: int
+    group: int | None = None
     name: str = "round to nearest"
     package: str = "numpy"
-    note: str = "one float16 scale a row, bit-packed; other tensors float32"
+    note: str = f"float16 scales, bit-packed; {NOTE}"
 
     @property
     def setting(self) -> str:
-        return f"int{self.bits} per row"
+        return f"int{self.bits} per row" if self.group is None else f"int{self.bits}, group {self.group}"
+
+    def _scaled_together(self, tensor: Tensor) -> Tensor:
+        """Return a row for each scale; the last group is filled up with zeros."""
+        if self.group is None:
+            return as_rows(tensor)
+        return functional.pad(tensor.flatten(), (0, -tensor.numel() % self.group)).view(-1, self.group)
 
     def encode(self, source: Path, target: Path) -> None:
         parts: StateDict = {}
+        top = 2 ** (self.bits - 1) - 1
         for name, tensor in load_file(source).items():
             if not is_coded(tensor):
                 parts[name] = tensor
                 continue
-            top = 2 ** (self.bits - 1) - 1
-            scale = (tensor.abs().amax(1, keepdim=True) / top).half()
-            codes = (tensor / scale.float().clamp(min=1e-12)).round().clamp(-top, top) + top
+            rows = self._scaled_together(tensor)
+            scale = (rows.abs().amax(1, keepdim=True) / top).half()
+            codes = (rows / scale.float().clamp(min=1e-12)).round().clamp(-top, top) + top
             bits = np.unpackbits(codes.to(torch.uint8).numpy().reshape(-1, 1), axis=1)[:, 8 - self.bits :]
             parts[f"{name}/codes"] = torch.from_numpy(np.packbits(bits))
             parts[f"{name}/scale"] = scale
@@ -72,10 +93,12 @@ class RoundToNearest:
         parts, shapes = load_file(path), _read_shapes(path)
         top = 2 ** (self.bits - 1) - 1
         for name, shape in shapes.items():
+            size = math.prod(shape)
+            rows = self._scaled_together(torch.empty(shape, device="meta")).shape
             packed = parts.pop(f"{name}/codes").numpy()
-            bits = np.unpackbits(packed, count=int(np.prod(shape)) * self.bits).reshape(-1, self.bits)
-            codes = torch.from_numpy(np.packbits(bits, axis=1).ravel() >> (8 - self.bits)).reshape(shape)
-            parts[name] = (codes.float() - top) * parts.pop(f"{name}/scale").float()
+            bits = np.unpackbits(packed, count=math.prod(rows) * self.bits).reshape(-1, self.bits)
+            codes = torch.from_numpy(np.packbits(bits, axis=1).ravel() >> (8 - self.bits)).view(rows)
+            parts[name] = ((codes.float() - top) * parts.pop(f"{name}/scale").float()).flatten()[:size].view(shape)
         return parts
 
 
@@ -86,7 +109,7 @@ class Gguf:
     setting: str
     name: str = "GGUF"
     package: str = "gguf"
-    note: str = "2-D tensors; other tensors F32"
+    note: str = f"tensors flattened where their rows are no blocks of {BLOCK}; {NOTE}"
 
     def encode(self, source: Path, target: Path) -> None:
         from gguf import GGMLQuantizationType, GGUFWriter
@@ -94,9 +117,11 @@ class Gguf:
 
         kind = GGMLQuantizationType[self.setting]
         writer = GGUFWriter(target, "bert")
+        writer.add_string("shapes", _shapes(source, BLOCK)["shapes"])
         for name, tensor in load_file(source).items():
-            if is_coded(tensor):
-                writer.add_tensor(name, quantize(tensor.numpy(), kind), raw_dtype=kind)
+            if is_coded(tensor, BLOCK):
+                rows = as_rows(tensor) if as_rows(tensor).shape[1] % BLOCK == 0 else tensor.reshape(-1, BLOCK)
+                writer.add_tensor(name, quantize(rows.numpy(), kind), raw_dtype=kind)
             else:
                 writer.add_tensor(name, tensor.numpy())
         writer.write_header_to_file()
@@ -108,12 +133,15 @@ class Gguf:
         from gguf import GGMLQuantizationType, GGUFReader
         from gguf.quants import dequantize
 
-        kind = GGMLQuantizationType[self.setting]
+        kind, reader = GGMLQuantizationType[self.setting], GGUFReader(path)
+        shapes = json.loads(reader.fields["shapes"].contents())
         return {
             tensor.name: torch.from_numpy(
-                dequantize(tensor.data, kind) if tensor.tensor_type == kind else np.array(tensor.data)
+                dequantize(tensor.data, kind).reshape(shapes[tensor.name])
+                if tensor.name in shapes
+                else np.array(tensor.data)
             )
-            for tensor in GGUFReader(path).tensors
+            for tensor in reader.tensors
         }
 
 
@@ -125,11 +153,17 @@ class Hqq:
     group: int = 64
     name: str = "HQQ"
     package: str = "hqq"
-    note: str = "2-D tensors, float16 scales and zero points; other tensors float32"
+    note: str = (
+        f"float16 scales and zero points; {NOTE}, as are those of part groups, at 4 bit of odd numbers of groups"
+    )
 
     @property
     def setting(self) -> str:
         return f"{self.bits} bit, group {self.group}"
+
+    @property
+    def _block(self) -> int:
+        return 2 * self.group if self.bits == 4 else self.group  # a byte holds a code of each of two groups
 
     def _options(self) -> dict[str, object]:
         from hqq.core.quantize import BaseQuantizeConfig
@@ -141,16 +175,16 @@ class Hqq:
 
         parts: StateDict = {}
         for name, tensor in load_file(source).items():
-            if not is_coded(tensor):
+            if not is_coded(tensor, self._block):
                 parts[name] = tensor
                 continue
-            codes, meta = Quantizer.quantize(tensor, **self._options(), device="cpu")
+            codes, meta = Quantizer.quantize(as_rows(tensor), **self._options(), device="cpu")
             parts |= {
                 f"{name}/codes": codes,
                 f"{name}/scale": meta["scale"].half(),
                 f"{name}/zero": meta["zero"].half(),
             }
-        save_file(parts, target, metadata=_shapes(source))
+        save_file(parts, target, metadata=_shapes(source, self._block))
 
     def decode(self, path: Path) -> StateDict:
         from hqq.core.quantize import Quantizer
@@ -160,8 +194,9 @@ class Hqq:
         parts, shapes = load_file(path), _read_shapes(path)
         for name, shape in shapes.items():
             meta = {key: parts.pop(f"{name}/{key}").float() for key in ("scale", "zero")}
-            meta |= {**common, "shape": shape, "compute_dtype": torch.float32}
-            parts[name] = Quantizer.dequantize(parts.pop(f"{name}/codes"), meta)
+            rows = as_rows(torch.empty(shape, device="meta")).shape
+            meta |= {**common, "shape": rows, "compute_dtype": torch.float32}
+            parts[name] = Quantizer.dequantize(parts.pop(f"{name}/codes"), meta).view(shape)
         return parts
 
 
@@ -198,8 +233,8 @@ def _nncodec() -> ModuleType:
     return compression
 
 
-def _shapes(source: Path) -> dict[str, str]:
-    shapes = {name: list(tensor.shape) for name, tensor in load_file(source).items() if is_coded(tensor)}
+def _shapes(source: Path, block: int = 1) -> dict[str, str]:
+    shapes = {name: list(tensor.shape) for name, tensor in load_file(source).items() if is_coded(tensor, block)}
     return {"shapes": json.dumps(shapes, separators=(",", ":"))}
 
 
@@ -214,6 +249,7 @@ def peers() -> Iterator[Coder]:
     yield from (Hqq(bits) for bits in (8, 4, 3))
     yield from (NnCodec(qp) for qp in (-32, -28, -24, -20))
     yield from (RoundToNearest(bits) for bits in (8, 6))
+    yield from (RoundToNearest(bits, group) for bits, group in ((5, 64), (4, 64), (4, 32)))
 
 
 def installed(coder: Coder) -> bool:
