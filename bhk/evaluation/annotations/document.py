@@ -1,0 +1,126 @@
+"""Annotation files as JSON, and which format one is of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from bhk.evaluation.annotations.dataset import FORMATS, Format
+from bhk.evaluation.annotations.errors import AnnotationError, UnknownFormatError
+from bhk.evaluation.faults import FaultKind, FaultLog
+from bhk.sam.prediction.prompts import Box
+
+Document = Mapping[str, msgspec.Raw]  # the members of a JSON object, not yet decoded
+Record = TypeVar("Record", bound=msgspec.Struct)
+
+_FORMATS = "expected COCO instances, LVIS v1 (both with images and annotations) or SA-1B (image and annotations)"
+
+
+def load_json(path: Path, kind: type[Any]) -> Any:
+    """Return a JSON file decoded to what msgspec calls `kind`.
+
+    Raises:
+        AnnotationError: it cannot be read, or is not JSON.
+        msgspec.ValidationError: it is JSON, but not of that kind.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise AnnotationError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError as error:
+        return msgspec.json.decode(_without_nan(path, text, error), type=kind)
+
+
+def _without_nan(path: Path, text: bytes, error: msgspec.DecodeError) -> bytes:
+    """Return what Python's json wrote as JSON: null instead of NaN and Infinity.
+
+    Raises:
+        AnnotationError: it is not even that.
+    """
+    try:
+        return msgspec.json.encode(json.loads(text))
+    except (ValueError, RecursionError):
+        raise AnnotationError(f"{path} is not JSON: {error}") from error
+
+
+def load_document(path: Path) -> Document:
+    """Return the members of an annotation file.
+
+    Raises:
+        AnnotationError: it cannot be read, or is not JSON.
+        UnknownFormatError: it is JSON, but no object.
+    """
+    try:
+        return load_json(path, dict[str, msgspec.Raw])  # type: ignore[no-any-return]
+    except msgspec.ValidationError as error:
+        raise UnknownFormatError(
+            f"{path} is JSON of another form ({error}); {_FORMATS}; a list of results can be given as detections"
+        ) from error
+
+
+def recognise(path: Path, document: Document, named: str | None) -> Format:
+    """Return the format of a document; where one is named, that one.
+
+    Raises:
+        UnknownFormatError: it is none of them, or cannot be the named one.
+    """
+    if named is not None and named not in FORMATS:
+        raise UnknownFormatError(f"unknown format {named!r}; choose {', '.join(FORMATS)}")
+    has_image, has_images = "image" in document, "images" in document
+    if "annotations" not in document or not (has_image or has_images):
+        raise UnknownFormatError(f"{path} has {_members(document)}; {_FORMATS}")
+    if named is not None and (named == "sa1b") != has_image:
+        raise UnknownFormatError(f"{path} has {_members(document)}, which is not of the format {named}; {_FORMATS}")
+    if named is None:
+        return "sa1b" if has_image else _coco_or_lvis(document)
+    return next(name for name in FORMATS if name == named)
+
+
+def _coco_or_lvis(document: Document) -> Format:
+    """Tell LVIS by what only its images have."""
+    for raw in members(document, "images")[:1]:
+        image = msgspec.json.decode(raw)
+        if isinstance(image, dict) and ("neg_category_ids" in image or "not_exhaustive_category_ids" in image):
+            return "lvis"
+    return "coco"
+
+
+def members(document: Document, name: str) -> list[msgspec.Raw]:
+    """Return the elements of a list in a document, not yet decoded; none where it has no such list."""
+    try:
+        return msgspec.json.decode(document[name], type=list[msgspec.Raw]) if name in document else []
+    except msgspec.ValidationError as error:
+        raise UnknownFormatError(f"{name} is not a list ({error}); {_FORMATS}") from error
+
+
+def records(raws: Sequence[msgspec.Raw], kind: type[Record], log: FaultLog) -> list[Record]:
+    """Return the elements that are records of this kind, and count those that are not."""
+    decoder = msgspec.json.Decoder(kind)
+    found = []
+    for number, raw in enumerate(raws):
+        try:
+            found.append(decoder.decode(raw))
+        except msgspec.ValidationError as error:
+            log.add(FaultKind.MALFORMED_RECORD, f"{kind.__name__.strip('_').lower()} {number}: {error}")
+    return found
+
+
+def box_of(raw: msgspec.Raw) -> Box | None:
+    """Return the (x0, y0, x1, y1) of a JSON box [x, y, width, height], or None where it is none."""
+    try:
+        x, y, width, height = msgspec.json.decode(raw, type=tuple[float, float, float, float])
+    except msgspec.DecodeError:
+        return None
+    return x, y, x + width, y + height
+
+
+def _members(document: Document) -> str:
+    return ", ".join(list(document)[:8]) or "no members"

@@ -1,0 +1,68 @@
+"""SA-1B: one JSON file a picture, without categories.
+
+Source: the data card of the dataset, and the README of `segment-anything`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from bhk.evaluation.annotations.coco import Pixels
+from bhk.evaluation.annotations.dataset import AnnotatedImage, Annotations, GroundTruth, ImageFile
+from bhk.evaluation.annotations.document import box_of, load_document, members, records
+from bhk.evaluation.annotations.errors import AnnotationError
+from bhk.evaluation.annotations.pictures import PictureFolder
+from bhk.evaluation.faults import FaultKind, FaultLog
+
+
+class _Image(msgspec.Struct):
+    image_id: int
+    width: Pixels
+    height: Pixels
+    file_name: str
+
+
+class _Annotation(msgspec.Struct):
+    id: int
+    segmentation: msgspec.Raw
+    bbox: msgspec.Raw = msgspec.Raw(b"null")
+    area: float | None = None
+
+
+def list_sa1b(files: list[Path], pictures: PictureFolder) -> Annotations:
+    """Return the annotations of SA-1B files, which are read one by one later: there are eleven million.
+
+    A file has the name of its picture, but for the suffix.
+
+    Raises:
+        WrongSplitError: the folder holds other pictures.
+    """
+    stems = {name.rpartition(".")[0]: name for name in pictures.names}
+    log = FaultLog()
+    pictures.check([stems.get(file.stem, f"{file.stem}.jpg") for file in files], log)
+    images = tuple(ImageFile(str(file), str(pictures.path)) for file in files if file.stem in stems)
+    return Annotations("sa1b", images, frozenset(), (), log.counts())
+
+
+def read_sa1b(source: ImageFile, log: FaultLog) -> AnnotatedImage | None:
+    """Return the annotations of one picture; None where its file is not of the format, which is counted."""
+    path = Path(source.json)
+    try:
+        document = load_document(path)
+        raws = members(document, "annotations")
+        image = msgspec.json.decode(document["image"], type=_Image)
+    except (AnnotationError, msgspec.ValidationError, KeyError) as error:
+        log.add(FaultKind.MALFORMED_RECORD, f"{path.name}: {error}")
+        return None
+    objects: dict[int, GroundTruth] = {}
+    for found in records(raws, _Annotation, log):
+        if found.id in objects:
+            log.add(FaultKind.DUPLICATE_ID, f"{path.name}: annotation {found.id}")
+            continue
+        objects[found.id] = GroundTruth(
+            found.id, None, bytes(found.segmentation), box_of(found.bbox), False, found.area
+        )
+    picture = Path(source.folder, Path(image.file_name).name)
+    return AnnotatedImage(image.image_id, str(picture), image.width, image.height, tuple(objects.values()))

@@ -1,0 +1,103 @@
+"""Boxes that a detector found, as prompts: COCO's format of results."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from bhk.evaluation.annotations.dataset import Annotations
+from bhk.evaluation.annotations.document import box_of, load_json
+from bhk.evaluation.annotations.errors import UnknownFormatError
+from bhk.evaluation.faults import FaultKind, FaultLog
+from bhk.sam.prediction.prompts import Box
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A box around something.
+
+    Attributes:
+        category: what the detector takes it for; None where it does not say.
+        box: (x0, y0, x1, y1); it may reach beyond the picture.
+        score: how sure the detector is; None where it does not say.
+    """
+
+    category: int | None
+    box: Box
+    score: float | None
+
+
+class _Result(msgspec.Struct):
+    image_id: int
+    bbox: msgspec.Raw
+    category_id: int | None = None
+    score: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def read_detections(
+    path: str | os.PathLike[str], annotations: Annotations, log: FaultLog
+) -> Mapping[int, tuple[Detection, ...]]:
+    """Return the detections in a JSON list of results, by image.
+
+    Args:
+        path: a JSON list of {image_id, bbox: [x, y, width, height], category_id, score}, the last two optional.
+        annotations: whose images and categories they speak of.
+        log: counts what is wrong with single results.
+
+    Raises:
+        AnnotationError: the file cannot be read, or is not JSON.
+        UnknownFormatError: it is no list.
+    """
+    source = Path(path)
+    try:
+        raws: list[msgspec.Raw] = load_json(source, list[msgspec.Raw])
+    except msgspec.ValidationError as error:
+        raise UnknownFormatError(
+            f"{source} is no list of results ({error}); expected [{{image_id, bbox, category_id, score}}, …]"
+        ) from error
+    categories = {category.id for category in annotations.categories}
+    decoder = msgspec.json.Decoder(_Result)
+    found: defaultdict[int, list[Detection]] = defaultdict(list)
+    for number, raw in enumerate(raws):
+        where = f"detection {number}"
+        try:
+            result = decoder.decode(raw)
+        except msgspec.ValidationError as error:
+            log.add(FaultKind.MALFORMED_RECORD, f"{where}: {error}")
+            continue
+        if result.image_id not in annotations.ids:
+            log.add(FaultKind.UNKNOWN_IMAGE, f"{where}: image {result.image_id}")
+        elif result.category_id is not None and result.category_id not in categories:
+            log.add(FaultKind.UNKNOWN_CATEGORY, f"{where}: category {result.category_id}")
+        elif (detection := _detection(result)) is None:
+            log.add(FaultKind.BOX_NOT_NUMBERS, f"{where}: box {bytes(result.bbox).decode()}")
+        else:
+            found[result.image_id].append(detection)
+    return {image: tuple(detections) for image, detections in found.items()}
+
+
+def inside(box: Box, width: int, height: int) -> Box | None:
+    """Return the part of a box in a picture of this size, or None where there is none."""
+    if not all(map(math.isfinite, box)):
+        return None
+    x0, y0, x1, y1 = box
+    x0, y0, x1, y1 = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
+    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+
+def _detection(result: _Result) -> Detection | None:
+    """Return a result as a detection, or None where its numbers are none."""
+    box = box_of(result.bbox)
+    try:
+        score = msgspec.json.decode(result.score, type=float | None)
+    except msgspec.ValidationError:
+        return None
+    if box is None or not all(map(math.isfinite, box)) or (score is not None and not math.isfinite(score)):
+        return None
+    return Detection(result.category_id, box, score)
