@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from bhk.tasks.convert import convert as convert
     from bhk.tasks.diff import diff as diff
     from bhk.tasks.export import export as export
+    from bhk.tasks.fidelity import FidelityReport as FidelityReport
+    from bhk.tasks.fidelity import fidelity as fidelity
     from bhk.tasks.inspect import Inspection as Inspection
     from bhk.tasks.inspect import inspect as inspect
     from bhk.tasks.models import Model as Model
     from bhk.tasks.models import models as models
+    from bhk.tasks.report import WrittenReport as WrittenReport
+    from bhk.tasks.report import report as report
     from bhk.tasks.segment import Segmentation as Segmentation
     from bhk.tasks.segment import segment as segment
     from bhk.tasks.verify import Verification as Verification
@@ -40,6 +44,8 @@ _HOME = {
     "diff": ("bhk.tasks.diff", "diff"),
     "encode": ("bhk.codec.tensor", "encode"),
     "export": ("bhk.tasks.export", "export"),
+    "FidelityReport": ("bhk.tasks.fidelity", "FidelityReport"),
+    "fidelity": ("bhk.tasks.fidelity", "fidelity"),
     "Inspection": ("bhk.tasks.inspect", "Inspection"),
     "Segmentation": ("bhk.tasks.segment", "Segmentation"),
     "Model": ("bhk.tasks.models", "Model"),
@@ -51,6 +57,8 @@ _HOME = {
     "load_state_dict": ("bhk.bhkfile", "load_state_dict"),
     "models": ("bhk.tasks.models", "models"),
     "open": ("bhk.bhkfile", "open_file"),
+    "report": ("bhk.tasks.report", "report"),
+    "WrittenReport": ("bhk.tasks.report", "WrittenReport"),
     "segment": ("bhk.tasks.segment", "segment"),
     "verify": ("bhk.tasks.verify", "verify"),
 }

@@ -166,8 +166,9 @@ def _by_processes(
         for index, _ in zip(waiting, range(workers), strict=False):
             here, there = context.Pipe()
             process = context.Process(target=_serve, args=(there, work), daemon=True)
-            processes.append(process)
-            process.start()
+            with _no_interrupts():
+                process.start()
+                processes.append(process)
             there.close()
             here.send(shards[index])
             busy[here] = index
@@ -185,6 +186,19 @@ def _by_processes(
             process.join()
 
 
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Put off Ctrl-C, and for the processes started meanwhile for ever: it reaches all, and the first ends the others."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _received(connection: Connection) -> Any:
     try:
         found, error = connection.recv()
@@ -199,7 +213,6 @@ def _received(connection: Connection) -> Any:
 
 def _serve(connection: Connection, work: Callable[[Any], object]) -> None:
     """Answer shards until the other side is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
     torch.set_num_threads(1)
     with contextlib.suppress(EOFError, OSError):
         while True:

@@ -63,11 +63,11 @@ def load(
         CheckpointError: the checkpoint cannot be read.
         LoadError: see `bhk.load_into`.
     """
-    path = _local(path_or_repo)
+    path = local_file(path_or_repo)
     if path.suffix != SUFFIX and path.exists():
         with contextlib.suppress(AlreadyBhkError):  # one of another name
             return _load_checkpoint(path, device, dtype)
-    entry = _entry(path)
+    entry = model_entry(path)
     with weights_on_meta():
         model = build_model(entry)
     load_into(
@@ -85,7 +85,12 @@ def load(
     return model
 
 
-def _local(path_or_repo: str | os.PathLike[str]) -> Path:
+def local_file(path_or_repo: str | os.PathLike[str]) -> Path:
+    """Return the path of a file, or of the copy on this machine of one on the Hub.
+
+    Raises:
+        HubError: the Hub did not give the file.
+    """
     text = os.fspath(path_or_repo)
     if not text.startswith(SCHEME) and (text.endswith(SUFFIX) or not looks_like_repository(text)):
         return Path(path_or_repo)
@@ -132,8 +137,13 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], ignore: Iterable[str]
         )
 
 
-def _entry(path: Path) -> ModelEntry:
-    """Return what the file says of its model, once its tensors say the same: nothing larger than them is built."""
+def model_entry(path: Path) -> ModelEntry:
+    """Return what a .bhk file says of its model, once its tensors say the same: nothing larger than them is built.
+
+    Raises:
+        ReadError, FormatError: the file cannot be read or breaks a rule of the format.
+        UnknownModelError: the file does not say what it holds, or its tensors are others.
+    """
     with Container.open(path) as container:
         entry, layers = container.header.model, container.layers
     if entry is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import time
@@ -13,7 +12,8 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from bhk.checkpoint import Checkpoint, UnreadableCheckpointError, UnsupportedTensorError
+from bhk.checkpoint import Checkpoint, UnsupportedTensorError
+from bhk.checkpoint.digest import sha256
 from bhk.checkpoint.folder import INDEX_SUFFIX
 from bhk.checkpoint.hub import parse_address
 from bhk.codec.codebook import Codebook
@@ -37,7 +37,6 @@ from bhk.version import __version__
 
 SUFFIX = ".bhk"
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".zip")
-HASH_BLOCK = 1 << 22
 LAYOUT_KEYS = "checkpoint."  # how the names of what `Layout.to_metadata` writes begin
 
 Progress = Callable[[int, int], None]
@@ -145,8 +144,8 @@ def convert(
         streams = sum(2 if item.coded else 1 for item in items)
         return PREAMBLE_BYTES + room(items) + ALIGNMENT // 2 * (streams + 1)  # padding is half a unit on average
 
-    is_delicate = recognised.is_delicate if recognised else lambda name: False
-    items = plan(checkpoint.tensors, checkpoint.aliases, quality, is_delicate, overhead, workers)
+    finer_db = recognised.finer_db if recognised else lambda name: 0.0
+    items = plan(checkpoint.tensors, checkpoint.aliases, quality, finer_db, overhead, workers)
     dense = sum(item.nbytes for item in items)
     if dry_run:
         size = overhead(items) + round(sum(ordered_map(_estimate, items, workers)))
@@ -261,7 +260,7 @@ def _write(
     codebooks: list[CodebookEntry] = []
     warnings = []
     done, total = 0, sum(item.nbytes for item in items)
-    with background(partial(_sha256, checkpoint.source.files)) as digest, replace_file(path, force=force) as file:
+    with background(partial(sha256, checkpoint.source.files)) as digest, replace_file(path, force=force) as file:
         writer = ContainerWriter(file, room)
         for item, encoded in zip(items, ordered_map(_encode, items, threads), strict=True):
             layers.append(_layer(_skeleton(item), encoded, len(codebooks), writer.write(encoded.streams)))
@@ -276,19 +275,6 @@ def _write(
         header = msgspec.structs.replace(template, layers=tuple(layers), codebooks=tuple(codebooks), metadata=metadata)
         size = writer.finish(header)
     return header.layers, size, tuple(warnings)
-
-
-def _sha256(files: Iterable[Path], stopped: Callable[[], bool]) -> str:
-    """Return the SHA-256 of the files' bytes one after the other; nothing of use once `stopped`."""
-    digest = hashlib.sha256()
-    for path in files:
-        try:
-            with path.open("rb") as file:
-                while not stopped() and (block := file.read(HASH_BLOCK)):
-                    digest.update(block)
-        except OSError as error:  # or it would be taken for a failure to write
-            raise UnreadableCheckpointError(f"cannot read {path}: {error.strerror or error}") from error
-    return digest.hexdigest()
 
 
 def _layer(skeleton: LayerEntry, encoded: EncodedTensor, codebook: int, streams: tuple[StreamEntry, ...]) -> LayerEntry:

@@ -22,6 +22,8 @@ _PILLOW = Package("PIL", "run: pip install pillow")
 # Not all that Pillow reads: EPS, for one, is handed to another program.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")  # of such files, in lower case
+
 Rgb = NDArray[np.uint8]  # (height, width, 3)
 
 
