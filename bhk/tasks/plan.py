@@ -27,7 +27,6 @@ from bhk.codec.shape import Pairing, Shape
 from bhk.codec.tensor import encode_tensor, is_codable, keep, published_codes
 from bhk.errors import BhkError
 from bhk.parallel import ordered_map
-from bhk.sam.recognise import DELICATE_SNR_DB
 
 MIN_NUMEL = 1024  # smaller tensors are kept exact: tokens and tables on which much depends and little can be saved
 # A vocabulary's error enters once, through the rows that are looked up, where those of the layers behind it add up. With twice
@@ -121,14 +120,14 @@ def plan(
     tensors: Mapping[str, Tensor],
     aliases: Mapping[str, Sequence[str]],
     quality: Quality,
-    is_delicate: Callable[[str], bool],
+    finer_db: Callable[[str], float],
     overhead: Callable[[Sequence[Item]], int],
     threads: int,
 ) -> list[Item]:
     """Return what to do with each tensor, in the natural order of names, whatever order the file had.
 
     Args:
-        is_delicate: tells which tensors get a finer step.
+        finer_db: by how many dB the signal-to-noise ratio of a tensor is above the model's.
         overhead: bytes of a file of those items besides their streams.
 
     Raises:
@@ -141,8 +140,8 @@ def plan(
         names = tuple(sorted((name, *aliases.get(name, ())), key=natural_key))
         role = role_of(names[0], tensor)
         codable = published_codes(tensor) if published else is_codable(tensor) and tensor.numel() >= MIN_NUMEL
-        finer_db = DELICATE_SNR_DB if is_delicate(names[0]) else TABLE_SNR_DB if _is_table(names, tensor, role) else 0.0
-        items.append(Item(names, tensor, role, codable and role != "buffer", finer_db))
+        finer = finer_db(names[0]) + (TABLE_SNR_DB if _is_table(names, tensor, role) else 0.0)
+        items.append(Item(names, tensor, role, codable and role != "buffer", finer))
     items.sort(key=lambda item: natural_key(item.names[0]))
     items = _apply_patterns(items, quality)
     return items if published else _choose_steps(items, quality, overhead, threads)

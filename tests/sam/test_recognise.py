@@ -25,13 +25,13 @@ def test_published_checkpoints_are_recognised_behind_any_known_prefix(path: Path
 
 
 @pytest.mark.parametrize("path", LISTS, ids=lambda path: path.stem)
-def test_mask_decoder_and_prompt_encoder_are_delicate(path: Path) -> None:
+def test_decoders_are_coded_more_finely_than_image_encoders(path: Path) -> None:
     names = shapes_of(path.stem)
     found = recognise(names)
     assert found is not None
-    delicate = {name.partition(".")[0] for name in names if found.is_delicate(name)}
+    modules = {db: {name.partition(".")[0] for name in names if found.finer_db(name) == db} for db in (6, -6)}
     before = "sam_" if found.family.name == "sam2" else ""
-    assert delicate == {f"{before}mask_decoder", f"{before}prompt_encoder"}
+    assert modules == {6: {f"{before}mask_decoder", f"{before}prompt_encoder"}, -6: {"image_encoder"}}
 
 
 def _only(*names: str) -> Recognised:
@@ -41,27 +41,27 @@ def _only(*names: str) -> Recognised:
 
 
 @pytest.mark.parametrize(
-    ("names", "family", "delicate"),
+    ("names", "family", "finer_db"),
     [
         (
             ["vision_encoder.pos_embed", "prompt_encoder.point_embed.0.weight", "mask_decoder.iou_token.weight"],
             "transformers_sam",
-            [False, True, True],
+            [-6, 6, 6],
         ),
-        (["vision_encoder.pos_embed", "mask_decoder.hq_token.weight"], "transformers_sam_hq", [False, True]),
+        (["vision_encoder.pos_embed", "mask_decoder.hq_token.weight"], "transformers_sam_hq", [-6, 6]),
         (["vision_encoder.backbone.pos_embed", "mask_decoder.w", "memory_encoder.w"], "transformers_sam2",
-         [False, True, False]),
+         [-6, 6, 0]),
         # MobileSAMv2, spelling included
-        (["ImageEncoder.pos_embed", "PromtEncoder.w", "MaskDecoder.w"], "mobile_sam_v2", [False, True, True]),
-        (["image_encoder.trunk.w", "sam_mask_decoder.w", "memory_encoder.mask_decoder"], "sam2", [False, True, False]),
+        (["ImageEncoder.pos_embed", "PromtEncoder.w", "MaskDecoder.w"], "mobile_sam_v2", [-6, 6, 6]),
+        (["image_encoder.trunk.w", "sam_mask_decoder.w", "memory_encoder.mask_decoder"], "sam2", [-6, 6, 0]),
     ],
 )  # fmt: skip
 def test_parts_and_other_layouts_are_recognised_by_their_names(
-    names: list[str], family: str, delicate: list[bool]
+    names: list[str], family: str, finer_db: list[float]
 ) -> None:
     found = _only(*names)
     assert (found.family.name, found.prefix) == (family, "")
-    assert [found.is_delicate(name) for name in names] == delicate
+    assert [found.finer_db(name) for name in names] == finer_db
 
 
 def test_a_part_of_a_model_has_a_family_but_nothing_to_build() -> None:

@@ -14,8 +14,10 @@ def _plan(
     tensors: dict[str, torch.Tensor], aliases: dict[str, tuple[str, ...]] | None = None, **asked: object
 ) -> dict[str, Item]:
     quality = Quality(**asked)  # type: ignore[arg-type]
-    delicate = {"delicate.weight"}
-    items = plan(tensors, aliases or {}, quality, delicate.__contains__, lambda items: 100 * len(items), threads=1)
+    finer_db = {"delicate.weight": 12.0}
+    items = plan(
+        tensors, aliases or {}, quality, lambda name: finer_db.get(name, 0.0), lambda items: 100 * len(items), threads=1
+    )
     return {item.names[0]: item for item in items}
 
 
