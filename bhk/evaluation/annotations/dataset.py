@@ -55,7 +55,7 @@ class AnnotatedImage:
 
     Attributes:
         id: of the image in the file.
-        path: of the picture; it may be missing.
+        path: of the picture.
         width, height: in pixels, as annotated.
         objects: in the order of the file.
         absent: categories known not to be in the picture (LVIS only).
@@ -81,12 +81,12 @@ class ImageFile:
     """A picture whose annotations are in a JSON file of their own, not yet read (SA-1B).
 
     Attributes:
-        json: the file.
-        folder: of the pictures.
+        json: path of the file.
+        path: of the picture.
     """
 
     json: str
-    folder: str
+    path: str
 
 
 @dataclass(frozen=True)

@@ -4,58 +4,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from bhk.evaluation.annotations.errors import AnnotationError, WrongSplitError
+from bhk.evaluation.annotations.errors import WrongSplitError
 from bhk.evaluation.faults import FaultKind, FaultLog
+from bhk.evaluation.images import find_pictures
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
 
-
-@dataclass(frozen=True)
 class PictureFolder:
-    """A folder of pictures.
+    """A folder of pictures, found by the names that annotations give them.
 
-    Attributes:
-        path: of the folder.
-        names: of the pictures in it and in its subfolders, relative to it, with forward slashes.
+    Args:
+        path: the folder; its subfolders count.
+
+    Raises:
+        NoPicturesError: it is no folder, or it holds no picture.
     """
 
-    path: Path
-    names: frozenset[str]
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        names = find_pictures(self._path)
+        paths = [PurePosixPath(name) for name in reversed(names)]
+        self._names = {path.stem: path for path in paths} | {path.name: path for path in paths}
+        self._names |= {str(path): path for path in paths}
+        self._count = len(names)
 
-    @staticmethod
-    def open(path: str | os.PathLike[str]) -> PictureFolder:
-        """List the pictures in a folder.
+    def find(self, name: str) -> Path | None:
+        """Return where a picture is, or None where it is not.
 
-        Raises:
-            AnnotationError: it is no folder, or it holds no picture.
+        Args:
+            name: from the folder, or without its folders, or (SA-1B) even without its suffix.
         """
-        folder = Path(path)
-        if not folder.is_dir():
-            raise AnnotationError(f"{folder} is not a folder; expected the one with the annotated pictures")
-        names = frozenset(
-            Path(root, name).relative_to(folder).as_posix()
-            for root, _, files in os.walk(folder)
-            for name in files
-            if os.path.splitext(name)[1].lower() in _SUFFIXES
-        )
-        if not names:
-            raise AnnotationError(f"{folder} holds no picture; expected those that are annotated")
-        return PictureFolder(folder, names)
-
-    def find(self, name: str) -> Path:
-        """Return where the picture of this name is: as the annotations have it, or without its folders.
-
-        Where there is none, what is returned does not exist.
-        """
-        base = PurePosixPath(name).name
-        return self.path / (name if name in self.names else base)
-
-    def has(self, name: str) -> bool:
-        """Tell whether `find` finds a picture."""
-        return name in self.names or PurePosixPath(name).name in self.names
+        found = self._names.get(name) or self._names.get(PurePosixPath(name).name)
+        return None if found is None else self._path / found
 
     def check(self, names: Sequence[str], log: FaultLog) -> None:
         """Count the annotated pictures that are missing.
@@ -65,12 +46,12 @@ class PictureFolder:
         Raises:
             WrongSplitError: few of the annotated pictures are there, and few of those that are there are annotated.
         """
-        missing = [name for name in names if not self.has(name)]
+        missing = [name for name in names if self.find(name) is None]
         found = len(names) - len(missing)
-        if 2 * found < min(len(names), len(self.names)):
+        if 2 * found < min(len(names), self._count):
             raise WrongSplitError(
-                f"{found} of {len(names)} annotated pictures are in {self.path}, which holds {len(self.names)}: it looks "
-                f"like another split; annotated is {missing[0]!r}, there is {min(self.names)!r}"
+                f"{found} of {len(names)} annotated pictures are in {self._path}, which holds {self._count} pictures: "
+                f"it looks like another split; annotated is {missing[0]!r}, there is {str(min(self._names.values()))!r}"
             )
         for name in missing:
             log.add(FaultKind.MISSING_PICTURE, name)

@@ -30,7 +30,7 @@ def read_annotations(
         WrongSplitError: the folder holds other pictures than those that are annotated.
     """
     source = Path(path)
-    pictures = PictureFolder.open(images)
+    pictures = PictureFolder(images)
     files = sorted(source.glob("*.json")) if source.is_dir() else [source]
     if not files:
         raise AnnotationError(f"{source} holds no JSON file; expected those of SA-1B, one a picture")

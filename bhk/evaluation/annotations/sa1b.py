@@ -21,7 +21,6 @@ class _Image(msgspec.Struct):
     image_id: int
     width: Pixels
     height: Pixels
-    file_name: str
 
 
 class _Annotation(msgspec.Struct):
@@ -39,10 +38,14 @@ def list_sa1b(files: list[Path], pictures: PictureFolder) -> Annotations:
     Raises:
         WrongSplitError: the folder holds other pictures.
     """
-    stems = {name.rpartition(".")[0]: name for name in pictures.names}
     log = FaultLog()
-    pictures.check([stems.get(file.stem, f"{file.stem}.jpg") for file in files], log)
-    images = tuple(ImageFile(str(file), str(pictures.path)) for file in files if file.stem in stems)
+    names = [file.stem for file in files]
+    pictures.check(names, log)
+    images = tuple(
+        ImageFile(str(file), str(path))
+        for file, name in zip(files, names, strict=True)
+        if (path := pictures.find(name)) is not None
+    )
     return Annotations("sa1b", images, frozenset(), (), log.counts())
 
 
@@ -64,5 +67,4 @@ def read_sa1b(source: ImageFile, log: FaultLog) -> AnnotatedImage | None:
         objects[found.id] = GroundTruth(
             found.id, None, bytes(found.segmentation), box_of(found.bbox), False, found.area
         )
-    picture = Path(source.folder, Path(image.file_name).name)
-    return AnnotatedImage(image.image_id, str(picture), image.width, image.height, tuple(objects.values()))
+    return AnnotatedImage(image.image_id, source.path, image.width, image.height, tuple(objects.values()))
