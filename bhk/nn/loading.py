@@ -76,7 +76,7 @@ def load_into(
         NoDataError: a tensor of the model on the meta device is not in the file.
         OutOfMemoryError: the device has no room.
     """
-    options = Options(mode, compute, _device(device), dtype, strict, prefix, tuple(ignore))
+    options = Options(mode, compute, usable_device(device), dtype, strict, prefix, tuple(ignore))
     _check(options)
     workers = worker_count(threads)
     with open_file(path, verify=verify) as file:
@@ -90,8 +90,12 @@ def load_into(
     return _report(model, plan)
 
 
-def _device(device: torch.device | str | None) -> torch.device | None:
-    """Return the device after a first use of it."""
+def usable_device(device: torch.device | str | None) -> torch.device | None:
+    """Return the device after a first use of it; None for None.
+
+    Raises:
+        LoadOptionError: it cannot be used.
+    """
     if device is None:
         return None
     try:

@@ -20,6 +20,7 @@ from bhk.nn import load_into, weights_on_meta
 from bhk.nn.building import Progress
 from bhk.nn.errors import MismatchError
 from bhk.nn.hyperlinear import Compute
+from bhk.nn.loading import usable_device
 from bhk.nn.plan import Mode
 from bhk.sam.build import UnknownModelError, architecture_of, build_model
 from bhk.sam.checkpoints import read_checkpoint
@@ -111,7 +112,7 @@ def _load_checkpoint(path: Path, device: torch.device | str | None, dtype: torch
     for name, aliases in checkpoint.aliases.items():
         tensors |= dict.fromkeys(aliases, tensors[name])
     _fill(model, tensors, recognised.family.extra, path)
-    return model.to(device=device or "cpu", dtype=dtype or torch.float32).eval()
+    return model.to(device=usable_device(device) or "cpu", dtype=dtype or torch.float32).eval()
 
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor], ignore: Iterable[str], path: Path) -> None:

@@ -18,6 +18,7 @@ from bhk.checkpoint.digest import sha256
 from bhk.container.header import ModelEntry
 from bhk.errors import BhkError
 from bhk.files import replace_file
+from bhk.nn.loading import usable_device
 from bhk.parallel import worker_count
 from bhk.sam.build import UnknownModelError
 from bhk.sam.checkpoints import read_checkpoint
@@ -130,9 +131,10 @@ def default_workers(workers: int | None, device: str) -> int:
     """Return `workers`; for None, one on a GPU, and on a CPU one a core, at most four: each holds all models.
 
     Raises:
+        LoadOptionError: the device cannot be used.
         ThreadsError: `workers` is not positive.
     """
-    if workers is None and torch.device(device).type != "cpu":
+    if workers is None and usable_device(device) != torch.device("cpu"):
         return 1
     count = worker_count(workers)
     return count if workers else min(count, _CPU_WORKERS)

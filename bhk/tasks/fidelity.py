@@ -21,14 +21,7 @@ from bhk.sam.load import local_file
 from bhk.sam.prediction.image import ImageError, read_image
 from bhk.sam.prediction.predictor import PredictionError
 from bhk.sam.prediction.prompts import PromptError
-from bhk.tasks.evaluation import (
-    ModelFacts,
-    Skipped,
-    check_same_kind,
-    default_workers,
-    describe,
-    folder_digest,
-)
+from bhk.tasks.evaluation import ModelFacts, Skipped, check_same_kind, default_workers, describe, folder_digest
 
 Progress = Callable[[int, int], None]
 
@@ -155,6 +148,7 @@ def fidelity(
     if points < 0 or boxes < 0 or not points + boxes:
         raise PromptError(f"{points} points and {boxes} boxes a picture; expected at least one prompt")
     settings = FidelitySettings(points, boxes, seed, limit, device, dtype, mode, compute, control)
+    processes = default_workers(workers, device)
     folder = Path(images)
     names = find_pictures(folder, limit=limit, seed=seed)
     facts, original = describe(model), describe(against)
@@ -170,7 +164,7 @@ def fidelity(
         work,
         shards,
         list[PictureFidelity],
-        workers=default_workers(workers, device),
+        workers=processes,
         work_dir=None if work_dir is None else Path(work_dir),
         identity=_identity(settings, facts, original, folder_digest(folder, names)),
         progress=advance,

@@ -1,0 +1,110 @@
+"""`bhk eval`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bhk.cli import eval_fidelity
+from bhk.cli.options import Force, Json, Quiet
+from bhk.cli.output import Output
+from bhk.cli.segment import Compute, Dtype, Mode
+
+if TYPE_CHECKING:
+    from bhk.tasks.evaluation import Report, Skipped
+
+_NAMED = 5  # skipped pictures
+
+
+@dataclass(frozen=True)
+class Results:
+    """Where the result of an evaluation goes.
+
+    Attributes:
+        path: of the JSON document; None for none.
+    """
+
+    path: Path | None
+    force: bool
+    output: Output
+
+    def check(self, *sources: str | Path | None) -> None:
+        """Raise before any work is done if the file cannot be written."""
+        from bhk.files import check_destination
+
+        if self.path is not None:
+            check_destination(self.path, force=self.force, sources=tuple(Path(source) for source in sources if source))
+
+    def give(self, report: Report, skipped: tuple[Skipped, ...]) -> None:
+        """Write the document, name pictures that were left out, and print the document when it is JSON that is asked."""
+        from bhk.tasks.evaluation import document, write_document
+
+        for picture in skipped[:_NAMED]:
+            self.output.hint(f"skipped {picture.name}: {picture.reason}")
+        if len(skipped) > _NAMED:
+            self.output.hint(f"skipped {len(skipped) - _NAMED} more pictures; --out and --json name them all")
+        if self.path is not None:
+            write_document(report, self.path, force=self.force)
+            self.output.line(f"{self.path}: the whole result")
+        self.output.document(document(report))
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A .bhk file, or a checkpoint, of a Segment Anything model.")
+    ],
+    images: Annotated[Path, typer.Option(metavar="DIR", help="A folder of pictures; those below it count.")],
+    against: Annotated[
+        str | None, typer.Option(metavar="ORIGINAL", help="The checkpoint it was made from, to compare masks with.")
+    ] = None,
+    points: Annotated[int | None, typer.Option(min=0, metavar="N", help="Points a picture; 32 by default.")] = None,
+    boxes: Annotated[int | None, typer.Option(min=0, metavar="N", help="Boxes a picture; 16 by default.")] = None,
+    no_control: Annotated[
+        bool, typer.Option("--no-control", help="Do not compare the original with itself in bfloat16, too.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Use N pictures, drawn at random.")] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of all that is drawn at random.")] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Processes; by default one a core, at most 4, and one on a GPU."),
+    ] = None,
+    work_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep results here, and go on from them when run again.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE.json", help="Write the whole result as JSON.")
+    ] = None,
+    mode: Annotated[
+        Mode, typer.Option(metavar="hyper|dense", help="Hold the weights as codes, or decode them when loading.")
+    ] = Mode.hyper,
+    compute: Annotated[
+        Compute, typer.Option(metavar="exact|int8", help="How layers held as codes are computed.")
+    ] = Compute.exact,
+    device: Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, …")] = "cpu",
+    dtype: Annotated[
+        Dtype, typer.Option(metavar="float32|bfloat16|float16", help="Of the weights in memory.")
+    ] = Dtype.float32,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure how closely a model answers as its original, on pictures that need no annotations."""
+    results = Results(out, force, Output(as_json=as_json, quiet=quiet))
+    common: dict[str, Any] = {
+        "limit": limit,
+        "seed": seed,
+        "workers": workers,
+        "work_dir": work_dir,
+        "mode": mode.value,
+        "compute": compute.value,
+        "device": device,
+        "dtype": dtype.value,
+    }
+    if against is None:
+        raise typer.BadParameter("give the checkpoint that MODEL was made from", param_hint="--against")
+    eval_fidelity.run(
+        results, model, images, against, points=points, boxes=boxes, control=not no_control, common=common
+    )
