@@ -83,8 +83,25 @@ def family(rows: Rows) -> list[str]:
     return lines
 
 
+def demo_sam(rows: Rows) -> list[str]:
+    """Return the table of the demo SAM, one line a coder and setting, by ratio; drops with their intervals."""
+    lines = [
+        "| coder | setting | ratio | box mIoU lost, % | point mIoU lost, % | box mask IoU | point mask IoU |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for row in sorted((row for row in rows if row["ratio"]), key=lambda row: float(row["ratio"])):
+        drops = [
+            "{:.2f} ({:.2f} … {:.2f})".format(*(float(row[f"{kind}_drop{end}"]) for end in ("", "_low", "_high")))
+            for kind in ("box", "point")
+        ]
+        cells = [row["coder"], row["setting"], f"{float(row['ratio']):.2f}", *drops, row["box_iou"], row["point_iou"]]
+        lines.append(_line(cells, bold=row["coder"] == "bhk"))
+    return lines
+
+
 TABLES = {
     "minilm": minilm,
+    "demo_sam": demo_sam,
     "conversion": conversion,
     "sam_cpu": sam,
     "hyperlinear_cpu": hyperlinear,

@@ -1,6 +1,13 @@
-"""Draw results/minilm.csv as results/rate_fidelity.png: 1 - cosine against ratio, lower right is better."""
+"""Draw results/minilm.csv as results/rate_fidelity.png, and results/demo_sam.csv as results/demo_sam.png.
+
+Each panel shows what is lost against the ratio: lower right is better.
+"""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import matplotlib
 
@@ -26,13 +33,85 @@ RIGHT, LEFT, ABOVE, BELOW = ((7, -3), "left"), ((-7, -3), "right"), ((0, 7), "ce
 SIDES = {"Q8_0": LEFT, "Q5_1": BELOW, "Q5_0": ABOVE, "Q4_1": LEFT, "Q4_0": ABOVE, "int6": LEFT, "int8": ABOVE}
 SIDES |= {"qp -32": LEFT, "qp -28": LEFT}
 
+CsvRow = dict[str, str]
 
-def draw(axes: pyplot.Axes, coder: str, points: list[tuple[float, float, str]]) -> None:
-    """Draw one coder's points (ratio, 1 - cosine, label); bhk's fitted presets are joined by a line."""
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot of a figure.
+
+    Attributes:
+        loss: what a row has lost.
+        label: of the axis.
+        interval: columns of the loss's interval; () for none, and a logarithmic axis.
+    """
+
+    loss: Callable[[CsvRow], float]
+    label: str
+    interval: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of one result file."""
+
+    csv: str
+    png: str
+    title: str
+    panels: tuple[Panel, ...]
+
+
+FIGURES = (
+    Figure(
+        "minilm",
+        "rate_fidelity",
+        "all-MiniLM-L6-v2, 22.7 M float32 weights, 200 sentences",
+        (
+            Panel(
+                lambda row: float(row["mean_1_minus_cos"]),
+                "mean 1 - cosine of sentence embeddings (less is better)",
+            ),
+        ),
+    ),
+    Figure(
+        "demo_sam",
+        "demo_sam",
+        "demo SAM, 3.7 M float32 weights, scenes not trained on",
+        (
+            Panel(
+                lambda row: 1 - (float(row["box_iou"]) + float(row["point_iou"])) / 2,
+                "1 - IoU with the original's masks, boxes and points (less is better)",
+            ),
+            Panel(
+                lambda row: float(row["point_drop"]),
+                "mIoU lost by one-point prompts, per cent (less is better)",
+                ("point_drop_low", "point_drop_high"),
+            ),
+        ),
+    ),
+)
+
+
+def label(row: CsvRow) -> str:
+    """Return what stands beside a point."""
+    if steps := re.fullmatch(r"(\S+) dB, decoder (\S+) dB", row["setting"]):
+        return "/".join(steps.groups())
+    setting = row["setting"].removesuffix(" per row")
+    return (
+        setting.replace(", group ", " g") if row["coder"] == "round to nearest" else setting.removesuffix(", group 64")
+    )
+
+
+def draw(axes: pyplot.Axes, coder: str, rows: list[CsvRow], panel: Panel) -> None:
+    """Draw one coder's rows; bhk's fitted presets are joined by a line."""
     colour, marker = STYLES[coder]
     is_bhk = coder == "bhk"
+    points = [(float(row["ratio"]), panel.loss(row), label(row)) for row in rows]
     across, up = [x for x, _, _ in points], [y for _, y, _ in points]
     axes.scatter(across, up, s=70 if is_bhk else 40, c=colour, marker=marker, label=coder, zorder=3)
+    if panel.interval:
+        low, high = ([float(row[column]) for row in rows] for column in panel.interval)
+        axes.vlines(across, low, high, colors=colour, linewidth=0.8)
     for x, y, text in points:
         offset, align = SIDES.get(text, ((8, -13), "left") if is_bhk else RIGHT)
         axes.annotate(
@@ -51,8 +130,9 @@ def draw(axes: pyplot.Axes, coder: str, points: list[tuple[float, float, str]]) 
         axes.plot([x for x, _ in line], [y for _, y in line], color=colour, linewidth=2, zorder=2)
 
 
-def finish(axes: pyplot.Axes) -> None:
-    axes.set_yscale("log")
+def finish(axes: pyplot.Axes, panel: Panel) -> None:
+    if not panel.interval:
+        axes.set_yscale("log")
     axes.set_xscale("log")
     axes.set_xticks([3, 4, 5, 6, 7, 8, 10, 12, 15])
     axes.xaxis.set_major_formatter(ScalarFormatter())
@@ -62,26 +142,27 @@ def finish(axes: pyplot.Axes) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("compression ratio, whole checkpoint (more is better)")
-    axes.set_ylabel("mean 1 - cosine of sentence embeddings (less is better)")
-    axes.set_title("all-MiniLM-L6-v2, 22.7 M float32 weights, 200 sentences", loc="left", fontsize=11)
-    axes.legend(frameon=False, loc="lower right")
+    axes.set_ylabel(panel.label)
 
 
 def main() -> None:
-    rows = [row for row in read_csv("minilm") if row["ratio"]]
-    figure, axes = pyplot.subplots(figsize=(8, 5.2), layout="constrained")
-    for coder in STYLES:
-        points = [
-            (float(row["ratio"]), float(row["mean_1_minus_cos"]), row["setting"].split(",")[0].removesuffix(" per row"))
-            for row in rows
-            if row["coder"] == coder
-        ]
-        if points:
-            draw(axes, coder, points)
-    finish(axes)
-    path = RESULTS / "rate_fidelity.png"
-    figure.savefig(path, dpi=150, metadata={"Software": None})
-    print(path)
+    for chosen in FIGURES:
+        if not (RESULTS / f"{chosen.csv}.csv").exists():
+            continue
+        rows = [row for row in read_csv(chosen.csv) if row["ratio"]]
+        figure, grid = pyplot.subplots(
+            1, len(chosen.panels), figsize=(8 * len(chosen.panels), 5.2), layout="constrained", squeeze=False
+        )
+        for axes, panel in zip(grid[0], chosen.panels, strict=True):
+            for coder in STYLES:
+                if of_coder := [row for row in rows if row["coder"] == coder]:
+                    draw(axes, coder, of_coder, panel)
+            finish(axes, panel)
+        grid[0, 0].set_title(chosen.title, loc="left", fontsize=11)
+        grid[0, 0].legend(frameon=False, loc="lower right")
+        path = RESULTS / f"{chosen.png}.png"
+        figure.savefig(path, dpi=150, metadata={"Software": None})
+        print(path)
 
 
 if __name__ == "__main__":
