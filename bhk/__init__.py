@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from bhk.nn.loading import LoadReport as LoadReport
     from bhk.nn.loading import load_into as load_into
     from bhk.sam.load import load as load
+    from bhk.tasks.compare import Comparison as Comparison
+    from bhk.tasks.compare import compare as compare
     from bhk.tasks.convert import ConversionReport as ConversionReport
     from bhk.tasks.convert import convert as convert
     from bhk.tasks.diff import diff as diff
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 _HOME = {
     "BhkError": ("bhk.errors", "BhkError"),
     "BhkFile": ("bhk.bhkfile", "BhkFile"),
+    "Comparison": ("bhk.tasks.compare", "Comparison"),
+    "compare": ("bhk.tasks.compare", "compare"),
     "ConversionReport": ("bhk.tasks.convert", "ConversionReport"),
     "EncodedTensor": ("bhk.codec.tensor", "EncodedTensor"),
     "convert": ("bhk.tasks.convert", "convert"),

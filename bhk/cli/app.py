@@ -15,8 +15,10 @@ from typing import Annotated
 
 import typer
 
+from bhk.cli.compare import compare
 from bhk.cli.convert import convert
 from bhk.cli.diff import diff
+from bhk.cli.eval import evaluate
 from bhk.cli.export import export
 from bhk.cli.inspect import inspect
 from bhk.cli.models import models
@@ -35,8 +37,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (convert, inspect, verify, export, diff, segment, report, models):
+for command in (convert, inspect, verify, export, diff, segment, report, compare, models):
     app.command()(command)
+app.command("eval")(evaluate)
 
 
 def _show_version(value: bool) -> None:

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from cli.conftest import Shell
+
+
+@pytest.fixture
+def shell(bhk: Shell, source: object) -> Shell:
+    """Runs command lines beside sam.pth, which is no model of the family."""
+    return bhk
+
+
+def test_a_table_of_presets(shell: Shell) -> None:
+    ended = shell("compare", "sam.pth", "--presets", "small, 30")
+    assert (ended.status, ended.err) == (0, "")
+    head, _, small, finer, about = ended.out.splitlines()
+    assert head.split()[:3] == ["preset", "size", "ratio"]
+    assert "IoU" not in head
+    assert small.startswith("small ")
+    assert finer.startswith("30 dB ")
+    assert about.startswith("masks were not compared: sam.pth: bhk does not know how to build this model")
+    assert [path.name for path in shell.folder.iterdir()] == ["sam.pth"]
+
+
+def test_json_on_stdout_and_in_a_file(shell: Shell) -> None:
+    args = ("compare", "sam.pth", "--presets", "small", "--out", "out.json", "--json")
+    document = shell(*args).document
+    assert (document["format"], document["protocol"]) == ("bhk-evaluation", "comparison")
+    (choice,) = document["choices"]
+    assert (choice["name"], choice["points"]) == ("small", None)
+    assert choice["ratio"] == choice["source_bytes"] / choice["bytes"]
+    assert (shell.folder / "out.json").stat().st_size > 100
+    assert shell.fails(*args) == "out.json exists; use --force (force=True) to replace it"
+
+
+def test_mistakes(shell: Shell) -> None:
+    assert shell.fails("compare", "sam.pth", "--presets", "tiny").startswith("unknown preset 'tiny'")
+    assert shell.fails("compare", "sam.pth", "--plot", "a.pdf").startswith("a.pdf: unknown suffix")
+    assert shell("compare", "sam.pth", "--limit", "0").status == 2

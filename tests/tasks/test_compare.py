@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sam import models
+
+import bhk
+from bhk.codec.fit import PresetError
+from bhk.evaluation.images import NoPicturesError
+from bhk.files import DestinationExistsError, WriteError
+from bhk.sam.build import UnknownModelError
+from bhk.tasks import compare as module
+from bhk.tasks.compare import Comparison, compare
+
+
+@pytest.fixture(scope="module")
+def sam(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "sam.pth"
+    torch.save(models.small_sam().state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that is not of the family."""
+    generator = torch.Generator().manual_seed(0)
+    path = tmp_path_factory.mktemp("other") / "other.pth"
+    torch.save(
+        {f"{i}.weight": torch.randn(64, 64, generator=generator) * scale for i, scale in enumerate((1, 3))}, path
+    )
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _few_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SCENES": 1, "SCENE_SIZE": 128, "POINTS": 2, "BOXES": 1}.items():
+        monkeypatch.setattr(module, name, value)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)).save(folder / name)
+    return folder
+
+
+def test_finer_presets_are_larger_and_closer_to_the_original(sam: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    found = compare(sam, presets=["fine", "small"], progress=lambda *step: steps.append(step))
+    fine, small = found.choices
+    assert [choice.name for choice in found.choices] == ["fine", "small"]
+    assert fine.source_bytes == small.source_bytes
+    assert small.bytes < fine.bytes
+    assert small.ratio == small.source_bytes / small.bytes > fine.ratio > 2
+    assert fine.points is not None
+    assert small.points is not None
+    assert 1 > fine.points.iou_mean.value > small.points.iou_mean.value > 0.3
+    assert fine.convert_seconds > 0
+    assert fine.load_seconds > 0
+    assert (found.pictures, found.made, found.no_masks, found.skipped) == (1, True, None, ())
+    assert steps == [(1, 2), (2, 2)]
+
+
+def test_the_masks_of_boxes_are_single_ones(sam: Path) -> None:
+    (choice,) = compare(sam, presets=["small"]).choices
+    assert choice.boxes is not None
+    assert choice.points is not None
+    assert choice.boxes.flips is None
+    assert choice.boxes.masks == choice.points.masks > 0
+
+
+def test_the_figures_are_those_of_the_file(other: Path, tmp_path: Path) -> None:
+    (choice,) = compare(other, presets=["small"]).choices
+    report = bhk.convert(other, tmp_path / "a.bhk", preset="small")
+    assert (choice.bytes, choice.ratio) == (report.bytes, report.ratio)
+    assert choice.lowest_snr_db == bhk.inspect(tmp_path / "a.bhk").total.snr_db
+    decoded, original = bhk.load_state_dict(tmp_path / "a.bhk"), torch.load(other)
+    noise = sum(float((decoded[name] - original[name]).square().sum()) for name in original)
+    signal = sum(float(tensor.square().sum()) for tensor in original.values())
+    assert choice.snr_db == pytest.approx(10 * math.log10(signal / noise), abs=0.01)
+    assert choice.snr_db > choice.lowest_snr_db
+
+
+def test_presets_may_be_ratios_in_decibels(other: Path) -> None:
+    found = compare(other, presets=["30", 20, "20.0", "birkhoff"])
+    assert [choice.name for choice in found.choices] == ["30 dB", "20 dB", "birkhoff"]
+    assert found.choices[0].ratio < found.choices[1].ratio
+
+
+def test_another_model_is_compared_without_masks(other: Path) -> None:
+    found = compare(other, presets=["balanced"])
+    assert (found.choices[0].points, found.choices[0].boxes, found.pictures) == (None, None, 0)
+    assert found.no_masks is not None
+    assert "bhk does not know how to build this model" in found.no_masks
+
+
+def test_pictures_of_a_folder(sam: Path, pictures: Path) -> None:
+    (pictures / "d.png").write_bytes(b"none")
+    found = compare(sam, presets=["balanced"], images=pictures)
+    assert (found.pictures, found.made) == (3, False)
+    assert found.choices[0].points is not None
+    assert found.choices[0].points.masks == 6
+    assert [picture.name for picture in found.skipped] == ["d.png"]
+    assert compare(sam, presets=["balanced"], images=pictures, limit=1, seed=2).pictures == 1
+
+
+@pytest.mark.parametrize("name", ["out.svg", "out.PNG"])
+def test_a_figure(sam: Path, other: Path, tmp_path: Path, name: str) -> None:
+    pytest.importorskip("matplotlib")
+    for original in (sam, other):
+        compare(original, presets=["small"], plot=tmp_path / name, force=True)
+        head = (tmp_path / name).read_bytes()[:200]
+        assert head.startswith(b"\x89PNG" if name == "out.PNG" else b"<?xml")
+
+
+def test_nothing_is_left_behind(sam: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def fail(*_: Any) -> None:
+        assert list(tmp_path.iterdir())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(sam, presets=["small"], progress=fail)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("presets", "message"),
+    [
+        ([], "no presets to compare; choose from fine, balanced, small, birkhoff"),
+        (["tiny"], "unknown preset 'tiny'"),
+        (["balanced", "90"], "of 90 dB was asked for; choose 3 to 42 dB"),
+        (["nan"], "of nan dB"),
+    ],
+)
+def test_presets_are_checked_first(presets: list[str], message: str) -> None:
+    with pytest.raises(PresetError, match=message):
+        compare("none.pth", presets=presets)
+
+
+def test_other_mistakes(other: Path, pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match=r"unknown suffix '\.pdf'; use \.svg, \.png"):
+        compare(other, plot=tmp_path / "out.pdf")
+    (tmp_path / "out.svg").write_bytes(b"mine")
+    with pytest.raises(DestinationExistsError):
+        compare(other, plot=tmp_path / "out.svg")
+    with pytest.raises(NoPicturesError):
+        compare(other, images=tmp_path / "none")
+    with pytest.raises(UnknownModelError):
+        compare(other, images=pictures)
+    with pytest.raises(bhk.BhkError, match=r"none\.pth"):
+        compare(tmp_path / "none.pth")
+
+
+def test_it_is_public() -> None:
+    assert bhk.compare is compare
+    assert bhk.Comparison is Comparison
