@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from bhk.sam.load import load as load
     from bhk.tasks.compare import Comparison as Comparison
     from bhk.tasks.compare import compare as compare
+    from bhk.tasks.accuracy import AccuracyReport as AccuracyReport
+    from bhk.tasks.accuracy import accuracy as accuracy
     from bhk.tasks.convert import ConversionReport as ConversionReport
     from bhk.tasks.convert import convert as convert
     from bhk.tasks.diff import diff as diff
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 # Where each public name lives. Nothing is imported before it is used: `import bhk` needs neither torch nor numpy.
 _HOME = {
+    "AccuracyReport": ("bhk.tasks.accuracy", "AccuracyReport"),
+    "accuracy": ("bhk.tasks.accuracy", "accuracy"),
     "BhkError": ("bhk.errors", "BhkError"),
     "BhkFile": ("bhk.bhkfile", "BhkFile"),
     "Comparison": ("bhk.tasks.compare", "Comparison"),

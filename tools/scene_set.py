@@ -61,7 +61,8 @@ def write_scene_set(out: Path, *, scenes: int, format: str, size: int = 256, fir
             _write((pictures / name).with_suffix(".json"), {"image": image, "annotations": objects})
     if format != "sa1b":
         categories = [
-            {"id": index, "name": kind, "frequency": frequency} for index, (kind, frequency, _) in enumerate(CATEGORIES, 1)
+            {"id": index, "name": kind, "frequency": frequency}
+            for index, (kind, frequency, _) in enumerate(CATEGORIES, 1)
         ]
         _write(
             out / "annotations.json",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bhk.cli import eval_fidelity
+from bhk.cli import eval_accuracy, eval_fidelity
 from bhk.cli.options import Force, Json, Quiet
 from bhk.cli.output import Output
 from bhk.cli.segment import Compute, Dtype, Mode
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
     from bhk.tasks.evaluation import Report, Skipped
 
 _NAMED = 5  # skipped pictures
+
+
+class Format(str, enum.Enum):
+    """Of annotations."""
+
+    coco = "coco"
+    lvis = "lvis"
+    sa1b = "sa1b"
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,22 @@ def evaluate(
     no_control: Annotated[
         bool, typer.Option("--no-control", help="Do not compare the original with itself in bfloat16, too.")
     ] = False,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Ground truth: COCO, LVIS v1, or a folder of SA-1B's files."),
+    ] = None,
+    format: Annotated[
+        Format | None, typer.Option(metavar="coco|lvis|sa1b", help="Of the annotations; told from the content.")
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option(metavar="box,point", help="How annotated objects are asked for; both by default.")
+    ] = None,
+    detections: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Boxes of a detector to ask for, too: COCO results.")
+    ] = None,
+    multimask: Annotated[
+        bool, typer.Option("--multimask", help="Measure the best scored mask of the multimask output.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Use N pictures, drawn at random.")] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of all that is drawn at random.")] = 0,
     workers: Annotated[
@@ -91,7 +116,7 @@ def evaluate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure how closely a model answers as its original, on pictures that need no annotations."""
+    """Measure how closely a model answers as its original, or with annotations how well its masks match them."""
     results = Results(out, force, Output(as_json=as_json, quiet=quiet))
     common: dict[str, Any] = {
         "limit": limit,
@@ -103,6 +128,15 @@ def evaluate(
         "device": device,
         "dtype": dtype.value,
     }
+    kinds = None if prompts is None else [kind.strip() for kind in prompts.split(",")]
+    truth = eval_accuracy.Truth(annotations, None if format is None else format.value, kinds, detections, multimask)
+    if truth.given:
+        if points is not None or boxes is not None or no_control:
+            raise typer.BadParameter("not with annotations, whose objects are asked for", param_hint="--points")
+        eval_accuracy.run(results, model, images, against, truth, common=common)
+        return
+    if kinds is not None or detections is not None or multimask:
+        raise typer.BadParameter("give the ground truth to measure against", param_hint="--annotations")
     if against is None:
         raise typer.BadParameter("give the checkpoint that MODEL was made from", param_hint="--against")
     eval_fidelity.run(

@@ -193,7 +193,7 @@ def _answer(subject: Subject, question: Question, output: MaskOutput, keep_masks
         )
     best = int(scores.argmax())
     truth = None if question.truth is None else question.truth.decode()
-    ious = None if truth is None else [mask_iou(mask, truth) for mask in masks]
+    ious = None if truth is None else [float(mask_iou(mask, truth)) for mask in masks]
     return Answer(
         kind=question.kind,
         about=question.about,
