@@ -182,4 +182,3 @@ def packed(values: NDArray[Any]) -> str:
 def short(value: float | None) -> float | None:
     """Return a figure with six significant digits; None for one that is not finite."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
-

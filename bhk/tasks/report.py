@@ -112,7 +112,7 @@ def report(
             original and original.label,
             _masks((os.fspath(against), os.fspath(path)), pictures, device, progress) if against and pictures else (),
         )
-        text = render(document(contents), f"{shown(path.name)} – bhk report")
+        text = render(document(contents), shown(path.name))
         files = draw(contents) if draw else ()
     data = text.encode("utf-8")
     with replace_file(page, force=force) as output:

@@ -22,7 +22,7 @@ function layerFacts(layer) {
     ["Windings", `${codebook.windings}, ${codebook.centred ? "centred" : "from the corner"}`],
     ["Shells", String(codebook.shells)],
     ["Side of the square", codebook.side.toPrecision(4)],
-    ["Centre", codebook.centre.map((value) => tickText(Number(value.toPrecision(3)))).join(", ")],
+    ["Centre", codebook.centre.map((value) => tickText(Number(value.toPrecision(2)))).join(", ")],
     ["Pairs", layer.pairing === "rows" ? "along rows" : "flat"],
   ]);
 }
@@ -68,19 +68,22 @@ function showLayer(layer, from) {
   }
   parts.push(streamList(layer));
   $("layer-body").replaceChildren(...parts.filter((part) => part !== null));
-  $("layer").scrollTop = 0;
   if (!from) return;
   cameFrom = from;
-  if (getComputedStyle($("layer")).position !== "sticky" || from.closest("#layers")) {
-    $("layer").scrollIntoView({ block: "start" });
-    $("layer").focus({ preventScroll: true });
-  }
+  const { top } = $("layer-title").getBoundingClientRect();
+  const visible = top >= 0 && top < 0.7 * innerHeight;
+  $("back").hidden = visible;
+  if (visible) return;
+  $("layer").scrollIntoView({ block: "start" });
+  $("layer").focus({ preventScroll: true });
 }
 
-$("back").addEventListener("click", () => {
+function goBack() {
   if (!cameFrom) return;
   cameFrom.scrollIntoView({ block: "center" });
   cameFrom.focus({ preventScroll: true });
-});
-$("layer").addEventListener("keydown", (event) => { if (event.key === "Escape") $("back").click(); });
+}
+
+$("back").addEventListener("click", goBack);
+$("layer").addEventListener("keydown", (event) => { if (event.key === "Escape") goBack(); });
 listeners.push(showLayer);

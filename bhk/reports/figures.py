@@ -1,0 +1,205 @@
+"""The main figures of a report for papers, as PNG and SVG through matplotlib: layer map, rate against error, codebook, masks."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bhk.codec.codebook import Codebook
+from bhk.container.header import LayerEntry
+from bhk.files import WriteError, check_destination, replace_file
+from bhk.reports.document import Contents, logarithmic
+from bhk.reports.layers import Pairs
+from bhk.sam.packages import Package, import_package
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from bhk.reports.masks import PictureMasks
+
+MATPLOTLIB = Package("matplotlib", "run: pip install 'bhk[report]'")
+NAMES = ("layer_map", "rate_against_error", "codebook", "masks")
+FORMATS = ("png", "svg")
+DPI = 200
+
+# Okabe and Ito's colours, as on the page.
+ROLE_COLOURS = {
+    "linear": "#0072b2",
+    "conv": "#d55e00",
+    "embedding": "#009e73",
+    "norm": "#e69f00",
+    "bias": "#cc79a7",
+    "buffer": "#56b4e9",
+    "other": "#8a8f98",
+}
+_STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "bhk",  # the same file for the same figure
+}
+
+
+def check_figures(folder: Path, *, force: bool) -> None:
+    """Check that the figures can be drawn and written, before any work is done.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+        WriteError: the folder cannot be made, or holds a figure and `force` is false.
+    """
+    import_package([MATPLOTLIB])
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"cannot make folder {folder}: {error.strerror or error}") from error
+    for name in NAMES:
+        for suffix in FORMATS:
+            check_destination(folder / f"{name}.{suffix}", force=force)
+
+
+def write_figures(contents: Contents, folder: Path, *, force: bool) -> tuple[Path, ...]:
+    """Write every figure that there are data for; return the files."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    coded = [layer for layer in contents.file.layers if layer.error is not None]
+    written = []
+    with matplotlib.rc_context(_STYLE):
+        figures = {"layer_map": _layer_map(Figure(figsize=(7, 4.2), layout="constrained"), contents.file.layers)}
+        if any(layer.error and layer.error.snr_db is not None for layer in coded):
+            figures["rate_against_error"] = _rate(Figure(figsize=(5.2, 3.8), layout="constrained"), coded)
+        if (largest := _representative(contents)) is not None:
+            figures["codebook"] = _codebook(Figure(figsize=(7.2, 3.8), layout="constrained"), *largest)
+        if contents.pictures:
+            size = (7, 3.6 * len(contents.pictures))
+            figures["masks"] = _masks(Figure(figsize=size, layout="constrained"), contents.pictures)
+        for name, figure in figures.items():
+            for suffix in FORMATS:
+                path = folder / f"{name}.{suffix}"
+                with replace_file(path, force=force) as file:
+                    figure.savefig(file, format=suffix, dpi=DPI, metadata={"Date": None} if suffix == "svg" else None)
+                written.append(path)
+    return tuple(written)
+
+
+def _layer_map(figure: Figure, layers: Sequence[LayerEntry]) -> Figure:
+    """Draw bytes a block, stacked by role, in the order of the file."""
+    axes = figure.subplots()
+    blocks: dict[str, dict[str, int]] = {}
+    for layer in layers:
+        sizes = blocks.setdefault(_block(layer.name), {})
+        sizes[layer.role] = sizes.get(layer.role, 0) + layer.stored_bytes
+    below = np.zeros(len(blocks))
+    for role, colour in ROLE_COLOURS.items():
+        heights = np.array([sizes.get(role, 0) for sizes in blocks.values()]) / 1e6
+        if heights.any():
+            axes.bar(np.arange(len(blocks)), heights, bottom=below, color=colour, width=0.85, label=role)
+            below += heights
+    axes.set_xticks(np.arange(len(blocks)), list(blocks), rotation=90, fontsize=6)
+    axes.set_ylabel("bytes in the file, MB")
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _block(name: str) -> str:
+    found = re.match(r".*?\.\d+(?=\.|$)", name)
+    return found[0] if found else name.partition(".")[0]
+
+
+def _rate(figure: Figure, coded: Sequence[LayerEntry]) -> Figure:
+    """Draw bits a weight against SNR with the lines of an entropy-coded lattice and of the bound for normal weights."""
+    axes = figure.subplots()
+    places = [(8 * layer.stored_bytes / layer.numel, layer) for layer in coded if layer.numel]
+    for role, colour in ROLE_COLOURS.items():
+        found = [
+            (bits, layer.error.snr_db, layer.numel)
+            for bits, layer in places
+            if layer.role == role and layer.error and layer.error.snr_db is not None
+        ]
+        if found:
+            bits, snrs, weights = zip(*found, strict=True)
+            areas = 8 + 60 * np.array(weights) / max(layer.numel for _, layer in places)
+            axes.scatter(bits, snrs, s=areas, color=colour, alpha=0.8, linewidths=0, label=role)
+    ends = np.array(axes.get_xlim())
+    limits = axes.get_ylim()
+    axes.plot(ends, 6.0206 * ends - 1.53, color="#555555", linewidth=1, label="entropy-coded lattice")
+    axes.plot(ends, 6.0206 * ends, color="#555555", linewidth=1, linestyle="--", label="bound (normal weights)")
+    axes.set(xlim=ends, ylim=limits, xlabel="stored bits a weight", ylabel="SNR, dB")
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def _representative(contents: Contents) -> tuple[LayerEntry, Codebook, Pairs] | None:
+    """Return the coded layer with most bytes, its codebook and its pairs."""
+    found = [
+        (layer.stored_bytes, layer, sketch.pairs)
+        for layer, sketch in zip(contents.file.layers, contents.sketches, strict=True)
+        if sketch is not None and sketch.pairs is not None
+    ]
+    if not found:
+        return None
+    _, layer, pairs = max(found, key=lambda entry: entry[0])
+    codebook = contents.file.codebook(layer.name)
+    return None if codebook is None else (layer, codebook, pairs)
+
+
+def _codebook(figure: Figure, layer: LayerEntry, codebook: Codebook, pairs: Pairs) -> Figure:
+    """Draw the steps around the centre, and the square with the density of the pairs, its shells and outliers."""
+    window, square = figure.subplots(1, 2)
+    _draw_window(window, codebook, pairs)
+    reach = 0.5 * codebook.scales[-1]
+    square.imshow(
+        np.ma.masked_equal(logarithmic(pairs.density).T, 0), origin="lower", extent=(-0.5, 0.5, -0.5, 0.5), cmap="viridis"
+    )
+    for shell, scale in enumerate(codebook.scales):
+        colour, width = ("#0072b2", 1.4) if not shell else ("#888888", 0.7)
+        edge = scale / 2
+        square.plot([-edge, edge, edge, -edge, -edge], [-edge, -edge, edge, edge, -edge], color=colour, linewidth=width)
+    square.scatter(*pairs.outliers.T, s=4, color="#d55e00", linewidths=0)
+    square.set(xlim=(-1.04 * reach, 1.04 * reach), ylim=(-1.04 * reach, 1.04 * reach), aspect="equal")
+    square.set_title(f"{codebook.windings} windings, {codebook.shells} shells; sides of the square", fontsize=8)
+    figure.suptitle(layer.name, fontsize=9)
+    return figure
+
+
+def _draw_window(axes: Axes, codebook: Codebook, pairs: Pairs) -> None:
+    size, (_, first) = len(pairs.window), pairs.corner
+    q, r = np.mgrid[:size, :size]
+    x = q + (r + first) / codebook.windings
+    for winding in range(size):
+        axes.plot(x[winding], r[winding], color="#0072b2", linewidth=0.7, alpha=0.6)
+    share = pairs.window / max(int(pairs.window.max()), 1)
+    axes.scatter(x, r, s=90 * share, color="#0072b2", alpha=0.3, linewidths=0)
+    axes.scatter(x, r, s=3, color="#0072b2", linewidths=0)
+    if pairs.links is not None:
+        starts, codes = pairs.links[:, :2], pairs.links[:, 2:]
+        ends = codes + np.column_stack([(codes[:, 1] + first) / codebook.windings, np.zeros(len(codes))])
+        axes.plot(*np.stack([starts, ends]).transpose(2, 0, 1), color="#d55e00", linewidth=0.6)
+        axes.scatter(*starts.T, s=4, color="#d55e00", linewidths=0)
+    axes.set(aspect="equal", xlabel="winding", ylabel="phase")
+    axes.set_title(f"{size} × {size} steps around the centre", fontsize=8)
+
+
+def _masks(figure: Figure, pictures: Sequence[PictureMasks]) -> Figure:
+    """Draw each picture with the masks of both models."""
+    from PIL import Image
+
+    grid: Any = figure.subplots(len(pictures), 2, squeeze=False)
+    for row, picture in zip(grid, pictures, strict=True):
+        iou = sum(mask.iou for mask in picture.masks) / len(picture.masks)
+        sides = (picture.original, "original"), (picture.compressed, f"compressed, mean IoU {iou:.4f}")
+        for axes, (image, title) in zip(row, sides, strict=True):
+            axes.imshow(np.asarray(Image.open(io.BytesIO(image))))
+            axes.set_title(title, fontsize=8)
+            axes.set_axis_off()
+    return figure
