@@ -16,7 +16,7 @@ BAND = 0.02  # width of the band along a mask's edge, as a share of the picture'
 def mask_iou(a: Mask, b: Mask) -> float:
     """Return intersection over union of two masks of one shape, 0 ... 1; of two empty masks, 1."""
     union = np.count_nonzero(a | b)
-    return np.count_nonzero(a & b) / union if union else 1.0
+    return float(np.count_nonzero(a & b) / union) if union else 1.0
 
 
 def boundary_iou(a: Mask, b: Mask, ratio: float = BAND) -> float:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
 
 from bhk.evaluation.metrics import Mask, boundary_iou, bounding_box, innermost_point, mask_iou
 from bhk.sam.scenes import make_scene
@@ -29,18 +29,17 @@ def test_iou() -> None:
     assert mask_iou(a, a) == 1
 
 
-def _band_by_opencv(mask: Mask, width: int) -> Mask:
-    padded = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=width)[1:-1, 1:-1]
-    return mask & ~eroded.astype(bool)
+def _band_by_squares(mask: Mask, width: int) -> Mask:
+    squares = sliding_window_view(np.pad(mask, width), (2 * width + 1, 2 * width + 1))
+    return mask & ~squares.all(axis=(2, 3))
 
 
-@pytest.mark.parametrize("ratio", [0.001, 0.02, 0.1, 3])
+@pytest.mark.parametrize("ratio", [0.001, 0.02, 0.1, 0.6])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_boundary_iou_is_that_of_erosion_by_squares(seed: int, ratio: float) -> None:
     a, b = _random_mask(seed, 61, 103), _random_mask(seed + 2, 61, 103)
     width = max(1, round(ratio * np.hypot(61, 103)))
-    assert boundary_iou(a, b, ratio) == mask_iou(_band_by_opencv(a, width), _band_by_opencv(b, width))
+    assert boundary_iou(a, b, ratio) == mask_iou(_band_by_squares(a, width), _band_by_squares(b, width))
 
 
 def test_boundary_iou_tells_what_iou_does_not() -> None:
@@ -58,7 +57,7 @@ def test_small_pictures(shape: tuple[int, int]) -> None:
     assert boundary_iou(full, full) == 1
     assert bounding_box(full) == (0, 0, shape[1], shape[0])
     x, y = innermost_point(full)
-    assert (x, y) == ((shape[1] - 1) // 2 if shape[0] > 2 else 0, 0) or full[y, x]
+    assert (x, y) == (0, 0)  # every pixel touches the outside
 
 
 def test_bounding_box() -> None:
@@ -68,6 +67,7 @@ def test_bounding_box() -> None:
     assert bounding_box(mask) == (3, 2, 16, 8)
 
 
+@settings(deadline=None, max_examples=50)
 @given(_MASKS)
 def test_innermost_point_is_the_farthest_from_the_outside(mask: Mask) -> None:
     if not mask.any():

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from sam import models
+
+from bhk.evaluation.fidelity import ImageFidelity, NotFiniteError, image_fidelity, summarise
+from bhk.evaluation.metrics import boundary_iou, mask_iou
+from bhk.evaluation.models import Subject
+from bhk.evaluation.prompts import grid_prompts
+from bhk.sam.scenes import make_scene
+
+_PIXELS = make_scene(1 << 40).picture
+_PROMPTS = grid_prompts(128, 128, (0,), 3, 2)
+
+
+def _subject(noise: float = 0) -> Subject:
+    model = copy.deepcopy(models.small_sam())
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(noise * parameter.std(correction=0) * torch.randn(parameter.shape, generator=generator))
+    return Subject(model)
+
+
+def test_a_model_agrees_with_itself_exactly() -> None:
+    found = image_fidelity(_subject(), _subject(), _PIXELS, _PROMPTS)
+    assert found.kinds == ["point"] * 3 + ["box", "single"] * 2
+    assert found.iou == found.boundary_iou == [1.0] * 7
+    assert found.score_change == [0.0] * 7
+    assert not any(found.flips)
+    assert found.embedding_cosine == 1.0
+
+
+def test_masks_of_the_index_that_the_original_scores_best_are_compared() -> None:
+    original, other = _subject(), _subject(0.3)
+    found = image_fidelity(original, other, _PIXELS, _PROMPTS[:1])
+    (masks, scores), (other_masks, other_scores) = (
+        subject.answer(_PROMPTS[0], multimask=True) for subject in (original, other)
+    )
+    best = int(scores.argmax())
+    assert found.iou == [mask_iou(masks[best], other_masks[best])]
+    assert found.boundary_iou == [boundary_iou(masks[best], other_masks[best])]
+    assert found.score_change == [float(other_scores[best]) - float(scores[best])]
+    assert found.flips == [int(other_scores.argmax()) != best]
+    cosine = torch.cosine_similarity(original.embedding, other.embedding, dim=0)
+    assert found.embedding_cosine == pytest.approx(float(cosine), abs=1e-5)
+    assert found.iou[0] < 1
+    assert found.embedding_cosine < 0.999
+
+
+def test_values_that_are_no_numbers() -> None:
+    for part in ("mask_decoder.iou_prediction_head", "image_encoder.neck"):
+        model = models.small_sam()
+        with torch.no_grad():
+            for parameter in model.get_submodule(part).parameters():
+                parameter.fill_(math.nan)
+        with pytest.raises(NotFiniteError, match="that is not finite; use dtype float32"):
+            image_fidelity(_subject(), Subject(model), _PIXELS, _PROMPTS)
+
+
+def _image(iou: list[float], cosine: float = 1.0) -> ImageFidelity:
+    """Return two points and a box with its single mask."""
+    return ImageFidelity(
+        kinds=["point", "point", "box", "single"],
+        iou=iou,
+        boundary_iou=[value / 2 for value in iou],
+        score_change=[0.1, -0.1, 0.2, 0.0],
+        flips=[True, False, False, False],
+        empty=[False, False, False, iou[3] == 1],
+        embedding_cosine=cosine,
+    )
+
+
+def test_figures() -> None:
+    found = summarise([_image([0.9, 1.0, 0.8, 1.0], 0.5), _image([0.94, 0.96, 0.7, 0.5])], seed=1)
+    assert found.points is not None
+    assert found.boxes is not None
+    assert found.single is not None
+    assert [group.masks for group in (found.points, found.boxes, found.single, found.all)] == [4, 2, 2, 8]
+    points = found.points
+    assert points.iou_mean.value == pytest.approx(0.95)
+    assert (points.iou_mean.low, points.iou_mean.high) == pytest.approx((0.95, 0.95))
+    assert points.iou_median.value == pytest.approx(0.95)
+    assert points.iou_percentile == pytest.approx(np.percentile([0.9, 0.94, 0.96, 1], 1))
+    assert points.iou_min == 0.9
+    assert points.faithful.value == 0.5
+    assert points.boundary_iou.value == pytest.approx(0.475)
+    assert (points.score_change.value, points.score_change_abs.value) == pytest.approx((0, 0.1))
+    assert points.flips is not None
+    assert points.flips.value == 0.5
+    assert (found.boxes.iou_mean.low, found.boxes.iou_mean.high) == pytest.approx((0.7, 0.8))
+    assert found.single.flips is None
+    assert (found.single.empty, found.all.empty) == (0.5, 0.125)
+    assert found.all.flips is not None
+    assert found.all.flips.value == pytest.approx(1 / 3)  # single masks cannot flip
+    assert (found.embedding_cosine.value, found.embedding_cosine_min) == (0.75, 0.5)
+
+
+def test_kinds_that_were_not_asked_have_no_figures() -> None:
+    image = ImageFidelity(["point"], [1.0], [1.0], [0.0], [False], [True], 1.0)
+    found = summarise([image])
+    assert (found.boxes, found.single) == (None, None)
+    assert found.all.masks == 1
+    assert math.isnan(found.all.iou_mean.low)

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from PIL import Image
+from sam import models
+
+import bhk
+from bhk.evaluation.images import NoPicturesError
+from bhk.evaluation.shards import WorkDirError
+from bhk.files import DestinationExistsError
+from bhk.nn.errors import LoadOptionError
+from bhk.sam.build import UnknownModelError
+from bhk.sam.prediction.prompts import PromptError
+from bhk.sam.scenes import make_scene
+from bhk.tasks.evaluation import DifferentModelsError, document, write_document
+from bhk.tasks.fidelity import FidelityReport, fidelity
+
+_FEW = {"points": 2, "boxes": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with sam.pth, sam.bhk and, in pictures, five of them and a damaged one."""
+    folder = tmp_path_factory.mktemp("fidelity")
+    torch.save(models.small_sam().state_dict(), folder / "sam.pth")
+    bhk.convert(folder / "sam.pth")
+    (folder / "pictures" / "more").mkdir(parents=True)
+    for number in range(5):
+        picture = Image.fromarray(make_scene((1 << 40) + number).picture)
+        picture.save(folder / "pictures" / ("more" if number > 3 else "") / f"{number}.png")
+    (folder / "pictures" / "bad.jpg").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path) -> FidelityReport:
+    return fidelity(folder / "sam.bhk", folder / "pictures", against=folder / "sam.pth", workers=1, **_FEW)
+
+
+def test_a_compressed_model_is_near_its_original(folder: Path, report: FidelityReport) -> None:
+    assert report.fidelity.all.masks == 5 * 4
+    assert 0.5 < report.fidelity.all.iou_mean.value < 1
+    assert report.control is not None
+    assert report.fidelity.all.iou_mean.value < report.control.all.iou_mean.value < 1
+    assert report.control.embedding_cosine.value > 0.999
+    assert report.model.ratio == bhk.inspect(folder / "sam.bhk").ratio
+    assert report.original.ratio is None
+    assert (report.model.family, report.model.arguments) == (report.original.family, report.original.arguments)
+    assert report.original.bytes == (folder / "sam.pth").stat().st_size
+
+
+def test_pictures_that_cannot_be_read_are_named(report: FidelityReport) -> None:
+    assert (report.pictures, len(report.skipped)) == (5, 1)
+    assert report.skipped[0].name == "bad.jpg"
+    assert "is no picture of a known kind" in report.skipped[0].reason
+    assert [picture.name for picture in report.images] == ["0.png", "1.png", "2.png", "3.png", "more/4.png"]
+
+
+def test_an_original_agrees_with_itself_exactly(folder: Path) -> None:
+    found = fidelity(
+        folder / "sam.pth", folder / "pictures", against=folder / "sam.pth", workers=1, control=False, **_FEW
+    )
+    for picture in found.images:
+        assert picture.fidelity is not None
+        assert set(picture.fidelity.iou) == set(picture.fidelity.boundary_iou) == {1.0}
+        assert set(picture.fidelity.score_change) == {0.0}
+        assert picture.fidelity.embedding_cosine == 1.0
+    assert found.control is None
+
+
+def test_figures_do_not_depend_on_workers_or_interruptions(
+    folder: Path, report: FidelityReport, tmp_path: Path
+) -> None:
+    def stop(done: int, total: int) -> None:
+        assert total == 6
+        if done == 4:
+            raise KeyboardInterrupt
+
+    def run(**options: object) -> FidelityReport:
+        return fidelity(
+            folder / "sam.bhk",
+            folder / "pictures",
+            against=folder / "sam.pth",
+            workers=2,
+            work_dir=tmp_path,
+            **_FEW,  # type: ignore[arg-type]
+            **options,  # type: ignore[arg-type]
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        run(progress=stop)
+    assert len(list(tmp_path.glob("shard-*.json"))) in (1, 2)
+    assert run() == report
+    with pytest.raises(WorkDirError, match="holds results of other work: not the same seed"):
+        run(seed=1)
+
+
+def test_the_document(report: FidelityReport, tmp_path: Path) -> None:
+    write_document(report, tmp_path / "results.json")
+    found = document(report)
+    assert msgspec.json.decode((tmp_path / "results.json").read_bytes()) == found
+    assert {name: found[name] for name in ("format", "version", "protocol", "pictures")} == {
+        "format": "bhk-evaluation",
+        "version": 1,
+        "protocol": "fidelity",
+        "pictures": 5,
+    }
+    assert found["settings"]["points"] == 2
+    assert found["model"]["sha256"] == report.model.sha256
+    assert set(found["fidelity"]["all"]["iou_mean"]) == {"value", "low", "high"}
+    assert found["skipped"][0]["name"] == "bad.jpg"
+    assert len(found["images"][0]["fidelity"]["iou"]) == 4
+    with pytest.raises(DestinationExistsError):
+        write_document(report, tmp_path / "results.json")
+
+
+def test_models_of_other_kinds_are_refused(folder: Path, tmp_path: Path) -> None:
+    torch.save(models.small_sam(width=32).state_dict(), tmp_path / "narrow.pth")
+    torch.save(models.small_sam_hq().state_dict(), tmp_path / "hq.pth")
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
+    for name, error, message in (
+        ("narrow.pth", DifferentModelsError, "of another kind .* of sizes .* than .* of sizes "),
+        ("hq.pth", DifferentModelsError, "give the checkpoint that it was converted from"),
+        ("other.pth", UnknownModelError, "is no whole model of the Segment Anything family"),
+    ):
+        with pytest.raises(error, match=message):
+            fidelity(folder / "sam.bhk", folder / "pictures", against=tmp_path / name)
+
+
+def test_other_mistakes(folder: Path, tmp_path: Path) -> None:
+    sam, pictures = folder / "sam.pth", folder / "pictures"
+    with pytest.raises(PromptError, match="0 points and 0 boxes a picture; expected at least one prompt"):
+        fidelity(sam, pictures, against=sam, points=0, boxes=0)
+    with pytest.raises(LoadOptionError, match="device 'abacus' cannot be used"):
+        fidelity(sam, pictures, against=sam, device="abacus")
+    with pytest.raises(NoPicturesError):
+        fidelity(sam, tmp_path, against=sam)
+    shutil.copy(pictures / "bad.jpg", tmp_path)
+    with pytest.raises(NoPicturesError, match=r"none of 1 pictures can be used; bad\.jpg: .* is no picture"):
+        fidelity(sam, tmp_path, against=sam, workers=1, control=False)
+
+
+def test_it_is_public() -> None:
+    assert bhk.fidelity is fidelity
+    assert bhk.FidelityReport is FidelityReport
