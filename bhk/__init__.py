@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from bhk.nn.loading import LoadReport as LoadReport
     from bhk.nn.loading import load_into as load_into
     from bhk.sam.load import load as load
-    from bhk.tasks.compare import Comparison as Comparison
-    from bhk.tasks.compare import compare as compare
     from bhk.tasks.accuracy import AccuracyReport as AccuracyReport
     from bhk.tasks.accuracy import accuracy as accuracy
+    from bhk.tasks.compare import Comparison as Comparison
+    from bhk.tasks.compare import compare as compare
     from bhk.tasks.convert import ConversionReport as ConversionReport
     from bhk.tasks.convert import convert as convert
     from bhk.tasks.diff import diff as diff
