@@ -62,7 +62,8 @@ def run(
 def _print(output: Output, report: FidelityReport) -> None:
     smaller = "" if report.model.ratio is None else f", {report.model.ratio:.2f} times smaller"
     skipped = f", {len(report.skipped)} skipped" if report.skipped else ""
-    output.line(f"{report.model.path}{smaller}, against {report.original.path}: {report.pictures} pictures{skipped}")
+    pictures = f"{report.pictures} picture{'' if report.pictures == 1 else 's'}{skipped}"
+    output.line(f"{report.model.path}{smaller}, against {report.original.path}: {pictures}")
     rows = list(_rows(report.fidelity, ""))
     if report.control is not None:
         rows += _rows(report.control, "control: ")

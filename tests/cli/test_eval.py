@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from sam import models
+
+import bhk as package
+from bhk.sam.scenes import make_scene
+from cli.conftest import Shell
+
+_FEW = ("--points", "2", "--boxes", "1", "--workers", "1", "--no-control")
+
+
+@pytest.fixture(scope="module")
+def _model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    torch.save(models.small_sam().state_dict(), folder / "sam.pth")
+    package.convert(folder / "sam.pth")
+    return folder
+
+
+@pytest.fixture
+def shell(bhk: Shell, _model: Path) -> Shell:
+    """Runs command lines beside sam.pth, sam.bhk and pictures, a folder with three of them."""
+    shutil.copytree(_model, bhk.folder, dirs_exist_ok=True)
+    (bhk.folder / "pictures").mkdir()
+    for number in range(3):
+        Image.fromarray(make_scene((1 << 40) + number).picture).save(bhk.folder / "pictures" / f"{number}.png")
+    return bhk
+
+
+def test_a_table_of_agreement(shell: Shell) -> None:
+    (shell.folder / "pictures" / "bad.png").write_bytes(b"no picture")
+    args = ("eval", "sam.bhk", "--images", "pictures", "--against", "sam.pth", *_FEW, "--out", "results.json")
+    ended = shell(*args)
+    assert ended.status == 0
+    assert ended.err.startswith("skipped bad.png: pictures/bad.png is no picture of a known kind")
+    head, columns, _, *rows, embedding, written = ended.out.splitlines()
+    ratio = package.inspect(shell.folder / "sam.bhk").ratio
+    assert head == f"sam.bhk, {ratio:.2f} times smaller, against sam.pth: 3 pictures, 1 skipped"
+    assert columns.startswith("masks of")
+    assert [row.split("  ")[0] for row in rows] == ["points", "boxes", "boxes, single mask", "all"]
+    assert embedding.startswith("image embedding: cosine 0.9")
+    assert written == "results.json: the whole result"
+    document = json.loads((shell.folder / "results.json").read_bytes())
+    assert (document["format"], document["protocol"], document["pictures"]) == ("bhk-evaluation", "fidelity", 3)
+    assert shell.fails(*args) == "results.json exists; use --force (force=True) to replace it"
+
+
+def test_json_is_the_whole_output_and_work_goes_on(shell: Shell) -> None:
+    args = ("eval", "sam.bhk", "--images", "pictures", "--against", "sam.pth", *_FEW[:-1], "--work-dir", "work")
+    document = shell(*args, "--json").document
+    assert document["settings"]["control"]
+    assert document["control"]["embedding_cosine"]["value"] > 0.999
+    assert len(document["images"]) == 3
+    assert document["fidelity"]["single"]["flips"] is None
+    assert shell(*args, "--json").document == document
+    assert "not the same seed" in shell.fails(*args, "--seed", "1")
+    rows = shell(*args).out.splitlines()
+    assert sum(row.startswith("control: ") for row in rows) == 4
+    assert shell(*args, "--quiet").out == ""
+
+
+def test_a_single_picture_has_no_interval(shell: Shell) -> None:
+    args = ("eval", "sam.pth", "--images", "pictures", "--against", "sam.pth", *_FEW, "--limit", "1")
+    document = shell(*args, "--json").document
+    assert document["pictures"] == 1
+    assert document["fidelity"]["all"]["iou_mean"] == {"value": 1.0, "low": None, "high": None}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--images", "pictures"], "--against"),
+        (["--against", "sam.pth"], "--images"),
+        (["--images", "pictures", "--against", "sam.pth", "--workers", "0"], "--workers"),
+        (["--images", "pictures", "--against", "sam.pth", "--limit", "0"], "--limit"),
+    ],
+)
+def test_wrong_usage(shell: Shell, args: list[str], message: str) -> None:
+    ended = shell("eval", "sam.bhk", *args)
+    assert (ended.status, ended.out) == (2, "")
+    assert message in ended.err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--images", "none"], "cannot read the folder none: No such file or directory"),
+        (["--images", "."], ". holds no pictures"),
+        (["--images", "pictures", "--device", "abacus"], "device 'abacus' cannot be used"),
+        (["--images", "pictures", "--points", "0", "--boxes", "0"], "expected at least one prompt"),
+        (["--images", "pictures", "--out", "none/a.json"], "folder none does not exist"),
+        (["--images", "pictures", "--out", "sam.pth", "--force"], "sam.pth is the file that is being read"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_line(shell: Shell, args: list[str], message: str) -> None:
+    if args[1] == ".":
+        shutil.rmtree(shell.folder / "pictures")
+    assert message in shell.fails("eval", "sam.bhk", "--against", "sam.pth", *args)
