@@ -79,7 +79,7 @@ class Pairs:
             steps from the window's first step (x, y of the pair; winding, phase of its code). None without the original.
         outliers: decoded pairs outside the square relative to its centre, in sides of the square: float64 (k, 2), at most
             MAX_OUTLIERS.
-        outside: how many of the sampled pairs lie outside the square.
+        outside: how many of the sampled pairs are decoded to points outside the square.
     """
 
     density: Counts = field(repr=False)
@@ -214,7 +214,7 @@ def _bins(weights: Floats, codebook: Codebook | None) -> tuple[float, float, int
 def _pairs(layer: LayerEntry, codebook: Codebook, decoded: list[Tensor], reference: list[Tensor] | None) -> Pairs:
     n = codebook.windings
     pairs = _whole_pairs(layer, decoded)
-    codes, outside = codebook.encode_square(pairs)  # decoded pairs lie on the lattice, so these are their codes
+    codes, outside = codebook.encode_square(pairs)  # those inside lie on the lattice: these are their codes
     inside = np.ones(len(pairs), dtype=bool)
     inside[outside.numpy()] = False
     winding, phase = (plane.numpy().astype(np.int64) for plane in (codes.winding, codes.phase))

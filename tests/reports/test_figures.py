@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import bhk
+from bhk.files import DestinationExistsError, WriteError
+from bhk.reports import figures
+from bhk.reports.figures import FORMATS, NAMES
+from bhk.sam.packages import MissingPackageError, Package
+from reports.conftest import Made
+
+
+def test_figures_are_written_as_png_and_svg(made: Made, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    folder = tmp_path / "figures"
+    images = made.images / "scene 0.png"
+    written = bhk.report(
+        made.file, tmp_path / "a.html", against=made.original, images=images, figures=folder, threads=1
+    )
+    assert set(written.figures) == {folder / f"{name}.{suffix}" for name in NAMES for suffix in FORMATS}
+    for path in written.figures:
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                assert min(image.size) > 400
+                assert len(image.convert("RGB").resize((64, 64)).getcolors() or ()) > 4
+        else:
+            assert "<svg" in path.read_text("utf-8")
+    with pytest.raises(DestinationExistsError, match=r"layer_map\.png exists"):
+        bhk.report(made.file, tmp_path / "b.html", figures=folder, threads=1)
+
+
+def test_what_figures_need_is_checked_first(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(WriteError, match="cannot make folder"):
+        bhk.report(made.file, tmp_path / "a.html", figures=tmp_path / "none" / "figures")
+    monkeypatch.setattr(figures, "MATPLOTLIB", Package("no_such_matplotlib", "run: pip install 'bhk[report]'"))
+    with pytest.raises(MissingPackageError, match=r"pip install 'bhk\[report\]'"):
+        bhk.report(made.file, tmp_path / "a.html", figures=tmp_path / "figures")
+    assert list(tmp_path.iterdir()) == []
