@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bhk.reports.masks import PictureMasks
 
 Json: TypeAlias = Any
-_LINK_SCALE = 4096  # what a step is in the integers that places in the window are written as
+_LINK_SCALE = 2048  # what a step is in the integers that places in the window are written as; 16 steps fit
 _SIDE_SCALE = 256  # and what the side of a square is in those of outliers; 127 sides reach farther than 15 shells do
 
 
@@ -130,6 +130,7 @@ def _pairs(pairs: Pairs) -> Json:
         "size": len(window),
         "corner": pairs.corner,
         "window": packed(window.astype("<u4")),
+        "scales": [_LINK_SCALE, _SIDE_SCALE],
         "links": None if pairs.links is None else packed(_fixed(pairs.links, _LINK_SCALE)),
         "outliers": packed(_fixed(pairs.outliers, _SIDE_SCALE)),
         "outside": pairs.outside,

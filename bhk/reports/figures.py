@@ -1,4 +1,4 @@
-"""The main figures of a report for papers, as PNG and SVG through matplotlib: layer map, rate against error, codebook, masks."""
+"""The main figures of a report for papers, as PNG and SVG by matplotlib: layer map, rate against error, codebook, masks."""
 
 from __future__ import annotations
 
@@ -159,7 +159,10 @@ def _codebook(figure: Figure, layer: LayerEntry, codebook: Codebook, pairs: Pair
     _draw_window(window, codebook, pairs)
     reach = 0.5 * codebook.scales[-1]
     square.imshow(
-        np.ma.masked_equal(logarithmic(pairs.density).T, 0), origin="lower", extent=(-0.5, 0.5, -0.5, 0.5), cmap="viridis"
+        np.ma.masked_equal(logarithmic(pairs.density).T, 0),
+        origin="lower",
+        extent=(-0.5, 0.5, -0.5, 0.5),
+        cmap="viridis",
     )
     for shell, scale in enumerate(codebook.scales):
         colour, width = ("#0072b2", 1.4) if not shell else ("#888888", 0.7)

@@ -57,7 +57,7 @@ def tensors() -> dict[str, torch.Tensor]:
         return torch.randn(shape, generator=generator) * 0.05
 
     heavy = normal(64, 512)
-    heavy.view(-1)[:: 999] *= 40
+    heavy.view(-1)[::999] *= 40
     return {
         "odd.weight": normal(700, 301),
         "heavy.weight": heavy,

@@ -33,7 +33,7 @@ function dot(pen, x, y, radius, colour, alpha = 1) {
 // Steps around the centre: discs as large as there are pairs coded by them; on the winding they lie on.
 function drawWindow(pairs, windings) {
   const counts = bytes(pairs.window, Uint32Array);
-  const links = pairs.links === null ? [] : Array.from(bytes(pairs.links, Int16Array), (value) => value / 4096);
+  const links = pairs.links === null ? [] : Array.from(bytes(pairs.links, Int16Array), (value) => value / pairs.scales[0]);
   const { size, corner: [q0, r0] } = pairs;
   const most = Math.max(...counts, 1);
   return (pen, pixels, colours) => {
@@ -79,7 +79,7 @@ function densityImage(pairs) {
 // The square and, where there are shells, their squares around it; `reach` is half of what is shown, in sides.
 function drawSquare(pairs, codebook, reach, every) {
   const image = densityImage(pairs);
-  const outliers = Array.from(bytes(pairs.outliers, Int16Array), (value) => value / 256);
+  const outliers = Array.from(bytes(pairs.outliers, Int16Array), (value) => value / pairs.scales[1]);
   const n = codebook.windings;
   return (pen, pixels, colours) => {
     const at = (x, y) => [pixels / 2 + (x / reach) * (pixels / 2), pixels / 2 - (y / reach) * (pixels / 2)];

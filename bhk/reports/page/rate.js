@@ -4,13 +4,14 @@ const coded = layers.filter((layer) => layer.snr !== null).sort((a, b) => a.bits
 const dots = new Map();
 
 function rateChart() {
-  const W = 760, H = 430, left = 46, right = 14, top = 12, bottom = 44;
+  const [W, H] = $("rate").clientWidth < 520 ? [400, 340] : [760, 430];
+  const left = 46, right = 14, top = 12, bottom = 44;
   const bits = coded.map((layer) => layer.bits), snrs = coded.map((layer) => layer.snr);
   const [b0, b1] = [Math.max(Math.min(...bits) - 0.5, 0), Math.max(...bits) + 0.5];
   const [s0, s1] = [Math.min(...snrs) - 3, Math.max(...snrs) + 3];
   const x = linear(b0, b1, left, W - right), y = linear(s0, s1, H - bottom, top);
   const picture = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "group", "aria-label": "Bits a weight against signal-to-noise ratio, one dot a layer" });
-  for (const value of ticks(b0, b1, 7)) {
+  for (const value of ticks(b0, b1, W / 100)) {
     picture.append(svg("line", { x1: x(value), x2: x(value), y1: top, y2: H - bottom, class: "grid" }),
       svg("text", { x: x(value), y: H - bottom + 18, "text-anchor": "middle" }, tickText(value)));
   }
