@@ -4,8 +4,8 @@
 
 OUT gets the pictures as PNG files in `images/`, and `annotations.json` and `detections.json`; of SA-1B, which has neither
 categories nor detections, a JSON file beside each picture. Scenes have no classes: the category of an object is its size.
-Objects come as compressed RLE, as plain RLE and (COCO and LVIS) as polygons in turn, and some as a crowd (COCO). A polygon
-is the rim of a mask without its holes, so its mask differs by some pixels from the one drawn.
+Objects come as compressed RLE, as plain RLE and, where one is exactly the mask, as polygons (COCO and LVIS), and some as a
+crowd (COCO).
 """
 
 from __future__ import annotations
@@ -97,8 +97,11 @@ def _object(scene: Scene, number: int, index: int, format: str) -> Json:
     share = area / mask.size
     category = next(place for place, (_, _, most) in enumerate(CATEGORIES, 1) if share <= most)
     crowd = format == "coco" and (number + index) % _CROWD == _CROWD - 1
-    forms = (lambda: [outline(mask)], lambda: encode(mask).plain(), lambda: rle.encode(mask))
-    segmentation = rle.encode(mask) if crowd else forms[index % len(forms)]()
+    compact = outline(mask)
+    if crowd or index % 3 == 1:
+        segmentation: object = rle.encode(mask)
+    else:
+        segmentation = [compact] if compact and index % 3 == 0 else encode(mask).plain()
     return common | {
         "image_id": number,
         "category_id": category,
@@ -108,13 +111,15 @@ def _object(scene: Scene, number: int, index: int, format: str) -> Json:
 
 
 def outline(mask: Mask) -> list[float]:
-    """Return the rim of a mask as one polygon x, y, x, y, …: down its left ends, and up its right ends.
+    """Return a mask as one polygon x, y, x, y, …, down its left ends and up its right ends.
 
-    Rows without pixels between its first and its last are bridged; so are gaps within a row.
+    Empty where one polygon is not enough: a row has a gap, or a row between others has no pixels.
     """
     rows = np.flatnonzero(mask.any(axis=1))
     left = mask.argmax(axis=1)[rows]
     right = mask.shape[1] - mask[:, ::-1].argmax(axis=1)[rows]
+    if (right - left != mask[rows].sum(axis=1)).any() or (np.diff(rows) != 1).any():
+        return []
     down = [(float(x), float(y)) for x, row in zip(left, rows, strict=True) for y in (row, row + 1)]
     up = [(float(x), float(y)) for x, row in zip(right[::-1], rows[::-1], strict=True) for y in (row + 1, row)]
     return [value for point in down + up for value in point]

@@ -75,14 +75,14 @@ def _print(output: Output, report: AccuracyReport) -> None:
     which = "best scored mask of the multimask output" if report.settings.output == "multi" else "single mask"
     output.line(
         f"{report.model.path}{smaller}: {report.pictures} pictures, {report.objects} objects of {report.annotations} "
-        f"({report.format}); {which}"
+        f"({report.annotation_format}); {which}"
     )
     groups = [("", report.accuracy), ("original: ", report.original_accuracy)]
     rows = [(prefix + found.prompt, found) for prefix, group in groups for found in group]
     output.table(_MIOU + _AREAS, [(name, *_miou(found)) for name, found in rows])
     judged = [(name, found.precision) for name, found in rows if found.precision is not None]
     if judged:
-        lvis = report.format == "lvis"
+        lvis = report.annotation_format == "lvis"
         columns = [("asked by", "left"), *_AP, *(_AP_LVIS if lvis else [])]
         output.table(columns, [(name, *_precision(found, lvis)) for name, found in judged])
     for drop in report.drops:

@@ -80,7 +80,7 @@ class AccuracyReport:
         model: what was evaluated.
         original: what it was compared with; None when there was nothing.
         annotations: the file or folder, as it was given.
-        format: of the annotations: "coco", "lvis" or "sa1b".
+        annotation_format: "coco", "lvis" or "sa1b".
         pictures: how many were used.
         objects: how many were asked for.
         accuracy: of the model, for each kind of prompt.
@@ -94,7 +94,7 @@ class AccuracyReport:
     model: ModelFacts
     original: ModelFacts | None
     annotations: str
-    format: str
+    annotation_format: str
     pictures: int
     objects: int
     accuracy: tuple[PromptAccuracy, ...]
@@ -178,22 +178,19 @@ def accuracy(
         ShardAccuracy,
         workers=default_workers(workers, device),
         work_dir=None if work_dir is None else Path(work_dir),
-        identity={
-            **{name: str(value) for name, value in asdict(settings).items()},
-            "protocol": "accuracy",
-            "model": facts.sha256,
-            "original": original.sha256 if original else "",
+        identity=_identity(settings, facts, original)
+        | {
             "annotations": _digest(source),
             "detections": "" if detections is None else _digest(Path(detections)),
             "pictures": folder_digest(Path(), [image.path for image in chosen]),
         },
         progress=advance,
     )
-    images_found = [image for shard in found for image in shard.images]
     for shard in found:
         log.add_counts(shard.faults)
-    if not images_found:
-        raise NoPicturesError(f"none of {len(chosen)} annotated pictures can be used; {_first(log.counts())}")
+    used = [image for shard in found for image in shard.images]
+    if not used:
+        raise NoPicturesError(f"none of {len(chosen)} annotated pictures can be used; {_told(log.counts())}")
     asked: tuple[PromptKind, ...] = kinds if detections is None else (*kinds, "detections")
     return AccuracyReport(
         protocol="accuracy",
@@ -201,14 +198,12 @@ def accuracy(
         model=facts,
         original=original,
         annotations=str(source),
-        format=truth.format,
-        pictures=len(images_found),
-        objects=sum(not entry.crowd for image in images_found for entry in image.objects),
-        accuracy=tuple(prompt_accuracy(images_found, _of_model, kind, truth, seed) for kind in asked),
-        original_accuracy=tuple(
-            prompt_accuracy(images_found, _of_original, kind, truth, seed) for kind in asked if original
-        ),
-        drops=tuple(drop for kind in kinds if original and (drop := relative_drop(images_found, kind, seed))),
+        annotation_format=truth.format,
+        pictures=len(used),
+        objects=sum(not entry.crowd for image in used for entry in image.objects),
+        accuracy=tuple(prompt_accuracy(used, _of_model, kind, truth, seed) for kind in asked),
+        original_accuracy=tuple(prompt_accuracy(used, _of_original, kind, truth, seed) for kind in asked if original),
+        drops=tuple(drop for kind in kinds if original and (drop := relative_drop(used, kind, seed))),
         faults=log.counts(),
     )
 
@@ -329,6 +324,11 @@ def _drawn(
     return [images[index] for index in sorted(drawn)]
 
 
+def _identity(settings: AccuracySettings, model: ModelFacts, original: ModelFacts | None) -> dict[str, str]:
+    named = {name: str(value) for name, value in asdict(settings).items()}
+    return named | {"protocol": "accuracy", "model": model.sha256, "original": original.sha256 if original else ""}
+
+
 def _digest(path: Path) -> str:
     """Return what changes with a file, or with the names and sizes of the JSON files in a folder."""
     if path.is_dir():
@@ -336,7 +336,7 @@ def _digest(path: Path) -> str:
     return sha256([path])
 
 
-def _first(faults: Sequence[FaultCount]) -> str:
+def _told(faults: Sequence[FaultCount]) -> str:
     return "; ".join(f"{fault.count} times {fault.kind.value} ({fault.examples[0]})" for fault in faults)
 
 

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from sam import models
+
+import bhk as package
+from cli.conftest import Shell
+from tools.scene_set import write_scene_set
+
+
+@pytest.fixture
+def shell(bhk: Shell) -> Shell:
+    """Runs command lines beside sam.pth and set, two annotated scenes."""
+    torch.save(models.small_sam().state_dict(), bhk.folder / "sam.pth")
+    package.convert(bhk.folder / "sam.pth")
+    write_scene_set(bhk.folder / "set", scenes=2, format="coco", size=48)
+    return bhk
+
+
+def test_tables_of_miou_and_ap(shell: Shell) -> None:
+    truth = ("--annotations", "set/annotations.json", "--detections", "set/detections.json", "--prompts", "box")
+    ended = shell(
+        "eval", "sam.bhk", "--images", "set/images", *truth, "--against", "sam.pth", "--workers", "1", "-o", "a.json"
+    )
+    assert ended.status == 0
+    assert ended.err.startswith("1 × crowd: no prompt, ignored in AP; such as image 1")
+    lines = ended.out.splitlines()
+    assert lines[0].startswith("sam.bhk, ")
+    assert lines[0].endswith("objects of set/annotations.json (coco); single mask")
+    names = ["box", "detections", "original:", "original:"]
+    assert [line.split()[0] for line in lines[3:7]] == names
+    assert lines[7].split() == ["asked", "by", "AP", "AP50", "AP75", "APs", "APm", "APl"]
+    assert [line.split()[0] for line in lines[9:13]] == names
+    assert lines[13].startswith("relative drop of mIoU, asked by box: ")
+    assert lines[14] == "a.json: the whole result"
+    found = json.loads((shell.folder / "a.json").read_bytes())
+    assert (found["protocol"], found["format"], len(found["accuracy"])) == ("accuracy", "bhk-evaluation", 2)
+
+
+def test_options_that_do_not_go_together(bhk: Shell) -> None:
+    for args in (("--points", "3", "--annotations", "a.json"), ("--detections", "a.json"), ("--multimask",)):
+        assert bhk("eval", "sam.bhk", "--images", ".", *args).status == 2
+
+
+def test_another_split_is_one_line(shell: Shell) -> None:
+    for path in (shell.folder / "set" / "images").iterdir():
+        path.rename(path.with_stem(f"other_{path.stem}"))
+    message = shell.fails("eval", "sam.bhk", "--images", "set/images", "--annotations", "set/annotations.json")
+    assert message.startswith("0 of 2 annotated pictures are in set/images, which holds 2 pictures")

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from sam import models
+
+import bhk
+from bhk.evaluation.annotations.errors import AnnotationError
+from bhk.evaluation.faults import FaultKind
+from bhk.evaluation.images import NoPicturesError
+from bhk.evaluation.shards import WorkDirError
+from bhk.sam.prediction.prompts import PromptError
+from bhk.tasks.accuracy import AccuracyReport, accuracy
+from bhk.tasks.evaluation import document
+from tools.scene_set import write_scene_set
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with sam.pth, sam.bhk and sets of two scenes."""
+    folder = tmp_path_factory.mktemp("data")
+    torch.save(models.small_sam().state_dict(), folder / "sam.pth")
+    bhk.convert(folder / "sam.pth")
+    for kind in ("coco", "lvis", "sa1b"):
+        write_scene_set(folder / kind, scenes=2, format=kind, size=48)
+    return folder
+
+
+def _run(folder: Path, kind: str = "coco", **options: Any) -> AccuracyReport:
+    truth = None if kind == "sa1b" else folder / kind / "annotations.json"
+    return accuracy(folder / "sam.bhk", folder / kind / "images", truth, **{"workers": 1} | options)
+
+
+def test_a_model_and_its_original_against_coco(folder: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    detections = folder / "coco" / "detections.json"
+    found = _run(folder, against=folder / "sam.pth", detections=detections, progress=lambda *done: steps.append(done))
+    assert [entry.prompt for entry in found.accuracy] == ["box", "point", "detections"]
+    assert [entry.prompt for entry in found.original_accuracy] == ["box", "point", "detections"]
+    assert [entry.prompt for entry in found.drops] == ["box", "point"]
+    for ours, original, drop in zip(found.accuracy, found.original_accuracy, found.drops, strict=False):
+        assert ours.miou
+        assert original.miou
+        assert 0 < ours.miou.value < 1
+        assert drop.miou.value == pytest.approx(1 - ours.miou.value / original.miou.value)
+        assert ours.masks == found.objects
+    assert all(entry.precision is not None for entry in found.accuracy)
+    assert found.accuracy[2].miou is None
+    assert [fault.kind for fault in found.faults] == [FaultKind.CROWD]
+    assert steps[-1] == (2, 2)
+    written = json.loads(json.dumps(document(found)))
+    assert (written["format"], written["protocol"]) == ("bhk-evaluation", "accuracy")
+
+
+def test_lvis_and_sa1b_with_the_multimask_output(folder: Path) -> None:
+    lvis = _run(folder, "lvis", output="multi", prompts=("point",))
+    (only,) = lvis.accuracy
+    assert only.miou
+    assert only.oracle
+    assert only.oracle.value >= only.miou.value
+    assert only.precision is not None
+    sa1b = _run(folder, "sa1b", prompts=("point",), limit=1)
+    assert (sa1b.annotation_format, sa1b.pictures, sa1b.accuracy[0].precision) == ("sa1b", 1, None)
+
+
+def test_it_goes_on_where_it_was_interrupted(folder: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"prompts": ("box",), "work_dir": tmp_path / "work"}
+    first = _run(folder, **options)
+    assert _run(folder, **options) == first == _run(folder, prompts=("box",), workers=2)
+    with pytest.raises(WorkDirError, match="not the same output"):
+        _run(folder, **options, output="multi")
+
+
+def test_pictures_that_cannot_be_used_are_counted(folder: Path, tmp_path: Path) -> None:
+    write_scene_set(tmp_path, scenes=3, format="coco", size=48)
+    (tmp_path / "images" / "scene_000000.png").write_bytes(b"no picture")
+    Image.new("RGB", (20, 30)).save(tmp_path / "images" / "scene_000001.png")
+    options: dict[str, Any] = {"prompts": ("box",), "workers": 1}
+    found = accuracy(folder / "sam.bhk", tmp_path / "images", tmp_path / "annotations.json", **options)
+    counts = {fault.kind: fault for fault in found.faults}
+    assert found.pictures == 1
+    assert counts[FaultKind.UNREADABLE_PICTURE].count == 1
+    assert "20 x 30 pixels, annotated 48 x 48" in counts[FaultKind.OTHER_SIZE].examples[0]
+    Image.new("RGB", (20, 30)).save(tmp_path / "images" / "scene_000002.png")
+    with pytest.raises(NoPicturesError, match="none of 3 annotated pictures can be used; 1 times picture cannot be"):
+        accuracy(folder / "sam.bhk", tmp_path / "images", tmp_path / "annotations.json", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"prompts": ()}, PromptError, "nothing is asked for; choose box, point, or give detections"),
+        ({"prompts": ("mask",)}, PromptError, "unknown kind of prompt 'mask'; choose box, point"),
+        ({"output": "best"}, PromptError, "unknown output 'best'; choose single, multi"),
+        ({"kind": "sa1b", "detections": "x.json"}, AnnotationError, "needs categories; these annotations have none"),
+    ],
+)
+def test_mistakes_are_found_before_the_model_is_loaded(
+    folder: Path, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        _run(folder, **options)
+
+
+def test_it_is_public() -> None:
+    assert bhk.accuracy is accuracy
+    assert bhk.AccuracyReport is AccuracyReport
