@@ -274,8 +274,8 @@ class _Trial:
             ratio=report.ratio,
             lowest_snr_db=min((math.inf if snr is None else snr for _, snr in coded), default=None),
             snr_db=self._overall_snr(coded) if coded else None,
-            points=masks and masks.points,
-            boxes=masks and (masks.single or masks.boxes),
+            points=masks.points if masks else None,
+            boxes=(masks.single or masks.boxes) if masks else None,
             convert_seconds=report.seconds,
             load_seconds=load_seconds,
         )
