@@ -1,6 +1,6 @@
 """Write the demo's pictures: held-out scenes as JPEG files, beside the model that never saw them.
 
-    python -m tools.demo_pictures
+python -m tools.demo_pictures
 """
 
 from __future__ import annotations

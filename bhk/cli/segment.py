@@ -51,7 +51,9 @@ def _numbers(values: list[str] | None, form: str, option: str) -> list[tuple[flo
 
 
 def segment(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A .bhk file, or a checkpoint, of a Segment Anything model.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A .bhk file, or a checkpoint, of a Segment Anything model.")
+    ],
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture: JPEG, PNG, WebP, TIFF, BMP.")],
     point: Annotated[
         list[str] | None, typer.Option(metavar="X,Y", help="A point on the object, in pixels. Repeatable.")
@@ -138,7 +140,9 @@ def _document(found: Segmentation, model: str, image: Path, out: Path | None) ->
     from bhk.sam.prediction.rle import encode
     from bhk.tasks.inspect import inspect
 
-    held = inspect(model) if model.endswith(SUFFIX) and Path(model).is_file() else None  # or a checkpoint, or on the Hub
+    held = (
+        inspect(model) if model.endswith(SUFFIX) and Path(model).is_file() else None
+    )  # or a checkpoint, or on the Hub
     entry = held.model if held else None
     prompts = list(dict.fromkeys(prompt for prompt in found.prompts if prompt is not None))
     height, width = found.size
