@@ -2,11 +2,11 @@
 
     python -m tools.train_demo_sam --out demo_training --steps 5000
 
-A run is seeded; stopped, it can be taken up again (`checkpoint.pt` in the folder), and the same scenes follow. `log.csv` has the
-losses and the mIoU on held-out scenes. As for SAM itself (Kirillov et al. 2023, appendix A), the best of three multi-mask outputs
-learns, the IoU head learns by squared error, and some prompts come back with the mask of a first pass; masks learn by binary
-cross entropy and dice. Beside these, a linear layer reads from each patch of the embedding the box of the object there and the
-edges within the patch: it speeds the encoder up, and is dropped in the end.
+A run is seeded; stopped, it can be taken up again (`checkpoint.pt` in the folder), and the same scenes follow. `log.csv` has
+the losses and the mIoU on held-out scenes, `curve.png` shows them. As for SAM itself (Kirillov et al. 2023, appendix A), the
+best of three multi-mask outputs learns, the IoU head learns by squared error, and some prompts come back with the mask of a
+first pass; masks learn by binary cross entropy and dice. Beside these, a linear layer reads from each patch of the embedding
+the box of the object there and the edges within the patch: it speeds the encoder up, and is dropped in the end.
 """
 
 from __future__ import annotations
@@ -355,6 +355,29 @@ def write_row(path: Path, row: dict[str, float]) -> None:
     print("  ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
 
 
+def draw_curve(log: Path, picture: Path) -> None:
+    """Draw losses and mIoU of a log against the scenes seen."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    with log.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    scenes = [int(row["scenes"]) for row in rows]
+    figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for panel, names in zip(panels, (("single", "multi", "edges"), ("box_miou", "point_miou")), strict=True):
+        for name in names:
+            panel.plot(scenes, [float(row[name]) for row in rows], marker=".", label=name.replace("_miou", " prompts"))
+        panel.set_xlabel("scenes seen")
+        panel.grid(alpha=0.3)
+        panel.legend()
+    panels[0].set_title("losses")
+    panels[1].set_title(f"mIoU, {EVALUATED} held-out scenes, single mask")
+    figure.savefig(picture, dpi=120)
+    pyplot.close(figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo_training"))
@@ -363,6 +386,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     student = train(options.out, options.steps, options.batch, options.device)
+    draw_curve(options.out / "log.csv", options.out / "curve.png")
     weights = {name: tensor.half().contiguous().cpu() for name, tensor in student.sam.state_dict().items()}
     save_file(weights, options.out / "demo_sam.safetensors")
     student.sam.load_state_dict(weights)

@@ -1,7 +1,7 @@
 """What comes with bhk to try it on: a small SAM, really trained, and pictures that it never saw.
 
-The model is `segment_anything`'s at 128 pixels, trained from scratch on procedural scenes by `tools/train_demo_sam.py`; the log of
-that is beside it. It is kept as float16; `write_checkpoint` gives it as the float32 .pth file that published SAMs are.
+The model is `segment_anything`'s at 128 pixels, trained from scratch on procedural scenes by `tools/train_demo_sam.py`; the log
+of that is beside it. It is kept as float16; `write_checkpoint` gives it as the float32 .pth file that published SAMs are.
 """
 
 from __future__ import annotations
