@@ -5,6 +5,7 @@ Sources: cocodataset.org, "Detection evaluation"; Gupta, Dollár and Girshick, "
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,7 +98,7 @@ def average_precision(
     agnostic = any(entry.category is None for entry in found)
     lvis = lvis and not agnostic
     truth = COCO(_ground_truth(scopes, categories, truths, agnostic))
-    results = truth.loadRes(_results(_highest(found) if lvis else found, agnostic))
+    results = truth.loadRes(_results(_counted_by_lvis(scopes, truths, found) if lvis else found, agnostic))
     evaluation = COCOeval_faster(truth, results, "segm", lvis_style=lvis)
     if lvis:
         evaluation.params.maxDets = [LVIS_MOST]
@@ -151,12 +152,19 @@ def _results(found: Sequence[FoundMask], agnostic: bool) -> list[dict[str, Any]]
     ]
 
 
-def _highest(found: Sequence[FoundMask]) -> list[FoundMask]:
-    """Return for each picture the masks of the highest scores, as many as LVIS counts."""
-    taken: dict[int, int] = {}
+def _counted_by_lvis(
+    scopes: Sequence[Scope], truths: Sequence[TrueMask], found: Sequence[FoundMask]
+) -> list[FoundMask]:
+    """Return the masks of the highest scores in each picture, and of them those whose category is annotated there.
+
+    faster-coco-eval leaves out the others too, but fails on one in a picture without objects.
+    """
+    annotated = {(scope.image, category) for scope in scopes for category in scope.absent}
+    annotated |= {(truth.image, truth.category) for truth in truths}
+    seen: Counter[int] = Counter()
     kept = []
     for entry in sorted(found, key=lambda entry: -entry.score):
-        taken[entry.image] = taken.get(entry.image, 0) + 1
-        if taken[entry.image] <= LVIS_MOST:
+        seen[entry.image] += 1
+        if seen[entry.image] <= LVIS_MOST and (entry.image, entry.category) in annotated:
             kept.append(entry)
     return kept

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as peer
@@ -22,6 +22,7 @@ def _read(segmentation: Any, height: int = 7, width: int = 9) -> tuple[Rle | Non
     return read_segmentation(json.dumps(segmentation).encode(), height, width, faults.append), faults
 
 
+@settings(deadline=None)
 @given(arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))))
 def test_what_is_encoded_decodes_the_same_here_and_elsewhere(mask: Any) -> None:
     found = encode(mask)
@@ -30,6 +31,7 @@ def test_what_is_encoded_decodes_the_same_here_and_elsewhere(mask: Any) -> None:
     assert np.array_equal(peer.decode({"size": mask.shape, "counts": found.counts.encode()}), mask)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12))
 def test_texts_that_are_no_counts_are_refused(text: str) -> None:
     try:
