@@ -38,7 +38,7 @@ ROLE_COLOURS = {
     "buffer": "#56b4e9",
     "other": "#8a8f98",
 }
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -168,7 +168,7 @@ def _codebook(figure: Figure, layer: LayerEntry, codebook: Codebook, pairs: Pair
         colour, width = ("#0072b2", 1.4) if not shell else ("#888888", 0.7)
         edge = scale / 2
         square.plot([-edge, edge, edge, -edge, -edge], [-edge, -edge, edge, edge, -edge], color=colour, linewidth=width)
-    square.scatter(*pairs.outliers.T, s=4, color="#d55e00", linewidths=0)
+    square.scatter(pairs.outliers[:, 0], pairs.outliers[:, 1], s=4, color="#d55e00", linewidths=0)
     square.set(xlim=(-1.04 * reach, 1.04 * reach), ylim=(-1.04 * reach, 1.04 * reach), aspect="equal")
     square.set_title(f"{codebook.windings} windings, {codebook.shells} shells; sides of the square", fontsize=8)
     figure.suptitle(layer.name, fontsize=9)
@@ -188,7 +188,7 @@ def _draw_window(axes: Axes, codebook: Codebook, pairs: Pairs) -> None:
         starts, codes = pairs.links[:, :2], pairs.links[:, 2:]
         ends = codes + np.column_stack([(codes[:, 1] + first) / codebook.windings, np.zeros(len(codes))])
         axes.plot(*np.stack([starts, ends]).transpose(2, 0, 1), color="#d55e00", linewidth=0.6)
-        axes.scatter(*starts.T, s=4, color="#d55e00", linewidths=0)
+        axes.scatter(starts[:, 0], starts[:, 1], s=4, color="#d55e00", linewidths=0)
     axes.set(aspect="equal", xlabel="winding", ylabel="phase")
     axes.set_title(f"{size} × {size} steps around the centre", fontsize=8)
 

@@ -103,13 +103,16 @@ def report(
     pictures, skipped = _pictures(images, most_images, against)
     with open_file(path) as file, _original(file, against, key) as original:
         drawn = sketches(
-            file, original and original.tensor, threads=threads, progress=progress and _named(progress, "Layers")
+            file,
+            original.tensor if original else None,
+            threads=threads,
+            progress=progress and _named(progress, "Layers"),
         )
         contents = Contents(
             file,
             path,
             tuple(drawn),
-            original and original.label,
+            original.label if original else None,
             _masks((os.fspath(against), os.fspath(path)), pictures, device, progress) if against and pictures else (),
         )
         text = render(document(contents), shown(path.name))
