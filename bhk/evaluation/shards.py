@@ -163,7 +163,7 @@ def _by_processes(
     processes = []
     busy: dict[Connection, int] = {}
     try:
-        for index, _ in zip(waiting, range(workers), strict=False):
+        for _, index in zip(range(workers), waiting, strict=False):
             here, there = context.Pipe()
             process = context.Process(target=_serve, args=(there, work), daemon=True)
             with _no_interrupts():

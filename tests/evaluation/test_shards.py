@@ -92,7 +92,7 @@ def test_results_of_other_work_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "message"),
-    [(2, "^the third is bad$"), (3, "ZeroDivisionError"), (4, "a worker process ended before its work was done")],
+    [(2, "^the third is bad$"), (3, "ZeroDivisionError"), (4, "a worker process was ended from outside")],
 )
 def test_a_worker_that_fails_is_one_error(number: int, message: str) -> None:
     with pytest.raises(WorkerError, match=message):
