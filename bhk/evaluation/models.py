@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.plan import Mode
 from bhk.sam.load import load
+from bhk.sam.prediction.device import memory_error
 from bhk.sam.prediction.image import Rgb
 from bhk.sam.prediction.precision import mixed_precision
 from bhk.sam.prediction.predictor import Masks, predictor_for
@@ -61,6 +63,7 @@ class Subject:
         self._model = model.eval()
         self._predictor = predictor_for(model)
         self._embedding = torch.empty(0)
+        self._size = (0, 0)
 
     @property
     def has_single(self) -> bool:
@@ -78,17 +81,23 @@ class Subject:
         def keep(module: nn.Module, inputs: object, outputs: object) -> None:
             self._embedding = _flat(outputs)
 
+        self._size = (pixels.shape[1], pixels.shape[0])
         hook = self._predictor.encoder.register_forward_hook(keep)
         try:
-            with torch.no_grad(), mixed_precision(self._model):
+            with self._asking():
                 self._predictor.set_image(pixels)
         finally:
             hook.remove()
 
     def answer(self, prompt: Prompt, *, multimask: bool) -> Masks:
         """Return masks bool (n, height, width) of one object, and their predicted IoU, float32 (n,)."""
-        with torch.no_grad(), mixed_precision(self._model):
+        with self._asking():
             return self._predictor.predict(prompt, multimask=multimask)
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        with memory_error(self._model, *self._size), torch.no_grad(), mixed_precision(self._model):
+            yield
 
 
 def _flat(outputs: object) -> Tensor:

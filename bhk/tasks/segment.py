@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bhk.errors import BhkError
 from bhk.files import WriteError, check_destination, replace_file
+from bhk.sam.prediction.device import device_of, memory_error
 from bhk.sam.prediction.image import Rgb, read_image
 from bhk.sam.prediction.precision import mixed_precision
 from bhk.sam.prediction.predictor import Masks, Predictor, predictor_for
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
-
-
-class DeviceMemoryError(BhkError):
-    """The device has no room for the picture, or for as many masks at a time."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +148,7 @@ class _Question:
 
 def _answer(module: nn.Module, pixels: Rgb, question: _Question, load: float) -> Segmentation:
     height, width, _ = pixels.shape
-    with _memory_error(module, width, height), torch.no_grad(), mixed_precision(module):
+    with memory_error(module, width, height), torch.no_grad(), mixed_precision(module):
         predictor = predictor_for(module)
         clear = predictor.has_single and not any(prompt.ambiguous for prompt in question.prompts)
         several = question.multimask or not question.prompts or not clear
@@ -230,15 +226,10 @@ def _answers(
     return masks, scores, tuple(answered)
 
 
-def _device(module: nn.Module) -> torch.device:
-    tensors = [*module.parameters(), *module.buffers()]
-    return tensors[0].device if tensors else torch.device("cpu")
-
-
 def _now(module: nn.Module) -> float:
     """Return the time when the device has done what it was told, in seconds."""
-    if _device(module).type == "cuda":
-        torch.cuda.synchronize(_device(module))
+    if device_of(module).type == "cuda":
+        torch.cuda.synchronize(device_of(module))
     return time.perf_counter()
 
 
@@ -256,20 +247,8 @@ def _stopwatch(module: nn.Module) -> Iterator[list[float]]:
         after.remove()
 
 
-@contextlib.contextmanager
-def _memory_error(module: nn.Module, width: int, height: int) -> Iterator[None]:
-    """Turn what torch says when a device is full into advice."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise DeviceMemoryError(
-            f"{_device(module)} has no room for masks of {width} x {height} pixels; "
-            "use another device, dtype bfloat16, or a smaller picture"
-        ) from error
-
-
 def _peak_bytes(module: nn.Module) -> int | None:
-    device = _device(module)
+    device = device_of(module)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

@@ -12,10 +12,11 @@ from torch import nn
 
 import bhk
 from bhk.files import DestinationExistsError, WriteError
+from bhk.sam.prediction.device import DeviceMemoryError
 from bhk.sam.prediction.image import ImageError
 from bhk.sam.prediction.predictor import PredictionError
 from bhk.sam.prediction.prompts import Prompt, PromptError
-from bhk.tasks.segment import DeviceMemoryError, Segmentation, segment
+from bhk.tasks.segment import Segmentation, segment
 
 _IMAGE = np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8)
 
