@@ -26,7 +26,7 @@ def test_tables_of_miou_and_ap(shell: Shell) -> None:
         "eval", "sam.bhk", "--images", "set/images", *truth, "--against", "sam.pth", "--workers", "1", "-o", "a.json"
     )
     assert ended.status == 0
-    assert ended.err.startswith("1 × crowd: no prompt, ignored in AP; such as image 1")
+    assert ended.err.startswith("2 × crowd: no prompt, ignored in AP; such as image 0")
     lines = ended.out.splitlines()
     assert lines[0].startswith("sam.bhk, ")
     assert lines[0].endswith("objects of set/annotations.json (coco); single mask")
