@@ -76,8 +76,12 @@ const cells = layers.map((layer) => {
   return cell;
 });
 let mapOrder = [];
+let laidOut = null;
 
 function layMap() {
+  const box = { x: 0, y: 0, w: $("map").clientWidth, h: $("map").clientHeight };
+  if (laidOut && laidOut.w === box.w && laidOut.h === box.h) return;
+  laidOut = box;
   const groups = new Map();
   for (const layer of layers) {
     const name = block(layer.name);
@@ -86,7 +90,6 @@ function layMap() {
     group.value += layer.bytes;
     group.layers.push({ value: layer.bytes, layer });
   }
-  const box = { x: 0, y: 0, w: $("map").clientWidth, h: $("map").clientHeight };
   const parts = [];
   mapOrder = [];
   for (const [group, place] of squarify([...groups.values()], box)) {
@@ -100,7 +103,9 @@ function layMap() {
       mapOrder.push(position(cells[item.layer.index], spot));
     }
   }
+  const focused = document.activeElement;
   $("map").replaceChildren(...parts, ...mapOrder);
+  if (mapOrder.includes(focused)) focused.focus({ preventScroll: true });
 }
 
 function position(node, { x, y, w, h }) {
