@@ -26,7 +26,7 @@ def test_the_page_is_beside_the_file_and_replaces_nothing_unasked(file: Path) ->
     assert written.bytes == written.path.stat().st_size
     assert (written.figures, written.pictures, written.iou, written.skipped) == ((), (), None, ())
     assert seen[-1] == ("Layers", 6412, 6412)
-    assert "the original was not at hand" in written.path.read_text("utf-8")
+    assert '"original":null' in written.path.read_text("utf-8")
     with pytest.raises(DestinationExistsError):
         report(file)
     report(file, force=True, threads=1)
