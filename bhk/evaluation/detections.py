@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from bhk.evaluation.annotations.dataset import Annotations
-from bhk.evaluation.annotations.document import box_of, load_json
+from bhk.evaluation.annotations.document import box_of, decode, load_json
 from bhk.evaluation.annotations.errors import UnknownFormatError
 from bhk.evaluation.faults import FaultKind, FaultLog
 from bhk.sam.prediction.prompts import Box
@@ -62,12 +62,11 @@ def read_detections(
             f"{source} is no list of results ({error}); expected [{{image_id, bbox, category_id, score}}, …]"
         ) from error
     categories = {category.id for category in annotations.categories}
-    decoder = msgspec.json.Decoder(_Result)
     found: defaultdict[int, list[Detection]] = defaultdict(list)
     for number, raw in enumerate(raws):
         where = f"detection {number}"
         try:
-            result = decoder.decode(raw)
+            result = decode(raw, _Result)
         except msgspec.ValidationError as error:
             log.add(FaultKind.MALFORMED_RECORD, f"{where}: {error}")
             continue
@@ -76,7 +75,7 @@ def read_detections(
         elif result.category_id is not None and result.category_id not in categories:
             log.add(FaultKind.UNKNOWN_CATEGORY, f"{where}: category {result.category_id}")
         elif (detection := _detection(result)) is None:
-            log.add(FaultKind.BOX_NOT_NUMBERS, f"{where}: box {bytes(result.bbox).decode()}")
+            log.add(FaultKind.BOX_NOT_NUMBERS, f"{where}: box {bytes(result.bbox).decode(errors='replace')}")
         else:
             found[result.image_id].append(detection)
     return {image: tuple(detections) for image, detections in found.items()}
@@ -95,7 +94,7 @@ def _detection(result: _Result) -> Detection | None:
     """Return a result as a detection, or None where its numbers are none."""
     box = box_of(result.bbox)
     try:
-        score = msgspec.json.decode(result.score, type=float | None)
+        score = decode(result.score, float | None)
     except msgspec.ValidationError:
         return None
     if box is None or not all(map(math.isfinite, box)) or (score is not None and not math.isfinite(score)):

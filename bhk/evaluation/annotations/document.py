@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from bhk.sam.prediction.prompts import Box
 
 Document = Mapping[str, msgspec.Raw]  # the members of a JSON object, not yet decoded
 Record = TypeVar("Record", bound=msgspec.Struct)
+
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last where lists are in lists in lists
 
 _FORMATS = "expected COCO instances, LVIS v1 (both with images and annotations) or SA-1B (image and annotations)"
 
@@ -35,11 +38,25 @@ def load_json(path: Path, kind: type[Any]) -> Any:
         return msgspec.json.decode(text, type=kind)
     except msgspec.ValidationError:
         raise
-    except msgspec.DecodeError as error:
-        return msgspec.json.decode(_without_nan(path, text, error), type=kind)
+    except _NO_JSON as error:
+        return decode(_without_nan(path, text, error), kind)
 
 
-def _without_nan(path: Path, text: bytes, error: msgspec.DecodeError) -> bytes:
+def decode(text: bytes | msgspec.Raw, kind: Any) -> Any:
+    """Return a part of a JSON file decoded to what msgspec calls `kind`.
+
+    Raises:
+        msgspec.ValidationError: it is not of that kind; or no JSON, which the whole file is not checked for.
+    """
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.ValidationError:
+        raise
+    except _NO_JSON as error:
+        raise msgspec.ValidationError(str(error)) from error
+
+
+def _without_nan(path: Path, text: bytes, error: Exception) -> bytes:
     """Return what Python's json wrote as JSON: null instead of NaN and Infinity.
 
     Raises:
@@ -47,7 +64,7 @@ def _without_nan(path: Path, text: bytes, error: msgspec.DecodeError) -> bytes:
     """
     try:
         return msgspec.json.encode(json.loads(text))
-    except (ValueError, RecursionError):
+    except (ValueError, OverflowError, RecursionError):
         raise AnnotationError(f"{path} is not JSON: {error}") from error
 
 
@@ -87,27 +104,27 @@ def recognise(path: Path, document: Document, named: str | None) -> Format:
 def _coco_or_lvis(document: Document) -> Format:
     """Tell LVIS by what only its images have."""
     for raw in members(document, "images")[:1]:
-        image = msgspec.json.decode(raw)
-        if isinstance(image, dict) and ("neg_category_ids" in image or "not_exhaustive_category_ids" in image):
-            return "lvis"
+        with contextlib.suppress(msgspec.ValidationError):
+            image = decode(raw, dict[str, msgspec.Raw])
+            if "neg_category_ids" in image or "not_exhaustive_category_ids" in image:
+                return "lvis"
     return "coco"
 
 
 def members(document: Document, name: str) -> list[msgspec.Raw]:
     """Return the elements of a list in a document, not yet decoded; none where it has no such list."""
     try:
-        return msgspec.json.decode(document[name], type=list[msgspec.Raw]) if name in document else []
+        return decode(document[name], list[msgspec.Raw]) if name in document else []
     except msgspec.ValidationError as error:
         raise UnknownFormatError(f"{name} is not a list ({error}); {_FORMATS}") from error
 
 
 def records(raws: Sequence[msgspec.Raw], kind: type[Record], log: FaultLog) -> list[Record]:
     """Return the elements that are records of this kind, and count those that are not."""
-    decoder = msgspec.json.Decoder(kind)
     found = []
     for number, raw in enumerate(raws):
         try:
-            found.append(decoder.decode(raw))
+            found.append(decode(raw, kind))
         except msgspec.ValidationError as error:
             log.add(FaultKind.MALFORMED_RECORD, f"{kind.__name__.strip('_').lower()} {number}: {error}")
     return found
@@ -116,8 +133,8 @@ def records(raws: Sequence[msgspec.Raw], kind: type[Record], log: FaultLog) -> l
 def box_of(raw: msgspec.Raw) -> Box | None:
     """Return the (x0, y0, x1, y1) of a JSON box [x, y, width, height], or None where it is none."""
     try:
-        x, y, width, height = msgspec.json.decode(raw, type=tuple[float, float, float, float])
-    except msgspec.DecodeError:
+        x, y, width, height = decode(raw, tuple[float, float, float, float])
+    except msgspec.ValidationError:
         return None
     return x, y, x + width, y + height
 

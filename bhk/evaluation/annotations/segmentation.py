@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from bhk.evaluation.annotations.document import decode
 from bhk.evaluation.faults import FaultKind
 from bhk.sam.packages import MissingPackageError
 from bhk.sam.prediction import rle as runs
@@ -82,8 +83,8 @@ def read_segmentation(text: bytes, height: int, width: int, report: Report) -> R
         report: is called with each fault.
     """
     try:
-        found = msgspec.json.decode(text)
-    except msgspec.DecodeError:
+        found = decode(text, Any)
+    except msgspec.ValidationError:
         found = None
     if isinstance(found, list):
         mask = _from_polygons(found, height, width, report)
@@ -161,7 +162,11 @@ def _polygon(polygon: Any, height: int, width: int, report: Report) -> list[floa
         report(FaultKind.ODD_POLYGON)
         return None
     size = np.array([width, height], dtype=np.float64)
-    points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+    try:
+        points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+    except OverflowError:  # an integer of hundreds of digits
+        report(FaultKind.MALFORMED_SEGMENTATION)
+        return None
     if (points < 0).any() or (points > size).any():
         report(FaultKind.POLYGON_OUT_OF_BOUNDS)
         points = np.clip(points, -size, 2 * size)  # the rasteriser clips, but walks along every edge: not to infinity

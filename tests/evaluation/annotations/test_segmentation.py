@@ -81,6 +81,7 @@ def test_a_faulty_polygon_is_reported_and_the_others_count(segmentation: list[An
         ([], [FaultKind.EMPTY_MASK]),
         ([[1, 1, 5, 5]], [FaultKind.SHORT_POLYGON, FaultKind.EMPTY_MASK]),
         ([[1, 1, 1, 1, 1, 1]], [FaultKind.EMPTY_MASK]),
+        ([[10**400, 1, 5, 1, 5, 5]], [FaultKind.MALFORMED_SEGMENTATION, FaultKind.EMPTY_MASK]),
         (None, [FaultKind.MALFORMED_SEGMENTATION]),
         ({"size": [7, 9]}, [FaultKind.MALFORMED_SEGMENTATION]),
         ({"size": [7, 9], "counts": [60, -3, 6]}, [FaultKind.MALFORMED_SEGMENTATION]),
@@ -95,3 +96,10 @@ def test_what_gives_no_mask_says_why(segmentation: Any, kinds: list[FaultKind]) 
     found, faults = _read(segmentation)
     assert found is None
     assert faults == kinds
+
+
+@pytest.mark.parametrize("text", [b"[" * 100_000 + b"]" * 100_000, b'"\xff"', b'{"size": [7, 9], "counts": "\xff"}'])
+def test_what_is_not_even_json(text: bytes) -> None:
+    faults: list[FaultKind] = []
+    assert read_segmentation(text, 7, 9, faults.append) is None
+    assert faults == [FaultKind.MALFORMED_SEGMENTATION]
