@@ -6,7 +6,7 @@ Sources: cocodataset.org, "Detection evaluation"; Gupta, Dollár and Girshick, "
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,8 +97,9 @@ def average_precision(
         ) from error
     agnostic = any(entry.category is None for entry in found)
     lvis = lvis and not agnostic
-    truth = COCO(_ground_truth(scopes, categories, truths, agnostic))
-    results = truth.loadRes(_results(_counted_by_lvis(scopes, truths, found) if lvis else found, agnostic))
+    places = {image: place for place, image in enumerate(sorted(scope.image for scope in scopes))}
+    truth = COCO(_ground_truth(scopes, categories, truths, agnostic, places))
+    results = truth.loadRes(_results(_counted_by_lvis(scopes, truths, found) if lvis else found, agnostic, places))
     evaluation = COCOeval_faster(truth, results, "segm", lvis_style=lvis)
     if lvis:
         evaluation.params.maxDets = [LVIS_MOST]
@@ -110,12 +111,17 @@ def average_precision(
 
 
 def _ground_truth(
-    scopes: Sequence[Scope], categories: Sequence[Category], truths: Sequence[TrueMask], agnostic: bool
+    scopes: Sequence[Scope],
+    categories: Sequence[Category],
+    truths: Sequence[TrueMask],
+    agnostic: bool,
+    places: Mapping[int, int],
 ) -> dict[str, Any]:
+    """Return a COCO document; images are numbered by `places`, for ids may be negative, which the library refuses."""
     return {
         "images": [
             {
-                "id": scope.image,
+                "id": places[scope.image],
                 "height": scope.height,
                 "width": scope.width,
                 "neg_category_ids": list(scope.absent),
@@ -129,7 +135,7 @@ def _ground_truth(
         "annotations": [
             {
                 "id": number,  # from 1: 0 would mean that nothing was matched
-                "image_id": truth.image,
+                "image_id": places[truth.image],
                 "category_id": 1 if agnostic else truth.category,
                 "segmentation": truth.mask.plain(),
                 "area": truth.area,
@@ -140,10 +146,10 @@ def _ground_truth(
     }
 
 
-def _results(found: Sequence[FoundMask], agnostic: bool) -> list[dict[str, Any]]:
+def _results(found: Sequence[FoundMask], agnostic: bool, places: Mapping[int, int]) -> list[dict[str, Any]]:
     return [
         {
-            "image_id": entry.image,
+            "image_id": places[entry.image],
             "category_id": 1 if agnostic else entry.category,
             "segmentation": entry.mask.plain(),
             "score": entry.score,

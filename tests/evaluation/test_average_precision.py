@@ -97,6 +97,16 @@ def test_what_is_perfect_and_what_is_not_there() -> None:
     assert average_precision(_SCOPES, _CATEGORIES, [], found).ap is None
 
 
+def test_ids_of_images_are_any_numbers() -> None:
+    truths, found = _data(0)
+    ids = {scope.image: place for scope, place in zip(_SCOPES, (-(10**30), -1, 10**30), strict=True)}
+    scopes, renumbered, answers = (
+        [replace(entry, image=ids[entry.image]) for entry in entries] for entries in (_SCOPES, truths, found)
+    )
+    ours = average_precision(scopes, _CATEGORIES, renumbered, answers)
+    assert ours == average_precision(_SCOPES, _CATEGORIES, truths, found)
+
+
 def test_masks_without_categories_are_judged_without() -> None:
     truths, found = _data(0)
     one = (Category(1, "object"),)
