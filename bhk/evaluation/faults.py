@@ -14,6 +14,8 @@ class FaultKind(str, enum.Enum):
 
     MISSING_PICTURE = "picture missing: left out"
     UNREADABLE_PICTURE = "picture cannot be read: left out"
+    AMBIGUOUS_PICTURE = "name that fits several pictures, or a picture that several names fit: left out"
+    UNUSABLE_PICTURE = "picture of a shape that the model cannot take: left out"
     OTHER_SIZE = "picture of another size than annotated: left out"
     MALFORMED_RECORD = "record lacks what the format demands: left out"
     DUPLICATE_ID = "id used twice: the later one left out"

@@ -66,7 +66,7 @@ def read_coco(document: Document, pictures: PictureFolder, kind: Format) -> Anno
     log = FaultLog()
     categories = _unique(records(members(document, "categories"), _Category, log), log)
     images = _unique(records(members(document, "images"), _Image, log), log)
-    pictures.check([image.name for image in images.values()], log)
+    places = pictures.match([image.name for image in images.values()], log)
     objects: defaultdict[int, list[GroundTruth]] = defaultdict(list)
     for found in _unique(records(members(document, "annotations"), _Annotation, log), log).values():
         if found.image_id not in images:
@@ -88,7 +88,7 @@ def read_coco(document: Document, pictures: PictureFolder, kind: Format) -> Anno
                 incomplete=image.not_exhaustive_category_ids,
             )
             for image in images.values()
-            if (path := pictures.find(image.name)) is not None
+            if (path := places.get(image.name)) is not None
         ),
         ids=frozenset(images),
         categories=tuple(Category(entry.id, entry.name, entry.frequency) for _, entry in sorted(categories.items())),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from bhk.evaluation.annotations.errors import WrongSplitError
@@ -24,34 +25,61 @@ class PictureFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
         names = find_pictures(self._path)
-        paths = [PurePosixPath(name) for name in reversed(names)]
-        self._names = {path.stem: path for path in paths} | {path.name: path for path in paths}
-        self._names |= {str(path): path for path in paths}
-        self._count = len(names)
+        self._names = frozenset(names)
+        self._by_name = _by_endings((name, name) for name in names)
+        self._by_stem = _by_endings((str(PurePosixPath(name).with_suffix("")), name) for name in names)
 
-    def find(self, name: str) -> Path | None:
-        """Return where a picture is, or None where it is not.
-
-        Args:
-            name: from the folder, or without its folders, or (SA-1B) even without its suffix.
-        """
-        found = self._names.get(name) or self._names.get(PurePosixPath(name).name)
-        return None if found is None else self._path / found
-
-    def check(self, names: Sequence[str], log: FaultLog) -> None:
-        """Count the annotated pictures that are missing.
+    def match(self, names: Sequence[str], log: FaultLog) -> Mapping[str, Path]:
+        """Return where the annotated pictures are, by their names, and count those that are missing or ambiguous.
 
         Part of the annotated pictures is fine, and so are others beside them; but not both.
+
+        Args:
+            names: from the folder, or with more or fewer folders before them, or (SA-1B) even without the suffix. One
+                that is none from the folder has to fit a single picture, which no other name fits.
 
         Raises:
             WrongSplitError: few of the annotated pictures are there, and few of those that are there are annotated.
         """
-        missing = [name for name in names if self.find(name) is None]
+        fitting = {name: self._fitting(name) for name in names}
+        missing = [name for name in names if not fitting[name]]
         found = len(names) - len(missing)
-        if 2 * found < min(len(names), self._count):
+        if 2 * found < min(len(names), len(self._names)):
             raise WrongSplitError(
-                f"{found} of {len(names)} annotated pictures are in {self._path}, which holds {self._count} pictures: "
-                f"it looks like another split; annotated is {missing[0]!r}, there is {str(min(self._names.values()))!r}"
+                f"{found} of {len(names)} annotated pictures are in {self._path}, which holds {len(self._names)} "
+                f"pictures: it looks like another split; annotated is {missing[0]!r}, there is {min(self._names)!r}"
             )
         for name in missing:
             log.add(FaultKind.MISSING_PICTURE, name)
+        claims = Counter(picture for pictures in fitting.values() for picture in pictures)
+        matched = {}
+        for name, pictures in fitting.items():
+            if len(pictures) == 1 and (name in self._names or claims[pictures[0]] == 1):
+                matched[name] = self._path / pictures[0]
+            elif pictures:
+                log.add(FaultKind.AMBIGUOUS_PICTURE, f"{name}: {', '.join(pictures[:3])}")
+        return matched
+
+    def _fitting(self, name: str) -> Sequence[str]:
+        """Return the pictures that a name may mean: those that share most of its folders."""
+        if name in self._names:
+            return (name,)
+        for ending in _endings(name):
+            if found := self._by_name.get(ending) or self._by_stem.get(ending):
+                return found
+        return ()
+
+
+def _by_endings(pictures: Iterable[tuple[str, str]]) -> Mapping[str, Sequence[str]]:
+    """Return pictures, given as (name, picture), by all endings of their names."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for name, picture in pictures:
+        for ending in _endings(name):
+            found[ending].append(picture)
+    return found
+
+
+def _endings(name: str) -> Iterator[str]:
+    """Yield a name, and what is left of it without its first folder, without its second, …"""
+    parts = name.split("/")
+    yield from ("/".join(parts[start:]) for start in range(len(parts)))

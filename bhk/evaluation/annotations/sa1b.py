@@ -11,7 +11,7 @@ import msgspec
 
 from bhk.evaluation.annotations.coco import Pixels
 from bhk.evaluation.annotations.dataset import AnnotatedImage, Annotations, GroundTruth, ImageFile
-from bhk.evaluation.annotations.document import box_of, load_document, members, records
+from bhk.evaluation.annotations.document import box_of, decode, load_document, members, records
 from bhk.evaluation.annotations.errors import AnnotationError
 from bhk.evaluation.annotations.pictures import PictureFolder
 from bhk.evaluation.faults import FaultKind, FaultLog
@@ -40,11 +40,11 @@ def list_sa1b(files: list[Path], pictures: PictureFolder) -> Annotations:
     """
     log = FaultLog()
     names = [file.stem for file in files]
-    pictures.check(names, log)
+    places = pictures.match(names, log)
     images = tuple(
         ImageFile(str(file), str(path))
         for file, name in zip(files, names, strict=True)
-        if (path := pictures.find(name)) is not None
+        if (path := places.get(name)) is not None
     )
     return Annotations("sa1b", images, frozenset(), (), log.counts())
 
@@ -55,7 +55,7 @@ def read_sa1b(source: ImageFile, log: FaultLog) -> AnnotatedImage | None:
     try:
         document = load_document(path)
         raws = members(document, "annotations")
-        image = msgspec.json.decode(document["image"], type=_Image)
+        image = decode(document["image"], _Image)
     except (AnnotationError, msgspec.ValidationError, KeyError) as error:
         log.add(FaultKind.MALFORMED_RECORD, f"{path.name}: {error}")
         return None

@@ -118,6 +118,33 @@ def test_numbers_that_are_none_are_faults_of_their_record(tmp_path: Path) -> Non
     assert [(entry.area, entry.box) for entry in image.objects] == [(None, (1, 1, 6, 5)), (20, None)]
 
 
+def test_a_record_whose_text_is_not_utf8_is_counted(tmp_path: Path) -> None:
+    _read(tmp_path, _document(_annotation(1), _annotation(2)))
+    path = tmp_path / "truth.json"
+    path.write_bytes(path.read_bytes().replace(b'"name": "x"', b'"name": "\xff"'))
+    faults = {fault.kind: fault.count for fault in read_annotations(path, tmp_path).faults}
+    assert faults == {FaultKind.MALFORMED_RECORD: 1, FaultKind.UNKNOWN_CATEGORY: 2}
+
+
+def test_names_in_several_folders_are_not_mixed_up(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.zeros((7, 9, 3), np.uint8))
+    for name in ("b/1.png", "c/2.png", "d/2.png", "e/3.png"):
+        (tmp_path / name).parent.mkdir()
+        picture.save(tmp_path / name)
+    names = ["a/1.png", "b/1.png", "2.png", "d/2.png", "data/e/3.png", "a.png"]
+    images = [{"id": number, "file_name": name, "width": 9, "height": 7} for number, name in enumerate(names)]
+    found = _read(tmp_path, _document(images=images))
+    assert [Path(image.path).relative_to(tmp_path).as_posix() for image in found.images] == [
+        "b/1.png",
+        "d/2.png",
+        "e/3.png",
+        "a.png",
+    ]
+    (fault,) = found.faults
+    assert (fault.kind, fault.count) == (FaultKind.AMBIGUOUS_PICTURE, 2)
+    assert fault.examples == ("a/1.png: b/1.png", "2.png: c/2.png, d/2.png")
+
+
 def test_another_split_is_refused(tmp_path: Path) -> None:
     images = [{"id": number, "file_name": f"train_{number}.jpg", "width": 9, "height": 7} for number in range(5)]
     message = "0 of 5 annotated pictures are in .* which holds 1 pictures: .* 'train_0.jpg', there is 'a.png'"
