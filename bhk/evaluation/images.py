@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from bhk.errors import BhkError
 from bhk.sam.prediction.image import SUFFIXES
+
+Item = TypeVar("Item")
 
 
 class NoPicturesError(BhkError):
@@ -24,7 +28,8 @@ def find_pictures(folder: Path, *, limit: int | None = None, seed: int = 0) -> t
         limit: at most as many, drawn at random by `seed`; None for all.
 
     Raises:
-        NoPicturesError: there is no such folder, it cannot be read, or there are no pictures in it.
+        NoPicturesError: there is no such folder, it cannot be read, there are no pictures in it, the name of one is not
+            UTF-8, or none are wanted.
     """
 
     def refuse(error: OSError) -> None:
@@ -40,8 +45,21 @@ def find_pictures(folder: Path, *, limit: int | None = None, seed: int = 0) -> t
         ]
     if not names:
         raise NoPicturesError(f"{folder} holds no pictures; expected files that end in {', '.join(SUFFIXES)}")
-    names.sort()
-    if limit is None or limit >= len(names):
-        return tuple(names)
-    drawn = np.random.default_rng(seed).choice(len(names), limit, replace=False)
-    return tuple(names[index] for index in sorted(drawn))
+    for name in names:
+        if not name.isascii() and name.encode(errors="ignore").decode() != name:
+            raise NoPicturesError(f"{folder} holds {name!a}, whose name is not UTF-8; rename it")
+    return draw(sorted(names), limit, seed)
+
+
+def draw(items: Sequence[Item], limit: int | None, seed: int) -> tuple[Item, ...]:
+    """Return at most `limit` items, drawn at random by `seed`, in their order; all of them for None.
+
+    Raises:
+        NoPicturesError: `limit` is not positive.
+    """
+    if limit is not None and limit < 1:
+        raise NoPicturesError(f"a limit of {limit} pictures leaves none; expected 1 or more")
+    if limit is None or limit >= len(items):
+        return tuple(items)
+    drawn = np.random.default_rng(seed).choice(len(items), limit, replace=False)
+    return tuple(items[index] for index in sorted(drawn))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,17 @@ def test_a_draw_of_them(folder: Path) -> None:
     drawn = {find_pictures(folder, limit=2, seed=seed) for seed in range(20)}
     assert drawn == {("a.JPG", "b.png"), ("a.JPG", "sub/deep/c.webp"), ("b.png", "sub/deep/c.webp")}
     assert find_pictures(folder, limit=3) == find_pictures(folder, limit=9) == find_pictures(folder)
+
+
+def test_what_cannot_be_drawn(folder: Path) -> None:
+    with pytest.raises(NoPicturesError, match="a limit of 0 pictures leaves none"):
+        find_pictures(folder, limit=0)
+    try:
+        (folder / os.fsdecode(b"\xff.png")).touch()
+    except OSError:
+        pytest.skip("names have to be UTF-8 here")
+    with pytest.raises(NoPicturesError, match="whose name is not UTF-8; rename it"):
+        find_pictures(folder)
 
 
 def test_no_pictures(tmp_path: Path) -> None:
