@@ -73,14 +73,13 @@ def write_figures(contents: Contents, folder: Path, *, force: bool) -> tuple[Pat
     coded = [layer for layer in contents.file.layers if layer.error is not None]
     written = []
     with matplotlib.rc_context(_STYLE):
-        figures = {"layer_map": _layer_map(Figure(figsize=(7, 4.2), layout="constrained"), contents.file.layers)}
+        figures = {"layer_map": _layer_map(Figure(layout="constrained"), contents.file.layers)}
         if any(layer.error and layer.error.snr_db is not None for layer in coded):
             figures["rate_against_error"] = _rate(Figure(figsize=(5.2, 3.8), layout="constrained"), coded)
         if (largest := _representative(contents)) is not None:
             figures["codebook"] = _codebook(Figure(figsize=(7.2, 3.8), layout="constrained"), *largest)
         if contents.pictures:
-            size = (7, 3.6 * len(contents.pictures))
-            figures["masks"] = _masks(Figure(figsize=size, layout="constrained"), contents.pictures)
+            figures["masks"] = _masks(Figure(layout="constrained"), contents.pictures)
         for name, figure in figures.items():
             for suffix in FORMATS:
                 path = folder / f"{name}.{suffix}"
@@ -92,21 +91,22 @@ def write_figures(contents: Contents, folder: Path, *, force: bool) -> tuple[Pat
 
 def _layer_map(figure: Figure, layers: Sequence[LayerEntry]) -> Figure:
     """Draw bytes a block, stacked by role, in the order of the file."""
-    axes = figure.subplots()
     blocks: dict[str, dict[str, int]] = {}
     for layer in layers:
         sizes = blocks.setdefault(_block(layer.name), {})
         sizes[layer.role] = sizes.get(layer.role, 0) + layer.stored_bytes
-    below = np.zeros(len(blocks))
+    figure.set_size_inches(7, 0.9 + 0.14 * len(blocks))
+    axes = figure.subplots()
+    places, ends = np.arange(len(blocks)), np.zeros(len(blocks))
     for role, colour in ROLE_COLOURS.items():
-        heights = np.array([sizes.get(role, 0) for sizes in blocks.values()]) / 1e6
-        if heights.any():
-            axes.bar(np.arange(len(blocks)), heights, bottom=below, color=colour, width=0.85, label=role)
-            below += heights
-    axes.set_xticks(np.arange(len(blocks)), list(blocks), rotation=90, fontsize=6)
-    axes.set_ylabel("bytes in the file, MB")
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axes.legend(frameon=False)
+        widths = np.array([sizes.get(role, 0) for sizes in blocks.values()]) / 1e6
+        if widths.any():
+            axes.barh(places, widths, left=ends, color=colour, label=role)
+            ends += widths
+    axes.set_yticks(places, list(blocks), fontsize=7)
+    axes.set(xlim=(0, 1.02 * ends.max(initial=0) or 1), ylim=(len(blocks) - 0.4, -0.6), xlabel="bytes in the file, MB")
+    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    figure.legend(loc="outside upper center", ncols=len(ROLE_COLOURS), frameon=False, fontsize=8, columnspacing=1.2)
     return figure
 
 
@@ -128,7 +128,8 @@ def _rate(figure: Figure, coded: Sequence[LayerEntry]) -> Figure:
         if found:
             bits, snrs, weights = zip(*found, strict=True)
             areas = 8 + 60 * np.array(weights) / max(layer.numel for _, layer in places)
-            axes.scatter(bits, snrs, s=areas, color=colour, alpha=0.8, linewidths=0, label=role)
+            axes.scatter(bits, snrs, s=areas, color=colour, alpha=0.8, linewidths=0)
+            axes.scatter([], [], s=24, color=colour, linewidths=0, label=role)
     ends = np.array(axes.get_xlim())
     limits = axes.get_ylim()
     axes.plot(ends, 6.0206 * ends - 1.53, color="#555555", linewidth=1, label="entropy-coded lattice")
@@ -189,6 +190,9 @@ def _draw_window(axes: Axes, codebook: Codebook, pairs: Pairs) -> None:
         ends = codes + np.column_stack([(codes[:, 1] + first) / codebook.windings, np.zeros(len(codes))])
         axes.plot(*np.stack([starts, ends]).transpose(2, 0, 1), color="#d55e00", linewidth=0.6)
         axes.scatter(starts[:, 0], starts[:, 1], s=4, color="#d55e00", linewidths=0)
+    middle, reach = (size - 1) / 2, size / 2 + 0.3
+    lean = (middle + first) / codebook.windings
+    axes.set(xlim=(middle + lean - reach, middle + lean + reach), ylim=(middle - reach, middle + reach))
     axes.set(aspect="equal", xlabel="winding", ylabel="phase")
     axes.set_title(f"{size} × {size} steps around the centre", fontsize=8)
 
@@ -197,7 +201,9 @@ def _masks(figure: Figure, pictures: Sequence[PictureMasks]) -> Figure:
     """Draw each picture with the masks of both models."""
     from PIL import Image
 
-    grid: Any = figure.subplots(len(pictures), 2, squeeze=False)
+    heights = [picture.height / picture.width for picture in pictures]
+    figure.set_size_inches(7, 3.5 * sum(heights) + 0.25 * len(heights))
+    grid: Any = figure.subplots(len(pictures), 2, squeeze=False, height_ratios=heights)
     for row, picture in zip(grid, pictures, strict=True):
         iou = sum(mask.iou for mask in picture.masks) / len(picture.masks)
         sides = (picture.original, "original"), (picture.compressed, f"compressed, mean IoU {iou:.4f}")
