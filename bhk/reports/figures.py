@@ -77,7 +77,7 @@ def write_figures(contents: Contents, folder: Path, *, force: bool) -> tuple[Pat
         if any(layer.error and layer.error.snr_db is not None for layer in coded):
             figures["rate_against_error"] = _rate(Figure(figsize=(5.2, 3.8), layout="constrained"), coded)
         if (largest := _representative(contents)) is not None:
-            figures["codebook"] = _codebook(Figure(figsize=(7.2, 3.8), layout="constrained"), *largest)
+            figures["codebook"] = _codebook(Figure(figsize=(7.2, 4.2), layout="constrained"), *largest)
         if contents.pictures:
             figures["masks"] = _masks(Figure(layout="constrained"), contents.pictures)
         for name, figure in figures.items():
