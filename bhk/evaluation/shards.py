@@ -170,14 +170,14 @@ def _by_processes(
                 process.start()
                 processes.append(process)
             there.close()
-            here.send(shards[index])
+            _send(here, shards[index])
             busy[here] = index
         while busy:
             for here in cast("list[Connection]", wait(list(busy))):
                 index = busy.pop(here)
                 yield index, _received(here)
                 if (following := next(waiting, None)) is not None:
-                    here.send(shards[following])
+                    _send(here, shards[following])
                     busy[here] = following
     finally:
         for process in processes:
@@ -199,16 +199,28 @@ def _no_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _send(connection: Connection, shard: object) -> None:
+    with _end_of_worker():
+        connection.send(shard)
+
+
 def _received(connection: Connection) -> Any:
-    try:
+    with _end_of_worker():
         found, error = connection.recv()
+    if error is not None:
+        raise WorkerError(error)
+    return found
+
+
+@contextlib.contextmanager
+def _end_of_worker() -> Iterator[None]:
+    """Say in words that the other end of a pipe is gone."""
+    try:
+        yield
     except (EOFError, OSError):
         raise WorkerError(
             "a worker process was ended from outside; with too little memory, use fewer workers"
         ) from None
-    if error is not None:
-        raise WorkerError(error)
-    return found
 
 
 def _serve(connection: Connection, work: Callable[[Any], object]) -> None:

@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-
 from bhk.checkpoint.digest import sha256
 from bhk.evaluation.accuracy import (
     Answer,
@@ -29,7 +27,7 @@ from bhk.evaluation.annotations import AnnotatedImage, Annotations, ImageFile, r
 from bhk.evaluation.annotations.errors import AnnotationError
 from bhk.evaluation.detections import Detection, read_detections
 from bhk.evaluation.faults import FaultCount, FaultKind, FaultLog
-from bhk.evaluation.images import NoPicturesError
+from bhk.evaluation.images import NoPicturesError, draw
 from bhk.evaluation.models import ModelSource, Subject
 from bhk.evaluation.shards import run_shards, split
 from bhk.nn.hyperlinear import Compute
@@ -39,6 +37,7 @@ from bhk.sam.prediction.image import ImageError, Rgb, read_image
 from bhk.sam.prediction.predictor import PredictionError
 from bhk.sam.prediction.prompts import PromptError
 from bhk.tasks.evaluation import ModelFacts, check_same_kind, default_workers, describe, folder_digest
+from bhk.version import __version__
 
 Progress = Callable[[int, int], None]
 
@@ -163,7 +162,7 @@ def accuracy(
     facts, original = describe(model), None if against is None else describe(against)
     if original is not None:
         check_same_kind(facts, original)
-    chosen = _drawn(truth.images, settings)
+    chosen = draw(truth.images, limit, seed)
     work = _Work(
         str(local_file(model)), None if against is None else str(local_file(against)), settings, bool(truth.categories)
     )
@@ -251,12 +250,17 @@ class _Work:
         objects = true_objects(image, log)
         detections = usable_detections(image, task.detections, log)
         questions = questions_about(objects, detections, self.settings.prompts)
-        model, original = (
-            ()
-            if subject is None
-            else image_accuracy(subject, pixels, questions, output=self.settings.output, keep_masks=self.keep_masks)
-            for subject in self._subjects
-        )
+        subjects = self._subjects
+        try:
+            model, original = (
+                ()
+                if subject is None
+                else image_accuracy(subject, pixels, questions, output=self.settings.output, keep_masks=self.keep_masks)
+                for subject in subjects
+            )
+        except PredictionError as error:
+            log.add(FaultKind.UNUSABLE_PICTURE, f"{image.name}: {error}")
+            return None
         return ImageAccuracy(
             image.id,
             image.height,
@@ -314,19 +318,14 @@ def _about(image: AnnotatedImage | ImageFile, boxes: Mapping[int, tuple[Detectio
     return boxes.get(image.id, ()) if isinstance(image, AnnotatedImage) else ()
 
 
-def _drawn(
-    images: Sequence[AnnotatedImage | ImageFile], settings: AccuracySettings
-) -> Sequence[AnnotatedImage | ImageFile]:
-    """Return as many of the images as are wanted, drawn at random, in their order."""
-    if settings.limit is None or settings.limit >= len(images):
-        return images
-    drawn = np.random.default_rng(settings.seed).choice(len(images), settings.limit, replace=False)
-    return [images[index] for index in sorted(drawn)]
-
-
 def _identity(settings: AccuracySettings, model: ModelFacts, original: ModelFacts | None) -> dict[str, str]:
     named = {name: str(value) for name, value in asdict(settings).items()}
-    return named | {"protocol": "accuracy", "model": model.sha256, "original": original.sha256 if original else ""}
+    return named | {
+        "protocol": "accuracy",
+        "version": __version__,
+        "model": model.sha256,
+        "original": original.sha256 if original else "",
+    }
 
 
 def _digest(path: Path) -> str:

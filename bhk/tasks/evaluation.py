@@ -142,8 +142,16 @@ def default_workers(workers: int | None, device: str) -> int:
 
 def folder_digest(folder: Path, names: Sequence[str]) -> str:
     """Return a SHA-256 that is another when pictures of a folder have other names or sizes."""
-    sizes = [(name, (folder / name).stat().st_size) for name in names]
+    sizes = [(name, _size(folder / name)) for name in names]
     return hashlib.sha256(msgspec.json.encode(sizes)).hexdigest()
+
+
+def _size(path: Path) -> int | None:
+    """Return the bytes of a file; None where there is none, such as of a broken link, which reading it will tell."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 class Report(Protocol):

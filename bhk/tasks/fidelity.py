@@ -22,6 +22,7 @@ from bhk.sam.prediction.image import ImageError, read_image
 from bhk.sam.prediction.predictor import PredictionError
 from bhk.sam.prediction.prompts import PromptError
 from bhk.tasks.evaluation import ModelFacts, Skipped, check_same_kind, default_workers, describe, folder_digest
+from bhk.version import __version__
 
 Progress = Callable[[int, int], None]
 
@@ -218,6 +219,7 @@ def _identity(settings: FidelitySettings, model: ModelFacts, original: ModelFact
     named = {name: str(value) for name, value in asdict(settings).items()}
     return named | {
         "protocol": "fidelity",
+        "version": __version__,
         "model": model.sha256,
         "original": original.sha256,
         "pictures": pictures,

@@ -97,3 +97,18 @@ def test_results_of_other_work_are_refused(tmp_path: Path) -> None:
 def test_a_worker_that_fails_is_one_error(number: int, message: str) -> None:
     with pytest.raises(WorkerError, match=message):
         run_shards(_fail, [(0,), (number,)], Sum, workers=2, identity={})
+
+
+class _Ending:
+    """Ends the process that unpickles it."""
+
+    def __call__(self, shard: bytes) -> Sum:
+        raise AssertionError
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (1,)
+
+
+def test_a_worker_that_ends_before_it_takes_a_shard_larger_than_a_pipe() -> None:
+    with pytest.raises(WorkerError, match="a worker process was ended from outside"):
+        run_shards(_Ending(), [bytes(1 << 20)] * 2, Sum, workers=2, identity={})

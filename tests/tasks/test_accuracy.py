@@ -91,6 +91,24 @@ def test_pictures_that_cannot_be_used_are_counted(folder: Path, tmp_path: Path) 
         accuracy(folder / "sam.bhk", tmp_path / "images", tmp_path / "annotations.json", **options)
 
 
+def test_a_broken_link_and_a_picture_too_long_for_the_model_are_counted(folder: Path, tmp_path: Path) -> None:
+    write_scene_set(tmp_path, scenes=3, format="coco", size=48)
+    pictures, path = tmp_path / "images", tmp_path / "annotations.json"
+    (pictures / "scene_000000.png").unlink()
+    (pictures / "scene_000000.png").symlink_to(tmp_path / "nowhere.png")
+    Image.new("RGB", (4000, 1)).save(pictures / "scene_000001.png")
+    truth = json.loads(path.read_text())
+    truth["images"][1] |= {"width": 4000, "height": 1}
+    for entry in truth["annotations"]:
+        if entry["image_id"] == 1:
+            entry |= {"segmentation": {"size": [1, 4000], "counts": [10, 90, 3900]}, "bbox": [10, 0, 90, 1]}
+    path.write_text(json.dumps(truth))
+    found = accuracy(folder / "sam.bhk", pictures, path, prompts=("box",), workers=1)
+    counts = {fault.kind: fault.count for fault in found.faults}
+    assert found.pictures == 1
+    assert (counts[FaultKind.UNREADABLE_PICTURE], counts[FaultKind.UNUSABLE_PICTURE]) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
