@@ -120,7 +120,7 @@ def answers(model: nn.Module, scenes: int) -> list[Masks]:
 def _prompts(mask: NDArray[np.bool_]) -> tuple[Prompt, ...]:
     """Return a prompt of each of `KINDS`."""
     x, y = innermost_point(mask)
-    return Prompt(box=bounding_box(mask)), Prompt(points=((x + 0.5, y + 0.5),))
+    return Prompt(box=bounding_box(mask)), Prompt(points=((x, y),))
 
 
 def compared(scenes: int, original: list[Masks], found: list[Masks]) -> dict[str, object]:
