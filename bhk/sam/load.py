@@ -17,6 +17,7 @@ from bhk.checkpoint.hub import SCHEME, fetch_file, looks_like_repository, parse_
 from bhk.container.header import ModelEntry
 from bhk.container.reader import Container
 from bhk.nn import load_into, weights_on_meta
+from bhk.nn.anatomy import model_tensors
 from bhk.nn.building import Progress
 from bhk.nn.errors import MismatchError
 from bhk.nn.hyperlinear import Compute
@@ -121,14 +122,16 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], ignore: Iterable[str]
     def counted(names: Iterable[str]) -> list[str]:
         return [name for name in names if not any(fnmatchcase(name, pattern) for pattern in ignore)]
 
+    complete = dict(tensors)
+    for tied in model_tensors(model):  # of a shared tensor, the file may have one name only
+        found = next((tensors[name] for name in tied.names if name in tensors), None)
+        if found is not None:
+            complete |= {name: found for name in tied.names if name not in tensors}
     try:
-        outcome = model.load_state_dict(tensors, strict=False, assign=True)
+        outcome = model.load_state_dict(complete, strict=False, assign=True)
     except RuntimeError as error:
         raise MismatchError(f"{path} does not fit {type(model).__name__}: {error}") from error
-    held = model.state_dict(keep_vars=True)
-    filled = {id(held[name]) for name in tensors if name in held}  # a tied tensor may have one name only in the file
-    missing = counted(name for name in outcome.missing_keys if id(held[name]) not in filled)
-    unexpected = counted(outcome.unexpected_keys)
+    missing, unexpected = counted(outcome.missing_keys), counted(outcome.unexpected_keys)
     if missing or unexpected:
         raise MismatchError(
             f"{path} does not fit {type(model).__name__}: it lacks {len(missing)} tensors ({listed(missing, 3)}) "

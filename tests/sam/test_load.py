@@ -19,6 +19,7 @@ from bhk.nn import HyperLinear
 from bhk.nn.errors import LoadOptionError, MismatchError
 from bhk.sam.build import UnknownModelError, build_model
 from bhk.sam.packages import MissingPackageError
+from sam.models import small_hf_sam
 
 pytest.importorskip("segment_anything")
 
@@ -173,3 +174,11 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused(tmp_path: Path) -> None:
     del tensors["image_encoder.neck.1.bias"]
     with pytest.raises(MismatchError, match="lacks 1 tensors"):
         bhk.load(save(tmp_path / "a.pth", tensors))
+
+
+def test_a_checkpoint_may_have_one_name_of_a_shared_tensor(tmp_path: Path) -> None:
+    model = small_hf_sam()
+    model.save_pretrained(tmp_path)  # leaves the second name out
+    loaded = bhk.load(tmp_path)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
