@@ -29,9 +29,12 @@ def test_decoders_are_coded_more_finely_than_image_encoders(path: Path) -> None:
     names = shapes_of(path.stem)
     found = recognise(names)
     assert found is not None
-    modules = {db: {name.partition(".")[0] for name in names if found.finer_db(name) == db} for db in (6, -6)}
-    before = "sam_" if found.family.name == "sam2" else ""
-    assert modules == {6: {f"{before}mask_decoder", f"{before}prompt_encoder"}, -6: {"image_encoder"}}
+    blocks = {name for name in names if found.finer_db(name) == -9}
+    assert {name.partition(".")[0] for name in blocks} == {"image_encoder"}
+    assert not any("neck" in name or "patch_embed" in name or "pos_embed" in name for name in blocks)
+    encoder = [name for name, shape in names.items() if name.startswith("image_encoder.") and len(shape) >= 2]
+    assert len(blocks & set(encoder)) > 0.5 * len(encoder)
+    assert {found.finer_db(name) for name in names} == {-9, 3}
 
 
 def _only(*names: str) -> Recognised:
@@ -44,16 +47,16 @@ def _only(*names: str) -> Recognised:
     ("names", "family", "finer_db"),
     [
         (
-            ["vision_encoder.pos_embed", "prompt_encoder.point_embed.0.weight", "mask_decoder.iou_token.weight"],
+            ["vision_encoder.layers.0.w.weight", "prompt_encoder.point_embed.0.weight", "mask_decoder.iou_token.weight"],
             "transformers_sam",
-            [-6, 6, 6],
+            [-9, 3, 3],
         ),
-        (["vision_encoder.pos_embed", "mask_decoder.hq_token.weight"], "transformers_sam_hq", [-6, 6]),
-        (["vision_encoder.backbone.pos_embed", "mask_decoder.w", "memory_encoder.w"], "transformers_sam2",
-         [-6, 6, 0]),
+        (["vision_encoder.pos_embed", "mask_decoder.hq_token.weight"], "transformers_sam_hq", [3, 3]),
+        (["vision_encoder.backbone.blocks.0.x.weight", "mask_decoder.layers.0.weight", "memory_encoder.w"], "transformers_sam2",
+         [-9, 3, 3]),
         # MobileSAMv2, spelling included
-        (["ImageEncoder.pos_embed", "PromtEncoder.w", "MaskDecoder.w"], "mobile_sam_v2", [-6, 6, 6]),
-        (["image_encoder.trunk.w", "sam_mask_decoder.w", "memory_encoder.mask_decoder"], "sam2", [-6, 6, 0]),
+        (["ImageEncoder.blocks.0.attn.rel_pos_h", "PromtEncoder.w", "MaskDecoder.w"], "mobile_sam_v2", [3, 3, 3]),
+        (["image_encoder.trunk.blocks.1.weight", "sam_mask_decoder.w", "memory_encoder.mask_decoder"], "sam2", [-9, 3, 3]),
     ],
 )  # fmt: skip
 def test_parts_and_other_layouts_are_recognised_by_their_names(

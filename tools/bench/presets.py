@@ -13,7 +13,9 @@ import multiprocessing
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -27,8 +29,8 @@ from bhk.codec.fit import PRESETS
 from bhk.evaluation.intervals import bootstrap
 from bhk.evaluation.metrics import bounding_box, innermost_point, mask_iou
 from bhk.evaluation.models import Subject
+from bhk.sam import recognise
 from bhk.sam.prediction.prompts import Prompt
-from bhk.sam.recognise import ENCODER_DB
 from bhk.sam.scenes import Scene, make_scene
 from tools.bench.bhk_coder import Bhk
 from tools.bench.peers import Coder, installed, peers
@@ -38,26 +40,36 @@ NAME = "demo_sam"
 CHECKPOINT = ROOT / "bhk" / "sam" / "demo" / "demo_sam.safetensors"
 HELD_OUT = 1 << 40  # seeds of scenes from here were not trained on
 HALF_PRECISION = 2.0**-11  # relative rounding error of float16
-# Signal-to-noise ratios in dB of the image encoder, and of each tensor of the prompt encoder and mask decoder; the step of the
-# former is one for all its tensors. `balanced` is 22 and 34, but with one step for the latter as well.
-STEPS = ((22, 22), (22, 28), (22, 40), (25, 31), (25, 37), (28, 28), (28, 34), (19, 37))
+# By how many dB the blocks of the image encoder, and all else, are finer than a model's ratio, beside the -9 and 3 of bhk.
+OFFSETS = ((0, 0), (-3, -3), (-6, -6), (-6, 6), (-8, 4), (-9, 9))
 KINDS = ("box", "point")
 SHOWN = ("coder", "setting", "ratio", "box_miou", "point_miou", "box_drop", "point_drop", "box_iou", "point_iou")
 
 Masks = NDArray[np.bool_]  # of a scene: (objects, height, width), of answers (objects, kinds, height, width)
 
 
+@dataclass(frozen=True)
+class Offset(Bhk):
+    """Preset `balanced` with other offsets for the parts of a SAM."""
+
+    blocks_db: float = 0.0
+    rest_db: float = 0.0
+
+    def encode(self, source: Path, target: Path) -> None:
+        with mock.patch.multiple(recognise, BLOCKS_DB=self.blocks_db, REST_DB=self.rest_db):
+            super().encode(source, target)
+
+
+def _offset(blocks_db: float, rest_db: float) -> Offset:
+    setting = f"balanced, blocks {blocks_db:+} dB, rest {rest_db:+} dB"
+    return Offset(setting, {"preset": "balanced"}, blocks_db=blocks_db, rest_db=rest_db)
+
+
 def coders() -> Iterator[Coder]:
     yield from (Bhk(preset) for preset in PRESETS)
     yield Bhk("balanced, int8", {"preset": "balanced"}, compute="int8")
-    yield from map(_stepped, STEPS)
+    yield from starmap(_offset, OFFSETS)
     yield from peers()
-
-
-def _stepped(decibels: tuple[float, float]) -> Bhk:
-    encoder, decoder = decibels
-    finer = {"prompt_encoder.*": decoder, "mask_decoder.*": decoder}
-    return Bhk(f"{encoder} dB, decoder {decoder} dB", {"snr": encoder - ENCODER_DB, "snr_for": finer})
 
 
 @dataclass(frozen=True)
@@ -182,7 +194,7 @@ def run(source: Path, scenes: int, workers: int) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.bench.presets", description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help=".safetensors of the demo SAM")
-    parser.add_argument("--scenes", type=int, default=200, help="how many (default: 200)")
+    parser.add_argument("--scenes", type=int, default=40, help="how many (default: 40)")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each (default: 2)")
     arguments = parser.parse_args()
     rows = run(arguments.checkpoint, arguments.scenes, arguments.workers)
