@@ -30,7 +30,7 @@ $(BENCH_READY): pyproject.toml
 	$(BENCH_VENV)/bin/python $(PIP) --no-deps --no-build-isolation nncodec==2.1.3
 	touch $@
 
-demo: $(READY) ## convert a trained model, inspect, verify, export, reload and compare
+demo: $(READY) ## convert a trained SAM, inspect, verify, compare masks, report
 	$(VENV)/bin/python -m tools.demo
 
 test: $(READY) ## run the tests
@@ -63,6 +63,7 @@ docs: $(READY) ## write the generated texts anew
 
 bench: $(BENCH_READY) ## measure fidelity and speed beside other coders (45 minutes, 13 GB of scratch)
 	$(BENCH_VENV)/bin/python -m tools.bench.minilm
+	$(BENCH_VENV)/bin/python -m tools.bench.presets
 	$(BENCH_VENV)/bin/python -m tools.bench.plot
 	$(BENCH_VENV)/bin/python -m tools.bench.conversion
 	$(BENCH_VENV)/bin/python -m tools.bench.hyperlinear

@@ -94,8 +94,8 @@ FIGURES = (
 
 def label(row: CsvRow) -> str:
     """Return what stands beside a point."""
-    if steps := re.fullmatch(r"(\S+) dB, decoder (\S+) dB", row["setting"]):
-        return "/".join(steps.groups())
+    if offsets := re.fullmatch(r"balanced, blocks (\S+) dB, rest (\S+) dB", row["setting"]):
+        return "/".join(offsets.groups())
     setting = row["setting"].removesuffix(" per row")
     return (
         setting.replace(", group ", " g") if row["coder"] == "round to nearest" else setting.removesuffix(", group 64")
