@@ -31,7 +31,7 @@ STYLES = {
 # Where a label stands: offset in points, horizontal alignment. Several points lie close together.
 RIGHT, LEFT, ABOVE, BELOW = ((7, -3), "left"), ((-7, -3), "right"), ((0, 7), "center"), ((0, -14), "center")
 SIDES = {"Q8_0": LEFT, "Q5_1": BELOW, "Q5_0": ABOVE, "Q4_1": LEFT, "Q4_0": ABOVE, "int6": LEFT, "int8": ABOVE}
-SIDES |= {"qp -32": LEFT, "qp -28": LEFT}
+SIDES |= {"qp -32": LEFT, "qp -28": LEFT, "birkhoff": ABOVE, "balanced": LEFT, "int8 in all layers": RIGHT}
 
 CsvRow = dict[str, str]
 
@@ -96,7 +96,7 @@ def label(row: CsvRow) -> str:
     """Return what stands beside a point."""
     if offsets := re.fullmatch(r"balanced, blocks (\S+) dB, rest (\S+) dB", row["setting"]):
         return "/".join(offsets.groups())
-    setting = row["setting"].removesuffix(" per row")
+    setting = row["setting"].removesuffix(" per row").removeprefix("balanced, ")
     return (
         setting.replace(", group ", " g") if row["coder"] == "round to nearest" else setting.removesuffix(", group 64")
     )
@@ -113,6 +113,8 @@ def draw(axes: pyplot.Axes, coder: str, rows: list[CsvRow], panel: Panel) -> Non
         low, high = ([float(row[column]) for row in rows] for column in panel.interval)
         axes.vlines(across, low, high, colors=colour, linewidth=0.8)
     for x, y, text in points:
+        if panel.interval and "/" in text:
+            continue
         offset, align = SIDES.get(text, ((8, -13), "left") if is_bhk else RIGHT)
         axes.annotate(
             text,
