@@ -121,7 +121,7 @@ def test_wrong_usage(shell: Shell, args: list[str], message: str) -> None:
         (["sam.bhk", "none.png", "--point", "1,1"], "cannot read none.png: No such file or directory"),
         (["sam.bhk", "sam.bhk", "--point", "1,1"], "sam.bhk is no picture of a known kind"),
         (["none.bhk", "picture.png", "--point", "1,1"], "cannot read none.bhk: No such file or directory"),
-        (["picture.png", "picture.png", "--point", "1,1"], "not a .bhk file"),
+        (["picture.png", "picture.png", "--point", "1,1"], "in no format that bhk knows"),
         (["sam.bhk", "picture.png", "--point", "140,1"], "point 140,1 is not in the picture, which is 140 x 90 pixels"),
         (["sam.bhk", "picture.png", "--point", "nan,1"], "point nan,1 is not in the picture"),
         (["sam.bhk", "picture.png", "--box", "9,9,3,3"], "box 9,9,3,3 has no inside"),
