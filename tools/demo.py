@@ -29,7 +29,19 @@ def main() -> None:
     run("convert", "demo_sam.pth", "--force")
     run("inspect", "demo_sam.bhk", "--by", "role")
     run("verify", "demo_sam.bhk")
-    run("eval", "demo_sam.bhk", "--against", "demo_sam.pth", "--images", "pictures", "--points", "8", "--boxes", "4")
+    run(
+        "eval",
+        "demo_sam.bhk",
+        "--against",
+        "demo_sam.pth",
+        "--images",
+        "pictures",
+        "--points",
+        "8",
+        "--boxes",
+        "4",
+        "--no-control",
+    )
     for model, picture in (("demo_sam.pth", "original.png"), ("demo_sam.bhk", "overlay.png")):
         run("segment", model, "pictures/kites.jpg", *PROMPTS, "--out", picture, "--stats", "--force")
     run("report", "demo_sam.bhk", "--against", "demo_sam.pth", "--images", "pictures", "-o", "report.html", "--force")
