@@ -13,6 +13,7 @@ from pathlib import Path
 from bhk.sam.demo import PICTURES, write_checkpoint
 
 OUT = Path("demo_out")
+AGAINST = ("--against", "demo_sam.pth", "--images", "pictures")
 PROMPTS = ("--box", "0,95,266,257", "--box", "295,0,384,138", "--box", "164,231,313,359")
 
 
@@ -29,22 +30,10 @@ def main() -> None:
     run("convert", "demo_sam.pth", "--force")
     run("inspect", "demo_sam.bhk", "--by", "role")
     run("verify", "demo_sam.bhk")
-    run(
-        "eval",
-        "demo_sam.bhk",
-        "--against",
-        "demo_sam.pth",
-        "--images",
-        "pictures",
-        "--points",
-        "8",
-        "--boxes",
-        "4",
-        "--no-control",
-    )
+    run("eval", "demo_sam.bhk", *AGAINST, "--points", "8", "--boxes", "4", "--no-control")
     for model, picture in (("demo_sam.pth", "original.png"), ("demo_sam.bhk", "overlay.png")):
         run("segment", model, "pictures/kites.jpg", *PROMPTS, "--out", picture, "--stats", "--force")
-    run("report", "demo_sam.bhk", "--against", "demo_sam.pth", "--images", "pictures", "-o", "report.html", "--force")
+    run("report", "demo_sam.bhk", *AGAINST, "-o", "report.html", "--force")
     print(f"\nSee {OUT / 'overlay.png'} and, in a browser, {OUT / 'report.html'}.")
 
 

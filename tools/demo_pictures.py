@@ -8,8 +8,7 @@ from __future__ import annotations
 from PIL import Image
 
 from bhk.sam.demo import PICTURES
-from bhk.sam.scenes import make_scene
-from tools.train_demo_sam import HELD_OUT
+from bhk.sam.scenes import HELD_OUT, make_scene
 
 SEEDS = {"toys": 3, "meadow": 4, "pebbles": 12, "kites": 14}  # after HELD_OUT + 100,000, chosen by their looks
 

@@ -22,9 +22,8 @@ from PIL import Image
 from bhk.evaluation.annotations.segmentation import encode
 from bhk.evaluation.metrics import bounding_box
 from bhk.sam.prediction import rle
-from bhk.sam.scenes import Scene, make_scene
+from bhk.sam.scenes import HELD_OUT, Scene, make_scene
 
-HELD_OUT = 1 << 40  # seeds from here on are not trained on
 FORMATS = ("coco", "lvis", "sa1b")
 CATEGORIES = (("small", "r", 0.03), ("medium", "c", 0.09), ("large", "f", 1.0))  # name, frequency, share of the picture
 

@@ -31,13 +31,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bhk.sam.scenes import Scene, make_scene
+from bhk.evaluation.metrics import bounding_box
+from bhk.sam.scenes import HELD_OUT, Scene, make_scene
 
 SIZE, PATCH, WIDTH = 128, 8, 128  # pixels, pixels, channels of the decoder
 GRID = SIZE // PATCH
 LOW = 4 * GRID  # side of the masks that the decoder gives
 PROMPTS = 8  # for each scene
-HELD_OUT = 1 << 40  # seeds from here are never trained on
 EVALUATED = 100  # held-out scenes, for the log
 FINALLY_EVALUATED = 500
 EVERY = 250  # steps between rows of the log
@@ -115,7 +115,7 @@ def prepare(seeds: list[int]) -> Lesson:
 def _prepare(seed: int) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng((seed, 1))
     scene, kept = _cut(rng, make_scene(seed, SIZE))
-    boxes = np.array([_box(mask) for mask in scene.masks])
+    boxes = np.array([bounding_box(mask) for mask in scene.masks])
     chosen = rng.permutation(np.resize(rng.permutation(len(scene.masks)), PROMPTS))
     asked = [_prompt(rng, scene.masks[index], boxes[index]) for index in chosen]
     numbers = _numbered(scene.masks)
@@ -144,11 +144,6 @@ def _cut(rng: np.random.Generator, scene: Scene) -> tuple[Scene, np.ndarray]:
 
 def _numbered(masks: np.ndarray) -> np.ndarray:
     return np.einsum("nhw,n->hw", masks, np.arange(1, len(masks) + 1))
-
-
-def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
 
 
 def _prompt(rng: np.random.Generator, mask: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -266,7 +261,7 @@ def evaluate(student: Student, scenes: int) -> tuple[float, float]:
     found: tuple[list[float], list[float]] = ([], [])
     for seed in range(HELD_OUT, HELD_OUT + scenes):
         scene = make_scene(seed, SIZE)
-        boxes = np.array([_box(mask) for mask in scene.masks]).reshape(-1, 2, 2)
+        boxes = np.array([bounding_box(mask) for mask in scene.masks]).reshape(-1, 2, 2)
         points = np.array([[_innermost(mask), (0, 0)] for mask in scene.masks])
         pictures = torch.from_numpy(scene.picture).permute(2, 0, 1)[None].to(device)
         embedding = student.embed(pictures, torch.tensor([[SIZE, SIZE]], device=device))[0]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 
+HELD_OUT = 1 << 40  # the demo model was trained on no scene of a seed from here on
 SMALLEST_AREA = 0.008  # of the picture; what is seen of an object must be larger to count
 _SMALLEST, _LARGEST = 0.08, 0.36  # radius of an object, as a share of the side
 _SHADOW = 3 / 128  # how far shadows fall, as a share of the side

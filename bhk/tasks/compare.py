@@ -32,7 +32,7 @@ from bhk.sam.packages import MissingPackageError
 from bhk.sam.prediction.image import ImageError, Rgb, read_image
 from bhk.sam.prediction.predictor import PredictionError
 from bhk.sam.prediction.prompts import Prompt
-from bhk.sam.scenes import make_scene
+from bhk.sam.scenes import HELD_OUT, make_scene
 from bhk.tasks.convert import convert
 from bhk.tasks.evaluation import Skipped
 
@@ -42,7 +42,6 @@ DEFAULT = ("birkhoff", "small", "balanced", "fine")
 LIMIT = 16  # pictures
 POINTS, BOXES = 16, 8  # prompts a picture
 SCENES, SCENE_SIZE = 8, 512  # made where no pictures are given; pixels of a side
-HELD_OUT = 1 << 40  # seeds of scenes from here were not trained on, by the demo's model
 
 Pictures = Sequence[tuple[Rgb, tuple[Prompt, ...]]]
 

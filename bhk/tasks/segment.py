@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from bhk.evaluation.metrics import bounding_box
 from bhk.files import WriteError, check_destination, replace_file
 from bhk.sam.prediction.device import device_of, memory_error
 from bhk.sam.prediction.image import Rgb, read_image
@@ -77,7 +78,7 @@ class Segmentation:
     @property
     def boxes(self) -> tuple[tuple[int, int, int, int], ...]:
         """The (x, y, width, height) of the smallest box around each mask; zeros for an empty one."""
-        return tuple(map(_bounding_box, self.masks))
+        return tuple(map(_corner_and_size, self.masks))
 
 
 def segment(
@@ -171,11 +172,9 @@ def _answer(module: nn.Module, pixels: Rgb, question: _Question, load: float) ->
     )
 
 
-def _bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)).tolist() for axis in (1, 0))
-    if not rows:
-        return 0, 0, 0, 0
-    return columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
+def _corner_and_size(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    left, top, right, bottom = bounding_box(mask)
+    return left, top, right - left, bottom - top
 
 
 def _prompts(

@@ -32,14 +32,13 @@ from bhk.evaluation.metrics import bounding_box, innermost_point, mask_iou
 from bhk.evaluation.models import Subject
 from bhk.sam import recognise
 from bhk.sam.prediction.prompts import Prompt
-from bhk.sam.scenes import Scene, make_scene
+from bhk.sam.scenes import HELD_OUT, Scene, make_scene
 from tools.bench.bhk_coder import Bhk
 from tools.bench.peers import Coder, installed, peers
 from tools.bench.table import ROOT, Row, environment, show, version, write_csv
 
 NAME = "demo_sam"
 CHECKPOINT = ROOT / "bhk" / "sam" / "demo" / "demo_sam.safetensors"
-HELD_OUT = 1 << 40  # seeds of scenes from here were not trained on
 HALF_PRECISION = 2.0**-11  # relative rounding error of float16
 # By how many dB the blocks of the image encoder, and all else, are finer than a model's ratio, beside the -9 and 3 of bhk.
 OFFSETS = ((0, 0), (-3, -3), (-6, -6), (-6, 6), (-8, 4), (-9, 9))
