@@ -136,13 +136,21 @@ class Codebook:
         """Code pairs outside the square, a floating tensor (P, 2), each in the shell of its distance."""
         x, y = torch.empty(2, len(outliers), dtype=torch.float32, device=outliers.device)
         self._offsets(outliers, x, y)
-        ring = (torch.hypot(x, y) - self.side / 2) / self.spacing
-        shell = ring.ceil_().clamp_(1, self.shells).to(torch.uint8)
+        shell = self.shell_of(x, y)
         scale = torch.tensor(self.scales, dtype=torch.float32, device=x.device)[shell.long()]
         x.div_(scale)
         y.div_(scale)
         q, r = self.trajectory.nearest_exhaustive(x, y) if exhaustive else self.trajectory.nearest_(x, y)
         return Codes(q.to(torch.uint8), r.to(torch.uint8), shell)
+
+    def shell_of(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the shell of pairs outside the square by their distance from the centre, uint8 (P,).
+
+        Args:
+            x, y: offsets from the centre, float32 (P,).
+        """
+        ring = (torch.hypot(x, y) - self.side / 2) / self.spacing
+        return ring.ceil_().clamp_(1, self.shells).to(torch.uint8)
 
     def decode(self, codes: Codes) -> Tensor:
         """Return the pairs of `codes`: a float32 tensor (P, 2), bit for bit as the format defines it."""

@@ -80,10 +80,18 @@ class Trajectory:
         Returns:
             winding and phase, as whole float32 numbers in [0, n-1], in the storage of `x` and `y`.
         """
+        phase = self.nearest_phase_(y)
+        return self.nearest_winding_(x, phase), phase
+
+    def nearest_phase_(self, y: Tensor) -> Tensor:
+        """Turn fast coordinates y, a float32 tensor (P,), into the phases nearest to them, in place."""
         n = self.windings
-        phase = y.mul_(n / self.side).add_(self.origin_y).round_().clamp_(0, n - 1)
-        winding = x.mul_(n / self.side).add_(self.origin_x / n).add_(phase, alpha=-1 / n).round_().clamp_(0, n - 1)
-        return winding, phase
+        return y.mul_(n / self.side).add_(self.origin_y).round_().clamp_(0, n - 1)
+
+    def nearest_winding_(self, x: Tensor, phase: Tensor) -> Tensor:
+        """Turn slow coordinates x, a float32 tensor (P,), into the windings nearest to them at `phase`, in place."""
+        n = self.windings
+        return x.mul_(n / self.side).add_(self.origin_x / n).add_(phase, alpha=-1 / n).round_().clamp_(0, n - 1)
 
     def nearest_exhaustive(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return winding and phase like `nearest_`, but nearest for certain, and leave `x` and `y` alone.

@@ -1,0 +1,154 @@
+"""Codes with error feedback: weights that are not yet rounded make up for the error of those that are.
+
+Let y = W x be a layer and M the second moments of its inputs, the sum of x x^T. An error E of the weights changes the outputs
+by tr(E M E^T) in all, so errors along directions that inputs do not take cost nothing. Columns of W are rounded one after
+the other, and the error of each is carried into those not yet rounded, such that the outputs change least:
+
+    inverse(M) = U^T U, U upper triangular        e_i = (w_i - rounded w_i) / U_ii        w_j -= U_ij e_i for j > i
+
+Source: GPTQ (Frantar et al. 2022), after Optimal Brain Surgeon (Hassibi and Stork 1993). On the trajectory a pair's phase is
+chosen first: its error is carried into the pair's other weight too, and it shifts the lattice on which the winding is chosen.
+Pairs are taken in falling order of the power of their inputs, so that the most important have the most to follow them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from bhk.codec.codebook import Codebook, Codes
+from bhk.codec.fit import MAX_OUTSIDE, WINDINGS, encode_to_step
+from bhk.codec.trajectory import float32
+
+DAMPING = 0.03  # of the mean of the diagonal, added to it: few inputs tell little of rare directions
+BLOCK = 128  # columns whose errors reach the rest in one matrix product
+
+
+@dataclass(frozen=True, eq=False)
+class Feedback:
+    """How the error of each column of a matrix is carried into those that follow.
+
+    Attributes:
+        order: the pairs of columns in the order in which they are rounded, int64 (columns / 2,).
+        factor: U, float32 (columns, columns), its columns in that order, the odd one of a pair before the even one.
+    """
+
+    order: Tensor
+    factor: Tensor
+
+    @cached_property
+    def columns(self) -> Tensor:
+        """The columns in the order in which they are rounded, int64 (columns,)."""
+        return torch.stack([2 * self.order + 1, 2 * self.order], dim=1).flatten()
+
+    def output_change(self, gradient: Tensor) -> float:
+        """Return the squared change of an output, expected of errors that are fed forward, over the step's error step^2 / 12.
+
+        Args:
+            gradient: of the output with respect to the matrix, floating tensor (rows, columns); without the padding.
+        """
+        short = len(self.factor) - gradient.shape[1]
+        padded = torch.nn.functional.pad(gradient.float(), (0, short))[:, self.columns]
+        shape = self.factor / self.factor.diagonal()[:, None]  # the errors of a row are white noise times this
+        return float((padded @ shape.T).square().sum())
+
+
+def feedback_from(moments: Tensor) -> Feedback | None:
+    """Return the feedback for second moments, a floating tensor (columns, columns); None where they say nothing.
+
+    An odd number of columns is padded by one without inputs, as rows of weights are. Moments that are singular, of inputs
+    that are always 0 or fewer than columns, are made regular by DAMPING. None where no input differs from 0, or one is
+    not finite.
+    """
+    mean = float(moments.diagonal().double().mean())
+    if not 0 < mean < float("inf") or not bool(moments.isfinite().all()):
+        return None
+    padded = torch.nn.functional.pad(moments.double(), (0, moments.shape[0] % 2) * 2)
+    power = padded.diagonal().view(-1, 2).sum(dim=1)
+    order = power.argsort(descending=True, stable=True)
+    columns = torch.stack([2 * order + 1, 2 * order], dim=1).flatten()
+    padded = padded[columns][:, columns]
+    padded.diagonal().add_(DAMPING * mean)
+    # With M = R R^T, R upper triangular, U is inverse(R); R is the Cholesky factor of M with both axes turned round.
+    root = torch.linalg.cholesky(padded.flip(0, 1)).flip(0, 1)
+    identity = torch.eye(len(root), dtype=root.dtype, device=root.device)
+    return Feedback(order, torch.linalg.solve_triangular(root, identity, upper=True).float())
+
+
+def encode_with_feedback(pairs: Tensor, step: float, feedback: Feedback) -> tuple[Codebook, Codes] | None:
+    """Choose a codebook of lattice step `step` for `pairs` and their codes, with feedback; None where no codebook does.
+
+    Args:
+        pairs: floating tensor (P, 2), the rows of a matrix one after the other, each padded to a whole number of pairs.
+
+    The codebook is that of `encode_to_step`, with more windings where what is carried takes too many pairs out of the square.
+    """
+    coded = encode_to_step(pairs, step)
+    if coded is None or coded[0].windings == 1:
+        return coded
+    codebook = coded[0]
+    for windings in (n for n in WINDINGS if n >= codebook.windings):
+        wider = replace(codebook, windings=windings, side=float32(windings * step))
+        codes, outside = _encode(pairs, wider, feedback)
+        if outside <= MAX_OUTSIDE * len(pairs):
+            break
+    return wider, codes
+
+
+def _encode(pairs: Tensor, codebook: Codebook, feedback: Feedback) -> tuple[Codes, int]:
+    """Return the codes of `pairs`, and how many of them were outside the square when their turn came."""
+    columns = 2 * len(feedback.order)
+    centre = torch.tensor(codebook.centre, dtype=torch.float32, device=pairs.device)
+    offsets = (pairs.float() - centre).view(-1, columns)
+    rest = offsets.T[feedback.columns]  # (columns, rows), each column's weights side by side
+    planes = torch.empty(3, len(feedback.order), len(offsets), dtype=torch.uint8, device=pairs.device)
+    outside = torch.zeros((), dtype=torch.int64, device=pairs.device)
+    for start in range(0, columns, BLOCK):
+        block = rest[start : start + BLOCK]
+        factor = feedback.factor[start : start + BLOCK, start:]
+        errors = torch.empty_like(block)
+        for at in range(0, len(block), 2):
+            outside += _encode_pair(block, at, factor, errors, codebook, planes[:, (start + at) // 2])
+        rest[start + BLOCK :].addmm_(factor[:, BLOCK:].T, errors, alpha=-1)
+    ordered = torch.empty_like(planes).index_copy_(1, feedback.order, planes)
+    winding, phase, shell = ordered.transpose(1, 2).reshape(3, -1).unbind()
+    return Codes(winding, phase, shell if codebook.shells else None), int(outside)
+
+
+def _encode_pair(
+    block: Tensor, at: int, factor: Tensor, errors: Tensor, codebook: Codebook, planes: Tensor
+) -> Tensor:
+    """Code the pairs of weights in rows `at` (y) and `at + 1` (x) of `block`, and carry their errors into its other rows.
+
+    Args:
+        block: (columns, rows) float32, offsets from the centre.
+        errors: as `block`: the scaled errors, written.
+        planes: (3, rows) uint8: winding, phase and shell, written.
+
+    Returns:
+        the number of pairs outside the square, an int64 scalar.
+    """
+    trajectory = codebook.trajectory
+    y, x = block[at], block[at + 1]
+    outside = torch.maximum(x.abs(), y.abs()) > codebook.side / 2
+    scale = torch.ones_like(x)
+    planes[2] = 0
+    if codebook.shells:
+        planes[2] = torch.where(outside, codebook.shell_of(x, y), 0)
+        scale = torch.tensor(codebook.scales, dtype=torch.float32, device=x.device)[planes[2].long()]
+    phase = trajectory.nearest_phase_(y / scale)
+    _carry(block, at, y - (phase - trajectory.origin_y) * (trajectory.pitch_y * scale), factor, errors)
+    winding = trajectory.nearest_winding_(x / scale, phase)
+    place = (winding * trajectory.windings + phase - trajectory.origin_x) * (trajectory.pitch_x * scale)
+    _carry(block, at + 1, x - place, factor, errors)
+    planes[0], planes[1] = winding, phase
+    return outside.sum()
+
+
+def _carry(block: Tensor, at: int, error: Tensor, factor: Tensor, errors: Tensor) -> None:
+    """Carry the error of row `at`, float32 (rows,), into the rows behind it."""
+    torch.div(error, factor[at, at], out=errors[at])
+    block[at + 1 :].addr_(factor[at, at + 1 : len(block)], errors[at], alpha=-1)
