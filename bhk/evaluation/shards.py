@@ -7,26 +7,18 @@ import multiprocessing
 import signal
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-import msgspec
 import torch
 
 from bhk.errors import BhkError
-from bhk.files import WriteError, replace_file
+from bhk.workdir import WorkDir
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
 Progress = Callable[[int, int], None]
-
-_IDENTITY = "identity.json"
-
-
-class WorkDirError(BhkError):
-    """A folder for intermediate results that holds those of other work, or no results."""
 
 
 class WorkerError(BhkError):
@@ -67,64 +59,27 @@ def run_shards(
             as they are.
         WriteError: the folder cannot be written.
     """
-    store = None if work_dir is None else _Store(work_dir, result)
-    results: dict[int, Result] = {} if store is None else store.open(identity, len(shards))
+    store = None if work_dir is None else WorkDir(work_dir)
+    results: dict[int, Result] = {}
+    if store:
+        store.claim(identity)
+        kept = ((index, store.read(_name(index), result)) for index in range(len(shards)))
+        results = {index: found for index, found in kept if found is not None}
     missing = [index for index in range(len(shards)) if index not in results]
     if progress:
         progress(len(results), len(shards))
     with contextlib.closing(_compute(work, shards, missing, min(workers, len(missing)))) as computed:
         for index, found in computed:
             if store:
-                store.write(index, found)
+                store.write(_name(index), found)
             results[index] = found
             if progress:
                 progress(len(results), len(shards))
     return [results[index] for index in range(len(shards))]
 
 
-@dataclass(frozen=True)
-class _Store(Generic[Result]):
-    """A folder with one JSON file a shard."""
-
-    folder: Path
-    result: type[Result]
-
-    def open(self, identity: Mapping[str, str], count: int) -> dict[int, Result]:
-        """Make the folder this work's, and return the results it has."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WriteError(f"cannot make the folder {self.folder}: {error.strerror or error}") from error
-        path = self.folder / _IDENTITY
-        if not path.exists():
-            self._write(path, dict(identity))
-            return {}
-        found = self._read(path, dict[str, str])
-        if other := sorted(name for name in {*found, *identity} if found.get(name) != identity.get(name)):
-            raise WorkDirError(
-                f"{self.folder} holds results of other work: not the same {', '.join(other)}; "
-                "give another folder, or remove this one"
-            )
-        return {
-            index: self._read(self._path(index), self.result) for index in range(count) if self._path(index).exists()
-        }
-
-    def write(self, index: int, found: Result) -> None:
-        """Keep the result of a shard."""
-        self._write(self._path(index), found)
-
-    def _path(self, index: int) -> Path:
-        return self.folder / f"shard-{index:06d}.json"
-
-    def _write(self, path: Path, value: object) -> None:
-        with replace_file(path) as file:
-            file.write(msgspec.json.encode(value))
-
-    def _read(self, path: Path, type_: type[Any]) -> Any:
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=type_)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise WorkDirError(f"{path} is no result of this work ({error}); remove the file") from error
+def _name(index: int) -> str:
+    return f"shard-{index:06d}.json"
 
 
 def _compute(

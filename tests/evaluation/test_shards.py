@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from bhk.errors import BhkError
-from bhk.evaluation.shards import WorkDirError, WorkerError, run_shards, split
+from bhk.evaluation.shards import WorkerError, run_shards, split
+from bhk.workdir import WorkDirError
 
 
 class Sum(msgspec.Struct, frozen=True):

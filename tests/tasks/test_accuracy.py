@@ -13,10 +13,10 @@ import bhk
 from bhk.evaluation.annotations.errors import AnnotationError
 from bhk.evaluation.faults import FaultKind
 from bhk.evaluation.images import NoPicturesError
-from bhk.evaluation.shards import WorkDirError
 from bhk.sam.prediction.prompts import PromptError
 from bhk.tasks.accuracy import AccuracyReport, accuracy
 from bhk.tasks.evaluation import document
+from bhk.workdir import WorkDirError
 from tools.scene_set import write_scene_set
 
 

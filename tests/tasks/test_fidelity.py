@@ -11,7 +11,6 @@ from sam import models
 
 import bhk
 from bhk.evaluation.images import NoPicturesError
-from bhk.evaluation.shards import WorkDirError
 from bhk.files import DestinationExistsError
 from bhk.nn.errors import LoadOptionError
 from bhk.sam.build import UnknownModelError
@@ -19,6 +18,7 @@ from bhk.sam.prediction.prompts import PromptError
 from bhk.sam.scenes import make_scene
 from bhk.tasks.evaluation import DifferentModelsError, document, write_document
 from bhk.tasks.fidelity import FidelityReport, fidelity
+from bhk.workdir import WorkDirError
 
 _FEW = {"points": 2, "boxes": 1}
 
