@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bhk.checkpoint import AlreadyBhkError
+from bhk.checkpoint import AlreadyBhkError, Checkpoint
 from bhk.checkpoint.errors import listed
 from bhk.checkpoint.hub import SCHEME, fetch_file, looks_like_repository, parse_address
 from bhk.container.header import ModelEntry
@@ -27,7 +27,7 @@ from bhk.sam.build import UnknownModelError, architecture_of, build_model
 from bhk.sam.checkpoints import read_checkpoint
 from bhk.sam.configuration import FILE as CONFIG
 from bhk.sam.configuration import deviations
-from bhk.sam.recognise import recognise
+from bhk.sam.recognise import Recognised, recognise
 from bhk.sam.variants import FAMILIES
 
 SUFFIX = ".bhk"
@@ -102,7 +102,22 @@ def local_file(path_or_repo: str | os.PathLike[str]) -> Path:
 
 
 def _load_checkpoint(path: Path, device: torch.device | str | None, dtype: torch.dtype | None) -> nn.Module:
-    checkpoint, recognised = read_checkpoint(path)
+    model = dense_model(*read_checkpoint(path), path)
+    return model.to(device=usable_device(device) or "cpu", dtype=dtype or torch.float32)
+
+
+def dense_model(checkpoint: Checkpoint, recognised: Recognised | None, path: Path) -> nn.Module:
+    """Build the model of the family that a checkpoint belongs to, in eval mode; its tensors are those of the checkpoint.
+
+    Args:
+        checkpoint, recognised: as `read_checkpoint` returns them.
+        path: what to call the checkpoint in errors.
+
+    Raises:
+        UnknownModelError: bhk does not know how to build it.
+        MissingPackageError: the package that the model comes from is not installed.
+        MismatchError: tensors are missing, too many, or of another shape.
+    """
     odd = deviations(recognised.family.name, checkpoint.source.files[0].parent) if recognised else ()
     if recognised is None or recognised.architecture is None or odd:
         reason = f"its {CONFIG} has {', '.join(odd)}" if odd else "its tensors are none of a whole model of the family"
@@ -112,12 +127,16 @@ def _load_checkpoint(path: Path, device: torch.device | str | None, dtype: torch
     tensors = dict(checkpoint.tensors)
     for name, aliases in checkpoint.aliases.items():
         tensors |= dict.fromkeys(aliases, tensors[name])
-    _fill(model, tensors, recognised.family.extra, path)
-    return model.to(device=usable_device(device) or "cpu", dtype=dtype or torch.float32).eval()
+    fill(model, tensors, recognised.family.extra, path)
+    return model.eval()
 
 
-def _fill(model: nn.Module, tensors: Mapping[str, Tensor], ignore: Iterable[str], path: Path) -> None:
-    """Put the tensors of a checkpoint into a model without weights."""
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], ignore: Iterable[str], path: Path) -> None:
+    """Put the tensors of a checkpoint into a model without weights, but those that match a pattern of `ignore`.
+
+    Raises:
+        MismatchError: tensors are missing, too many, or of another shape.
+    """
 
     def counted(names: Iterable[str]) -> list[str]:
         return [name for name in names if not any(fnmatchcase(name, pattern) for pattern in ignore)]

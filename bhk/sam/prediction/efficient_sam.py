@@ -28,6 +28,16 @@ class EfficientSamPredictor:
         """The module that encodes the picture."""
         return self._model.image_encoder  # type: ignore[no-any-return]
 
+    @property
+    def decoder(self) -> nn.Module:
+        """The module that decodes masks."""
+        return self._model.mask_decoder  # type: ignore[no-any-return]
+
+    @property
+    def side(self) -> int:
+        """Pixels of the long side of what the encoder sees."""
+        return self._model.image_encoder.img_size  # type: ignore[no-any-return]
+
     def set_image(self, image: Rgb) -> None:
         """Encode a picture."""
         pixels = torch.from_numpy(image).to(self._model.pixel_mean.device).permute(2, 0, 1)[None]

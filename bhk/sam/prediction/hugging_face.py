@@ -34,6 +34,16 @@ class HuggingFacePredictor:
         """The module that encodes the picture."""
         return self._model.vision_encoder  # type: ignore[no-any-return]
 
+    @property
+    def decoder(self) -> nn.Module:
+        """The module that decodes masks."""
+        return self._model.mask_decoder  # type: ignore[no-any-return]
+
+    @property
+    def side(self) -> int:
+        """Pixels of the long side of what the encoder sees."""
+        return self._processor.size.longest_edge or self._processor.size.height  # type: ignore[no-any-return]
+
     def set_image(self, image: Rgb) -> None:
         """Encode a picture."""
         self._check(image)

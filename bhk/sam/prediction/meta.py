@@ -28,6 +28,16 @@ class SamPredictor:
         """The module that encodes the picture."""
         return self._model.image_encoder  # type: ignore[return-value]
 
+    @property
+    def decoder(self) -> nn.Module:
+        """The module that decodes masks."""
+        return self._model.mask_decoder  # type: ignore[return-value]
+
+    @property
+    def side(self) -> int:
+        """Pixels of the long side of what the encoder sees."""
+        return self._predictor.transform.target_length  # type: ignore[no-any-return]
+
     def set_image(self, image: Rgb) -> None:
         """Encode a picture."""
         check_proportions(image, self._predictor.transform.target_length)

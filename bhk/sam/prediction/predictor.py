@@ -40,6 +40,14 @@ class Predictor(Protocol):
     def encoder(self) -> nn.Module:
         """The module that encodes the picture."""
 
+    @property
+    def decoder(self) -> nn.Module:
+        """The module that decodes masks: called for every prompt, it returns logits of masks, predicted IoUs, and more."""
+
+    @property
+    def side(self) -> int:
+        """Pixels of the long side of what the encoder sees; pictures are scaled to it."""
+
     def set_image(self, image: Rgb) -> None:
         """Encode a picture, uint8 (height, width, 3)."""
 

@@ -34,6 +34,16 @@ class Sam2Predictor:
         """The module that encodes the picture."""
         return self._model.image_encoder  # type: ignore[return-value]
 
+    @property
+    def decoder(self) -> nn.Module:
+        """The module that decodes masks."""
+        return self._model.sam_mask_decoder  # type: ignore[return-value]
+
+    @property
+    def side(self) -> int:
+        """Pixels of the long side of what the encoder sees."""
+        return self._model.image_size  # type: ignore[return-value]
+
     def set_image(self, image: Rgb) -> None:
         """Encode a picture."""
         self._predictor.set_image(image)

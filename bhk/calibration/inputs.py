@@ -1,0 +1,182 @@
+"""What a model is shown, and which of its answers must not change."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bhk.calibration.errors import CalibrationError
+from bhk.calibration.pictures import Asked
+from bhk.errors import BhkError
+from bhk.sam.prediction.device import device_of
+from bhk.sam.prediction.image import Rgb
+from bhk.sam.prediction.predictor import predictor_for
+
+# What the forward of a module takes: its only argument, all of them in order, or by name. Or what asks the model itself.
+Batch = Tensor | Sequence[Any] | Mapping[str, Any] | Callable[[nn.Module], Any]
+
+SEQUENCES = 16  # of random tokens, shown at a time
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which most vision models expect
+
+
+class Inputs(Protocol):
+    """What a model is shown."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    def run(self, model: nn.Module, index: int) -> tuple[Tensor, ...]:
+        """Run the model on sample `index`; return the outputs, floating tensors, whose change is to be small.
+
+        With gradients enabled, they have their autograd graph, even where the model's package switches gradients off.
+
+        Raises:
+            CalibrationError: the model fails.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class SamInputs:
+    """Pictures and prompts for a model of the Segment Anything family.
+
+    The outputs are, for each prompt, what the mask decoder makes of it: masks, as probabilities 0 ... 1 at the decoder's
+    resolution, and predicted IoUs; of the single mask where the model has one, and of the multimask output.
+    """
+
+    asked: tuple[Asked, ...]
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    def run(self, model: nn.Module, index: int) -> tuple[Tensor, ...]:
+        """Ask the model all prompts of picture `index`: see `Inputs`."""
+        picture, prompts = self.asked[index]
+        predictor = predictor_for(model)
+        found: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: object, outputs: Sequence[Tensor]) -> None:
+            found.extend((outputs[0].sigmoid(), outputs[1]))
+
+        with _shown(model, index):
+            predictor.set_image(picture)
+            hook = predictor.decoder.register_forward_hook(keep)
+            try:
+                for prompt in prompts:
+                    for multimask in (False, True) if predictor.has_single else (True,):
+                        predictor.predict(prompt, multimask=multimask)
+            finally:
+                hook.remove()
+        return tuple(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchInputs:
+    """Arguments for the forward of any module. The outputs are all floating tensors in what it returns, each once."""
+
+    batches: tuple[Batch, ...]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def run(self, model: nn.Module, index: int) -> tuple[Tensor, ...]:
+        """Run the model on batch `index`: see `Inputs`."""
+        batch = self.batches[index]
+        with _shown(model, index):
+            if isinstance(batch, Tensor | Mapping | list | tuple):
+                outputs = _forward(model, _on(device_of(model), batch))
+            elif callable(batch):
+                outputs = batch(model)
+            else:
+                raise CalibrationError(
+                    f"sample {index} is {type(batch).__name__}; expected what the model's forward takes: a tensor, "
+                    "a tuple of arguments, a mapping of them by name; or a callable that is given the model"
+                )
+        found = {id(tensor): tensor for tensor in _floating(outputs)}
+        if not found:
+            raise CalibrationError(
+                f"{type(model).__name__} returns no floating tensors for sample {index}, but {type(outputs).__name__}"
+            )
+        return tuple(found.values())
+
+
+def _forward(model: nn.Module, batch: Any) -> Any:
+    if isinstance(batch, Mapping):
+        return model(**batch)
+    return model(batch) if isinstance(batch, Tensor) else model(*batch)
+
+
+@contextlib.contextmanager
+def _shown(model: nn.Module, index: int) -> Iterator[None]:
+    """Keep gradients enabled, if they are, within functions that switch them off; say on what sample a model fails."""
+
+    def enable(module: nn.Module, inputs: object) -> None:
+        torch.set_grad_enabled(True)  # until the function that switched them off returns
+
+    modules = model.modules() if torch.is_grad_enabled() else ()
+    hooks = [module.register_forward_pre_hook(enable) for module in modules]
+    try:
+        yield
+    except (BhkError, MemoryError):
+        raise
+    except Exception as error:  # whatever the code of a model, or of a user, raises
+        reason = str(error).partition("\n")[0] or "no reason given"
+        raise CalibrationError(
+            f"{type(model).__name__} fails on sample {index} ({type(error).__name__}: {reason}); "
+            "give samples that its forward takes, or convert without calibration"
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _on(device: torch.device, value: Any) -> Any:
+    """Return arguments with all tensors on a device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {name: _on(device, item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_on(device, item) for item in value]
+    return value
+
+
+def _floating(outputs: Any) -> Iterator[Tensor]:
+    if isinstance(outputs, Tensor):
+        if outputs.is_floating_point():
+            yield outputs
+    elif isinstance(outputs, Mapping):
+        for value in outputs.values():
+            yield from _floating(value)
+    elif isinstance(outputs, list | tuple):
+        for value in outputs:
+            yield from _floating(value)
+    elif dataclasses.is_dataclass(outputs):
+        for field in dataclasses.fields(outputs):
+            yield from _floating(getattr(outputs, field.name))
+
+
+def random_tokens(vocabulary: int, samples: int, length: int, seed: int) -> tuple[Mapping[str, Tensor], ...]:
+    """Return batches for a text encoder of transformers: `SEQUENCES` sequences each, of tokens that are all as likely.
+
+    Both `input_ids` and `attention_mask` are int64 (`SEQUENCES`, `length`).
+    """
+    rng = np.random.default_rng(seed)
+    drawn = (torch.from_numpy(rng.integers(0, vocabulary, (SEQUENCES, length))) for _ in range(samples))
+    return tuple({"input_ids": tokens, "attention_mask": torch.ones_like(tokens)} for tokens in drawn)
+
+
+def pixel_values(pictures: Iterable[Rgb], height: int, width: int) -> tuple[Tensor, ...]:
+    """Return pictures as most vision models expect them: float32 (1, 3, height, width), each channel normalised."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (_MEAN, _STD))
+    images = (torch.from_numpy(picture).permute(2, 0, 1)[None] / 255 for picture in pictures)
+    scaled = (
+        nn.functional.interpolate(image, (height, width), mode="bilinear", antialias=True, align_corners=False)
+        for image in images
+    )
+    return tuple((image - mean) / std for image in scaled)
