@@ -54,6 +54,17 @@ def as_rows(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1, tensor.shape[-1]) if tensor.shape[0] == 1 else tensor.flatten(1)
 
 
+def pack_bits(codes: Tensor, bits: int) -> Tensor:
+    """Return the lowest `bits` bits of `codes`, uint8, one code after the other, as bytes: uint8, flat."""
+    return torch.from_numpy(np.packbits(np.unpackbits(codes.numpy().reshape(-1, 1), axis=1)[:, 8 - bits :]))
+
+
+def unpack_bits(packed: Tensor, bits: int, count: int) -> Tensor:
+    """Return the `count` codes, uint8, flat, that `pack_bits` made `packed` of."""
+    rows = np.unpackbits(packed.numpy(), count=count * bits).reshape(-1, bits)
+    return torch.from_numpy(np.packbits(rows, axis=1).ravel() >> (8 - bits))
+
+
 @dataclass(frozen=True)
 class RoundToNearest:
     """Symmetric integers with one float16 scale a row, or a `group` of weights, bit-packed."""
@@ -84,8 +95,7 @@ class RoundToNearest:
             rows = self._scaled_together(tensor)
             scale = (rows.abs().amax(1, keepdim=True) / top).half()
             codes = (rows / scale.float().clamp(min=1e-12)).round().clamp(-top, top) + top
-            bits = np.unpackbits(codes.to(torch.uint8).numpy().reshape(-1, 1), axis=1)[:, 8 - self.bits :]
-            parts[f"{name}/codes"] = torch.from_numpy(np.packbits(bits))
+            parts[f"{name}/codes"] = pack_bits(codes.to(torch.uint8), self.bits)
             parts[f"{name}/scale"] = scale
         save_file(parts, target, metadata=_shapes(source))
 
@@ -95,9 +105,7 @@ class RoundToNearest:
         for name, shape in shapes.items():
             size = math.prod(shape)
             rows = self._scaled_together(torch.empty(shape, device="meta")).shape
-            packed = parts.pop(f"{name}/codes").numpy()
-            bits = np.unpackbits(packed, count=math.prod(rows) * self.bits).reshape(-1, self.bits)
-            codes = torch.from_numpy(np.packbits(bits, axis=1).ravel() >> (8 - self.bits)).view(rows)
+            codes = unpack_bits(parts.pop(f"{name}/codes"), self.bits, math.prod(rows)).view(rows)
             parts[name] = ((codes.float() - top) * parts.pop(f"{name}/scale").float()).flatten()[:size].view(shape)
         return parts
 

@@ -1,51 +1,24 @@
-"""Rate and accuracy on a trained Segment Anything model: the demo SAM, by bhk's settings and by its peers.
-
-Rate: bytes of the float32 tensors over bytes of the compressed file, everything counted. Accuracy: mIoU with the objects of
-scenes that were not trained on, each asked for by its box and by its innermost point, single-mask output; what is lost, in
-per cent of the original's. Fidelity: IoU with the original's masks. Intervals are of 95 %, over scenes.
-"""
+"""Rate and accuracy on a trained Segment Anything model: the demo SAM, by bhk's settings and by its peers."""
 
 from __future__ import annotations
 
 import argparse
-import functools
-import multiprocessing
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from rich.console import Console
-from safetensors.torch import load_file, save_file
-from torch import nn
-
-import bhk
-import bhk.kernels.reference
 from bhk.codec.fit import PRESETS
-from bhk.evaluation.intervals import bootstrap
-from bhk.evaluation.metrics import bounding_box, innermost_point, mask_iou
-from bhk.evaluation.models import Subject
 from bhk.sam import recognise
-from bhk.sam.prediction.prompts import Prompt
-from bhk.sam.scenes import HELD_OUT, Scene, make_scene
 from tools.bench.bhk_coder import Bhk
-from tools.bench.peers import Coder, installed, peers
-from tools.bench.table import ROOT, Row, environment, show, version, write_csv
+from tools.bench.mask_fidelity import CHECKPOINT, SCENES, SHOWN, Work, float32_checkpoint, run
+from tools.bench.peers import Coder, peers
+from tools.bench.table import show, write_csv
 
 NAME = "demo_sam"
-CHECKPOINT = ROOT / "bhk" / "sam" / "demo" / "demo_sam.safetensors"
-HALF_PRECISION = 2.0**-11  # relative rounding error of float16
 # By how many dB the blocks of the image encoder, and all else, are finer than a model's ratio, beside the -9 and 3 of bhk.
 OFFSETS = ((0, 0), (-3, -3), (-6, -6), (-6, 6), (-8, 4), (-9, 9))
-KINDS = ("box", "point")
-SHOWN = ("coder", "setting", "ratio", "box_miou", "point_miou", "box_drop", "point_drop", "box_iou", "point_iou")
-
-Masks = NDArray[np.bool_]  # of a scene: (objects, height, width), of answers (objects, kinds, height, width)
 
 
 @dataclass(frozen=True)
@@ -72,134 +45,14 @@ def coders() -> Iterator[Coder]:
     yield from peers()
 
 
-@dataclass(frozen=True)
-class Work:
-    """What every coder is measured with.
-
-    Attributes:
-        checkpoint: .safetensors, float32.
-        scenes: how many.
-    """
-
-    checkpoint: Path
-    scenes: int
-
-    def measure(self, coder: Coder) -> Row:
-        """Encode, decode, and ask the model that comes of it."""
-        figures: dict[str, object] = {}
-        if installed(coder):
-            with tempfile.TemporaryDirectory() as folder:
-                target = Path(folder) / "compressed.bhk"
-                coder.encode(self.checkpoint, target)
-                dense = sum(tensor.nbytes for tensor in load_file(self.checkpoint).values())
-                figures = {"bytes": target.stat().st_size, "ratio": f"{dense / target.stat().st_size:.3f}"}
-                # The model's layers are smaller than those from which 8-bit activations pay; here, all take them.
-                with mock.patch.object(bhk.kernels.reference, "INTEGER_SIZE", 0):
-                    found = answers(_decoded(coder, target, self.checkpoint), self.scenes)
-            figures |= compared(self.scenes, original_answers(self), found)
-        note = coder.note if figures else f"not installed: pip install {coder.package}"
-        Console(stderr=True).print(f"{coder.name} {coder.setting} done")
-        named = {"coder": coder.name, "setting": coder.setting}
-        return named | figures | {"note": note, "version": version(coder.package)}
-
-
-def _decoded(coder: Coder, path: Path, checkpoint: Path) -> nn.Module:
-    if isinstance(coder, Bhk):
-        return bhk.load(path, compute=coder.compute)
-    model = bhk.load(checkpoint)
-    model.load_state_dict(coder.decode(path))
-    return model
-
-
-@functools.cache
-def held_out(scenes: int) -> list[Scene]:
-    return [make_scene(seed) for seed in range(HELD_OUT, HELD_OUT + scenes)]
-
-
-@functools.cache
-def original_answers(work: Work) -> list[Masks]:
-    return answers(bhk.load(work.checkpoint), work.scenes)
-
-
-def answers(model: nn.Module, scenes: int) -> list[Masks]:
-    """Return for each scene masks (objects, kinds, height, width)."""
-    subject, found = Subject(model), []
-    for scene in held_out(scenes):
-        subject.look(scene.picture)
-        masks = [subject.answer(prompt, multimask=False)[0][0] for mask in scene.masks for prompt in _prompts(mask)]
-        found.append(np.stack(masks).reshape(len(scene.masks), len(KINDS), *scene.masks.shape[1:]))
-    return found
-
-
-def _prompts(mask: NDArray[np.bool_]) -> tuple[Prompt, ...]:
-    """Return a prompt of each of `KINDS`."""
-    x, y = innermost_point(mask)
-    return Prompt(box=bounding_box(mask)), Prompt(points=((x, y),))
-
-
-def compared(scenes: int, original: list[Masks], found: list[Masks]) -> dict[str, object]:
-    """Return the columns of accuracy and fidelity."""
-    truths = [scene.masks for scene in held_out(scenes)]
-    ious = [_ious(*masks) for masks in zip(truths, original, found, strict=True)]
-    columns: dict[str, object] = {"scenes": scenes, "objects": sum(map(len, truths))}
-    for index, kind in enumerate(KINDS):
-        of_kind = [values[:, index] for values in ious]
-        before, after, alike = np.concatenate(of_kind).T
-        drop = bootstrap(of_kind, lambda values: 100 * float(1 - values[:, 1].mean() / values[:, 0].mean()), seed=0)
-        columns |= {
-            f"{kind}_miou_original": f"{before.mean():.4f}",
-            f"{kind}_miou": f"{after.mean():.4f}",
-            f"{kind}_drop": f"{drop.value:.3f}",
-            f"{kind}_drop_low": f"{drop.low:.3f}",
-            f"{kind}_drop_high": f"{drop.high:.3f}",
-            f"{kind}_iou": f"{alike.mean():.4f}",
-            f"{kind}_iou_p01": f"{np.quantile(alike, 0.01):.4f}",
-        }
-    return columns
-
-
-def _ious(truths: Masks, original: Masks, found: Masks) -> NDArray[np.float64]:
-    """Return (objects, kinds, 3): IoU of the original with the truth, of the other with the truth, and of the two."""
-    return np.array(
-        [
-            [(mask_iou(a, truth), mask_iou(b, truth), mask_iou(a, b)) for a, b in zip(*answered, strict=True)]
-            for truth, *answered in zip(truths, original, found, strict=True)
-        ]
-    )
-
-
-def write_float32(source: Path, target: Path) -> None:
-    """Write the float32 checkpoint that float16 weights may have been rounded from.
-
-    Noise below half a step fills the bits that float16 has not; zeros there would flatter who compresses without loss.
-    """
-    generator = torch.Generator().manual_seed(0)
-    tensors = {}
-    for name, tensor in load_file(source).items():
-        noise = torch.rand(tensor.shape, generator=generator) - 0.5
-        tensors[name] = tensor.float() * (1 + noise * HALF_PRECISION)
-    save_file(tensors, target)
-
-
-def run(source: Path, scenes: int, workers: int) -> list[Row]:
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Path(folder) / "demo_sam.safetensors"
-        write_float32(source, checkpoint)
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            measured = pool.map(Work(checkpoint, scenes).measure, list(coders()), chunksize=1)
-    where = environment() | {"threads": 1}
-    empty = dict.fromkeys(measured[0], "")
-    return [empty | row | where for row in measured]
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.bench.presets", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m tools.bench.presets", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help=".safetensors of the demo SAM")
-    parser.add_argument("--scenes", type=int, default=40, help="how many (default: 40)")
+    parser.add_argument("--scenes", type=int, default=SCENES, help=f"how many (default: {SCENES})")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each (default: 2)")
     arguments = parser.parse_args()
-    rows = run(arguments.checkpoint, arguments.scenes, arguments.workers)
+    with float32_checkpoint(arguments.checkpoint) as checkpoint:
+        rows = run(Work(checkpoint, arguments.scenes), coders(), arguments.workers)
     show(rows, SHOWN)
     print(write_csv(NAME, rows))
 

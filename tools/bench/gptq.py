@@ -1,0 +1,151 @@
+"""GPTQ (Frantar et al. 2022) as a peer: integers in groups, chosen with error feedback from second moments of inputs.
+
+The paper's settings: min-max scales and zero points of groups of 64 along the input, columns in their own order, 1 % of
+damping. The grid of a group is chosen when its turn comes, from weights that have made up for the errors before them. Moments
+are those that bhk itself is calibrated with. What has none is rounded plainly in groups of the flat tensor.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+
+from tools.bench.peers import NOTE, StateDict, as_rows, is_coded, pack_bits, unpack_bits
+
+DAMPING = 0.01  # of the mean of the moments' diagonal, added to it
+SMALLEST = torch.finfo(torch.float16).smallest_normal  # scale of a group that is all 0
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values that each group of weights can take.
+
+    Attributes:
+        scale: float16 (rows, groups).
+        zero: the code of 0, uint8 (rows, groups).
+    """
+
+    scale: Tensor
+    zero: Tensor
+
+    def nearest(self, weights: Tensor, top: int) -> Tensor:
+        """Return codes 0 … `top`, float32 as `weights`, whose groups those of the grid are."""
+        return (weights / self.scale.float() + self.zero.float()).round().clamp(0, top)
+
+    def values(self, codes: Tensor) -> Tensor:
+        """Return the weights, float32 as `codes`, whose groups those of the grid are."""
+        return (codes.float() - self.zero.float()) * self.scale.float()
+
+    def spread(self, group: int, columns: int) -> Grid:
+        """Return the grid with a group for each of the `columns`, of which every `group` share one."""
+        scale, zero = (part.repeat_interleave(group, 1)[:, :columns] for part in (self.scale, self.zero))
+        return Grid(scale, zero)
+
+
+def min_max_grid(weights: Tensor, top: int) -> Grid:
+    """Return the grid of one group a row, from the smallest to the largest of `weights` (rows, group), and with 0."""
+    low, high = weights.amin(1, keepdim=True).clamp(max=0), weights.amax(1, keepdim=True).clamp(min=0)
+    scale = ((high - low) / top).clamp(min=SMALLEST).half()
+    return Grid(scale, (-low / scale.float()).round().clamp(0, top).to(torch.uint8))
+
+
+@dataclass(frozen=True)
+class Gptq:
+    """Min-max integers in groups along the input, with error feedback.
+
+    Attributes:
+        moments: .safetensors with the second moments (columns, columns) of the inputs of tensors, by their names.
+        inputs: what they were taken from, in words.
+    """
+
+    bits: int
+    moments: Path
+    inputs: str
+    group: int = 64
+    name: str = "GPTQ"
+    package: str = "torch"
+
+    @property
+    def setting(self) -> str:
+        return f"int{self.bits}, group {self.group}, {self.inputs}"
+
+    @property
+    def note(self) -> str:
+        return f"own reference; float16 scales, zero points, bit-packed; damping {DAMPING:.0%}; {NOTE}"
+
+    @property
+    def _top(self) -> int:
+        return 2**self.bits - 1
+
+    def encode(self, source: Path, target: Path) -> None:
+        parts: StateDict = {}
+        layouts = {}
+        moments = load_file(self.moments)
+        for name, tensor in load_file(source).items():
+            if not is_coded(tensor):
+                parts[name] = tensor
+                continue
+            factor = feedback_factor(moments[name]) if name in moments else None
+            codes, grid = self._rounded(self._grouped(tensor, factor is not None), factor)
+            layouts[name] = [factor is not None, list(tensor.shape)]
+            parts |= {
+                f"{name}/codes": pack_bits(codes, self.bits),
+                f"{name}/scale": grid.scale,
+                f"{name}/zero": pack_bits(grid.zero, self.bits),
+            }
+        save_file(parts, target, metadata={"layouts": json.dumps(layouts, separators=(",", ":"))})
+
+    def decode(self, path: Path) -> StateDict:
+        parts = load_file(path)
+        with safe_open(path, "pt") as file:
+            layouts = json.loads(file.metadata()["layouts"])
+        for name, (by_input, shape) in layouts.items():
+            rows, columns = self._grouped(torch.empty(shape, device="meta"), by_input).shape
+            codes = unpack_bits(parts.pop(f"{name}/codes"), self.bits, rows * columns).view(rows, columns)
+            scale = parts.pop(f"{name}/scale")
+            zero = unpack_bits(parts.pop(f"{name}/zero"), self.bits, scale.numel()).view(scale.shape)
+            weights = Grid(scale, zero).spread(self.group, columns).values(codes)
+            parts[name] = weights.flatten()[: math.prod(shape)].view(shape)
+        return parts
+
+    def _grouped(self, tensor: Tensor, by_input: bool) -> Tensor:
+        """Return the matrix along whose rows groups lie; if not `by_input`, the last is filled up with zeros."""
+        if by_input:
+            return as_rows(tensor)
+        return functional.pad(tensor.flatten(), (0, -tensor.numel() % self.group)).view(-1, self.group)
+
+    def _rounded(self, matrix: Tensor, factor: Tensor | None) -> tuple[Tensor, Grid]:
+        """Return the codes of `matrix`, uint8 (rows, columns), and their grid."""
+        if factor is None:
+            grid = min_max_grid(matrix, self._top)
+            return grid.nearest(matrix, self._top).to(torch.uint8), grid
+        rest, codes, grids = matrix.float().clone(), torch.empty(matrix.shape, dtype=torch.uint8), []
+        for start in range(0, matrix.shape[1], self.group):
+            weights, inner = rest[:, start : start + self.group], factor[start : start + self.group, start:]
+            grid, errors = min_max_grid(weights, self._top), torch.empty_like(weights)
+            for at in range(weights.shape[1]):
+                column = weights[:, at, None]
+                code = grid.nearest(column, self._top)
+                errors[:, at, None] = (column - grid.values(code)) / inner[at, at]
+                weights[:, at + 1 :].addr_(errors[:, at], inner[at, at + 1 : weights.shape[1]], alpha=-1)
+                codes[:, start + at, None] = code.to(torch.uint8)
+            rest[:, start + self.group :].addmm_(errors, inner[:, self.group :], alpha=-1)
+            grids.append(grid)
+        return codes, Grid(torch.cat([grid.scale for grid in grids], 1), torch.cat([grid.zero for grid in grids], 1))
+
+
+def feedback_factor(moments: Tensor) -> Tensor | None:
+    """Return the upper triangular U of U^T U = inverse(damped moments), float32; None where no input differs from 0."""
+    mean = moments.diagonal().double().mean()
+    if not float(mean) > 0:
+        return None
+    damped = moments.double() + torch.eye(len(moments), dtype=torch.float64) * (DAMPING * mean)
+    return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True).float()
