@@ -75,7 +75,7 @@ def feedback_from(moments: Tensor) -> Feedback | None:
     # With M = R R^T, R upper triangular, U is inverse(R); R is the Cholesky factor of M with both axes turned round.
     root = torch.linalg.cholesky(padded.flip(0, 1)).flip(0, 1)
     identity = torch.eye(len(root), dtype=root.dtype, device=root.device)
-    return Feedback(order, torch.linalg.solve_triangular(root, identity, upper=True).float())
+    return Feedback(order, torch.linalg.solve_triangular(root, identity, upper=True).float().contiguous())
 
 
 def encode_with_feedback(pairs: Tensor, step: float, feedback: Feedback) -> tuple[Codebook, Codes] | None:

@@ -1,0 +1,84 @@
+"""Second moments of what the weights of a model are multiplied with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+aten = torch.ops.aten
+
+# Rows of inputs that a product counts, evenly spaced. A SAM encoder has 4,096 tokens a picture, neighbours much alike; half of
+# them halve the time.
+MAX_ROWS = 2048
+
+
+class Moments(TorchDispatchMode):
+    """Sums x x^T over the inputs x of every product with one of some parameters, while it is active.
+
+    It sees the operations below the modules: linear layers, attention with one weight for queries, keys and values, and
+    convolutions, whose inputs are unfolded into patches; whichever module, or none, they come from. A parameter that is used
+    otherwise (transposed convolutions, groups, tables) gets no moments.
+
+    Args:
+        parameters: name -> parameter; matrices (out, in), and weights of convolutions (out, in, height, width).
+
+    Attributes:
+        sums: name -> float32 (columns, columns), for a weight flattened to (out, columns); of those that saw inputs.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.sums: dict[str, Tensor] = {}
+        self._names = {weight.untyped_storage().data_ptr(): name for name, weight in parameters.items()}
+        self._columns = {name: weight.shape[1:].numel() for name, weight in parameters.items()}
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        packet = operation.overloadpacket
+        if packet is aten.mm:
+            self._multiplied(args[0], args[1])
+        elif packet is aten.addmm:
+            self._multiplied(args[1], args[2])
+        elif packet is aten.convolution:
+            self._convolved(*args)
+        return operation(*args, **(kwargs or {}))
+
+    def _multiplied(self, inputs: Tensor, weight: Tensor) -> None:
+        """Note a product of inputs (rows, columns) with a weight that is transposed, as linear layers do it."""
+        name = self._name(weight)
+        if name is not None and weight.stride() == (1, self._columns[name]) and len(weight) == self._columns[name]:
+            self._add(name, inputs)
+
+    def _convolved(
+        self,
+        inputs: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        transposed: bool,
+        output_padding: Sequence[int],
+        groups: int,
+    ) -> None:
+        name = self._name(weight)
+        if name is None or transposed or groups != 1 or inputs.ndim != 4:
+            return
+        patches = functional.unfold(inputs, weight.shape[2:], dilation, padding, stride)
+        self._add(name, patches.transpose(1, 2).reshape(-1, patches.shape[1]))
+
+    def _name(self, weight: Tensor) -> str | None:
+        return self._names.get(weight.untyped_storage().data_ptr())
+
+    def _add(self, name: str, inputs: Tensor) -> None:
+        every = -(-len(inputs) // MAX_ROWS)
+        rows = inputs[::every].float()
+        if name not in self.sums:
+            self.sums[name] = rows.new_zeros(rows.shape[1], rows.shape[1])
+        self.sums[name].addmm_(rows.T, rows, alpha=every)
