@@ -42,7 +42,7 @@ def test_gptq_as_by_the_book(tmp_path: Path, bits: int) -> None:
     moments = inputs.T @ inputs
     save_file(tensors, tmp_path / "source")
     save_file({"linear": moments, "zeros": torch.zeros(20, 20)}, tmp_path / "moments")
-    coder = Gptq(bits, tmp_path / "moments", "noise")
+    coder = Gptq(bits, tmp_path / "moments")
     coder.encode(tmp_path / "source", tmp_path / "coded")
     decoded = coder.decode(tmp_path / "coded")
     assert torch.allclose(decoded["linear"].double(), by_the_book(tensors["linear"], moments, bits), atol=1e-5)

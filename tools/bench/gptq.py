@@ -18,6 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
+from bhk.calibration.models import Calibrate, calibration_model, default_inputs
+from bhk.calibration.moments import Moments
+from bhk.sam.checkpoints import read_checkpoint
 from tools.bench.peers import NOTE, StateDict, as_rows, is_coded, pack_bits, unpack_bits
 
 DAMPING = 0.01  # of the mean of the moments' diagonal, added to it
@@ -62,20 +65,18 @@ class Gptq:
     """Min-max integers in groups along the input, with error feedback.
 
     Attributes:
-        moments: .safetensors with the second moments (columns, columns) of the inputs of tensors, by their names.
-        inputs: what they were taken from, in words.
+        moments: what `write_moments` wrote.
     """
 
     bits: int
     moments: Path
-    inputs: str
     group: int = 64
     name: str = "GPTQ"
     package: str = "torch"
 
     @property
     def setting(self) -> str:
-        return f"int{self.bits}, group {self.group}, {self.inputs}"
+        return f"int{self.bits}, group {self.group}"
 
     @property
     def note(self) -> str:
@@ -96,11 +97,8 @@ class Gptq:
             factor = feedback_factor(moments[name]) if name in moments else None
             codes, grid = self._rounded(self._grouped(tensor, factor is not None), factor)
             layouts[name] = [factor is not None, list(tensor.shape)]
-            parts |= {
-                f"{name}/codes": pack_bits(codes, self.bits),
-                f"{name}/scale": grid.scale,
-                f"{name}/zero": pack_bits(grid.zero, self.bits),
-            }
+            packed = pack_bits(grid.zero, self.bits), pack_bits(codes, self.bits)
+            parts[name] = torch.cat([grid.scale.view(torch.uint8).flatten(), *packed])
         save_file(parts, target, metadata={"layouts": json.dumps(layouts, separators=(",", ":"))})
 
     def decode(self, path: Path) -> StateDict:
@@ -109,12 +107,18 @@ class Gptq:
             layouts = json.loads(file.metadata()["layouts"])
         for name, (by_input, shape) in layouts.items():
             rows, columns = self._grouped(torch.empty(shape, device="meta"), by_input).shape
-            codes = unpack_bits(parts.pop(f"{name}/codes"), self.bits, rows * columns).view(rows, columns)
-            scale = parts.pop(f"{name}/scale")
-            zero = unpack_bits(parts.pop(f"{name}/zero"), self.bits, scale.numel()).view(scale.shape)
-            weights = Grid(scale, zero).spread(self.group, columns).values(codes)
+            weights = self._unpacked(parts[name], rows, columns)
             parts[name] = weights.flatten()[: math.prod(shape)].view(shape)
         return parts
+
+    def _unpacked(self, packed: Tensor, rows: int, columns: int) -> Tensor:
+        """Return the weights, float32 (rows, columns), from the bytes of scales, zero points and codes."""
+        groups = rows * math.ceil(columns / self.group)
+        scales, zeros = 2 * groups, math.ceil(groups * self.bits / 8)
+        scale, zero, codes = packed.tensor_split((scales, scales + zeros))
+        grid = Grid(scale.view(torch.float16).view(rows, -1), unpack_bits(zero, self.bits, groups).view(rows, -1))
+        by_column = grid.spread(self.group, columns)
+        return by_column.values(unpack_bits(codes, self.bits, rows * columns).view(rows, columns))
 
     def _grouped(self, tensor: Tensor, by_input: bool) -> Tensor:
         """Return the matrix along whose rows groups lie; if not `by_input`, the last is filled up with zeros."""
@@ -149,3 +153,20 @@ def feedback_factor(moments: Tensor) -> Tensor | None:
         return None
     damped = moments.double() + torch.eye(len(moments), dtype=torch.float64) * (DAMPING * mean)
     return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True).float()
+
+
+def write_moments(source: Path, calibrate: Calibrate, samples: int, target: Path) -> None:
+    """Write the second moments (columns, columns) of the inputs of tensors, by their names, to a .safetensors file.
+
+    Args:
+        source: checkpoint of a model that bhk can build.
+        calibrate, samples: what to show it; `calibrate` and `pictures` of `bhk.convert`, with its seed 0.
+    """
+    model = calibration_model(source, *read_checkpoint(source, None))
+    inputs, _ = default_inputs(model, calibrate, samples, seed=0)
+    parameters = dict(model.module.named_parameters())
+    weights = {name: parameters[own] for own, name in model.names.items() if parameters[own].ndim in (2, 4)}
+    with torch.no_grad(), Moments(weights) as moments:
+        for index in range(len(inputs)):
+            inputs.run(model.module, index)
+    save_file(moments.sums, target)

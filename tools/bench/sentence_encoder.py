@@ -22,10 +22,11 @@ NORM_EPS = 1e-12
 MAX_TOKENS = 256
 CHECKPOINT = Path(get_model_path()) / "model.safetensors"
 SENTENCES = Path(__file__).with_name("sentences.txt")
+CALIBRATION_SENTENCES = Path(__file__).with_name("calibration_sentences.txt")  # none of the others, nor close to one
 
 
-def load_sentences() -> list[str]:
-    return SENTENCES.read_text(encoding="utf-8").splitlines()
+def load_sentences(path: Path = SENTENCES) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
 
 
 def tokenize(sentences: list[str]) -> tuple[Tensor, Tensor]:
