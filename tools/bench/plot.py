@@ -39,6 +39,7 @@ STYLES = {
 
 # Where a label stands: offset in points, horizontal alignment. Several points lie close together.
 RIGHT, LEFT, ABOVE, BELOW = ((7, -3), "left"), ((-7, -3), "right"), ((0, 7), "center"), ((0, -14), "center")
+UNDER_LINE = ((8, -13), "left")
 SIDES = {"Q8_0": LEFT, "Q5_1": BELOW, "Q5_0": ABOVE, "Q4_1": LEFT, "Q4_0": ABOVE, "int6": LEFT, "int8": ABOVE}
 SIDES |= {"qp -32": LEFT, "qp -28": LEFT, "birkhoff": ABOVE, "balanced": LEFT, "int8 in all layers": RIGHT}
 
@@ -124,7 +125,7 @@ def draw(axes: pyplot.Axes, coder: str, rows: list[CsvRow], panel: Panel, curves
     for x, y, text in points:
         if (panel.interval and "/" in text) or (curves and is_bhk):
             continue
-        offset, align = SIDES.get(text, ((8, -13), "left") if is_bhk else RIGHT)
+        offset, align = SIDES.get(text, UNDER_LINE if is_bhk or curves else RIGHT)
         axes.annotate(
             text,
             (x, y),
