@@ -131,15 +131,21 @@ def tensor_step(step: float, scale: float, snr_db: float) -> float:
 def square_for(pairs: Tensor, step: float) -> Codebook:
     """Return the codebook, without shells, of lattice step `step` that suits `pairs` (P, 2), P >= 1.
 
-    The centre is the median of a sample of the pairs; the windings are the fewest of 64, 128, 256 that leave at most 0.1 %
-    of it outside the square, or one for a tensor constant to float32's precision, whose only point is the centre itself.
+    The centre is the median of a sample of the pairs, rounded to at most half a step; the windings are the fewest of 64,
+    128, 256 that leave at most 0.1 % of it outside the square, or one for a tensor constant to float32's precision, whose
+    only point is the centre itself.
     """
     drawn = sample(pairs)
     first = drawn[0].to(pairs.dtype)
     if bool((drawn == drawn[0]).all()) and bool(torch.isclose(pairs, first, rtol=2.0**-23, atol=0).all()):
         x, y = drawn[0].tolist()
         return Codebook((x, y), side=1.0, windings=1)
-    x, y = drawn.median(dim=0).values.tolist()
+    # A centre off by a quarter of a step adds less than the lattice's own error to any weight. Most become (0, 0), which is
+    # shorter in the header, and layers of one step share a codebook: 0.4 % of a small file at 28 dB, 0.7 % at 9 dB.
+    unit = math.ldexp(0.25, math.frexp(step)[1])
+    x, y = (
+        drawn.median(dim=0).values.double().div_(unit).round_().mul_(unit) + 0.0
+    ).tolist()  # + 0.0: no negative zero
     centre = (x, y)
     reach = (drawn - torch.tensor(centre, dtype=torch.float32, device=drawn.device)).abs_().amax(dim=1)
     for windings in WINDINGS:

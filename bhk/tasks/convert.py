@@ -22,7 +22,7 @@ from bhk.codec.estimate import estimate
 from bhk.codec.fit import sample_tensor
 from bhk.codec.tensor import EncodedTensor, encode_tensor, keep
 from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, ModelEntry, StreamEntry
-from bhk.container.room import header_room, rounded
+from bhk.container.room import header_estimate, header_room, rounded
 from bhk.container.validate import ALIGNMENT, PREAMBLE_BYTES, validate
 from bhk.container.writer import ContainerWriter
 from bhk.errors import BhkError
@@ -137,12 +137,13 @@ def convert(
     template = _template(checkpoint, None if recognised is None else _entry(recognised, odd), metadata or {})
     _check_names(checkpoint, template)
 
-    def room(items: Sequence[Item]) -> int:
-        return header_room(msgspec.structs.replace(template, layers=tuple(map(_skeleton, items))))
+    def outline(items: Sequence[Item]) -> Header:
+        return msgspec.structs.replace(template, layers=tuple(map(_skeleton, items)))
 
     def overhead(items: Sequence[Item]) -> int:
         streams = sum(2 if item.coded else 1 for item in items)
-        return PREAMBLE_BYTES + room(items) + ALIGNMENT // 2 * (streams + 1)  # padding is half a unit on average
+        padding = ALIGNMENT // 2 * (streams + 1)  # half a unit on average
+        return PREAMBLE_BYTES + header_estimate(outline(items)) + padding
 
     finer_db = recognised.finer_db if recognised else lambda name: 0.0
     items = plan(checkpoint.tensors, checkpoint.aliases, quality, finer_db, overhead, workers)
@@ -151,7 +152,7 @@ def convert(
         size = overhead(items) + round(sum(ordered_map(_estimate, items, workers)))
         layers, warnings = tuple(map(_skeleton, items)), tuple[str, ...]()
     else:
-        layers, size, warnings = _write(path, checkpoint, template, items, room(items), workers, force, progress)
+        layers, size, warnings = _write(path, checkpoint, outline(items), items, workers, force, progress)
     if odd:
         advice = "load the file into a module of transformers with bhk.load_into"
         warnings = (*warnings, f"{CONFIG} has {', '.join(odd)}, which bhk.load does not rebuild; {advice}")
@@ -248,45 +249,52 @@ def _estimate(item: Item) -> float:
 def _write(
     path: Path,
     checkpoint: Checkpoint,
-    template: Header,
+    outline: Header,
     items: list[Item],
-    room: int,
     threads: int,
     force: bool,
     progress: Progress | None,
 ) -> tuple[tuple[LayerEntry, ...], int, tuple[str, ...]]:
     """Encode and write every item; return the layer map, the size of the file and the warnings."""
     layers: list[LayerEntry] = []
-    codebooks: list[CodebookEntry] = []
+    codebooks: dict[CodebookEntry, int] = {}
     warnings = []
     done, total = 0, sum(item.nbytes for item in items)
     with background(partial(sha256, checkpoint.source.files)) as digest, replace_file(path, force=force) as file:
-        writer = ContainerWriter(file, room)
-        for item, encoded in zip(items, ordered_map(_encode, items, threads), strict=True):
-            layers.append(_layer(_skeleton(item), encoded, len(codebooks), writer.write(encoded.streams)))
-            if encoded.codebook is not None:
-                codebooks.append(_codebook(encoded.codebook))
+        writer = ContainerWriter(file, header_room(outline))
+        for item, layer, encoded in zip(items, outline.layers, ordered_map(_encode, items, threads), strict=True):
+            layers.append(_layer(layer, encoded, codebooks, writer.write(encoded.streams)))
             if encoded.note:
                 warnings.append(f"{item.names[0]} {encoded.note}; it is kept exact")
             done += item.nbytes
             if progress:
                 progress(done, total)
-        metadata = {**template.metadata, "source.sha256": digest()}
-        header = msgspec.structs.replace(template, layers=tuple(layers), codebooks=tuple(codebooks), metadata=metadata)
-        size = writer.finish(header)
+        metadata = {**outline.metadata, "source.sha256": digest()}
+        header = msgspec.structs.replace(outline, layers=tuple(layers), codebooks=tuple(codebooks), metadata=metadata)
+        header, size = writer.finish(header)
     return header.layers, size, tuple(warnings)
 
 
-def _layer(skeleton: LayerEntry, encoded: EncodedTensor, codebook: int, streams: tuple[StreamEntry, ...]) -> LayerEntry:
-    if encoded.error is None:
+def _layer(
+    skeleton: LayerEntry,
+    encoded: EncodedTensor,
+    codebooks: dict[CodebookEntry, int],
+    streams: tuple[StreamEntry, ...],
+) -> LayerEntry:
+    """Fill in what coding a tensor yields; its codebook joins `codebooks`, the index of each, unless it is there already."""
+    if encoded.error is None or encoded.codebook is None:
         return msgspec.structs.replace(skeleton, encoding="exact", streams=streams)
     snr = encoded.error.snr_db
     error = ErrorEntry(
         rounded(encoded.error.mean_abs), rounded(encoded.error.max_abs), rounded(snr) if math.isfinite(snr) else None
     )
-    return msgspec.structs.replace(skeleton, streams=streams, pairing=encoded.pairing, codebook=codebook, error=error)
+    index = codebooks.setdefault(_codebook(encoded.codebook), len(codebooks))
+    return msgspec.structs.replace(skeleton, streams=streams, pairing=encoded.pairing, codebook=index, error=error)
 
 
 def _codebook(codebook: Codebook) -> CodebookEntry:
     lattice = "centred" if codebook.centred else "corner"
-    return CodebookEntry(codebook.centre, codebook.side, codebook.windings, lattice, codebook.shells, codebook.spacing)
+    square = CodebookEntry(codebook.centre, codebook.side, codebook.windings, lattice)
+    if not codebook.shells:
+        return square
+    return msgspec.structs.replace(square, shells=codebook.shells, spacing=codebook.spacing)

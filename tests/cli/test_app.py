@@ -136,7 +136,7 @@ def test_a_lack_of_memory_is_one_line(bhk: Shell) -> None:
     pairs = 1 << 29  # a tensor of 4 GiB in a file of some kilobytes
     frame = compress(np.zeros(CHUNK_ITEMS, dtype=np.uint8))
     planes = [Stream(kind, "zstd", (frame,) * (pairs // CHUNK_ITEMS), pairs) for kind in ("winding", "phase")]
-    with open(bhk.folder / "vast.bhk", "wb") as file:
+    with open(bhk.folder / "vast.bhk", "w+b") as file:
         writer = ContainerWriter(file, 1 << 16)
         layer = LayerEntry(
             "w", (2, pairs), "F32", "linear", "trajectory", "flat", 0, writer.write(planes), ErrorEntry(0, 0)

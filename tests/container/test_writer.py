@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,7 +20,8 @@ from bhk.codec.tensor import EncodedTensor, encode, tensor_bytes
 from bhk.container.errors import FieldTypeError, FormatError, HeaderLengthError, HeaderSyntaxError, UnknownDtypeError
 from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry
 from bhk.container.validate import MAX_HEADER_BYTES
-from bhk.container.writer import ContainerWriter
+from bhk.container.writer import BLOCK_BYTES, ContainerWriter
+from bhk.files import WriteError, replace_file
 from container.memory import validate_all
 
 
@@ -40,7 +42,7 @@ def _write(tensors: dict[str, torch.Tensor], preset: str = "balanced") -> tuple[
             codebooks.append(CodebookEntry(book.centre, book.side, book.windings, lattice, book.shells, book.spacing))
         dtype = DTYPE_NAMES[encoded.dtype]
         layers.append(LayerEntry(name, encoded.shape, dtype, "other", streams=streams, **fields))
-    length = writer.finish(Header("test", tuple(layers), tuple(codebooks)))
+    _, length = writer.finish(Header("test", tuple(layers), tuple(codebooks)))
     assert length == len(file.getvalue())
     return file.getvalue(), coded
 
@@ -150,6 +152,70 @@ def test_any_bytes_under_any_names_come_back(contents: dict[str, bytes], notes: 
     read = validate_all(file.getvalue())
     assert read.metadata == notes
     assert {name: bytes(read.tensor(name).tolist()) for name in read.names} == contents
+
+
+def _kept(room: int, count: int = 12) -> bytes:
+    """Write `count` vectors behind `room` bytes for the header."""
+    file = io.BytesIO()
+    writer = ContainerWriter(file, room)
+    layers = []
+    for index in range(count):
+        streams = writer.write([Stream("values", "none", (bytes([index]) * (100 + index),), 100 + index)])
+        layers.append(LayerEntry(f"layer {index}", (100 + index,), "U8", "other", "exact", streams=streams))
+    header, length = writer.finish(Header("test", tuple(layers)))
+    assert length == len(file.getvalue())
+    assert header.layers == validate_all(file.getvalue()).layers
+    return file.getvalue()
+
+
+@given(room=st.integers(3000, 200_000))
+@settings(max_examples=40, deadline=None)
+def test_the_bytes_do_not_depend_on_the_room(room: int) -> None:
+    data = _kept(room)
+    assert data == _kept(3000)
+    length = int.from_bytes(data[16:24], "little")
+    assert length - len(data[64 : 64 + length].rstrip(b" ")) < 64
+
+
+def test_shorter_offsets_shorten_the_header_further() -> None:
+    # Behind a megabyte each of the offsets has three digits more than it ends with.
+    assert _kept(1_000_000) == _kept(3000)
+
+
+def test_streams_longer_than_a_block_are_moved_whole() -> None:
+    contents = np.random.default_rng(0).integers(0, 256, 2 * BLOCK_BYTES + 777, dtype=np.uint8).tobytes()
+    files = []
+    for room in (400, 7000):
+        file = io.BytesIO()
+        writer = ContainerWriter(file, room)
+        streams = writer.write([Stream("values", "none", (contents[:-9], contents[-9:]), len(contents))])
+        writer.finish(Header("test", (LayerEntry("a", (len(contents),), "U8", "other", "exact", streams=streams),)))
+        files.append(file.getvalue())
+    assert files[0] == files[1]
+    assert bytes(validate_all(files[1]).tensor("a").numpy()) == contents
+
+
+def test_what_is_closed_up_is_cut_off_on_disk(tmp_path: Path) -> None:
+    path = tmp_path / "a.bhk"
+    with replace_file(path) as file:
+        writer = ContainerWriter(file, 50_000)
+        streams = writer.write([Stream("values", "none", (b"abc",), 3)])
+        _, length = writer.finish(Header("test", (LayerEntry("a", (3,), "U8", "other", "exact", streams=streams),)))
+    assert path.stat().st_size == length < 1000
+    assert validate_all(path.read_bytes()).tensor("a").tolist() == list(b"abc")
+
+
+def test_an_error_while_streams_are_moved_leaves_nothing(tmp_path: Path) -> None:
+    class Full(io.BytesIO):
+        def truncate(self, size: int | None = None) -> int:
+            raise OSError(28, "No space left on device")
+
+    path = tmp_path / "a.bhk"
+    path.write_bytes(b"old")
+    with pytest.raises(WriteError, match="nothing was changed"), replace_file(path):
+        ContainerWriter(Full(), 5000).finish(Header("test", ()))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.bhk"]
+    assert path.read_bytes() == b"old"
 
 
 def test_a_header_that_outgrows_its_room_is_refused() -> None:

@@ -18,14 +18,16 @@ from bhk.nn import HyperLinear
 from tasks.checkpoints import PUBLISHED, draw, published, save, small
 
 
-def _parts(path: Path) -> tuple[dict[str, Any], int, bytes]:
-    """Return the header without what names the source, its length, and all that lies behind it."""
+def _parts(path: Path) -> tuple[dict[str, Any], bytes]:
+    """Return the header without what names the source, its offsets counted from its end, and all that lies behind it."""
     with Container.open(path) as container:
         length = container.header_bytes
     data = path.read_bytes()
     header = json.loads(data[64 : 64 + length])
     header["metadata"] = {key: value for key, value in header["metadata"].items() if not key.startswith("source.")}
-    return header, length, data[64 + length :]
+    for stream in (stream for layer in header["layers"] for stream in layer.get("streams", ())):
+        stream["offset"] -= 64 + length
+    return header, data[64 + length :]
 
 
 def _layers(path: Path) -> dict[str, Any]:
@@ -145,6 +147,24 @@ def test_the_bytes_do_not_depend_on_threads_or_on_the_format_of_the_source(tmp_p
 def test_layers_stand_in_natural_order(tmp_path: Path) -> None:
     report = bhk.convert(save(tmp_path / "a.pth", small()))
     assert [layer.name for layer in report.layers] == ["blocks.2.bias", "blocks.2.weight", "blocks.10.weight"]
+
+
+def test_layers_of_one_step_share_a_codebook(tmp_path: Path) -> None:
+    tensors = draw({f"blocks.{i}.weight": (96, 90) for i in range(6)}) | draw({"head.weight": (96, 90)}, scale=30.0)
+    report = bhk.convert(save(tmp_path / "a.pth", tensors), snr=12)
+    with bhk.open(report.path) as file:
+        first, last = file.codebook("blocks.0.weight"), file.codebook("head.weight")
+        assert file.layers == report.layers
+        assert len(file.codebooks) == 2
+        assert all(file.codebook(f"blocks.{i}.weight") == first != last for i in range(6))
+
+
+def test_the_header_ends_where_its_text_does(tmp_path: Path) -> None:
+    report = bhk.convert(save(tmp_path / "a.pth", small()))
+    with Container.open(report.path) as container:
+        length = container.header_bytes
+    data = report.path.read_bytes()
+    assert length - len(data[64 : 64 + length].rstrip(b" ")) < 64
 
 
 @pytest.mark.parametrize("ratio", [5, 7, 12])
