@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -95,7 +96,9 @@ def calibrate(
         if not path.exists():
             group = {name: weights[name] for name in names}
             stage = f"Moments {number + 1}/{len(groups)}" if len(groups) > 1 else "Moments"
-            _save(path, _feedbacks(_moments(model, group, inputs, folder / f"moments-{number}.safetensors", stage, watch)))
+            _save(
+                path, _feedbacks(_moments(model, group, inputs, folder / f"moments-{number}.safetensors", stage, watch))
+            )
         with safe_open(path, "pt") as file:
             stored = file.metadata() or {}
         factors.update({name: path for name in names if stored.get(name) == ""})
@@ -202,7 +205,7 @@ def _sensitivities(
         name = f"sensitivity-{index}.json"
         found = work.read(name, dict[str, Sensitivity])
         if found is None:
-            found = measure(model, weights, feedback, lambda: inputs.run(model, index), seed + index)
+            found = measure(model, weights, feedback, partial(inputs.run, model, index), seed + index)
             work.write(name, found)
         for tensor, one in found.items():
             before = sums.get(tensor, Sensitivity(0.0, 0.0))

@@ -17,7 +17,7 @@ aten = torch.ops.aten
 MAX_ROWS = 2048
 
 
-class Moments(TorchDispatchMode):
+class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sums x x^T over the inputs x of every product with one of some parameters, while it is active.
 
     It sees the operations below the modules: linear layers, attention with one weight for queries, keys and values, and
@@ -32,7 +32,7 @@ class Moments(TorchDispatchMode):
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.sums: dict[str, Tensor] = {}
         self._names = {weight.untyped_storage().data_ptr(): name for name, weight in parameters.items()}
         self._columns = {name: weight.shape[1:].numel() for name, weight in parameters.items()}
@@ -60,9 +60,9 @@ class Moments(TorchDispatchMode):
         inputs: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        stride: Sequence[int],
-        padding: Sequence[int],
-        dilation: Sequence[int],
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+        dilation: tuple[int, ...],
         transposed: bool,
         output_padding: Sequence[int],
         groups: int,

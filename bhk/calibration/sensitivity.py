@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 import torch
@@ -57,13 +58,18 @@ def measure(
         assert gradient is not None
         plain = float(gradient.float().square().sum())
         if not math.isfinite(plain):
-            raise CalibrationError(f"the gradient of {name} is not finite; leave calibration out, or look for the fault")
+            raise CalibrationError(
+                f"the gradient of {name} is not finite; leave calibration out, or look for the fault"
+            )
         fed = feedback(name)
         change = plain if fed is None else fed.output_change(gradient.flatten(1))
         found[name] = Sensitivity(plain / gradient.numel(), change / gradient.numel())
 
     with _only_gradients_of(model, weights.values()), _recomputed_blocks(model), torch.enable_grad():
-        hooks = [weight.register_post_accumulate_grad_hook(partial(take, name)) for name, weight in weights.items()]
+        hooks: list[Any] = [
+            weight.register_post_accumulate_grad_hook(partial(take, name))  # type: ignore[no-untyped-call]
+            for name, weight in weights.items()
+        ]
         try:
             projection = _projected(run(), seed)
             projection.backward()  # type: ignore[no-untyped-call]
@@ -77,13 +83,17 @@ def _projected(outputs: Sequence[Tensor], seed: int) -> Tensor:
     """Return the product of the outputs with white noise; each output has the same expected square."""
     outputs = [output for output in outputs if output.requires_grad]
     if not outputs:
-        raise CalibrationError("the outputs of the model do not depend on its weights, or were computed without gradients")
+        raise CalibrationError(
+            "the outputs of the model do not depend on its weights, or were computed without gradients"
+        )
     generator = torch.Generator().manual_seed(seed)
     total = torch.zeros((), device=outputs[0].device)
     for output in outputs:
         scale = float(output.detach().float().square().sum())
         if not math.isfinite(scale):
-            raise CalibrationError("the model answers with NaN or infinity; leave calibration out, or look for the fault")
+            raise CalibrationError(
+                "the model answers with NaN or infinity; leave calibration out, or look for the fault"
+            )
         noise = torch.randn(output.shape, generator=generator).to(output.device)
         total = total + (output.float() * noise).sum() / math.sqrt(max(scale, torch.finfo(torch.float32).tiny))
     return total / math.sqrt(len(outputs))

@@ -18,7 +18,7 @@ from bhk.checkpoint.errors import (
     UnsupportedTensorError,
 )
 from bhk.checkpoint.layout import Layout
-from bhk.checkpoint.reader import read
+from bhk.checkpoint.reader import of_module, read
 from bhk.checkpoint.writer import write
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "UnsafePickleError",
     "UnsupportedFormatError",
     "UnsupportedTensorError",
+    "of_module",
     "read",
     "write",
 ]

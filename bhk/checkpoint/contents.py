@@ -18,8 +18,8 @@ class Source:
     """Where a checkpoint came from.
 
     Attributes:
-        name: the file's base name or the Hub id as the user gave it; never an absolute path.
-        files: the files on this machine that hold it; all the shards of a sharded one.
+        name: the file's base name or the Hub id as the user gave it, never an absolute path; the class of a module.
+        files: the files on this machine that hold it; all the shards of a sharded one, none of a module.
         index: the index of the shards.
     """
 

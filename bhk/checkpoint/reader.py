@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from bhk.checkpoint import hub, safetensors_file, torch_file
 from bhk.checkpoint.archive import unpacked
@@ -56,6 +57,17 @@ def read(source: str | os.PathLike[str], *, key: str | None = None) -> Checkpoin
     return _checkpoint(
         state, Source(name, files, index), tuple(f"{other} (another file in the folder)" for other in others)
     )
+
+
+def of_module(module: nn.Module) -> Checkpoint:
+    """Return the state dict of a module as if it had been read; the tensors share the module's memory.
+
+    Raises:
+        UnsupportedTensorError: a tensor has no plain dense data.
+    """
+    tensors, aliases = untie(module.state_dict().items())
+    on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
+    return Checkpoint(on_cpu, aliases, Layout(), Source(type(module).__name__, ()), ())
 
 
 def _locate(text: str) -> tuple[str, str, Path]:

@@ -118,9 +118,7 @@ def _encode(pairs: Tensor, codebook: Codebook, feedback: Feedback) -> tuple[Code
     return Codes(winding, phase, shell if codebook.shells else None), int(outside)
 
 
-def _encode_pair(
-    block: Tensor, at: int, factor: Tensor, errors: Tensor, codebook: Codebook, planes: Tensor
-) -> Tensor:
+def _encode_pair(block: Tensor, at: int, factor: Tensor, errors: Tensor, codebook: Codebook, planes: Tensor) -> Tensor:
     """Code the pairs of weights in rows `at` (y) and `at + 1` (x) of `block`, and carry their errors into its other rows.
 
     Args:

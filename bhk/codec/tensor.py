@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.error import Error, measure
+from bhk.codec.feedback import Feedback, encode_with_feedback
 from bhk.codec.fit import (
     PUBLISHED_MIN_NUMEL,
     PresetError,
@@ -144,14 +145,21 @@ def default_pairing(tensor: Tensor) -> Pairing:
     return "rows" if tensor.ndim == 2 else "flat"
 
 
-def encode_tensor(tensor: Tensor, pairing: Pairing, step: float | None) -> EncodedTensor:
+def encode_tensor(
+    tensor: Tensor, pairing: Pairing, step: float | None, feedback: Feedback | None = None
+) -> EncodedTensor:
     """Code `tensor` with lattice step `step`, or by the published method when it is None; kept exact where neither can.
+
+    With `feedback`, for the tensor flattened to (len(tensor), columns), errors are fed forward.
 
     Tensors with NaN or infinity, with values beyond float32, or whose codes would decode to infinity are kept exact.
     """
     shape = Shape(tuple(tensor.shape), pairing)
     pairs = shape.split(tensor.detach())
-    coded = encode_published(pairs) if step is None else encode_to_step(pairs, step)
+    if step is None:
+        coded = encode_published(pairs)
+    else:
+        coded = encode_to_step(pairs, step) if feedback is None else encode_with_feedback(pairs, step, feedback)
     if coded is None:
         return keep(tensor, _why_not(tensor, step))
     codebook, codes = coded

@@ -103,26 +103,37 @@ class Fidelity:
     embedding_cosine_min: float
 
 
-def image_fidelity(original: Subject, other: Subject, pixels: Rgb, prompts: Iterable[Prompt]) -> ImageFidelity:
-    """Ask two models the same about a picture.
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a model says about a picture: the masks of each prompt, by kind, and the image embedding, float32 (values,)."""
+
+    kinds: list[Kind]
+    masks: list[Masks]
+    embedding: Tensor
+
+
+def ask(subject: Subject, pixels: Rgb, prompts: Iterable[Prompt]) -> Answers:
+    """Ask a model about a picture.
 
     Args:
-        original, other: models of one architecture.
         pixels: uint8 (height, width, 3).
         prompts: points and boxes in the picture.
+    """
+    subject.look(pixels)
+    asked = [(kind, prompt) for prompt in prompts for kind in _kinds(prompt, subject)]
+    masks = [subject.answer(prompt, multimask=kind != "single") for kind, prompt in asked]
+    return Answers([kind for kind, _ in asked], masks, subject.embedding)
+
+
+def compared(original: Answers, other: Answers) -> ImageFidelity:
+    """Compare what two models of one architecture say about a picture to the same prompts.
 
     Raises:
         NotFiniteError: a model's scores or embedding are not finite.
     """
-    original.look(pixels)
-    other.look(pixels)
-    asked = [(kind, prompt) for prompt in prompts for kind in _kinds(prompt, original)]
-    found = [
-        _compared(*(subject.answer(prompt, multimask=kind != "single") for subject in (original, other)))
-        for kind, prompt in asked
-    ]
+    found = [_pair(*pair) for pair in zip(original.masks, other.masks, strict=True)]
     return ImageFidelity(
-        kinds=[kind for kind, _ in asked],
+        kinds=original.kinds,
         iou=[pair.iou for pair in found],
         boundary_iou=[pair.boundary_iou for pair in found],
         score_change=[pair.score_change for pair in found],
@@ -139,7 +150,7 @@ def _kinds(prompt: Prompt, subject: Subject) -> tuple[Kind, ...]:
 
 
 @dataclass(frozen=True)
-class _Compared:
+class _Pair:
     iou: float
     boundary_iou: float
     score_change: float
@@ -147,13 +158,13 @@ class _Compared:
     empty: bool
 
 
-def _compared(original: Masks, other: Masks) -> _Compared:
+def _pair(original: Masks, other: Masks) -> _Pair:
     (masks, scores), (other_masks, other_scores) = original, other
     if not (np.isfinite(scores).all() and np.isfinite(other_scores).all()):
         raise _not_finite("a score")
     best = int(scores.argmax())
     a, b = masks[best], other_masks[best]
-    return _Compared(
+    return _Pair(
         iou=mask_iou(a, b),
         boundary_iou=boundary_iou(a, b),
         score_change=float(other_scores[best]) - float(scores[best]),

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from bhk.checkpoint import Checkpoint, read
+from torch import nn
+
+from bhk.checkpoint import Checkpoint, of_module, read
 from bhk.sam.recognise import Recognised, recognise
 
 
-def read_checkpoint(src: str | os.PathLike[str], key: str | None = None) -> tuple[Checkpoint, Recognised | None]:
-    """Read a checkpoint and recognise it; a wrapper module's prefix is stripped from the names of a recognised one.
+def read_checkpoint(src: str | os.PathLike[str] | nn.Module, key: str | None = None) -> tuple[Checkpoint, Recognised | None]:
+    """Read a checkpoint, or take a module's state dict, and recognise it.
+
+    The prefix of a wrapper module is stripped from the names of a recognised one.
 
     Raises:
         CheckpointError: see `bhk.checkpoint.read`.
     """
-    checkpoint = read(src, key=key)
+    checkpoint = of_module(src) if isinstance(src, nn.Module) else read(src, key=key)
     recognised = recognise(
         {
             name: tuple(tensor.shape)

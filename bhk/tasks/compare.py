@@ -18,7 +18,7 @@ from torch import nn
 from bhk.bhkfile import load_state_dict
 from bhk.codec.error import decibels
 from bhk.codec.fit import PRESETS, PresetError, check_snr, find_preset
-from bhk.evaluation.fidelity import Agreement, Fidelity, image_fidelity, summarise
+from bhk.evaluation.fidelity import Agreement, Fidelity, ask, compared, summarise
 from bhk.evaluation.images import NoPicturesError, find_pictures
 from bhk.evaluation.metrics import Mask, bounding_box, innermost_point
 from bhk.evaluation.models import Subject
@@ -284,7 +284,7 @@ class _Trial:
         assert self.subject is not None
         other, found = Subject(model), []
         for number, (pixels, prompts) in enumerate(self.pictures, start=1):
-            found.append(image_fidelity(self.subject, other, pixels, prompts))
+            found.append(compared(ask(self.subject, pixels, prompts), ask(other, pixels, prompts)))
             if progress:
                 progress(number, len(self.pictures))
         return summarise(found, seed=self.seed)

@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 import msgspec
+from torch import nn
 
+from bhk.calibration.calibrate import Watch
+from bhk.calibration.models import Calibrate, CalibrationModel
 from bhk.checkpoint import Checkpoint, UnsupportedTensorError
-from bhk.checkpoint.digest import sha256
 from bhk.checkpoint.folder import INDEX_SUFFIX
 from bhk.checkpoint.hub import parse_address
-from bhk.codec.codebook import Codebook
 from bhk.codec.dtypes import DTYPE_NAMES
-from bhk.codec.estimate import estimate
-from bhk.codec.fit import sample_tensor
-from bhk.codec.tensor import EncodedTensor, encode_tensor, keep
-from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, ModelEntry, StreamEntry
-from bhk.container.room import header_estimate, header_room, rounded
+from bhk.codec.fit import PresetError
+from bhk.container.header import Header, LayerEntry, ModelEntry
+from bhk.container.room import header_estimate
 from bhk.container.validate import ALIGNMENT, PREAMBLE_BYTES, validate
-from bhk.container.writer import ContainerWriter
 from bhk.errors import BhkError
-from bhk.files import WriteError, check_destination, replace_file
-from bhk.parallel import background, ordered_map, worker_count
+from bhk.files import WriteError, check_destination
+from bhk.parallel import ordered_map, worker_count
 from bhk.sam.checkpoints import read_checkpoint
 from bhk.sam.configuration import FILE as CONFIG
 from bhk.sam.configuration import deviations
 from bhk.sam.recognise import Recognised
+from bhk.tasks.calibrated import Allocate, Calibrating, CalibrationReport, Coder, coding, model_of
 from bhk.tasks.plan import Item, Quality, plan
+from bhk.tasks.steps import Steps, snr_for_ratio
+from bhk.tasks.wanted_fidelity import pictures_for, snr_for_fidelity
+from bhk.tasks.writing import Progress, estimated, outline_of, write
 from bhk.version import __version__
 
 SUFFIX = ".bhk"
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".zip")
 LAYOUT_KEYS = "checkpoint."  # how the names of what `Layout.to_metadata` writes begin
-
-Progress = Callable[[int, int], None]
 
 
 class MetadataError(BhkError):
@@ -58,6 +56,7 @@ class ConversionReport:
         layers: the layer map; in a dry run without streams and errors.
         warnings: tensors that could not be coded and why, in words.
         left_out: what the checkpoint held beside its weights, in words.
+        calibration: None where there was none.
     """
 
     path: Path | None
@@ -67,6 +66,7 @@ class ConversionReport:
     layers: tuple[LayerEntry, ...] = field(repr=False)
     warnings: tuple[str, ...]
     left_out: tuple[str, ...]
+    calibration: CalibrationReport | None = None
 
     @property
     def ratio(self) -> float:
@@ -80,12 +80,18 @@ class ConversionReport:
 
 
 def convert(
-    src: str | os.PathLike[str],
+    src: str | os.PathLike[str] | nn.Module,
     dst: str | os.PathLike[str] | None = None,
     *,
     preset: str = "balanced",
     snr: float | None = None,
     ratio: float | None = None,
+    fidelity: float | None = None,
+    calibrate: Calibrate | None = None,
+    pictures: int = 8,
+    seed: int = 0,
+    work_dir: str | os.PathLike[str] | None = None,
+    allocate: Allocate | None = None,
     exact: str | Iterable[str] = (),
     only: str | Iterable[str] = (),
     snr_for: Mapping[str, float] | None = None,
@@ -95,15 +101,32 @@ def convert(
     force: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> ConversionReport:
     """Convert a checkpoint into a .bhk file.
 
+    With `calibrate`, the model is shown something, and its weights are coded such that what it answers changes least, as
+    far as that can be known without data: errors go where the layers' inputs do not feel them, and the bits to the tensors
+    that move the outputs most. At equal preset, outputs are meant to change as much as without, in a smaller file.
+
     Args:
-        src: a .pth, .pt, .bin or .safetensors file, a folder of shards, a zip with one of them, or a Hub id.
+        src: a .pth, .pt, .bin or .safetensors file, a folder of shards, a zip with one of them, or a Hub id. Or a module,
+            whose state dict is coded; `dst` must be given then.
         dst: the file to write; by default the source's name with the suffix .bhk, beside it (of a Hub id: here).
         preset: "fine", "balanced", "small" or "birkhoff" (the published method).
         snr: signal-to-noise ratio of the model in dB instead of the preset's.
         ratio: size of the dense tensors over the size of the file instead; met within 1 %.
+        fidelity: mean mask IoU with the original instead, over points and boxes in synthetic pictures that calibration did
+            not see; of a Segment Anything model only. The file is as small as that allows, nearly.
+        calibrate: "dead-leaves" or "noise" (synthetic pictures with prompts; random tokens for a text encoder), a folder
+            of pictures, samples (each what the model's forward takes: a tensor, a tuple of arguments, a mapping of them by
+            name), or a callable that is given the model and returns its outputs.
+        pictures: how many synthetic samples, or pictures of the folder, the model is shown.
+        seed: of synthetic samples, and of whatever else is drawn.
+        work_dir: a folder that keeps what calibration finds, to go on after an interruption, or to convert once more at
+            another ratio.
+        allocate: how steps are shared out among the tensors: "table" (by the role of a tensor in a Segment Anything model;
+            equal in others) or "measured" (by the gradients of the outputs). None: measured with `calibrate`, else the table.
         exact: patterns (as in fnmatch) of tensor names to keep exact.
         only: patterns of the only tensors to code.
         snr_for: signal-to-noise ratio in dB for the tensors that match a pattern; the last match counts.
@@ -113,8 +136,11 @@ def convert(
         force: replace `dst` if it exists.
         dry_run: estimate the sizes, write nothing.
         progress: called with (bytes of dense tensors done, all bytes).
+        watch: called with (stage, done, all) while the model is looked at, before any tensor is done.
 
     Raises:
+        CalibrationError, NoPicturesError: the model cannot be built, fails, or cannot be shown what was given.
+        WorkDirError: `work_dir` holds results of other work.
         CheckpointError: the source cannot be read, holds no tensors, is ambiguous or not safe to load.
         PresetError, PatternError: the quality asked for is unknown, out of reach, or matches no tensor.
         MetadataError: an entry of `metadata` is one that bhk writes itself.
@@ -122,7 +148,10 @@ def convert(
         WriteError: the destination exists, is the source, or cannot be written; it is left as it was.
     """
     started = time.perf_counter()
-    quality = Quality(preset, snr, ratio, _patterns(exact), _patterns(only), dict(snr_for or {}))
+    quality = Quality(preset, snr, ratio, fidelity, _patterns(exact), _patterns(only), dict(snr_for or {}))
+    asked = Calibrating(calibrate, pictures, seed, None if work_dir is None else Path(work_dir), allocate)
+    if quality.is_published and calibrate is not None:
+        raise PresetError(f"preset {preset!r} is the published method, which has no calibration; leave out one of them")
     workers = worker_count(threads)
     if dst is not None and not dry_run:
         check_destination(Path(dst), force=force)
@@ -133,12 +162,13 @@ def convert(
         if path.suffix in CHECKPOINT_SUFFIXES:
             raise WriteError(f"{path} has the name of a checkpoint; give the .bhk file a name that ends in {SUFFIX}")
     _check_tensors(checkpoint)
-    odd = deviations(recognised.family.name, checkpoint.source.files[0].parent) if recognised else ()
+    folder = checkpoint.source.files[0].parent if checkpoint.source.files else None
+    odd = deviations(recognised.family.name, folder) if recognised and folder else ()
     template = _template(checkpoint, None if recognised is None else _entry(recognised, odd), metadata or {})
     _check_names(checkpoint, template)
 
     def outline(items: Sequence[Item]) -> Header:
-        return msgspec.structs.replace(template, layers=tuple(map(_skeleton, items)))
+        return msgspec.structs.replace(template, layers=tuple(map(outline_of, items)))
 
     def overhead(items: Sequence[Item]) -> int:
         streams = sum(2 if item.coded else 1 for item in items)
@@ -146,26 +176,53 @@ def convert(
         return PREAMBLE_BYTES + header_estimate(outline(items)) + padding
 
     finer_db = recognised.finer_db if recognised else lambda name: 0.0
-    items = plan(checkpoint.tensors, checkpoint.aliases, quality, finer_db, overhead, workers)
+    items = plan(checkpoint.tensors, checkpoint.aliases, quality, finer_db)
     dense = sum(item.nbytes for item in items)
-    if dry_run:
-        size = overhead(items) + round(sum(ordered_map(_estimate, items, workers)))
-        layers, warnings = tuple(map(_skeleton, items)), tuple[str, ...]()
-    else:
-        layers, size, warnings = _write(path, checkpoint, outline(items), items, workers, force, progress)
+    model = model_of(src, checkpoint, recognised) if asked.wanted or fidelity is not None else None
+    with coding(model, checkpoint, items, asked, watch) as coder:
+        if not quality.is_published:
+            steps = Steps.of(coder.allocate(items), workers)
+            items = steps.at(_snr(quality, steps, overhead(items), coder, model, asked, watch))
+        if dry_run:
+            size = overhead(items) + round(sum(ordered_map(estimated, items, workers)))
+            layers, warnings = tuple(map(outline_of, items)), coder.warnings
+        else:
+            layers, size, warnings = write(path, checkpoint, outline(items), items, coder, workers, force, progress)
     if odd:
         advice = "load the file into a module of transformers with bhk.load_into"
         warnings = (*warnings, f"{CONFIG} has {', '.join(odd)}, which bhk.load does not rebuild; {advice}")
     seconds = time.perf_counter() - started
-    return ConversionReport(None if dry_run else path, dense, size, seconds, layers, warnings, checkpoint.left_out)
+    return ConversionReport(
+        None if dry_run else path, dense, size, seconds, layers, warnings, checkpoint.left_out, coder.report
+    )
+
+
+def _snr(
+    quality: Quality,
+    steps: Steps,
+    overhead: int,
+    coder: Coder,
+    model: CalibrationModel | None,
+    asked: Calibrating,
+    watch: Watch | None,
+) -> float:
+    """Return the model's signal-to-noise ratio in dB that was asked for, in one way or another."""
+    if quality.ratio is not None:
+        return snr_for_ratio(quality.ratio, steps, overhead, coder)
+    if quality.fidelity is not None and model is not None:
+        pictures = pictures_for(model.module, asked.calibrate, asked.seed)
+        return snr_for_fidelity(quality.fidelity, steps, coder, model, pictures, watch)
+    return quality.snr_db
 
 
 def _patterns(patterns: str | Iterable[str]) -> tuple[str, ...]:
     return (patterns,) if isinstance(patterns, str) else tuple(patterns)
 
 
-def _default_destination(src: str | os.PathLike[str]) -> Path:
+def _default_destination(src: str | os.PathLike[str] | nn.Module) -> Path:
     """Return the source's name with the suffix .bhk, beside it; for a Hub id, in the current folder."""
+    if isinstance(src, nn.Module):
+        raise WriteError(f"a {type(src).__name__} has no place of its own; say where to write the file")
     local = Path(src)
     if not local.exists():
         address = parse_address(os.fsdecode(src))
@@ -214,10 +271,10 @@ def _template(checkpoint: Checkpoint, model: ModelEntry | None, metadata: Mappin
     dtypes = sorted({DTYPE_NAMES[tensor.dtype] for tensor in checkpoint.tensors.values()})
     source = {
         "source.name": checkpoint.source.name.encode(errors="replace").decode(),  # names of files need not be Unicode
-        "source.bytes": str(checkpoint.source.size),
         "source.dtype": ",".join(dtypes),
-        "source.sha256": "0" * 64,
     }
+    if checkpoint.source.files:
+        source |= {"source.bytes": str(checkpoint.source.size), "source.sha256": "0" * 64}
     for key in metadata:
         if key in source or key.startswith(LAYOUT_KEYS):
             raise MetadataError(f"metadata entry {key!r} is one that bhk writes itself; choose another key")
@@ -227,74 +284,3 @@ def _template(checkpoint: Checkpoint, model: ModelEntry | None, metadata: Mappin
         metadata={**source, **checkpoint.layout.to_metadata(), **metadata},
         model=model,
     )
-
-
-def _skeleton(item: Item) -> LayerEntry:
-    name, *aliases = item.names
-    encoding = "trajectory" if item.coded else "exact"
-    dtype = DTYPE_NAMES[item.tensor.dtype]
-    return LayerEntry(name, tuple(item.tensor.shape), dtype, item.role, encoding, aliases=tuple(aliases))
-
-
-def _encode(item: Item) -> EncodedTensor:
-    return encode_tensor(item.tensor, item.pairing, item.step) if item.coded else keep(item.tensor)
-
-
-def _estimate(item: Item) -> float:
-    if not item.coded:
-        return keep(item.tensor).nbytes
-    return min(estimate(sample_tensor(item.tensor), item.pairs, item.step), item.nbytes)
-
-
-def _write(
-    path: Path,
-    checkpoint: Checkpoint,
-    outline: Header,
-    items: list[Item],
-    threads: int,
-    force: bool,
-    progress: Progress | None,
-) -> tuple[tuple[LayerEntry, ...], int, tuple[str, ...]]:
-    """Encode and write every item; return the layer map, the size of the file and the warnings."""
-    layers: list[LayerEntry] = []
-    codebooks: dict[CodebookEntry, int] = {}
-    warnings = []
-    done, total = 0, sum(item.nbytes for item in items)
-    with background(partial(sha256, checkpoint.source.files)) as digest, replace_file(path, force=force) as file:
-        writer = ContainerWriter(file, header_room(outline))
-        for item, layer, encoded in zip(items, outline.layers, ordered_map(_encode, items, threads), strict=True):
-            layers.append(_layer(layer, encoded, codebooks, writer.write(encoded.streams)))
-            if encoded.note:
-                warnings.append(f"{item.names[0]} {encoded.note}; it is kept exact")
-            done += item.nbytes
-            if progress:
-                progress(done, total)
-        metadata = {**outline.metadata, "source.sha256": digest()}
-        header = msgspec.structs.replace(outline, layers=tuple(layers), codebooks=tuple(codebooks), metadata=metadata)
-        header, size = writer.finish(header)
-    return header.layers, size, tuple(warnings)
-
-
-def _layer(
-    skeleton: LayerEntry,
-    encoded: EncodedTensor,
-    codebooks: dict[CodebookEntry, int],
-    streams: tuple[StreamEntry, ...],
-) -> LayerEntry:
-    """Fill in what coding a tensor yields; its codebook joins `codebooks`, the index of each, unless it is there already."""
-    if encoded.error is None or encoded.codebook is None:
-        return msgspec.structs.replace(skeleton, encoding="exact", streams=streams)
-    snr = encoded.error.snr_db
-    error = ErrorEntry(
-        rounded(encoded.error.mean_abs), rounded(encoded.error.max_abs), rounded(snr) if math.isfinite(snr) else None
-    )
-    index = codebooks.setdefault(_codebook(encoded.codebook), len(codebooks))
-    return msgspec.structs.replace(skeleton, streams=streams, pairing=encoded.pairing, codebook=index, error=error)
-
-
-def _codebook(codebook: Codebook) -> CodebookEntry:
-    lattice = "centred" if codebook.centred else "corner"
-    square = CodebookEntry(codebook.centre, codebook.side, codebook.windings, lattice)
-    if not codebook.shells:
-        return square
-    return msgspec.structs.replace(square, shells=codebook.shells, spacing=codebook.spacing)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from bhk.evaluation.fidelity import Fidelity, ImageFidelity, image_fidelity, summarise
+from bhk.evaluation.fidelity import Fidelity, ImageFidelity, ask, compared, summarise
 from bhk.evaluation.images import NoPicturesError, find_pictures
 from bhk.evaluation.models import ModelSource, Subject
 from bhk.evaluation.prompts import grid_prompts
@@ -206,10 +206,11 @@ class _Work:
             prompts = grid_prompts(
                 width, height, (self.settings.seed, number), self.settings.points, self.settings.boxes
             )
+            expected = ask(original, pixels, prompts)
             return PictureFidelity(
                 name,
-                image_fidelity(original, model, pixels, prompts),
-                image_fidelity(original, control, pixels, prompts) if control else None,
+                compared(expected, ask(model, pixels, prompts)),
+                compared(expected, ask(control, pixels, prompts)) if control else None,
             )
         except (ImageError, PredictionError) as error:
             return PictureFidelity(name, reason=str(error))

@@ -1,4 +1,4 @@
-"""Planning a conversion: which tensors are coded, with which lattice step; and how large that will be."""
+"""Planning a conversion: which tensors are coded, and how finely in relation to each other."""
 
 from __future__ import annotations
 
@@ -10,38 +10,18 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from bhk.calibration.sensitivity import Sensitivity
 from bhk.checkpoint.roles import natural_key, role_of
-from bhk.codec.estimate import estimate
-from bhk.codec.fit import (
-    SNR_RANGE_DB,
-    PresetError,
-    check_snr,
-    find_preset,
-    model_scale,
-    sample_tensor,
-    spread,
-    step_for,
-    tensor_step,
-)
+from bhk.codec.fit import PresetError, check_snr, find_preset
 from bhk.codec.shape import Pairing, Shape
-from bhk.codec.tensor import encode_tensor, is_codable, keep, published_codes
+from bhk.codec.tensor import is_codable, published_codes
 from bhk.errors import BhkError
-from bhk.parallel import ordered_map
 
 MIN_NUMEL = 1024  # smaller tensors are kept exact: tokens and tables on which much depends and little can be saved
 # A vocabulary's error enters once, through the rows that are looked up, where those of the layers behind it add up. With twice
 # the step all-MiniLM-L6-v2 is 10 % smaller at equal fidelity; with three times, 14 %.
 TABLE_ROWS = 4096
 TABLE_SNR_DB = -6.0
-RATIO_TOLERANCE = 0.01  # what is promised
-REAL_TOLERANCE = 0.004  # no more encodings once it is met this well
-REACH_TOLERANCE = 0.05  # estimates are better than that: a ratio they miss by more is out of reach
-SOLVE_TOLERANCE = 0.001
-SNR_RESOLUTION_DB = 0.01
-START_SNR_DB = 27.0
-DB_PER_BIT = 20 * math.log10(2)
-MAX_TRIALS = 30
-MAX_ENCODINGS = 4
 
 
 class PatternError(BhkError):
@@ -55,22 +35,39 @@ class Quality:
     preset: str = "balanced"
     snr: float | None = None
     ratio: float | None = None
+    fidelity: float | None = None
     exact: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     snr_for: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         chosen = find_preset(self.preset)
-        if self.snr is not None and self.ratio is not None:
-            raise PresetError("both a signal-to-noise ratio and a ratio were asked for; give one of them")
-        if chosen.snr_db is None and (self.snr is not None or self.ratio is not None or self.snr_for):
+        wanted = {"a signal-to-noise ratio": self.snr, "a ratio": self.ratio, "a fidelity": self.fidelity}
+        given = [name for name, value in wanted.items() if value is not None]
+        if len(given) > 1:
+            raise PresetError(f"both {given[0]} and {given[1]} were asked for; give one of them")
+        if chosen.snr_db is None and (given or self.snr_for):
             raise PresetError(
-                f"preset {self.preset!r} is the published method at its one quality; leave out snr and ratio"
+                f"preset {self.preset!r} is the published method at its one quality; leave out snr, ratio and fidelity"
             )
         for snr in (*([] if self.snr is None else [self.snr]), *self.snr_for.values()):
             check_snr(snr)
         if self.ratio is not None and not self.ratio > 1:
             raise PresetError(f"a ratio of {self.ratio:g} was asked for; it must be above 1")
+        if self.fidelity is not None and not 0 < self.fidelity < 1:
+            raise PresetError(f"a mask IoU of {self.fidelity:g} was asked for; it must be between 0 and 1")
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the published method codes the tensors, with no step to choose."""
+        return find_preset(self.preset).snr_db is None
+
+    @property
+    def snr_db(self) -> float:
+        """The model's signal-to-noise ratio in dB, where neither the size nor the fidelity decides."""
+        chosen = find_preset(self.preset).snr_db if self.snr is None else self.snr
+        assert chosen is not None
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -83,6 +80,7 @@ class Item:
         step: lattice step; None with the published method.
         snr_db: ratio asked for this tensor alone.
         finer_db: how much finer its step is than the model's.
+        measured: whether that was measured on this very tensor.
     """
 
     names: tuple[str, ...]
@@ -90,6 +88,7 @@ class Item:
     role: str
     coded: bool
     finer_db: float = 0.0
+    measured: bool = False
     snr_db: float | None = None
     step: float | None = None
 
@@ -109,32 +108,21 @@ class Item:
         return self.tensor.numel() * self.tensor.element_size()
 
 
-@dataclass(frozen=True)
-class _Sampled:
-    item: Item
-    pairs: Tensor
-    scale: float
-
-
 def plan(
     tensors: Mapping[str, Tensor],
     aliases: Mapping[str, Sequence[str]],
     quality: Quality,
     finer_db: Callable[[str], float],
-    overhead: Callable[[Sequence[Item]], int],
-    threads: int,
 ) -> list[Item]:
     """Return what to do with each tensor, in the natural order of names, whatever order the file had.
 
     Args:
         finer_db: by how many dB the signal-to-noise ratio of a tensor is above the model's.
-        overhead: bytes of a file of those items besides their streams.
 
     Raises:
         PatternError: a pattern of `quality` matches no tensor.
-        PresetError: the wanted ratio is out of reach.
     """
-    published = find_preset(quality.preset).snr_db is None
+    published = quality.is_published
     items = []
     for name, tensor in tensors.items():
         names = tuple(sorted((name, *aliases.get(name, ())), key=natural_key))
@@ -143,8 +131,29 @@ def plan(
         finer = finer_db(names[0]) + (TABLE_SNR_DB if _is_table(names, tensor, role) else 0.0)
         items.append(Item(names, tensor, role, codable and role != "buffer", finer))
     items.sort(key=lambda item: natural_key(item.names[0]))
-    items = _apply_patterns(items, quality)
-    return items if published else _choose_steps(items, quality, overhead, threads)
+    return _apply_patterns(items, quality)
+
+
+def allocate(items: Sequence[Item], sensitivity: Mapping[str, Sensitivity]) -> list[Item]:
+    """Return the items with steps that change the outputs as much as before, in as few bits as that takes.
+
+    With a sensitivity k, squared output change for each weight and squared error, the outputs change by the sum of k step^2
+    over all weights, and a weight takes -log2(step) bits and a constant: the sum of bits is least where k step^2 is the same
+    for all (reverse water-filling; Cover and Thomas 2006, section 10.3.3). The level is such that, at equal signal-to-noise
+    ratio of the model, the expected change is that of plain rounding with the steps that the items came with.
+    """
+    known = {name: found for name, found in sensitivity.items() if found.plain > 0 and found.fed > 0}
+    measured = [item for item in items if item.coded and item.names[0] in known]
+    weights = sum(item.tensor.numel() for item in measured)
+    change = sum(item.tensor.numel() * known[item.names[0]].plain * 10 ** (-item.finer_db / 10) for item in measured)
+
+    def finer_db(item: Item) -> float:
+        return 10 * math.log10(known[item.names[0]].fed * weights / change)
+
+    return [
+        replace(item, finer_db=finer_db(item), measured=True) if item.coded and item.names[0] in known else item
+        for item in items
+    ]
 
 
 def _is_table(names: Sequence[str], tensor: Tensor, role: str) -> bool:
@@ -184,116 +193,3 @@ def _apply_patterns(items: list[Item], quality: Quality) -> list[Item]:
             "the patterns of tensors to code match none that can be; buffers, vectors and small ones cannot"
         )
     return planned
-
-
-def _choose_steps(
-    items: list[Item], quality: Quality, overhead: Callable[[Sequence[Item]], int], threads: int
-) -> list[Item]:
-    coded = [item for item in items if item.coded]
-    sampled = list(ordered_map(_sample, coded, threads))
-    scale = model_scale((entry.scale, entry.item.tensor.numel()) for entry in sampled)
-    snr = find_preset(quality.preset).snr_db if quality.snr is None else quality.snr
-    assert snr is not None
-    if quality.ratio is not None:
-        dense = sum(item.nbytes for item in items)
-        fixed = overhead(items) + sum(keep(item.tensor).nbytes for item in items if not item.coded)
-        snr = _snr_for_ratio(quality.ratio, _Sizes(sampled, scale, dense, fixed, threads))
-    steps = {entry.item.names: _step(entry, scale, snr) for entry in sampled}
-    return [replace(item, step=steps[item.names]) if item.coded else item for item in items]
-
-
-def _sample(item: Item) -> _Sampled:
-    drawn = sample_tensor(item.tensor)
-    return _Sampled(item, drawn, spread(drawn))
-
-
-def _step(entry: _Sampled, scale: float, snr: float) -> float:
-    if entry.item.snr_db is not None:
-        return step_for(entry.scale, entry.item.snr_db)
-    low, high = SNR_RANGE_DB
-    snr = min(max(snr + entry.item.finer_db, low), high)
-    return tensor_step(step_for(scale, snr), entry.scale, snr)
-
-
-@dataclass(frozen=True)
-class _Sizes:
-    """What a conversion takes at one signal-to-noise ratio of the model or another, in bytes.
-
-    Attributes:
-        dense: of the dense tensors.
-        fixed: of the file besides the streams of coded tensors.
-    """
-
-    sampled: list[_Sampled]
-    scale: float
-    dense: int
-    fixed: int
-    threads: int
-
-    @property
-    def weights(self) -> int:
-        """Number of weights that are coded."""
-        return sum(entry.item.tensor.numel() for entry in self.sampled)
-
-    def estimated(self, snr: float) -> float:
-        """Estimate the streams of the coded tensors."""
-
-        def size(entry: _Sampled) -> float:
-            return min(estimate(entry.pairs, entry.item.pairs, _step(entry, self.scale, snr)), entry.item.nbytes)
-
-        return sum(ordered_map(size, self.sampled, self.threads))
-
-    def real(self, snr: float) -> int:
-        """Encode the tensors to see what their streams take."""
-
-        def size(entry: _Sampled) -> int:
-            return encode_tensor(entry.item.tensor, entry.item.pairing, _step(entry, self.scale, snr)).nbytes
-
-        return sum(ordered_map(size, self.sampled, self.threads))
-
-    def ratio(self, coded: float) -> float:
-        """Return the ratio of a file whose coded tensors take `coded` bytes."""
-        return self.dense / (self.fixed + coded)
-
-
-def _snr_for_ratio(ratio: float, sizes: _Sizes) -> float:
-    """Return the model's signal-to-noise ratio at which the file is `ratio` times smaller than the dense tensors.
-
-    It is found on estimates, which are up to 3 % off where the weights differ from place to place; then on estimates corrected
-    by what the last answer really takes, until that is what was asked for.
-    """
-    correction, reached = 1.0, 0.0
-    for _ in range(MAX_ENCODINGS if sizes.sampled else 0):
-        snr = _solve(ratio, sizes, correction)
-        estimated = sizes.estimated(snr)
-        reached = sizes.ratio(correction * estimated)
-        if abs(reached / ratio - 1) > REACH_TOLERANCE:
-            break
-        coded = sizes.real(snr)
-        reached, correction = sizes.ratio(coded), coded / estimated
-        if abs(reached / ratio - 1) < REAL_TOLERANCE:
-            return snr
-    if abs(reached / ratio - 1) < RATIO_TOLERANCE:
-        return snr
-    most, least = (sizes.ratio(correction * sizes.estimated(end)) for end in SNR_RANGE_DB)
-    if least < ratio < most:  # sizes jump where the weights themselves lie on a lattice
-        raise PresetError(
-            f"a ratio of {ratio:g} was asked for; the nearest that this checkpoint reaches is {reached:.2f}"
-        )
-    raise PresetError(f"a ratio of {ratio:g} was asked for; this checkpoint reaches {least:.2f} to {most:.2f}")
-
-
-def _solve(ratio: float, sizes: _Sizes, correction: float) -> float:
-    """Return the signal-to-noise ratio at which estimates, times `correction`, come closest to `ratio`."""
-    low, high = SNR_RANGE_DB
-    snr = START_SNR_DB
-    for trial in range(MAX_TRIALS):
-        size = sizes.fixed + correction * sizes.estimated(snr)
-        missing = sizes.dense / ratio - size
-        low, high = (snr, high) if missing > 0 else (low, snr)
-        if abs(missing) < SOLVE_TOLERANCE * size or high - low < SNR_RESOLUTION_DB:
-            break
-        # A bit a weight is 6 dB: the slope of the curve from size to quality, but where it has steps and plateaus.
-        guess = snr + DB_PER_BIT * 8 * missing / sizes.weights
-        snr = guess if low < guess < high and trial % 3 != 2 else (low + high) / 2
-    return snr

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sam import models
 
-from bhk.evaluation.fidelity import ImageFidelity, NotFiniteError, image_fidelity, summarise
+from bhk.evaluation.fidelity import ImageFidelity, NotFiniteError, ask, compared, summarise
 from bhk.evaluation.metrics import boundary_iou, mask_iou
 from bhk.evaluation.models import Subject
 from bhk.evaluation.prompts import grid_prompts
@@ -28,7 +28,7 @@ def _subject(noise: float = 0) -> Subject:
 
 
 def test_a_model_agrees_with_itself_exactly() -> None:
-    found = image_fidelity(_subject(), _subject(), _PIXELS, _PROMPTS)
+    found = compared(ask(_subject(), _PIXELS, _PROMPTS), ask(_subject(), _PIXELS, _PROMPTS))
     assert found.kinds == ["point"] * 3 + ["box", "single"] * 2
     assert found.iou == found.boundary_iou == [1.0] * 7
     assert found.score_change == [0.0] * 7
@@ -38,7 +38,7 @@ def test_a_model_agrees_with_itself_exactly() -> None:
 
 def test_masks_of_the_index_that_the_original_scores_best_are_compared() -> None:
     original, other = _subject(), _subject(0.3)
-    found = image_fidelity(original, other, _PIXELS, _PROMPTS[:1])
+    found = compared(*(ask(subject, _PIXELS, _PROMPTS[:1]) for subject in (original, other)))
     (masks, scores), (other_masks, other_scores) = (
         subject.answer(_PROMPTS[0], multimask=True) for subject in (original, other)
     )
@@ -60,7 +60,7 @@ def test_values_that_are_no_numbers() -> None:
             for parameter in model.get_submodule(part).parameters():
                 parameter.fill_(math.nan)
         with pytest.raises(NotFiniteError, match="that is not finite; use dtype float32"):
-            image_fidelity(_subject(), Subject(model), _PIXELS, _PROMPTS)
+            compared(*(ask(subject, _PIXELS, _PROMPTS) for subject in (_subject(), Subject(model))))
 
 
 def _image(iou: list[float], cosine: float = 1.0) -> ImageFidelity:
