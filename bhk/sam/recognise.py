@@ -8,18 +8,11 @@ from dataclasses import dataclass
 import msgspec
 
 from bhk.container.header import ModelEntry
-from bhk.sam.architecture import Architecture, Shapes, UnreadableShapesError, VitEncoder
+from bhk.sam.allocation import finer_db
+from bhk.sam.architecture import Architecture, Shapes, UnreadableShapesError
 from bhk.sam.variants import FAMILIES, Family, Variant, find_variant
 
 _PREFIXES = ("", "sam.", "model.")
-
-# The blocks of the image encoder are nearly all of the weights and make little of the error; what stands before and behind
-# them (embeddings of patches and positions, neck, prompt encoder, mask decoder) is the reverse. With a quarter of the blocks'
-# step for the rest, 12 dB, masks of the demo model are closer to the original's at equal size: tools/bench/presets.py.
-_ENCODERS = ("image_encoder", "vision_encoder", "ImageEncoder")
-_BLOCKS = frozenset({"blocks", "layers", "features"})
-BLOCKS_DB = -9.0
-REST_DB = 3.0
 
 
 @dataclass(frozen=True)
@@ -46,9 +39,7 @@ class Recognised:
 
     def finer_db(self, name: str) -> float:
         """Return by how many dB the signal-to-noise ratio of tensor `name` (without the prefix) is above the model's."""
-        module, *inner = name.split(".")
-        path = [module, *inner] if self.family.type is VitEncoder else inner if module in _ENCODERS else []
-        return BLOCKS_DB if _BLOCKS.intersection(path) and name.endswith(".weight") else REST_DB
+        return finer_db(self.family, name)
 
 
 def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
