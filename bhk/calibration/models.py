@@ -40,7 +40,8 @@ class CalibrationModel:
 
     Attributes:
         module: float32, in eval mode. Its tensors may be those of the checkpoint: to be read, not written to.
-        names: of its parameters, as `named_parameters` gives them -> of tensors of the checkpoint.
+        names: of its parameters, as `named_parameters` gives them -> of tensors of the checkpoint, of which several parameters
+            may have one. Parameters that the checkpoint lacks, and tensors that the module lacks, are not in it.
     """
 
     module: nn.Module
