@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from tools.readme_tables import as_close_as_published
+
+
+def row(coder: str, ratio: str, loss: float) -> dict[str, str]:
+    return {"coder": coder, "ratio": ratio, "loss": str(loss)}
+
+
+def test_of_each_coder_the_smallest_file_that_is_as_close_as_the_published_method() -> None:
+    rows = [
+        row("published method", "4.6", 0.01),
+        row("bhk", "10", 0.01),
+        row("bhk", "9", 0.008),
+        row("bhk", "12", 0.02),
+        row("far off", "8", 0.05),
+        row("far off", "7", 0.02),
+        row("not installed", "", 0.0),
+    ]
+    chosen = as_close_as_published(rows, lambda row: (float(row["loss"]),))
+    assert [(row["coder"], row["ratio"]) for row in chosen] == [
+        ("published method", "4.6"),
+        ("bhk", "10"),
+        ("far off", "7"),
+    ]
