@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from bhk.cli.options import Force, Json, Key, Quiet, Threads
 from bhk.cli.output import Output, plain, size
+
+if TYPE_CHECKING:
+    from bhk.tasks.calibrated import Allocate
 
 
 def _pairs(values: list[str], option: str) -> dict[str, str]:
@@ -48,6 +51,32 @@ def convert(
     ratio: Annotated[
         float | None, typer.Option(metavar="X", help="Make the file X times smaller than the dense tensors.")
     ] = None,
+    fidelity: Annotated[
+        float | None, typer.Option(metavar="IOU", help="Mean mask IoU with the original to keep; of a SAM only.")
+    ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WITH",
+            help="Look at the model first, for a smaller file at equal fidelity: with dead-leaves or noise (synthetic "
+            "pictures; random tokens for a text encoder), or a folder of pictures.",
+        ),
+    ] = None,
+    pictures: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many synthetic pictures, or pictures of the folder.")
+    ] = 8,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of synthetic pictures.")] = 0,
+    work_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep what calibration finds, to go on from, or for another ratio."),
+    ] = None,
+    allocate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW",
+            help="Steps of the tensors: table (by role in a SAM) or measured (needs --calibrate, and is its default).",
+        ),
+    ] = None,
     exact: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Keep tensors of this name exact. Repeatable.")
     ] = None,
@@ -81,6 +110,12 @@ def convert(
             preset=preset,
             snr=snr,
             ratio=ratio,
+            fidelity=fidelity,
+            calibrate=calibrate,
+            pictures=pictures,
+            seed=seed,
+            work_dir=work_dir,
+            allocate=cast("Allocate | None", allocate),
             exact=exact or (),
             only=only or (),
             snr_for=decibels,
@@ -90,16 +125,20 @@ def convert(
             force=force,
             dry_run=dry_run,
             progress=progress,
+            watch=progress.stage if progress else None,
         )
     for left in report.left_out:
         output.hint(f"left out: {left}")
     for warning in report.warnings:
         output.hint(f"warning: {warning}")
+    if report.calibration is not None:
+        stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.calibration.seconds.items())
+        output.hint(f"calibrated on {report.calibration.samples} samples: {stages}")
     about = "" if report.path else "about "
     smaller = f"{report.ratio:.2f} times smaller than {size(report.source_bytes)}"
     output.line(
         f"{report.path or 'dry run, nothing written'}: {about}{size(report.bytes)}, {about}{smaller}, "
         f"{report.coded} of {len(report.layers)} tensors coded, {report.seconds:.1f} s"
     )
-    fields = ("path", "source_bytes", "bytes", "ratio", "seconds", "coded", "warnings", "left_out")
+    fields = ("path", "source_bytes", "bytes", "ratio", "seconds", "coded", "warnings", "left_out", "calibration")
     output.document({name: plain(getattr(report, name)) for name in fields} | {"tensors": len(report.layers)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import sys
@@ -11,7 +12,23 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-Advance = Callable[[int, int], None]
+
+@dataclasses.dataclass(frozen=True)
+class Bar:
+    """A bar that shows how far long work is; called with (done, total)."""
+
+    title: str
+    unit_bytes: bool
+    _update: Callable[..., None]
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show how far the work itself is."""
+        amount = f"{size(done)} of {size(total)}" if self.unit_bytes else f"{done}/{total}"
+        self._update(description=self.title, completed=done, total=total, amount=amount)
+
+    def stage(self, title: str, done: int, total: int) -> None:
+        """Show how far a stage is that comes before the work itself."""
+        self._update(description=title, completed=done, total=total, amount=f"{done}/{total}")
 
 
 class Output:
@@ -79,26 +96,23 @@ class Output:
         print("\n".join(line.rstrip() for line in lines))
 
     @contextlib.contextmanager
-    def progress(self, title: str, *, unit_bytes: bool = True) -> Iterator[Advance | None]:
-        """Yield a function to call with (done, total); None where there is no terminal to show it on."""
+    def progress(self, title: str, *, unit_bytes: bool = True) -> Iterator[Bar | None]:
+        """Yield a bar to call with (done, total); None where there is no terminal to show it on."""
         if self._silent or not sys.stderr.isatty():
             yield None
             return
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        amount = DownloadColumn() if unit_bytes else MofNCompleteColumn()
-        columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[amount]}"),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(title, total=None)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
+            task = progress.add_task(title, total=None, amount="")
+            yield Bar(title, unit_bytes, functools.partial(progress.update, task))
 
 
 def plain(value: object) -> Any:

@@ -51,7 +51,7 @@ def report(
             force=force,
             device=device,
             threads=threads,
-            progress=progress and (lambda _, done, total: progress(done, total)),
+            progress=progress.stage if progress else None,
         )
     for picture in written.skipped:
         output.hint(f"{picture.name} left out: {picture.reason}")

@@ -7,6 +7,7 @@ import torch
 
 from bhk.codec.fit import PresetError
 from bhk.tasks.plan import Item, PatternError, Quality, plan
+from bhk.tasks.steps import Steps
 from tasks.checkpoints import draw, small
 
 
@@ -15,9 +16,9 @@ def _plan(
 ) -> dict[str, Item]:
     quality = Quality(**asked)  # type: ignore[arg-type]
     finer_db = {"delicate.weight": 12.0}
-    items = plan(
-        tensors, aliases or {}, quality, lambda name: finer_db.get(name, 0.0), lambda items: 100 * len(items), threads=1
-    )
+    items = plan(tensors, aliases or {}, quality, lambda name: finer_db.get(name, 0.0))
+    if not quality.is_published:
+        items = Steps.of(items, threads=1).at(quality.snr_db)
     return {item.names[0]: item for item in items}
 
 
@@ -109,6 +110,8 @@ def test_a_finer_step_stays_within_what_codebooks_reach() -> None:
     [
         ({"preset": "best"}, "unknown preset 'best'; choose one of fine, balanced, small, birkhoff"),
         ({"snr": 20, "ratio": 5}, "give one of them"),
+        ({"fidelity": 0.9, "ratio": 5}, "both a ratio and a fidelity were asked for; give one of them"),
+        ({"fidelity": 1.0}, "a mask IoU of 1 was asked for; it must be between 0 and 1"),
         ({"snr": 43}, "choose 3 to 42 dB"),
         ({"snr": math.nan}, "choose 3 to 42 dB"),
         ({"snr_for": {"*": 2.0}}, "choose 3 to 42 dB"),
