@@ -41,23 +41,23 @@ _HYPERNETWORK = r"\b(output_hypernetworks_mlps\.\d+|hf_mlp|hq_mask_mlp)"
 # A tensor belongs to the first part whose pattern is found in its name. Nothing was measured of what the demo SAM lacks:
 # convolutions in the blocks of small image encoders, memory, object scores, the high-quality branch.
 _ENCODER = (
-    _part("encoder: position embedding", r"^(\w+\.)?pos_embed$", -10),  # not Hiera's, stretched over many positions
+    _part("encoder: position embedding", r"^(\w+\.)?pos_embed$", -12),  # not Hiera's, stretched over many positions
     _part("encoder: patch embedding", r"(^|\.)patch_embed\.", 3),
     _part("encoder: relative positions", r"\.rel_pos_[hw]$", 6),
     _part("encoder: attention", r"\.attn\.(qkv|proj)\.weight$", -7),
-    _part("encoder: MLP, first layer", r"\.mlp\.(lin1|fc1|layers\.0|proj_in)\.weight$", -10),
+    _part("encoder: MLP, first layer", r"\.mlp\.(lin1|fc1|layers\.0|proj_in)\.weight$", -9),
     _part("encoder: MLP, second layer", r"\.mlp\.(lin2|fc2|layers\.1|proj_out)\.weight$", -13),
     _part("encoder: other weights of blocks", r"(^|\.)(blocks|layers|features)\..*\.weight$", -9),
-    _part("encoder: neck", r"(^|\.)neck\.", 0),
+    _part("encoder: neck", r"(^|\.)neck\.", -1),
     _part("encoder: other", r"", 3),
 )
 _DECODER = (
-    _part("decoder: self-attention", r"\btransformer\.layers\.\d+\.self_attn\.", 3),
-    _part("decoder: attention, tokens to image", r"\.(cross|final)_attn_token_to_image\.", 3),
-    _part("decoder: attention, image to tokens", r"\.cross_attn_image_to_token\.", 12),
-    _part("decoder: MLP", r"\btransformer\.layers\.\d+\.mlp\.", -6),
+    _part("decoder: self-attention", r"\btransformer\.layers\.\d+\.self_attn\.", 2),
+    _part("decoder: attention, tokens to image", r"\.(cross|final)_attn_token_to_image\.", 2),
+    _part("decoder: attention, image to tokens", r"\.cross_attn_image_to_token\.", 11),
+    _part("decoder: MLP", r"\btransformer\.layers\.\d+\.mlp\.", -7),
     _part("decoder: upscaling", r"\b(output_upscaling|upscale_conv\d|final_output_upscaling_layers)\.", 14),
-    _part("decoder: hypernetworks, last layer", rf"{_HYPERNETWORK}\.(layers\.2|fc|proj_out)\.", 12),
+    _part("decoder: hypernetworks, last layer", rf"{_HYPERNETWORK}\.(layers\.2|fc|proj_out)\.", 10),
     _part("decoder: hypernetworks", rf"{_HYPERNETWORK}\.", -6),
     _part("decoder: IoU head", r"\biou_prediction_head\.", -3),
     _part("other", r"", 3),
