@@ -36,7 +36,7 @@ PLAIN_RATIOS = (6, 7.5, 8.5, 10)  # beside the preset's, about 7
 def calibrated(
     checkpoint: Path, inputs: str, calibrate: Calibrate, ratios: Sequence[float], folder: Path
 ) -> Iterator[Coder]:
-    """Yield bhk at these ratios; what calibrating finds is put into `folder` once, before processes share it.
+    """Yield bhk at its default and at these ratios; what calibrating finds is put into `folder` once, for all processes.
 
     Args:
         inputs: what the model is shown, in words.
@@ -45,7 +45,8 @@ def calibrated(
     options: dict[str, object] = {"calibrate": calibrate, "pictures": SAMPLES}
     if isinstance(calibrate, str):
         options["work_dir"] = folder / inputs
-        bhk.convert(checkpoint, folder / "first.bhk", ratio=ratios[0], force=True, **options)
+        bhk.convert(checkpoint, folder / "first.bhk", force=True, **options)
+    yield Bhk("balanced", options, name=f"bhk, {inputs}")
     for ratio in ratios:
         yield Bhk(f"ratio {ratio}", {"ratio": ratio, **options}, name=f"bhk, {inputs}")
 

@@ -25,6 +25,7 @@ from torch import nn
 
 import bhk
 import bhk.kernels.reference
+from bhk.codec.fit import PresetError
 from bhk.evaluation.intervals import bootstrap
 from bhk.evaluation.metrics import bounding_box, innermost_point, mask_iou
 from bhk.evaluation.models import Subject
@@ -58,20 +59,26 @@ class Work:
     def measure(self, coder: Coder) -> Row:
         """Encode, decode, and ask the model that comes of it."""
         figures: dict[str, object] = {}
+        note = f"not installed: pip install {coder.package}"
         if installed(coder):
-            with tempfile.TemporaryDirectory() as folder:
-                target = Path(folder) / "compressed.bhk"
-                coder.encode(self.checkpoint, target)
-                dense = sum(tensor.nbytes for tensor in load_file(self.checkpoint).values())
-                figures = {"bytes": target.stat().st_size, "ratio": f"{dense / target.stat().st_size:.3f}"}
-                # The model's layers are smaller than those from which 8-bit activations pay; here, all take them.
-                with mock.patch.object(bhk.kernels.reference, "INTEGER_SIZE", 0):
-                    found = answers(_decoded(coder, target, self.checkpoint), self.scenes)
-            figures |= compared(self.scenes, original_answers(self), found)
-        note = coder.note if figures else f"not installed: pip install {coder.package}"
+            try:
+                figures, note = self._figures(coder), coder.note
+            except PresetError as error:  # a ratio out of reach
+                note = str(error)
         Console(stderr=True).print(f"{coder.name} {coder.setting} done")
         named = {"coder": coder.name, "setting": coder.setting}
         return named | figures | {"note": note, "version": version(coder.package)}
+
+    def _figures(self, coder: Coder) -> dict[str, object]:
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "compressed.bhk"
+            coder.encode(self.checkpoint, target)
+            dense = sum(tensor.nbytes for tensor in load_file(self.checkpoint).values())
+            size = target.stat().st_size
+            # The model's layers are smaller than those from which 8-bit activations pay; here, all take them.
+            with mock.patch.object(bhk.kernels.reference, "INTEGER_SIZE", 0):
+                found = answers(_decoded(coder, target, self.checkpoint), self.scenes)
+        return {"bytes": size, "ratio": f"{dense / size:.3f}"} | compared(self.scenes, original_answers(self), found)
 
 
 def _decoded(coder: Coder, path: Path, checkpoint: Path) -> nn.Module:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from bhk.codec.fit import PresetError
 from tools.bench.bhk_coder import Bhk
 from tools.bench.peers import Coder, installed, peers
 from tools.bench.sentence_encoder import CHECKPOINT, embed, load_sentences, tokenize
@@ -43,7 +44,10 @@ def measure(coder: Coder, original: Tensor, tokens: Tensor, mask: Tensor, folder
     if not installed(coder):
         return _row(coder, {}, f"not installed: pip install {coder.package}")
     target = folder / "compressed.bhk"
-    encode_seconds = median_seconds(lambda: coder.encode(CHECKPOINT, target))
+    try:
+        encode_seconds = median_seconds(lambda: coder.encode(CHECKPOINT, target))
+    except PresetError as error:  # a ratio out of reach
+        return _row(coder, {}, str(error))
     decode_seconds = median_seconds(lambda: coder.decode(target))
     decoded = embed(coder.decode(target), tokens, mask)
     loss = 1 - functional.cosine_similarity(decoded.double(), original.double())
