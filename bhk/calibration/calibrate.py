@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -96,13 +97,11 @@ def calibrate(
         if not path.exists():
             group = {name: weights[name] for name in names}
             stage = f"Moments {number + 1}/{len(groups)}" if len(groups) > 1 else "Moments"
-            _save(
-                path, _feedbacks(_moments(model, group, inputs, folder / f"moments-{number}.safetensors", stage, watch))
-            )
-        with safe_open(path, "pt") as file:
-            stored = file.metadata() or {}
-        factors.update({name: path for name in names if stored.get(name) == ""})
-        without.update({name: stored.get(name, NO_INPUTS) for name in names if stored.get(name) != ""})
+            moments = _moments(model, group, inputs, folder / f"moments-{number}.safetensors", stage, watch)
+            _save(path, _feedbacks(moments))
+        notes = _notes(path)
+        factors.update({name: path for name in names if notes.get(name) == ""})
+        without.update({name: notes.get(name, NO_INPUTS) for name in names if notes.get(name) != ""})
     seconds = {"moments": time.perf_counter() - started}
     found: dict[str, Sensitivity] | None = None
     if sensitivity:
@@ -171,7 +170,13 @@ def _save(path: Path, feedbacks: Iterable[tuple[str, Feedback | None]]) -> None:
         notes[name] = NO_MOMENTS if feedback is None else ""
         if feedback is not None:
             tensors |= {f"{name}.order": feedback.order.cpu(), f"{name}.factor": feedback.factor.cpu()}
-    _write(path, tensors, notes)
+    _write(path, tensors, {"notes": json.dumps(notes)})
+
+
+def _notes(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        notes: dict[str, str] = json.loads(file.metadata()["notes"])
+    return notes
 
 
 def _load(factors: Mapping[str, Path], name: str, device: torch.device) -> Feedback | None:

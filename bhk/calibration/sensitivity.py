@@ -115,13 +115,11 @@ def _only_gradients_of(model: nn.Module, weights: Iterable[Tensor]) -> Iterator[
 
 @contextlib.contextmanager
 def _recomputed_blocks(model: nn.Module) -> Iterator[None]:
-    """Let each block of the model, an element of an outermost list of modules, keep no more than its inputs.
+    """Let each block of the model keep no more than its inputs, and compute the rest again when gradients need it.
 
     The activations of all blocks of a SAM-B take over 10 GB; those of one, under 4.
     """
-    lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
-    outermost = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
-    blocks = [block for name in outermost for block in model.get_submodule(name).children()]
+    blocks = list(_blocks(model, sum(parameter.numel() for parameter in model.parameters()) / 2))
     for block in blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
     try:
@@ -129,3 +127,13 @@ def _recomputed_blocks(model: nn.Module) -> Iterator[None]:
     finally:
         for block in blocks:
             del block.forward
+
+
+def _blocks(module: nn.Module, most: float) -> Iterator[nn.Module]:
+    """Yield the elements of the lists that hold most of the model's weights, and what stands beside those lists."""
+    for child in module.children():
+        weights = sum(parameter.numel() for parameter in child.parameters())
+        if isinstance(child, nn.ModuleList) or (weights > most and any(True for _ in child.children())):
+            yield from child.children() if isinstance(child, nn.ModuleList) else _blocks(child, most)
+        else:
+            yield child

@@ -11,7 +11,9 @@ from bhk.checkpoint import Checkpoint, of_module, read
 from bhk.sam.recognise import Recognised, recognise
 
 
-def read_checkpoint(src: str | os.PathLike[str] | nn.Module, key: str | None = None) -> tuple[Checkpoint, Recognised | None]:
+def read_checkpoint(
+    src: str | os.PathLike[str] | nn.Module, key: str | None = None
+) -> tuple[Checkpoint, Recognised | None]:
     """Read a checkpoint, or take a module's state dict, and recognise it.
 
     The prefix of a wrapper module is stripped from the names of a recognised one.

@@ -200,7 +200,7 @@ def _identity(checkpoint: Checkpoint, options: Calibrating, inputs: Inputs, name
         return {}
     return {
         "bhk": __version__,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "model": sha256(checkpoint.source.files),
         "calibrate": str(options.calibrate),
         "pictures": str(len(inputs)),

@@ -66,6 +66,13 @@ class Steps:
         scale = model_scale((entry.scale, entry.item.tensor.numel()) for entry in sampled)
         return cls(items, sampled, scale, threads)
 
+    @property
+    def snr_range_db(self) -> tuple[float, float]:
+        """The ratios of the model between which steps change: with measured ones, until every tensor is at its own end."""
+        finer = [entry.item.finer_db for entry in self.sampled if entry.item.measured]
+        low, high = SNR_RANGE_DB
+        return low - max([0.0, *finer]), high - min([0.0, *finer])
+
     def at(self, snr: float) -> list[Item]:
         """Return the items with the steps of a signal-to-noise ratio of the model in dB."""
         steps = {entry.item.names: self.step(entry, snr) for entry in self.sampled}
@@ -157,7 +164,7 @@ def snr_for_ratio(ratio: float, steps: Steps, overhead: int, encode: Encode) -> 
             return snr
     if abs(reached / ratio - 1) < RATIO_TOLERANCE:
         return snr
-    most, least = (sizes.ratio(correction * sizes.estimated(end)) for end in SNR_RANGE_DB)
+    most, least = (sizes.ratio(correction * sizes.estimated(end)) for end in steps.snr_range_db)
     if least < ratio < most:  # sizes jump where the weights themselves lie on a lattice
         raise PresetError(
             f"a ratio of {ratio:g} was asked for; the nearest that this checkpoint reaches is {reached:.2f}"
@@ -167,7 +174,7 @@ def snr_for_ratio(ratio: float, steps: Steps, overhead: int, encode: Encode) -> 
 
 def _solve(ratio: float, sizes: _Sizes, correction: float) -> float:
     """Return the signal-to-noise ratio at which estimates, times `correction`, come closest to `ratio`."""
-    low, high = SNR_RANGE_DB
+    low, high = sizes.steps.snr_range_db
     snr = START_SNR_DB
     for trial in range(MAX_TRIALS):
         size = sizes.fixed + correction * sizes.estimated(snr)

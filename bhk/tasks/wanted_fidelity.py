@@ -14,7 +14,7 @@ from torch import nn
 from bhk.calibration.calibrate import Watch
 from bhk.calibration.models import CalibrationModel
 from bhk.calibration.pictures import Asked, from_folder, synthetic
-from bhk.codec.fit import SNR_RANGE_DB, PresetError
+from bhk.codec.fit import PresetError
 from bhk.codec.tensor import EncodedTensor
 from bhk.evaluation.fidelity import ask, compared
 from bhk.evaluation.models import Subject
@@ -73,12 +73,12 @@ def snr_for_fidelity(
         ]
         return 1 - float(np.mean(ious))
 
-    return _search(loss, 1 - wanted, watch or (lambda stage, done, total: None))
+    return _search(loss, 1 - wanted, steps.snr_range_db, watch or (lambda stage, done, total: None))
 
 
-def _search(loss: Callable[[float], float], allowed: float, watch: Watch) -> float:
+def _search(loss: Callable[[float], float], allowed: float, within: tuple[float, float], watch: Watch) -> float:
     """Return a ratio in dB whose loss is at most `allowed`, and nearly that."""
-    low, high = SNR_RANGE_DB
+    low, high = within
     best: tuple[float, float] | None = None
     snr = 25.0
     for trial in range(MAX_TRIALS):
@@ -90,7 +90,7 @@ def _search(loss: Callable[[float], float], allowed: float, watch: Watch) -> flo
             low = snr
         if best is not None and (best[1] >= (1 - CLOSE) * allowed or high - low < 0.1):
             break
-        if low == SNR_RANGE_DB[1]:
+        if low == within[1]:
             raise PresetError(
                 f"a mask IoU of {1 - allowed:g} was asked for; this model reaches {1 - found:.4f} at most: "
                 "keep some tensors exact (--exact), or ask for less"

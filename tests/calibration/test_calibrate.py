@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bhk.calibration import calibrate as module
+from bhk.calibration.calibrate import Calibration, calibrate
+from bhk.calibration.errors import CalibrationError
+from bhk.calibration.inputs import BatchInputs
+from bhk.codec.feedback import feedback_from
+from bhk.workdir import WorkDirError
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.conv = nn.Conv2d(2, 6, 3)
+            self.odd = nn.Conv2d(6, 6, 1, groups=6)
+            self.table_embed = nn.Parameter(torch.randn(1, 6, 6, 6))
+            self.first = nn.Linear(6, 10)
+            self.second = nn.Linear(10, 4)
+            self.aside = nn.Linear(10, 10)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        grid = self.odd(self.conv(picture)) + self.table_embed
+        return self.second(torch.relu(self.first(grid.flatten(2).transpose(1, 2))))
+
+
+def _batches(count: int = 3) -> BatchInputs:
+    generator = torch.Generator().manual_seed(1)
+    return BatchInputs(tuple(torch.randn(2, 2, 8, 8, generator=generator) for _ in range(count)))
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    return {f"net.{name}": weight for name, weight in model.named_parameters() if weight.ndim > 1}
+
+
+def _calibrated(folder: Path, **options: object) -> Calibration:
+    model = Model()
+    return calibrate(model, _weights(model), _batches(), folder=folder, identity={"it": "1"}, **options)  # type: ignore[arg-type]
+
+
+def test_feedback_and_sensitivity_of_what_can_have_them(tmp_path: Path) -> None:
+    model = Model()
+    found = calibrate(model, _weights(model), _batches(), folder=tmp_path, identity={})
+    assert found.without_feedback == {
+        "net.odd.weight": "has rows of odd length",
+        "net.table_embed": "is no layer",
+        "net.aside.weight": "was multiplied with no inputs",
+    }
+    assert found.insensitive == ("net.aside.weight",)
+    rows = torch.cat([model.odd(model.conv(batch)) + model.table_embed for batch in _batches().batches]).detach()
+    inputs = rows.flatten(2).transpose(1, 2).reshape(-1, 6)
+    expected, feedback = feedback_from(inputs.T @ inputs), found.feedback("net.first.weight")
+    assert expected is not None
+    assert feedback is not None
+    assert torch.equal(feedback.order, expected.order)
+    assert torch.allclose(feedback.factor, expected.factor, rtol=1e-3, atol=1e-6)
+    assert found.feedback("net.odd.weight") is None
+    assert found.sensitivity is not None
+    assert 0 < found.sensitivity["net.first.weight"].fed < found.sensitivity["net.first.weight"].plain
+    assert found.sensitivity["net.table_embed"].fed == found.sensitivity["net.table_embed"].plain > 0
+
+
+def test_sensitivity_is_left_out_where_it_is_not_wanted(tmp_path: Path) -> None:
+    found = _calibrated(tmp_path, sensitivity=False)
+    assert found.sensitivity is None
+    assert found.insensitive == ()
+    assert list(found.seconds) == ["moments"]
+
+
+def test_moments_of_a_few_layers_at_a_time_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = _calibrated(tmp_path / "whole")
+    stages: list[str] = []
+    monkeypatch.setattr(module, "MEMORY", 500)
+    parts = _calibrated(tmp_path / "parts", watch=lambda stage, done, total: stages.append(stage))
+    assert "Moments 2/4" in stages
+    for name in ("net.conv.weight", "net.first.weight", "net.second.weight"):
+        one, other = whole.feedback(name), parts.feedback(name)
+        assert one is not None
+        assert other is not None
+        assert torch.equal(one.factor, other.factor)
+    assert whole.sensitivity == parts.sensitivity
+
+
+@pytest.mark.parametrize("stop", [("Moments", 2), ("Sensitivity", 1)])
+def test_work_that_was_stopped_goes_on(tmp_path: Path, stop: tuple[str, int]) -> None:
+    whole = _calibrated(tmp_path / "whole")
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        if (stage, done) == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _calibrated(tmp_path / "stopped", watch=interrupt)
+    first: dict[str, int] = {}
+    resumed = _calibrated(tmp_path / "stopped", watch=lambda stage, done, total: first.setdefault(stage, done))
+    assert first[stop[0]] == stop[1] if stop[0] == "Moments" else first == {"Sensitivity": 0}
+    assert resumed.sensitivity == whole.sensitivity
+    one, other = whole.feedback("net.first.weight"), resumed.feedback("net.first.weight")
+    assert one is not None
+    assert other is not None
+    assert torch.equal(one.factor, other.factor)
+
+
+def test_a_second_time_nothing_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _calibrated(tmp_path)
+    monkeypatch.setattr(BatchInputs, "run", lambda *_: pytest.fail("the model was shown something"))
+    assert _calibrated(tmp_path).sensitivity == before.sensitivity
+
+
+def test_a_folder_of_other_work(tmp_path: Path) -> None:
+    _calibrated(tmp_path)
+    model = Model()
+    with pytest.raises(WorkDirError, match="holds results of other work: not the same it"):
+        calibrate(model, _weights(model), _batches(), folder=tmp_path, identity={"it": "2"})
+
+
+def test_a_layer_whose_inputs_are_no_numbers_is_coded_plainly(tmp_path: Path) -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.good, self.bad = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.good(x) + torch.nan_to_num(self.bad(x / 0)) * 0
+
+    model = Half()
+    weights = {name: weight for name, weight in model.named_parameters() if weight.ndim > 1}
+    found = calibrate(
+        model, weights, BatchInputs((torch.randn(3, 4),)), folder=tmp_path, identity={}, sensitivity=False
+    )
+    assert found.without_feedback == {"bad.weight": "had inputs that were all 0, or not finite"}
+    assert found.feedback("good.weight") is not None
+
+
+def test_a_model_that_answers_nan(tmp_path: Path) -> None:
+    model = Model()
+    with torch.no_grad():
+        model.second.weight.fill_(float("nan"))
+    with pytest.raises(CalibrationError, match="answers with NaN or infinity"):
+        calibrate(model, _weights(model), _batches(), folder=tmp_path, identity={})
