@@ -43,18 +43,33 @@ FINALLY_EVALUATED = 500
 EVERY = 250  # steps between rows of the log
 PEAK_RATE, WARM_UP, FALLING = 8e-4, 300, 0.45  # steps of warm-up; share of the steps in which the rate falls
 SECOND_PASS_FROM = 1500
+SCENES_OF_A_SEED = 1 << 24
 
 
-def build_sam() -> nn.Module:
-    """Return an untrained model of 3.6 M parameters."""
+@dataclass(frozen=True)
+class Kind:
+    """Which model: the demo is the first; others serve to check what was tuned on it.
+
+    Attributes:
+        width, depth: of the image encoder.
+        seed: of its first weights, and of the scenes that it sees.
+    """
+
+    width: int = 192
+    depth: int = 6
+    seed: int = 0
+
+
+def build_sam(kind: Kind) -> nn.Module:
+    """Return an untrained model; of the first kind, with 3.6 M parameters."""
     from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
     encoder = ImageEncoderViT(
         img_size=SIZE,
         patch_size=PATCH,
-        embed_dim=192,
-        depth=6,
-        num_heads=3,
+        embed_dim=kind.width,
+        depth=kind.depth,
+        num_heads=kind.width // 64,
         mlp_ratio=4,
         out_chans=WIDTH,
         qkv_bias=True,
@@ -62,7 +77,7 @@ def build_sam() -> nn.Module:
         use_rel_pos=True,
         rel_pos_zero_init=True,
         window_size=8,
-        global_attn_indexes=(1, 3, 5),
+        global_attn_indexes=tuple(range(1, kind.depth, 2)),
     )
     nn.init.trunc_normal_(encoder.pos_embed, std=0.02)
     prompts = PromptEncoder(
@@ -284,9 +299,9 @@ def _innermost(mask: np.ndarray) -> np.ndarray:
     return places[len(places) // 2][::-1] + 0.5
 
 
-def lessons(first: int, batch: int) -> Iterator[Lesson]:
-    """Make lessons in another process, from lesson number `first` on."""
-    seeds = ([index * batch + item for item in range(batch)] for index in itertools.count(first))
+def lessons(first: int, batch: int, scene: int) -> Iterator[Lesson]:
+    """Make lessons of scenes from `scene` on in another process, from lesson number `first` on."""
+    seeds = ([scene + index * batch + item for item in range(batch)] for index in itertools.count(first))
     with multiprocessing.get_context("spawn").Pool(1, torch.set_num_threads, (1,)) as pool:
         waiting = deque(pool.apply_async(prepare, (next(seeds),)) for _ in range(8))
         while True:
@@ -306,11 +321,11 @@ def parameter_groups(student: nn.Module) -> list[dict[str, object]]:
     return [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
 
 
-def train(out: Path, steps: int, batch: int, device: str) -> Student:
+def train(out: Path, steps: int, batch: int, device: str, kind: Kind = Kind()) -> Student:
     """Train to `steps` steps, from where the folder left off."""
     out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
-    student = Student(build_sam()).to(device)
+    torch.manual_seed(kind.seed)
+    student = Student(build_sam(kind)).to(device)
     optimiser = torch.optim.AdamW(parameter_groups(student), betas=(0.9, 0.98))
     state, first, before = out / "checkpoint.pt", 0, 0.0
     if state.exists():
@@ -319,7 +334,7 @@ def train(out: Path, steps: int, batch: int, device: str) -> Student:
         optimiser.load_state_dict(saved["optimiser"])
         first, before = saved["step"], saved["seconds"]
     started, sums = time.monotonic() - before, dict.fromkeys(WEIGHTS, 0.0)
-    for step, lesson in zip(range(first, steps), lessons(first, batch), strict=False):
+    for step, lesson in zip(range(first, steps), lessons(first, batch, kind.seed * SCENES_OF_A_SEED), strict=False):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, steps)
         parts = lesson_losses(student, lesson.to(device), second_pass=step >= SECOND_PASS_FROM)
@@ -386,8 +401,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5200)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--width", type=int, default=Kind.width, help="of the image encoder, a multiple of 64")
+    parser.add_argument("--depth", type=int, default=Kind.depth, help="blocks of the image encoder")
+    parser.add_argument("--seed", type=int, default=Kind.seed)
     options = parser.parse_args()
-    student = train(options.out, options.steps, options.batch, options.device)
+    kind = Kind(options.width, options.depth, options.seed)
+    student = train(options.out, options.steps, options.batch, options.device, kind)
     draw_curve(options.out / "log.csv", options.out / "curve.png")
     weights = {name: tensor.half().contiguous().cpu() for name, tensor in student.sam.state_dict().items()}
     save_file(weights, options.out / "demo_sam.safetensors")
