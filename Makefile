@@ -61,14 +61,17 @@ docs: $(READY) ## write the generated texts anew
 	$(VENV)/bin/python -m tools.cli_reference
 	$(VENV)/bin/python -m tools.readme_tables
 
-bench: $(BENCH_READY) ## measure fidelity and speed beside other coders (45 minutes, 13 GB of scratch)
+bench: $(BENCH_READY) ## measure fidelity and speed beside other coders (90 minutes, 13 GB of scratch)
 	$(BENCH_VENV)/bin/python -m tools.bench.minilm
 	$(BENCH_VENV)/bin/python -m tools.bench.presets
+	$(BENCH_VENV)/bin/python -m tools.bench.calibration demo_sam
+	$(BENCH_VENV)/bin/python -m tools.bench.calibration minilm
 	$(BENCH_VENV)/bin/python -m tools.bench.plot
 	$(BENCH_VENV)/bin/python -m tools.bench.conversion
 	$(BENCH_VENV)/bin/python -m tools.bench.hyperlinear
 	$(BENCH_VENV)/bin/python -m tools.bench.sam
 	$(BENCH_VENV)/bin/python -m tools.bench.family
+	$(BENCH_VENV)/bin/python -m tools.bench.calibration_cost
 	$(BENCH_VENV)/bin/python -m tools.readme_tables
 
 clean: ## remove what make targets left behind
