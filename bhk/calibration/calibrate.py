@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bhk.calibration.inputs import Inputs
@@ -19,8 +21,9 @@ from bhk.calibration.moments import Moments
 from bhk.calibration.sensitivity import Sensitivity, measure
 from bhk.checkpoint.roles import role_of
 from bhk.codec.feedback import Feedback, feedback_from
+from bhk.files import WriteError
 from bhk.sam.prediction.device import device_of
-from bhk.workdir import WorkDir
+from bhk.workdir import WorkDir, WorkDirError
 
 # Samples whose gradients are taken, of those shown. On the demo SAM, sensitivities from two pictures are within 1.5 dB of those
 # from 24, and files as small.
@@ -143,18 +146,29 @@ def _moments(
     moments = Moments(weights)
     done = 0
     if path.exists():
-        with safe_open(path, "pt") as file:
-            done = int((file.metadata() or {})["samples"])
-        moments.sums = load_file(path, device=str(device_of(model)))
+        with _opened(path, device_of(model)) as file:
+            done = int(file.metadata()["samples"])
+            moments.sums = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     for index in range(done, len(inputs)):
         watch(stage, index, len(inputs))
-        with torch.no_grad(), moments:
+        with torch.no_grad(), moments, _no_fused_attention():
             inputs.run(model, index)
         if index + 1 < len(inputs):
             _write(path, moments.sums, {"samples": str(index + 1)})
     watch(stage, len(inputs), len(inputs))
     path.unlink(missing_ok=True)
     return moments.sums
+
+
+@contextlib.contextmanager
+def _no_fused_attention() -> Iterator[None]:
+    """Keep the attention of torch from taking a path of its own without gradients, which shows no products."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _feedbacks(moments: dict[str, Tensor]) -> Iterator[tuple[str, Feedback | None]]:
@@ -174,7 +188,7 @@ def _save(path: Path, feedbacks: Iterable[tuple[str, Feedback | None]]) -> None:
 
 
 def _notes(path: Path) -> dict[str, str]:
-    with safe_open(path, "pt") as file:
+    with _opened(path) as file:
         notes: dict[str, str] = json.loads(file.metadata()["notes"])
     return notes
 
@@ -182,15 +196,39 @@ def _notes(path: Path) -> dict[str, str]:
 def _load(factors: Mapping[str, Path], name: str, device: torch.device) -> Feedback | None:
     if name not in factors:
         return None
-    with safe_open(factors[name], "pt", device=str(device)) as file:
+    with _opened(factors[name], device) as file:
         return Feedback(file.get_tensor(f"{name}.order"), file.get_tensor(f"{name}.factor"))
 
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file that is there whole, or not at all."""
+    """Write a safetensors file that is there whole, or not at all.
+
+    Raises:
+        WriteError: the system refused: no room, no permission.
+    """
     new = path.with_suffix(".new")
-    save_file(tensors, new, metadata)
-    new.replace(path)
+    try:
+        save_file(tensors, new, metadata)
+        new.replace(path)
+    except (OSError, SafetensorError) as error:
+        new.unlink(missing_ok=True)
+        raise WriteError(
+            f"cannot write {path}: {error}; calibration needs room there, or elsewhere with a work folder"
+        ) from error
+
+
+@contextlib.contextmanager
+def _opened(path: Path, device: torch.device | None = None) -> Iterator[Any]:
+    """Open a file that `_write` wrote.
+
+    Raises:
+        WorkDirError: it is not what was written.
+    """
+    try:
+        with safe_open(path, "pt", device=str(device or "cpu")) as file:
+            yield file
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        raise WorkDirError(f"{path} is no result of this work ({error}); remove the file") from error
 
 
 def _sensitivities(

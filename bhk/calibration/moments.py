@@ -34,7 +34,11 @@ class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.sums: dict[str, Tensor] = {}
-        self._names = {weight.untyped_storage().data_ptr(): name for name, weight in parameters.items()}
+        self._places: dict[int, list[tuple[range, str]]] = {}  # storages may be shared, by parts of one tensor
+        for name, weight in parameters.items():
+            start = weight.storage_offset()
+            place = range(start, start + weight.numel()), name
+            self._places.setdefault(weight.untyped_storage().data_ptr(), []).append(place)
         self._columns = {name: weight.shape[1:].numel() for name, weight in parameters.items()}
 
     def __torch_dispatch__(
@@ -71,12 +75,17 @@ class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name is None or transposed or groups != 1 or inputs.ndim != 4:
             return
         patches = functional.unfold(inputs, weight.shape[2:], dilation, padding, stride)
+        if patches.shape[1] != self._columns[name]:  # a part of the weight
+            return
         self._add(name, patches.transpose(1, 2).reshape(-1, patches.shape[1]))
 
     def _name(self, weight: Tensor) -> str | None:
-        return self._names.get(weight.untyped_storage().data_ptr())
+        places = self._places.get(weight.untyped_storage().data_ptr(), ())
+        return next((name for place, name in places if weight.storage_offset() in place), None)
 
     def _add(self, name: str, inputs: Tensor) -> None:
+        if not len(inputs):
+            return
         every = -(-len(inputs) // MAX_ROWS)
         rows = inputs[::every].float()
         if name not in self.sums:

@@ -72,11 +72,21 @@ def measure(
         ]
         try:
             projection = _projected(run(), seed)
-            projection.backward()  # type: ignore[no-untyped-call]
+            _backward(projection)
         finally:
             for hook in hooks:
                 hook.remove()
     return found
+
+
+def _backward(projection: Tensor) -> None:
+    try:
+        projection.backward()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:  # an operation without derivative, inputs changed in place, no memory left
+        reason = str(error).partition("\n")[0]
+        raise CalibrationError(
+            f"the model gives no gradients ({reason}); share the steps out by the table: allocate='table'"
+        ) from error
 
 
 def _projected(outputs: Sequence[Tensor], seed: int) -> Tensor:
@@ -119,14 +129,17 @@ def _recomputed_blocks(model: nn.Module) -> Iterator[None]:
 
     The activations of all blocks of a SAM-B take over 10 GB; those of one, under 4.
     """
-    blocks = list(_blocks(model, sum(parameter.numel() for parameter in model.parameters()) / 2))
-    for block in blocks:
+    most = sum(parameter.numel() for parameter in model.parameters()) / 2
+    before = {block: vars(block).get("forward") for block in _blocks(model, most)}
+    for block in before:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
     try:
         yield
     finally:
-        for block in blocks:
+        for block, own in before.items():
             del block.forward
+            if own is not None:
+                block.forward = own
 
 
 def _blocks(module: nn.Module, most: float) -> Iterator[nn.Module]:

@@ -94,8 +94,8 @@ def encode_with_feedback(pairs: Tensor, step: float, feedback: Feedback) -> tupl
         wider = replace(codebook, windings=windings, side=float32(windings * step))
         codes, outside = _encode(pairs, wider, feedback)
         if outside <= MAX_OUTSIDE * len(pairs):
-            break
-    return wider, codes
+            return wider, codes
+    return (wider, codes) if wider.shells else coded  # without shells, those outside would lie on the edge
 
 
 def _encode(pairs: Tensor, codebook: Codebook, feedback: Feedback) -> tuple[Codes, int]:

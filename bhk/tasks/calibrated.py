@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
+import os
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -16,16 +18,19 @@ from torch import nn
 
 from bhk.calibration.calibrate import Calibration, Watch, calibrate
 from bhk.calibration.errors import CalibrationError
-from bhk.calibration.inputs import Inputs
+from bhk.calibration.inputs import Inputs, SamInputs
 from bhk.calibration.models import Calibrate, CalibrationModel, calibration_model, default_inputs
 from bhk.checkpoint import Checkpoint
-from bhk.checkpoint.digest import sha256
 from bhk.checkpoint.errors import listed
 from bhk.checkpoint.roles import natural_key
 from bhk.codec.tensor import EncodedTensor, encode_tensor, keep
+from bhk.sam.prediction.device import device_of
 from bhk.sam.recognise import Recognised
-from bhk.tasks.plan import Item, allocate
+from bhk.tasks.plan import Item
+from bhk.tasks.steps import allocate
 from bhk.version import __version__
+
+NO_PARAMETER = "is no parameter of the model"
 
 Allocate = Literal["table", "measured"]
 
@@ -54,7 +59,7 @@ class Calibrating:
             raise CalibrationError("a measured allocation looks at the model; say with what: calibrate='dead-leaves'")
         if self.calibrate is None and self.work_dir is not None:
             raise CalibrationError("the work folder keeps what calibration found, and none was asked for; leave it out")
-        if self.work_dir is not None and not isinstance(self.calibrate, str):
+        if self.work_dir is not None and not isinstance(self.calibrate, str | os.PathLike):
             raise CalibrationError("a work folder cannot tell whether samples are the same as before; leave it out")
 
 
@@ -102,10 +107,10 @@ class Coder:
         self._seconds[item.names[0]] = time.perf_counter() - started
         return encoded
 
-    def allocate(self, items: Sequence[Item]) -> list[Item]:
+    def allocate(self, items: Sequence[Item], threads: int) -> list[Item]:
         """Return the items with steps by their sensitivity, where that was measured."""
         sensitivity = None if self.calibration is None else self.calibration.sensitivity
-        return list(items) if sensitivity is None else allocate(items, sensitivity)
+        return list(items) if sensitivity is None else allocate(items, sensitivity, threads)
 
     @property
     def report(self) -> CalibrationReport | None:
@@ -125,8 +130,12 @@ def model_of(src: object, checkpoint: Checkpoint, recognised: Recognised | None)
         CalibrationError, MissingPackageError, UnknownModelError, MismatchError: see `bhk.calibration.models`.
     """
     if isinstance(src, nn.Module):
-        module = copy.deepcopy(src).float().eval()
-        model = CalibrationModel(module, {name: name for name, _ in module.named_parameters()})
+        try:
+            module = copy.deepcopy(src).float().eval()
+        except RuntimeError as error:
+            raise CalibrationError(f"no copy can be made of the {type(src).__name__} to look at: {error}") from error
+        prefix = recognised.prefix if recognised else ""
+        model = CalibrationModel(module, {name: name.removeprefix(prefix) for name, _ in module.named_parameters()})
     else:
         model = calibration_model(str(src), checkpoint, recognised)
     model.module.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -136,7 +145,6 @@ def model_of(src: object, checkpoint: Checkpoint, recognised: Recognised | None)
 @contextlib.contextmanager
 def coding(
     model: CalibrationModel | None,
-    checkpoint: Checkpoint,
     items: Sequence[Item],
     options: Calibrating,
     watch: Watch | None,
@@ -151,9 +159,9 @@ def coding(
         yield Coder()
         return
     inputs, warnings = default_inputs(model, options.calibrate, options.pictures, options.seed)
-    coded = {item.names[0] for item in items if item.coded}
+    coded = {name: item.names[0] for item in items if item.coded for name in item.names}
     weights = {
-        stored: parameter
+        coded[stored]: parameter
         for name, parameter in model.module.named_parameters()
         if (stored := model.names.get(name)) in coded
     }
@@ -165,20 +173,21 @@ def coding(
             weights,
             inputs,
             folder=folder,
-            identity=_identity(checkpoint, options, inputs, sorted(weights)),
+            identity=_identity(model, options, inputs, sorted(weights)),
             sensitivity=options.allocate != "table",
             seed=options.seed,
             watch=watch,
         )
-        yield Coder(found, (*warnings, *_uncalibrated(found, coded)), len(inputs))
+        without = dict.fromkeys(set(coded.values()) - set(weights), NO_PARAMETER) | dict(found.without_feedback)
+        found = replace(found, without_feedback=without)
+        yield Coder(found, (*warnings, *_uncalibrated(found)), len(inputs))
 
 
-def _uncalibrated(found: Calibration, coded: Collection[str]) -> Iterator[str]:
+def _uncalibrated(found: Calibration) -> Iterator[str]:
     """Say which tensors are coded plainly, and why."""
     reasons: dict[str, list[str]] = {}
-    for name in sorted(coded, key=natural_key):
-        if reason := found.without_feedback.get(name, ""):
-            reasons.setdefault(reason, []).append(name)
+    for name in sorted(found.without_feedback, key=natural_key):
+        reasons.setdefault(found.without_feedback[name], []).append(name)
     for reason, names in reasons.items():
         yield f"coded without feedback, since each {reason}: {listed(names, 5)}"
     if found.insensitive:
@@ -194,16 +203,25 @@ def _folder(work_dir: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _identity(checkpoint: Checkpoint, options: Calibrating, inputs: Inputs, names: Sequence[str]) -> dict[str, str]:
+def _identity(model: CalibrationModel, options: Calibrating, inputs: Inputs, names: Sequence[str]) -> dict[str, str]:
     """Return all that a calibration depends on."""
     if options.work_dir is None:
         return {}
+    weights, shown = hashlib.sha256(str(model.module).encode()), hashlib.sha256()
+    for name, parameter in model.module.named_parameters():
+        weights.update(f"{name} {tuple(parameter.shape)}".encode())
+        weights.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    if isinstance(inputs, SamInputs):
+        for picture, prompts in inputs.asked:
+            shown.update(f"{picture.shape} {prompts}".encode())
+            shown.update(picture.tobytes())
     return {
         "bhk": __version__,
         "torch": str(torch.__version__),
-        "model": sha256(checkpoint.source.files),
+        "device": device_of(model.module).type,
+        "model": weights.hexdigest(),
         "calibrate": str(options.calibrate),
-        "pictures": str(len(inputs)),
+        "pictures": f"{len(inputs)} {shown.hexdigest()}",
         "seed": str(options.seed),
         "tensors": "\n".join(names),
     }

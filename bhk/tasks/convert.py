@@ -13,6 +13,7 @@ from torch import nn
 
 from bhk.calibration.calibrate import Watch
 from bhk.calibration.models import Calibrate, CalibrationModel
+from bhk.calibration.pictures import Asked
 from bhk.checkpoint import Checkpoint, UnsupportedTensorError
 from bhk.checkpoint.folder import INDEX_SUFFIX
 from bhk.checkpoint.hub import parse_address
@@ -116,11 +117,12 @@ def convert(
         preset: "fine", "balanced", "small" or "birkhoff" (the published method).
         snr: signal-to-noise ratio of the model in dB instead of the preset's.
         ratio: size of the dense tensors over the size of the file instead; met within 1 %.
-        fidelity: mean mask IoU with the original instead, over points and boxes in synthetic pictures that calibration did
-            not see; of a Segment Anything model only. The file is as small as that allows, nearly.
+        fidelity: mean mask IoU with the original instead, over points and boxes in synthetic pictures other than those of the
+            calibration, or in pictures of its folder; of a Segment Anything model only. The file is as small as that allows,
+            nearly.
         calibrate: "dead-leaves" or "noise" (synthetic pictures with prompts; random tokens for a text encoder), a folder
             of pictures, samples (each what the model's forward takes: a tensor, a tuple of arguments, a mapping of them by
-            name), or a callable that is given the model and returns its outputs.
+            name; all are shown, so there must be an end), or a callable that is given the model and returns its outputs.
         pictures: how many synthetic samples, or pictures of the folder, the model is shown.
         seed: of synthetic samples, and of whatever else is drawn.
         work_dir: a folder that keeps what calibration finds, to go on after an interruption, or to convert once more at
@@ -179,10 +181,11 @@ def convert(
     items = plan(checkpoint.tensors, checkpoint.aliases, quality, finer_db)
     dense = sum(item.nbytes for item in items)
     model = model_of(src, checkpoint, recognised) if asked.wanted or fidelity is not None else None
-    with coding(model, checkpoint, items, asked, watch) as coder:
+    pictures_shown = pictures_for(model.module, calibrate, seed) if model and fidelity is not None else ()
+    with coding(model, items, asked, watch) as coder:
         if not quality.is_published:
-            steps = Steps.of(coder.allocate(items), workers)
-            items = steps.at(_snr(quality, steps, overhead(items), coder, model, asked, watch))
+            steps = Steps.of(coder.allocate(items, workers), workers)
+            items = steps.at(_snr(quality, steps, overhead(items), coder, model, pictures_shown, watch))
         if dry_run:
             size = overhead(items) + round(sum(ordered_map(estimated, items, workers)))
             layers, warnings = tuple(map(outline_of, items)), coder.warnings
@@ -203,14 +206,13 @@ def _snr(
     overhead: int,
     coder: Coder,
     model: CalibrationModel | None,
-    asked: Calibrating,
+    pictures: Sequence[Asked],
     watch: Watch | None,
 ) -> float:
     """Return the model's signal-to-noise ratio in dB that was asked for, in one way or another."""
     if quality.ratio is not None:
         return snr_for_ratio(quality.ratio, steps, overhead, coder)
     if quality.fidelity is not None and model is not None:
-        pictures = pictures_for(model.module, asked.calibrate, asked.seed)
         return snr_for_fidelity(quality.fidelity, steps, coder, model, pictures, watch)
     return quality.snr_db
 

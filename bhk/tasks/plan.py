@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from bhk.calibration.sensitivity import Sensitivity
 from bhk.checkpoint.roles import natural_key, role_of
 from bhk.codec.fit import PresetError, check_snr, find_preset
 from bhk.codec.shape import Pairing, Shape
@@ -22,10 +20,6 @@ MIN_NUMEL = 1024  # smaller tensors are kept exact: tokens and tables on which m
 # the step all-MiniLM-L6-v2 is 10 % smaller at equal fidelity; with three times, 14 %.
 TABLE_ROWS = 4096
 TABLE_SNR_DB = -6.0
-# By how much measured steps are finer than small errors on synthetic samples call for. Without it, at preset `balanced`, masks
-# of the demo SAM differ from the original's 1.3 times as much as by plain rounding, and those of another small SAM 1.4 times.
-MARGIN_DB = 2.5
-STEP_GRID_DB = 0.5  # of measured steps: layers with the same step can share a codebook in the header
 
 
 class PatternError(BhkError):
@@ -136,29 +130,6 @@ def plan(
         items.append(Item(names, tensor, role, codable and role != "buffer", finer))
     items.sort(key=lambda item: natural_key(item.names[0]))
     return _apply_patterns(items, quality)
-
-
-def allocate(items: Sequence[Item], sensitivity: Mapping[str, Sensitivity]) -> list[Item]:
-    """Return the items with steps that change the outputs as much as before, in as few bits as that takes.
-
-    With a sensitivity k, squared output change for each weight and squared error, the outputs change by the sum of k step^2
-    over all weights, and a weight takes -log2(step) bits and a constant: the sum of bits is least where k step^2 is the same
-    for all (reverse water-filling; Cover and Thomas 2006, section 10.3.3). The level is such that, at equal signal-to-noise
-    ratio of the model, the expected change is that of plain rounding with the steps that the items came with, less a margin.
-    """
-    known = {name: found for name, found in sensitivity.items() if found.plain > 0 and found.fed > 0}
-    measured = [item for item in items if item.coded and item.names[0] in known]
-    weights = sum(item.tensor.numel() for item in measured)
-    change = sum(item.tensor.numel() * known[item.names[0]].plain * 10 ** (-item.finer_db / 10) for item in measured)
-
-    def finer_db(item: Item) -> float:
-        exact = MARGIN_DB + 10 * math.log10(known[item.names[0]].fed * weights / change)
-        return round(exact / STEP_GRID_DB) * STEP_GRID_DB
-
-    return [
-        replace(item, finer_db=finer_db(item), measured=True) if item.coded and item.names[0] in known else item
-        for item in items
-    ]
 
 
 def _is_table(names: Sequence[str], tensor: Tensor, role: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -29,13 +30,13 @@ DB_PER_DECADE = 20.0  # a tenth of the step, a tenth of the pixels along an edge
 
 
 def pictures_for(model: nn.Module, calibrate: object, seed: int) -> tuple[Asked, ...]:
-    """Return pictures with prompts that calibration did not see: of the user's folder if there is one, else dead leaves.
+    """Return pictures with prompts: of the user's folder if there is one, drawn and asked anew, else other dead leaves.
 
     Raises:
         PredictionError: the model is not one to ask for masks.
     """
     side = predictor_for(model).side
-    if isinstance(calibrate, str) and Path(calibrate).is_dir():
+    if isinstance(calibrate, str | os.PathLike) and Path(calibrate).is_dir():
         return from_folder(Path(calibrate), PICTURES, seed + 1, side)[0]
     return synthetic("dead-leaves", PICTURES, seed + 1, side)
 
@@ -66,7 +67,8 @@ def snr_for_fidelity(
     def loss(snr: float) -> float:
         items = [item for item in steps.at(snr) if item.coded]
         encoded = ordered_map(encode, items, steps.threads)
-        _replace(coded, model.names, {item.names[0]: one for item, one in zip(items, encoded, strict=True)})
+        named = ((name, one) for item, one in zip(items, encoded, strict=True) for name in item.names)
+        _replace(coded, model.names, dict(named))
         pairs = zip(expected, pictures, strict=True)
         ious = [
             iou for answers, (pixels, prompts) in pairs for iou in compared(answers, ask(subject, pixels, prompts)).iou

@@ -11,6 +11,7 @@ from bhk.calibration.calibrate import Calibration, calibrate
 from bhk.calibration.errors import CalibrationError
 from bhk.calibration.inputs import BatchInputs
 from bhk.codec.feedback import feedback_from
+from bhk.files import WriteError
 from bhk.workdir import WorkDirError
 
 
@@ -145,3 +146,28 @@ def test_a_model_that_answers_nan(tmp_path: Path) -> None:
         model.second.weight.fill_(float("nan"))
     with pytest.raises(CalibrationError, match="answers with NaN or infinity"):
         calibrate(model, _weights(model), _batches(), folder=tmp_path, identity={})
+
+
+def test_attention_of_torch_shows_its_products(tmp_path: Path) -> None:
+    layer = nn.TransformerEncoderLayer(16, 2, 24, batch_first=True).eval()
+    weights = {name: weight for name, weight in layer.named_parameters() if weight.ndim > 1}
+    inputs = BatchInputs((torch.randn(2, 5, 16),))
+    found = calibrate(layer, weights, inputs, folder=tmp_path, identity={}, sensitivity=False)
+    assert found.without_feedback == {}
+
+
+def test_a_damaged_work_folder(tmp_path: Path) -> None:
+    _calibrated(tmp_path)
+    path = tmp_path / "feedback-0.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(WorkDirError, match=r"feedback-0\.safetensors is no result of this work .*; remove the file"):
+        _calibrated(tmp_path)
+
+
+def test_no_room_for_what_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "save_file", full)
+    with pytest.raises(WriteError, match="No space left on device; calibration needs room there"):
+        _calibrated(tmp_path)

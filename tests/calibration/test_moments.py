@@ -73,3 +73,27 @@ def test_of_many_rows_some_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> Non
     every_third = _sums(nn.Linear(6, 3), rows)["weight"]
     assert torch.allclose(every_third, 3 * rows[::3].T @ rows[::3], rtol=1e-4)
     assert float(every_third.trace()) == pytest.approx(float(whole.trace()), rel=0.15)
+
+
+def test_weights_that_share_a_storage_are_told_apart() -> None:
+    flat = torch.randn(2, 4, 4)
+    first, second = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+    first.weight, second.weight = nn.Parameter(flat[0]), nn.Parameter(flat[1])
+    rows = torch.randn(9, 4)
+    found = _sums(nn.Sequential(first, second), rows)
+    assert torch.allclose(found["0.weight"], rows.T @ rows, rtol=1e-4)
+    inner = rows @ flat[0].T
+    assert torch.allclose(found["1.weight"], inner.T @ inner, rtol=1e-4)
+
+
+def test_products_without_rows_and_with_a_part_of_a_convolution() -> None:
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(8, 4, 3), nn.Linear(6, 2)
+
+        def forward(self, picture: Tensor) -> Tensor:
+            self.linear(picture.new_zeros(0, 6))
+            return functional.conv2d(picture[:, :4], self.conv.weight[:, :4])
+
+    assert _sums(Part(), torch.randn(1, 8, 5, 5)) == {}

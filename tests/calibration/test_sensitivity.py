@@ -113,3 +113,24 @@ def test_outputs_that_depend_on_nothing() -> None:
     model = Model()
     with pytest.raises(CalibrationError, match="do not depend on its weights"):
         measure(model, _weights(model), _none, lambda: (torch.zeros(3),), 0)
+
+
+def test_a_model_without_gradients() -> None:
+    model = Model()
+
+    def run() -> tuple[Tensor, ...]:
+        outputs = model(_inputs()).exp()
+        outputs.add_(1)
+        return (outputs,)
+
+    with pytest.raises(CalibrationError, match=r"gives no gradients \(.*\); share the steps out by the table"):
+        measure(model, _weights(model), _none, run, 0)
+
+
+def test_a_block_in_two_lists_and_one_with_a_forward_of_its_own() -> None:
+    model = Model()
+    model.again = model.blocks  # type: ignore[assignment]
+    model.blocks[1].forward = own = lambda x: torch.nn.functional.linear(x, model.blocks[1].weight)  # type: ignore[method-assign, assignment, arg-type]
+    measure(model, _weights(model), _none, lambda: (model(_inputs()),), 0)
+    assert model.blocks[1].forward is own
+    assert "forward" not in vars(model.blocks[0])

@@ -22,10 +22,11 @@ from bhk.evaluation.models import Subject
 from bhk.nn import HyperLinear
 from bhk.sam.demo import write_checkpoint
 from bhk.tasks import wanted_fidelity
-from bhk.tasks.plan import MARGIN_DB, Item, allocate
+from bhk.tasks.plan import Item
+from bhk.tasks.steps import MARGIN_DB, Steps, allocate
 from bhk.tasks.wanted_fidelity import _search
 from bhk.workdir import WorkDirError
-from tasks.checkpoints import save, small
+from tasks.checkpoints import draw, save, small
 
 
 class Encoder(nn.Module):
@@ -87,6 +88,29 @@ def test_the_model_and_its_state_are_as_they_were(tmp_path: Path) -> None:
         assert torch.equal(tensor, before[name])
 
 
+def test_tied_weights_and_wrapped_models(tmp_path: Path) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.z_first, self.a_last = nn.Linear(64, 64), nn.Linear(64, 64)
+            self.a_last.weight = self.z_first.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.a_last(torch.relu(self.z_first(x)))  # type: ignore[no-any-return]
+
+    report = bhk.convert(Tied(), tmp_path / "tied.bhk", calibrate=_samples())
+    assert report.calibration is not None
+    assert report.calibration.plain == {}
+    assert report.calibration.insensitive == ()
+    assert [layer.name for layer in report.layers if layer.aliases] == ["a_last.weight"]
+
+    wrapper = nn.ModuleDict({"sam": small_sam()})
+    picture = [lambda model: model["sam"].image_encoder(torch.randn(1, 3, 128, 128))]
+    report = bhk.convert(wrapper, tmp_path / "wrapped.bhk", calibrate=picture, only="image_encoder.blocks.*.mlp.*")
+    assert report.calibration is not None
+    assert report.calibration.plain == {}
+
+
 def test_equal_seeds_give_equal_files(tmp_path: Path) -> None:
     path = save(tmp_path / "sam.pth", small_sam().state_dict())
     files = []
@@ -113,8 +137,11 @@ def test_a_sam_by_dead_leaves_and_a_work_folder(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("bhk.calibration.inputs.SamInputs.run", lambda *_: pytest.fail("shown again"))
     again = bhk.convert(path, tmp_path / "again.bhk", ratio=5, **options)
     assert again.ratio == pytest.approx(5, rel=0.01)
-    with pytest.raises(WorkDirError, match="not the same seed"):
+    with pytest.raises(WorkDirError, match="not the same pictures, seed"):
         bhk.convert(path, tmp_path / "other.bhk", seed=1, **options)
+    other = save(tmp_path / "other.pth", {name: tensor * 1.01 for name, tensor in small_sam().state_dict().items()})
+    with pytest.raises(WorkDirError, match="not the same model"):
+        bhk.convert(other, **options)
 
 
 def test_a_folder_of_pictures(tmp_path: Path) -> None:
@@ -167,26 +194,27 @@ def test_a_fidelity_for_what_gives_no_masks(tmp_path: Path) -> None:
         bhk.convert(Encoder(), tmp_path / "a.bhk", fidelity=0.9)
 
 
-def _items(count: int) -> list[Item]:
-    return [Item((f"{index}.weight",), torch.zeros(10 * (index + 1), 10), "linear", True) for index in range(count)]
-
-
 def test_steps_change_the_outputs_alike_for_each_weight() -> None:
-    items = [*_items(3), Item(("bias",), torch.zeros(4), "bias", False)]
+    tensors = draw({f"{index}.weight": (40 * (index + 1), 40) for index in range(3)} | {"bias": (4,)})
+    items = [Item((name,), tensor, "linear", tensor.ndim == 2, 6.0) for name, tensor in tensors.items()]
     sensitivity = {
         "0.weight": Sensitivity(1e-2, 1e-3),
         "1.weight": Sensitivity(1e-4, 1e-5),
         "2.weight": Sensitivity(0, 0),
     }
-    found = allocate(items, sensitivity)
+    found = allocate(items, sensitivity, threads=1)
     assert [item.measured for item in found] == [True, True, False, False]
     assert found[0].finer_db - found[1].finer_db == 20
     assert found[2:] == items[2:]
-    before = sum(item.tensor.numel() * sensitivity[item.names[0]].plain for item in found[:2])
-    after = sum(
-        item.tensor.numel() * sensitivity[item.names[0]].fed * 10 ** (-item.finer_db / 10) for item in found[:2]
-    )
-    assert after == pytest.approx(before * 10 ** (-MARGIN_DB / 10), rel=0.07)  # steps lie on a grid of half a decibel
+
+    def change(items: list[Item], field: str) -> float:
+        steps = [item.step for item in Steps.of(items, threads=1).at(28.0)[:2]]
+        kinds = [getattr(sensitivity[item.names[0]], field) for item in items[:2]]
+        return sum(item.tensor.numel() * k * step**2 for item, k, step in zip(items[:2], kinds, steps, strict=True))
+
+    assert change(found, "fed") == pytest.approx(
+        change(items, "plain"), rel=0.07
+    )  # steps lie on a grid of half a decibel
 
 
 @pytest.mark.parametrize(
@@ -227,3 +255,12 @@ def test_a_checkpoint_of_no_known_model(tmp_path: Path) -> None:
 def test_a_module_needs_a_place(tmp_path: Path) -> None:
     with pytest.raises(bhk.BhkError, match="a Encoder has no place of its own; say where to write the file"):
         bhk.convert(Encoder())
+
+
+def test_weights_that_are_all_equal(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
+    with torch.no_grad():
+        for layer in model:
+            layer.weight.fill_(0.25)
+    bhk.convert(model, tmp_path / "a.bhk", calibrate=[torch.randn(80, 64)])
+    assert torch.equal(bhk.load_state_dict(tmp_path / "a.bhk")["1.weight"], model[1].weight)
