@@ -29,7 +29,7 @@ SAMPLES = 8  # pictures, or batches of random tokens
 PUBLISHED = Bhk("birkhoff", name="published method")
 SAM_RATIOS = (7, 8, 9, 10, 10.5, 11, 12, 13, 14)
 NOISE_RATIOS = (8, 10, 12)
-MINILM_RATIOS = (6, 7, 8, 9, 10, 12)
+MINILM_RATIOS = (6, 6.9, 7, 8, 8.5, 9, 10, 12)
 PLAIN_RATIOS = (6, 7, 8.5, 10)  # beside the preset's, about 7.5
 
 
