@@ -91,7 +91,7 @@ POINTS = Panel(
 )
 MINILM = "all-MiniLM-L6-v2, 22.7 M float32 weights, 200 sentences"
 DEMO_SAM = "demo SAM, 3.7 M float32 weights, scenes not trained on"
-HELD_OUT_SAM = "another small SAM, on which nothing was tuned"
+HELD_OUT_SAM = "another small SAM, of other width and depth"
 
 FIGURES = (
     Figure("minilm", "rate_fidelity", MINILM, (COSINE,)),
