@@ -29,7 +29,7 @@ from bhk.workdir import WorkDir, WorkDirError
 # from 24, and files as small.
 MEASURED = 2
 MEMORY = 2 << 30  # bytes of second moments held at a time; more than that, and the model is shown everything again
-NO_INPUTS = "was multiplied with no inputs"
+NO_INPUTS = "met no inputs as a linear layer or a convolution"
 NO_MOMENTS = "had inputs that were all 0, or not finite"
 NO_LAYER = "is no layer"
 NO_ROWS = "has rows of odd length"

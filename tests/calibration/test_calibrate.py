@@ -52,7 +52,7 @@ def test_feedback_and_sensitivity_of_what_can_have_them(tmp_path: Path) -> None:
     assert found.without_feedback == {
         "net.odd.weight": "has rows of odd length",
         "net.table_embed": "is no layer",
-        "net.aside.weight": "was multiplied with no inputs",
+        "net.aside.weight": "met no inputs as a linear layer or a convolution",
     }
     assert found.insensitive == ("net.aside.weight",)
     rows = torch.cat([model.odd(model.conv(batch)) + model.table_embed for batch in _batches().batches]).detach()
