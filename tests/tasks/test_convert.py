@@ -15,6 +15,8 @@ from bhk.codec.fit import PresetError
 from bhk.container.header import ModelEntry
 from bhk.container.reader import Container
 from bhk.nn import HyperLinear
+from bhk.sam.allocation import finer_db
+from bhk.sam.variants import FAMILIES
 from tasks.checkpoints import PUBLISHED, draw, published, save, small
 
 
@@ -262,12 +264,15 @@ def test_nothing_to_code_is_no_error(tmp_path: Path) -> None:
     bhk.verify(report.path, tmp_path / "a.pth")
 
 
-def test_all_but_the_blocks_of_the_encoder_get_a_quarter_of_the_step(tmp_path: Path) -> None:
+def test_parts_of_a_sam_get_the_steps_of_the_table(tmp_path: Path) -> None:
     names = ["image_encoder.blocks.0.a.weight", "mask_decoder.a.weight", "image_encoder.neck.0.weight"]
     report = bhk.convert(save(tmp_path / "a.pth", draw(dict.fromkeys(names, (64, 64)))))
     steps = _steps(report.path)
-    assert steps["image_encoder.blocks.0.a.weight"] / steps["mask_decoder.a.weight"] == pytest.approx(4, rel=0.01)
-    assert steps["image_encoder.neck.0.weight"] == steps["mask_decoder.a.weight"]
+    block, decoder, neck = (finer_db(FAMILIES["sam"], name) for name in names)
+    assert block < neck < decoder
+    for name, finer in zip(names, (block, decoder, neck), strict=True):
+        less = 10 ** ((finer - decoder) / 20)
+        assert steps["mask_decoder.a.weight"] / steps[name] == pytest.approx(less, rel=0.01)
     with bhk.open(report.path) as file:
         assert file.container.header.model.family == "sam"
 
