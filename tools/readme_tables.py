@@ -131,26 +131,12 @@ def calibration_minilm(rows: Rows) -> list[str]:
     return minilm(as_close_as_published(rows, lambda row: (float(row["mean_1_minus_cos"]),)))
 
 
-def calibration_cost(rows: Rows) -> list[str]:
-    """Return the table of time and memory, one line a model."""
-    lines = [
-        "| model | pictures | moments | sensitivity | choosing codes | in all | peak memory |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for row in rows:
-        parts = [f"{float(row[f'{part}_seconds']):.0f} s" for part in ("moments", "sensitivity", "coding")]
-        cells = [VARIANTS[row["model"]].title, row["pictures"], *parts, f"{float(row['seconds']):.0f} s"]
-        lines.append(_line([*cells, f"{row['peak_mib']} MiB"], bold=False))
-    return lines
-
-
 TABLES = {
     "minilm": minilm,
     "demo_sam": demo_sam,
     "calibration_demo_sam": calibration_sam,
     "calibration_held_out_sam": calibration_sam,
     "calibration_minilm": calibration_minilm,
-    "calibration_cost": calibration_cost,
     "conversion": conversion,
     "sam_cpu": sam,
     "hyperlinear_cpu": hyperlinear,

@@ -25,15 +25,14 @@ from bhk.files import WriteError
 from bhk.sam.prediction.device import device_of
 from bhk.workdir import WorkDir, WorkDirError
 
-# Samples whose gradients are taken, of those shown. On the demo SAM, sensitivities from two pictures are within 1.5 dB of those
-# from 24, and files as small.
+# Samples whose gradients are taken, of those shown. On the demo SAM, sensitivities from two pictures scatter by 1.5 dB about
+# those from 24, and files are as small.
 MEASURED = 2
 MEMORY = 2 << 30  # bytes of second moments held at a time; more than that, and the model is shown everything again
 NO_INPUTS = "met no inputs as a linear layer or a convolution"
 NO_MOMENTS = "had inputs that were all 0, or not finite"
 NO_LAYER = "is no layer"
 NO_ROWS = "has rows of odd length"
-NO_GRADIENT = "moved no output"
 
 Watch = Callable[[str, int, int], None]
 

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 aten = torch.ops.aten
 
 # Rows of inputs that a product counts, evenly spaced. A SAM encoder has 4,096 tokens a picture, neighbours much alike; half of
-# them halve the time.
+# them take half the products.
 MAX_ROWS = 2048
 
 

@@ -127,7 +127,7 @@ def _only_gradients_of(model: nn.Module, weights: Iterable[Tensor]) -> Iterator[
 def _recomputed_blocks(model: nn.Module) -> Iterator[None]:
     """Let each block of the model keep no more than its inputs, and compute the rest again when gradients need it.
 
-    The activations of all blocks of a SAM-B take over 10 GB; those of one, under 4.
+    So a SAM-B with 1,024-pixel pictures takes 4.5 GB in all.
     """
     most = sum(parameter.numel() for parameter in model.parameters()) / 2
     before = {block: vars(block).get("forward") for block in _blocks(model, most)}
