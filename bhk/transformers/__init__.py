@@ -1,0 +1,1 @@
+"""`import bhk.transformers`: .bhk repositories load with `from_pretrained` of transformers, as models with `HyperLinear` layers."""
