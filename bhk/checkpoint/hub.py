@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bhk.checkpoint.companions import COMPANIONS, has_companions
 from bhk.checkpoint.errors import CheckpointError, HubError, shown
 from bhk.checkpoint.folder import INDEX_SUFFIX, SUFFIXES, pick
 from bhk.checkpoint.shards import read_index
@@ -52,6 +53,8 @@ def redact(text: str) -> str:
 def fetch(address: Address) -> Path:
     """Download the checkpoint at `address` (or find it in the cache) and return its local file: an index, if sharded.
 
+    Its companions come with it, as far as the repository has them.
+
     Raises:
         HubError: missing, private or gated repository, no network, no space; the message is one line without tokens.
         NotACheckpointError, AmbiguousCheckpointError: the repository holds no one checkpoint.
@@ -59,10 +62,12 @@ def fetch(address: Address) -> Path:
     with _explained(address):
         name = _choose(address)
         path = _download(address, name)
+        folder, slash, file = name.rpartition("/")
         if name.endswith(INDEX_SUFFIX):
-            folder = name.rpartition("/")[0]
-            for file in sorted(set(read_index(path).values())):
-                _download(address, f"{folder}/{file}" if folder else file)
+            for shard in sorted(set(read_index(path).values())):
+                _download(address, folder + slash + shard)
+        for companion in COMPANIONS if has_companions(file) else ():
+            _download_if_there(address, folder + slash + companion)
         return path
 
 
@@ -122,6 +127,13 @@ def _download(address: Address, name: str) -> Path:
     from huggingface_hub import hf_hub_download  # slow to import, and rarely needed
 
     return Path(hf_hub_download(address.repository, name, revision=address.revision))
+
+
+def _download_if_there(address: Address, name: str) -> None:
+    from huggingface_hub import errors
+
+    with contextlib.suppress(errors.EntryNotFoundError):  # without a network: neither is it in the cache
+        _download(address, name)
 
 
 def _explain(address: Address, error: Exception) -> str:

@@ -31,6 +31,8 @@ _COLUMNS = [
     ("max error", "right"),
 ]
 
+_SHOWN = 160  # characters of a value of the metadata
+
 
 class By(str, enum.Enum):
     """How rows are grouped."""
@@ -75,7 +77,7 @@ def inspect(
     rows = rows[:top]
     output = Output(as_json=as_json)
     for key, value in found.metadata.items():
-        output.line(f"{key}: {value}")
+        output.line(f"{key}: {_shortened(value)}")
     if found.model:
         output.line(f"model: {found.title}")
         for field, content in _model(found.model).items():
@@ -92,6 +94,11 @@ def inspect(
     output.table(columns, [_cells(row) for row in rows], total)
     output.line(_sum(found))
     output.document(_document(found, rows))
+
+
+def _shortened(value: str) -> str:
+    """Return a value of the metadata, of a long one (a whole file, perhaps) the beginning."""
+    return value if len(value) <= _SHOWN else f"{value[:_SHOWN]}… ({len(value):,} characters; all with --json)"
 
 
 def _sort_key(row: Row, sort: Sort) -> tuple[float, str]:

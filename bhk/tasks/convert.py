@@ -15,6 +15,8 @@ from bhk.calibration.calibrate import Watch
 from bhk.calibration.models import Calibrate, CalibrationModel
 from bhk.calibration.pictures import Asked
 from bhk.checkpoint import Checkpoint, UnsupportedTensorError
+from bhk.checkpoint.companions import KEY as COMPANION_KEY
+from bhk.checkpoint.companions import companions_beside
 from bhk.checkpoint.folder import INDEX_SUFFIX
 from bhk.checkpoint.hub import parse_address
 from bhk.codec.dtypes import DTYPE_NAMES
@@ -38,7 +40,10 @@ from bhk.version import __version__
 
 SUFFIX = ".bhk"
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".zip")
-LAYOUT_KEYS = "checkpoint."  # how the names of what `Layout.to_metadata` writes begin
+OWN_KEYS = (
+    "checkpoint.",
+    COMPANION_KEY,
+)  # how the names of what `Layout.to_metadata` and `companions_beside` give begin
 
 
 class MetadataError(BhkError):
@@ -166,7 +171,9 @@ def convert(
     _check_tensors(checkpoint)
     folder = checkpoint.source.files[0].parent if checkpoint.source.files else None
     odd = deviations(recognised.family.name, folder) if recognised and folder else ()
-    template = _template(checkpoint, None if recognised is None else _entry(recognised, odd), metadata or {})
+    companions, not_kept = companions_beside(checkpoint)
+    entry = None if recognised is None else _entry(recognised, odd)
+    template = _template(checkpoint, entry, companions, metadata or {})
     _check_names(checkpoint, template)
 
     def outline(items: Sequence[Item]) -> Header:
@@ -191,6 +198,7 @@ def convert(
             layers, warnings = tuple(map(outline_of, items)), coder.warnings
         else:
             layers, size, warnings = write(path, checkpoint, outline(items), items, coder, workers, force, progress)
+    warnings = (*warnings, *not_kept)
     if odd:
         advice = "load the file into a module of transformers with bhk.load_into"
         warnings = (*warnings, f"{CONFIG} has {', '.join(odd)}, which bhk.load does not rebuild; {advice}")
@@ -268,7 +276,9 @@ def _entry(recognised: Recognised, odd: Sequence[str]) -> ModelEntry:
     return ModelEntry(recognised.family.name) if odd else recognised.entry
 
 
-def _template(checkpoint: Checkpoint, model: ModelEntry | None, metadata: Mapping[str, str]) -> Header:
+def _template(
+    checkpoint: Checkpoint, model: ModelEntry | None, companions: Mapping[str, str], metadata: Mapping[str, str]
+) -> Header:
     """Return the header without its layers; the source's hash is filled in when it is known."""
     dtypes = sorted({DTYPE_NAMES[tensor.dtype] for tensor in checkpoint.tensors.values()})
     source = {
@@ -278,11 +288,11 @@ def _template(checkpoint: Checkpoint, model: ModelEntry | None, metadata: Mappin
     if checkpoint.source.files:
         source |= {"source.bytes": str(checkpoint.source.size), "source.sha256": "0" * 64}
     for key in metadata:
-        if key in source or key.startswith(LAYOUT_KEYS):
+        if key in source or key.startswith(OWN_KEYS):
             raise MetadataError(f"metadata entry {key!r} is one that bhk writes itself; choose another key")
     return Header(
         generator=f"bhk {__version__}",
         layers=(),
-        metadata={**source, **checkpoint.layout.to_metadata(), **metadata},
+        metadata={**source, **checkpoint.layout.to_metadata(), **companions, **metadata},
         model=model,
     )

@@ -131,3 +131,12 @@ def test_what_goes_wrong_is_said_in_one_line(bhk: Shell, source: Path) -> None:
     assert bhk.fails("inspect", "none.bhk") == "cannot read none.bhk: No such file or directory"
     assert bhk.fails("inspect", ".") == ". is a folder, expected a .bhk file"
     assert "not a .bhk file" in bhk.fails("inspect", "sam.pth")
+
+
+def test_long_metadata_is_shortened_but_in_json(bhk: Shell, source: Path) -> None:
+    text = "x" * 200
+    package.convert(source, source.with_name("noted.bhk"), metadata={"note": text, "short": "y"})
+    lines = bhk("inspect", "noted.bhk").out.splitlines()
+    assert f"note: {'x' * 160}… (200 characters; all with --json)" in lines
+    assert "short: y" in lines
+    assert bhk("inspect", "noted.bhk", "--json").document["metadata"]["note"] == text

@@ -1,0 +1,78 @@
+"""What stands beside a checkpoint of transformers and without which it cannot be built: its configuration files.
+
+`bhk convert` keeps their text in the metadata of the .bhk file, under `file.config.json` and so on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from bhk.checkpoint.contents import Checkpoint
+from bhk.checkpoint.errors import shown
+from bhk.checkpoint.layout import Layout
+from bhk.checkpoint.strict_json import StrictJsonError, parse_object
+
+CONFIG = "config.json"
+COMPANIONS = (CONFIG, "preprocessor_config.json", "processor_config.json")
+KEY = "file."  # how the names of their metadata entries begin
+MAX_BYTES = 64_000  # of the text of one of them; those of Segment Anything have some 5 kB
+
+# Only a checkpoint that transformers wrote has the names that its config.json speaks of: original ones often lie beside it.
+_WEIGHTS = re.compile(r"(model|pytorch_model)(\.[\w-]+)?\.(safetensors|bin)(\.index\.json)?")
+
+
+class _UnusableError(ValueError):
+    """A companion cannot be kept; the message goes on from its name."""
+
+
+def has_companions(name: str) -> bool:
+    """Tell whether the checkpoint file called `name` (an index, if sharded) is one that transformers finds by its name."""
+    return bool(_WEIGHTS.fullmatch(name))
+
+
+def companions_beside(checkpoint: Checkpoint) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the metadata entries for the files beside `checkpoint`, and in words what could not be kept and why.
+
+    There are none without a usable config.json, nor for tensors that are not under their own names.
+    """
+    source = checkpoint.source
+    if not source.files or checkpoint.layout != Layout():
+        return {}, ()
+    file = source.index or source.files[0]
+    kept: dict[str, str] = {}
+    faults: list[str] = []
+    for path in [file.with_name(name) for name in COMPANIONS] if has_companions(file.name) else ():
+        try:
+            if path.is_file():
+                kept[KEY + path.name] = _text(path)
+        except _UnusableError as error:
+            faults.append(f"{path.name} {error}; it is not kept in the .bhk file")
+    return (kept if KEY + CONFIG in kept else {}), tuple(faults)
+
+
+def companions_of(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the text of each file that `companions_beside` kept, by its name."""
+    return {name: metadata[KEY + name] for name in COMPANIONS if KEY + name in metadata}
+
+
+def _text(path: Path) -> str:
+    """Return the JSON of a file, without white space."""
+    try:
+        value = parse_object(path.read_bytes())
+        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except OSError as error:
+        raise _UnusableError(f"cannot be read ({error.strerror or error})") from None
+    except StrictJsonError as error:
+        raise _UnusableError(f"is {shown(error)}") from None
+    except ValueError:
+        raise _UnusableError("holds numbers that JSON lacks (NaN, infinity)") from None
+    if path.name == CONFIG and "model_type" not in value:
+        raise _UnusableError("names no model_type of transformers")
+    if path.name == CONFIG and "quantization_config" in value:
+        raise _UnusableError("has a quantization_config, so the tensors are in the form of another method")
+    if len(text) > MAX_BYTES:
+        raise _UnusableError(f"has {len(text):,} bytes, more than {MAX_BYTES:,}")
+    return text
