@@ -12,6 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bhk.figures import number as number
+from bhk.figures import scientific as scientific
+from bhk.figures import size as size
+
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
@@ -131,25 +135,3 @@ def plain(value: object) -> Any:
 def printable(text: str) -> str:
     """Return `text` with control characters escaped: names come from files, and a terminal would obey them."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
-def size(count: int) -> str:
-    """Return bytes as people write them: 2.56 GB."""
-    value = float(count)
-    for unit in ("B", "kB", "MB"):
-        if value < 999.5:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.2f} GB"
-
-
-def number(value: float | None, digits: int = 2, suffix: str = "") -> str:
-    """Return a figure with `digits` decimals, a dash for None or NaN, and the sign for infinity."""
-    if value is None or math.isnan(value):
-        return "–"
-    return "∞" if math.isinf(value) else f"{value:.{digits}f}{suffix}"
-
-
-def scientific(value: float | None) -> str:
-    """Return a small figure with three significant digits."""
-    return "–" if value is None or math.isnan(value) else f"{value:.2e}" if value else "0"

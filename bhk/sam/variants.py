@@ -62,6 +62,7 @@ class Variant:
         parameters: number of elements of the state dict; None where it depends.
         published_ratio: by which the published method makes the file smaller; None where none was published.
         architecture: its sizes; None for a layout that takes any.
+        hub: its repository on the Hugging Face Hub, by those who published it; None where there is none that is known.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Variant:
     parameters: int | None = None
     published_ratio: float | None = None
     architecture: Architecture | None = None
+    hub: str | None = None
 
 
 # Files of Sam2VideoModel, which is what the Hub has, load into Sam2Model too, without the modules for memory.
@@ -181,7 +183,13 @@ _TINY, _SMALL, _BASE_PLUS, _LARGE = (
 
 
 def _sam2(name: str, title: str, parameters: int, ratio: float | None, architecture: arch.Sam2) -> Variant:
-    return Variant(name, "sam2", title, (f"{name}.pt",), "Apache-2.0", parameters, ratio, architecture)
+    hub = f"facebook/{name.replace('_', '-')}"
+    return Variant(name, "sam2", title, (f"{name}.pt",), "Apache-2.0", parameters, ratio, architecture, hub)
+
+
+def _sam(size: str, title: str, digest: str, parameters: int, ratio: float, architecture: arch.VitSam) -> Variant:
+    name, hub = f"sam_vit_{size[0]}", f"facebook/sam-vit-{size}"
+    return Variant(name, "sam", title, (f"{name}_{digest}.pth",), "Apache-2.0", parameters, ratio, architecture, hub)
 
 
 # Two variants of one family and architecture cannot be told apart by names and shapes; the first is the one recognised, and
@@ -189,10 +197,18 @@ def _sam2(name: str, title: str, parameters: int, ratio: float | None, architect
 VARIANTS = {
     variant.name: variant
     for variant in (
-        Variant("sam_vit_b", "sam", "SAM-B", ("sam_vit_b_01ec64.pth",), "Apache-2.0", 93735728, 4.31, _VIT_B),
-        Variant("sam_vit_l", "sam", "SAM-L", ("sam_vit_l_0b3195.pth",), "Apache-2.0", 312343088, 4.68, _VIT_L),
-        Variant("sam_vit_h", "sam", "SAM-H", ("sam_vit_h_4b8939.pth",), "Apache-2.0", 641090864, 4.75, _VIT_H),
-        Variant("medsam", "sam", "MedSAM", ("medsam_vit_b.pth",), "Apache-2.0", 93735728, None, _VIT_B),
+        _sam("base", "SAM-B", "01ec64", 93735728, 4.31, _VIT_B),
+        _sam("large", "SAM-L", "0b3195", 312343088, 4.68, _VIT_L),
+        _sam("huge", "SAM-H", "4b8939", 641090864, 4.75, _VIT_H),
+        Variant(
+            "medsam",
+            "sam",
+            "MedSAM",
+            ("medsam_vit_b.pth",),
+            parameters=93735728,
+            architecture=_VIT_B,
+            hub="wanglab/medsam-vit-base",
+        ),
         Variant("sam_hq_vit_b", "sam_hq", "SAM-HQ-B", ("sam_hq_vit_b.pth",), "Apache-2.0", 94806832, 4.32, _VIT_B),
         Variant("sam_hq_vit_l", "sam_hq", "SAM-HQ-L", ("sam_hq_vit_l.pth",), "Apache-2.0", 313676336, 4.68, _VIT_L),
         Variant("sam_hq_vit_h", "sam_hq", "SAM-HQ-H", ("sam_hq_vit_h.pth",), "Apache-2.0", 642686256, 4.75, _VIT_H),
@@ -250,6 +266,7 @@ VARIANTS = {
             9629466,
             3.63,
             arch.RepVitSam(),
+            "chongzhou/EdgeSAM",
         ),
         Variant(
             "edge_sam_rpn",
@@ -279,7 +296,13 @@ VARIANTS = {
             published_ratio=5.08,
             architecture=arch.EfficientSam(384),
         ),
-        Variant("sam_encoder", "sam_encoder", "SAM image encoder", ("sam_vit_h.pt",)),  # of MobileSAMv2
+        Variant(
+            "sam_encoder",
+            "sam_encoder",
+            "SAM image encoder",
+            ("sam_vit_h.pt",),  # of MobileSAMv2
+            architecture=arch.VitEncoder(1280, 32, 16, (7, 15, 23, 31)),
+        ),
         Variant("transformers_sam", "transformers_sam", "transformers SamModel", ("model.safetensors",)),
         Variant("transformers_sam_hq", "transformers_sam_hq", "transformers SamHQModel", ("model.safetensors",)),
         Variant("transformers_sam2", "transformers_sam2", "transformers Sam2Model", ("model.safetensors",)),
@@ -295,6 +318,15 @@ def title_of(family: str, variant: str | None) -> str:
             f"{family}, of no published size" if family in FAMILIES else f"{family}, which this version does not know"
         )
     return " or ".join(twin.title for twin in VARIANTS.values() if _same(twin, found))
+
+
+def published_files(family: str, variant: str | None) -> tuple[str, ...]:
+    """Return the names of the published files of a header's family and variant, and of variants that look the same."""
+    found = VARIANTS.get(variant) if variant else None
+    if found is None or found.family != family:
+        return ()
+    twins = (found, *(twin for twin in VARIANTS.values() if twin != found and _same(twin, found)))
+    return tuple(file for twin in twins for file in twin.files)
 
 
 def _same(one: Variant, other: Variant) -> bool:

@@ -1,0 +1,27 @@
+"""Figures as people read them, in tables and in texts."""
+
+from __future__ import annotations
+
+import math
+
+
+def size(count: int) -> str:
+    """Return bytes as people write them: 2.56 GB."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 999.5:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.2f} GB"
+
+
+def number(value: float | None, digits: int = 2, suffix: str = "") -> str:
+    """Return a figure with `digits` decimals, a dash for None or NaN, and the sign for infinity."""
+    if value is None or math.isnan(value):
+        return "–"
+    return "∞" if math.isinf(value) else f"{value:.{digits}f}{suffix}"
+
+
+def scientific(value: float | None) -> str:
+    """Return a small figure with three significant digits."""
+    return "–" if value is None or math.isnan(value) else f"{value:.2e}" if value else "0"

@@ -1,0 +1,70 @@
+"""The licence of published weights, as the metadata of a card say it."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from bhk.checkpoint.errors import shown
+from bhk.errors import BhkError
+
+OTHER = "other"
+_PAGE = "https://huggingface.co/docs/hub/repositories-licenses"
+
+# What the Hub knows, as that page lists it.
+_LISTED = """
+afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0
+bigscience-openrail-m bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0
+cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0
+cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0
+cdla-sharing-1.0 creativeml-openrail-m deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2
+fair-noncommercial-research-license gemma gfdl gpl gpl-2.0 gpl-3.0 grok2-community h-research intel-research isc lgpl
+lgpl-2.1 lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by
+ofl-1.1 openmdw-1.0 openrail openrail++ osl-3.0 other pddl postgresql unknown unlicense wtfpl zlib
+"""
+LICENCES = frozenset(_LISTED.split())
+
+
+class UnknownLicenceError(BhkError):
+    """The Hub knows no licence of that name."""
+
+
+@dataclass(frozen=True)
+class Licence:
+    """A licence.
+
+    Attributes:
+        id: as the Hub has it, such as "apache-2.0"; "other" for one that the Hub does not have.
+        name, link: of one that the Hub does not have; None where they are not known.
+    """
+
+    id: str
+    name: str | None = None
+    link: str | None = None
+
+    @property
+    def title(self) -> str:
+        """What to call it in a text."""
+        return self.name or self.id
+
+
+# Licences of models of the family that the Hub does not have, by the name in the table of variants.
+_NAMED = {
+    "s-lab-1.0": Licence(OTHER, "s-lab-license-1.0", "https://github.com/chongzhou96/EdgeSAM/blob/master/LICENSE"),
+}
+
+
+def licence_of(text: str) -> Licence:
+    """Return the licence called `text`, in capitals or not: "Apache-2.0", "mit", "S-Lab-1.0", "other".
+
+    Raises:
+        UnknownLicenceError: there is none; the message names close ones.
+    """
+    name = text.strip().lower()
+    if name in _NAMED:
+        return _NAMED[name]
+    if name in LICENCES:
+        return Licence(name)
+    close = difflib.get_close_matches(name, (*sorted(LICENCES), *_NAMED), n=3, cutoff=0.5)
+    advice = f"did you mean {' or '.join(close)}?" if close else f"see {_PAGE}"
+    raise UnknownLicenceError(f"the Hub knows no licence {shown(text)!r}; {advice} Use {OTHER!r} for one that it lacks")
