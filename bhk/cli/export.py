@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,7 +23,13 @@ def _bytes(text: str) -> int:
 
 def export(
     path: BhkPath,
-    dst: Annotated[Path, typer.Argument(metavar="OUT", help="The .pth, .pt, .bin or .safetensors file to write.")],
+    dst: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUT",
+            help="The .pth, .pt, .bin or .safetensors file to write; in a folder, under the model's official name.",
+        ),
+    ],
     shard_size: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Cut into shards of at most this size (5GB), with an index.")
     ] = None,
@@ -35,10 +40,14 @@ def export(
     """Turn a .bhk file back into a dense checkpoint that any program loads."""
     shard_bytes = None if shard_size is None else _bytes(shard_size)
     from bhk.tasks.export import export as task
+    from bhk.tasks.export import name_in_folder
 
     output = Output(as_json=as_json, quiet=quiet)
+    target, others = name_in_folder(path, dst)
     with output.progress("Exporting") as progress:
-        files = task(path, dst, shard_bytes=shard_bytes, force=force, progress=progress)
+        files = task(path, target, shard_bytes=shard_bytes, force=force, progress=progress)
     for file in files:
         output.line(f"{file}: {size(file.stat().st_size)}")
+    if others:
+        output.hint(f"{target.name} is one official name of this architecture; others: {', '.join(others)}")
     output.document({"files": [{"path": str(file), "bytes": file.stat().st_size} for file in files]})

@@ -9,8 +9,15 @@ from pathlib import Path
 from bhk.bhkfile import open_file
 from bhk.checkpoint import Layout, TensorSpec, write
 from bhk.codec.dtypes import TORCH_DTYPES
+from bhk.container.reader import Container
+from bhk.errors import BhkError
+from bhk.sam.variants import published_files, title_of
 
 Progress = Callable[[int, int], None]
+
+
+class UnnamedModelError(BhkError):
+    """A model was never published, so that no file name is its own."""
 
 
 def export(
@@ -24,7 +31,8 @@ def export(
     """Write the dense weights under the original names, wrapper and dtypes, so that any program loads them.
 
     Args:
-        dst: a .pth, .pt, .bin (torch) or .safetensors file.
+        dst: a .pth, .pt, .bin (torch) or .safetensors file; or a folder, in which the file gets its official name,
+            by which many programs choose the architecture; see `name_in_folder`.
         shard_bytes: cut into shards of at most this size, with an index as Hugging Face libraries read it.
         force: replace `dst` if it exists.
         progress: called with (bytes of dense tensors done, all bytes).
@@ -36,7 +44,9 @@ def export(
         ReadError, FormatError: the .bhk file cannot be read or breaks a rule of the format.
         WriteError: the destination exists, is the source, or cannot be written; it is left as it was.
         UnsupportedFormatError: the suffix of `dst` is not known.
+        UnnamedModelError: `dst` is a folder, and the model has no official file name.
     """
+    target, _ = name_in_folder(path, dst)
     with open_file(path) as file:
         specs = [TensorSpec(layer.name, TORCH_DTYPES[layer.dtype], layer.shape) for layer in file.layers]
         done, total = 0, sum(spec.nbytes for spec in specs)
@@ -48,7 +58,7 @@ def export(
                 progress(done, total)
 
         return write(
-            Path(dst),
+            target,
             specs,
             file.tensor,
             aliases={layer.name: layer.aliases for layer in file.layers if layer.aliases},
@@ -58,3 +68,28 @@ def export(
             sources=(Path(path),),
             progress=advance,
         )
+
+
+def name_in_folder(path: str | os.PathLike[str], dst: str | os.PathLike[str]) -> tuple[Path, tuple[str, ...]]:
+    """Return the file to write for a destination, and other official names that the model could as well have.
+
+    A destination that is a folder, or ends in a slash, is completed by the name under which the model was published: that
+    of the source if it is one; else the first of the table, for weights of one architecture (SAM-B and MedSAM, or any
+    fine-tune of them) have the same names and shapes. Any other destination is returned as it is.
+
+    Raises:
+        ReadError, FormatError: the .bhk file cannot be read or breaks a rule of the format.
+        UnnamedModelError: the model has no official file name.
+    """
+    target = Path(dst)
+    if not (target.is_dir() or os.fspath(dst).endswith(("/", os.sep))):
+        return target, ()
+    with Container.open(path) as container:
+        model, source = container.header.model, container.header.metadata.get("source.name", "")
+    names = () if model is None else published_files(model.family, model.variant)
+    if not names:
+        held = f"holds {title_of(model.family, model.variant)}" if model else "does not say which model it holds"
+        raise UnnamedModelError(f"{path} {held}, so there is no official file name; give the name of the file to write")
+    first = source if source in names else names[0]
+    chosen, *others = (name.removesuffix(".zip") for name in (first, *(name for name in names if name != first)))
+    return target / chosen, tuple(others)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sam.state_dicts import shapes_of
 
 import bhk as package
 from bhk.checkpoint import read
@@ -65,3 +66,13 @@ def test_a_full_disk(bhk: Shell, converted: Path, name: str) -> None:
     message = bhk.fails("export", "sam.bhk", name, file_size=8000)
     assert message == f"cannot write {name}: File too large; nothing was changed"
     assert not (bhk.folder / name).exists()
+
+
+def test_in_a_folder_the_file_has_the_official_name(bhk: Shell) -> None:
+    torch.save({name: torch.zeros(shape) for name, shape in shapes_of("mobile_sam").items()}, bhk.folder / "mine.pth")
+    package.convert(bhk.folder / "mine.pth")
+    (bhk.folder / "models").mkdir()
+    ended = bhk("export", "mine.bhk", "models/")
+    assert (ended.status, ended.out) == (0, "models/mobile_sam.pt: 40.7 MB\n")
+    assert ended.err == "mobile_sam.pt is one official name of this architecture; others: tinysam_42.3.pth\n"
+    assert bhk.fails("export", "mine.bhk", "none/") == "folder none does not exist; create it first"

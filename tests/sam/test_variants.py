@@ -7,7 +7,7 @@ import re
 import pytest
 
 from bhk.sam.build import _BUILDERS
-from bhk.sam.variants import FAMILIES, VARIANTS, find_variant, title_of
+from bhk.sam.variants import FAMILIES, VARIANTS, find_variant, published_files, title_of
 from sam.state_dicts import LISTS, shapes_of
 
 
@@ -44,6 +44,14 @@ def test_models_that_cannot_be_told_apart_are_named_together() -> None:
     assert title_of("mobile_sam", "mobile_sam") == "MobileSAM or TinySAM"
     assert title_of("sam", "sam_vit_h") == "SAM-H"
     assert title_of("edge_sam", "edge_sam_rpn") == "EdgeSAM-RPN"
+
+
+def test_published_files_are_those_of_all_that_look_the_same() -> None:
+    assert published_files("sam", "sam_vit_b") == ("sam_vit_b_01ec64.pth", "medsam_vit_b.pth")
+    assert published_files("sam", "medsam") == ("medsam_vit_b.pth", "sam_vit_b_01ec64.pth")
+    assert published_files("edge_sam", "edge_sam") == ("edge_sam.pth", "edge_sam_3x.pth")
+    assert published_files("edge_sam", "edge_sam_rpn") == ()
+    assert published_files("sam2", "sam_vit_b") == published_files("sam", None) == ()
 
 
 @pytest.mark.parametrize("variant", [None, "sam2_hiera_tiny", "sam_vit_g"])

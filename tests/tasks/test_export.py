@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from sam.state_dicts import shapes_of
 
 import bhk
 from bhk.checkpoint import UnsupportedFormatError, read
 from bhk.container.errors import FormatError, StreamHashError
 from bhk.files import DestinationExistsError, WriteError
+from bhk.tasks.export import UnnamedModelError, name_in_folder
 from tasks.checkpoints import draw, save
 
 
@@ -102,3 +104,36 @@ def test_a_damaged_stream_leaves_nothing(path: Path, tmp_path: Path, shard_bytes
 def test_what_is_no_bhk_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"not a \.bhk file"):
         bhk.export(save(tmp_path / "a.pth", _tensors()), tmp_path / "b.pth")
+
+
+def _published(folder: Path, name: str, like: str) -> Path:
+    """Return the .bhk file of a checkpoint `name` with the names and shapes of a published one, all zeros."""
+    return bhk.convert(save(folder / name, {key: torch.zeros(shape) for key, shape in shapes_of(like).items()})).path
+
+
+def test_in_a_folder_the_file_has_the_official_name(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    path = _published(tmp_path, "fine_tune.pth", "mobile_sam")
+    assert bhk.export(path, tmp_path / "models") == (tmp_path / "models" / "mobile_sam.pt",)
+    again = torch.load(tmp_path / "models" / "mobile_sam.pt", weights_only=True)
+    assert {name: tuple(tensor.shape) for name, tensor in again.items()} == shapes_of("mobile_sam")
+    with pytest.raises(DestinationExistsError, match=r"mobile_sam\.pt exists"):
+        bhk.export(path, tmp_path / "models")
+    with pytest.raises(WriteError, match=r"folder .*new does not exist; create it first"):
+        bhk.export(path, f"{tmp_path}/new/")
+
+
+def test_of_models_that_look_the_same_the_source_s_name_decides(tmp_path: Path) -> None:
+    path = _published(tmp_path, "tinysam_42.3.pth", "mobile_sam")
+    assert name_in_folder(path, tmp_path) == (tmp_path / "tinysam_42.3.pth", ("mobile_sam.pt",))
+    path = path.rename(tmp_path / "other.bhk")
+    assert name_in_folder(path, f"{tmp_path}/new/") == (tmp_path / "new" / "tinysam_42.3.pth", ("mobile_sam.pt",))
+    assert name_in_folder(path, tmp_path / "new") == (tmp_path / "new", ())
+
+
+def test_a_model_that_was_never_published_has_no_official_name(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnnamedModelError, match=r"does not say which model it holds, so .* give the name of the file"):
+        bhk.export(path, tmp_path)
+    small = draw({"mask_decoder.iou_token.weight": (1, 256), "image_encoder.pos_embed": (1, 8, 8, 64)})
+    with pytest.raises(UnnamedModelError, match="holds sam, of no published size, so there is no official file name"):
+        bhk.export(bhk.convert(save(tmp_path / "small.pth", small)).path, tmp_path)
