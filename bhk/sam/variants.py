@@ -337,3 +337,11 @@ def find_variant(family: str, architecture: Architecture) -> Variant | None:
     """Return the first variant of a family that has the architecture; None for a size that was not published."""
     of_family = (variant for variant in VARIANTS.values() if variant.family == family)
     return next((variant for variant in of_family if variant.architecture in (None, architecture)), None)
+
+
+def published_as(family: str, variant: str | None, file: str) -> Variant | None:
+    """Return which model of a header's family and variant was published as `file`; None where the name tells of none."""
+    found = VARIANTS.get(variant) if variant else None
+    if found is None or found.family != family or found.architecture is None:  # of a layout, all files have one name
+        return None
+    return next((twin for twin in VARIANTS.values() if _same(twin, found) and file in twin.files), None)

@@ -1,0 +1,216 @@
+"""What a card is to say: gathered from .bhk files, from results of evaluations, and from whoever publishes them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from bhk.checkpoint.companions import CONFIG, companions_of
+from bhk.checkpoint.digest import sha256
+from bhk.checkpoint.errors import HubError, listed, shown
+from bhk.checkpoint.hub import parse_address
+from bhk.checkpoint.strict_json import StrictJsonError, parse_object
+from bhk.errors import BhkError
+from bhk.publishing.licences import Licence, licence_of
+from bhk.publishing.results import EvaluationDocumentError, Result, read_result
+from bhk.sam.variants import FAMILIES, VARIANTS, Variant, published_as
+from bhk.tasks.inspect import Inspection, inspect
+
+LICENCE_KEYS = ("licence", "license")  # entries of a file's metadata
+
+# Classes of transformers for the layouts of the family, whose config.json may name the one for films.
+_CLASSES = {
+    "transformers_sam": "SamModel",
+    "transformers_sam_hq": "SamHQModel",
+    "transformers_sam2": "Sam2Model",
+}
+_PARTS = ("sam_encoder", "mobile_sam_v2")  # families that are no whole model
+
+
+class PublicationError(BhkError):
+    """What is to be published does not go together, or lacks something."""
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """A .bhk file.
+
+    Attributes:
+        name: in the repository.
+        inspection: its layers, one row a role.
+        sha256: of its bytes.
+        results: of evaluations of this very file.
+    """
+
+    name: str
+    inspection: Inspection
+    sha256: str
+    results: tuple[Result, ...] = ()
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The metadata of its header."""
+        return self.inspection.metadata
+
+    @property
+    def source(self) -> str | None:
+        """Name of the checkpoint that it was made from, or its address on the Hub."""
+        return self.metadata.get("source.name")
+
+    @property
+    def source_repository(self) -> str | None:
+        """The repository on the Hub that it was made from; None for other sources."""
+        return repository_of(self.source) if self.source and "/" in self.source else None
+
+    @property
+    def family(self) -> str | None:
+        """Name of the family that it belongs to, if `bhk.load` builds its model; else None."""
+        model = self.inspection.model
+        return model.family if model and model.family in FAMILIES and model.arguments else None
+
+    @property
+    def segments(self) -> bool:
+        """Whether it is a whole model that answers points and boxes with masks."""
+        return self.family is not None and self.family not in _PARTS
+
+    @cached_property
+    def transformers_class(self) -> str | None:
+        """The class of transformers that loads it; None when it is no model of transformers."""
+        text = companions_of(self.metadata).get(CONFIG)
+        if text is None:
+            return None
+        if self.family in _CLASSES:
+            return _CLASSES[self.family]
+        try:
+            architectures = parse_object(text.encode("utf-8")).get("architectures")
+        except (StrictJsonError, UnicodeEncodeError):
+            architectures = None
+        name = architectures[0] if isinstance(architectures, list) and architectures else None
+        with_head = isinstance(name, str) and re.fullmatch(r"[A-Za-z]\w*For[A-Z]\w*", name, re.ASCII)
+        return name if with_head else "AutoModel"
+
+    @property
+    def variant(self) -> Variant | None:
+        """The published model that it was made from, as far as the name of its source tells; else None.
+
+        Sizes alone do not tell: a fine-tune has those of what it began with, and may have another licence.
+        """
+        repository, model = self.source_repository, self.inspection.model
+        if repository is not None:
+            return next((variant for variant in VARIANTS.values() if variant.hub == repository), None)
+        return published_as(model.family, model.variant, self.source) if model and self.source else None
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card says.
+
+    Attributes:
+        repository: "user/repo".
+        files: the .bhk files in it.
+        base_models: repositories of the Hub that they were made from.
+        licence: of the weights; None when nobody knows.
+        hints: what to add, for whoever publishes them to read.
+    """
+
+    repository: str
+    files: tuple[FileFacts, ...]
+    base_models: tuple[str, ...]
+    licence: Licence | None
+    hints: tuple[str, ...] = ()
+
+
+def card_facts(
+    files: Mapping[str, str | os.PathLike[str]],
+    repository: str,
+    *,
+    evaluation: Sequence[str | os.PathLike[str]] = (),
+    base_model: str | None = None,
+    licence: str | None = None,
+) -> CardFacts:
+    """Gather what a card says.
+
+    Args:
+        files: the .bhk files on this machine, by their names in the repository.
+        repository: "user/repo".
+        evaluation: files that `bhk eval --out` wrote, about these very files.
+        base_model: repository of the Hub that they were made from; None: as the files tell.
+        licence: of the weights; None: as the files tell, or that of the published model.
+
+    Raises:
+        ReadError, FormatError: a file cannot be read or breaks a rule of the format.
+        EvaluationDocumentError: a result is none, or of another file.
+        PublicationError: there are no files, or they have different licences, or `base_model` is no repository.
+        UnknownLicenceError: the Hub does not know the licence.
+    """
+    if not files:
+        raise PublicationError("there are no .bhk files to publish; give at least one")
+    results = [(path, read_result(path)) for path in evaluation]
+    facts = tuple(_file_facts(name, Path(path), results) for name, path in files.items())
+    for path, result in results:
+        if all(result.model.sha256 != file.sha256 for file in facts):
+            raise EvaluationDocumentError(
+                f"{shown(os.fsdecode(path))} is about another file ({shown(result.model.name)}, "
+                f"SHA-256 {shown(result.model.sha256)[:12]}…) than {listed(files.values(), 3)}; evaluate what you publish"
+            )
+    bases = _base_models(facts, base_model)
+    known = licence_of(licence) if licence else _licence(facts)
+    return CardFacts(repository, facts, bases, known, tuple(_hints(facts, bases, known)))
+
+
+def repository_of(text: str) -> str | None:
+    """Return the repository that `text` names on the Hub, as "user/repo" or "hf://user/repo/…"; None if it names none."""
+    try:
+        return parse_address(text).repository
+    except HubError:
+        return None
+
+
+def _file_facts(name: str, path: Path, results: Sequence[tuple[object, Result]]) -> FileFacts:
+    found, digest = inspect(path, by="role"), sha256([path])
+    return FileFacts(name, found, digest, tuple(result for _, result in results if result.model.sha256 == digest))
+
+
+def _base_models(files: Sequence[FileFacts], given: str | None) -> tuple[str, ...]:
+    if given is None:
+        found = (file.source_repository or (file.variant.hub if file.variant else None) for file in files)
+        return tuple(dict.fromkeys(base for base in found if base is not None))
+    repository = repository_of(given)
+    if repository is None:
+        raise PublicationError(f"base model {shown(given)!r} is no repository of the Hub; expected user/repo")
+    return (repository,)
+
+
+def _licence(files: Sequence[FileFacts]) -> Licence | None:
+    """Return the licence that all files have; None when one of them does not tell."""
+    found = {file.name: _licence_of(file) for file in files}
+    if len(set(found.values())) > 1 and None not in found.values():
+        named = ", ".join(f"{shown(name)}: {licence.title}" for name, licence in found.items() if licence)
+        raise PublicationError(f"the files have different licences ({named}); say which holds, or publish them apart")
+    return None if None in found.values() else next(iter(found.values()))
+
+
+def _licence_of(file: FileFacts) -> Licence | None:
+    stated = next((file.metadata[key] for key in LICENCE_KEYS if key in file.metadata), None)
+    if stated is not None:
+        return licence_of(stated)
+    return licence_of(file.variant.licence) if file.variant else None
+
+
+def _hints(files: Sequence[FileFacts], bases: Sequence[str], licence: Licence | None) -> list[str]:
+    hints = []
+    if licence is None:
+        alike = dict.fromkeys(
+            f"{file.inspection.title}, published under {VARIANTS[file.inspection.model.variant].licence}"
+            for file in files
+            if file.segments and file.inspection.model and file.inspection.model.variant in VARIANTS
+        )
+        sizes = f" (its sizes are those of {'; '.join(alike)})" if alike else ""
+        hints.append(f"no licence is known{sizes}; give that of the weights")
+    if not bases:
+        hints.append("no base model is known; give the repository of the Hub that the weights come from")
+    return hints

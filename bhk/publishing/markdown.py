@@ -1,0 +1,48 @@
+"""Markdown out of texts that come from files: nothing in them is read as Markdown or HTML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from bhk.checkpoint.errors import shown
+
+
+def code(text: object) -> str:
+    """Return `text` as it is, on one line."""
+    plain = shown(text)
+    longest = max((len(run) for run in re.findall("`+", plain)), default=0)
+    fence = "`" * (longest + 1)
+    space = " " if not plain.strip() or plain[0] in "` " or plain[-1] in "` " else ""
+    return f"{fence}{space}{plain}{space}{fence}"
+
+
+def prose(text: object) -> str:
+    """Return `text` with whatever Markdown or HTML would act on escaped, on one line."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&$:@])", r"\\\1", shown(text))
+
+
+def block(language: str, *lines: str) -> str:
+    """Return lines of a program, none of which begins with a fence."""
+    return "\n".join((f"```{language}", *lines, "```"))
+
+
+def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table.
+
+    Args:
+        columns: (title, "left" or "right").
+        rows: cells.
+    """
+    rules = ["---" if side == "left" else "--:" for _, side in columns]
+    lines = [_line([title for title, _ in columns]), "|" + "|".join(rules) + "|", *map(_line, rows)]
+    return "\n".join(lines)
+
+
+def repository_link(repository: str) -> str:
+    """Return a link to a repository of the Hub."""
+    return f"[{repository}](https://huggingface.co/{repository})"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

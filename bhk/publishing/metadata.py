@@ -1,0 +1,115 @@
+"""The metadata of a card: a block of YAML before its text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from bhk.checkpoint.errors import shown
+from bhk.errors import BhkError
+from bhk.publishing.facts import CardFacts
+from bhk.publishing.licences import OTHER, Licence
+
+_BYTE_ORDER_MARK = "\ufeff"
+_ADVICE = "mend README.md on the Hub first"
+
+
+class CardMetadataError(BhkError):
+    """The metadata of the card that a repository has cannot be read."""
+
+
+def metadata_of(card: str) -> tuple[str, str]:
+    """Return a card's metadata, as they stand there and with the lines of dashes around them, and its text.
+
+    The first is empty (but for a byte order mark) when there are none.
+    """
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK  # slow to import, and only needed here
+
+    mark = _BYTE_ORDER_MARK if card.startswith(_BYTE_ORDER_MARK) else ""
+    found = REGEX_YAML_BLOCK.search(card[len(mark) :])
+    end = len(mark) + (found.end() if found else 0)
+    return card[:end], card[end:]
+
+
+def merged(block: str, facts: CardFacts, *, line_end: str) -> str:
+    """Return a block of metadata with those of bhk in it.
+
+    Keys keep their order and new ones follow; keys that bhk does not know are kept, and so are tags and a pipeline tag.
+    A block that says all this already is returned as it is, with its comments.
+
+    Raises:
+        CardMetadataError: the block is no YAML mapping with different keys.
+    """
+    before = _parsed(block)
+    after = _updated(before, facts)
+    if block.strip(_BYTE_ORDER_MARK) and after == before:
+        return block
+    mark = _BYTE_ORDER_MARK if block.startswith(_BYTE_ORDER_MARK) else ""
+    text = yaml.safe_dump(after, sort_keys=False, allow_unicode=True, line_break=line_end)
+    return f"{mark}---{line_end}{text}---{line_end}"
+
+
+def _updated(before: dict[str, Any], facts: CardFacts) -> dict[str, Any]:
+    """Return metadata with what the facts say."""
+    bases, licence = list(facts.base_models), facts.licence
+    segments = all(file.segments for file in facts.files)
+    ours = {
+        "license": licence.id if licence else None,
+        "license_name": licence.name if licence else None,
+        "license_link": licence.link if licence else None,
+        "library_name": "bhk",
+        "pipeline_tag": before.get("pipeline_tag") or ("mask-generation" if segments else None),
+        "base_model": bases[0] if len(bases) == 1 else bases,
+        "base_model_relation": "quantized" if bases or before.get("base_model") else None,
+        "tags": [*_tags(before), *(tag for tag in _own_tags(facts) if tag not in _tags(before))],
+    }
+    stale = ("license_name", "license_link") if licence and _is_another(licence, before) else ()
+    kept = {key: value for key, value in before.items() if key not in stale}
+    return kept | {key: value for key, value in ours.items() if value}
+
+
+def _is_another(licence: Licence, before: dict[str, Any]) -> bool:
+    """Tell whether the name and the link that a card gives its licence are not those of `licence`."""
+    return licence.id != OTHER or licence.name is not None or before.get("license") != OTHER
+
+
+def _own_tags(facts: CardFacts) -> list[str]:
+    families = dict.fromkeys(file.family for file in facts.files if file.family)
+    generation = ["sam2" if "sam2" in family else "segment-anything" for family in families]
+    transformers = ["transformers"] if any(file.transformers_class for file in facts.files) else []
+    return list(dict.fromkeys(["bhk", *generation, *transformers, "compression", "quantization"]))
+
+
+def _tags(metadata: dict[str, Any]) -> list[str]:
+    tags = metadata.get("tags") or []
+    if isinstance(tags, str):
+        return [tags]
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise CardMetadataError(f"the card's metadata have tags that are no list of texts ({shown(tags)}); {_ADVICE}")
+    return tags
+
+
+def _parsed(block: str) -> dict[str, Any]:
+    """Return the metadata of a block."""
+    text = "\n".join(block.strip(_BYTE_ORDER_MARK).strip().splitlines()[1:-1])
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CardMetadataError(f"the card's metadata are no YAML ({_reason(error)}); {_ADVICE}") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise CardMetadataError(f"the card's metadata are no YAML mapping of names to values; {_ADVICE}")
+    if len(node.value) > len(value):
+        names = [key.value for key, _ in node.value]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise CardMetadataError(f"the card's metadata have the key {shown(twice)!r} twice; {_ADVICE}")
+    return value
+
+
+def _reason(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+    return shown(problem) + (f", in line {mark.line + 2}" if mark else "")  # the line of dashes comes first

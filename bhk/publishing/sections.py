@@ -1,0 +1,279 @@
+"""The parts of a card, which a template puts in their places."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import PurePosixPath
+
+from bhk.checkpoint.errors import shown
+from bhk.figures import number, size
+from bhk.publishing.facts import CardFacts, FileFacts
+from bhk.publishing.figures import result_text
+from bhk.publishing.markdown import block, code, repository_link, table
+from bhk.sam.variants import FAMILIES
+
+ROLES = ("linear", "conv", "embedding", "norm", "bias", "buffer", "other")
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_HALF = ("float16", "bfloat16")
+_CHECKPOINTS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
+
+_FILES = [
+    ("file", "left"),
+    ("model", "left"),
+    ("original", "right"),
+    ("size", "right"),
+    ("times smaller", "right"),
+    ("bits a weight", "right"),
+]
+_LAYERS = [
+    ("role", "left"),
+    ("tensors", "right"),
+    ("stored", "left"),
+    ("original", "right"),
+    ("size", "right"),
+    ("times smaller", "right"),
+    ("lowest SNR, dB", "right"),
+]
+
+
+def summary(facts: CardFacts) -> str:
+    """Return what this is, in a few sentences."""
+    several = len(facts.files) > 1
+    bases = " and ".join(map(repository_link, facts.base_models))
+    kinds = dict.fromkeys(file.inspection.title for file in facts.files if file.family and file.inspection.model)
+    titles = " and ".join(f"**{title}**" for title in kinds if title)
+    what = f"{titles} ({bases})" if titles and bases else titles or bases or "A model"
+    generators = " and ".join(dict.fromkeys(code(file.inspection.generator) for file in facts.files))
+    how = "These are compressed copies of its weights" if several else "This is a compressed copy of its weights"
+    return (
+        f"{what}, {_ratios(facts)} times smaller. {how}, made by {generators} without training: pairs of weights are "
+        "replaced by steps on a winding line, the steps are packed without loss, and small tensors stay exact. "
+        f"{'A' if several else 'The'} `.bhk` file loads as the model itself or turns back into an ordinary checkpoint."
+    )
+
+
+def files(facts: CardFacts) -> str:
+    """Return a table of the files."""
+    rows = [_file_row(file) for file in facts.files]
+    text = table(_FILES, rows)
+    halves = dict.fromkeys(dtype for file in facts.files for dtype in _dtypes(file) if dtype in _HALF)
+    if halves:
+        text += (
+            f"\n\nThe original is in {' and '.join(halves)} already, which is half of float32; "
+            "the ratio is to that, not to float32."
+        )
+    return text
+
+
+def loading(facts: CardFacts) -> str:
+    """Return how to load the model."""
+    texts = [_loading(facts, file) for file in facts.files]
+    look = block("sh", f"bhk inspect {shlex.quote(_address(facts, facts.files[0], scheme=True))}")
+    return "\n\n".join(
+        (
+            *dict.fromkeys(texts),
+            "To see every tensor's size and error before any download (only the file's header is read):",
+            look,
+        )
+    )
+
+
+def dense(facts: CardFacts) -> str:
+    """Return how to have an ordinary checkpoint for other programs."""
+    lines = []
+    for file in facts.files:
+        target = file.name if len(facts.files) > 1 else f"{PurePosixPath(facts.repository).name}.bhk"
+        wanted = [facts.repository] if len(facts.files) == 1 else [facts.repository, file.name]
+        lines.append(shlex.join(["bhk", "pull", *map(shown, wanted)]))
+        lines.append(shlex.join(["bhk", "export", shown(target), _export_name(file)]))
+    return "\n\n".join(
+        (
+            "For programs that do not know `.bhk`, get dense weights back, under their original names and in their dtypes:",
+            block("sh", *lines),
+        )
+    )
+
+
+def results(facts: CardFacts) -> str:
+    """Return what was measured, or that nothing was."""
+    return _for_each(facts, _results)
+
+
+def layers(facts: CardFacts) -> str:
+    """Return a table of what is stored and how far off it is, by role."""
+    return "\n\n".join(
+        (
+            _for_each(facts, _layers),
+            "SNR is the signal-to-noise ratio of the decoded weights to the original ones, of the tensor where it is lowest; "
+            "tensors stored exactly have none.",
+        )
+    )
+
+
+def provenance(facts: CardFacts) -> str:
+    """Return what the files were made from, with hashes."""
+    return _for_each(facts, _provenance)
+
+
+def limits(facts: CardFacts) -> str:
+    """Return what the model is for, and where its limits are."""
+    if facts.base_models:
+        cards = " and ".join(map(repository_link, facts.base_models))
+        inherited = f"Intended use, training data, biases and limits are those of {cards}: read its card."
+    else:
+        inherited = "Intended use, training data, biases and limits are those of the model that this was made from."
+    unknown = "The licence is not stated here; ask whoever published the weights."
+    return f"{inherited} {_changed(facts)} {_licence(facts) or unknown}"
+
+
+SECTIONS: dict[str, Callable[[CardFacts], str]] = {
+    "summary": summary,
+    "files": files,
+    "loading": loading,
+    "dense": dense,
+    "results": results,
+    "layers": layers,
+    "provenance": provenance,
+    "limits": limits,
+}
+
+
+def _changed(facts: CardFacts) -> str:
+    if any(file.results for file in facts.files):
+        return "Compression moves its answers a little, by what is measured above; on other pictures it may be more."
+    return "Compression moves its answers by an amount that was not measured here; check it on data of your own."
+
+
+def _licence(facts: CardFacts) -> str | None:
+    if facts.licence is None:
+        return None
+    title = code(facts.licence.title)
+    named = f"[{facts.licence.title}]({facts.licence.link})" if facts.licence.link else title
+    return f"The licence of the weights, {named}, holds for the compressed ones too."
+
+
+def _ratios(facts: CardFacts) -> str:
+    found = sorted({f"{file.inspection.ratio:.2f}" for file in facts.files}, key=float)
+    return found[0] if len(found) == 1 else f"{found[0]} to {found[-1]}"
+
+
+def _dtypes(file: FileFacts) -> list[str]:
+    """Return the floating dtypes of the original tensors."""
+    return [_DTYPES[dtype] for dtype in file.inspection.total.dtype.split(",") if dtype in _DTYPES]
+
+
+def _file_row(file: FileFacts) -> list[str]:
+    found = file.inspection
+    dtypes = ", ".join(_dtypes(file))
+    return [
+        code(file.name),
+        (found.title if file.family else None) or "–",
+        size(found.total.dense_bytes) + (f", {dtypes}" if dtypes else ""),
+        size(found.file_bytes),
+        number(found.ratio),
+        number(8 * found.file_bytes / found.total.weights if found.total.weights else None),
+    ]
+
+
+def _address(facts: CardFacts, file: FileFacts, *, scheme: bool = False) -> str:
+    if len(facts.files) == 1:
+        return f"hf://{facts.repository}" if scheme else facts.repository
+    return f"hf://{facts.repository}/{shown(file.name)}"
+
+
+def _loading(facts: CardFacts, file: FileFacts) -> str:
+    address = json.dumps(_address(facts, file), ensure_ascii=False)
+    if file.family is not None:
+        package = FAMILIES[file.family].packages[0]
+        needs = f"With `pip install bhk` and the package {code(package.name)} ({package.install}):"
+        lines = ["import bhk", "", f"model = bhk.load({address})"]
+        if file.segments:
+            lines.append('found = bhk.segment(model, "photo.jpg", points=[(500, 375)])')
+        parts = [needs, block("python", *lines)]
+        if len(facts.files) == 1 and file.transformers_class is not None:
+            parts += ["Or as any model of transformers:", _from_pretrained(address, file.transformers_class)]
+        return "\n\n".join(parts)
+    if len(facts.files) == 1 and file.transformers_class is not None:
+        return f"With `pip install bhk transformers`:\n\n{_from_pretrained(address, file.transformers_class)}"
+    lines = [
+        "import bhk",
+        "from huggingface_hub import hf_hub_download",
+        "",
+        "model = ...  # build the module as its authors do",
+        f"bhk.load_into(model, hf_hub_download({json.dumps(facts.repository)}, "
+        f"{json.dumps(shown(file.name), ensure_ascii=False)}))",
+    ]
+    return f"With `pip install bhk`, into a module of the same architecture:\n\n{block('python', *lines)}"
+
+
+def _from_pretrained(address: str, name: str) -> str:
+    return block(
+        "python",
+        "import bhk.transformers  # lets transformers read .bhk",
+        f"from transformers import {name}",
+        "",
+        f"model = {name}.from_pretrained({address})",
+    )
+
+
+def _export_name(file: FileFacts) -> str:
+    """Return the name of the original file, by which other programs know a model, or else one for its tensors."""
+    name = PurePosixPath(shown(file.source or "")).name
+    return name if PurePosixPath(name).suffix in _CHECKPOINTS else "model.safetensors"
+
+
+def _for_each(facts: CardFacts, text: Callable[[FileFacts], str]) -> str:
+    if len(facts.files) == 1:
+        return text(facts.files[0])
+    return "\n\n".join(f"### {code(file.name)}\n\n{text(file)}" for file in facts.files)
+
+
+def _results(file: FileFacts) -> str:
+    if file.results:
+        return "\n\n".join(map(result_text, file.results))
+    original = shlex.quote(_export_name(file))
+    name = shlex.quote(shown(file.name))
+    if file.segments:
+        run = block("sh", f"bhk eval {name} --against {original} --images photos/ --out results.json")
+        return f"Not measured yet: nobody has compared the masks with those of the original. This does it:\n\n{run}"
+    run = block("sh", f"bhk verify {name} --against {original}")
+    return (
+        f"Not measured: only the error of the weights is known (below). This compares them with the original:\n\n{run}"
+    )
+
+
+def _layers(file: FileFacts) -> str:
+    rows = sorted(file.inspection.rows, key=lambda row: ROLES.index(row.name))
+    total = file.inspection.total
+    cells = [
+        [
+            row.name,
+            f"{row.layers:,}",
+            {"trajectory": "coded", "exact": "exact"}.get(row.encoding, "coded, some exact"),
+            size(row.dense_bytes),
+            size(row.bytes),
+            number(row.ratio),
+            number(row.snr_db, 1),
+        ]
+        for row in (*rows, total)
+    ]
+    cells[-1][0], cells[-1][2], cells[-1][6] = "all", "", ""
+    return table(_LAYERS, cells)
+
+
+def _provenance(file: FileFacts) -> str:
+    metadata = file.metadata
+    rows = [
+        [code(file.name), "SHA-256", code(file.sha256)],
+        ["", "made by", code(file.inspection.generator)],
+    ]
+    origin = code(file.source) if file.source else "original"
+    if "source.sha256" in metadata:
+        rows.append([origin, "SHA-256", code(metadata["source.sha256"])])
+    if "source.bytes" in metadata:
+        rows.append([origin, "bytes", code(metadata["source.bytes"])])
+    elif file.source:
+        rows.append([origin, "made from", "a module in memory"])
+    return table([("what", "left"), ("", "left"), ("", "left")], rows)

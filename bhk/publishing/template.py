@@ -1,0 +1,41 @@
+"""Templates of cards: Markdown with placeholders; the bundled one, card.md, says how."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from importlib import resources
+
+from bhk.checkpoint.errors import listed, shown
+from bhk.errors import BhkError
+from bhk.publishing.facts import CardFacts
+from bhk.publishing.sections import SECTIONS
+
+REQUIRED = ("summary", "loading", "provenance")
+
+_HEAD = re.compile(r"\s*<!--.*?-->", re.DOTALL)
+_PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}")
+
+
+class TemplateError(BhkError):
+    """A template has placeholders that there are not, or lacks some that there must be."""
+
+
+def fill(facts: CardFacts, template: str | None = None) -> str:
+    """Return the text of a card, from a template or from the bundled one; without a line end at its own end.
+
+    Raises:
+        TemplateError: a placeholder is unknown, missing, or there twice.
+    """
+    text = template if template is not None else resources.files(__package__).joinpath("card.md").read_text("utf-8")
+    text = _HEAD.sub("", "\n".join(text.removeprefix("\ufeff").splitlines()), count=1).strip()
+    names = Counter(match[1].strip() for match in _PLACEHOLDER.finditer(text))
+    if unknown := [name for name in names if name not in SECTIONS]:
+        raise TemplateError(
+            f"the template has no known placeholder {shown(unknown[0])!r}; known are {listed(SECTIONS)}"
+        )
+    if missing := [name for name in REQUIRED if name not in names]:
+        raise TemplateError(f"the template lacks {listed(missing)}; put each in double braces where it is to be")
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise TemplateError(f"the template has the placeholder {twice[0]!r} twice; keep one")
+    return _PLACEHOLDER.sub(lambda match: SECTIONS[match[1].strip()](facts), text)
