@@ -1,12 +1,57 @@
 """Settings of the whole test run."""
 
-import sys
-from pathlib import Path
+from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
 import torch
+
+if TYPE_CHECKING:
+    from hub.fake_hub import FakeHub
 
 # Tests run in several processes already; threads of torch in each of them would wait for each other.
 torch.set_num_threads(1)
 
 # Helpers such as `sam.models` are for the tests of other rooms, too.
 sys.path.append(str(Path(__file__).parent))
+
+
+@pytest.fixture
+def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A Hub of its own for the test: huggingface_hub in this process speaks with it, knows its token, and never waits.
+
+    Command lines find it by `hub.environment`.
+    """
+    import huggingface_hub.constants as constants
+    from hub.fake_hub import FakeHub
+    from huggingface_hub import hf_api
+    from huggingface_hub.utils import _http, close_session
+
+    home = tmp_path_factory.mktemp("hf")
+    fake = FakeHub(home)
+    for name, value in {
+        "ENDPOINT": fake.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": fake.url + "/{repo_id}/resolve/{revision}/{filename}",
+        "AGENT_HARNESSES_PATH": str(home / ".agent_harnesses.json"),
+        "HF_HOME": str(home),
+        "HF_HUB_CACHE": str(home / "hub"),
+        "HF_TOKEN_PATH": str(home / "token"),
+        "HF_STORED_TOKENS_PATH": str(home / "stored_tokens"),
+        "HF_HUB_DISABLE_PROGRESS_BARS": True,
+        "HF_HUB_DISABLE_XET": True,
+    }.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(hf_api.api, "endpoint", fake.url)
+    monkeypatch.setattr(_http.time, "sleep", fake.waits.append)
+    for name, value in fake.environment.items():
+        monkeypatch.setenv(name, value)
+    close_session()
+    try:
+        yield fake
+    finally:
+        close_session()
+        fake.close()
