@@ -27,8 +27,12 @@ class Bar:
 
     def __call__(self, done: int, total: int) -> None:
         """Show how far the work itself is."""
+        self.part(self.title, done, total)
+
+    def part(self, title: str, done: int, total: int) -> None:
+        """Show how far a part of the work is, which is called `title`."""
         amount = f"{size(done)} of {size(total)}" if self.unit_bytes else f"{done}/{total}"
-        self._update(description=self.title, completed=done, total=total, amount=amount)
+        self._update(description=title, completed=done, total=total, amount=amount)
 
     def stage(self, title: str, done: int, total: int) -> None:
         """Show how far a stage is that comes before the work itself."""
