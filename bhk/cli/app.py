@@ -23,6 +23,7 @@ from bhk.cli.export import export
 from bhk.cli.inspect import inspect
 from bhk.cli.models import models
 from bhk.cli.output import printable
+from bhk.cli.push import push
 from bhk.cli.report import report
 from bhk.cli.segment import segment
 from bhk.cli.verify import verify
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (convert, inspect, verify, export, diff, segment, report, compare, models):
+for command in (convert, inspect, verify, export, diff, segment, report, compare, push, models):
     app.command()(command)
 app.command("eval")(evaluate)
 

@@ -1,0 +1,265 @@
+"""Putting files into a repository on the Hub: what it holds, one atomic commit, and whether that arrived."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import warnings
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bhk.hub.address import SCHEME, Address
+from bhk.hub.errors import HubError, explained
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+Content = Path | bytes
+
+MAIN = "main"
+_TIMEOUT = 20  # seconds to wait for the answer to a question about the repository
+_CHANGED = (409, 412)  # the branch is no longer at the parent of the commit
+_PIECE = 1 << 20
+
+
+class NoTokenError(HubError):
+    """Nobody is logged in to the Hub, and writing needs that."""
+
+
+class ChangedMeanwhileError(HubError):
+    """Somebody else committed between the look at the repository and our commit; nothing was committed."""
+
+
+class NotArrivedError(HubError):
+    """A commit was made, and the repository does not hold then what was sent."""
+
+
+@dataclass(frozen=True)
+class RemoteEntry:
+    """A file of a repository.
+
+    Attributes:
+        sha256: of a file in large file storage; None of one in git itself.
+        blob: hash that git has of its content; of a file in large file storage, of the pointer to it.
+    """
+
+    bytes: int
+    sha256: str | None
+    blob: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a repository holds at a commit.
+
+    Attributes:
+        entries: by name, those files that were asked for and are there.
+    """
+
+    commit: str
+    private: bool
+    entries: dict[str, RemoteEntry]
+
+
+@dataclass(frozen=True)
+class PullRequest:
+    """An open pull request."""
+
+    url: str
+    revision: str
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit that was made, and the pull request that was opened with it."""
+
+    id: str
+    pull_request: PullRequest | None
+
+
+class LocalFile:
+    """A file that a repository is to hold.
+
+    Attributes:
+        name: in the repository.
+        content: a file, or its bytes.
+        bytes: its size.
+    """
+
+    def __init__(self, name: str, content: Content) -> None:
+        self.name, self.content = name, content
+        self.bytes = len(content) if isinstance(content, bytes) else content.stat().st_size
+        self._sha256: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        """The hash of its content, in hexadecimal digits."""
+        if self._sha256 is None:
+            self._sha256 = self._digest(hashlib.sha256())
+        return self._sha256
+
+    def equals(self, entry: RemoteEntry | None) -> bool:
+        """Tell whether a repository holds just this content."""
+        if entry is None or entry.bytes != self.bytes:
+            return False
+        if entry.sha256 is not None:
+            return entry.sha256 == self.sha256
+        return entry.blob == self._digest(hashlib.sha1(f"blob {self.bytes}\0".encode(), usedforsecurity=False))
+
+    def _digest(self, hasher: Any) -> str:
+        if isinstance(self.content, bytes):
+            hasher.update(self.content)
+        else:
+            with self.content.open("rb") as file:
+                while piece := file.read(_PIECE):
+                    hasher.update(piece)
+        return str(hasher.hexdigest())
+
+
+class Uploader:
+    """Speaks with the Hub about one repository. Every method raises HubError, one line without tokens, when it cannot."""
+
+    def __init__(self, repository: str) -> None:
+        """Take the token from huggingface_hub's own stores.
+
+        Raises:
+            NoTokenError: there is none.
+        """
+        from huggingface_hub import HfApi, get_token  # slow to import, and rarely needed
+
+        self.address = Address(repository)
+        if get_token() is None:
+            raise NoTokenError(
+                f"cannot write to {SCHEME}{repository}: nobody is logged in to the Hub; run `hf auth login`, or set HF_TOKEN"
+            )
+        self._api: HfApi = HfApi()
+        self._operations: dict[LocalFile, CommitOperationAdd] = {}
+
+    @property
+    def url(self) -> str:
+        """The page of the repository."""
+        return f"{self._api.endpoint}/{self.address.repository}"
+
+    def look(self, names: Collection[str], revision: str = MAIN) -> Snapshot | None:
+        """Return what the repository has of the files `names` at `revision`; None if there is no repository."""
+        from huggingface_hub import RepoFile, errors
+
+        repository = self.address.repository
+        with explained(Address(repository, None, revision)):
+            try:
+                info = self._api.model_info(repository, revision=revision, timeout=_TIMEOUT)
+            except errors.RepositoryNotFoundError as error:
+                if error.response.status_code == 404:  # else it is our token that the Hub does not take
+                    return None
+                raise
+            assert info.sha is not None
+            found = self._api.get_paths_info(repository, list(names), revision=info.sha)
+        entries = {
+            file.path: RemoteEntry(file.size, file.lfs.sha256 if file.lfs else None, file.blob_id)
+            for file in found
+            if isinstance(file, RepoFile)
+        }
+        return Snapshot(info.sha, bool(info.private), entries)
+
+    def create(self, private: bool | None) -> None:
+        """Make the repository; `private` as the account has it by default when None."""
+        with explained(self.address):
+            self._api.create_repo(self.address.repository, private=private, exist_ok=True)
+
+    def open_pull_request(self, title: str) -> PullRequest | None:
+        """Return the latest open pull request of this account that is called `title`."""
+        with explained(self.address):
+            discussions = self._api.get_repo_discussions(
+                self.address.repository,
+                author=self._api.whoami()["name"],
+                discussion_type="pull_request",
+                discussion_status="open",
+            )
+            ours = [discussion for discussion in discussions if discussion.title == title]
+        if not ours:
+            return None
+        latest = max(ours, key=lambda discussion: discussion.num)
+        return PullRequest(latest.url, f"refs/pr/{latest.num}")
+
+    def commit(
+        self,
+        files: Collection[LocalFile],
+        parent: str,
+        *,
+        message: str,
+        revision: str = MAIN,
+        create_pr: bool = False,
+    ) -> Commit:
+        """Send `files` and commit them, all or none; what is in the Hub's storage already is not sent.
+
+        Args:
+            parent: the commit that `revision` must still be at; of a pull request, the one it starts from.
+
+        Raises:
+            ChangedMeanwhileError: `revision` is at another commit.
+        """
+        from huggingface_hub import errors
+
+        with explained(Address(self.address.repository, None, revision)), _silence():
+            try:
+                made = self._api.create_commit(
+                    self.address.repository,
+                    [self._operation(file) for file in files],
+                    commit_message=message,
+                    revision=revision,
+                    create_pr=create_pr,
+                    parent_commit=parent,
+                )
+            except errors.HfHubHTTPError as error:
+                if error.response.status_code in _CHANGED:
+                    raise ChangedMeanwhileError(
+                        f"{SCHEME}{self.address.repository} was changed by somebody else meanwhile; nothing was committed"
+                    ) from None
+                raise
+        return Commit(
+            made.oid, PullRequest(made.pr_url, made.pr_revision) if made.pr_url and made.pr_revision else None
+        )
+
+    def check(self, files: Collection[LocalFile], commit: str) -> None:
+        """Compare hashes with what the repository holds at `commit`.
+
+        Raises:
+            NotArrivedError: a file is missing there or differs.
+        """
+        snapshot = self.look([file.name for file in files], commit)
+        wrong = [file.name for file in files if snapshot is None or not file.equals(snapshot.entries.get(file.name))]
+        if wrong:
+            raise NotArrivedError(
+                f"{SCHEME}{self.address.repository} at commit {commit[:8]} does not hold what was sent: {', '.join(wrong)} "
+                "differ from the local files; push again"
+            )
+
+    def _operation(self, file: LocalFile) -> CommitOperationAdd:
+        """Return what is to be done with a file: the same after a commit that failed, as it knows what has arrived."""
+        from huggingface_hub import CommitOperationAdd
+
+        if file not in self._operations:
+            operation = CommitOperationAdd(file.name, file.content)
+            operation.upload_info.sha256 = bytes.fromhex(file.sha256)
+            self._operations[file] = operation
+        return self._operations[file]
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep huggingface_hub from drawing bars and from writing warnings, some with signed addresses, into our output."""
+    from huggingface_hub import utils
+
+    level, bars = utils.logging.get_verbosity(), not utils.are_progress_bars_disabled()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        utils.logging.set_verbosity_error()
+        utils.disable_progress_bars()
+        try:
+            yield
+        finally:
+            utils.logging.set_verbosity(level)
+            if bars:
+                utils.enable_progress_bars()

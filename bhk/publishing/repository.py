@@ -1,0 +1,141 @@
+"""Which files a repository on the Hub is to hold for some .bhk files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bhk.checkpoint.companions import COMPANIONS, CONFIG, companions_of
+from bhk.checkpoint.errors import shown
+from bhk.checkpoint.strict_json import StrictJsonError, parse_object
+from bhk.container.header import Header
+from bhk.container.reader import Container
+from bhk.errors import BhkError
+from bhk.publishing.configuration import StoredConfigError, make_config
+
+MODEL = "model.bhk"  # what a lone .bhk file is called, so that programs find it
+README = "README.md"
+_SUFFIX = ".bhk"
+_MADE = (README, *COMPANIONS)
+_OF_GIT = ".git"  # how names begin that tell git, and so the Hub, what to do with files
+
+
+class UnpublishableFileError(BhkError):
+    """A file cannot become one of a repository: it is missing or empty, or its name is taken."""
+
+
+@dataclass(frozen=True)
+class RepositoryFile:
+    """A file of a repository.
+
+    Attributes:
+        name: in the repository.
+        content: a file on this machine, or the bytes themselves.
+    """
+
+    name: str
+    content: Path | bytes
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
+
+
+def weight_files(files: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
+    """Return .bhk files by their names in the repository: model.bhk if there is one, else each its own.
+
+    Raises:
+        UnpublishableFileError: two have one name, or a name is none for a .bhk file in a repository.
+    """
+    paths = [Path(file) for file in files]
+    if len(paths) == 1:
+        return {MODEL: paths[0]}
+    for path in paths:
+        if path.suffix != _SUFFIX:
+            raise UnpublishableFileError(
+                f"{_named(path)} does not end in {_SUFFIX}, and files keep their names when there are several; rename it"
+            )
+    return _by_name(paths, ())
+
+
+def repository_files(
+    weights: dict[str, Path], include: Iterable[str | os.PathLike[str]] = ()
+) -> tuple[RepositoryFile, ...]:
+    """Return every file of a repository but its card.
+
+    Args:
+        weights: .bhk files by their names in the repository; of several, the configuration files are those of the first.
+        include: more files, which keep their base names.
+
+    Raises:
+        UnpublishableFileError: a file to include is missing, empty or no file, or its name is taken.
+        StoredConfigError: a configuration file that the first of the .bhk files carries cannot be published.
+        ReadError, FormatError: that file cannot be read or breaks a rule of the format.
+    """
+    others = _by_name([Path(path) for path in include], weights)
+    for path in others.values():
+        _check(path)
+    name, first = next(iter(weights.items()))
+    with Container.open(first) as container:
+        header = container.header
+    return (
+        *(RepositoryFile(name, path) for name, path in weights.items()),
+        RepositoryFile(CONFIG, make_config(header, name).encode("utf-8")),
+        *_companions(header),
+        *(RepositoryFile(name, path) for name, path in others.items()),
+    )
+
+
+def _companions(header: Header) -> Iterator[RepositoryFile]:
+    for name, text in companions_of(header.metadata).items():
+        if name != CONFIG:
+            try:
+                value = parse_object(text.encode("utf-8"))
+            except StrictJsonError as error:
+                raise StoredConfigError(
+                    f"the stored {name} is {shown(error)}; expected that of transformers; convert the checkpoint again"
+                ) from error
+            yield RepositoryFile(name, (json.dumps(value, indent=2) + "\n").encode("ascii"))
+
+
+def _by_name(paths: Iterable[Path], taken: Iterable[str]) -> dict[str, Path]:
+    """Return files by their base names, which must be free; "License" and "LICENSE" are one name on many machines."""
+    named: dict[str, Path] = {}
+    folded = {name.casefold() for name in (*_MADE, *taken)}
+    for path in paths:
+        name = path.name
+        if name in _MADE:
+            advice = "give the text of the card with --template (template=)" if name == README else "leave it out"
+            raise UnpublishableFileError(f"{_named(path)}: {name} is made from the .bhk file; {advice}")
+        if name.casefold() in folded:
+            raise UnpublishableFileError(
+                f"{_named(path)}: another file of the repository has that name; rename one of them"
+            )
+        if not name.isprintable() or not name.strip() or "\\" in name or name.startswith(_OF_GIT):
+            raise UnpublishableFileError(f"{_named(path)}: the Hub takes no file of that name; rename it")
+        named[name] = path
+        folded.add(name.casefold())
+    return named
+
+
+def _check(path: Path) -> None:
+    """Check a file that is only passed on."""
+    if path.suffix == _SUFFIX:
+        raise UnpublishableFileError(f"{_named(path)} is a .bhk file; give it beside the others, so that it is checked")
+    try:
+        if not path.is_file():
+            kind = "is a folder; give its files" if path.is_dir() else "does not exist"
+            raise UnpublishableFileError(f"{_named(path)} {kind}")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise UnpublishableFileError(f"{_named(path)} is empty; leave it out")
+    except OSError as error:
+        raise UnpublishableFileError(f"cannot read {_named(path)}: {error.strerror or error}") from error
+
+
+def _named(path: Path) -> str:
+    return shown(os.fsdecode(path))

@@ -1,0 +1,205 @@
+"""Bringing a repository on the Hub to what is to be published: look, build, commit, check."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bhk.checkpoint.errors import shown
+from bhk.hub.address import SCHEME, Address
+from bhk.hub.download import fetch_file
+from bhk.hub.errors import HubError
+from bhk.hub.upload import (
+    MAIN,
+    ChangedMeanwhileError,
+    Commit,
+    LocalFile,
+    NotArrivedError,
+    PullRequest,
+    Snapshot,
+    Uploader,
+)
+from bhk.publishing.card import make_card
+from bhk.publishing.facts import CardFacts, PublicationError
+from bhk.publishing.repository import README, RepositoryFile
+
+ATTEMPTS = 4  # to commit while others do
+Progress = Callable[[str, int, int], None]
+
+
+class NotCheckedError(HubError):
+    """A commit was made, and the Hub did not tell then what it holds."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What is to be published.
+
+    Attributes:
+        facts, template: what the card is made from.
+        files: every file but the card.
+    """
+
+    facts: CardFacts
+    template: str | None
+    files: tuple[RepositoryFile, ...]
+
+    def card(self, existing: str | None = None) -> str:
+        """Return the text of README.md, with the hand-written parts of the existing one."""
+        return make_card(self.facts, existing=existing, template=self.template)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Where to, and how; see `bhk.push`."""
+
+    repository: str
+    private: bool | None
+    create_pr: bool
+    revision: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What the repository holds in the end.
+
+    Attributes:
+        commit: which holds the files.
+        created: whether the repository is new.
+        pull_request: which holds them; None without.
+        files: all that were to be there, the card last.
+        uploaded: names of those that were not there before.
+        hints: what is otherwise than was asked for.
+    """
+
+    commit: str
+    created: bool
+    pull_request: PullRequest | None
+    files: tuple[LocalFile, ...]
+    uploaded: frozenset[str]
+    hints: tuple[str, ...]
+
+
+class Sending:
+    """One publication on its way into one repository.
+
+    What others commit meanwhile is looked at and taken into account; what has arrived is not sent again for that.
+    """
+
+    def __init__(
+        self, publication: Publication, order: Order, uploader: Uploader, progress: Progress | None = None
+    ) -> None:
+        self._publication, self._order, self._uploader, self._progress = publication, order, uploader, progress
+        self._files = [LocalFile(file.name, file.content) for file in publication.files]
+        self._created = False
+
+    def run(self) -> Sent:
+        """Send what is not there yet.
+
+        Raises:
+            HubError: the Hub refuses or cannot be reached.
+            PublicationError: the repository does not go with the order.
+            CardMetadataError, MarkersError, TemplateError: no card can be made, or not from the existing one.
+        """
+        for _ in range(ATTEMPTS - 1):
+            with contextlib.suppress(ChangedMeanwhileError):
+                return self._attempt()
+        return self._attempt()
+
+    def _attempt(self) -> Sent:
+        request, snapshot = None, self._look(self._order.revision)
+        card = self._card(snapshot)
+        changed = _differing([*self._files, card], snapshot)
+        if changed and self._order.create_pr and (request := self._uploader.open_pull_request(self._order.message)):
+            snapshot = self._look(request.revision)
+            card = self._card(snapshot)
+            changed = _differing([*self._files, card], snapshot)
+        commit = snapshot.commit
+        if changed:
+            made = self._commit(changed, snapshot, request)
+            commit, request = made.id, made.pull_request or request
+            self._check([*self._files, card], commit)
+        return Sent(
+            commit=commit,
+            created=self._created,
+            pull_request=request,
+            files=(*self._files, card),
+            uploaded=frozenset(file.name for file in changed),
+            hints=self._hints(snapshot),
+        )
+
+    def _look(self, revision: str) -> Snapshot:
+        """Return what there is, in a new repository if need be."""
+        names = [README, *(file.name for file in self._files)]
+        snapshot = self._uploader.look(names, revision)
+        if snapshot is None:
+            self._create()
+            snapshot = self._uploader.look(names, revision)
+        if snapshot is None:
+            raise HubError(f"{self._where} was created, but the Hub does not find it yet; push again")
+        if self._order.private and not snapshot.private:
+            raise PublicationError(
+                f"{self._where} is public, and was to be private; make it private in its settings, or push without --private"
+            )
+        return snapshot
+
+    def _create(self) -> None:
+        order = self._order
+        if order.create_pr or order.revision != MAIN:
+            wanted = "a pull request" if order.create_pr else f"revision {shown(order.revision)!r}"
+            raise PublicationError(
+                f"{self._where} does not exist or is private, so there can be no {wanted}; push to {MAIN} first"
+            )
+        self._uploader.create(order.private)
+        self._created = True
+
+    def _card(self, snapshot: Snapshot) -> LocalFile:
+        """Return README.md, with the hand-written parts of that in the repository."""
+        existing = None
+        if README in snapshot.entries:
+            path = fetch_file(Address(self._order.repository, revision=snapshot.commit), README)
+            try:
+                existing = path.read_bytes().decode("utf-8")  # line ends as they are
+            except UnicodeDecodeError:
+                raise PublicationError(
+                    f"{README} of {self._where} is no text in UTF-8; save it as such first"
+                ) from None
+        return LocalFile(README, self._publication.card(existing).encode("utf-8"))
+
+    def _commit(self, files: list[LocalFile], parent: Snapshot, request: PullRequest | None) -> Commit:
+        if self._progress:
+            self._progress("Uploading", 0, sum(file.bytes for file in files))
+        return self._uploader.commit(
+            files,
+            parent.commit,
+            message=self._order.message,
+            revision=request.revision if request else self._order.revision,
+            create_pr=self._order.create_pr and request is None,
+        )
+
+    def _check(self, files: list[LocalFile], commit: str) -> None:
+        """Compare hashes at the new commit."""
+        try:
+            self._uploader.check(files, commit)
+        except NotArrivedError:
+            raise
+        except HubError as error:
+            raise NotCheckedError(
+                f"{self._where} has the new commit {commit[:8]}, but what it holds could not be checked ({error}); push again "
+                "to check it"
+            ) from None
+
+    def _hints(self, snapshot: Snapshot) -> tuple[str, ...]:
+        if self._order.private is False and snapshot.private:
+            return (f"{self._where} is private, and stays so; make it public in its settings",)
+        return ()
+
+    @property
+    def _where(self) -> str:
+        return f"{SCHEME}{self._order.repository}"
+
+
+def _differing(files: list[LocalFile], snapshot: Snapshot) -> list[LocalFile]:
+    return [file for file in files if not file.equals(snapshot.entries.get(file.name))]
