@@ -94,6 +94,13 @@ class FileFacts:
         return name if with_head else "AutoModel"
 
     @property
+    def like(self) -> Variant | None:
+        """A published model of the same sizes; None where there is none."""
+        model = self.inspection.model
+        found = VARIANTS.get(model.variant) if model and model.variant else None
+        return found if found and found.architecture is not None else None
+
+    @property
     def variant(self) -> Variant | None:
         """The published model that it was made from, as far as the name of its source tells; else None.
 
@@ -205,9 +212,7 @@ def _hints(files: Sequence[FileFacts], bases: Sequence[str], licence: Licence | 
     hints = []
     if licence is None:
         alike = dict.fromkeys(
-            f"{file.inspection.title}, published under {VARIANTS[file.inspection.model.variant].licence}"
-            for file in files
-            if file.segments and file.inspection.model and file.inspection.model.variant in VARIANTS
+            f"{file.inspection.title}, published under {like.licence}" for file in files if (like := file.like)
         )
         sizes = f" (its sizes are those of {'; '.join(alike)})" if alike else ""
         hints.append(f"no licence is known{sizes}; give that of the weights")

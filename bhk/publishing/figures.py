@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bhk.figures import number
 from bhk.publishing.markdown import code, table
-from bhk.publishing.results import AccuracyResult, Agreement, FidelityResult, Interval, PromptAccuracy, Result
+from bhk.publishing.results import AccuracyResult, Agreement, FidelityResult, Interval, PromptAccuracy, Result, Subject
 
 _FIDELITY = [
     ("masks of", "left"),
@@ -26,31 +26,38 @@ _ACCURACY = [
     ("AP", "right"),
 ]
 
-
-def result_text(result: Result) -> str:
-    """Return what a result says, with how it was measured."""
-    return _fidelity(result) if isinstance(result, FidelityResult) else _accuracy(result)
+_INTERVALS = "Intervals hold with 95 % confidence, over pictures (bootstrap)."
 
 
-def _fidelity(result: FidelityResult) -> str:
+def result_text(result: Result, source: str | None) -> str:
+    """Return what a result says, with how it was measured.
+
+    Args:
+        source: SHA-256 of the checkpoint that the model was made from, if it is known.
+    """
+    return _fidelity(result, source) if isinstance(result, FidelityResult) else _accuracy(result, source)
+
+
+def _fidelity(result: FidelityResult, source: str | None) -> str:
     settings = result.settings
     asked = " and ".join(
-        f"{count} {kind}{'s' if count > 1 else ''}"
-        for count, kind in ((settings.points, "point"), (settings.boxes, "box"))
+        f"{count} {one if count == 1 else many}"
+        for count, one, many in ((settings.points, "point", "points"), (settings.boxes, "box", "boxes"))
         if count
-    ).replace("boxs", "boxes")
+    )
     lines = [
-        f"**Fidelity.** The model and the original ({code(result.original.name)}, SHA-256 {code(result.original.sha256)}) "
-        f"were asked the same about {_pictures(result.pictures)}: {asked} in each. Every mask was compared with the "
-        f"original's ({_how(settings.dtype, settings.compute)}; {code(result.generator)}, no annotations needed).",
+        f"**Fidelity.** The model and {_original(result.original, source)} were asked the same about "
+        f"{_pictures(result.pictures)}, {asked} in each, and every mask was compared with the original's "
+        f"({_how(settings.dtype, settings.compute)}; {code(result.generator)}). {_INTERVALS}",
         table(_FIDELITY, list(_fidelity_rows(result))),
-        f"Image embedding: cosine {number(result.fidelity.embedding_cosine.value, 5)} "
-        f"({_interval(result.fidelity.embedding_cosine, 5)}), lowest {number(result.fidelity.embedding_cosine_min, 5)}.",
     ]
     if result.control is not None:
-        lines.append(
-            "The last row is the original in bfloat16 compared with itself: a change that people accept without a thought."
-        )
+        lines.append("The last row is what rounding the original to bfloat16 changes, to compare with.")
+    cosine = result.fidelity.embedding_cosine
+    lines.append(
+        f"Cosine of the image embeddings: {number(cosine.value, 5)} ({_interval(cosine, 5)}), "
+        f"lowest {number(result.fidelity.embedding_cosine_min, 5)}."
+    )
     return "\n\n".join(lines)
 
 
@@ -75,21 +82,21 @@ def _agreement(found: Agreement) -> list[str]:
     ]
 
 
-def _accuracy(result: AccuracyResult) -> str:
+def _accuracy(result: AccuracyResult, source: str | None) -> str:
     settings = result.settings
     which = "best scored mask of the multimask output" if settings.output == "multi" else "single mask"
-    against = (
-        ""
-        if result.original is None
-        else f" The original is {code(result.original.name)}, SHA-256 {code(result.original.sha256)}."
-    )
-    rows = [_prompt("this", found) for found in result.accuracy]
-    rows += [_prompt("original", found) for found in result.original_accuracy]
-    rows.sort(key=lambda row: [found.prompt for found in result.accuracy].index(row[0]))
+    against = f" {_original(result.original, source)} was asked the same." if result.original else ""
+    rows = [
+        _prompt(model, found)
+        for ours in result.accuracy
+        for model, group in (("this", result.accuracy), ("original", result.original_accuracy))
+        for found in group
+        if found.prompt == ours.prompt
+    ]
     lines = [
-        f"**Accuracy.** {_pictures(result.pictures).capitalize()} with {result.objects:,} objects of {code(result.truth)} "
-        f"({code(result.annotation_format)}); the {which} counts ({_how(settings.dtype, settings.compute)}; "
-        f"{code(result.generator)}).{against}",
+        f"**Accuracy.** {result.objects:,} objects in {_pictures(result.pictures)} of {code(result.truth)} "
+        f"({result.annotation_format}); the {which} of each counts ({_how(settings.dtype, settings.compute)}; "
+        f"{code(result.generator)}).{against[:2].upper()}{against[2:]} {_INTERVALS}",
         table(_ACCURACY, rows),
     ]
     if result.drops:
@@ -111,6 +118,11 @@ def _prompt(model: str, found: PromptAccuracy) -> list[str]:
         "–" if found.miou is None else _interval(found.miou),
         number(None if found.precision is None else found.precision.ap, 4),
     ]
+
+
+def _original(original: Subject, source: str | None) -> str:
+    """Return what to call the model that was compared with: by its hash if it is not what this one was made from."""
+    return "the original" if original.sha256 == source else f"{code(original.name)} (SHA-256 {code(original.sha256)})"
 
 
 def _how(dtype: str, compute: str) -> str:

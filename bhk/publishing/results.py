@@ -119,7 +119,7 @@ class AccuracyResult(msgspec.Struct, frozen=True, tag_field="protocol", tag="acc
     model: Subject
     original: Subject | None
     annotations: str
-    annotation_format: str
+    annotation_format: Literal["coco", "lvis", "sa1b"]
     pictures: int
     objects: int
     accuracy: tuple[PromptAccuracy, ...]

@@ -12,11 +12,13 @@ from bhk.figures import number, size
 from bhk.publishing.facts import CardFacts, FileFacts
 from bhk.publishing.figures import result_text
 from bhk.publishing.markdown import block, code, repository_link, table
+from bhk.sam.packages import Package
 from bhk.sam.variants import FAMILIES
 
 ROLES = ("linear", "conv", "embedding", "norm", "bias", "buffer", "other")
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _HALF = ("float16", "bfloat16")
+_STORED = {"trajectory": "coded", "exact": "exact"}
 _CHECKPOINTS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 
 _FILES = [
@@ -40,17 +42,14 @@ _LAYERS = [
 
 def summary(facts: CardFacts) -> str:
     """Return what this is, in a few sentences."""
-    several = len(facts.files) > 1
-    bases = " and ".join(map(repository_link, facts.base_models))
-    kinds = dict.fromkeys(file.inspection.title for file in facts.files if file.family and file.inspection.model)
-    titles = " and ".join(f"**{title}**" for title in kinds if title)
-    what = f"{titles} ({bases})" if titles and bases else titles or bases or "A model"
+    models = " and ".join(dict.fromkeys(map(_model, facts.files)))
+    bases = f" ({' and '.join(map(repository_link, facts.base_models))})" if facts.base_models else ""
     generators = " and ".join(dict.fromkeys(code(file.inspection.generator) for file in facts.files))
-    how = "These are compressed copies of its weights" if several else "This is a compressed copy of its weights"
+    copies = "These are compressed copies" if len(facts.files) > 1 else "This is a compressed copy"
     return (
-        f"{what}, {_ratios(facts)} times smaller. {how}, made by {generators} without training: pairs of weights are "
-        "replaced by steps on a winding line, the steps are packed without loss, and small tensors stay exact. "
-        f"{'A' if several else 'The'} `.bhk` file loads as the model itself or turns back into an ordinary checkpoint."
+        f"{models}{bases}, {_ratios(facts)} times smaller. {copies} of the weights, made by {generators} without training: "
+        "pairs of weights are replaced by steps on a winding line, the steps are packed without loss, and small tensors stay "
+        "exact. A `.bhk` file loads as the model itself, or turns back into an ordinary checkpoint."
     )
 
 
@@ -68,15 +67,18 @@ def files(facts: CardFacts) -> str:
 
 
 def loading(facts: CardFacts) -> str:
-    """Return how to load the model."""
-    texts = [_loading(facts, file) for file in facts.files]
-    look = block("sh", f"bhk inspect {shlex.quote(_address(facts, facts.files[0], scheme=True))}")
+    """Return how to load the models: one of each kind in full."""
+    alike: dict[object, list[FileFacts]] = {}
+    for file in facts.files:
+        alike.setdefault((file.family, file.transformers_class), []).append(file)
+    texts = []
+    for first, *others in alike.values():
+        texts.append(_loading(facts, first))
+        if others:
+            texts.append(f"Likewise {', '.join(code(_address(facts, file)) for file in others)}.")
+    look = block("sh", shlex.join(["bhk", "inspect", f"hf://{_address(facts, facts.files[0]).removeprefix('hf://')}"]))
     return "\n\n".join(
-        (
-            *dict.fromkeys(texts),
-            "To see every tensor's size and error before any download (only the file's header is read):",
-            look,
-        )
+        (*texts, "To see the size and the error of every tensor without a download (only the header is read):", look)
     )
 
 
@@ -118,14 +120,22 @@ def provenance(facts: CardFacts) -> str:
 
 
 def limits(facts: CardFacts) -> str:
-    """Return what the model is for, and where its limits are."""
-    if facts.base_models:
-        cards = " and ".join(map(repository_link, facts.base_models))
-        inherited = f"Intended use, training data, biases and limits are those of {cards}: read its card."
-    else:
-        inherited = "Intended use, training data, biases and limits are those of the model that this was made from."
-    unknown = "The licence is not stated here; ask whoever published the weights."
-    return f"{inherited} {_changed(facts)} {_licence(facts) or unknown}"
+    """Return what the model is for, where its limits are, and its licence."""
+    origin = " and ".join(map(repository_link, facts.base_models)) or "the model that this was made from"
+    change = "How much compression changes the answers was not measured here; check it on data of your own."
+    if all(file.results for file in facts.files):
+        change = (
+            "How much compression changes the answers was measured as told above; on other pictures it may be more."
+        )
+    licence = "The licence is not stated here; ask whoever published the weights."
+    if facts.licence is not None:
+        title = facts.licence.title
+        named = f"[{title}]({facts.licence.link})" if facts.licence.link else code(title)
+        licence = f"The licence of the original weights, {named}, holds for the compressed ones too."
+    return (
+        f"For intended use, training data, biases and limits, read the card of {origin}: they are the same here. "
+        f"{change} {licence}"
+    )
 
 
 SECTIONS: dict[str, Callable[[CardFacts], str]] = {
@@ -140,18 +150,15 @@ SECTIONS: dict[str, Callable[[CardFacts], str]] = {
 }
 
 
-def _changed(facts: CardFacts) -> str:
-    if any(file.results for file in facts.files):
-        return "Compression moves its answers a little, by what is measured above; on other pictures it may be more."
-    return "Compression moves its answers by an amount that was not measured here; check it on data of your own."
-
-
-def _licence(facts: CardFacts) -> str | None:
-    if facts.licence is None:
-        return None
-    title = code(facts.licence.title)
-    named = f"[{facts.licence.title}]({facts.licence.link})" if facts.licence.link else title
-    return f"The licence of the weights, {named}, holds for the compressed ones too."
+def _model(file: FileFacts) -> str:
+    """Return which model a file holds, as far as it tells."""
+    if file.variant is not None:
+        return f"**{file.variant.title}**"
+    if file.like is not None:
+        return f"A model of the sizes of **{file.inspection.title}**"
+    if file.segments:
+        return "A **Segment Anything** model"
+    return f"A model ({code(file.source)})" if file.source else "A model"
 
 
 def _ratios(facts: CardFacts) -> str:
@@ -169,7 +176,7 @@ def _file_row(file: FileFacts) -> list[str]:
     dtypes = ", ".join(_dtypes(file))
     return [
         code(file.name),
-        (found.title if file.family else None) or "–",
+        (found.title if file.family else file.transformers_class) or "–",
         size(found.total.dense_bytes) + (f", {dtypes}" if dtypes else ""),
         size(found.file_bytes),
         number(found.ratio),
@@ -177,26 +184,22 @@ def _file_row(file: FileFacts) -> list[str]:
     ]
 
 
-def _address(facts: CardFacts, file: FileFacts, *, scheme: bool = False) -> str:
-    if len(facts.files) == 1:
-        return f"hf://{facts.repository}" if scheme else facts.repository
-    return f"hf://{facts.repository}/{shown(file.name)}"
+def _address(facts: CardFacts, file: FileFacts) -> str:
+    return facts.repository if len(facts.files) == 1 else f"hf://{facts.repository}/{shown(file.name)}"
 
 
 def _loading(facts: CardFacts, file: FileFacts) -> str:
     address = json.dumps(_address(facts, file), ensure_ascii=False)
     if file.family is not None:
-        package = FAMILIES[file.family].packages[0]
-        needs = f"With `pip install bhk` and the package {code(package.name)} ({package.install}):"
         lines = ["import bhk", "", f"model = bhk.load({address})"]
         if file.segments:
             lines.append('found = bhk.segment(model, "photo.jpg", points=[(500, 375)])')
-        parts = [needs, block("python", *lines)]
+        parts = [_needs(FAMILIES[file.family].packages[0]), block("python", *lines)]
         if len(facts.files) == 1 and file.transformers_class is not None:
             parts += ["Or as any model of transformers:", _from_pretrained(address, file.transformers_class)]
         return "\n\n".join(parts)
     if len(facts.files) == 1 and file.transformers_class is not None:
-        return f"With `pip install bhk transformers`:\n\n{_from_pretrained(address, file.transformers_class)}"
+        return f"After `pip install bhk transformers`:\n\n{_from_pretrained(address, file.transformers_class)}"
     lines = [
         "import bhk",
         "from huggingface_hub import hf_hub_download",
@@ -205,7 +208,14 @@ def _loading(facts: CardFacts, file: FileFacts) -> str:
         f"bhk.load_into(model, hf_hub_download({json.dumps(facts.repository)}, "
         f"{json.dumps(shown(file.name), ensure_ascii=False)}))",
     ]
-    return f"With `pip install bhk`, into a module of the same architecture:\n\n{block('python', *lines)}"
+    return f"After `pip install bhk`, into a module of the same architecture:\n\n{block('python', *lines)}"
+
+
+def _needs(package: Package) -> str:
+    command = package.install.removeprefix("run: ")
+    if command != package.install:
+        return f"After `pip install bhk` and `{command}`:"
+    return f"After `pip install bhk`, with the package {code(package.name)} ({package.install}):"
 
 
 def _from_pretrained(address: str, name: str) -> str:
@@ -232,12 +242,12 @@ def _for_each(facts: CardFacts, text: Callable[[FileFacts], str]) -> str:
 
 def _results(file: FileFacts) -> str:
     if file.results:
-        return "\n\n".join(map(result_text, file.results))
+        return "\n\n".join(result_text(result, file.metadata.get("source.sha256")) for result in file.results)
     original = shlex.quote(_export_name(file))
     name = shlex.quote(shown(file.name))
     if file.segments:
         run = block("sh", f"bhk eval {name} --against {original} --images photos/ --out results.json")
-        return f"Not measured yet: nobody has compared the masks with those of the original. This does it:\n\n{run}"
+        return f"Not measured: no results came with this file. This compares the masks with those of the original:\n\n{run}"
     run = block("sh", f"bhk verify {name} --against {original}")
     return (
         f"Not measured: only the error of the weights is known (below). This compares them with the original:\n\n{run}"
@@ -245,35 +255,40 @@ def _results(file: FileFacts) -> str:
 
 
 def _layers(file: FileFacts) -> str:
-    rows = sorted(file.inspection.rows, key=lambda row: ROLES.index(row.name))
-    total = file.inspection.total
+    found = file.inspection
+    rows = sorted(found.rows, key=lambda row: ROLES.index(row.name))
     cells = [
         [
             row.name,
             f"{row.layers:,}",
-            {"trajectory": "coded", "exact": "exact"}.get(row.encoding, "coded, some exact"),
+            _STORED.get(row.encoding, "coded, some exact"),
             size(row.dense_bytes),
             size(row.bytes),
             number(row.ratio),
             number(row.snr_db, 1),
         ]
-        for row in (*rows, total)
+        for row in rows
     ]
-    cells[-1][0], cells[-1][2], cells[-1][6] = "all", "", ""
-    return table(_LAYERS, cells)
+    total = found.total
+    whole = [
+        "the whole file",
+        f"{total.layers:,}",
+        "",
+        size(total.dense_bytes),
+        size(found.file_bytes),
+        number(found.ratio),
+    ]
+    return table(_LAYERS, [*cells, [*whole, ""]])
 
 
 def _provenance(file: FileFacts) -> str:
     metadata = file.metadata
-    rows = [
-        [code(file.name), "SHA-256", code(file.sha256)],
-        ["", "made by", code(file.inspection.generator)],
-    ]
-    origin = code(file.source) if file.source else "original"
-    if "source.sha256" in metadata:
-        rows.append([origin, "SHA-256", code(metadata["source.sha256"])])
-    if "source.bytes" in metadata:
-        rows.append([origin, "bytes", code(metadata["source.bytes"])])
-    elif file.source:
-        rows.append([origin, "made from", "a module in memory"])
-    return table([("what", "left"), ("", "left"), ("", "left")], rows)
+    lines = [f"- {code(file.name)}: {file.inspection.file_bytes:,} bytes, SHA-256 {code(file.sha256)}"]
+    if file.source:
+        size_and_hash = [
+            *([f"{int(metadata['source.bytes']):,} bytes"] if metadata.get("source.bytes", "").isdecimal() else []),
+            *([f"SHA-256 {code(metadata['source.sha256'])}"] if "source.sha256" in metadata else []),
+        ]
+        lines.append(f"- made from {code(file.source)}: {', '.join(size_and_hash) or 'a module in memory'}")
+    lines.append(f"- made by {code(file.inspection.generator)}")
+    return "\n".join(lines)
