@@ -36,15 +36,24 @@ class ContainerWriter:
         """Append the streams of one layer; return their entries for the layer map."""
         return tuple(self._write(stream) for stream in streams)
 
+    def copy(self, stream: StreamEntry, chunks: Iterable[bytes | memoryview]) -> StreamEntry:
+        """Append a stream of another file, the `chunks` as they are stored there; return its entry for the layer map."""
+        offset, digest = self._append(chunks)
+        return msgspec.structs.replace(stream, offset=offset, sha256=digest)
+
     def _write(self, stream: Stream) -> StreamEntry:
+        return stream_entry(stream, *self._append(stream.chunks))
+
+    def _append(self, chunks: Iterable[bytes | memoryview]) -> tuple[int, str]:
+        """Append the chunks of a stream; return its offset and its SHA-256."""
         offset = align(self._end)
         self._file.write(b"\0" * (offset - self._end))
+        self._end = offset
         digest = hashlib.sha256()
-        for chunk in stream.chunks:
-            self._file.write(chunk)
+        for chunk in chunks:
+            self._end += self._file.write(chunk)
             digest.update(chunk)
-        self._end = offset + stream.stored
-        return stream_entry(stream, offset, digest.hexdigest())
+        return offset, digest.hexdigest()
 
     def finish(self, header: Header) -> tuple[Header, int]:
         """Write preamble and header; close the gap before the streams; return the header as written and the file's length.

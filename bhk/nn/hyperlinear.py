@@ -16,7 +16,7 @@ from bhk.kernels.resident import Resident, find_fault, make_resident
 
 Compute = Literal["exact", "int8"]
 
-_BUFFERS = ("codes", "codebook", "outliers", "tiles", "far")
+BUFFERS = ("codes", "codebook", "outliers", "tiles", "far")
 
 
 class HyperLinearError(BhkError):
@@ -86,7 +86,7 @@ class HyperLinear(nn.Module):
         """
         layer = cls(in_features, out_features, bias is not None, "meta", dtype, compute=compute)
         resident = make_resident(codebook, codes, out_features, in_features)
-        for name in _BUFFERS:
+        for name in BUFFERS:
             setattr(layer, name, getattr(resident, name))
         if bias is not None:
             layer.bias = nn.Parameter(bias.detach().to(codes.winding.device, dtype))
@@ -162,7 +162,7 @@ class HyperLinear(nn.Module):
     @property
     def bits_per_weight(self) -> float:
         """Bits held for each weight, everything counted but the bias."""
-        held = sum(int(getattr(self, name).nbytes) for name in _BUFFERS)
+        held = sum(int(getattr(self, name).nbytes) for name in BUFFERS)
         return 8 * held / max(self.in_features * self.out_features, 1)
 
     @property
@@ -180,7 +180,7 @@ class HyperLinear(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HyperLinear:
         """Move and cast as modules do, but what holds the weight keeps its dtype whatever that of the layer."""
-        held = {name: getattr(self, name) for name in _BUFFERS}
+        held = {name: getattr(self, name) for name in BUFFERS}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, before in held.items():
             after = getattr(self, name)
@@ -200,9 +200,9 @@ class HyperLinear(nn.Module):
         error_msgs: list[str],
     ) -> None:
         """Check what came from elsewhere, and make place for codes of the other class and another number of outliers."""
-        found = {name: state_dict.get(prefix + name) for name in _BUFFERS}
+        found = {name: state_dict.get(prefix + name) for name in BUFFERS}
         tensors = {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor) and not tensor.is_meta}
-        if len(tensors) == len(_BUFFERS):
+        if len(tensors) == len(BUFFERS):
             fault = find_fault(Resident(**tensors), self.out_features, self.in_features)
             if fault is not None:
                 error_msgs.append(f"{prefix.rstrip('.') or type(self).__name__} cannot hold {fault}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from bhk.bhkfile import BhkFile
-from bhk.checkpoint.errors import listed
 from bhk.codec.dtypes import TORCH_DTYPES
 from bhk.container.header import LayerEntry
+from bhk.errors import listed
 from bhk.nn.anatomy import ModelTensor, Place, model_tensors, names_on_meta, plain_linears
 from bhk.nn.diagnosis import diagnose
 from bhk.nn.errors import MismatchError, NoDataError
@@ -120,24 +120,29 @@ def make_plan(model: nn.Module, file: BhkFile, options: Options) -> Plan:
     replacements = {
         target: Replacement(*linears[target], layer)
         for target, layer in found.items()
-        if target in linears and layer.pairing == "rows" and len(layer.shape) == 2 and not layer.aliases
+        if target in linears and stays_coded(layer)
     }
     decodings = tuple(Decoding(target, layer) for target, layer in found.items() if target not in replacements)
     return Plan(decodings, tuple(replacements.values()), kept, missing, unexpected)
+
+
+def stays_coded(layer: LayerEntry) -> bool:
+    """Tell whether a `HyperLinear` can hold the codes of `layer` as its weight."""
+    return layer.pairing == "rows" and len(layer.shape) == 2 and not layer.aliases
 
 
 def _faults(
     missing: tuple[str, ...], unexpected: tuple[str, ...], differing: dict[ModelTensor, LayerEntry]
 ) -> Iterator[str]:
     if missing:
-        yield f"{_counted(missing)} of the model not in the file"
+        yield f"{counted(missing)} of the model not in the file"
     if unexpected:
-        yield f"{_counted(unexpected)} of the file not in the model"
+        yield f"{counted(unexpected)} of the file not in the model"
     if differing:
         target, layer = next(iter(differing.items()))
         found, expected = _described(layer.shape, TORCH_DTYPES[layer.dtype]), _of(target.tensor)
         names = tuple(target.names[-1] for target in differing)
-        yield f"{_counted(names)} of another shape or kind: {names[0]} is {found} in the file, {expected} in the model"
+        yield f"{counted(names)} of another shape or kind: {names[0]} is {found} in the file, {expected} in the model"
 
 
 def _fits(layer: LayerEntry, tensor: Tensor) -> bool:
@@ -154,7 +159,7 @@ def _described(shape: Iterable[int], dtype: torch.dtype) -> str:
     return f"{list(shape)} {str(dtype).removeprefix('torch.')}"
 
 
-def _counted(names: tuple[str, ...]) -> str:
+def counted(names: Sequence[str]) -> str:
     """Return how many names there are, and the first of them."""
     noun = "tensor" if len(names) == 1 else "tensors"
     return f"{len(names)} {noun} ({listed(names, SHOWN)})"
@@ -175,6 +180,6 @@ def refuse_empty(names: Iterable[str]) -> None:
     empty = tuple(names)
     if empty:
         raise NoDataError(
-            f"{_counted(empty)} of the model on the meta device would stay without data, for the file does not hold them;"
+            f"{counted(empty)} of the model on the meta device would stay without data, for the file does not hold them;"
             " build the model under bhk.nn.weights_on_meta(), which keeps what modules compute themselves"
         )

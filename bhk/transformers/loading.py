@@ -1,0 +1,167 @@
+"""Loading: what `from_pretrained` does otherwise when the weights are in a .bhk file."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.utils import cached_file
+
+from bhk.bhkfile import BhkFile, open_file
+from bhk.checkpoint.errors import listed, shown
+from bhk.codec.dtypes import TORCH_DTYPES
+from bhk.container.header import LayerEntry
+from bhk.container.reader import Container
+from bhk.kernels.resident import make_resident
+from bhk.nn.errors import MismatchError
+from bhk.nn.hyperlinear import BUFFERS
+from bhk.nn.plan import counted
+from bhk.parallel import ordered_map, worker_count
+from bhk.transformers.errors import OffloadError, RepositoryError
+from bhk.transformers.names import find_names
+from bhk.transformers.quantizer import SUFFIX, BhkQuantizer, Loaded, buffer_names
+
+Function = Callable[..., Any]
+
+
+def find_file(original: Function) -> Function:
+    """Return transformers' search for weight files, extended by names that end in .bhk."""
+
+    @functools.wraps(original)
+    def resolve(*args: Any, **options: Any) -> Any:
+        name = options.get("transformers_explicit_filename")
+        if name is None or not str(name).endswith(SUFFIX):
+            return original(*args, **options)
+        if Path(name).name != name or "\\" in name:  # the name comes from a config.json
+            raise RepositoryError(
+                f"transformers_weights {shown(name)!r} is no plain name of a file; expected one such as 'model.bhk'"
+            )
+        folder = options["pretrained_model_name_or_path"]
+        path = cached_file(folder, name, user_agent=options.get("user_agent"), **(options.get("download_kwargs") or {}))
+        # As with an index of shards, the metadata say what dtype="auto" is where config.json does not.
+        return [path], {"dtype": _dtype_of(path)}
+
+    return resolve
+
+
+def _dtype_of(path: str) -> str:
+    """Return the first floating dtype in a file, as torch calls it."""
+    with Container.open(path) as container:
+        dtypes = (TORCH_DTYPES[layer.dtype] for layer in container.layers)
+        return str(next((d for d in dtypes if d.is_floating_point), torch.float32)).removeprefix("torch.")
+
+
+def load_weights(original: Function) -> Function:
+    """Return transformers' loading of weights into a model on the meta device, extended by .bhk files."""
+
+    @functools.wraps(original)
+    def load(
+        model: PreTrainedModel,
+        state_dict: dict[str, Tensor] | None,
+        checkpoint_files: list[str] | None,
+        load_config: Any,
+        *args: Any,
+        **options: Any,
+    ) -> Any:
+        if state_dict is not None or not checkpoint_files or not checkpoint_files[0].endswith(SUFFIX):
+            return original(model, state_dict, checkpoint_files, load_config, *args, **options)
+        quantizer = load_config.hf_quantizer
+        name = Path(checkpoint_files[0]).name
+        if not isinstance(quantizer, BhkQuantizer):
+            raise RepositoryError(
+                f'the config.json beside {name} lacks "quantization_config": {{"quant_method": "bhk"}}'
+            )
+        if "disk" in (load_config.device_map or {}).values():
+            raise OffloadError(
+                f"part of {type(model).__name__} would be offloaded to the disk, which a {SUFFIX} file does not allow; "
+                "give another device_map, or more max_memory"
+            )
+        with open_file(quantizer.loaded.path) as file:
+            tensors = _decode(model, file, quantizer.loaded, load_config.weight_mapping)
+        result = original(model, tensors, checkpoint_files, load_config, *args, **options)
+        _check_complete(model, result[0], name)
+        return result
+
+    return load
+
+
+def _decode(model: PreTrainedModel, file: BhkFile, loaded: Loaded, conversions: Any) -> dict[str, Tensor]:
+    """Return a state dict under the names of the file, with the buffers of a `HyperLinear` in place of its weight.
+
+    The layers get buffers of their shape, and `loaded` gets to know the names.
+    """
+    buffers = {name: buffer_names(name) for name in loaded.coded}
+    names = {*file.names, *(name for held in buffers.values() for name in held)}
+    loaded.naming = find_names(model, model.state_dict().keys(), names, conversions or ())
+
+    def tensors(layer: LayerEntry) -> dict[str, Tensor]:
+        if layer.name in buffers:
+            return dict(zip(buffers[layer.name], resident_buffers(file, layer).values(), strict=True))
+        every = (layer.name, *layer.aliases)
+        used = any(map(loaded.naming.is_used, every))
+        return dict.fromkeys(every, file.tensor(layer.name) if used else torch.empty(0))
+
+    state: dict[str, Tensor] = {}
+    for layer, found in zip(file.layers, ordered_map(tensors, file.layers, worker_count(None)), strict=True):
+        state |= found
+        if layer.name in buffers:
+            module = model.get_submodule(loaded.coded[layer.name])
+            for buffer, tensor in zip(BUFFERS, found.values(), strict=True):
+                setattr(module, buffer, torch.empty_like(tensor, device="meta"))
+    return state
+
+
+def resident_buffers(file: BhkFile, layer: LayerEntry) -> dict[str, Tensor]:
+    """Return the buffers of the `HyperLinear` whose weight is `layer`, by name.
+
+    Raises:
+        StreamHashError, ChunkDataError, CodeRangeError: the streams are damaged (rules D2 to D4).
+    """
+    codebook, codes = file.codebook(layer.name), file.planes(layer.name)
+    assert codebook is not None  # the caller takes no others
+    assert codes is not None
+    held = make_resident(codebook, codes, *layer.shape)
+    return {buffer: getattr(held, buffer) for buffer in BUFFERS}
+
+
+def _check_complete(model: PreTrainedModel, found: Any, file: str) -> None:
+    """Refuse what transformers would give random values, and tensors that it would drop.
+
+    Args:
+        found: the LoadStateDictInfo of transformers.
+
+    Raises:
+        MismatchError: names or shapes of file and model differ.
+    """
+    info = copy.copy(found)
+    model._adjust_missing_and_unexpected_keys(info)  # what transformers knows to be no fault
+    tied = model.all_tied_weights_keys.items()
+    settled = {name for pair in tied for name in pair if not info.missing_keys.issuperset(pair)}
+    missing = tuple(sorted(info.missing_keys - settled))
+    unexpected = tuple(sorted(info.unexpected_keys))
+    differing = tuple(sorted(info.mismatched_keys))
+    faults = [f"{counted(missing)} of the model not in the file"] if missing else []
+    if unexpected:
+        faults.append(f"{counted(unexpected)} of the file not in the model")
+    if differing:
+        name, stored, expected = differing[0]
+        names = tuple(name for name, *_ in differing)
+        shapes = f"{name} is {list(stored)} in the file, {list(expected)} in the model"
+        faults.append(f"{counted(names)} of another shape: {shapes}")
+    if not faults:
+        return
+    kinds = model.config.architectures or ()
+    if kinds and type(model).__name__ not in kinds:
+        faults.append(f"the file holds a {listed(kinds)}; load it with that class")
+    raise MismatchError(
+        f"{file} does not fit {type(model).__name__}: {'; '.join(faults)}",
+        missing,
+        unexpected,
+        tuple(name for name, *_ in differing),
+    )

@@ -1,0 +1,164 @@
+"""What transformers asks of a way to store weights: the quantizer "bhk"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from bhk.bhkfile import BhkFile, open_file
+from bhk.nn.anatomy import Place, model_tensors, plain_linears
+from bhk.nn.hyperlinear import BUFFERS, HyperLinear
+from bhk.nn.plan import stays_coded
+from bhk.transformers.errors import RepositoryError
+from bhk.transformers.names import Naming, find_names
+
+METHOD = "bhk"
+SUFFIX = ".bhk"
+FILE = "model" + SUFFIX
+
+
+class BhkConfig(QuantizationConfigMixin):
+    """The `quantization_config` of a config.json.
+
+    Attributes:
+        file: base name of the weight file; `transformers_weights` beside it says the same, and transformers reads that.
+    """
+
+    def __init__(self, file: str = FILE, **_: Any) -> None:
+        self.quant_method = METHOD
+        self.file = file
+
+
+@dataclass
+class Loaded:
+    """What a quantizer knows of the file that its model comes from.
+
+    Attributes:
+        path: of the file.
+        coded: name of a weight in the file -> name of the `HyperLinear` that holds it.
+        naming: where the tensors that are not `coded` go in the model.
+    """
+
+    path: Path
+    coded: Mapping[str, str]
+    naming: Naming = field(default_factory=lambda: Naming({}, frozenset()))
+
+
+class BhkQuantizer(HfQuantizer):
+    """Puts `HyperLinear` layers in the place of linear ones whose weight a .bhk file holds in codes.
+
+    Attributes:
+        loaded: set when a model is being loaded.
+    """
+
+    requires_calibration = False
+    loaded: Loaded
+
+    def _process_model_before_weight_loading(
+        self, model: PreTrainedModel, checkpoint_files: Sequence[str] | None = None, **_: Any
+    ) -> PreTrainedModel:
+        """Replace layers of `model`, which is on the meta device.
+
+        Raises:
+            RepositoryError: the weights are in another kind of file.
+            ReadError, FormatError: the file cannot be read or breaks a rule of the format.
+        """
+        path = _weight_file(checkpoint_files)
+        with open_file(path) as file:
+            self.loaded = Loaded(path, _put_hyperlinears(model, file))
+        return model
+
+    def _dequantize(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> PreTrainedModel:
+        """Put an `nn.Linear` with the decoded weight in the place of each `HyperLinear`."""
+        for parent in list(model.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, HyperLinear):
+                    setattr(parent, name, child.to_linear())
+        if getattr(model.config, "transformers_weights", None) is not None:
+            del model.config.transformers_weights
+        return model if dtype is None else model.to(dtype)
+
+    def get_state_dict_and_metadata(
+        self, model: PreTrainedModel, *_: Any
+    ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+        """Return no tensors: `save_pretrained` of transformers writes what belongs to them, and `saving` the .bhk file."""
+        return {}, {}
+
+    def is_serializable(self, **_: Any) -> bool:
+        """Tell that `save_pretrained` works: see `bhk.transformers.saving`."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        """Tell that adapters can be trained on top: gradients reach the inputs and biases of every `HyperLinear`."""
+        return True
+
+    @property
+    def is_compileable(self) -> bool:
+        """Tell that torch.compile takes the layers: their operators have meta kernels."""
+        return True
+
+
+def _weight_file(files: Sequence[str] | None) -> Path:
+    if files and len(files) == 1 and files[0].endswith(SUFFIX):
+        return Path(files[0])
+    found = Path(files[0]).name if files else "no file"
+    raise RepositoryError(
+        f"the weights are in {found}, expected a {SUFFIX} file: its config.json needs "
+        f'"transformers_weights": "{FILE}" beside the quantization_config; `bhk push` writes both'
+    )
+
+
+def _put_hyperlinears(model: PreTrainedModel, file: BhkFile) -> dict[str, str]:
+    """Put a `HyperLinear` on the meta device in the place of each linear layer that can have one.
+
+    Returns:
+        name of the weight in the file -> name of the layer.
+    """
+    linears = _replaceable(model)
+    known = {*model.state_dict(), *(f"{name}.{buffer}" for name in linears for buffer in BUFFERS)}
+    held = {layer: buffer_names(layer.name) for layer in file.layers if stays_coded(layer)}
+    asked = {*file.names, *(name for names in held.values() for name in names)}
+    places = find_names(model, known, asked, get_model_conversion_mapping(model)).places
+    coded = {}
+    for layer, buffers in held.items():
+        module = places.get(layer.name, "").removesuffix(".weight")
+        if module not in linears or [places.get(name) for name in buffers] != [f"{module}.{b}" for b in BUFFERS]:
+            continue  # the weight is decoded
+        place, linear = linears[module]
+        if layer.shape == tuple(linear.weight.shape):
+            setattr(place.module, place.attribute, _empty(linear))
+            coded[layer.name] = module
+    return coded
+
+
+def _replaceable(model: PreTrainedModel) -> dict[str, tuple[Place, nn.Linear]]:
+    """Return the linear layers that a `HyperLinear` can stand in for, by name."""
+    tied = {name for pair in model.all_tied_weights_keys.items() for name in pair}
+    # What stays in float32 in a model of a smaller dtype: the code around it looks at its weight.
+    kept = (*(model._keep_in_fp32_modules or ()), *(model._keep_in_fp32_modules_strict or ()))
+    patterns = [] if model.dtype == torch.float32 else [pattern.replace("*", ".*") for pattern in kept]
+    return {
+        place.name: (place, linear)
+        for place, linear in plain_linears(model, model_tensors(model)).values()
+        if f"{place.name}.weight" not in tied and not any(re.search(pattern, place.name) for pattern in patterns)
+    }
+
+
+def buffer_names(weight: str) -> tuple[str, ...]:
+    """Return what the buffers of a `HyperLinear` are called beside its `weight` in a file."""
+    return tuple(f"{weight.removesuffix('weight')}{buffer}" for buffer in BUFFERS)
+
+
+def _empty(linear: nn.Linear) -> HyperLinear:
+    return HyperLinear(linear.in_features, linear.out_features, linear.bias is not None, "meta", linear.weight.dtype)

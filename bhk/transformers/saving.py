@@ -1,0 +1,184 @@
+"""Saving: `save_pretrained` of a model that came from a .bhk file writes one again.
+
+Nothing is coded anew: what the model still holds as the file has it is copied stream by stream, with its codebook and its
+measured error, and tensors that changed since are kept exact.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from bhk.bhkfile import BhkFile, open_file
+from bhk.checkpoint.companions import CONFIG, KEY
+from bhk.codec.dtypes import DTYPE_NAMES
+from bhk.codec.tensor import keep
+from bhk.container.header import LayerEntry, to_json
+from bhk.container.reader import ReadError
+from bhk.container.room import header_room
+from bhk.container.writer import ContainerWriter
+from bhk.files import WriteError, check_destination, replace_file
+from bhk.nn.hyperlinear import BUFFERS, HyperLinear
+from bhk.nn.plan import counted
+from bhk.parallel import ordered_map, worker_count
+from bhk.transformers.errors import SaveError
+from bhk.transformers.loading import resident_buffers
+from bhk.transformers.quantizer import FILE, METHOD, BhkQuantizer, Loaded
+
+_UNSUPPORTED = {
+    "push_to_hub": "call model.push_to_hub(repository), or save it and run `bhk push`",
+    "state_dict": "the tensors are those of the model; leave it out",
+    "variant": f"its name is {FILE}; leave it out",
+    "distributed_checkpoint": "leave it out",
+}
+
+
+def save(original: Callable[..., None]) -> Callable[..., None]:
+    """Return transformers' `save_pretrained`, extended by models that came from a .bhk file."""
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def save_pretrained(model: PreTrainedModel, *args: Any, **options: Any) -> None:
+        quantizer = getattr(model, "hf_quantizer", None)
+        only_adapters = getattr(model, "_hf_peft_config_loaded", False)
+        if not isinstance(quantizer, BhkQuantizer) or only_adapters:
+            return original(model, *args, **options)
+        call = signature.bind(model, *args, **options)
+        for name, advice in _UNSUPPORTED.items():
+            if call.arguments.get(name):
+                raise SaveError(f"save_pretrained(…, {name}=…) does not go with a .bhk file; {advice}")
+        folder = Path(call.arguments["save_directory"])
+        with tempfile.TemporaryDirectory(prefix="bhk-") as scratch:
+            call.arguments["save_directory"] = scratch
+            original(*call.args, **call.kwargs)  # everything but the weights
+            if call.arguments.get("is_main_process", True):
+                _write_folder(model, quantizer.loaded, Path(scratch), folder)
+        return None
+
+    return save_pretrained
+
+
+def _write_folder(model: PreTrainedModel, loaded: Loaded, scratch: Path, folder: Path) -> None:
+    """Write model.bhk and, after it, what transformers has put into `scratch`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"cannot write {folder}: {error.strerror or error}") from error
+    config = json.loads((scratch / CONFIG).read_text(encoding="utf-8"))
+    config.pop("quantization_config", None)
+    check_destination(folder / FILE, force=True)
+    _write_file(model, loaded, config, folder / FILE)
+    config |= {"quantization_config": {"quant_method": METHOD, "file": FILE}, "transformers_weights": FILE}
+    (scratch / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    for path in sorted(scratch.iterdir()):
+        if path.is_file() and path.suffix != ".safetensors":  # which holds no tensor
+            with replace_file(folder / path.name) as file:
+                file.write(path.read_bytes())
+
+
+def _write_file(model: PreTrainedModel, loaded: Loaded, config: Mapping[str, Any], path: Path) -> None:
+    if loaded.naming.fused:
+        names = sorted(loaded.naming.fused)
+        raise SaveError(
+            f"transformers made other tensors of {counted(names)} of {loaded.path.name}, which cannot be written back; "
+            "call model.dequantize() and save the dense model"
+        )
+    try:
+        source = open_file(loaded.path)
+    except ReadError as error:
+        raise SaveError(
+            f"the file that the model came from is gone ({error}), and its codes are copied from there; put it back, or "
+            "call model.dequantize() and save the dense model"
+        ) from None
+    with replace_file(path) as file, source:
+        changed = _changed(model, loaded, source)
+        header = source.container.header
+        layers = [_outline(layer, changed.get(layer.name)) for layer in header.layers]
+        metadata = dict(header.metadata)
+        if KEY + CONFIG in metadata:
+            metadata[KEY + CONFIG] = json.dumps(config, separators=(",", ":"))
+        outline = msgspec.structs.replace(header, layers=tuple(layers), metadata=metadata)
+        writer = ContainerWriter(file, header_room(outline) + len(to_json(header)))
+        written = tuple(_write_layer(writer, source, layer, changed.get(layer.name)) for layer in outline.layers)
+        writer.finish(msgspec.structs.replace(outline, layers=written))
+
+
+def _outline(layer: LayerEntry, tensor: Tensor | None) -> LayerEntry:
+    """Return the entry of `layer`; of one that takes the values of `tensor`, without streams."""
+    if tensor is None:
+        return layer
+    dtype, shape = DTYPE_NAMES[tensor.dtype], tuple(tensor.shape)
+    return LayerEntry(layer.name, shape, dtype, layer.role, "exact", aliases=layer.aliases)
+
+
+def _write_layer(writer: ContainerWriter, source: BhkFile, layer: LayerEntry, tensor: Tensor | None) -> LayerEntry:
+    if tensor is not None:
+        return msgspec.structs.replace(layer, streams=writer.write(keep(tensor).streams))
+    streams = (writer.copy(stream, source.container.read_stream(layer, stream)) for stream in layer.streams)
+    return msgspec.structs.replace(layer, streams=tuple(streams))
+
+
+def _changed(model: PreTrainedModel, loaded: Loaded, source: BhkFile) -> dict[str, Tensor]:
+    """Return the tensors of `model` that are not as the file has them, by their names there.
+
+    Raises:
+        SaveError: the model has other tensors than the file, or has none of its own where they are offloaded.
+    """
+    state = model.state_dict()
+    _check_names(model, loaded, state)
+    found = ordered_map(partial(_difference, model, loaded, state, source), source.layers, worker_count(None))
+    return {layer.name: tensor for layer, tensor in zip(source.layers, found, strict=True) if tensor is not None}
+
+
+def _check_names(model: PreTrainedModel, loaded: Loaded, state: Mapping[str, Tensor]) -> None:
+    """Refuse tensors of the model that the file has no name for, and those without data."""
+    empty = [name for name, tensor in state.items() if tensor.is_meta]
+    if empty:
+        raise SaveError(
+            f"{counted(empty)} of the model without data (offloaded?); load it without offloading to save it"
+        )
+    known = {*loaded.naming.places.values(), *(f"{module}.weight" for module in loaded.coded.values())}
+    for target, other in model.all_tied_weights_keys.items():
+        for name, twin in ((target, other), (other, target)):
+            if twin in known and name in state and torch.equal(state[name], state[twin]):
+                known.add(name)
+    added = [name for name in state if name not in known]
+    if added:
+        raise SaveError(
+            f"{counted(added)} of the model not in {loaded.path.name}, from which it came; take off what was added, or call "
+            "model.dequantize() and save the dense model"
+        )
+
+
+def _difference(
+    model: PreTrainedModel, loaded: Loaded, state: Mapping[str, Tensor], source: BhkFile, layer: LayerEntry
+) -> Tensor | None:
+    """Return what `model` has for `layer`; None when it is what the file has, or when it has no place for it."""
+    module = model.get_submodule(loaded.coded[layer.name]) if layer.name in loaded.coded else None
+    if isinstance(module, HyperLinear):
+        held = resident_buffers(source, layer)
+        if not all(torch.equal(getattr(module, buffer).cpu(), held[buffer]) for buffer in BUFFERS):
+            raise SaveError(f"the codes of {layer.name} are not those of {loaded.path.name}; load the model again")
+        return None
+    places = [loaded.naming.places[name] for name in (layer.name, *layer.aliases) if name in loaded.naming.places]
+    if module is not None:
+        places = [f"{loaded.coded[layer.name]}.weight"]
+    if not places:
+        return None
+    tensors = [state[place].cpu() for place in places if place in state]
+    if len(tensors) < len(places) or not all(torch.equal(tensor, tensors[0]) for tensor in tensors):
+        raise SaveError(f"{', '.join(places)}: not in the model any more, or no longer the same tensor; load it again")
+    stored = source.tensor(layer.name)
+    same = stored.shape == tensors[0].shape and torch.equal(stored.to(tensors[0].dtype), tensors[0])
+    return None if same else tensors[0].contiguous()
