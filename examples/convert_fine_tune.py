@@ -1,0 +1,66 @@
+"""A fine-tuned model, as a trainer saved it, to a .bhk file; and whether its masks are still the same.
+
+    python examples/convert_fine_tune.py                                 # the demo model, trained on for a few steps
+    python examples/convert_fine_tune.py epoch_12.pth --images photos/   # yours
+
+A trainer's checkpoint may hold the state of the optimizer, which is larger than the weights, a scheduler, and names that begin
+with "module.": the weights are found in it, the rest is left out and named, and `bhk.export` puts the names back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+import bhk
+from bhk.sam import demo
+
+
+def fine_tune(path: Path) -> None:
+    """Train the demo model for a step, and save everything, as trainers on several GPUs do."""
+    sam = bhk.load(demo.CHECKPOINT)
+    optimizer = torch.optim.AdamW(sam.parameters(), lr=1e-4)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=1000)
+    sum(parameter.square().sum() for parameter in sam.parameters()).backward()  # stands for a loss on your pictures
+    optimizer.step()
+    scheduler.step()
+    weights = {f"module.{name}": tensor for name, tensor in sam.state_dict().items()}
+    state = {"model": weights, "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(), "epoch": 12}
+    torch.save(state, path)
+
+
+def convert(checkpoint: Path, images: Path, points: int, workers: int | None) -> bhk.FidelityReport:
+    """Convert a checkpoint, and ask the file and the checkpoint for the same masks."""
+    converted = bhk.convert(checkpoint)
+    print(f"{converted.path}: {converted.bytes:,} bytes, {converted.ratio:.2f} times smaller than the weights")
+    print(f"and {checkpoint.stat().st_size / converted.bytes:.1f} times smaller than the checkpoint, which also holds:")
+    print("  " + ", ".join(converted.left_out))
+    report = bhk.fidelity(converted.path, images, against=checkpoint, points=points, boxes=points // 2, workers=workers)
+    masks, noise = report.fidelity.all, report.control.all
+    print(f"{masks.masks} masks in {report.pictures} pictures, IoU with those of the checkpoint:")
+    for name, found in (("compressed", masks), ("original in bfloat16", noise)):
+        print(f"  {name:22}mean {found.iou_mean.value:.4f}, median {found.iou_median.value:.4f}")
+    return report
+
+
+def main(arguments: Sequence[str] | None = None) -> bhk.FidelityReport:
+    """Convert the checkpoint of the command line; without one, that of a demonstration."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", nargs="?", type=Path)
+    parser.add_argument("--images", type=Path, default=demo.PICTURES, help="a folder of pictures, without annotations")
+    parser.add_argument("--points", type=int, default=8, help="asked for in each picture; and half as many boxes")
+    parser.add_argument("--workers", type=int, help="processes; by default one a core")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = options.checkpoint or Path(folder) / "epoch_12.pth"
+        if options.checkpoint is None:
+            fine_tune(checkpoint)
+        return convert(checkpoint, options.images, options.points, options.workers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Publish a compressed model on the Hugging Face Hub, with a card that says how closely its masks follow the original's.
+
+    python examples/publish.py                                                   # shows what would be published
+    python examples/publish.py sam_b.bhk --against sam_vit_b_01ec64.pth --images photos/ --repository me/sam-b-bhk --send
+
+The token is the one of `hf auth login` or of the environment's HF_TOKEN. Run again, it sends what has changed only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import bhk
+from bhk.sam import demo
+from bhk.tasks.evaluation import write_document
+
+
+def evaluate(model: Path, against: Path, images: Path, out: Path, points: int) -> Path:
+    """Ask the file and its original for the same masks; write what `bhk eval --out` writes."""
+    report = bhk.fidelity(model, images, against=against, points=points, boxes=points // 2, workers=1)
+    write_document(report, out)
+    return out
+
+
+def main(arguments: Sequence[str] | None = None) -> bhk.PushReport:
+    """Publish the file of the command line; without one, show what would be published of the demo model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", type=Path, help="a .bhk file")
+    parser.add_argument("--against", type=Path, help="the checkpoint that it was made from")
+    parser.add_argument("--images", type=Path, default=demo.PICTURES, help="pictures to compare masks in")
+    parser.add_argument("--points", type=int, default=8, help="asked for in each picture; and half as many boxes")
+    parser.add_argument("--repository", default="me/demo-sam-bhk")
+    parser.add_argument("--licence", default="apache-2.0")
+    parser.add_argument("--send", action="store_true", help="really publish it")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        model, original = options.model, options.against
+        if model is None:
+            original = demo.write_checkpoint(Path(folder) / "demo_sam.pth")
+            model = bhk.convert(original).path
+        results = ()
+        if original is not None:
+            results = evaluate(model, original, options.images, Path(folder) / "fidelity.json", options.points)
+        report = bhk.push(
+            model, options.repository, evaluation=results, licence=options.licence, dry_run=not options.send
+        )
+    print(report.card)
+    for file in report.files:
+        print(f"{file.state:9} {file.bytes:10,} bytes  {file.name}")
+    for hint in report.hints:
+        print(hint)
+    print(f"published: {report.url}" if options.send else "nothing was sent; --send publishes it")
+    return report
+
+
+if __name__ == "__main__":
+    main()

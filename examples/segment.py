@@ -1,0 +1,68 @@
+"""Masks from a compressed Segment Anything model, drawn on the picture.
+
+    python examples/segment.py                                    # a small model and a picture that come with bhk
+    python examples/segment.py sam_vit_b.bhk photo.jpg --point 500,375
+    python examples/segment.py user/repo photo.jpg --box 75,275,850,725 --box 600,100,900,400
+
+Points are on one object; each box is around one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import bhk
+from bhk.sam import demo
+
+KITES = (
+    (0, 95, 266, 257),
+    (295, 0, 384, 138),
+    (164, 231, 313, 359),
+)  # boxes around three of them in the demo's picture
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Return the numbers of "x,y" or "x0,y0,x1,y1"."""
+    return tuple(map(float, text.split(",")))
+
+
+def segment(model: str, image: str | Path, points: Sequence, boxes: Sequence, out: Path) -> bhk.Segmentation:
+    """Load a model, ask it for masks, and write them: drawn on the picture, and as an array."""
+    sam = bhk.load(model)  # its linear layers keep their codes: about 8 bits a weight
+    found = bhk.segment(sam, image, points=points, boxes=boxes, out=out, force=True)
+    np.save(out.with_suffix(".npy"), found.masks)  # bool (masks, height, width)
+    return found
+
+
+def demo_model(folder: str) -> str:
+    """Return a .bhk file of the small model that comes with bhk."""
+    checkpoint = demo.write_checkpoint(Path(folder) / "demo_sam.pth")  # yours: sam_vit_b_01ec64.pth, …
+    return str(bhk.convert(checkpoint).path)
+
+
+def main(arguments: Sequence[str] | None = None) -> bhk.Segmentation:
+    """Segment what the command line says; without any, the demo's picture by the demo's model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", help="a .bhk file, or a repository of the Hub that holds one")
+    parser.add_argument("image", nargs="?", default=demo.PICTURES / "kites.jpg")
+    parser.add_argument("--point", type=numbers, action="append", default=[], metavar="X,Y", help="on the object")
+    parser.add_argument("--box", type=numbers, action="append", default=[], metavar="X0,Y0,X1,Y1", help="around it")
+    parser.add_argument("--out", type=Path, default=Path("overlay.png"))
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        model = options.model or demo_model(folder)
+        boxes = options.box if options.model else KITES
+        found = segment(model, options.image, options.point, boxes, options.out)
+    for score, area, box in zip(found.scores, found.areas, found.boxes, strict=True):
+        print(f"{area:7d} pixels in x, y, width, height {box}, expected IoU {score:.3f}")
+    print(f"{options.out}: the picture with its masks; {options.out.with_suffix('.npy')}: the masks")
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The examples, run as they are, at small sizes."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+
+import bhk
+from bhk.nn import HyperLinear
+from bhk.sam import demo
+from bhk.sam.scenes import HELD_OUT, make_scene
+
+if TYPE_CHECKING:
+    from hub.fake_hub import FakeHub
+
+pytest.importorskip("segment_anything")
+FOLDER = Path(__file__).parent.parent.parent / "examples"
+
+
+def example(name: str) -> ModuleType:
+    """Return an example as a module."""
+    specification = importlib.util.spec_from_file_location(f"example_{name}", FOLDER / f"{name}.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo model as a .bhk file, its checkpoint beside it."""
+    path = bhk.convert(demo.write_checkpoint(tmp_path_factory.mktemp("demo") / "demo_sam.pth")).path
+    assert path is not None
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with one small picture of known objects."""
+    (tmp_path / "pictures").mkdir()
+    Image.fromarray(make_scene(HELD_OUT).picture).save(tmp_path / "pictures" / "scene.png")
+    return tmp_path / "pictures"
+
+
+def test_every_example_is_tested() -> None:
+    names = {path.stem for path in FOLDER.glob("*.py")}
+    assert names == {"segment", "convert_fine_tune", "publish", "train_lora"}
+
+
+def test_segment_runs_on_its_own(tmp_path: Path) -> None:
+    command = [sys.executable, str(FOLDER / "segment.py"), "--out", "kites.png"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.count("expected IoU") == 3
+    masks = np.load(tmp_path / "kites.npy")
+    assert (masks.dtype, masks.shape) == (bool, (3, 384, 384))
+    assert masks.any((1, 2)).all()
+    drawn, picture = Image.open(tmp_path / "kites.png"), Image.open(demo.PICTURES / "kites.jpg")
+    assert drawn.size == picture.size
+    assert np.abs(np.asarray(drawn, float) - np.asarray(picture, float))[masks[0]].mean() > 20
+
+
+def test_segment_finds_the_objects_of_a_scene(model: Path, pictures: Path, tmp_path: Path) -> None:
+    largest = make_scene(HELD_OUT).masks[0]
+    rows, columns = np.nonzero(largest)
+    box = f"{columns.min()},{rows.min()},{columns.max() + 1},{rows.max() + 1}"
+    arguments = [str(model), str(pictures / "scene.png"), "--box", box, "--out", str(tmp_path / "overlay.png")]
+    (mask,) = example("segment").main(arguments).masks
+    assert (mask & largest).sum() / (mask | largest).sum() > 0.9
+
+
+def test_a_fine_tune_is_found_in_its_checkpoint_and_keeps_its_masks(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, checkpoint = example("convert_fine_tune"), tmp_path / "epoch_12.pth"
+    module.fine_tune(checkpoint)
+    report = module.main([str(checkpoint), "--images", str(pictures), "--points", "6", "--workers", "1"])
+    assert "optimizer (state of 229 tensors), scheduler, epoch" in capsys.readouterr().out
+    assert report.fidelity.all.masks == 12
+    assert report.fidelity.all.iou_median.value > 0.95
+    weights, trained = bhk.load_state_dict(tmp_path / "epoch_12.bhk"), torch.load(checkpoint, weights_only=True)["model"]
+    assert {f"module.{name}" for name in weights} == set(trained)
+    assert checkpoint.stat().st_size > 20 * (tmp_path / "epoch_12.bhk").stat().st_size
+
+
+def test_an_adapter_learns_on_codes_that_stay_as_they_are(model: Path) -> None:
+    module, sam = example("train_lora"), bhk.load(model)
+    before = {name: tensor.clone() for name, tensor in sam.state_dict().items()}
+    adapter = module.add_lora(sam)
+    module.train(sam, adapter, steps=2)
+    assert all(torch.equal(before[name], tensor) for name, tensor in sam.state_dict().items())
+    layers = [layer for layer in sam.image_encoder.modules() if isinstance(layer, HyperLinear)]
+    assert len(adapter) == len(layers) == 24
+    assert all(parameter.grad is not None for parameter in adapter.parameters())
+
+
+def test_an_adapter_is_small_lowers_the_loss_and_comes_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], model: Path
+) -> None:
+    module, path = example("train_lora"), tmp_path / "night.safetensors"
+    before, after, again = module.main(["--steps", "16", "--out", str(path)])
+    assert after < 0.8 * before
+    assert again == after
+    assert "to train the adapter: 73,728 parameters, 1.2 MB" in capsys.readouterr().out
+    adapter, sam = load_file(path), bhk.load(model)
+    assert sum(tensor.numel() for tensor in adapter.values()) == 73728
+    plain, learned = sam.image_encoder(_picture()), None
+    module.add_lora(sam).load_state_dict(adapter)
+    learned = sam.image_encoder(_picture())
+    assert not torch.equal(plain, learned)
+
+
+def _picture() -> torch.Tensor:
+    return torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
