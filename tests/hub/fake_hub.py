@@ -154,6 +154,11 @@ class FakeHub:
         fault = _Fault(status, times, dict(headers or {}), cut_after, corrupt, action, done)
         self._faults.setdefault(stage, []).append(fault)
 
+    def mend(self) -> None:
+        """Let nothing go wrong any more."""
+        with self.lock:
+            self._faults.clear()
+
     def expire_urls(self) -> None:
         """Let every URL that was signed until now be refused."""
         self._signature = secrets.token_hex(16)
