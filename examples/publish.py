@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> bhk.PushReport:
     parser.add_argument("--images", type=Path, default=demo.PICTURES, help="pictures to compare masks in")
     parser.add_argument("--points", type=int, default=8, help="asked for in each picture; and half as many boxes")
     parser.add_argument("--repository", default="me/demo-sam-bhk")
-    parser.add_argument("--licence", default="apache-2.0")
+    parser.add_argument("--base-model", metavar="USER/REPO", help="where the Hub has the original")
+    parser.add_argument("--licence", help="of the weights, such as apache-2.0")
     parser.add_argument("--send", action="store_true", help="really publish it")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
@@ -45,7 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> bhk.PushReport:
         if original is not None:
             results = evaluate(model, original, options.images, Path(folder) / "fidelity.json", options.points)
         report = bhk.push(
-            model, options.repository, evaluation=results, licence=options.licence, dry_run=not options.send
+            model,
+            options.repository,
+            evaluation=results,
+            base_model=options.base_model,
+            licence=options.licence,
+            dry_run=not options.send,
         )
     print(report.card)
     for file in report.files:

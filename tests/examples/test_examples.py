@@ -14,7 +14,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import nn
 
 import bhk
 from bhk.nn import HyperLinear
@@ -89,9 +88,31 @@ def test_a_fine_tune_is_found_in_its_checkpoint_and_keeps_its_masks(
     assert "optimizer (state of 229 tensors), scheduler, epoch" in capsys.readouterr().out
     assert report.fidelity.all.masks == 12
     assert report.fidelity.all.iou_median.value > 0.95
-    weights, trained = bhk.load_state_dict(tmp_path / "epoch_12.bhk"), torch.load(checkpoint, weights_only=True)["model"]
+    weights, trained = (
+        bhk.load_state_dict(tmp_path / "epoch_12.bhk"),
+        torch.load(checkpoint, weights_only=True)["model"],
+    )
     assert {f"module.{name}" for name in weights} == set(trained)
     assert checkpoint.stat().st_size > 20 * (tmp_path / "epoch_12.bhk").stat().st_size
+
+
+def test_publishing_is_a_rehearsal_until_it_is_asked_for(
+    hub: FakeHub, model: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    against = ["--against", str(model.with_suffix(".pth")), "--images", str(pictures), "--points", "2"]
+    arguments, module = [str(model), "--repository", "me/night-sam", "--licence", "mit"], example("publish")
+    planned = module.main(arguments)
+    assert hub.requests == []
+    assert [file.name for file in planned.files] == ["model.bhk", "config.json", "README.md"]
+    assert "nothing was sent" in capsys.readouterr().out
+    sent, again = module.main([*arguments, *against, "--send"]), module.main([*arguments, "--send"])
+    assert sent.created
+    assert "mean IoU" in sent.card
+    assert again.sent_bytes == 0
+    assert hub.files("me/night-sam")["model.bhk"] == model.read_bytes()
+    assert "license: mit" in hub.files("me/night-sam")["README.md"].decode()
+    assert hub.token not in capsys.readouterr().out
+    assert isinstance(bhk.load("me/night-sam"), torch.nn.Module)
 
 
 def test_an_adapter_learns_on_codes_that_stay_as_they_are(model: Path) -> None:
@@ -115,11 +136,7 @@ def test_an_adapter_is_small_lowers_the_loss_and_comes_back(
     assert "to train the adapter: 73,728 parameters, 1.2 MB" in capsys.readouterr().out
     adapter, sam = load_file(path), bhk.load(model)
     assert sum(tensor.numel() for tensor in adapter.values()) == 73728
-    plain, learned = sam.image_encoder(_picture()), None
+    picture = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    plain = sam.image_encoder(picture)
     module.add_lora(sam).load_state_dict(adapter)
-    learned = sam.image_encoder(_picture())
-    assert not torch.equal(plain, learned)
-
-
-def _picture() -> torch.Tensor:
-    return torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    assert not torch.equal(sam.image_encoder(picture), plain)
