@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bhk.checkpoint.contents import Checkpoint
-from bhk.checkpoint.errors import shown
 from bhk.checkpoint.layout import Layout
 from bhk.checkpoint.strict_json import StrictJsonError, parse_object
+from bhk.errors import shown
 
 CONFIG = "config.json"
 COMPANIONS = (CONFIG, "preprocessor_config.json", "processor_config.json")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
-from bhk.checkpoint.errors import UnsupportedTensorError, shown
+from bhk.checkpoint.errors import UnsupportedTensorError
 from bhk.checkpoint.layout import Layout
+from bhk.errors import shown
 
 
 @dataclass(frozen=True)

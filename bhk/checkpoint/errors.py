@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from bhk.errors import BhkError
+from bhk.errors import listed as listed
+from bhk.errors import shown as shown
 
 
 class CheckpointError(BhkError):
@@ -61,22 +61,3 @@ class TensorMismatchError(CheckpointError):
 
 class LayoutError(CheckpointError):
     """The stored description of a checkpoint's layout is malformed."""
-
-
-class HubError(CheckpointError):
-    """The Hugging Face Hub did not give the files."""
-
-
-def shown(text: object, limit: int = 120) -> str:
-    """Return `text` from a file as safe to print: on one line, without terminal codes, of bounded length."""
-    plain = str(text)
-    if len(plain) > limit:
-        plain = plain[: limit - 1] + "…"
-    return plain if plain.isprintable() else ascii(plain)
-
-
-def listed(items: Iterable[object], limit: int = 12) -> str:
-    """Return `items` joined by commas, with a count in place of those beyond `limit`."""
-    every = list(items)
-    text = ", ".join(shown(item) for item in every[:limit])
-    return text if len(every) <= limit else f"{text} and {len(every) - limit} more"

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bhk.checkpoint.errors import AmbiguousCheckpointError, NotACheckpointError, listed
+from bhk.checkpoint.errors import AmbiguousCheckpointError, NotACheckpointError
+from bhk.errors import listed
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 INDEX_SUFFIX = ".index.json"

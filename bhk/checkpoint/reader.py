@@ -9,20 +9,23 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bhk.checkpoint import hub, safetensors_file, torch_file
+from bhk.checkpoint import safetensors_file, torch_file
 from bhk.checkpoint.archive import unpacked
 from bhk.checkpoint.contents import Checkpoint, Source, untie
 from bhk.checkpoint.errors import (
     CheckpointNotFoundError,
     NotACheckpointError,
     UnreadableCheckpointError,
-    shown,
 )
 from bhk.checkpoint.folder import INDEX_SUFFIX, pick
+from bhk.checkpoint.hub import fetch
 from bhk.checkpoint.identify import Kind, identify
 from bhk.checkpoint.layout import Layout, common_prefix
 from bhk.checkpoint.shards import load_shards, read_index, shard_files
 from bhk.checkpoint.wrappers import StateDict, find_state_dict
+from bhk.errors import shown
+from bhk.hub.address import SCHEME, looks_like_repository, parse_address
+from bhk.hub.errors import redact
 
 
 def read(source: str | os.PathLike[str], *, key: str | None = None) -> Checkpoint:
@@ -36,6 +39,7 @@ def read(source: str | os.PathLike[str], *, key: str | None = None) -> Checkpoin
             for tensors at the top itself), or the name of a checkpoint in a zip file.
 
     Raises:
+        HubError: the Hub did not give the checkpoint.
         CheckpointError: one of its kinds, with what was found, what was expected and what to do. No file, however
             made, is run.
     """
@@ -72,18 +76,18 @@ def of_module(module: nn.Module) -> Checkpoint:
 
 def _locate(text: str) -> tuple[str, str, Path]:
     """Return the name of a source, what to call it in errors, and its file or folder on this machine."""
-    shown_text = hub.redact(shown(text, 300))
-    if text.startswith(hub.SCHEME):
-        return shown_text, shown_text, hub.fetch(hub.parse_address(text))
+    shown_text = redact(shown(text, 300))
+    if text.startswith(SCHEME):
+        return shown_text, shown_text, fetch(parse_address(text))
     path = Path(text)
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        if not hub.looks_like_repository(text):
+        if not looks_like_repository(text):
             raise CheckpointNotFoundError(
-                f"{shown_text} does not exist; check the name, or use {hub.SCHEME}user/repo for the Hub"
+                f"{shown_text} does not exist; check the name, or use {SCHEME}user/repo for the Hub"
             ) from None
-        return text, text, hub.fetch(hub.parse_address(text))
+        return text, text, fetch(parse_address(text))
     except (OSError, ValueError) as error:
         raise UnreadableCheckpointError(
             f"cannot read {shown_text}: {getattr(error, 'strerror', None) or error}"

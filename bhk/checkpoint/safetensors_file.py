@@ -15,8 +15,9 @@ import safetensors
 import torch
 
 from bhk.checkpoint.contents import Entry, TensorSpec
-from bhk.checkpoint.errors import CorruptCheckpointError, UnreadableCheckpointError, UnsupportedTensorError, shown
+from bhk.checkpoint.errors import CorruptCheckpointError, UnreadableCheckpointError, UnsupportedTensorError
 from bhk.checkpoint.strict_json import StrictJsonError, parse_object
+from bhk.errors import shown
 
 _DTYPES = {
     torch.float64: "F64",

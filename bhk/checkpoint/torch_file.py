@@ -12,9 +12,10 @@ from typing import BinaryIO
 import torch
 
 from bhk.checkpoint.contents import Entry, TensorSpec
-from bhk.checkpoint.errors import CorruptCheckpointError, UnreadableCheckpointError, UnsafePickleError, shown
+from bhk.checkpoint.errors import CorruptCheckpointError, UnreadableCheckpointError, UnsafePickleError
 from bhk.checkpoint.identify import Kind
 from bhk.checkpoint.layout import Layout
+from bhk.errors import shown
 from bhk.files import WriteError
 
 _REFUSED = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)")

@@ -13,9 +13,10 @@ import torch
 
 from bhk.checkpoint import safetensors_file, torch_file
 from bhk.checkpoint.contents import Entry, TensorSpec
-from bhk.checkpoint.errors import TensorMismatchError, UnsupportedFormatError, UnsupportedTensorError, shown
+from bhk.checkpoint.errors import TensorMismatchError, UnsupportedFormatError, UnsupportedTensorError
 from bhk.checkpoint.folder import INDEX_SUFFIX, SUFFIXES
 from bhk.checkpoint.layout import Layout
+from bhk.errors import shown
 from bhk.files import WriteError, check_destination, replace_file
 
 _SAFETENSORS = ".safetensors"

@@ -136,7 +136,7 @@ def _stats(found: Segmentation) -> str:
 
 
 def _document(found: Segmentation, model: str, image: Path, out: Path | None) -> dict[str, object]:
-    from bhk.sam.load import SUFFIX
+    from bhk.hub.download import SUFFIX
     from bhk.sam.prediction.rle import encode
     from bhk.tasks.inspect import inspect
 

@@ -6,10 +6,9 @@ import json
 from typing import Any
 
 from bhk.checkpoint.companions import CONFIG, companions_of
-from bhk.checkpoint.errors import shown
 from bhk.checkpoint.strict_json import StrictJsonError, parse_object
 from bhk.container.header import Header
-from bhk.errors import BhkError
+from bhk.errors import BhkError, shown
 
 METHOD = "bhk"  # as transformers calls the way in which weights are stored
 _QUANTIZATION = "quantization_config"

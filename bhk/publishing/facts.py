@@ -11,10 +11,10 @@ from pathlib import Path
 
 from bhk.checkpoint.companions import CONFIG, companions_of
 from bhk.checkpoint.digest import sha256
-from bhk.checkpoint.errors import HubError, listed, shown
-from bhk.checkpoint.hub import parse_address
 from bhk.checkpoint.strict_json import StrictJsonError, parse_object
-from bhk.errors import BhkError
+from bhk.errors import BhkError, listed, shown
+from bhk.hub.address import Address, parse_address
+from bhk.hub.errors import HubError
 from bhk.publishing.licences import Licence, licence_of
 from bhk.publishing.results import EvaluationDocumentError, Result, read_result
 from bhk.sam.variants import FAMILIES, VARIANTS, Variant, published_as
@@ -64,7 +64,8 @@ class FileFacts:
     @property
     def source_repository(self) -> str | None:
         """The repository on the Hub that it was made from; None for other sources."""
-        return repository_of(self.source) if self.source and "/" in self.source else None
+        address = _address(self.source) if self.source else None
+        return None if address is None else address.repository
 
     @property
     def family(self) -> str | None:
@@ -169,10 +170,10 @@ def card_facts(
     return CardFacts(repository, facts, bases, known, tuple(_hints(facts, bases, known)))
 
 
-def repository_of(text: str) -> str | None:
-    """Return the repository that `text` names on the Hub, as "user/repo" or "hf://user/repo/…"; None if it names none."""
+def _address(text: str) -> Address | None:
+    """Return the place on the Hub that `text` names; None if it names none."""
     try:
-        return parse_address(text).repository
+        return parse_address(text)
     except HubError:
         return None
 
@@ -186,10 +187,10 @@ def _base_models(files: Sequence[FileFacts], given: str | None) -> tuple[str, ..
     if given is None:
         found = (file.source_repository or (file.variant.hub if file.variant else None) for file in files)
         return tuple(dict.fromkeys(base for base in found if base is not None))
-    repository = repository_of(given)
-    if repository is None:
+    address = _address(given)
+    if address is None or address.path or address.revision:
         raise PublicationError(f"base model {shown(given)!r} is no repository of the Hub; expected user/repo")
-    return (repository,)
+    return (address.repository,)
 
 
 def _licence(files: Sequence[FileFacts]) -> Licence | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bhk.checkpoint.errors import shown
+from bhk.errors import shown
 
 
 def code(text: object) -> str:

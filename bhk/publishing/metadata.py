@@ -6,8 +6,7 @@ from typing import Any
 
 import yaml
 
-from bhk.checkpoint.errors import shown
-from bhk.errors import BhkError
+from bhk.errors import BhkError, shown
 from bhk.publishing.facts import CardFacts
 from bhk.publishing.licences import OTHER, Licence
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from bhk.checkpoint.errors import shown
+from bhk.errors import shown
 from bhk.files import WriteError, replace_file
 from bhk.hub.address import SCHEME, parse_address
 from bhk.hub.upload import MAIN, Uploader

@@ -8,8 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from bhk.checkpoint.errors import shown
-from bhk.errors import BhkError
+from bhk.errors import BhkError, shown
 
 FORMAT = "bhk-evaluation"
 VERSION = 1

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
-from bhk.checkpoint.errors import shown
+from bhk.errors import shown
 from bhk.figures import number, size
 from bhk.publishing.facts import CardFacts, FileFacts
 from bhk.publishing.figures import result_text

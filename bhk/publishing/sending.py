@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bhk.checkpoint.errors import shown
+from bhk.errors import shown
 from bhk.hub.address import SCHEME, Address
 from bhk.hub.download import fetch_file
 from bhk.hub.errors import HubError

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from bhk.checkpoint import AlreadyBhkError, Checkpoint
-from bhk.checkpoint.errors import listed
-from bhk.checkpoint.hub import SCHEME, fetch_file, looks_like_repository, parse_address
 from bhk.container.header import ModelEntry
 from bhk.container.reader import Container
+from bhk.errors import listed
+from bhk.hub.download import SUFFIX, local_file
 from bhk.nn import load_into, weights_on_meta
 from bhk.nn.anatomy import model_tensors
 from bhk.nn.building import Progress
@@ -29,9 +29,6 @@ from bhk.sam.configuration import FILE as CONFIG
 from bhk.sam.configuration import deviations
 from bhk.sam.recognise import Recognised, recognise
 from bhk.sam.variants import FAMILIES
-
-SUFFIX = ".bhk"
-HUB_FILE = "model" + SUFFIX
 
 
 def load(
@@ -50,9 +47,9 @@ def load(
     The model is never in memory both densely and as codes.
 
     Args:
-        path_or_repo: a .bhk file, or a repository of the Hugging Face Hub, "user/repo" or "hf://user/repo[/file.bhk]";
-            without a name of a file, its model.bhk. Or a local checkpoint of the family, whose weights are dense in any
-            `mode`.
+        path_or_repo: a .bhk file, or a repository of the Hugging Face Hub, "user/repo" or
+            "hf://user/repo[/file.bhk][@revision]"; without a name of a file, its model.bhk, or its only .bhk file. Or a
+            local checkpoint of the family, whose weights are dense in any `mode`.
         mode, compute, verify, threads, progress: see `bhk.load_into`.
         device: where the model goes; None: the CPU.
         dtype: of the floating tensors; None: float32.
@@ -85,20 +82,6 @@ def load(
         progress=progress,
     )
     return model
-
-
-def local_file(path_or_repo: str | os.PathLike[str]) -> Path:
-    """Return the path of a file, or of the copy on this machine of one on the Hub.
-
-    Raises:
-        HubError: the Hub did not give the file.
-    """
-    text = os.fspath(path_or_repo)
-    if not text.startswith(SCHEME) and (text.endswith(SUFFIX) or not looks_like_repository(text)):
-        return Path(path_or_repo)
-    address = parse_address(text)
-    name = address.path or HUB_FILE
-    return fetch_file(address, name if name.endswith(SUFFIX) else f"{name}/{HUB_FILE}")
 
 
 def _load_checkpoint(path: Path, device: torch.device | str | None, dtype: torch.dtype | None) -> nn.Module:

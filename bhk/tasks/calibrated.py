@@ -21,9 +21,9 @@ from bhk.calibration.errors import CalibrationError
 from bhk.calibration.inputs import Inputs, SamInputs
 from bhk.calibration.models import Calibrate, CalibrationModel, calibration_model, default_inputs
 from bhk.checkpoint import Checkpoint
-from bhk.checkpoint.errors import listed
 from bhk.checkpoint.roles import natural_key
 from bhk.codec.tensor import EncodedTensor, encode_tensor, keep
+from bhk.errors import listed
 from bhk.sam.prediction.device import device_of
 from bhk.sam.recognise import Recognised
 from bhk.tasks.plan import Item

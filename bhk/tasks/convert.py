@@ -18,7 +18,6 @@ from bhk.checkpoint import Checkpoint, UnsupportedTensorError
 from bhk.checkpoint.companions import KEY as COMPANION_KEY
 from bhk.checkpoint.companions import companions_beside
 from bhk.checkpoint.folder import INDEX_SUFFIX
-from bhk.checkpoint.hub import parse_address
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.fit import PresetError
 from bhk.container.header import Header, LayerEntry, ModelEntry
@@ -26,6 +25,7 @@ from bhk.container.room import header_estimate
 from bhk.container.validate import ALIGNMENT, PREAMBLE_BYTES, validate
 from bhk.errors import BhkError
 from bhk.files import WriteError, check_destination
+from bhk.hub.address import parse_address
 from bhk.parallel import ordered_map, worker_count
 from bhk.sam.checkpoints import read_checkpoint
 from bhk.sam.configuration import FILE as CONFIG

@@ -18,11 +18,12 @@ from bhk.checkpoint.digest import sha256
 from bhk.container.header import ModelEntry
 from bhk.errors import BhkError
 from bhk.files import replace_file
+from bhk.hub.download import SUFFIX, local_file
 from bhk.nn.loading import usable_device
 from bhk.parallel import worker_count
 from bhk.sam.build import UnknownModelError
 from bhk.sam.checkpoints import read_checkpoint
-from bhk.sam.load import SUFFIX, local_file, model_entry
+from bhk.sam.load import model_entry
 from bhk.sam.variants import title_of
 from bhk.tasks.inspect import inspect
 from bhk.version import __version__

@@ -15,9 +15,9 @@ from bhk.evaluation.images import NoPicturesError, find_pictures
 from bhk.evaluation.models import ModelSource, Subject
 from bhk.evaluation.prompts import grid_prompts
 from bhk.evaluation.shards import run_shards, split
+from bhk.hub.download import local_file
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.plan import Mode
-from bhk.sam.load import local_file
 from bhk.sam.prediction.image import ImageError, read_image
 from bhk.sam.prediction.predictor import PredictionError
 from bhk.sam.prediction.prompts import PromptError

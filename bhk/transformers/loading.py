@@ -14,10 +14,10 @@ from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from bhk.bhkfile import BhkFile, open_file
-from bhk.checkpoint.errors import listed, shown
 from bhk.codec.dtypes import TORCH_DTYPES
 from bhk.container.header import LayerEntry
 from bhk.container.reader import Container
+from bhk.errors import listed, shown
 from bhk.kernels.resident import make_resident
 from bhk.nn.errors import MismatchError
 from bhk.nn.hyperlinear import BUFFERS

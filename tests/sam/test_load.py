@@ -12,9 +12,9 @@ from tasks.checkpoints import draw, save
 from torch import nn
 
 import bhk
-from bhk.checkpoint import HubError
 from bhk.container.header import ModelEntry, to_json
 from bhk.container.reader import MAGIC, PREAMBLE, VERSION, Container, ReadError
+from bhk.hub.errors import HubError
 from bhk.nn import HyperLinear
 from bhk.nn.errors import LoadOptionError, MismatchError
 from bhk.sam.build import UnknownModelError, build_model

@@ -1,0 +1,166 @@
+"""Files of the Hub as files on this machine, through huggingface_hub's cache."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from bhk.errors import listed
+from bhk.hub.address import Address, address_of
+from bhk.hub.errors import HubError, HubFileNotFoundError, explained
+
+SUFFIX = ".bhk"
+MODEL_FILE = "model" + SUFFIX  # what a repository calls its one file
+
+_CLOCK = 3  # seconds by which the clock of a file system may be behind
+_PIECE = 1 << 20
+
+Progress = Callable[[int, int], None]
+Found = TypeVar("Found")
+
+
+def local_file(path_or_repo: str | os.PathLike[str]) -> Path:
+    """Return the path of a file, or of the copy on this machine of a .bhk file on the Hub: see `with_bhk_file`.
+
+    Raises:
+        HubError: the Hub did not give the file.
+    """
+    address = address_of(path_or_repo)
+    return Path(path_or_repo) if address is None else with_bhk_file(address, fetch_file)
+
+
+def with_bhk_file(address: Address, get: Callable[[Address, str], Found]) -> Found:
+    """Return `get(address, name)` for the .bhk file that `address` means.
+
+    That is the file it names; else model.bhk in the folder it names, or else the only .bhk file there.
+
+    Raises:
+        HubError: there is no such file or there are several, or `get` raises it.
+    """
+    folder = f"{address.path}/" if address.path else ""
+    try:
+        return get(address, address.path if address.path and address.path.endswith(SUFFIX) else folder + MODEL_FILE)
+    except HubFileNotFoundError:
+        if address.path and address.path.endswith(SUFFIX):
+            raise
+    names = [name for name in list_files(address) if name.endswith(SUFFIX) and name.startswith(folder)]
+    if len(names) == 1:
+        return get(address, names[0])
+    what = f"several {SUFFIX} files: {listed(names)}; name one" if names else f"no {SUFFIX} file; convert a checkpoint"
+    raise HubFileNotFoundError(f"{address} holds {what}")
+
+
+def fetch_file(address: Address, name: str, progress: Progress | None = None) -> Path:
+    """Download the file `name` of the repository (or find it in the cache) and return the local file.
+
+    What was just downloaded is compared with the hash that the Hub announced, and not kept if it differs.
+
+    Args:
+        progress: called with (bytes there, all bytes) while something is downloaded; None: the library's own bar.
+
+    Raises:
+        HubFileNotFoundError: the repository has no such file.
+        HubError: missing, private or gated repository, no network, no space, damaged on its way.
+    """
+    from huggingface_hub import hf_hub_download  # slow to import, and rarely needed
+
+    with explained(address.at(name)):
+        started = time.time()
+        bar = None if progress is None else _bar(progress)
+        path = Path(hf_hub_download(address.repository, name, revision=address.revision, tqdm_class=bar))
+        if path.stat().st_mtime > started - _CLOCK and not _is_intact(path):
+            discard(path)
+            raise HubError(f"{address.at(name)} was damaged on its way (other bytes than the Hub announced); try again")
+        return path
+
+
+def cached_file(address: Address, name: str) -> Path:
+    """Return the copy of the file `name` of the repository that is in the cache.
+
+    Raises:
+        HubUnreachableError: there is none.
+    """
+    from huggingface_hub import hf_hub_download  # slow to import, and rarely needed
+
+    with explained(address.at(name)):
+        return Path(hf_hub_download(address.repository, name, revision=address.revision, local_files_only=True))
+
+
+def list_files(address: Address) -> list[str]:
+    """Return the paths of the files of the repository, or of those in the cache when the Hub cannot be asked.
+
+    Raises:
+        HubError: missing or private repository, or no network and nothing in the cache.
+    """
+    from huggingface_hub import HfApi, errors, snapshot_download  # slow to import, and rarely needed
+
+    with explained(address):
+        try:
+            # Not list_repo_files: without a network it tries again for 23 s before it says so.
+            info = HfApi().model_info(address.repository, revision=address.revision, timeout=20)
+            return [file.rfilename for file in info.siblings or []]
+        except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError):
+            raise
+        except Exception as unreachable:
+            try:
+                folder = snapshot_download(address.repository, revision=address.revision, local_files_only=True)
+            except (OSError, ValueError, errors.EntryNotFoundError):
+                raise errors.LocalEntryNotFoundError(str(address)) from unreachable
+            paths = Path(folder).rglob("*")
+            return [path.relative_to(folder).as_posix() for path in paths if path.is_file()]
+
+
+def commit_of(path: Path, name: str) -> str:
+    """Return the commit that `path`, the file `name` of a repository in the cache, is from."""
+    return path.parents[len(PurePosixPath(name).parts) - 1].name
+
+
+def discard(path: Path) -> None:
+    """Remove a file from the cache, so that it is downloaded anew."""
+    for found in (path.resolve(), path):
+        with contextlib.suppress(FileNotFoundError):
+            found.unlink()
+
+
+def _is_intact(path: Path) -> bool:
+    """Return whether a file of the cache has the hash that its blob is named after; without symbolic links, no name says."""
+    name = path.resolve().name
+    if re.fullmatch(r"[0-9a-f]{64}", name):  # a large file: its own hash
+        return _digest(hashlib.sha256(), path) == name
+    if re.fullmatch(r"[0-9a-f]{40}", name):  # git's
+        return _digest(hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False), path) == name
+    return True
+
+
+def _digest(hasher: Any, path: Path) -> str:
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            hasher.update(piece)
+    return str(hasher.hexdigest())
+
+
+def _bar(progress: Progress) -> type[Any]:
+    """Return a class of bars that show nothing and tell `progress` how far they are."""
+    from tqdm import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc, unused-ignore]
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **{**settings, "disable": True})
+            self._done = settings.get("initial", 0)
+
+        def update(self, n: float | None = 1) -> None:
+            self._done += int(n or 0)
+            progress(self._done, max(self.total or 0, self._done))
+
+        def update_transfer(self, n: float | None = 1) -> None:
+            """Pass over the second bar, of what came through the network, that some downloads have."""
+
+        set_transfer_postfix_str = tqdm.set_postfix_str
+
+    return Bar
