@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bhk.hub.address import SCHEME, Address
-from bhk.hub.errors import HubError, explained
+from bhk.errors import shown
+from bhk.hub.address import Address
+from bhk.hub.errors import HubError, explained, redact
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
@@ -30,6 +31,10 @@ class NoTokenError(HubError):
 
 class ChangedMeanwhileError(HubError):
     """Somebody else committed between the look at the repository and our commit; nothing was committed."""
+
+
+class RefusedContentError(HubError):
+    """The Hub does not take the metadata of a card, or a file."""
 
 
 class NotArrivedError(HubError):
@@ -132,7 +137,7 @@ class Uploader:
         self.address = Address(repository)
         if get_token() is None:
             raise NoTokenError(
-                f"cannot write to {SCHEME}{repository}: nobody is logged in to the Hub; run `hf auth login`, or set HF_TOKEN"
+                f"cannot write to {self.address}: nobody is logged in to the Hub; run `hf auth login`, or set HF_TOKEN"
             )
         self._api: HfApi = HfApi()
         self._operations: dict[LocalFile, CommitOperationAdd] = {}
@@ -199,9 +204,11 @@ class Uploader:
 
         Raises:
             ChangedMeanwhileError: `revision` is at another commit.
+            RefusedContentError: the card's metadata are wrong, or storage does not take a file.
         """
         from huggingface_hub import errors
 
+        failure: HubError | None = None
         with explained(Address(self.address.repository, None, revision)), _silence():
             try:
                 made = self._api.create_commit(
@@ -213,14 +220,19 @@ class Uploader:
                     parent_commit=parent,
                 )
             except errors.HfHubHTTPError as error:
-                if error.response.status_code in _CHANGED:
-                    raise ChangedMeanwhileError(
-                        f"{SCHEME}{self.address.repository} was changed by somebody else meanwhile; nothing was committed"
-                    ) from None
-                raise
-        return Commit(
-            made.oid, PullRequest(made.pr_url, made.pr_revision) if made.pr_url and made.pr_revision else None
-        )
+                if error.response.status_code not in _CHANGED:
+                    raise
+                failure = ChangedMeanwhileError(
+                    f"{self.address} was changed by somebody else meanwhile; nothing was committed, push again"
+                )
+            except ValueError as error:  # about metadata of a card, or a file that storage does not take
+                failure = RefusedContentError(
+                    f"the Hub does not take this for {self.address}: {redact(shown(' '.join(str(error).split()), 300))}"
+                )
+        if failure is not None:
+            raise failure  # not where its context would be an error that holds requests
+        pull_request = PullRequest(made.pr_url, made.pr_revision) if made.pr_url and made.pr_revision else None
+        return Commit(made.oid, pull_request)
 
     def check(self, files: Collection[LocalFile], commit: str) -> None:
         """Compare hashes with what the repository holds at `commit`.
@@ -232,7 +244,7 @@ class Uploader:
         wrong = [file.name for file in files if snapshot is None or not file.equals(snapshot.entries.get(file.name))]
         if wrong:
             raise NotArrivedError(
-                f"{SCHEME}{self.address.repository} at commit {commit[:8]} does not hold what was sent: {', '.join(wrong)} "
+                f"{self.address} at commit {commit[:8]} does not hold what was sent: {', '.join(wrong)} "
                 "differ from the local files; push again"
             )
 

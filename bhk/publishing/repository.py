@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bhk.checkpoint.companions import COMPANIONS, CONFIG, companions_of
-from bhk.checkpoint.errors import shown
 from bhk.checkpoint.strict_json import StrictJsonError, parse_object
 from bhk.container.header import Header
 from bhk.container.reader import Container
-from bhk.errors import BhkError
+from bhk.errors import BhkError, shown
 from bhk.publishing.configuration import StoredConfigError, make_config
 
 MODEL = "model.bhk"  # what a lone .bhk file is called, so that programs find it
@@ -49,9 +48,11 @@ def weight_files(files: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
     """Return .bhk files by their names in the repository: model.bhk if there is one, else each its own.
 
     Raises:
-        UnpublishableFileError: two have one name, or a name is none for a .bhk file in a repository.
+        UnpublishableFileError: there are none, two have one name, or a name is none for a .bhk file in a repository.
     """
     paths = [Path(file) for file in files]
+    if not paths:
+        raise UnpublishableFileError(f"there are no {_SUFFIX} files to publish; give at least one")
     if len(paths) == 1:
         return {MODEL: paths[0]}
     for path in paths:

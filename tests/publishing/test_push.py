@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from hub.fake_hub import FakeHub
+
+import bhk
+from bhk import PushReport, push
+from bhk.container.errors import FormatError
+from bhk.container.reader import ReadError
+from bhk.files import WriteError
+from bhk.hub.errors import HubError
+from bhk.hub.upload import ChangedMeanwhileError, NoTokenError
+from bhk.publishing.facts import PublicationError
+from bhk.publishing.repository import UnpublishableFileError
+from bhk.publishing.sending import ATTEMPTS
+from publishing.weights import weights, weights_of_transformers
+
+MADE = ["model.bhk", "config.json", "README.md"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A .bhk file."""
+    return _write(tmp_path / "sam.bhk")
+
+
+def _write(path: Path, content: bytes | None = None) -> Path:
+    path.write_bytes(weights() if content is None else content)
+    return path
+
+
+def _states(report: PushReport) -> dict[str, str]:
+    return {file.name: file.state for file in report.files}
+
+
+def _stages(hub: FakeHub) -> list[str]:
+    return [request.stage for request in list(hub.requests)]
+
+
+def _sent(hub: FakeHub) -> int:
+    return sum(request.received for request in list(hub.requests) if request.stage == "upload")
+
+
+def test_a_new_repository(hub: FakeHub, path: Path) -> None:
+    report = push(path, "user/sam", private=True)
+    files = hub.files("user/sam")
+    assert list(_states(report)) == MADE
+    assert set(files) >= set(MADE)
+    assert files["model.bhk"] == weights()
+    assert files["README.md"].decode() == report.card
+    assert {file.name: file.bytes for file in report.files} == {name: len(files[name]) for name in MADE}
+    assert set(_states(report).values()) == {"uploaded"}
+    assert (report.created, report.changed, report.pull_request) == (True, True, None)
+    assert (report.url, report.commit) == (f"{hub.url}/user/sam", hub.commits("user/sam")[0])
+    assert report.sent_bytes == _sent(hub) == len(weights())
+    assert hub.repositories["user/sam"].private
+
+
+def test_the_second_time_nothing_is_done(hub: FakeHub, path: Path) -> None:
+    first = push(path, "user/sam")
+    commits, sent = hub.commits("user/sam"), _sent(hub)
+    second = push(path, "hf://user/sam")
+    assert hub.commits("user/sam") == commits
+    assert _sent(hub) == sent
+    assert {"yaml", "preupload", "lfs-batch"}.isdisjoint(_stages(hub)[len(first.files) + 10 :])
+    assert (second.changed, second.created, second.sent_bytes, second.commit) == (False, False, 0, first.commit)
+    assert set(_states(second).values()) == {"unchanged"}
+    assert second.card == first.card
+
+
+def test_only_what_differs_is_sent(hub: FakeHub, path: Path, tmp_path: Path) -> None:
+    push(path, "user/sam")
+    notes = _write(tmp_path / "NOTES", b"text")
+    report = push(path, "user/sam", include=notes)
+    assert _states(report) == {
+        "model.bhk": "unchanged",
+        "config.json": "unchanged",
+        "NOTES": "uploaded",
+        "README.md": "unchanged",
+    }
+    assert report.sent_bytes == 0
+    assert _sent(hub) == len(weights())
+    assert hub.files("user/sam")["NOTES"] == b"text"
+
+
+def test_several_files_of_a_model_of_transformers(hub: FakeHub, tmp_path: Path) -> None:
+    fine, small = _write(tmp_path / "fine.bhk", weights_of_transformers()), _write(tmp_path / "small.bhk")
+    report = push([fine, small], "user/sam")
+    assert list(_states(report)) == ["fine.bhk", "small.bhk", "config.json", "preprocessor_config.json", "README.md"]
+    config = json.loads(hub.files("user/sam")["config.json"])
+    assert (config["model_type"], config["transformers_weights"]) == ("sam", "fine.bhk")
+    assert report.usage[1] == "weights = bhk.open('hf://user/sam/fine.bhk')"
+
+
+def test_what_a_person_wrote_stays_and_so_do_other_files(hub: FakeHub, path: Path) -> None:
+    hub.add("user/sam", {"README.md": b"---\r\nlanguage: en\r\n---\r\nMine.\r\n", "notes.txt": b"mine"})
+    report = push(path, "user/sam", licence="mit")
+    files = hub.files("user/sam")
+    assert files["notes.txt"] == b"mine"
+    assert b"language: en\r\n" in files["README.md"]
+    assert b"license: mit\r\n" in files["README.md"]
+    assert files["README.md"].index(b"\r\nMine.\r\n") < files["README.md"].index(b"bhk:begin")
+    assert files["README.md"].decode() == report.card
+    assert not push(path, "user/sam", licence="mit").changed
+
+
+def test_a_card_of_the_repository_that_is_no_text(hub: FakeHub, path: Path) -> None:
+    hub.add("user/sam", {"README.md": b"\xff\xfe"})
+    with pytest.raises(PublicationError, match=r"README\.md of hf://user/sam is no text in UTF-8"):
+        push(path, "user/sam")
+
+
+def test_the_card_says_what_it_is_told(hub: FakeHub, path: Path, tmp_path: Path) -> None:
+    template = _write(tmp_path / "card.md", "# Größe\n\n{{ summary }}\n{{ loading }}\n{{ provenance }}\n".encode())
+    report = push(path, "user/sam", template=template, base_model="facebook/sam-vit-base", dry_run=True)
+    assert "# Größe" in report.card
+    assert "facebook/sam-vit-base" in report.card
+
+
+def test_a_dry_run_needs_no_network_and_no_token(
+    hub: FakeHub, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a dry run opened a connection")
+
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    before = sorted(tmp_path.iterdir())
+    report = push(path, "user/sam", dry_run=True, folder=tmp_path / "out")
+    assert not hub.requests
+    assert sorted(tmp_path.iterdir()) == before
+    assert _states(report) == dict.fromkeys(MADE, "planned")
+    assert report.files[0].bytes == len(weights())
+    assert report.card.startswith("---\n")
+    assert (report.url, report.commit, report.changed) == (None, None, False)
+
+
+def test_into_a_folder(hub: FakeHub, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    report = push(path, "user/sam", folder=tmp_path / "out")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == {
+        "model.bhk": weights(),
+        "config.json": (tmp_path / "out" / "config.json").read_bytes(),
+        "README.md": report.card.encode(),
+    }
+    assert _states(report) == dict.fromkeys(MADE, "written")
+    assert report.url == str(tmp_path / "out")
+    assert not hub.requests
+    (tmp_path / "empty").mkdir()
+    push(path, "user/sam", folder=tmp_path / "empty")
+    with pytest.raises(WriteError, match="out is not empty; give a new or an empty one"):
+        push(path, "user/sam", folder=tmp_path / "out")
+    with pytest.raises(WriteError, match="cannot write folder"):
+        push(path, "user/sam", folder=path)
+
+
+def test_a_folder_that_cannot_be_filled_is_as_it_was(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(WriteError, match="No space left on device"):
+        push(path, "user/sam", folder=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pull_request_is_opened_once(hub: FakeHub, path: Path) -> None:
+    hub.add("user/sam", {"README.md": b"Mine.\n"})
+    first = push(path, "user/sam", create_pr=True, message="Smaller\nweights")
+    (request,) = hub.pull_requests("user/sam")
+    assert request.title == "Smaller weights"
+    assert first.pull_request == f"{hub.url}/user/sam/discussions/1"
+    assert hub.files("user/sam") == {"README.md": b"Mine.\n"}
+    assert hub.files("user/sam", "refs/pr/1")["model.bhk"] == weights()
+    assert first.usage[1] == "weights = bhk.open('hf://user/sam@refs/pr/1')"
+    second = push(path, "user/sam", create_pr=True, message="Smaller weights")
+    assert (second.changed, second.commit, second.pull_request) == (False, first.commit, first.pull_request)
+    path.write_bytes(weights(1))
+    third = push(path, "user/sam", create_pr=True, message="Smaller weights")
+    assert (third.changed, third.pull_request) == (True, first.pull_request)
+    assert hub.files("user/sam", "refs/pr/1")["model.bhk"] == weights(1)
+    assert len(hub.pull_requests("user/sam")) == 1
+    push(path, "user/sam", create_pr=True, message="Another")
+    assert len(hub.pull_requests("user/sam")) == 2
+
+
+def test_no_pull_request_for_what_is_there(hub: FakeHub, path: Path) -> None:
+    push(path, "user/sam")
+    report = push(path, "user/sam", create_pr=True)
+    assert (report.changed, report.pull_request) == (False, None)
+    assert not hub.pull_requests("user/sam")
+
+
+def test_a_branch(hub: FakeHub, path: Path) -> None:
+    hub.add("user/sam", {"a.txt": b"1"})
+    hub.add("user/sam", {"a.txt": b"2"}, revision="v2")
+    report = push(path, "user/sam", revision="v2")
+    assert hub.files("user/sam", "v2")["model.bhk"] == weights()
+    assert hub.files("user/sam") == {"a.txt": b"1"}
+    assert report.url == f"{hub.url}/user/sam/tree/v2"
+    with pytest.raises(HubError, match="has no revision 'v3'"):
+        push(path, "user/sam", revision="v3")
+
+
+@pytest.mark.parametrize("options", [{"revision": "v2"}, {"create_pr": True}])
+def test_a_missing_repository_has_no_branches(hub: FakeHub, path: Path, options: dict[str, object]) -> None:
+    with pytest.raises(PublicationError, match=r"hf://user/none does not exist.*push to main first"):
+        push(path, "user/none", **options)  # type: ignore[arg-type]
+    assert not hub.repositories
+
+
+def test_the_visibility_of_a_repository_stays(hub: FakeHub, path: Path) -> None:
+    hub.add("user/hidden", {"a.txt": b"1"}, private=True)
+    assert any("is private, and stays so" in hint for hint in push(path, "user/hidden", private=False).hints)
+    assert hub.repositories["user/hidden"].private
+    hub.add("user/open", {"a.txt": b"1"})
+    with pytest.raises(PublicationError, match="hf://user/open is public, and was to be private"):
+        push(path, "user/open", private=True)
+    assert hub.files("user/open") == {"a.txt": b"1"}
+    assert _sent(hub) == len(weights())
+
+
+def test_what_others_commit_meanwhile_is_taken_into_account(hub: FakeHub, path: Path) -> None:
+    hub.add("user/sam", {"a.txt": b"1"})
+    hub.inject("commit", action=lambda: hub.add("user/sam", {"README.md": b"Theirs.\n", "b.txt": b"2"}))
+    report = push(path, "user/sam")
+    files = hub.files("user/sam")
+    assert (files["a.txt"], files["b.txt"], files["model.bhk"]) == (b"1", b"2", weights())
+    assert b"Theirs.\n" in files["README.md"]
+    assert files["README.md"].decode() == report.card
+    assert len(hub.commits("user/sam")) == 3
+    assert _sent(hub) == len(weights())
+
+
+def test_others_who_never_stop(hub: FakeHub, path: Path) -> None:
+    hub.add("user/sam", {"a.txt": b"0"})
+    counter = iter(range(100))
+    hub.inject("commit", times=-1, action=lambda: hub.add("user/sam", {"a.txt": b"%d" % next(counter)}))
+    with pytest.raises(ChangedMeanwhileError, match="hf://user/sam"):
+        push(path, "user/sam")
+    assert hub.files("user/sam") == {"a.txt": b"%d" % (ATTEMPTS - 1)}
+
+
+def test_a_damaged_file_is_never_published(hub: FakeHub, path: Path, tmp_path: Path) -> None:
+    damaged = bytearray(weights(1))
+    damaged[-100] ^= 1
+    with pytest.raises(FormatError):
+        push([path, _write(tmp_path / "damaged.bhk", bytes(damaged))], "user/sam")
+    with pytest.raises(ReadError):
+        push(tmp_path / "none.bhk", "user/sam")
+    assert not hub.requests
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"repository": "sam"}, HubError, "expected hf://user/repo"),
+        ({"repository": "hf://user/sam/model.bhk"}, PublicationError, "names more than a repository"),
+        ({"repository": "hf://user/sam@v2"}, PublicationError, "names more than a repository"),
+        ({"create_pr": True, "revision": "v2"}, PublicationError, "pull request is made against main"),
+        ({"message": " \n"}, PublicationError, "the message is empty"),
+        ({"files": []}, UnpublishableFileError, "no .bhk files"),
+        ({"include": "none.txt"}, UnpublishableFileError, "none.txt does not exist"),
+        ({"template": "none.md"}, PublicationError, "cannot read template none.md: No such file"),
+    ],
+)
+def test_what_does_not_go_together(
+    hub: FakeHub, path: Path, options: dict[str, object], error: type[bhk.BhkError], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        push(**{"files": path, "repository": "user/sam", **options})  # type: ignore[arg-type]
+    assert str(caught.value).isprintable()
+    assert not hub.requests
+
+
+def test_a_template_that_is_no_text(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(PublicationError, match=r"card\.md is no text in UTF-8"):
+        push(path, "user/sam", template=_write(tmp_path / "card.md", b"\xff"), dry_run=True)
+
+
+def test_without_a_token_nothing_is_read(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(NoTokenError, match="hf auth login"):
+        push("none.bhk", "user/sam")
+
+
+def test_progress_has_names(hub: FakeHub, path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    push(path, "user/sam", progress=lambda *what: seen.append(what))
+    assert seen[0][0] == "Checking sam.bhk"
+    assert seen[-1][0] == "Uploading"
+    assert all(0 <= done <= total for _, done, total in seen)
