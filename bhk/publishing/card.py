@@ -15,7 +15,8 @@ FILE = "README.md"
 BEGIN = "<!-- bhk:begin: bhk push writes what stands from here to bhk:end; edit what is outside -->"
 END = "<!-- bhk:end -->"
 
-_MARKER = re.compile(r"^[ \t]*<!--[ \t]*bhk:(begin|end)\b[^\r\n]*?-->[ \t]*$", re.MULTILINE)
+_LF, _CRLF = "\n", "\r\n"
+_MARKER = re.compile(r"^[ \t]*<!--[ \t]*bhk:(begin|end)\b[^\r\n]*?-->[ \t]*(?=\r?$)", re.MULTILINE)
 
 
 class MarkersError(BhkError):
@@ -59,9 +60,6 @@ def make_card(facts: CardFacts, *, existing: str | None = None, template: str | 
     if parts.after is not None:
         return metadata + parts.before + section + parts.after
     return metadata + _with_blank_line(parts.before, line_end) + section + line_end
-
-
-_LF, _CRLF = "\n", "\r\n"
 
 
 def _line_end(text: str) -> str:

@@ -17,11 +17,6 @@ def code(text: object) -> str:
     return f"{fence}{space}{plain}{space}{fence}"
 
 
-def prose(text: object) -> str:
-    """Return `text` with whatever Markdown or HTML would act on escaped, on one line."""
-    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&$:@])", r"\\\1", shown(text))
-
-
 def block(language: str, *lines: str) -> str:
     """Return lines of a program, none of which begins with a fence."""
     return "\n".join((f"```{language}", *lines, "```"))

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bhk.publishing.facts import CardFacts, card_facts
+from bhk.publishing.sections import SECTIONS
+from bhk.publishing.template import TemplateError, fill
+from publishing.made_up import bhk_file
+
+_LEAST = "{{summary}}\n\n{{ loading }}\n\n{{provenance}}"
+
+
+@pytest.fixture
+def facts(tmp_path: Path) -> CardFacts:
+    return card_facts({"model.bhk": bhk_file(tmp_path / "a.bhk")}, "me/any")
+
+
+def test_the_bundled_one_has_every_section_and_explains_them(facts: CardFacts) -> None:
+    from importlib import resources
+
+    text = resources.files("bhk.publishing").joinpath("card.md").read_text("utf-8")
+    head, _, body = text.partition("-->")
+    assert all(f"\n{name} " in head and f"{{{{{name}}}}}" in body for name in SECTIONS)
+    filled = fill(facts)
+    assert "{{" not in filled
+    assert "<!--" not in filled
+    assert fill(facts, text) == filled
+
+
+def test_a_template_of_ones_own(facts: CardFacts) -> None:
+    filled = fill(facts, f"\ufeff<!-- for me\r\n-->\r\n## Mine <!-- seen -->\r\n{_LEAST}\r\n")
+    assert filled.startswith("## Mine <!-- seen -->\n")
+    assert SECTIONS["loading"](facts) in filled
+    assert "\r" not in filled
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("", "lacks summary, loading, provenance"),
+        (_LEAST.replace("{{summary}}", ""), "lacks summary"),
+        (f"<!-- {{{{summary}}}} -->{_LEAST.replace('{{summary}}', '')}", "lacks summary"),
+        (f"{_LEAST} {{{{licens}}}}", "no known placeholder 'licens'; known are summary, "),
+        (f"{_LEAST} {{{{}}}}", "no known placeholder ''"),
+        (f"{_LEAST} {{{{summary}}}}", "'summary' twice"),
+    ],
+)
+def test_placeholders_that_are_wrong_are_named(facts: CardFacts, template: str, message: str) -> None:
+    with pytest.raises(TemplateError, match=message):
+        fill(facts, template)
