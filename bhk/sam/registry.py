@@ -1,7 +1,7 @@
 """The builders of the packages, under their names and with their arguments, which also take a .bhk file for a checkpoint.
 
 from bhk.sam import sam_model_registry
-sam = sam_model_registry["vit_h"](checkpoint="sam_vit_h.bhk")
+sam = sam_model_registry["vit_h"](checkpoint="sam_vit_h.bhk")  # or "hf://user/repo"
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import msgspec
@@ -17,13 +17,13 @@ from torch import nn
 
 from bhk.container.header import ModelEntry
 from bhk.container.reader import Container
+from bhk.hub.address import address_of
+from bhk.hub.download import SUFFIX, local_file
 from bhk.nn import load_into, weights_on_meta
 from bhk.sam.architecture import Sam2
 from bhk.sam.build import UnknownModelError, build_model, registered, sam2_config
 from bhk.sam.packages import SAM2, import_package
 from bhk.sam.variants import FAMILIES, VARIANTS, title_of
-
-SUFFIX = ".bhk"
 
 Checkpoint = str | os.PathLike[str] | None
 Builder = Callable[..., nn.Module]
@@ -36,8 +36,9 @@ class WrongModelError(UnknownModelError):
 class Registry(Mapping[str, Builder]):
     """A package's `sam_model_registry`.
 
-    `registry[key](checkpoint=None, **options)` builds the module. A checkpoint that ends in .bhk is loaded by
-    `bhk.load_into`, with `options`; anything else goes to the package's own builder.
+    `registry[key](checkpoint=None, **options)` builds the module. A checkpoint that ends in .bhk, or is on the Hub
+    ("hf://user/repo[/file.bhk][@revision]", "user/repo"), is loaded by `bhk.load_into`, with `options`; anything else goes
+    to the package's own builder.
     """
 
     def __init__(self, variants: Mapping[str, str]) -> None:
@@ -80,9 +81,10 @@ sam_hq_model_registry = Registry(
 
 
 def build_sam2(config_file: str, ckpt_path: Checkpoint = None, device: str = "cuda", **options: Any) -> nn.Module:
-    """Build a SAM 2 by `sam2.build_sam.build_sam2`, whose arguments these are; `ckpt_path` may end in .bhk.
+    """Build a SAM 2 by `sam2.build_sam.build_sam2`, whose arguments these are; `ckpt_path` may end in .bhk, or be on the Hub.
 
     Raises:
+        HubError: the Hub did not give the file.
         MissingPackageError: `sam2` is not installed.
         WrongModelError: the .bhk file is of another configuration.
         LoadError: its tensors are not those of the configuration.
@@ -100,41 +102,46 @@ def build_sam2_video_predictor(
 def _build_variant(key: str, name: str, checkpoint: Checkpoint, options: dict[str, Any]) -> nn.Module:
     variant = VARIANTS[name]
     family = FAMILIES[variant.family]
-    if checkpoint is None or not _is_bhk(checkpoint):
+    path = _bhk_file(checkpoint)
+    if path is None:
         model: nn.Module = registered(import_package(family.packages), key)(checkpoint=checkpoint, **options)
         return model
     expected = ModelEntry(family.name, name, msgspec.to_builtins(variant.architecture))
-    found = _entry(checkpoint)
+    found = _entry(path)
     if found is not None and (found.family != family.name or (family.any_size and _sizes(found) != _sizes(expected))):
         raise WrongModelError(
             f"{checkpoint} {_holds(found)}, but {key!r} is {variant.title}; use bhk.load for any model"
         )
     with weights_on_meta():
         model = build_model(expected)
-    load_into(model, checkpoint, ignore=family.extra, **options)
+    load_into(model, path, ignore=family.extra, **options)
     return model
 
 
 def _build_sam2(name: str, config_file: str, checkpoint: Checkpoint, device: str, options: dict[str, Any]) -> nn.Module:
     import_package((SAM2,))
     build: Builder = getattr(importlib.import_module("sam2.build_sam"), name)
-    if checkpoint is None or not _is_bhk(checkpoint):
+    path = _bhk_file(checkpoint)
+    if path is None:
         return build(config_file, checkpoint, device, **options)
-    found = _entry(checkpoint)
+    found = _entry(path)
     if found is not None and not _may_be(config_file, found):
         raise WrongModelError(f"{checkpoint} {_holds(found)}, but {config_file} is another model; use bhk.load for any")
     with weights_on_meta():
         model = build(config_file, None, "cpu", **options)
     training = model.training
-    load_into(model, checkpoint, device=device)
+    load_into(model, path, device=device)
     return model.train(training)
 
 
-def _is_bhk(checkpoint: str | os.PathLike[str]) -> bool:
-    return PurePath(checkpoint).suffix == SUFFIX
+def _bhk_file(checkpoint: Checkpoint) -> Path | None:
+    """Return the .bhk file that is meant, here or fetched from the Hub; None: a checkpoint for the package itself."""
+    if checkpoint is None or (PurePath(checkpoint).suffix != SUFFIX and address_of(checkpoint) is None):
+        return None
+    return local_file(checkpoint)
 
 
-def _entry(path: str | os.PathLike[str]) -> ModelEntry | None:
+def _entry(path: Path) -> ModelEntry | None:
     with Container.open(path) as container:
         return container.header.model
 

@@ -2,19 +2,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 import bhk
 import bhk.sam
+from bhk.hub.errors import HubError
 from bhk.nn import HyperLinear
 from bhk.nn.errors import MismatchError
 from bhk.sam import build_sam2, build_sam2_video_predictor, sam_hq_model_registry, sam_model_registry
 from bhk.sam.registry import WrongModelError
 from sam.models import small_sam
 from sam.state_dicts import shapes_of
+
+if TYPE_CHECKING:
+    from hub.fake_hub import FakeHub
 
 Published = Callable[[str], tuple[Path, Path]]
 
@@ -81,6 +85,25 @@ def test_a_bhk_file_and_the_checkpoint_are_the_same_to_a_builder(
     assert all(torch.equal(tensor, decoded[name]) for name, tensor in dense.state_dict().items())
     hyper = registry[key](converted)
     assert any(isinstance(module, HyperLinear) for module in hyper.modules())
+
+
+def test_builders_take_a_file_on_the_hub(hub: FakeHub, published: Published) -> None:
+    pytest.importorskip("segment_anything_hq")
+    pytest.importorskip("sam2")
+    _, converted = published("sam_hq_vit_tiny")
+    hub.add("me/tiny", {"model.bhk": converted})
+    model = sam_hq_model_registry["vit_tiny"](checkpoint="hf://me/tiny", mode="dense")
+    decoded = bhk.load_state_dict(converted)
+    assert all(torch.equal(tensor, decoded[name]) for name, tensor in model.state_dict().items())
+    _, converted = published("sam2.1_hiera_tiny")
+    hub.add("me/hiera", {"tiny.bhk": converted})
+    config = "configs/sam2.1/sam2.1_hiera_t.yaml"
+    asked = build_sam2(config, "hf://me/hiera/tiny.bhk", device="cpu")
+    assert any(isinstance(module, HyperLinear) for module in asked.modules())
+    with pytest.raises(WrongModelError, match=r"holds SAM2\.1-T, but 'vit_h' is SAM-H"):
+        sam_model_registry["vit_h"](checkpoint="me/hiera")
+    with pytest.raises(HubError, match="me/none"):
+        sam_model_registry["vit_h"](checkpoint="hf://me/none")
 
 
 def test_without_a_checkpoint_the_package_builds_it() -> None:
