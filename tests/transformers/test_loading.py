@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 from sam import models
 from torch import nn
-from transformers import AutoModel, BertConfig, BertForMaskedLM, BertModel, SamConfig, SamModel
+from transformers import AutoModel, BertConfig, BertForMaskedLM, BertModel, PreTrainedModel, SamModel, modeling_utils
+from transformers.quantizers import auto
 
 import bhk
 import bhk.transformers
@@ -212,7 +213,22 @@ def test_half_a_configuration_is_refused(repository: Path, change_config: Callab
         SamModel.from_pretrained(repository)
 
 
-def test_without_bhk_transformers_stops_at_the_name_of_the_file(published: Path) -> None:
+def test_without_bhk_transformers_stops_at_the_name_of_the_file(
+    published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for holder, name in (
+        (modeling_utils, "_get_resolved_checkpoint_files"),
+        (PreTrainedModel, "_load_pretrained_model"),
+    ):
+        monkeypatch.setattr(holder, name, getattr(holder, name).__wrapped__)
+    monkeypatch.delitem(auto.AUTO_QUANTIZER_MAPPING, "bhk")
+    monkeypatch.delitem(auto.AUTO_QUANTIZATION_CONFIG_MAPPING, "bhk")
+    with pytest.raises(ValueError, match=r"transformers file in the config seems to be incorrect.*model\.bhk"):
+        SamModel.from_pretrained(published)
+
+
+@pytest.mark.full
+def test_a_process_without_bhk_stops_too(published: Path) -> None:
     code = f"from transformers import SamModel; SamModel.from_pretrained({str(published)!r})"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
