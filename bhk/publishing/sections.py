@@ -43,13 +43,14 @@ _LAYERS = [
 def summary(facts: CardFacts) -> str:
     """Return what this is, in a few sentences."""
     models = " and ".join(dict.fromkeys(map(_model, facts.files)))
-    bases = f" ({' and '.join(map(repository_link, facts.base_models))})" if facts.base_models else ""
-    generators = " and ".join(dict.fromkeys(code(file.inspection.generator) for file in facts.files))
+    bases = " and ".join(link for link in map(repository_link, facts.base_models) if link not in models)
     copies = "These are compressed copies" if len(facts.files) > 1 else "This is a compressed copy"
+    weights = f"the weights of {bases}" if bases else "the original weights"
+    generators = " and ".join(dict.fromkeys(code(file.inspection.generator) for file in facts.files))
     return (
-        f"{models}{bases}, {_ratios(facts)} times smaller. {copies} of the weights, made by {generators} without training: "
-        "pairs of weights are replaced by steps on a winding line, the steps are packed without loss, and small tensors stay "
-        "exact. A `.bhk` file loads as the model itself, or turns back into an ordinary checkpoint."
+        f"{models[0].upper()}{models[1:]}, {_ratios(facts)} times smaller. {copies} of {weights}, made by {generators} "
+        "without training: pairs of weights are replaced by steps on a winding line, the steps are packed without loss, and "
+        "small tensors stay exact. A `.bhk` file loads as the model itself, or turns back into an ordinary checkpoint."
     )
 
 
@@ -86,10 +87,9 @@ def dense(facts: CardFacts) -> str:
     """Return how to have an ordinary checkpoint for other programs."""
     lines = []
     for file in facts.files:
-        target = file.name if len(facts.files) > 1 else f"{PurePosixPath(facts.repository).name}.bhk"
-        wanted = [facts.repository] if len(facts.files) == 1 else [facts.repository, file.name]
-        lines.append(shlex.join(["bhk", "pull", *map(shown, wanted)]))
-        lines.append(shlex.join(["bhk", "export", shown(target), _export_name(file)]))
+        wanted = [facts.repository] if len(facts.files) == 1 else [facts.repository, shown(file.name)]
+        lines.append(shlex.join(["bhk", "pull", *wanted]))
+        lines.append(shlex.join(["bhk", "export", shown(_local_name(facts, file)), _export_name(file)]))
     return "\n\n".join(
         (
             "For programs that do not know `.bhk`, get dense weights back, under their original names and in their dtypes:",
@@ -100,7 +100,9 @@ def dense(facts: CardFacts) -> str:
 
 def results(facts: CardFacts) -> str:
     """Return what was measured, or that nothing was."""
-    return _for_each(facts, _results)
+    if not any(file.results for file in facts.files):
+        return _unmeasured(facts, facts.files[0])
+    return _for_each(facts, lambda file: _results(facts, file))
 
 
 def layers(facts: CardFacts) -> str:
@@ -155,10 +157,12 @@ def _model(file: FileFacts) -> str:
     if file.variant is not None:
         return f"**{file.variant.title}**"
     if file.like is not None:
-        return f"A model of the sizes of **{file.inspection.title}**"
+        return f"a model of the sizes of **{file.inspection.title}**"
     if file.segments:
-        return "A **Segment Anything** model"
-    return f"A model ({code(file.source)})" if file.source else "A model"
+        return "a **Segment Anything** model"
+    if file.source_repository is not None:
+        return repository_link(file.source_repository)
+    return f"a model made from {code(file.source)}" if file.source else "a model"
 
 
 def _ratios(facts: CardFacts) -> str:
@@ -186,6 +190,11 @@ def _file_row(file: FileFacts) -> list[str]:
 
 def _address(facts: CardFacts, file: FileFacts) -> str:
     return facts.repository if len(facts.files) == 1 else f"hf://{facts.repository}/{shown(file.name)}"
+
+
+def _local_name(facts: CardFacts, file: FileFacts) -> str:
+    """Return what `bhk pull` calls a file."""
+    return f"{PurePosixPath(facts.repository).name}.bhk" if len(facts.files) == 1 else file.name
 
 
 def _loading(facts: CardFacts, file: FileFacts) -> str:
@@ -240,18 +249,22 @@ def _for_each(facts: CardFacts, text: Callable[[FileFacts], str]) -> str:
     return "\n\n".join(f"### {code(file.name)}\n\n{text(file)}" for file in facts.files)
 
 
-def _results(file: FileFacts) -> str:
-    if file.results:
-        return "\n\n".join(result_text(result, file.metadata.get("source.sha256")) for result in file.results)
-    original = shlex.quote(_export_name(file))
-    name = shlex.quote(shown(file.name))
+def _results(facts: CardFacts, file: FileFacts) -> str:
+    if not file.results:
+        return _unmeasured(facts, file)
+    return "\n\n".join(result_text(result, file.metadata.get("source.sha256")) for result in file.results)
+
+
+def _unmeasured(facts: CardFacts, file: FileFacts) -> str:
+    local, original = shown(_local_name(facts, file)), _export_name(file)
     if file.segments:
-        run = block("sh", f"bhk eval {name} --against {original} --images photos/ --out results.json")
-        return f"Not measured: no results came with this file. This compares the masks with those of the original:\n\n{run}"
-    run = block("sh", f"bhk verify {name} --against {original}")
-    return (
-        f"Not measured: only the error of the weights is known (below). This compares them with the original:\n\n{run}"
-    )
+        run = ["bhk", "eval", local, "--against", original, "--images", "photos/", "--out", "results.json"]
+        text = "Not measured: no results came with this file. This compares masks with those of the original:"
+    else:
+        origin = file.source if file.source and file.source_repository else original
+        run = ["bhk", "verify", local, "--against", shown(origin)]
+        text = "Not measured: only the error of the weights is known, below. This checks it against the original:"
+    return f"{text}\n\n{block('sh', shlex.join(run))}"
 
 
 def _layers(file: FileFacts) -> str:
