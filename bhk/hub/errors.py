@@ -63,6 +63,13 @@ def explained(address: Address) -> Iterator[None]:
         failure.__context__ = None  # it holds requests, with tokens and signed URLs, for any logger to print
 
 
+def is_network_error(error: BaseException) -> bool:
+    """Return whether no answer came, or not all of it: the HTTP client (httpx or httpx2) has failed."""
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+
+    return isinstance(error, HTTPError) and not isinstance(error, HfHubHTTPError)
+
+
 def _explain(address: Address, error: BaseException) -> HubError:
     """Return one line on what went wrong at the Hub and what to do."""
     from huggingface_hub import errors
@@ -82,7 +89,7 @@ def _explain(address: Address, error: BaseException) -> HubError:
         return _refused(where, reason)
     if isinstance(reason, errors.LocalTokenNotFoundError):
         return HubError(f"{where} needs a token and there is none; run `hf auth login`, or set HF_TOKEN")
-    if isinstance(reason, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError) or _is_network(reason):
+    if isinstance(reason, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError) or is_network_error(reason):
         cached = ", and it is not in the cache" if isinstance(error, errors.LocalEntryNotFoundError) else ""
         return HubUnreachableError(
             f"cannot reach the Hub for {where}{cached}; check the network and HF_HUB_OFFLINE, or download it from {page}"
@@ -100,16 +107,9 @@ def _root(error: BaseException) -> BaseException:
     """Return what the library's own error was raised for: an answer of the Hub, a broken connection, a full disk."""
     from huggingface_hub import errors
 
-    while error.__cause__ is not None and not isinstance(error, errors.HfHubHTTPError) and not _is_network(error):
+    while error.__cause__ is not None and not isinstance(error, errors.HfHubHTTPError) and not is_network_error(error):
         error = error.__cause__
     return error
-
-
-def _is_network(error: BaseException) -> bool:
-    """Return whether no answer came: the HTTP client (httpx or httpx2) has failed."""
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # that of httpx or httpx2
-
-    return isinstance(error, HTTPError)
 
 
 def _refused(where: str, error: HfHubHTTPError) -> HubError:

@@ -1,0 +1,173 @@
+"""A .bhk file on the Hub, read where it lies: by HTTP range requests, always of the one commit that was seen first."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bhk.container.reader import Container
+from bhk.hub.address import Address, address_of
+from bhk.hub.download import cached_file, with_bhk_file
+from bhk.hub.errors import HubError, HubUnreachableError, explained, is_network_error
+
+if TYPE_CHECKING:
+    Response = Any  # of httpx or httpx2, by the version of huggingface_hub
+
+# What the first request fetches: preamble and header of a model of some 600 tensors (254 kB for SAM ViT-H), in one go.
+HEAD_BYTES = 1 << 18
+_WAITS = (1, 2, 4, 8)  # seconds before a connection that was cut is tried again, as huggingface_hub does
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+_EXPIRED = (400, 401, 403, 404)  # what a storage answers to a signed URL that has expired
+
+
+def open_container(path_or_repo: str | os.PathLike[str]) -> Container:
+    """Open a local .bhk file, or one on the Hub by range requests; without a network, its copy in the cache.
+
+    Raises:
+        HubError: the Hub did not give the file.
+        ReadError, FormatError: the file cannot be read or breaks a rule of the format.
+    """
+    address = address_of(path_or_repo)
+    return Container.open(path_or_repo) if address is None else with_bhk_file(address, _open_remote)
+
+
+def _open_remote(address: Address, name: str) -> Container:
+    try:
+        source = RemoteFile(address.at(name))
+    except HubUnreachableError:
+        return Container.open(cached_file(address, name))
+    return Container(source)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the bytes of a file are: a URL, which may expire, and the headers to send there."""
+
+    url: str
+    headers: dict[str, str]
+
+
+class RemoteFile:
+    """A file of a repository as a `ByteSource`: read by ranges, from any thread.
+
+    The first request follows the Hub's redirection to the storage, and fetches the beginning of the file. Later ones go to
+    the storage, until its URL expires; the Hub is then asked anew, for the same commit.
+
+    Attributes:
+        name: its address.
+        commit: the commit of the repository that every byte is from.
+        length: bytes of the file.
+    """
+
+    def __init__(self, address: Address) -> None:
+        """Ask for the beginning of the file.
+
+        Args:
+            address: with the path of a file.
+
+        Raises:
+            HubUnreachableError: no network, offline mode, or the Hub is down.
+            HubError: the Hub did not give the file.
+        """
+        self.name, self.commit, self.length = str(address), "", -1
+        self._address = address
+        self._place: _Place | None = None
+        with explained(address):
+            self._head = self._range(0, HEAD_BYTES)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly `length` bytes from `offset`.
+
+        Raises:
+            HubError: the Hub does not give them, or those of another version.
+        """
+        known = self._head[offset : offset + length]
+        if len(known) == length:
+            return known
+        with explained(self._address):
+            return known + self._range(offset + len(known), offset + length)
+
+    def close(self) -> None:
+        """Do nothing: connections belong to huggingface_hub."""
+
+    def _range(self, start: int, end: int) -> bytes:
+        """Return the bytes from `start` to before `end`, or to the end of the file; what was cut off is taken up again."""
+        data = bytearray()
+        waits = iter(_WAITS)
+        while self.length < 0 or start + len(data) < min(end, self.length):
+            known = self._place
+            try:
+                self._receive(known or self._at_hub(), start + len(data), end, data)
+            except Exception as error:
+                if known and _status(error) in _EXPIRED:
+                    self._place = None
+                elif _is_cut(error) and (wait := next(waits, None)) is not None:
+                    time.sleep(wait)
+                else:
+                    raise
+        return bytes(data)
+
+    def _at_hub(self) -> _Place:
+        """Return where the Hub itself has the file, or says who has: of the commit seen first, once one was seen."""
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.utils import build_hf_headers
+
+        assert self._address.path is not None
+        revision = self.commit or self._address.revision
+        url = hf_hub_url(self._address.repository, self._address.path, revision=revision)
+        return _Place(url, {**build_hf_headers(), "Accept-Encoding": "identity"})
+
+    def _receive(self, place: _Place, start: int, end: int, data: bytearray) -> None:
+        """Append the bytes from `start` to before `end` to `data`, until the connection breaks."""
+        from huggingface_hub import constants
+        from huggingface_hub.utils import hf_raise_for_status, http_stream_backoff
+
+        headers = {**place.headers, "Range": f"bytes={start}-{end - 1}"}
+        timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+        with http_stream_backoff(
+            "GET", place.url, headers=headers, timeout=timeout, retry_on_exceptions=()
+        ) as response:
+            hf_raise_for_status(response)
+            self._check(response, start)
+            # The HTTP client has dropped the token if it was redirected to another host: nor do later requests have it.
+            sent = {name: value for name, value in place.headers.items() if name in response.request.headers}
+            self._place = _Place(str(response.request.url), sent)
+            for piece in response.iter_raw():
+                data += piece[: end - start]
+                start += len(piece)
+                if start >= end:
+                    return
+
+    def _check(self, response: Response, start: int) -> None:
+        """Check that a response, the last of its redirections, holds bytes from `start` on of the file that was seen first."""
+        answers = [*response.history, response]
+        commit = next((answer.headers["X-Repo-Commit"] for answer in answers if "X-Repo-Commit" in answer.headers), "")
+        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        if response.status_code == 206 and found and int(found[1]) == start:
+            length = int(found[2])
+        elif response.status_code == 200 and start == 0:  # the whole file, of which only the beginning is taken
+            length = int(response.headers.get("Content-Length", -1))
+        else:
+            raise HubError(
+                f"cannot read parts of {self.name}: the server sends no ranges; get all of it with `bhk pull`"
+            )
+        self.commit, self.length = self.commit or commit, length if self.length < 0 else self.length
+        if not self.commit:
+            raise HubError(f"cannot read {self.name}: what answers is no Hub; check HF_ENDPOINT and the proxies")
+        if (commit or self.commit, length) != (self.commit, self.length):
+            raise HubError(f"{self.name} was changed meanwhile; open it again")
+
+
+def _status(error: Exception) -> int | None:
+    """Return the status of an answer that was no success."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return error.response.status_code if isinstance(error, HfHubHTTPError) else None
+
+
+def _is_cut(error: Exception) -> bool:
+    """Return whether a connection broke that had been made."""
+    return is_network_error(error) and not type(error).__name__.startswith("Connect")
