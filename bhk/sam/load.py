@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bhk.checkpoint import AlreadyBhkError, Checkpoint
+from bhk.checkpoint.companions import companions_of
 from bhk.container.header import ModelEntry
 from bhk.container.reader import Container
 from bhk.errors import listed
@@ -151,7 +152,12 @@ def model_entry(path: Path) -> ModelEntry:
         UnknownModelError: the file does not say what it holds, or its tensors are others.
     """
     with Container.open(path) as container:
-        entry, layers = container.header.model, container.layers
+        entry, layers, metadata = container.header.model, container.layers, container.header.metadata
+    if entry is None and companions_of(metadata):
+        raise UnknownModelError(
+            f"{path} holds a model of transformers that is none of Segment Anything; import bhk.transformers, and load its "
+            "repository with from_pretrained of the model's class, or of transformers.AutoModel"
+        )
     if entry is None:
         raise UnknownModelError(
             f"{path} does not say which model it holds; build the module yourself and load it with bhk.load_into"

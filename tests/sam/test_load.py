@@ -7,6 +7,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import msgspec
 import pytest
+import safetensors.torch
 import torch
 from tasks.checkpoints import draw, save
 from torch import nn
@@ -116,6 +117,14 @@ def test_a_path_is_not_taken_for_a_repository(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ReadError, match=r"cannot read models/sam\.bhk"):
         bhk.load("models/sam.bhk")
+
+
+def test_a_model_of_transformers_that_is_not_of_the_family(tmp_path: Path) -> None:
+    safetensors.torch.save_file(draw({"a.weight": (48, 48)}), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    path = bhk.convert(tmp_path, tmp_path / "bert.bhk").path
+    with pytest.raises(UnknownModelError, match=r"import bhk\.transformers.* from_pretrained"):
+        bhk.load(path)
 
 
 def test_a_file_that_says_nothing_of_its_model(tmp_path: Path) -> None:
