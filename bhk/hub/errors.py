@@ -40,8 +40,11 @@ def redact(text: str) -> str:
 
 
 @contextlib.contextmanager
-def explained(address: Address) -> Iterator[None]:
+def explained(address: Address, otherwise: str | None = None) -> Iterator[None]:
     """Raise what goes wrong in the block as one typed line about `address`; errors of bhk pass.
+
+    Args:
+        otherwise: what to do when the Hub cannot be reached; None: to download the file by hand.
 
     Raises:
         HubFileNotFoundError: the repository has no such file.
@@ -56,7 +59,7 @@ def explained(address: Address) -> Iterator[None]:
         raise
     # The library lets through whatever its HTTP client, the file system and the server's answers raise.
     except Exception as error:
-        failure = _explain(address, error)
+        failure = _explain(address, error, otherwise)
     try:
         raise failure
     finally:
@@ -70,13 +73,13 @@ def is_network_error(error: BaseException) -> bool:
     return isinstance(error, HTTPError) and not isinstance(error, HfHubHTTPError)
 
 
-def _explain(address: Address, error: BaseException) -> HubError:
+def _explain(address: Address, error: BaseException, otherwise: str | None) -> HubError:
     """Return one line on what went wrong at the Hub and what to do."""
     from huggingface_hub import errors
 
     where = f"hf://{address.repository}"
     page = f"https://huggingface.co/{address.repository}"
-    reason = _root(error)
+    reason, otherwise = _root(error), otherwise or f"download it from {page}"
     if isinstance(reason, errors.GatedRepoError):
         return HubError(f"{where} is gated; accept its terms at {page}, then run `hf auth login`")
     if isinstance(reason, errors.RepositoryNotFoundError):
@@ -92,15 +95,13 @@ def _explain(address: Address, error: BaseException) -> HubError:
     if isinstance(reason, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError) or is_network_error(reason):
         cached = ", and it is not in the cache" if isinstance(error, errors.LocalEntryNotFoundError) else ""
         return HubUnreachableError(
-            f"cannot reach the Hub for {where}{cached}; check the network and HF_HUB_OFFLINE, or download it from {page}"
+            f"cannot reach the Hub for {where}{cached}; check the network and HF_HUB_OFFLINE, or {otherwise}"
         )
     if isinstance(reason, OSError) and reason.errno is not None:
         what = "no space is left" if reason.errno == errno.ENOSPC else shown(reason.strerror)
         place = f" ({shown(reason.filename)})" if reason.filename else ""
         return HubError(f"cannot keep {where} in the cache: {what}{place}; make room, or set HF_HOME to another disk")
-    return HubError(
-        f"cannot get {where} from the Hub ({_quoted(reason)}); check the network, or download it from {page}"
-    )
+    return HubError(f"cannot get {where} from the Hub ({_quoted(reason)}); check the network, or {otherwise}")
 
 
 def _root(error: BaseException) -> BaseException:

@@ -23,6 +23,7 @@ MAIN = "main"
 _TIMEOUT = 20  # seconds to wait for the answer to a question about the repository
 _CHANGED = (409, 412)  # the branch is no longer at the parent of the commit
 _PIECE = 1 << 20
+_OTHERWISE = "push again later: what has arrived is not sent again"
 
 
 class NoTokenError(HubError):
@@ -152,7 +153,7 @@ class Uploader:
         from huggingface_hub import RepoFile, errors
 
         repository = self.address.repository
-        with explained(Address(repository, None, revision)):
+        with explained(Address(repository, None, revision), _OTHERWISE):
             try:
                 info = self._api.model_info(repository, revision=revision, timeout=_TIMEOUT)
             except errors.RepositoryNotFoundError as error:
@@ -170,12 +171,12 @@ class Uploader:
 
     def create(self, private: bool | None) -> None:
         """Make the repository; `private` as the account has it by default when None."""
-        with explained(self.address):
+        with explained(self.address, _OTHERWISE):
             self._api.create_repo(self.address.repository, private=private, exist_ok=True)
 
     def open_pull_request(self, title: str) -> PullRequest | None:
         """Return the latest open pull request of this account that is called `title`."""
-        with explained(self.address):
+        with explained(self.address, _OTHERWISE):
             discussions = self._api.get_repo_discussions(
                 self.address.repository,
                 author=self._api.whoami()["name"],
@@ -209,7 +210,7 @@ class Uploader:
         from huggingface_hub import errors
 
         failure: HubError | None = None
-        with explained(Address(self.address.repository, None, revision)), _silence():
+        with explained(Address(self.address.repository, None, revision), _OTHERWISE), _silence():
             try:
                 made = self._api.create_commit(
                     self.address.repository,
@@ -245,7 +246,7 @@ class Uploader:
         if wrong:
             raise NotArrivedError(
                 f"{self.address} at commit {commit[:8]} does not hold what was sent: {', '.join(wrong)} "
-                "differ from the local files; push again"
+                "differ from the local files; see whether its .gitignore leaves them out, and push again"
             )
 
     def _operation(self, file: LocalFile) -> CommitOperationAdd:
@@ -267,7 +268,7 @@ def _silence() -> Iterator[None]:
     level, bars = utils.logging.get_verbosity(), not utils.are_progress_bars_disabled()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        utils.logging.set_verbosity_error()
+        utils.logging.set_verbosity(utils.logging.ERROR)
         utils.disable_progress_bars()
         try:
             yield
