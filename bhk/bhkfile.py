@@ -15,6 +15,8 @@ from bhk.codec.shape import Shape
 from bhk.container.header import CodebookEntry, LayerEntry
 from bhk.container.reader import Container
 from bhk.errors import BhkError
+from bhk.hub.download import local_file
+from bhk.hub.ranges import open_container
 from bhk.parallel import ordered_map, worker_count
 from bhk.stored import StoredLayer, StoredPart
 
@@ -27,13 +29,16 @@ def open_file(path: str | os.PathLike[str], *, verify: bool = True) -> BhkFile:
     """Open a .bhk file; its tensors are decoded when they are asked for.
 
     Args:
+        path: a file, or one on the Hugging Face Hub, "hf://user/repo[/file.bhk][@revision]": of it only what is asked
+            for is fetched, by range requests; without a network, its copy in the cache is read.
         verify: check the hash of each stream before it is decoded; for slices of rows, once a stream.
 
     Raises:
+        HubError: the Hub did not give the file.
         ReadError: the system could not read it.
         FormatError: it breaks a rule of the format; the error names the rule.
     """
-    return BhkFile(Container.open(path), verify=verify)
+    return BhkFile(open_container(path), verify=verify)
 
 
 def load_state_dict(
@@ -41,10 +46,13 @@ def load_state_dict(
 ) -> dict[str, Tensor]:
     """Decode a whole .bhk file: name -> tensor of the original shape and dtype, on the CPU. Tied names share a tensor.
 
+    Args:
+        path: a file, or one on the Hugging Face Hub, which is downloaded into the cache.
+
     Raises:
-        ReadError, FormatError: see `open_file`.
+        HubError, ReadError, FormatError: see `open_file`.
     """
-    with open_file(path, verify=verify) as file:
+    with open_file(local_file(path), verify=verify) as file:
         return file.state_dict(threads=threads)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-BhkPath = Annotated[Path, typer.Argument(metavar="FILE.bhk", help="A .bhk file.")]
+BhkPath = Annotated[
+    str,
+    typer.Argument(metavar="FILE.bhk", help="A .bhk file, or one on the Hub: hf://user/repo[/file.bhk][@revision]."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace the destination if it exists.")]

@@ -27,6 +27,11 @@ class Address:
     def __str__(self) -> str:
         return f"{SCHEME}{self.repository}" + (f"/{self.path}" if self.path else "")
 
+    @property
+    def name(self) -> str:
+        """The name of the repository without that of its owner."""
+        return self.repository.partition("/")[2]
+
     def at(self, path: str | None) -> Address:
         """Return the address of another file of the repository, at the same revision."""
         return replace(self, path=path)

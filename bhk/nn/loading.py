@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from bhk.bhkfile import open_file
+from bhk.hub.download import local_file
 from bhk.nn.anatomy import model_tensors, names_on_meta, unchanged_on_error
 from bhk.nn.building import Progress, build
 from bhk.nn.errors import LoadOptionError
@@ -57,6 +58,7 @@ def load_into(
     `bhk.nn.weights_on_meta()` or `torch.device("meta")` has none: it never takes more memory than what it is to become.
 
     Args:
+        path: the file, or one on the Hugging Face Hub, "hf://user/repo[/file.bhk][@revision]".
         mode: "hyper" keeps the codes of linear weights and puts a `HyperLinear` in place of each plain `nn.Linear` whose
             weight is coded by rows and not shared; "dense" decodes everything. `model` itself is not replaced.
         compute: how each `HyperLinear` multiplies; "exact" gives what the decoded weights give.
@@ -70,6 +72,7 @@ def load_into(
         progress: called with (bytes of dense tensors done, all bytes).
 
     Raises:
+        HubError: the Hub did not give the file.
         ReadError, FormatError: the file cannot be read or breaks a rule of the format.
         LoadOptionError: `mode`, `compute`, `device` or `dtype` is none that there is.
         MismatchError: names, shapes or kinds of number of file and model differ; the message says what may be the reason.
@@ -79,7 +82,7 @@ def load_into(
     options = Options(mode, compute, usable_device(device), dtype, strict, prefix, tuple(ignore))
     _check(options)
     workers = worker_count(threads)
-    with open_file(path, verify=verify) as file:
+    with open_file(local_file(path), verify=verify) as file:
         plan = make_plan(model, file, options)
         changes = build(file, plan, options, workers, progress)
     with unchanged_on_error(model):

@@ -37,14 +37,14 @@ def diff(
     key: str | None = None,
     progress: Progress | None = None,
 ) -> tuple[TensorDiff, ...]:
-    """Compare the tensors of two files, each a .bhk file or a checkpoint, name by name.
+    """Compare the tensors of two files, each a .bhk file or a checkpoint, here or on the Hub, name by name.
 
     Args:
         key: which state dict, of a checkpoint that holds several.
         progress: called with (tensors compared, all tensors).
 
     Raises:
-        ContainerError, CheckpointError: one of them cannot be read.
+        HubError, ContainerError, CheckpointError: one of them cannot be read.
     """
     with open_tensors(a, key) as first, open_tensors(b, key) as second:
         in_first, in_second = set(first.names), set(second.names)

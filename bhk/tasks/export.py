@@ -9,8 +9,9 @@ from pathlib import Path
 from bhk.bhkfile import open_file
 from bhk.checkpoint import Layout, TensorSpec, write
 from bhk.codec.dtypes import TORCH_DTYPES
-from bhk.container.reader import Container
 from bhk.errors import BhkError
+from bhk.hub.download import local_file
+from bhk.hub.ranges import open_container
 from bhk.sam.variants import published_files, title_of
 
 Progress = Callable[[int, int], None]
@@ -31,6 +32,7 @@ def export(
     """Write the dense weights under the original names, wrapper and dtypes, so that any program loads them.
 
     Args:
+        path: the .bhk file, or one on the Hugging Face Hub, "hf://user/repo[/file.bhk][@revision]".
         dst: a .pth, .pt, .bin (torch) or .safetensors file; or a folder, in which the file gets its official name,
             by which many programs choose the architecture; see `name_in_folder`.
         shard_bytes: cut into shards of at most this size, with an index as Hugging Face libraries read it.
@@ -41,13 +43,15 @@ def export(
         the files written.
 
     Raises:
+        HubError: the Hub did not give the .bhk file.
         ReadError, FormatError: the .bhk file cannot be read or breaks a rule of the format.
         WriteError: the destination exists, is the source, or cannot be written; it is left as it was.
         UnsupportedFormatError: the suffix of `dst` is not known.
         UnnamedModelError: `dst` is a folder, and the model has no official file name.
     """
     target, _ = name_in_folder(path, dst)
-    with open_file(path) as file:
+    source = local_file(path)
+    with open_file(source) as file:
         specs = [TensorSpec(layer.name, TORCH_DTYPES[layer.dtype], layer.shape) for layer in file.layers]
         done, total = 0, sum(spec.nbytes for spec in specs)
 
@@ -65,7 +69,7 @@ def export(
             layout=Layout.from_metadata(file.metadata),
             shard_bytes=shard_bytes,
             force=force,
-            sources=(Path(path),),
+            sources=(source,),
             progress=advance,
         )
 
@@ -78,13 +82,14 @@ def name_in_folder(path: str | os.PathLike[str], dst: str | os.PathLike[str]) ->
     fine-tune of them) have the same names and shapes. Any other destination is returned as it is.
 
     Raises:
+        HubError: the Hub did not give the .bhk file.
         ReadError, FormatError: the .bhk file cannot be read or breaks a rule of the format.
         UnnamedModelError: the model has no official file name.
     """
     target = Path(dst)
     if not (target.is_dir() or os.fspath(dst).endswith(("/", os.sep))):
         return target, ()
-    with Container.open(path) as container:
+    with open_container(path) as container:
         model, source = container.header.model, container.header.metadata.get("source.name", "")
     names = () if model is None else published_files(model.family, model.variant)
     if not names:

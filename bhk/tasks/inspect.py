@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bhk.container.header import CodebookEntry, LayerEntry, ModelEntry
-from bhk.container.reader import Container
 from bhk.container.validate import PREAMBLE_BYTES
+from bhk.hub.ranges import open_container
 from bhk.sam.variants import title_of
 
 Grouping = Literal["role", "block"]
@@ -94,12 +94,14 @@ def inspect(path: str | os.PathLike[str], *, by: Grouping | None = None) -> Insp
     """Read the layer map of a .bhk file: one row a layer, or a group.
 
     Args:
+        path: a file, or one on the Hugging Face Hub, "hf://user/repo[/file.bhk][@revision]", of which only this is fetched.
         by: "role", or "block" (the name up to its first number: `image_encoder.blocks.3`).
 
     Raises:
+        HubError: the Hub did not give the file.
         ReadError, FormatError: the file cannot be read or breaks a rule of the format.
     """
-    with Container.open(path) as container:
+    with open_container(path) as container:
         header, header_bytes, length = container.header, container.header_bytes, container.source.length
     rows = [_row(layer, header.codebooks) for layer in header.layers]
     total = merge("total", rows)

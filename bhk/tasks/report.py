@@ -14,6 +14,8 @@ from bhk.bhkfile import BhkFile, open_file
 from bhk.checkpoint.roles import natural_key
 from bhk.errors import BhkError
 from bhk.files import check_destination, replace_file
+from bhk.hub.address import address_of
+from bhk.hub.download import local_file
 from bhk.reports.document import Contents, document, shown
 from bhk.reports.layers import OriginalError, sketches
 from bhk.reports.page import render
@@ -77,7 +79,8 @@ def report(
     With the original, its histograms and the errors too; with pictures as well, masks of both models side by side.
 
     Args:
-        out: the page; None: beside the file, with the suffix .html.
+        path: the file, or one on the Hugging Face Hub, "hf://user/repo[/file.bhk][@revision]".
+        out: the page; None: beside the file, with the suffix .html; of one on the Hub, in the current folder.
         against: the checkpoint that the file was made from.
         key: which state dict of it, when it holds several.
         images: a picture, or a folder of which the first `most_images` that can be read are taken, by name.
@@ -89,16 +92,17 @@ def report(
     Raises:
         ReportError: pictures without the original, of which the masks would have to be, or no picture that can be read.
         OriginalError: `against` is not what the file was made from.
-        ReadError, FormatError, CheckpointError: a file cannot be read.
+        HubError, ReadError, FormatError, CheckpointError: a file cannot be read.
         BhkError: with pictures, see `bhk.load`.
         MissingPackageError: figures need matplotlib, pictures need Pillow.
         WriteError: an output exists and `force` is false, or cannot be written.
     """
     started = time.perf_counter()
-    path = Path(path)
-    page = path.with_suffix(SUFFIX) if out is None else Path(out)
-    sources = (path,) if against is None else (path, Path(against))
+    address = address_of(path)
+    page = Path(out or (Path(path).with_suffix(SUFFIX) if address is None else address.name + SUFFIX))
+    sources = (Path(path),) if against is None else (Path(path), Path(against))
     check_destination(page, force=force, sources=sources)
+    path = local_file(path)
     draw = None if figures is None else _figure_writer(Path(figures), force)
     pictures, skipped = _pictures(images, most_images, against)
     with open_file(path) as file, _original(file, against, key) as original:

@@ -11,7 +11,9 @@ from pathlib import Path
 from torch import Tensor
 
 from bhk.bhkfile import open_file
-from bhk.checkpoint import AlreadyBhkError
+from bhk.checkpoint import AlreadyBhkError, NotACheckpointError
+from bhk.hub.address import address_of
+from bhk.hub.download import local_file
 from bhk.sam.checkpoints import read_checkpoint
 
 
@@ -32,16 +34,18 @@ class TensorFile:
 
 @contextlib.contextmanager
 def open_tensors(path: str | os.PathLike[str], key: str | None = None) -> Iterator[TensorFile]:
-    """Open a .bhk file or a checkpoint.
+    """Open a .bhk file or a checkpoint, on this machine or the Hub; a repository that has both gives the checkpoint.
 
     Raises:
-        ContainerError, CheckpointError: it cannot be read.
+        HubError, ContainerError, CheckpointError: it cannot be read.
     """
     label = Path(path).name
     try:
         checkpoint, _ = read_checkpoint(path, key)
-    except AlreadyBhkError:
-        with open_file(path) as file:
+    except NotACheckpointError as error:
+        if not isinstance(error, AlreadyBhkError) and address_of(path) is None:
+            raise
+        with open_file(local_file(path)) as file:
             yield TensorFile(label, file.names, file.tensor)
         return
     tensors = dict(checkpoint.tensors)

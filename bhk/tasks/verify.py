@@ -12,6 +12,7 @@ from torch import Tensor
 from bhk.bhkfile import BhkFile, open_file
 from bhk.container.header import LayerEntry
 from bhk.errors import BhkError
+from bhk.hub.download import local_file
 from bhk.tasks.difference import Difference, compare
 from bhk.tasks.source import TensorFile, open_tensors
 
@@ -64,17 +65,19 @@ def verify(
     """Check a .bhk file: header, every rule, the hash and the codes of every stream, the padding.
 
     Args:
+        path: the file, or one on the Hugging Face Hub, "hf://user/repo[/file.bhk][@revision]".
         against: the original checkpoint; then every tensor is compared with it as well.
         key: which state dict of the original, when it holds several.
         progress: called with (bytes of dense tensors checked, all bytes).
 
     Raises:
+        HubError: the Hub did not give the file.
         ReadError, FormatError: the file cannot be read or breaks a rule of the format.
         CheckpointError: the original cannot be read.
         MismatchError: names, shapes or dtypes differ from the original's, a tensor kept exact is not equal to it, or a
             coded tensor is farther from it than the file says.
     """
-    with open_file(path) as file:
+    with open_file(local_file(path)) as file:
         file.container.check_padding()
         if against is None:
             layers = _check(file, None, threads, progress)
