@@ -16,6 +16,7 @@ BEGIN = "<!-- bhk:begin: bhk push writes what stands from here to bhk:end; edit 
 END = "<!-- bhk:end -->"
 
 _LF, _CRLF = "\n", "\r\n"
+_BLANK = "\ufeff \t\r\n"
 _MARKER = re.compile(r"^[ \t]*<!--[ \t]*bhk:(begin|end)\b[^\r\n]*?-->[ \t]*(?=\r?$)", re.MULTILINE)
 
 
@@ -36,8 +37,8 @@ def make_card(facts: CardFacts, *, existing: str | None = None, template: str | 
     """Return the text of README.md.
 
     Of a card that there is, everything outside bhk's marks is kept as it is, and metadata that bhk does not know; a card
-    without marks gets the section below its own text, so that what a person wrote first is read first. The card made from
-    a card is that card, to the byte.
+    without marks gets the section below its own text, so that a person's words come first, or where it has no text, a title
+    that may be edited. The card made from a card is that card, to the byte.
 
     Args:
         facts: what it is to say.
@@ -50,16 +51,19 @@ def make_card(facts: CardFacts, *, existing: str | None = None, template: str | 
         MarkersError: the existing card's marks are no pair.
     """
     section = f"{BEGIN}\n\n{_unmarked(fill(facts, template))}\n\n{END}"
-    if existing is None or not existing.strip("\ufeff \t\r\n"):
-        title = PurePosixPath(facts.repository).name
-        return f"{merged('', facts, line_end=_LF)}\n# {title}\n\n{section}\n"
-    line_end = _line_end(existing)
-    parts = _parts(existing)
+    card = existing if existing and existing.strip(_BLANK) else ""
+    line_end = _line_end(card)
+    parts = _parts(card)
     metadata = merged(parts.metadata, facts, line_end=line_end)
     section = section.replace(_LF, line_end)
     if parts.after is not None:
         return metadata + parts.before + section + parts.after
-    return metadata + _with_blank_line(parts.before, line_end) + section + line_end
+    before = parts.before
+    if not before.strip(_BLANK):
+        before += (
+            "" if before.endswith(line_end) else line_end
+        ) + f"# {PurePosixPath(facts.repository).name}{line_end}"
+    return metadata + _with_blank_line(before, line_end) + section + line_end
 
 
 def _line_end(text: str) -> str:
@@ -70,8 +74,7 @@ def _line_end(text: str) -> str:
 
 def _with_blank_line(text: str, line_end: str) -> str:
     """Return `text`, ended by a blank line."""
-    lacking = 2 - (text.endswith(line_end) + text.endswith(2 * line_end))
-    return text + lacking * line_end if text.strip() else text + line_end
+    return text + (2 - text.endswith(line_end) - text.endswith(2 * line_end)) * line_end
 
 
 def _unmarked(text: str) -> str:

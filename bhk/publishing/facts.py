@@ -79,20 +79,25 @@ class FileFacts:
         return self.family is not None and self.family not in _PARTS
 
     @cached_property
+    def architecture(self) -> str | None:
+        """The class of transformers that its config.json names first; None when it names none."""
+        text = companions_of(self.metadata).get(CONFIG)
+        try:
+            names = parse_object((text or "{}").encode("utf-8")).get("architectures")
+        except (StrictJsonError, UnicodeEncodeError):
+            return None
+        name = names[0] if isinstance(names, list) and names else None
+        return name if isinstance(name, str) and re.fullmatch(r"[A-Za-z]\w{0,99}", name, re.ASCII) else None
+
+    @property
     def transformers_class(self) -> str | None:
         """The class of transformers that loads it; None when it is no model of transformers."""
-        text = companions_of(self.metadata).get(CONFIG)
-        if text is None:
+        if CONFIG not in companions_of(self.metadata):
             return None
         if self.family in _CLASSES:
             return _CLASSES[self.family]
-        try:
-            architectures = parse_object(text.encode("utf-8")).get("architectures")
-        except (StrictJsonError, UnicodeEncodeError):
-            architectures = None
-        name = architectures[0] if isinstance(architectures, list) and architectures else None
-        with_head = isinstance(name, str) and re.fullmatch(r"[A-Za-z]\w*For[A-Z]\w*", name, re.ASCII)
-        return name if with_head else "AutoModel"
+        with_head = self.architecture is not None and "For" in self.architecture
+        return self.architecture if with_head else "AutoModel"
 
     @property
     def like(self) -> Variant | None:

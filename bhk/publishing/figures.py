@@ -126,7 +126,7 @@ def _original(original: Subject, source: str | None) -> str:
 
 
 def _how(dtype: str, compute: str) -> str:
-    return f"weights in {dtype}" + ("" if compute == "exact" else f", computed in {compute}")
+    return f"weights in {code(dtype)}" + ("" if compute == "exact" else f", computed in {compute}")
 
 
 def _pictures(count: int) -> str:

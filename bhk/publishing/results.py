@@ -56,7 +56,7 @@ class Precision(msgspec.Struct, frozen=True):
 class PromptAccuracy(msgspec.Struct, frozen=True):
     """How well masks match; see `bhk.evaluation.accuracy_figures.PromptAccuracy`."""
 
-    prompt: str
+    prompt: Literal["box", "point", "detections"]
     masks: int
     miou: Interval | None
     precision: Precision | None
@@ -65,7 +65,7 @@ class PromptAccuracy(msgspec.Struct, frozen=True):
 class Drop(msgspec.Struct, frozen=True):
     """What a model loses against its original; see `bhk.evaluation.accuracy_figures.Drop`."""
 
-    prompt: str
+    prompt: Literal["box", "point", "detections"]
     miou: Interval
 
 
@@ -87,7 +87,7 @@ class FidelitySettings(msgspec.Struct, frozen=True):
     points: int
     boxes: int
     dtype: str
-    compute: str
+    compute: Literal["exact", "int8"]
 
 
 class AccuracySettings(msgspec.Struct, frozen=True):
@@ -95,7 +95,7 @@ class AccuracySettings(msgspec.Struct, frozen=True):
 
     output: Literal["single", "multi"]
     dtype: str
-    compute: str
+    compute: Literal["exact", "int8"]
 
 
 class FidelityResult(msgspec.Struct, frozen=True, tag_field="protocol", tag="fidelity"):

@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
+from bhk.checkpoint.companions import companions_of
+from bhk.container.header import ROLES
 from bhk.errors import shown
 from bhk.figures import number, size
 from bhk.publishing.facts import CardFacts, FileFacts
@@ -15,7 +17,6 @@ from bhk.publishing.markdown import block, code, repository_link, table
 from bhk.sam.packages import Package
 from bhk.sam.variants import FAMILIES
 
-ROLES = ("linear", "conv", "embedding", "norm", "bias", "buffer", "other")
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _HALF = ("float16", "bfloat16")
 _STORED = {"trajectory": "coded", "exact": "exact"}
@@ -162,7 +163,8 @@ def _model(file: FileFacts) -> str:
         return "a **Segment Anything** model"
     if file.source_repository is not None:
         return repository_link(file.source_repository)
-    return f"a model made from {code(file.source)}" if file.source else "a model"
+    kind = f"a **{file.architecture}** of transformers" if file.architecture else "a model"
+    return f"{kind}, made from {code(file.source)}" if file.source else kind
 
 
 def _ratios(facts: CardFacts) -> str:
@@ -180,7 +182,7 @@ def _file_row(file: FileFacts) -> list[str]:
     dtypes = ", ".join(_dtypes(file))
     return [
         code(file.name),
-        (found.title if file.family else file.transformers_class) or "–",
+        (found.title if file.family else file.architecture) or "–",
         size(found.total.dense_bytes) + (f", {dtypes}" if dtypes else ""),
         size(found.file_bytes),
         number(found.ratio),
@@ -205,10 +207,10 @@ def _loading(facts: CardFacts, file: FileFacts) -> str:
             lines.append('found = bhk.segment(model, "photo.jpg", points=[(500, 375)])')
         parts = [_needs(FAMILIES[file.family].packages[0]), block("python", *lines)]
         if len(facts.files) == 1 and file.transformers_class is not None:
-            parts += ["Or as any model of transformers:", _from_pretrained(address, file.transformers_class)]
+            parts += ["Or as any model of transformers:", _from_pretrained(facts, file)]
         return "\n\n".join(parts)
     if len(facts.files) == 1 and file.transformers_class is not None:
-        return f"After `pip install bhk transformers`:\n\n{_from_pretrained(address, file.transformers_class)}"
+        return f"After `pip install bhk transformers`:\n\n{_from_pretrained(facts, file)}"
     lines = [
         "import bhk",
         "from huggingface_hub import hf_hub_download",
@@ -227,14 +229,19 @@ def _needs(package: Package) -> str:
     return f"After `pip install bhk`, with the package {code(package.name)} ({package.install}):"
 
 
-def _from_pretrained(address: str, name: str) -> str:
-    return block(
+def _from_pretrained(facts: CardFacts, file: FileFacts) -> str:
+    name = file.transformers_class
+    program = block(
         "python",
         "import bhk.transformers  # lets transformers read .bhk",
         f"from transformers import {name}",
         "",
-        f"model = {name}.from_pretrained({address})",
+        f"model = {name}.from_pretrained({json.dumps(facts.repository)})",
     )
+    if len(companions_of(file.metadata)) > 1 or not facts.base_models:
+        return program
+    origin = " and ".join(map(repository_link, facts.base_models))
+    return f"{program}\n\nIts processor or tokenizer, where it is not here, is that of {origin}."
 
 
 def _export_name(file: FileFacts) -> str:
@@ -295,13 +302,13 @@ def _layers(file: FileFacts) -> str:
 
 
 def _provenance(file: FileFacts) -> str:
-    metadata = file.metadata
     lines = [f"- {code(file.name)}: {file.inspection.file_bytes:,} bytes, SHA-256 {code(file.sha256)}"]
     if file.source:
-        size_and_hash = [
-            *([f"{int(metadata['source.bytes']):,} bytes"] if metadata.get("source.bytes", "").isdecimal() else []),
-            *([f"SHA-256 {code(metadata['source.sha256'])}"] if "source.sha256" in metadata else []),
+        origin = [
+            text.format(code(file.metadata[key]))
+            for text, key in (("{} bytes", "source.bytes"), ("SHA-256 {}", "source.sha256"))
+            if key in file.metadata
         ]
-        lines.append(f"- made from {code(file.source)}: {', '.join(size_and_hash) or 'a module in memory'}")
+        lines.append(f"- made from {code(file.source)}: {', '.join(origin) or 'a module in memory'}")
     lines.append(f"- made by {code(file.inspection.generator)}")
     return "\n".join(lines)

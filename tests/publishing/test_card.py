@@ -213,6 +213,13 @@ def test_an_empty_card_is_none(facts: CardFacts, existing: str | None) -> None:
     assert make_card(facts, existing=existing) == make_card(facts)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_card_of_metadata_alone_gets_a_title(facts: CardFacts, end: str) -> None:
+    existing = f"---{end}license: mit{end}---{end}"  # as the Hub makes one for a new repository
+    _, text = metadata_of(make_card(facts, existing=existing))
+    assert text.startswith(f"{end}# sam-b{end}{end}{BEGIN}{end}")
+
+
 def test_windows_line_ends_are_kept(facts: CardFacts) -> None:
     existing = _HAND.replace("\n", "\r\n")
     card = make_card(facts, existing=existing)

@@ -119,6 +119,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
         (None, {"architectures": ["BertForMaskedLM"]}, "BertForMaskedLM"),
         (None, {"architectures": ["Evil; import os # ForX"]}, "AutoModel"),
         (None, {"architectures": 3}, "AutoModel"),
+        (None, {"architectures": [[1]]}, "AutoModel"),
         (None, {}, "AutoModel"),
     ],
 )
