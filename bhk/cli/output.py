@@ -29,9 +29,9 @@ class Bar:
         """Show how far the work itself is."""
         self.part(self.title, done, total)
 
-    def part(self, title: str, done: int, total: int) -> None:
-        """Show how far a part of the work is, which is called `title`."""
-        amount = f"{size(done)} of {size(total)}" if self.unit_bytes else f"{done}/{total}"
+    def part(self, title: str, done: int, total: int | None) -> None:
+        """Show how far a part of the work is, which is called `title`; without a total, that it goes on."""
+        amount = "" if total is None else f"{size(done)} of {size(total)}" if self.unit_bytes else f"{done}/{total}"
         self._update(description=title, completed=done, total=total, amount=amount)
 
     def stage(self, title: str, done: int, total: int) -> None:

@@ -94,10 +94,11 @@ class LocalFile:
         bytes: its size.
     """
 
-    def __init__(self, name: str, content: Content) -> None:
+    def __init__(self, name: str, content: Content, sha256: str | None = None) -> None:
+        """Take the hash of the content if it is known already."""
         self.name, self.content = name, content
         self.bytes = len(content) if isinstance(content, bytes) else content.stat().st_size
-        self._sha256: str | None = None
+        self._sha256 = sha256
 
     @property
     def sha256(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -112,7 +113,7 @@ def push(
         template: text of the card in place of the built-in one.
         folder: write the repository into this new or empty folder instead; no network.
         dry_run: only tell what would be there; no network.
-        progress: called with (what is being done, bytes done, all bytes).
+        progress: called with (what is being done, bytes done, all bytes; None where nobody can tell).
 
     Raises:
         ReadError, FormatError: a .bhk file cannot be read or is damaged.
@@ -156,7 +157,7 @@ def _order(repository: str, private: bool | None, create_pr: bool, revision: str
     title = " ".join((message or "").split())
     if message is not None and not title:
         raise PublicationError("the message is empty; leave it out, or say what the commit does")
-    return Order(address.repository, private, create_pr, revision or MAIN, title or _MESSAGE)
+    return Order(address.repository, private, create_pr, MAIN if revision is None else revision, title or _MESSAGE)
 
 
 def _listed(paths: FilePath | Sequence[FilePath]) -> list[FilePath]:
@@ -218,8 +219,8 @@ def _offline(publication: Publication, files: Sequence[RepositoryFile], folder: 
 def _usage(facts: CardFacts, revision: str) -> tuple[str, str]:
     first, *others = facts.files
     at = "" if revision == MAIN else f"@{revision}"
-    address = f"{SCHEME}{facts.repository}{f'/{first.name}' if others else ''}{at}"
-    return "import bhk", f"model = bhk.load({address!r})" if first.family else f"weights = bhk.open({address!r})"
+    address = json.dumps(f"{SCHEME}{facts.repository}{f'/{first.name}' if others else ''}{at}", ensure_ascii=False)
+    return "import bhk", f"model = bhk.load({address})" if first.family else f"weights = bhk.open({address})"
 
 
 def _write(files: Sequence[RepositoryFile], folder: Path) -> None:

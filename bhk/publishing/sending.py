@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bhk.errors import shown
+from bhk.figures import size
 from bhk.hub.address import SCHEME, Address
 from bhk.hub.download import fetch_file
 from bhk.hub.errors import HubError
@@ -25,7 +26,7 @@ from bhk.publishing.facts import CardFacts, PublicationError
 from bhk.publishing.repository import README, RepositoryFile
 
 ATTEMPTS = 4  # to commit while others do
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int | None], None]
 
 
 class NotCheckedError(HubError):
@@ -92,7 +93,8 @@ class Sending:
         self, publication: Publication, order: Order, uploader: Uploader, progress: Progress | None = None
     ) -> None:
         self._publication, self._order, self._uploader, self._progress = publication, order, uploader, progress
-        self._files = [LocalFile(file.name, file.content) for file in publication.files]
+        known = {file.name: file.sha256 for file in publication.facts.files}
+        self._files = [LocalFile(file.name, file.content, known.get(file.name)) for file in publication.files]
         self._created = False
 
     def run(self) -> Sent:
@@ -170,7 +172,7 @@ class Sending:
 
     def _commit(self, files: list[LocalFile], parent: Snapshot, request: PullRequest | None) -> Commit:
         if self._progress:
-            self._progress("Uploading", 0, sum(file.bytes for file in files))
+            self._progress(f"Uploading {size(sum(file.bytes for file in files))}", 0, None)  # the library does not tell
         return self._uploader.commit(
             files,
             parent.commit,

@@ -22,7 +22,7 @@ def test_it_says_what_it_did_and_how_to_load_it(bhk: Shell, converted: Path, hub
     assert last == f"{hub.url}/user/sam: commit {commit[:8]} of a new repository, {size:.3g} kB of weights"
     *hints, first, second = ended.err.splitlines()
     assert all(hint.startswith("warning: ") for hint in hints)
-    assert (first, second) == ("import bhk", "weights = bhk.open('hf://user/sam')")
+    assert (first, second) == ("import bhk", 'weights = bhk.open("hf://user/sam")')
     assert hub.files("user/sam")["model.bhk"] == converted.read_bytes()
     assert hub.repositories["user/sam"].private
 
@@ -121,5 +121,5 @@ def test_a_fresh_process(converted: Path, hub: FakeHub, python: Callable[..., li
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == "import bhk\nweights = bhk.open('hf://user/sam')\n"  # and no bars
+    assert ended.stderr == 'import bhk\nweights = bhk.open("hf://user/sam")\n'  # and no bars
     assert hub.files("user/sam")["model.bhk"] == converted.read_bytes()
