@@ -14,15 +14,12 @@ import pytest
 import torch
 from torch import nn
 
-import bhk
 from bhk.nn import HyperLinear
-from bhk.sam import demo
 from bhk.sam.scenes import HELD_OUT, make_scene
 
 if TYPE_CHECKING:
     from hub.fake_hub import FakeHub
 
-pytest.importorskip("segment_anything")
 PACK = Path(__file__).parent.parent.parent.parent / "tools" / "integrations" / "comfyui"
 SCENE = make_scene(HELD_OUT)
 IMAGE = (
@@ -48,16 +45,13 @@ def _folder_paths(models: Path) -> ModuleType:
     return stand_in  # type: ignore[no-any-return]
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def models(demo_file: Path, tmp_path: Path) -> Path:
     """A models folder with two .bhk files, one of them where the user keeps SAM models."""
-    folder = tmp_path_factory.mktemp("models")
-    for name in ("sams", "elsewhere"):
-        (folder / name).mkdir()
-    path = bhk.convert(demo.write_checkpoint(folder / "sams" / "demo_sam.pth")).path
-    assert path is not None
-    (folder / "elsewhere" / "other.bhk").hardlink_to(path)
-    return folder
+    for name in ("sams/demo_sam.bhk", "elsewhere/other.bhk"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).symlink_to(demo_file)
+    return tmp_path
 
 
 @pytest.fixture
@@ -123,8 +117,8 @@ def test_a_loaded_model_keeps_its_codes(pack: Any, device: str) -> None:
     assert model.model_name == "sam"
 
 
-def test_a_model_comes_from_the_hub(pack: Any, hub: FakeHub, models: Path) -> None:
-    hub.add("me/demo", {"model.bhk": models / "sams" / "demo_sam.bhk"})
+def test_a_model_comes_from_the_hub(pack: Any, hub: FakeHub, demo_file: Path) -> None:
+    hub.add("me/demo", {"model.bhk": demo_file})
     (model,) = run(pack, "BhkLoadSamFromHub", repository=" hf://me/demo ", device="cpu")
     assert type(model).__module__.startswith("segment_anything.")
 
