@@ -60,9 +60,8 @@ def make_card(facts: CardFacts, *, existing: str | None = None, template: str | 
         return metadata + parts.before + section + parts.after
     before = parts.before
     if not before.strip(_BLANK):
-        before += (
-            "" if before.endswith(line_end) else line_end
-        ) + f"# {PurePosixPath(facts.repository).name}{line_end}"
+        start = "" if before.endswith(line_end) else line_end
+        before += f"{start}# {PurePosixPath(facts.repository).name}{line_end}"
     return metadata + _with_blank_line(before, line_end) + section + line_end
 
 

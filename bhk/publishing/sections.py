@@ -11,6 +11,7 @@ from bhk.checkpoint.companions import companions_of
 from bhk.container.header import ROLES
 from bhk.errors import shown
 from bhk.figures import number, size
+from bhk.hub.address import SCHEME
 from bhk.publishing.facts import CardFacts, FileFacts
 from bhk.publishing.figures import result_text
 from bhk.publishing.markdown import block, code, repository_link, table
@@ -78,7 +79,7 @@ def loading(facts: CardFacts) -> str:
         texts.append(_loading(facts, first))
         if others:
             texts.append(f"Likewise {', '.join(code(_address(facts, file)) for file in others)}.")
-    look = block("sh", shlex.join(["bhk", "inspect", f"hf://{_address(facts, facts.files[0]).removeprefix('hf://')}"]))
+    look = block("sh", shlex.join(["bhk", "inspect", _full_address(facts, facts.files[0])]))
     return "\n\n".join(
         (*texts, "To see the size and the error of every tensor without a download (only the header is read):", look)
     )
@@ -191,7 +192,11 @@ def _file_row(file: FileFacts) -> list[str]:
 
 
 def _address(facts: CardFacts, file: FileFacts) -> str:
-    return facts.repository if len(facts.files) == 1 else f"hf://{facts.repository}/{shown(file.name)}"
+    return facts.repository if len(facts.files) == 1 else _full_address(facts, file)
+
+
+def _full_address(facts: CardFacts, file: FileFacts) -> str:
+    return f"{SCHEME}{facts.repository}" + (f"/{shown(file.name)}" if len(facts.files) > 1 else "")
 
 
 def _local_name(facts: CardFacts, file: FileFacts) -> str:
@@ -213,11 +218,9 @@ def _loading(facts: CardFacts, file: FileFacts) -> str:
         return f"After `pip install bhk transformers`:\n\n{_from_pretrained(facts, file)}"
     lines = [
         "import bhk",
-        "from huggingface_hub import hf_hub_download",
         "",
         "model = ...  # build the module as its authors do",
-        f"bhk.load_into(model, hf_hub_download({json.dumps(facts.repository)}, "
-        f"{json.dumps(shown(file.name), ensure_ascii=False)}))",
+        f"bhk.load_into(model, {json.dumps(_full_address(facts, file), ensure_ascii=False)})",
     ]
     return f"After `pip install bhk`, into a module of the same architecture:\n\n{block('python', *lines)}"
 

@@ -128,7 +128,7 @@ def test_metadata_of_others(tmp_path: Path) -> None:
         (_transformers, ['bhk.load("me/sam-hf")', "import bhk.transformers", 'SamModel.from_pretrained("me/sam-hf")']),
         (_transformers, ["float16 already", "bhk export sam-hf.bhk model.safetensors"]),
         (_text_encoder, ['AutoModel.from_pretrained("me/minilm")', "bhk verify minilm.bhk --against some/minilm"]),
-        (_unknown, ['hf_hub_download("me/any", "model.bhk")', "The licence is not stated"]),
+        (_unknown, ['bhk.load_into(model, "hf://me/any")', "The licence is not stated"]),
         (_several, ['"hf://me/several/a.bhk"', "`hf://me/several/b c.bhk`", "bhk pull me/several 'b c.bhk'"]),
     ],
 )
