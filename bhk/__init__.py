@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from bhk.errors import BhkError as BhkError
     from bhk.nn.loading import LoadReport as LoadReport
     from bhk.nn.loading import load_into as load_into
+    from bhk.publishing.pull import PullReport as PullReport
+    from bhk.publishing.pull import pull as pull
     from bhk.publishing.push import PushReport as PushReport
     from bhk.publishing.push import push as push
     from bhk.sam.load import load as load
@@ -67,6 +69,8 @@ _HOME = {
     "load_state_dict": ("bhk.bhkfile", "load_state_dict"),
     "models": ("bhk.tasks.models", "models"),
     "open": ("bhk.bhkfile", "open_file"),
+    "PullReport": ("bhk.publishing.pull", "PullReport"),
+    "pull": ("bhk.publishing.pull", "pull"),
     "PushReport": ("bhk.publishing.push", "PushReport"),
     "push": ("bhk.publishing.push", "push"),
     "report": ("bhk.tasks.report", "report"),

@@ -23,6 +23,7 @@ from bhk.cli.export import export
 from bhk.cli.inspect import inspect
 from bhk.cli.models import models
 from bhk.cli.output import printable
+from bhk.cli.pull import pull
 from bhk.cli.push import push
 from bhk.cli.report import report
 from bhk.cli.segment import segment
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (convert, inspect, verify, export, diff, segment, report, compare, push, models):
+for command in (convert, inspect, verify, export, diff, segment, report, compare, push, pull, models):
     app.command()(command)
 app.command("eval")(evaluate)
 
@@ -92,6 +93,7 @@ def main() -> None:
     _open_streams()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # torch's are about its own future
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # what goes wrong at last is said in one line
     try:
         status = _run(signals)
         _answer_signals(signal.SIG_IGN)  # all is done and said; the status must not change while Python ends

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,9 +30,9 @@ class Bar:
         """Show how far the work itself is."""
         self.part(self.title, done, total)
 
-    def part(self, title: str, done: int, total: int | None) -> None:
-        """Show how far a part of the work is, which is called `title`; without a total, that it goes on."""
-        amount = "" if total is None else f"{size(done)} of {size(total)}" if self.unit_bytes else f"{done}/{total}"
+    def part(self, title: str, done: int, total: int) -> None:
+        """Show how far a part of the work is, which is called `title`."""
+        amount = f"{size(done)} of {size(total)}" if self.unit_bytes else f"{done}/{total}"
         self._update(description=title, completed=done, total=total, amount=amount)
 
     def stage(self, title: str, done: int, total: int) -> None:
@@ -50,6 +51,8 @@ class Output:
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self._silent = quiet or as_json
+        if self._silent:
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # huggingface_hub draws bars of its own
 
     def line(self, text: str) -> None:
         """Print a line of the result; control characters in it are escaped."""

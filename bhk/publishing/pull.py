@@ -1,0 +1,111 @@
+"""Compressed models from the Hub: `bhk.pull`."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from bhk.container.errors import ContainerError
+from bhk.files import check_destination, replace_file
+from bhk.hub.address import Address, parse_address
+from bhk.hub.download import MODEL_FILE, SUFFIX, commit_of, discard, fetch_file, with_bhk_file
+from bhk.hub.errors import HubError
+from bhk.publishing.sending import Progress
+from bhk.tasks.verify import verify
+
+
+class UnsoundFileError(HubError):
+    """What the Hub gave is no sound .bhk file."""
+
+
+@dataclass(frozen=True)
+class PullReport:
+    """What `bhk.pull` did.
+
+    Attributes:
+        path: the file that was written.
+        repository, file, commit: where it is from.
+        bytes: its size.
+        tensors, streams: how many of them were checked.
+    """
+
+    path: Path
+    repository: str
+    file: str
+    commit: str
+    bytes: int
+    tensors: int
+    streams: int
+
+
+def pull(
+    repository: str,
+    file: str | None = None,
+    dst: str | os.PathLike[str] | None = None,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> PullReport:
+    """Get a .bhk file from the Hub, check all of it, and only then put it in its place.
+
+    It is downloaded through huggingface_hub's cache: what is there already is not downloaded again, nor without a network.
+
+    Args:
+        repository: "user/repo", or "hf://user/repo[/file.bhk][@revision]".
+        file: its path in the repository; None: model.bhk, or the only .bhk file there is.
+        dst: where to write it; None: in the current folder, under the name of the file, or that of the repository for
+            model.bhk.
+        force: replace `dst` if it exists.
+        progress: called with (what is being done, bytes done, all bytes).
+
+    Raises:
+        UnsoundFileError: the file on the Hub, or its copy in the cache, is damaged; the copy was removed.
+        HubError: the Hub did not give the file.
+        WriteError: `dst` exists and `force` is false, or cannot be written; it is left as it was.
+    """
+    address = _address(repository, file)
+    target = Path(dst or _default_name(address))
+    check_destination(target, force=force)
+
+    def get(address: Address, name: str) -> PullReport:
+        path = fetch_file(address, name, progress and functools.partial(progress, "Downloading"))
+        try:
+            found = verify(path, progress=progress and functools.partial(progress, "Checking"))
+        except ContainerError as error:
+            discard(path)
+            raise UnsoundFileError(
+                f"{address.at(name)} is no sound .bhk file: {error}; nothing was written, and it is no longer in the cache: "
+                "pull again, or ask who published it"
+            ) from error
+        with path.open("rb") as source, replace_file(target, force=force) as output:
+            shutil.copyfileobj(source, output)
+        return PullReport(
+            path=target,
+            repository=address.repository,
+            file=name,
+            commit=commit_of(path, name),
+            bytes=found.bytes,
+            tensors=len(found.layers),
+            streams=found.streams,
+        )
+
+    return with_bhk_file(address, get)
+
+
+def _address(repository: str, file: str | None) -> Address:
+    address = parse_address(repository)
+    if file is None:
+        return address
+    if address.path is not None:
+        raise HubError(f"{address} names a file already, and {file!r} was given, too; leave out one of them")
+    if not file.endswith(SUFFIX):
+        raise HubError(f"{file!r} is no {SUFFIX} file; get others with `hf download`")
+    return address.at(file)
+
+
+def _default_name(address: Address) -> str:
+    name = PurePosixPath(address.path or MODEL_FILE).name
+    return name if name.endswith(SUFFIX) and name != MODEL_FILE else address.name.removesuffix(SUFFIX) + SUFFIX
