@@ -113,7 +113,7 @@ def push(
         template: text of the card in place of the built-in one.
         folder: write the repository into this new or empty folder instead; no network.
         dry_run: only tell what would be there; no network.
-        progress: called with (what is being done, bytes done, all bytes; None where nobody can tell).
+        progress: called with (what is being done, bytes done, all bytes).
 
     Raises:
         ReadError, FormatError: a .bhk file cannot be read or is damaged.

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bhk.errors import shown
-from bhk.figures import size
 from bhk.hub.address import SCHEME, Address
 from bhk.hub.download import fetch_file
 from bhk.hub.errors import HubError
@@ -26,7 +25,7 @@ from bhk.publishing.facts import CardFacts, PublicationError
 from bhk.publishing.repository import README, RepositoryFile
 
 ATTEMPTS = 4  # to commit while others do
-Progress = Callable[[str, int, int | None], None]
+Progress = Callable[[str, int, int], None]
 
 
 class NotCheckedError(HubError):
@@ -111,13 +110,10 @@ class Sending:
         return self._attempt()
 
     def _attempt(self) -> Sent:
-        request, snapshot = None, self._look(self._order.revision)
-        card = self._card(snapshot)
-        changed = _differing([*self._files, card], snapshot)
+        request = None
+        snapshot, card, changed = self._compare(self._order.revision)
         if changed and self._order.create_pr and (request := self._uploader.open_pull_request(self._order.message)):
-            snapshot = self._look(request.revision)
-            card = self._card(snapshot)
-            changed = _differing([*self._files, card], snapshot)
+            snapshot, card, changed = self._compare(request.revision)
         commit = snapshot.commit
         if changed:
             made = self._commit(changed, snapshot, request)
@@ -131,6 +127,13 @@ class Sending:
             uploaded=frozenset(file.name for file in changed),
             hints=self._hints(snapshot),
         )
+
+    def _compare(self, revision: str) -> tuple[Snapshot, LocalFile, list[LocalFile]]:
+        """Return what there is, the card made from that, and which files it lacks or has in another form."""
+        snapshot = self._look(revision)
+        card = self._card(snapshot)
+        files = [*self._files, card]
+        return snapshot, card, [file for file in files if not file.equals(snapshot.entries.get(file.name))]
 
     def _look(self, revision: str) -> Snapshot:
         """Return what there is, in a new repository if need be."""
@@ -172,7 +175,7 @@ class Sending:
 
     def _commit(self, files: list[LocalFile], parent: Snapshot, request: PullRequest | None) -> Commit:
         if self._progress:
-            self._progress(f"Uploading {size(sum(file.bytes for file in files))}", 0, None)  # the library does not tell
+            self._progress("Uploading", 0, sum(file.bytes for file in files))  # how far, the library does not tell
         return self._uploader.commit(
             files,
             parent.commit,
@@ -201,7 +204,3 @@ class Sending:
     @property
     def _where(self) -> str:
         return f"{SCHEME}{self._order.repository}"
-
-
-def _differing(files: list[LocalFile], snapshot: Snapshot) -> list[LocalFile]:
-    return [file for file in files if not file.equals(snapshot.entries.get(file.name))]
