@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from bhk.errors import BhkError
 from bhk.publishing.facts import CardFacts
-from bhk.publishing.metadata import merged, metadata_of
+from bhk.publishing.metadata import completed, merged, metadata_of
 from bhk.publishing.template import fill
 
 FILE = "README.md"
@@ -50,12 +50,12 @@ def make_card(facts: CardFacts, *, existing: str | None = None, template: str | 
         CardMetadataError: the existing card's metadata are no YAML mapping.
         MarkersError: the existing card's marks are no pair.
     """
-    section = f"{BEGIN}\n\n{_unmarked(fill(facts, template))}\n\n{END}"
     card = existing if existing and existing.strip(_BLANK) else ""
     line_end = _line_end(card)
     parts = _parts(card)
     metadata = merged(parts.metadata, facts, line_end=line_end)
-    section = section.replace(_LF, line_end)
+    text = _unmarked(fill(completed(facts, card), template))
+    section = f"{BEGIN}\n\n{text}\n\n{END}".replace(_LF, line_end)
     if parts.after is not None:
         return metadata + parts.before + section + parts.after
     before = parts.before

@@ -127,14 +127,26 @@ class CardFacts:
         files: the .bhk files in it.
         base_models: repositories of the Hub that they were made from.
         licence: of the weights; None when nobody knows.
-        hints: what to add, for whoever publishes them to read.
     """
 
     repository: str
     files: tuple[FileFacts, ...]
     base_models: tuple[str, ...]
     licence: Licence | None
-    hints: tuple[str, ...] = ()
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """What nobody has said, for whoever publishes the files to read."""
+        hints = []
+        if self.licence is None:
+            alike = dict.fromkeys(
+                f"{file.inspection.title}, published under {like.licence}" for file in self.files if (like := file.like)
+            )
+            sizes = f" (its sizes are those of {'; '.join(alike)})" if alike else ""
+            hints.append(f"no licence is known{sizes}; give that of the weights")
+        if not self.base_models:
+            hints.append("no base model is known; give the repository of the Hub that the weights come from")
+        return tuple(hints)
 
 
 def card_facts(
@@ -170,9 +182,14 @@ def card_facts(
                 f"{shown(os.fsdecode(path))} is about another file ({shown(result.model.name)}, "
                 f"SHA-256 {shown(result.model.sha256)[:12]}…) than {listed(files.values(), 3)}; evaluate what you publish"
             )
-    bases = _base_models(facts, base_model)
     known = licence_of(licence) if licence else _licence(facts)
-    return CardFacts(repository, facts, bases, known, tuple(_hints(facts, bases, known)))
+    return CardFacts(repository, facts, _base_models(facts, base_model), known)
+
+
+def repository_of(text: str) -> str | None:
+    """Return the repository on the Hub that `text` names, and nothing but that; else None."""
+    address = _address(text)
+    return None if address is None or address.path or address.revision else address.repository
 
 
 def _address(text: str) -> Address | None:
@@ -192,10 +209,10 @@ def _base_models(files: Sequence[FileFacts], given: str | None) -> tuple[str, ..
     if given is None:
         found = (file.source_repository or (file.variant.hub if file.variant else None) for file in files)
         return tuple(dict.fromkeys(base for base in found if base is not None))
-    address = _address(given)
-    if address is None or address.path or address.revision:
+    repository = repository_of(given)
+    if repository is None:
         raise PublicationError(f"base model {shown(given)!r} is no repository of the Hub; expected user/repo")
-    return (address.repository,)
+    return (repository,)
 
 
 def _licence(files: Sequence[FileFacts]) -> Licence | None:
@@ -212,16 +229,3 @@ def _licence_of(file: FileFacts) -> Licence | None:
     if stated is not None:
         return licence_of(stated)
     return licence_of(file.variant.licence) if file.variant else None
-
-
-def _hints(files: Sequence[FileFacts], bases: Sequence[str], licence: Licence | None) -> list[str]:
-    hints = []
-    if licence is None:
-        alike = dict.fromkeys(
-            f"{file.inspection.title}, published under {like.licence}" for file in files if (like := file.like)
-        )
-        sizes = f" (its sizes are those of {'; '.join(alike)})" if alike else ""
-        hints.append(f"no licence is known{sizes}; give that of the weights")
-    if not bases:
-        hints.append("no base model is known; give the repository of the Hub that the weights come from")
-    return hints

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
 from bhk.errors import BhkError, shown
-from bhk.publishing.facts import CardFacts
-from bhk.publishing.licences import OTHER, Licence
+from bhk.publishing.facts import CardFacts, repository_of
+from bhk.publishing.licences import LICENCES, OTHER, Licence
 
 _BYTE_ORDER_MARK = "\ufeff"
+_LINK = re.compile(r"[\w.:/?=&%#+~-]+", re.ASCII)  # what needs no escape in Markdown
 _ADVICE = "mend README.md on the Hub first"
 
 
@@ -29,6 +32,37 @@ def metadata_of(card: str) -> tuple[str, str]:
     found = REGEX_YAML_BLOCK.search(card[len(mark) :])
     end = len(mark) + (found.end() if found else 0)
     return card[:end], card[end:]
+
+
+def completed(facts: CardFacts, card: str) -> CardFacts:
+    """Return facts with the licence and the base models that a card's metadata state, where the facts know none.
+
+    Raises:
+        CardMetadataError: they are no YAML mapping with different keys.
+    """
+    stated = _parsed(metadata_of(card)[0])
+    if facts.licence is None:
+        facts = replace(facts, licence=_stated_licence(stated))
+    if not facts.base_models:
+        facts = replace(facts, base_models=_stated_bases(stated))
+    return facts
+
+
+def _stated_licence(metadata: dict[str, Any]) -> Licence | None:
+    found, name, link = (_text(metadata.get(key)) for key in ("license", "license_name", "license_link"))
+    return (
+        Licence(found, name, link if link and _LINK.fullmatch(link) else None) if found and found in LICENCES else None
+    )
+
+
+def _stated_bases(metadata: dict[str, Any]) -> tuple[str, ...]:
+    bases = metadata.get("base_model")
+    found = (repository_of(_text(base) or "") for base in (bases if isinstance(bases, list) else [bases]))
+    return tuple(base for base in found if base is not None)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def merged(block: str, facts: CardFacts, *, line_end: str) -> str:

@@ -21,6 +21,7 @@ from bhk.sam.variants import FAMILIES
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _HALF = ("float16", "bfloat16")
 _STORED = {"trajectory": "coded", "exact": "exact"}
+_LONGEST = 255  # characters of the name of a file
 _CHECKPOINTS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 
 _FILES = [
@@ -89,9 +90,9 @@ def dense(facts: CardFacts) -> str:
     """Return how to have an ordinary checkpoint for other programs."""
     lines = []
     for file in facts.files:
-        wanted = [facts.repository] if len(facts.files) == 1 else [facts.repository, shown(file.name)]
+        wanted = [facts.repository] if len(facts.files) == 1 else [facts.repository, shown(file.name, _LONGEST)]
         lines.append(shlex.join(["bhk", "pull", *wanted]))
-        lines.append(shlex.join(["bhk", "export", shown(_local_name(facts, file)), _export_name(file)]))
+        lines.append(shlex.join(["bhk", "export", shown(_local_name(facts, file), _LONGEST), _export_name(file)]))
     return "\n\n".join(
         (
             "For programs that do not know `.bhk`, get dense weights back, under their original names and in their dtypes:",
@@ -133,8 +134,8 @@ def limits(facts: CardFacts) -> str:
         )
     licence = "The licence is not stated here; ask whoever published the weights."
     if facts.licence is not None:
-        title = facts.licence.title
-        named = f"[{title}]({facts.licence.link})" if facts.licence.link else code(title)
+        title = code(facts.licence.title)
+        named = f"[{title}]({facts.licence.link})" if facts.licence.link else title
         licence = f"The licence of the original weights, {named}, holds for the compressed ones too."
     return (
         f"For intended use, training data, biases and limits, read the card of {origin}: they are the same here. "
@@ -196,7 +197,7 @@ def _address(facts: CardFacts, file: FileFacts) -> str:
 
 
 def _full_address(facts: CardFacts, file: FileFacts) -> str:
-    return f"{SCHEME}{facts.repository}" + (f"/{shown(file.name)}" if len(facts.files) > 1 else "")
+    return f"{SCHEME}{facts.repository}" + (f"/{shown(file.name, _LONGEST)}" if len(facts.files) > 1 else "")
 
 
 def _local_name(facts: CardFacts, file: FileFacts) -> str:
@@ -266,7 +267,7 @@ def _results(facts: CardFacts, file: FileFacts) -> str:
 
 
 def _unmeasured(facts: CardFacts, file: FileFacts) -> str:
-    local, original = shown(_local_name(facts, file)), _export_name(file)
+    local, original = shown(_local_name(facts, file), _LONGEST), _export_name(file)
     if file.segments:
         run = ["bhk", "eval", local, "--against", original, "--images", "photos/", "--out", "results.json"]
         text = "Not measured: no results came with this file. This compares masks with those of the original:"

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
+from bhk.publishing.card import make_card
 from bhk.publishing.facts import CardFacts, card_facts
-from bhk.publishing.metadata import CardMetadataError, merged, metadata_of
+from bhk.publishing.licences import Licence
+from bhk.publishing.metadata import CardMetadataError, completed, merged, metadata_of
 from publishing.made_up import bhk_file, entry, source
 
 
@@ -81,3 +83,20 @@ def test_a_pipeline_tag_and_a_base_model_of_a_person_are_kept(tmp_path: Path) ->
 @pytest.mark.parametrize("card", ["", "# Title\n", "---\n# no end\n", "text\n---\na: 1\n---\n"])
 def test_a_card_may_have_none(card: str) -> None:
     assert metadata_of(card) == ("", card)
+
+
+def test_what_a_card_states_is_known(tmp_path: Path) -> None:
+    silent = card_facts({"model.bhk": bhk_file(tmp_path / "a.bhk")}, "me/any")
+    assert len(silent.hints) == 2
+    card = "---\nlicense: other\nlicense_name: mine\nlicense_link: LICENSE\nbase_model: [a/b, c/d]\n---\nwords\n"
+    known = completed(silent, card)
+    assert (known.licence, known.base_models) == (Licence("other", "mine", "LICENSE"), ("a/b", "c/d"))
+    assert known.hints == ()
+    text = make_card(silent, existing=card)
+    assert "[`mine`](LICENSE), holds" in text
+    assert "[c/d](https://huggingface.co/c/d)" in text
+    assert completed(silent, "---\nlicense: [mit]\nbase_model: [1, {}, a b]\n---\n") == silent
+
+
+def test_what_is_given_counts_more_than_what_a_card_states(facts: CardFacts) -> None:
+    assert completed(facts, "---\nlicense: mit\nbase_model: a/b\n---\n") == facts
