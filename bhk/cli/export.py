@@ -45,7 +45,7 @@ def export(
     output = Output(as_json=as_json, quiet=quiet)
     target, others = name_in_folder(path, dst)
     with output.progress("Exporting") as progress:
-        files = task(path, target, shard_bytes=shard_bytes, force=force, progress=progress)
+        files = task(path, dst, shard_bytes=shard_bytes, force=force, progress=progress)
     for file in files:
         output.line(f"{file}: {size(file.stat().st_size)}")
     if others:

@@ -8,13 +8,17 @@ from pathlib import Path
 
 from bhk.bhkfile import open_file
 from bhk.checkpoint import Layout, TensorSpec, write
+from bhk.checkpoint.companions import companions_of
 from bhk.codec.dtypes import TORCH_DTYPES
 from bhk.errors import BhkError
+from bhk.files import check_destination, replace_file
 from bhk.hub.download import local_file
 from bhk.hub.ranges import open_container
 from bhk.sam.variants import published_files, title_of
 
 Progress = Callable[[int, int], None]
+
+_TRANSFORMERS = "model.safetensors"  # what transformers looks for in a folder
 
 
 class UnnamedModelError(BhkError):
@@ -34,7 +38,8 @@ def export(
     Args:
         path: the .bhk file, or one on the Hugging Face Hub, "hf://user/repo[/file.bhk][@revision]".
         dst: a .pth, .pt, .bin (torch) or .safetensors file; or a folder, in which the file gets its official name,
-            by which many programs choose the architecture; see `name_in_folder`.
+            by which many programs choose the architecture (see `name_in_folder`), and the configuration files that stood
+            beside the original, which transformers needs.
         shard_bytes: cut into shards of at most this size, with an index as Hugging Face libraries read it.
         force: replace `dst` if it exists.
         progress: called with (bytes of dense tensors done, all bytes).
@@ -52,6 +57,9 @@ def export(
     target, _ = name_in_folder(path, dst)
     source = local_file(path)
     with open_file(source) as file:
+        companions = companions_of(file.metadata) if target != Path(dst) else {}
+        for name in companions:
+            check_destination(target.with_name(name), force=force)
         specs = [TensorSpec(layer.name, TORCH_DTYPES[layer.dtype], layer.shape) for layer in file.layers]
         done, total = 0, sum(spec.nbytes for spec in specs)
 
@@ -61,7 +69,7 @@ def export(
             if progress:
                 progress(done, total)
 
-        return write(
+        files = write(
             target,
             specs,
             file.tensor,
@@ -72,6 +80,10 @@ def export(
             sources=(source,),
             progress=advance,
         )
+    for name, text in companions.items():
+        with replace_file(target.with_name(name), force=force) as beside:
+            beside.write(text.encode("utf-8"))
+    return (*files, *map(target.with_name, companions))
 
 
 def name_in_folder(path: str | os.PathLike[str], dst: str | os.PathLike[str]) -> tuple[Path, tuple[str, ...]]:
@@ -79,7 +91,8 @@ def name_in_folder(path: str | os.PathLike[str], dst: str | os.PathLike[str]) ->
 
     A destination that is a folder, or ends in a slash, is completed by the name under which the model was published: that
     of the source if it is one; else the first of the table, for weights of one architecture (SAM-B and MedSAM, or any
-    fine-tune of them) have the same names and shapes. Any other destination is returned as it is.
+    fine-tune of them) have the same names and shapes; else what transformers looks for, if the file keeps the configuration
+    of one of its models. Any other destination is returned as it is.
 
     Raises:
         HubError: the Hub did not give the .bhk file.
@@ -90,11 +103,13 @@ def name_in_folder(path: str | os.PathLike[str], dst: str | os.PathLike[str]) ->
     if not (target.is_dir() or os.fspath(dst).endswith(("/", os.sep))):
         return target, ()
     with open_container(path) as container:
-        model, source = container.header.model, container.header.metadata.get("source.name", "")
-    names = () if model is None else published_files(model.family, model.variant)
+        model, metadata = container.header.model, container.header.metadata
+    names = published_files(model.family, model.variant) if model else ()
+    if companions_of(metadata):
+        names = names or (_TRANSFORMERS,)
     if not names:
         held = f"holds {title_of(model.family, model.variant)}" if model else "does not say which model it holds"
         raise UnnamedModelError(f"{path} {held}, so there is no official file name; give the name of the file to write")
-    first = source if source in names else names[0]
+    first = metadata["source.name"] if metadata.get("source.name") in names else names[0]
     chosen, *others = (name.removesuffix(".zip") for name in (first, *(name for name in names if name != first)))
     return target / chosen, tuple(others)

@@ -131,6 +131,25 @@ def test_of_models_that_look_the_same_the_source_s_name_decides(tmp_path: Path) 
     assert name_in_folder(path, tmp_path / "new") == (tmp_path / "new", ())
 
 
+def test_a_folder_gets_the_configuration_of_a_model_of_transformers(tmp_path: Path) -> None:
+    """Which is all that from_pretrained needs beside the weights."""
+    texts = {"config.json": '{"model_type":"bert"}', "preprocessor_config.json": '{"size":128}'}
+    for folder in (tmp_path / "original", tmp_path / "again"):
+        folder.mkdir()
+    safetensors.torch.save_file(draw({"a.weight": (48, 48)}), tmp_path / "original" / "model.safetensors")
+    for name, text in texts.items():
+        (tmp_path / "original" / name).write_text(text)
+    path = bhk.convert(tmp_path / "original").path
+    weights, *beside = bhk.export(path, tmp_path / "again")
+    assert weights == tmp_path / "again" / "model.safetensors"
+    assert {file.name: file.read_text() for file in beside} == texts
+    weights.unlink()
+    with pytest.raises(DestinationExistsError, match=r"config\.json exists"):
+        bhk.export(path, tmp_path / "again")
+    assert not weights.exists()
+    assert bhk.export(path, tmp_path / "alone.safetensors") == (tmp_path / "alone.safetensors",)
+
+
 def test_a_model_that_was_never_published_has_no_official_name(path: Path, tmp_path: Path) -> None:
     with pytest.raises(UnnamedModelError, match=r"does not say which model it holds, so .* give the name of the file"):
         bhk.export(path, tmp_path)
