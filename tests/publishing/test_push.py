@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hub.fake_hub import FakeHub
 
 import bhk
@@ -188,6 +190,16 @@ def test_a_pull_request_is_opened_once(hub: FakeHub, path: Path) -> None:
     assert len(hub.pull_requests("user/sam")) == 1
     push(path, "user/sam", create_pr=True, message="Another")
     assert len(hub.pull_requests("user/sam")) == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"create_pr": True}, {"revision": "v2"}])
+def test_the_two_lines_load_what_was_pushed(hub: FakeHub, path: Path, options: dict[str, Any]) -> None:
+    for revision in ("main", "v2"):
+        hub.add("user/sam", {"notes.txt": b"mine"}, revision=revision)
+    found: dict[str, Any] = {}
+    exec("\n".join(push(path, "user/sam", **options).usage), found)
+    with found["weights"] as file, bhk.open(path) as original:
+        assert torch.equal(file.tensor("blocks.2.weight"), original.tensor("blocks.2.weight"))
 
 
 def test_no_pull_request_for_what_is_there(hub: FakeHub, path: Path) -> None:
