@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from bhk.errors import listed
 from bhk.hub.address import Address, address_of
-from bhk.hub.errors import HubError, HubFileNotFoundError, explained
+from bhk.hub.errors import HubError, HubFileNotFoundError, HubUnreachableError, explained
 
 SUFFIX = ".bhk"
 MODEL_FILE = "model" + SUFFIX  # what a repository calls its one file
@@ -46,12 +46,15 @@ def with_bhk_file(address: Address, get: Callable[[Address, str], Found]) -> Fou
     folder = f"{address.path}/" if address.path else ""
     try:
         return get(address, address.path if address.path and address.path.endswith(SUFFIX) else folder + MODEL_FILE)
-    except HubFileNotFoundError:
+    except (HubFileNotFoundError, HubUnreachableError) as error:  # the second: perhaps the cache has one of another name
         if address.path and address.path.endswith(SUFFIX):
             raise
+        reason = error
     names = [name for name in list_files(address) if name.endswith(SUFFIX) and name.startswith(folder)]
     if len(names) == 1:
         return get(address, names[0])
+    if isinstance(reason, HubUnreachableError):
+        raise reason
     what = f"several {SUFFIX} files: {listed(names)}; name one" if names else f"no {SUFFIX} file; convert a checkpoint"
     raise HubFileNotFoundError(f"{address} holds {what}")
 

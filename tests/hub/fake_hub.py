@@ -146,7 +146,7 @@ class FakeHub:
             times: how many requests; -1: all that come.
             headers: of the answer, beside its own.
             cut_after: close the connection after so many bytes of the request's body, or of the answer's if the request
-                has none or is `done`.
+                has none or is `done`; HEAD gets no answer at all.
             corrupt: flip a bit in the middle of the body of the request, or of the answer if the request has none.
             action: is called before the request is answered.
             done: carry the request out before anything goes wrong.
@@ -293,6 +293,9 @@ class _Handler(BaseHTTPRequestHandler):
             left -= len(part)
 
     def _send(self, answer: Answer, fault: _Fault | None) -> None:
+        if fault and fault.cut_after is not None and self.command == "HEAD":
+            self.close_connection = True
+            return
         self.send_response(answer.status)
         headers = {**answer.headers, **(fault.headers if fault else {}), "Content-Length": str(answer.length)}
         for name, value in headers.items():

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bhk.hub.address import Address, address_of, looks_like_repository, parse_address
+from bhk.hub.errors import HubError
+
+_TOKEN = "hf_" + "Ab1" * 11
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("user/repo", Address("user/repo")),
+        ("hf://user/repo", Address("user/repo")),
+        ("hf://user/repo/", Address("user/repo")),
+        ("hf://user/repo@v2", Address("user/repo", None, "v2")),
+        ("hf://user/repo/weights/sam.pth", Address("user/repo", "weights/sam.pth")),
+        ("hf://user/repo/sam.pth@refs/pr/1", Address("user/repo", "sam.pth", "refs/pr/1")),
+    ],
+)
+def test_addresses(text: str, address: Address) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["hf://", "hf://user", "hf://user/repo@", "hf://a b/c", f"hf://{_TOKEN}@host"])
+def test_malformed_addresses_are_refused_without_their_tokens(text: str) -> None:
+    with pytest.raises(HubError, match=r"expected hf://user/repo") as caught:
+        parse_address(text)
+    assert _TOKEN not in str(caught.value)
+
+
+def test_only_two_plain_names_look_like_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    assert looks_like_repository("facebook/sam-vit-base")
+    others = ["sam", "folder/sam", "user/sam.pth", "user/sam.bhk", "../user", "/user", "a/b/c", "a/b c"]
+    assert not any(map(looks_like_repository, others))
+
+
+def test_what_is_on_the_hub_and_what_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert address_of("user/repo") == Address("user/repo")
+    assert address_of("hf://user/repo/a.bhk") == Address("user/repo", "a.bhk")
+    assert address_of("sam.bhk") is None
+    assert address_of(tmp_path / "sam") is None
+
+
+def test_addresses_are_shown_without_their_revision() -> None:
+    address = parse_address("hf://user/repo/a.bhk@v2")
+    assert (str(address), address.name) == ("hf://user/repo/a.bhk", "repo")
+    assert address.at("b.bhk") == Address("user/repo", "b.bhk", "v2")
