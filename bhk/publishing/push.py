@@ -15,8 +15,10 @@ from typing import BinaryIO
 from bhk.errors import shown
 from bhk.files import WriteError, replace_file
 from bhk.hub.address import SCHEME, parse_address
+from bhk.hub.errors import redact
 from bhk.hub.upload import MAIN, Uploader
 from bhk.publishing.facts import CardFacts, PublicationError, card_facts
+from bhk.publishing.metadata import completed
 from bhk.publishing.repository import README, RepositoryFile, repository_files, weight_files
 from bhk.publishing.sending import Order, Progress, Publication, Sending
 from bhk.tasks.verify import verify
@@ -119,6 +121,7 @@ def push(
         ReadError, FormatError: a .bhk file cannot be read or is damaged.
         UnpublishableFileError, StoredConfigError, PublicationError, EvaluationDocumentError, UnknownLicenceError: what is to be
             published does not go together.
+        TemplateError, CardMetadataError, MarkersError: no card can be made, or not from the one that the repository has.
         NoTokenError: nobody is logged in to the Hub.
         HubError: the Hub refuses or cannot be reached. The repository is as it was, but for NotCheckedError and
             NotArrivedError; pushing again goes on from what has arrived.
@@ -148,7 +151,7 @@ def _order(repository: str, private: bool | None, create_pr: bool, revision: str
     address = parse_address(repository)
     if address.path is not None or address.revision is not None:
         raise PublicationError(
-            f"{shown(repository)} names more than a repository; expected user/repo, and a branch as --revision (revision=)"
+            f"{redact(shown(repository))} names more than a repository; expected user/repo, and a branch as revision"
         )
     if create_pr and revision not in (None, MAIN):
         raise PublicationError(
@@ -195,7 +198,7 @@ def _upload(publication: Publication, order: Order, uploader: Uploader, progress
         sent_bytes=sum(file.bytes for file in sent.files if file.name in weights & sent.uploaded),
         card=card.decode("utf-8"),
         usage=_usage(publication.facts, sent.pull_request.revision if sent.pull_request else order.revision),
-        hints=(*publication.facts.hints, *sent.hints),
+        hints=(*completed(publication.facts, card.decode("utf-8")).hints, *sent.hints),
     )
 
 
