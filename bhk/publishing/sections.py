@@ -12,6 +12,7 @@ from bhk.container.header import ROLES
 from bhk.errors import shown
 from bhk.figures import number, size
 from bhk.hub.address import SCHEME
+from bhk.hub.download import MODEL_FILE, SUFFIX
 from bhk.publishing.facts import CardFacts, FileFacts
 from bhk.publishing.figures import result_text
 from bhk.publishing.markdown import block, code, repository_link, table
@@ -92,7 +93,9 @@ def dense(facts: CardFacts) -> str:
     for file in facts.files:
         wanted = [facts.repository] if len(facts.files) == 1 else [facts.repository, shown(file.name, _LONGEST)]
         lines.append(shlex.join(["bhk", "pull", *wanted]))
-        lines.append(shlex.join(["bhk", "export", shown(_local_name(facts, file), _LONGEST), _export_name(file)]))
+        lines.append(
+            shlex.join(["bhk", "export", shown(_local_name(facts, file), _LONGEST), _export_name(facts, file)])
+        )
     return "\n\n".join(
         (
             "For programs that do not know `.bhk`, get dense weights back, under their original names and in their dtypes:",
@@ -193,7 +196,8 @@ def _file_row(file: FileFacts) -> list[str]:
 
 
 def _address(facts: CardFacts, file: FileFacts) -> str:
-    return facts.repository if len(facts.files) == 1 else _full_address(facts, file)
+    like_a_file = PurePosixPath(facts.repository).suffix in (SUFFIX, *_CHECKPOINTS)
+    return _full_address(facts, file) if like_a_file or len(facts.files) > 1 else facts.repository
 
 
 def _full_address(facts: CardFacts, file: FileFacts) -> str:
@@ -202,7 +206,9 @@ def _full_address(facts: CardFacts, file: FileFacts) -> str:
 
 def _local_name(facts: CardFacts, file: FileFacts) -> str:
     """Return what `bhk pull` calls a file."""
-    return f"{PurePosixPath(facts.repository).name}.bhk" if len(facts.files) == 1 else file.name
+    if file.name != MODEL_FILE:
+        return file.name
+    return PurePosixPath(facts.repository).name.removesuffix(SUFFIX) + SUFFIX
 
 
 def _loading(facts: CardFacts, file: FileFacts) -> str:
@@ -248,10 +254,16 @@ def _from_pretrained(facts: CardFacts, file: FileFacts) -> str:
     return f"{program}\n\nIts processor or tokenizer, where it is not here, is that of {origin}."
 
 
-def _export_name(file: FileFacts) -> str:
+def _original_name(file: FileFacts) -> str:
     """Return the name of the original file, by which other programs know a model, or else one for its tensors."""
     name = PurePosixPath(shown(file.source or "")).name
     return name if PurePosixPath(name).suffix in _CHECKPOINTS else "model.safetensors"
+
+
+def _export_name(facts: CardFacts, file: FileFacts) -> str:
+    """Return what to call the dense checkpoint: as the original, but of several files, each by its own name."""
+    name = PurePosixPath(_original_name(file))
+    return name.name if len(facts.files) == 1 else PurePosixPath(file.name).stem + name.suffix
 
 
 def _for_each(facts: CardFacts, text: Callable[[FileFacts], str]) -> str:
@@ -267,7 +279,7 @@ def _results(facts: CardFacts, file: FileFacts) -> str:
 
 
 def _unmeasured(facts: CardFacts, file: FileFacts) -> str:
-    local, original = shown(_local_name(facts, file), _LONGEST), _export_name(file)
+    local, original = shown(_local_name(facts, file), _LONGEST), _original_name(file)
     if file.segments:
         run = ["bhk", "eval", local, "--against", original, "--images", "photos/", "--out", "results.json"]
         text = "Not measured: no results came with this file. This compares masks with those of the original:"
