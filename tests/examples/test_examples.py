@@ -130,8 +130,8 @@ def test_an_adapter_is_small_lowers_the_loss_and_comes_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], model: Path
 ) -> None:
     module, path = example("train_lora"), tmp_path / "night.safetensors"
-    before, after, again = module.main(["--steps", "16", "--out", str(path)])
-    assert after < 0.8 * before
+    before, after, again = module.main(["--steps", "12", "--out", str(path)])
+    assert after < 0.85 * before
     assert again == after
     assert "to train the adapter: 73,728 parameters, 1.2 MB" in capsys.readouterr().out
     adapter, sam = load_file(path), bhk.load(model)
