@@ -16,7 +16,9 @@ def push(
         list[Path], typer.Argument(metavar="FILE.bhk...", help="One file, which becomes model.bhk, or several.")
     ],
     repository: Annotated[str, typer.Argument(metavar="USER/REPO", help="A model repository; made if it is missing.")],
-    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make a new repository private; send nothing to a public one.")
+    ] = False,
     create_pr: Annotated[
         bool, typer.Option("--create-pr", help="Open a pull request, or go on with the open one of the same title.")
     ] = False,

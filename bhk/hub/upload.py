@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bhk.errors import shown
 from bhk.hub.address import Address
 from bhk.hub.errors import HubError, explained, redact
+from bhk.version import __version__
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
@@ -141,7 +142,7 @@ class Uploader:
             raise NoTokenError(
                 f"cannot write to {self.address}: nobody is logged in to the Hub; run `hf auth login`, or set HF_TOKEN"
             )
-        self._api: HfApi = HfApi()
+        self._api: HfApi = HfApi(library_name="bhk", library_version=__version__)
         self._operations: dict[LocalFile, CommitOperationAdd] = {}
 
     @property

@@ -103,7 +103,8 @@ def push(
     Args:
         files: one, which becomes model.bhk, or several, which keep their names.
         repository: "user/repo".
-        private: whether a new repository is; None: as the account has it by default. An existing one stays as it is.
+        private: whether a new repository is; None: as the account has it by default. An existing one stays as it is;
+            if that is public and was to be private, nothing is sent.
         create_pr: open a pull request, or go on with the open one of the same title.
         revision: an existing branch, or refs/pr/N; main by default. One that does not exist is an error: a misspelled one
             would be a new branch.

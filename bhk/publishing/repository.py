@@ -129,8 +129,10 @@ def _check(path: Path) -> None:
         raise UnpublishableFileError(f"{_named(path)} is a .bhk file; give it beside the others, so that it is checked")
     try:
         if not path.is_file():
-            kind = "is a folder; give its files" if path.is_dir() else "does not exist"
-            raise UnpublishableFileError(f"{_named(path)} {kind}")
+            found = (
+                "is a folder; give its files" if path.is_dir() else "is no file" if path.exists() else "does not exist"
+            )
+            raise UnpublishableFileError(f"{_named(path)} {found}")
         with path.open("rb") as file:
             if not file.read(1):
                 raise UnpublishableFileError(f"{_named(path)} is empty; leave it out")

@@ -98,6 +98,7 @@ def test_files_to_include_keep_their_base_names(tmp_path: Path) -> None:
         (["none.txt"], "none.txt does not exist"),
         (["empty.txt"], "empty.txt is empty; leave it out"),
         (["folder"], "folder is a folder; give its files"),
+        (["pipe"], "pipe is no file"),
         ([""], "the Hub takes no file of that name"),
     ],
 )
@@ -110,6 +111,7 @@ def test_files_that_cannot_be_included(
         _write(Path(name), b"text")
     Path("empty.txt").touch()
     Path("folder").mkdir()
+    os.mkfifo("pipe")
     with pytest.raises(UnpublishableFileError, match=message):
         repository_files({"model.bhk": path}, names)
 
