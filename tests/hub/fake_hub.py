@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl
 
 from hub.answers import Answer, Call, refusal, route
@@ -158,6 +159,13 @@ class FakeHub:
         """Let nothing go wrong any more."""
         with self.lock:
             self._faults.clear()
+
+    @contextlib.contextmanager
+    def trouble(self, stage: str, **fault: Any) -> Iterator[None]:
+        """Let every request of a stage go wrong in the block, as `inject` says."""
+        self.inject(stage, times=-1, **fault)
+        yield
+        self._faults.pop(stage)
 
     def expire_urls(self) -> None:
         """Let every URL that was signed until now be refused."""
