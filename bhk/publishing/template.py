@@ -14,6 +14,7 @@ REQUIRED = ("summary", "loading", "provenance")
 
 _HEAD = re.compile(r"\s*<!--.*?-->", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}")
+_ALONE = re.compile(r"\s*\{\{[^{}]*\}\}\s*")
 
 
 class TemplateError(BhkError):
@@ -24,7 +25,7 @@ def fill(facts: CardFacts, template: str | None = None) -> str:
     """Return the text of a card, from a template or from the bundled one; without a line end at its own end.
 
     Raises:
-        TemplateError: a placeholder is unknown, missing, or there twice.
+        TemplateError: a placeholder is unknown, missing, there twice, or not on a line of its own.
     """
     text = template if template is not None else resources.files(__package__).joinpath("card.md").read_text("utf-8")
     text = _HEAD.sub("", "\n".join(text.removeprefix("\ufeff").splitlines()), count=1).strip()
@@ -35,6 +36,12 @@ def fill(facts: CardFacts, template: str | None = None) -> str:
         )
     if missing := [name for name in REQUIRED if name not in names]:
         raise TemplateError(f"the template lacks {listed(missing)}; put each in double braces where it is to be")
+    if inline := next(
+        (line for line in text.splitlines() if _PLACEHOLDER.search(line) and not _ALONE.fullmatch(line)), None
+    ):
+        raise TemplateError(
+            f"the template has a placeholder amid a line ({shown(inline)}); put it on a line of its own"
+        )
     if twice := [name for name, count in names.items() if count > 1]:
         raise TemplateError(f"the template has the placeholder {twice[0]!r} twice; keep one")
     return _PLACEHOLDER.sub(lambda match: SECTIONS[match[1].strip()](facts), text)

@@ -42,9 +42,10 @@ def test_a_template_of_ones_own(facts: CardFacts) -> None:
         ("", "lacks summary, loading, provenance"),
         (_LEAST.replace("{{summary}}", ""), "lacks summary"),
         (f"<!-- {{{{summary}}}} -->{_LEAST.replace('{{summary}}', '')}", "lacks summary"),
-        (f"{_LEAST} {{{{licens}}}}", "no known placeholder 'licens'; known are summary, "),
-        (f"{_LEAST} {{{{}}}}", "no known placeholder ''"),
-        (f"{_LEAST} {{{{summary}}}}", "'summary' twice"),
+        (f"{_LEAST}\n{{{{licens}}}}", "no known placeholder 'licens'; known are summary, "),
+        (f"{_LEAST}\n{{{{}}}}", "no known placeholder ''"),
+        (f"{_LEAST}\n{{{{summary}}}}", "'summary' twice"),
+        (f"{_LEAST}\nfiles: {{{{files}}}}", "amid a line"),
     ],
 )
 def test_placeholders_that_are_wrong_are_named(facts: CardFacts, template: str, message: str) -> None:

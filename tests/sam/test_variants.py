@@ -79,3 +79,17 @@ def test_ratios_are_of_variants() -> None:
 
 def test_names_are_plain() -> None:
     assert all(re.fullmatch(r"[a-z0-9_.]+", name) for name in (*FAMILIES, *VARIANTS))
+
+
+def test_repositories_of_originals_are_different() -> None:
+    hubs = [variant.hub for variant in VARIANTS.values() if variant.hub]
+    assert len(set(hubs)) == len(hubs)
+    assert all(re.fullmatch(r"[\w-]+/[\w.-]+", hub) for hub in hubs)
+
+
+def test_the_name_of_a_file_tells_twins_apart() -> None:
+    assert published_as("sam", "sam_vit_b", "medsam_vit_b.pth") is VARIANTS["medsam"]
+    assert published_as("sam", "sam_vit_b", "sam_vit_b_01ec64.pth") is VARIANTS["sam_vit_b"]
+    assert published_as("sam", "sam_vit_b", "sam_vit_l_0b3195.pth") is None
+    assert published_as("sam", None, "sam_vit_b_01ec64.pth") is None
+    assert published_as("transformers_sam", "transformers_sam", "model.safetensors") is None
