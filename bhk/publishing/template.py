@@ -12,7 +12,7 @@ from bhk.publishing.sections import SECTIONS
 
 REQUIRED = ("summary", "loading", "provenance")
 
-_HEAD = re.compile(r"\s*<!--.*?-->", re.DOTALL)
+_HEAD = re.compile(r"\A\s*<!--.*?-->", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}")
 _ALONE = re.compile(r"\s*\{\{[^{}]*\}\}\s*")
 
@@ -28,7 +28,7 @@ def fill(facts: CardFacts, template: str | None = None) -> str:
         TemplateError: a placeholder is unknown, missing, there twice, or not on a line of its own.
     """
     text = template if template is not None else resources.files(__package__).joinpath("card.md").read_text("utf-8")
-    text = _HEAD.sub("", "\n".join(text.removeprefix("\ufeff").splitlines()), count=1).strip()
+    text = _HEAD.sub("", text.removeprefix("\ufeff").replace("\r\n", "\n")).strip()
     names = Counter(match[1].strip() for match in _PLACEHOLDER.finditer(text))
     if unknown := [name for name in names if name not in SECTIONS]:
         raise TemplateError(
@@ -36,11 +36,9 @@ def fill(facts: CardFacts, template: str | None = None) -> str:
         )
     if missing := [name for name in REQUIRED if name not in names]:
         raise TemplateError(f"the template lacks {listed(missing)}; put each in double braces where it is to be")
-    if inline := next(
-        (line for line in text.splitlines() if _PLACEHOLDER.search(line) and not _ALONE.fullmatch(line)), None
-    ):
+    if inline := [line for line in text.split("\n") if _PLACEHOLDER.search(line) and not _ALONE.fullmatch(line)]:
         raise TemplateError(
-            f"the template has a placeholder amid a line ({shown(inline)}); put it on a line of its own"
+            f"the template has a placeholder amid a line ({shown(inline[0])}); put it on a line of its own"
         )
     if twice := [name for name, count in names.items() if count > 1]:
         raise TemplateError(f"the template has the placeholder {twice[0]!r} twice; keep one")

@@ -36,6 +36,10 @@ def test_a_template_of_ones_own(facts: CardFacts) -> None:
     assert "\r" not in filled
 
 
+def test_only_a_comment_at_the_head_is_left_out(facts: CardFacts) -> None:
+    assert fill(facts, f"# Mine\n<!-- kept -->\n{_LEAST}").startswith("# Mine\n<!-- kept -->\n")
+
+
 @pytest.mark.parametrize(
     ("template", "message"),
     [

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from bhk.sam.build import _BUILDERS
-from bhk.sam.variants import FAMILIES, VARIANTS, find_variant, published_files, title_of
+from bhk.sam.variants import FAMILIES, VARIANTS, find_variant, published_as, published_files, title_of
 from sam.state_dicts import LISTS, shapes_of
 
 
