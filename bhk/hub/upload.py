@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -228,6 +229,8 @@ class Uploader:
                 failure = ChangedMeanwhileError(
                     f"{self.address} was changed by somebody else meanwhile; nothing was committed, push again"
                 )
+            except json.JSONDecodeError:  # a ValueError, but about an answer that is not the Hub's
+                raise
             except ValueError as error:  # about metadata of a card, or a file that storage does not take
                 failure = RefusedContentError(
                     f"the Hub does not take this for {self.address}: {redact(shown(' '.join(str(error).split()), 300))}"
