@@ -55,7 +55,7 @@ def _fidelity(result: FidelityResult, source: str | None) -> str:
         lines.append("The last row is what rounding the original to bfloat16 changes, to compare with.")
     cosine = result.fidelity.embedding_cosine
     lines.append(
-        f"Cosine of the image embeddings: {number(cosine.value, 5)} ({_interval(cosine, 5)}), "
+        f"Cosine of the image embeddings: {number(cosine.value, 5)}, 95 % interval {_interval(cosine, 5)}, "
         f"lowest {number(result.fidelity.embedding_cosine_min, 5)}."
     )
     return "\n\n".join(lines)
@@ -134,7 +134,7 @@ def _pictures(count: int) -> str:
 
 
 def _interval(found: Interval, digits: int = 4) -> str:
-    return f"{number(found.low, digits)} … {number(found.high, digits)}"
+    return "–" if found.low is None else f"{number(found.low, digits)} … {number(found.high, digits)}"
 
 
 def _percent(share: float | None, digits: int) -> str:

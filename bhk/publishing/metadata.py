@@ -50,9 +50,9 @@ def completed(facts: CardFacts, card: str) -> CardFacts:
 
 def _stated_licence(metadata: dict[str, Any]) -> Licence | None:
     found, name, link = (_text(metadata.get(key)) for key in ("license", "license_name", "license_link"))
-    return (
-        Licence(found, name, link if link and _LINK.fullmatch(link) else None) if found and found in LICENCES else None
-    )
+    if found is None or found not in LICENCES:
+        return None
+    return Licence(found, name, link if link and _LINK.fullmatch(link) else None)
 
 
 def _stated_bases(metadata: dict[str, Any]) -> tuple[str, ...]:

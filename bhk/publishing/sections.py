@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import PurePosixPath
@@ -187,7 +188,7 @@ def _file_row(file: FileFacts) -> list[str]:
     dtypes = ", ".join(_dtypes(file))
     return [
         code(file.name),
-        (found.title if file.family else file.architecture) or "–",
+        (file.variant.title if file.variant else found.title if file.family else file.architecture) or "–",
         size(found.total.dense_bytes) + (f", {dtypes}" if dtypes else ""),
         size(found.file_bytes),
         number(found.ratio),
@@ -320,11 +321,13 @@ def _layers(file: FileFacts) -> str:
 def _provenance(file: FileFacts) -> str:
     lines = [f"- {code(file.name)}: {file.inspection.file_bytes:,} bytes, SHA-256 {code(file.sha256)}"]
     if file.source:
-        origin = [
-            text.format(code(file.metadata[key]))
-            for text, key in (("{} bytes", "source.bytes"), ("SHA-256 {}", "source.sha256"))
-            if key in file.metadata
-        ]
+        count, digest = (file.metadata.get(f"source.{key}") for key in ("bytes", "sha256"))
+        origin = [f"{_grouped(count)} bytes"] if count else []
+        origin += [f"SHA-256 {code(digest)}"] if digest else []
         lines.append(f"- made from {code(file.source)}: {', '.join(origin) or 'a module in memory'}")
     lines.append(f"- made by {code(file.inspection.generator)}")
     return "\n".join(lines)
+
+
+def _grouped(digits: str) -> str:
+    return f"{int(digits):,}" if re.fullmatch("[0-9]{1,18}", digits) else code(digits)

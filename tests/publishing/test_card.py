@@ -142,6 +142,9 @@ def test_figures_are_there_when_they_were_measured(tmp_path: Path) -> None:
     assert "| points | 1,234 | 0.9876 | 0.9776 … 0.9976 | 0.4938 | 98.8 % | 0.9876 |" in card
     assert "| all, original in bfloat16 | 1,234 | 0.9987 |" in card
     assert "1 picture, 32 points in each" in card
+    assert "Cosine of the image embeddings: 0.99910, 95 % interval –, lowest 0.99000." in card
+    assert "| `model.bhk` | SAM-B | 12.5 kB, float32 |" in card
+    assert "made from `sam_vit_b_01ec64.pth`: 12,544 bytes" in card
     assert "| box | original | 4,567 | 0.7600 | 0.7500 … 0.7700 | 0.3800 |" in card
     assert "36,335 objects in 5,000 pictures of `instances_val2017.json` (coco)" in card
     assert "asked by box 1.32 % (1.00 % … 2.00 %)" in card
