@@ -78,7 +78,7 @@ class BhkQuantizer(HfQuantizer):
             self.loaded = Loaded(path, _put_hyperlinears(model, file))
         return model
 
-    def _dequantize(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    def _dequantize(self, model: PreTrainedModel, dtype: torch.dtype | str | None = None) -> PreTrainedModel:
         """Put an `nn.Linear` with the decoded weight in the place of each `HyperLinear`."""
         for parent in list(model.modules()):
             for name, child in list(parent.named_children()):
@@ -86,7 +86,8 @@ class BhkQuantizer(HfQuantizer):
                     setattr(parent, name, child.to_linear())
         if getattr(model.config, "transformers_weights", None) is not None:
             del model.config.transformers_weights
-        return model if dtype is None else model.to(dtype)
+        # By default that of the configuration, of which saving makes a name.
+        return model.to(dtype=getattr(torch, dtype) if isinstance(dtype, str) else dtype)
 
     def get_state_dict_and_metadata(
         self, model: PreTrainedModel, *_: Any

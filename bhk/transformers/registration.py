@@ -9,7 +9,7 @@ from typing import Any
 
 from bhk.transformers.errors import UnsupportedTransformersError
 
-OLDEST = "5.1"
+OLDEST = (5, 1)
 
 # What is extended or asked, and transformers does not promise to keep.
 _NEEDED = (
@@ -55,17 +55,22 @@ def _extend(holder: Any, name: str, extension: Callable[[Any], Any]) -> None:
 
 
 def _check_version() -> None:
+    oldest = ".".join(map(str, OLDEST))
     try:
         version = importlib.import_module("transformers").__version__
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise UnsupportedTransformersError(
-            f"bhk.transformers needs transformers {OLDEST} or newer ({error}); run: pip install 'bhk[transformers]'"
+            f"bhk.transformers needs transformers {oldest} or newer ({error}); run: pip install 'bhk[transformers]'"
         ) from error
+    if tuple(map(int, version.split(".")[:2])) < OLDEST:
+        raise UnsupportedTransformersError(
+            f"transformers {version} is too old for bhk.transformers; run: pip install 'transformers>={oldest}'"
+        )
     for name in _NEEDED:
         try:
             pkgutil.resolve_name(name)
         except (ImportError, AttributeError):
             raise UnsupportedTransformersError(
-                f"transformers {version} has no {name.partition(':')[2]}, by which bhk joins it; "
-                f"install another version, {OLDEST} or newer, or update bhk"
+                f"transformers {version} has no {name.partition(':')[2]}, by which bhk joins it; update bhk, or install "
+                f"another version of transformers, {oldest} or newer"
             ) from None

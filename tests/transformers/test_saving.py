@@ -164,14 +164,17 @@ def test_only_the_main_process_writes(published: Path, tmp_path: Path) -> None:
 def test_dequantized_models_are_those_of_transformers(published: Path, tmp_path: Path) -> None:
     model = SamModel.from_pretrained(published)
     coded = {name: module for name, module in model.named_modules() if isinstance(module, HyperLinear)}
+    model.save_pretrained(tmp_path / "coded")
     assert model.dequantize() is model
     for name, module in coded.items():
         assert type(model.get_submodule(name)) is nn.Linear
         assert torch.equal(model.get_submodule(name).weight, module.weight)
-    model.save_pretrained(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
-    assert "bhk" not in (tmp_path / "config.json").read_text()
-    assert _same(SamModel.from_pretrained(tmp_path), model)
+    saved = tmp_path / "dense"
+    model.save_pretrained(saved)
+    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
+    assert "bhk" not in (saved / "config.json").read_text()
+    assert _same(SamModel.from_pretrained(saved), model)
+    assert SamModel.from_pretrained(published).dequantize(dtype=torch.float16).dtype == torch.float16
 
 
 def test_other_models_are_saved_as_before(tmp_path: Path) -> None:
