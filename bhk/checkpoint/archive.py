@@ -16,10 +16,9 @@ from bhk.checkpoint.errors import (
     NotACheckpointError,
     UnknownKeyError,
     UnreadableCheckpointError,
-    listed,
-    shown,
 )
 from bhk.checkpoint.folder import SUFFIXES
+from bhk.errors import listed, shown
 
 
 @contextlib.contextmanager

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from bhk.errors import BhkError
-from bhk.errors import listed as listed
-from bhk.errors import shown as shown
 
 
 class CheckpointError(BhkError):

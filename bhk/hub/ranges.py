@@ -135,11 +135,14 @@ class RemoteFile:
             # The HTTP client has dropped the token if it was redirected to another host: nor do later requests have it.
             sent = {name: value for name, value in place.headers.items() if name in response.request.headers}
             self._place = _Place(str(response.request.url), sent)
+            before = len(data)
             for piece in response.iter_raw():
                 data += piece[: end - start]
                 start += len(piece)
                 if start >= end:
                     return
+            if len(data) == before:
+                raise HubError(f"cannot read {self.name}: the server sends nothing; try again later")
 
     def _check(self, response: Response, start: int) -> None:
         """Check that a response, the last of its redirections, holds bytes from `start` on of the file that was seen first."""
