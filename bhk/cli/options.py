@@ -8,7 +8,7 @@ import typer
 
 BhkPath = Annotated[
     str,
-    typer.Argument(metavar="FILE.bhk", help="A .bhk file, or one on the Hub: hf://user/repo[/file.bhk][@revision]."),
+    typer.Argument(metavar="FILE.bhk", help="A .bhk file, or one on the Hub: hf://user/repo/file.bhk@revision."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]

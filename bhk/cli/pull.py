@@ -13,7 +13,7 @@ from bhk.cli.output import Output, size
 
 def pull(
     repository: Annotated[
-        str, typer.Argument(metavar="USER/REPO", help="A repository, or hf://user/repo[/file.bhk][@revision].")
+        str, typer.Argument(metavar="USER/REPO", help="A repository, or hf://user/repo/file.bhk@revision.")
     ],
     file: Annotated[
         str | None,
