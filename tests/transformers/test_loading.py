@@ -240,6 +240,7 @@ def test_a_process_without_bhk_stops_too(published: Path) -> None:
 def test_importing_again_changes_nothing(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = SamModel.__mro__[1]._load_pretrained_model
     importlib.reload(bhk.transformers)
+    monkeypatch.setattr(bhk, "transformers", bhk.transformers)  # put back at the end, as the modules are
     for name in [name for name in sys.modules if name.startswith("bhk.transformers")]:
         monkeypatch.delitem(sys.modules, name)
     importlib.import_module("bhk.transformers")
