@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 
 import safetensors.torch
+from tasks.checkpoints import draw, save, small
 
 import bhk
-from tasks.checkpoints import draw, save, small
 
 
 @functools.cache
