@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from hub.fake_hub import FakeHub
 from torch import nn
 
 import bhk
@@ -261,6 +262,15 @@ def test_progress_counts_the_dense_bytes_of_what_is_loaded(path, decoded) -> Non
     once = {tensor.data_ptr(): tensor.nbytes for tensor in decoded.values()}
     assert seen == sorted(seen)
     assert seen[-1] == (sum(once.values()), sum(once.values()))
+
+
+def test_a_file_on_the_hub(path, hub: FakeHub) -> None:
+    hub.add("user/zoo", {"model.bhk": path})
+    here, there = _zoo(), _zoo()
+    bhk.load_into(here, path)
+    bhk.load_into(there, "hf://user/zoo")
+    assert torch.equal(_run(there), _run(here))
+    assert list(bhk.load_state_dict("user/zoo")) == list(bhk.load_state_dict(path))
 
 
 def test_nothing_depends_on_the_number_of_threads(path) -> None:

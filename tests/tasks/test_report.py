@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub.fake_hub import FakeHub
 
 import bhk
 from bhk.files import DestinationExistsError, WriteError
@@ -32,6 +33,14 @@ def test_the_page_is_beside_the_file_and_replaces_nothing_unasked(file: Path) ->
     report(file, force=True, threads=1)
     with pytest.raises(WriteError, match="is the file that is being read"):
         report(file, file, force=True)
+
+
+def test_a_file_on_the_hub_gets_its_page_in_the_current_folder(
+    file: Path, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    hub.add("user/tiny", {"model.bhk": file})
+    assert report("hf://user/tiny", threads=1).path == Path("tiny.html")
 
 
 def test_another_original_leaves_no_page(file: Path, tmp_path: Path) -> None:
