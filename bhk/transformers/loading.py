@@ -36,7 +36,7 @@ def find_file(original: Function) -> Function:
     @functools.wraps(original)
     def resolve(*args: Any, **options: Any) -> Any:
         name = options.get("transformers_explicit_filename")
-        if name is None or not str(name).endswith(SUFFIX):
+        if not isinstance(name, str) or not name.endswith(SUFFIX):
             return original(*args, **options)
         if Path(name).name != name or "\\" in name:  # the name comes from a config.json
             raise RepositoryError(

@@ -47,7 +47,7 @@ def spent():
 model = SamModel.from_pretrained(sys.argv[1])
 loaded = spent()
 for tensor in model.state_dict().values():
-    tensor.max()
+    tensor.sum()
 print(json.dumps(loaded + spent()))
 """
 
