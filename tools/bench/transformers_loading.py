@@ -2,8 +2,8 @@
 
 A `SamModel` of transformers, of the size of sam-vit-base, with synthetic weights, in the folders that transformers and that
 `bhk push` write. Each loading is in a fresh process, with its imports done: seconds are medians of wall time, peak memory is by
-how much the resident memory grows at most. Dense weights are mapped, and come into memory when they are first used; so both
-are told a second time, after every weight was read once ("read"). Logits are those of a picture with a point, compared with
+how much the resident memory grows at most. Dense weights are mapped, and come into memory when they are first used; so the peak
+is told a second time, after every weight was read once ("read"). Logits are those of a picture with a point, compared with
 those of the decoded weights of the file.
 """
 
@@ -30,7 +30,7 @@ from tools.bench.synthetic import Entry, fill
 from tools.bench.table import ROOT, Row, environment, show, version, write_csv
 
 NAME = "transformers_loading"
-SHOWN = ("side", "file_mib", "load_s", "load_peak_mib", "read_s", "read_peak_mib", "masks_error", "scores_error")
+SHOWN = ("side", "file_mib", "load_s", "load_peak_mib", "read_peak_mib", "masks_error", "scores_error")
 OUTPUTS = {"masks": "pred_masks", "scores": "iou_scores"}
 LOADING = """
 import json, re, sys, time, torch, bhk.transformers
@@ -42,13 +42,13 @@ def resident(field):
 idle = resident("VmRSS")
 open("/proc/self/clear_refs", "w").write("5")
 begin = time.perf_counter()
-def spent():
-    return [time.perf_counter() - begin, (resident("VmHWM") - idle) / 1024]
+def peak():
+    return (resident("VmHWM") - idle) / 1024
 model = SamModel.from_pretrained(sys.argv[1])
-loaded = spent()
+loaded = [time.perf_counter() - begin, peak()]
 for tensor in model.state_dict().values():
     tensor.sum()
-print(json.dumps(loaded + spent()))
+print(json.dumps([*loaded, peak()]))
 """
 
 
@@ -69,7 +69,7 @@ def measure(runs: int, folder: Path) -> list[Row]:
     found = logits(SamModel.from_pretrained(repository))
     rows: list[Row] = []
     for side, file in files.items():
-        load_s, load_peak, read_s, read_peak = map(statistics.median, zip(*loadings[side], strict=True))
+        load_s, load_peak, read_peak = map(statistics.median, zip(*loadings[side], strict=True))
         errors = {name: (found[name] - expected[name]).abs().max().item() for name in expected}
         rows.append(
             {
@@ -78,7 +78,6 @@ def measure(runs: int, folder: Path) -> list[Row]:
                 "file_mib": f"{file.stat().st_size / 2**20:.1f}",
                 "load_s": f"{load_s:.2f}",
                 "load_peak_mib": f"{load_peak:.0f}",
-                "read_s": f"{read_s:.2f}",
                 "read_peak_mib": f"{read_peak:.0f}",
                 **{f"{name}_error": f"{error:.1e}" if side == "bhk" else "" for name, error in errors.items()},
                 **{f"{name}_largest": f"{expected[name].abs().max().item():.1e}" for name in expected},
@@ -98,7 +97,7 @@ def invent(model: nn.Module) -> Any:
 
 
 def load(folder: Path) -> list[float]:
-    """Return seconds and peak MiB of loading `folder` in a fresh process, and both once every weight was read."""
+    """Return seconds and peak MiB of loading `folder` in a fresh process, and the peak once every weight was read."""
     command = [sys.executable, "-c", LOADING, str(folder)]
     ended = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     found: list[float] = json.loads(ended.stdout)
