@@ -46,7 +46,8 @@ def with_bhk_file(address: Address, get: Callable[[Address, str], Found]) -> Fou
     folder = f"{address.path}/" if address.path else ""
     try:
         return get(address, address.path if address.path and address.path.endswith(SUFFIX) else folder + MODEL_FILE)
-    except (HubFileNotFoundError, HubUnreachableError) as error:  # the second: perhaps the cache has one of another name
+    except (HubFileNotFoundError, HubUnreachableError) as error:
+        # Without a network, perhaps the cache has one of another name.
         if address.path and address.path.endswith(SUFFIX):
             raise
         reason = error

@@ -59,7 +59,6 @@ class FakeHub:
     Attributes:
         url: the endpoint.
         token: the one that it knows; needed for private repositories and for every write.
-        requests: what came, in order.
         waits: seconds that huggingface_hub in this process would have slept before it tried again.
         ranges: whether ranges are honoured.
     """
@@ -68,7 +67,9 @@ class FakeHub:
         self.token = "hf_" + secrets.token_hex(17)
         self.repositories: dict[str, Repository] = {}
         self.blobs: dict[str, Blob] = {}
-        self.requests: list[Request] = []
+        self._requests: list[Request] = []
+        self._under_way = 0
+        self._ended = threading.Condition()
         self.waits: list[float] = []
         self.ranges = True
         self.lock = threading.RLock()
@@ -79,6 +80,25 @@ class FakeHub:
         self._faults: dict[str, list[_Fault]] = {}
         self._servers = [_Server(self), _Server(self)]
         self.url, self.storage_url = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
+
+    @property
+    def requests(self) -> list[Request]:
+        """What came, in order of their ends: clients have an answer a moment before the server has ended with it."""
+        with self._ended:
+            self._ended.wait_for(lambda: not self._under_way, timeout=5)
+            return list(self._requests)
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[Callable[[Request], None]]:
+        """Yield what a request that is under way is to be told to at its end."""
+        with self._ended:
+            self._under_way += 1
+        try:
+            yield self._requests.append
+        finally:
+            with self._ended:
+                self._under_way -= 1
+                self._ended.notify_all()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -238,6 +258,10 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def _handle(self) -> None:
+        with self.server.hub.recorded() as record:
+            self._answer_and_tell(record)
+
+    def _answer_and_tell(self, record: Callable[[Request], None]) -> None:
         hub = self.server.hub
         path, _, query = self.path.partition("?")
         found = route(self.command, path)
@@ -254,7 +278,7 @@ class _Handler(BaseHTTPRequestHandler):
             given = "authorization" in headers
             received = self._received
             request = Request(self.command, self.path, headers.get("range"), self._sent, received, stage, given)
-            hub.requests.append(request)
+            record(request)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815
 
