@@ -72,6 +72,7 @@ bench: $(BENCH_READY) ## measure fidelity and speed beside other coders (90 minu
 	$(BENCH_VENV)/bin/python -m tools.bench.sam
 	$(BENCH_VENV)/bin/python -m tools.bench.family
 	$(BENCH_VENV)/bin/python -m tools.bench.calibration_cost
+	$(BENCH_VENV)/bin/python -m tools.bench.transformers_loading
 	$(BENCH_VENV)/bin/python -m tools.readme_tables
 
 clean: ## remove what make targets left behind

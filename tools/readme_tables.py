@@ -131,6 +131,19 @@ def calibration_minilm(rows: Rows) -> list[str]:
     return minilm(as_close_as_published(rows, lambda row: (float(row["mean_1_minus_cos"]),)))
 
 
+def transformers_loading(rows: Rows) -> list[str]:
+    """Return the table of loading by transformers, one line a kind of weight file."""
+    lines = [
+        "| weight file | MiB | seconds | peak after loading, MiB | peak once weights are read, MiB | error of mask logits |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        cells = ["`model.bhk`" if row["side"] == "bhk" else "`model.safetensors`"]
+        cells += [row["file_mib"], row["load_s"], row["load_peak_mib"], row["read_peak_mib"], row["masks_error"]]
+        lines.append(_line(cells, bold=row["side"] == "bhk"))
+    return lines
+
+
 TABLES = {
     "minilm": minilm,
     "demo_sam": demo_sam,
@@ -141,6 +154,7 @@ TABLES = {
     "sam_cpu": sam,
     "hyperlinear_cpu": hyperlinear,
     "family": family,
+    "transformers_loading": transformers_loading,
 }
 
 
