@@ -43,7 +43,9 @@ def test_metadata_tells_where_the_weights_came_from(tmp_path: Path) -> None:
         }
 
 
-@pytest.mark.parametrize("key", ["source.sha256", "source.name", "checkpoint.prefix", "checkpoint.groups", "file.config.json"])
+@pytest.mark.parametrize(
+    "key", ["source.sha256", "source.name", "checkpoint.prefix", "checkpoint.groups", "file.config.json"]
+)
 def test_metadata_that_bhk_writes_is_not_the_users(tmp_path: Path, key: str) -> None:
     source = save(tmp_path / "a.pth", small())
     with pytest.raises(MetadataError, match=key):
