@@ -26,6 +26,7 @@ _TIMEOUT = 20  # seconds to wait for the answer to a question about the reposito
 _CHANGED = (409, 412)  # the branch is no longer at the parent of the commit
 _PIECE = 1 << 20
 _OTHERWISE = "push again later: what has arrived is not sent again"
+_EVERYTHING = "# nothing is left out\n"  # in place of the repository's .gitignore, which the Hub obeys else
 
 
 class NoTokenError(HubError):
@@ -63,9 +64,11 @@ class Snapshot:
     """What a repository holds at a commit.
 
     Attributes:
+        repository: its name; another than was asked for if it was renamed.
         entries: by name, those files that were asked for and are there.
     """
 
+    repository: str
     commit: str
     private: bool
     entries: dict[str, RemoteEntry]
@@ -143,7 +146,7 @@ class Uploader:
             raise NoTokenError(
                 f"cannot write to {self.address}: nobody is logged in to the Hub; run `hf auth login`, or set HF_TOKEN"
             )
-        self._api: HfApi = HfApi(library_name="bhk", library_version=__version__)
+        self._api: HfApi = HfApi(token=True, library_name="bhk", library_version=__version__)
         self._operations: dict[LocalFile, CommitOperationAdd] = {}
 
     @property
@@ -170,7 +173,7 @@ class Uploader:
             for file in found
             if isinstance(file, RepoFile)
         }
-        return Snapshot(info.sha, bool(info.private), entries)
+        return Snapshot(info.id, info.sha, bool(info.private), entries)
 
     def create(self, private: bool | None) -> None:
         """Make the repository; `private` as the account has it by default when None."""
@@ -203,6 +206,8 @@ class Uploader:
     ) -> Commit:
         """Send `files` and commit them, all or none; what is in the Hub's storage already is not sent.
 
+        A .gitignore in the repository leaves none of them out: they were named.
+
         Args:
             parent: the commit that `revision` must still be at; of a pull request, the one it starts from.
 
@@ -214,14 +219,14 @@ class Uploader:
 
         failure: HubError | None = None
         with explained(Address(self.address.repository, None, revision), _OTHERWISE), _silence():
+            operations = [self._operation(file) for file in files]
+            where: dict[str, Any] = {"repo_id": self.address.repository, "revision": revision, "create_pr": create_pr}
             try:
+                self._api.preupload_lfs_files(
+                    additions=operations, free_memory=False, gitignore_content=_EVERYTHING, **where
+                )
                 made = self._api.create_commit(
-                    self.address.repository,
-                    [self._operation(file) for file in files],
-                    commit_message=message,
-                    revision=revision,
-                    create_pr=create_pr,
-                    parent_commit=parent,
+                    operations=operations, commit_message=message, parent_commit=parent, **where
                 )
             except errors.HfHubHTTPError as error:
                 if error.response.status_code not in _CHANGED:
@@ -251,7 +256,7 @@ class Uploader:
         if wrong:
             raise NotArrivedError(
                 f"{self.address} at commit {commit[:8]} does not hold what was sent: {', '.join(wrong)} "
-                "differ from the local files; see whether its .gitignore leaves them out, and push again"
+                "differ from the local files; push again"
             )
 
     def _operation(self, file: LocalFile) -> CommitOperationAdd:

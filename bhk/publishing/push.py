@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote
 
 from bhk.errors import shown
 from bhk.files import WriteError, replace_file
@@ -124,8 +125,8 @@ def push(
             published does not go together.
         TemplateError, CardMetadataError, MarkersError: no card can be made, or not from the one that the repository has.
         NoTokenError: nobody is logged in to the Hub.
-        HubError: the Hub refuses or cannot be reached. The repository is as it was, but for NotCheckedError and
-            NotArrivedError; pushing again goes on from what has arrived.
+        HubError: the Hub refuses or cannot be reached. The repository is as it was, or new and empty, but for
+            NotCheckedError and NotArrivedError; pushing again goes on from what has arrived.
         WriteError: the folder is not empty, or cannot be written.
     """
     order = _order(repository, private, create_pr, revision, message)
@@ -139,12 +140,13 @@ def push(
         weights, order.repository, evaluation=_listed(evaluation), base_model=base_model, licence=licence
     )
     publication = Publication(facts, None if template is None else _text(Path(template)), others)
+    card = publication.card()  # before a repository is created for it: can it be made?
     if uploader is not None:
         return _upload(publication, order, uploader, progress)
-    every = (*others, RepositoryFile(README, publication.card().encode("utf-8")))
+    every = (*others, RepositoryFile(README, card.encode("utf-8")))
     if not dry_run and folder is not None:
         _write(every, Path(folder))
-    return _offline(publication, every, None if dry_run else folder)
+    return _offline(facts, card, every, None if dry_run else folder)
 
 
 def _order(repository: str, private: bool | None, create_pr: bool, revision: str | None, message: str | None) -> Order:
@@ -154,6 +156,7 @@ def _order(repository: str, private: bool | None, create_pr: bool, revision: str
         raise PublicationError(
             f"{redact(shown(repository))} names more than a repository; expected user/repo, and a branch as revision"
         )
+    _check_name(address.repository)
     if create_pr and revision not in (None, MAIN):
         raise PublicationError(
             f"a pull request is made against {MAIN}, but revision {shown(revision)!r} was given, too; leave out one of them"
@@ -162,6 +165,17 @@ def _order(repository: str, private: bool | None, create_pr: bool, revision: str
     if message is not None and not title:
         raise PublicationError("the message is empty; leave it out, or say what the commit does")
     return Order(address.repository, private, create_pr, MAIN if revision is None else revision, title or _MESSAGE)
+
+
+def _check_name(repository: str) -> None:
+    """Apply the Hub's rules for names, which are stricter than those of addresses."""
+    from huggingface_hub.errors import HFValidationError  # slow to import
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise PublicationError(redact(f"the Hub takes no such name: {shown(error, 300)}")) from None
 
 
 def _listed(paths: FilePath | Sequence[FilePath]) -> list[FilePath]:
@@ -188,7 +202,7 @@ def _upload(publication: Publication, order: Order, uploader: Uploader, progress
     assert isinstance(card, bytes)
     return PushReport(
         repository=order.repository,
-        url=uploader.url if order.revision == MAIN else f"{uploader.url}/tree/{order.revision}",
+        url=uploader.url if order.revision == MAIN else f"{uploader.url}/tree/{quote(order.revision, safe='')}",
         commit=sent.commit,
         created=sent.created,
         pull_request=sent.pull_request.url if sent.pull_request else None,
@@ -203,20 +217,20 @@ def _upload(publication: Publication, order: Order, uploader: Uploader, progress
     )
 
 
-def _offline(publication: Publication, files: Sequence[RepositoryFile], folder: FilePath | None) -> PushReport:
+def _offline(facts: CardFacts, card: str, files: Sequence[RepositoryFile], folder: FilePath | None) -> PushReport:
     """Report what was written into a folder; of a dry run (None), what would be there."""
     state = "planned" if folder is None else "written"
     return PushReport(
-        repository=publication.facts.repository,
+        repository=facts.repository,
         url=None if folder is None else os.fsdecode(folder),
         commit=None,
         created=False,
         pull_request=None,
         files=tuple(PushedFile(file.name, file.bytes, state) for file in files),
         sent_bytes=0,
-        card=publication.card(),
+        card=card,
         usage=(),
-        hints=publication.facts.hints,
+        hints=facts.hints,
     )
 
 

@@ -144,6 +144,8 @@ class Sending:
             snapshot = self._uploader.look(names, revision)
         if snapshot is None:
             raise HubError(f"{self._where} was created, but the Hub does not find it yet; push again")
+        if snapshot.repository != self._order.repository:
+            raise PublicationError(f"{self._where} is called {SCHEME}{snapshot.repository} now; push to that")
         if self._order.private and not snapshot.private:
             raise PublicationError(
                 f"{self._where} is public, and was to be private; make it private in its settings, or push without --private"

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from http.client import responses
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -196,13 +197,15 @@ def discussions(hub: FakeHub, call: Call) -> Answer:
 
 def preupload(hub: FakeHub, call: Call) -> Answer:
     here = hub.authorize(call, write=True).at(call.part("revision")).files
+    hosted = here[".gitignore"].blob.read().decode() if ".gitignore" in here else ""
+    ignored = call.json.get("gitIgnore", hosted).splitlines()
     return as_json(
         {
             "files": [
                 {
                     "path": file["path"],
                     "uploadMode": "lfs" if is_large(file["path"], file["size"]) else "regular",
-                    "shouldIgnore": False,
+                    "shouldIgnore": any(fnmatch(file["path"], pattern) for pattern in ignored),
                     "oid": here[file["path"]].etag if file["path"] in here else None,
                 }
                 for file in call.json["files"]

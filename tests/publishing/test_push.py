@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import pytest
 import torch
 from hub.fake_hub import FakeHub
@@ -19,6 +20,7 @@ from bhk.hub.upload import ChangedMeanwhileError, NoTokenError
 from bhk.publishing.facts import PublicationError
 from bhk.publishing.repository import UnpublishableFileError
 from bhk.publishing.sending import ATTEMPTS
+from bhk.publishing.template import TemplateError
 from publishing.weights import weights, weights_of_transformers
 
 MADE = ["model.bhk", "config.json", "README.md"]
@@ -220,6 +222,36 @@ def test_a_branch(hub: FakeHub, path: Path) -> None:
         push(path, "user/sam", revision="v3")
 
 
+def test_a_branch_with_a_slash(hub: FakeHub, path: Path) -> None:
+    hub.add("user/sam", {"a.txt": b"1"})
+    hub.add("user/sam", {"a.txt": b"2"}, revision="try/v2")
+    report = push(path, "user/sam", revision="try/v2")
+    assert hub.files("user/sam", "try/v2")["model.bhk"] == weights()
+    assert report.url == f"{hub.url}/user/sam/tree/try%2Fv2"
+    assert report.usage[1] == 'weights = bhk.open("hf://user/sam@try/v2")'
+
+
+def test_what_gitignore_names_is_sent_all_the_same(hub: FakeHub, path: Path) -> None:
+    hub.add("user/sam", {".gitignore": b"*.bhk\n"})
+    assert push(path, "user/sam").changed
+    assert hub.files("user/sam")["model.bhk"] == weights()
+
+
+def test_a_repository_that_was_renamed(hub: FakeHub, path: Path) -> None:
+    hub.add("user/new", {"a.txt": b"1"})
+    hub.repositories["user/old"] = hub.repositories["user/new"]  # to which the Hub redirects
+    with pytest.raises(PublicationError, match="hf://user/old is called hf://user/new now; push to that"):
+        push(path, "user/old")
+    assert hub.files("user/new") == {"a.txt": b"1"}
+
+
+def test_a_token_that_is_only_sent_where_it_is_asked_for(
+    hub: FakeHub, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
+    assert push(path, "user/sam").created
+
+
 @pytest.mark.parametrize("options", [{"revision": "v2"}, {"create_pr": True}])
 def test_a_missing_repository_has_no_branches(hub: FakeHub, path: Path, options: dict[str, object]) -> None:
     with pytest.raises(PublicationError, match=r"hf://user/none does not exist.*push to main first"):
@@ -275,6 +307,7 @@ def test_a_damaged_file_is_never_published(hub: FakeHub, path: Path, tmp_path: P
         ({"repository": "sam"}, HubError, "expected hf://user/repo"),
         ({"repository": "hf://user/sam/model.bhk"}, PublicationError, "names more than a repository"),
         ({"repository": "hf://user/sam@v2"}, PublicationError, "names more than a repository"),
+        ({"repository": "user/a..b", "dry_run": True}, PublicationError, r"the Hub takes no such name: .*user/a\.\.b"),
         ({"create_pr": True, "revision": "v2"}, PublicationError, "pull request is made against main"),
         ({"message": " \n"}, PublicationError, "the message is empty"),
         ({"files": []}, UnpublishableFileError, "no .bhk files"),
@@ -288,6 +321,12 @@ def test_what_does_not_go_together(
     with pytest.raises(error, match=message) as caught:
         push(**{"files": path, "repository": "user/sam", **options})  # type: ignore[arg-type]
     assert str(caught.value).isprintable()
+    assert not hub.requests
+
+
+def test_a_template_that_does_not_do(hub: FakeHub, path: Path, tmp_path: Path) -> None:
+    with pytest.raises(TemplateError):
+        push(path, "user/sam", template=_write(tmp_path / "card.md", b"{{summary}}"))
     assert not hub.requests
 
 

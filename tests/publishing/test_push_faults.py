@@ -88,13 +88,12 @@ def _goes_on(hub: FakeHub, path: Path, **options: Any) -> PushReport:
     return report
 
 
-@pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("stage", [*BEFORE, *DURING])
-def test_a_fault_that_stays(there: FakeHub, path: Path, stage: str, fault: str) -> None:
-    there.inject(stage, times=-1, **FAULTS[fault])
-    found = _try(path)
-    assert isinstance(found, HubError)
-    assert not _is_new(there)
+def test_faults_that_stay(there: FakeHub, path: Path, stage: str) -> None:
+    for name, fault in FAULTS.items():
+        with there.trouble(stage, **fault):
+            assert isinstance(_try(path), HubError), name
+        assert not _is_new(there), name
     _goes_on(there, path)
     assert _uploads(there) == 1 or stage == "upload"
 
@@ -116,11 +115,11 @@ def test_a_conflict_that_passes(there: FakeHub, path: Path, stage: str, fault: s
     assert _is_new(there)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_repository_that_cannot_be_created(hub: FakeHub, path: Path, fault: str) -> None:
-    hub.inject("create", times=-1, **FAULTS[fault])
-    assert isinstance(_try(path), HubError)
-    assert not hub.repositories
+def test_a_repository_that_cannot_be_created(hub: FakeHub, path: Path) -> None:
+    for name, fault in FAULTS.items():
+        with hub.trouble("create", **fault):
+            assert isinstance(_try(path), HubError), name
+        assert not hub.repositories, name
     _goes_on(hub, path)
 
 
@@ -151,11 +150,11 @@ def test_a_commit_whose_answer_is_lost(
 
 
 @pytest.mark.parametrize("stage", ["whoami", "discussions", "commit"])
-@pytest.mark.parametrize("fault", ["403", "500", "cut"])
-def test_a_fault_of_a_pull_request(there: FakeHub, path: Path, stage: str, fault: str) -> None:
-    there.inject(stage, times=-1, **FAULTS[fault])
-    assert isinstance(_try(path, create_pr=True), HubError)
-    assert not there.pull_requests("user/sam")
+def test_faults_of_a_pull_request(there: FakeHub, path: Path, stage: str) -> None:
+    for name, fault in FAULTS.items():
+        with there.trouble(stage, **fault):
+            assert isinstance(_try(path, create_pr=True), HubError), name
+        assert not there.pull_requests("user/sam"), name
     _goes_on(there, path, create_pr=True)
     assert len(there.pull_requests("user/sam")) == 1
     assert not _is_new(there)
@@ -185,7 +184,7 @@ def test_a_card_that_the_hub_does_not_take(there: FakeHub, path: Path) -> None:
     there.add("user/sam", {"README.md": b"---\nlicense: My Own!\n---\nMine.\n"})
     with pytest.raises(RefusedContentError, match='"license" must be one of the known'):
         push(path, "user/sam")
-    assert "upload" not in [request.stage for request in list(there.requests)]
+    assert "commit" not in [request.stage for request in list(there.requests)]
 
 
 def _expired(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
