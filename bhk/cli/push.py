@@ -30,14 +30,18 @@ def push(
     ] = None,
     evaluation: Annotated[
         list[Path] | None,
-        typer.Option("--eval", metavar="FILE.json", help="Show what `bhk eval --out` wrote. Repeatable."),
+        typer.Option(
+            "--eval", metavar="FILE.json", help="Results for the card, as `bhk eval --out` wrote them. Repeatable."
+        ),
     ] = None,
     base_model: Annotated[
         str | None, typer.Option(metavar="USER/REPO", help="The original on the Hub, if the file does not tell.")
     ] = None,
     licence: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Licence of the weights, if the file does not tell: apache-2.0, …"),
+        typer.Option(
+            "--licence", "--license", metavar="NAME", help="Of the weights, if the file does not tell: apache-2.0, …"
+        ),
     ] = None,
     include: Annotated[
         list[Path] | None,

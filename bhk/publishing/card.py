@@ -9,9 +9,9 @@ from pathlib import PurePosixPath
 from bhk.errors import BhkError
 from bhk.publishing.facts import CardFacts
 from bhk.publishing.metadata import completed, merged, metadata_of
+from bhk.publishing.repository import README
 from bhk.publishing.template import fill
 
-FILE = "README.md"
 BEGIN = "<!-- bhk:begin: bhk push writes what stands from here to bhk:end; edit what is outside -->"
 END = "<!-- bhk:end -->"
 
@@ -90,7 +90,7 @@ def _parts(card: str) -> _Parts:
         first = len(metadata.splitlines()) + 1
         places = ", ".join(f"{mark[1]} in line {first + text.count(_LF, 0, mark.start())}" for mark in marks)
         raise MarkersError(
-            f"the repository's {FILE} has the marks bhk:{places}; expected one bhk:begin and one bhk:end after it; mend "
+            f"the repository's {README} has the marks bhk:{places}; expected one bhk:begin and one bhk:end after it; mend "
             "them, or take all of them away with what stands between"
         )
     begin, end = marks

@@ -125,7 +125,7 @@ class CardFacts:
     Attributes:
         repository: "user/repo".
         files: the .bhk files in it.
-        base_models: repositories of the Hub that they were made from.
+        base_models: repositories of the Hub that they were made from; empty when one of them does not tell.
         licence: of the weights; None when nobody knows.
     """
 
@@ -143,9 +143,12 @@ class CardFacts:
                 f"{file.inspection.title}, published under {like.licence}" for file in self.files if (like := file.like)
             )
             sizes = f" (its sizes are those of {'; '.join(alike)})" if alike else ""
-            hints.append(f"no licence is known{sizes}; give that of the weights")
+            hints.append(f"no licence is known{sizes}; give that of the weights with --licence (licence=)")
         if not self.base_models:
-            hints.append("no base model is known; give the repository of the Hub that the weights come from")
+            hints.append(
+                "no base model is known; give the repository of the Hub that the weights come from with --base-model "
+                "(base_model=)"
+            )
         return tuple(hints)
 
 
@@ -206,9 +209,10 @@ def _file_facts(name: str, path: Path, results: Sequence[tuple[object, Result]])
 
 
 def _base_models(files: Sequence[FileFacts], given: str | None) -> tuple[str, ...]:
+    """Return what the files were made from; nothing when one of them does not tell."""
     if given is None:
-        found = (file.source_repository or (file.variant.hub if file.variant else None) for file in files)
-        return tuple(dict.fromkeys(base for base in found if base is not None))
+        found = [file.source_repository or (file.variant.hub if file.variant else None) for file in files]
+        return tuple(dict.fromkeys(base for base in found if base is not None and None not in found))
     repository = repository_of(given)
     if repository is None:
         raise PublicationError(f"base model {shown(given)!r} is no repository of the Hub; expected user/repo")

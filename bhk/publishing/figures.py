@@ -14,7 +14,7 @@ _FIDELITY = [
     ("mean IoU", "right"),
     ("95 % interval", "right"),
     ("lowest", "right"),
-    ("≥ 0.95", "right"),
+    ("IoU ≥ 0.95", "right"),
     ("boundary IoU", "right"),
 ]
 _ACCURACY = [

@@ -13,11 +13,10 @@ from bhk.checkpoint.strict_json import StrictJsonError, parse_object
 from bhk.container.header import Header
 from bhk.container.reader import Container
 from bhk.errors import BhkError, shown
+from bhk.hub.download import MODEL_FILE, SUFFIX
 from bhk.publishing.configuration import StoredConfigError, make_config
 
-MODEL = "model.bhk"  # what a lone .bhk file is called, so that programs find it
 README = "README.md"
-_SUFFIX = ".bhk"
 _MADE = (README, *COMPANIONS)
 _OF_GIT = ".git"  # how names begin that tell git, and so the Hub, what to do with files
 
@@ -52,13 +51,14 @@ def weight_files(files: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
     """
     paths = [Path(file) for file in files]
     if not paths:
-        raise UnpublishableFileError(f"there are no {_SUFFIX} files to publish; give at least one")
+        raise UnpublishableFileError(f"there are no {SUFFIX} files to publish; give at least one")
     if len(paths) == 1:
-        return {MODEL: paths[0]}
+        return {MODEL_FILE: paths[0]}
     for path in paths:
-        if path.suffix != _SUFFIX:
+        if path.suffix != SUFFIX:
             raise UnpublishableFileError(
-                f"{_named(path)} does not end in {_SUFFIX}, and files keep their names when there are several; rename it"
+                f"{_named(path)} does not end in {SUFFIX}, and files keep their names when there are several; rename it, or "
+                "convert it if it is a checkpoint"
             )
     return _by_name(paths, ())
 
@@ -125,7 +125,7 @@ def _by_name(paths: Iterable[Path], taken: Iterable[str]) -> dict[str, Path]:
 
 def _check(path: Path) -> None:
     """Check a file that is only passed on."""
-    if path.suffix == _SUFFIX:
+    if path.suffix == SUFFIX:
         raise UnpublishableFileError(f"{_named(path)} is a .bhk file; give it beside the others, so that it is checked")
     try:
         if not path.is_file():

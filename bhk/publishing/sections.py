@@ -50,7 +50,9 @@ def summary(facts: CardFacts) -> str:
     models = " and ".join(dict.fromkeys(map(_model, facts.files)))
     bases = " and ".join(link for link in map(repository_link, facts.base_models) if link not in models)
     copies = "These are compressed copies" if len(facts.files) > 1 else "This is a compressed copy"
-    weights = f"the weights of {bases}" if bases else "the original weights"
+    sources = " and ".join(dict.fromkeys(code(file.source) for file in facts.files if file.source))
+    origin = bases if facts.base_models else sources
+    weights = f"the weights of {origin}" if origin else "the original weights"
     generators = " and ".join(dict.fromkeys(code(file.inspection.generator) for file in facts.files))
     return (
         f"{models[0].upper()}{models[1:]}, {_ratios(facts)} times smaller. {copies} of {weights}, made by {generators} "
@@ -169,8 +171,7 @@ def _model(file: FileFacts) -> str:
         return "a **Segment Anything** model"
     if file.source_repository is not None:
         return repository_link(file.source_repository)
-    kind = f"a **{file.architecture}** of transformers" if file.architecture else "a model"
-    return f"{kind}, made from {code(file.source)}" if file.source else kind
+    return f"a **{file.architecture}** of transformers" if file.architecture else "a model"
 
 
 def _ratios(facts: CardFacts) -> str:
@@ -223,7 +224,7 @@ def _loading(facts: CardFacts, file: FileFacts) -> str:
             parts += ["Or as any model of transformers:", _from_pretrained(facts, file)]
         return "\n\n".join(parts)
     if len(facts.files) == 1 and file.transformers_class is not None:
-        return f"After `pip install bhk transformers`:\n\n{_from_pretrained(facts, file)}"
+        return f'After `pip install "bhk[transformers]"`:\n\n{_from_pretrained(facts, file)}'
     lines = [
         "import bhk",
         "",

@@ -61,6 +61,11 @@ def _text_encoder(folder: Path) -> CardFacts:
     return card_facts({"model.bhk": bhk_file(folder / "bert.bhk", metadata=metadata)}, "me/minilm")
 
 
+def _unsaid(folder: Path) -> CardFacts:
+    path = bhk_file(folder / "mine.bhk", model=entry("sam_vit_b"), metadata=source("mine.pth"))
+    return card_facts({"model.bhk": path}, "me/mine")
+
+
 def _unknown(folder: Path) -> CardFacts:
     return card_facts({"model.bhk": bhk_file(folder / "any.bhk")}, "me/any")
 
@@ -128,7 +133,16 @@ def test_metadata_of_others(tmp_path: Path) -> None:
         (_transformers, ['bhk.load("me/sam-hf")', "import bhk.transformers", 'SamModel.from_pretrained("me/sam-hf")']),
         (_transformers, ["float16 already", "bhk export sam-hf.bhk model.safetensors"]),
         (_text_encoder, ['AutoModel.from_pretrained("me/minilm")', "bhk verify minilm.bhk --against some/minilm"]),
-        (_unknown, ['bhk.load_into(model, "hf://me/any")', "The licence is not stated"]),
+        (_text_encoder, ['pip install "bhk[transformers]"', "[some/minilm](https://huggingface.co/some/minilm), "]),
+        (_unsaid, ["a compressed copy of the weights of `mine.pth`, made by"]),
+        (
+            _unknown,
+            [
+                "a compressed copy of the original weights",
+                'bhk.load_into(model, "hf://me/any")',
+                "The licence is not stated",
+            ],
+        ),
         (_several, ['"hf://me/several/a.bhk"', "`hf://me/several/b c.bhk`", "bhk pull me/several 'b c.bhk'"]),
     ],
 )

@@ -62,7 +62,9 @@ def test_hints_say_what_is_unknown(tmp_path: Path) -> None:
     licence, base = _facts(tmp_path, model=entry("edge_sam"), metadata=source("mine.pth")).hints
     assert "no licence" in licence
     assert "EdgeSAM, published under S-Lab-1.0" in licence
+    assert licence.endswith("--licence (licence=)")
     assert "no base model" in base
+    assert base.endswith("--base-model (base_model=)")
     assert "sizes" not in _facts(tmp_path, model=entry("transformers_sam")).hints[0]
 
 
@@ -79,7 +81,8 @@ def test_several_files(tmp_path: Path) -> None:
         card_facts({"a.bhk": sam, "b.bhk": edge}, "me/repo")
     facts = card_facts({"a.bhk": sam, "b.bhk": edge}, "me/repo", licence="other")
     assert facts.base_models == ("facebook/sam-vit-base", "chongzhou/EdgeSAM")
-    assert card_facts({"a.bhk": sam, "c.bhk": other}, "me/repo").licence is None
+    mixed = card_facts({"a.bhk": sam, "c.bhk": other}, "me/repo")
+    assert (mixed.licence, mixed.base_models) == (None, ())
     with pytest.raises(PublicationError, match="there are no"):
         card_facts({}, "me/repo")
 
