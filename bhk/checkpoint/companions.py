@@ -20,6 +20,8 @@ COMPANIONS = (CONFIG, "preprocessor_config.json", "processor_config.json")
 KEY = "file."  # how the names of their metadata entries begin
 MAX_BYTES = 64_000  # of the text of one of them; those of Segment Anything have some 5 kB
 
+_PLACE = "_name_or_path"  # where a machine had the weights: of no use on another, and it may tell whose machine it was
+
 # Only a checkpoint that transformers wrote has the names that its config.json speaks of: original ones often lie beside it.
 _WEIGHTS = re.compile(r"(model|pytorch_model)(\.[\w-]+)?\.(safetensors|bin)(\.index\.json)?")
 
@@ -62,6 +64,8 @@ def _text(path: Path) -> str:
     """Return the JSON of a file, without white space."""
     try:
         value = parse_object(path.read_bytes())
+        if path.name == CONFIG:
+            value.pop(_PLACE, None)
         text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     except OSError as error:
         raise _UnusableError(f"cannot be read ({error.strerror or error})") from None

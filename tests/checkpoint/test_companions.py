@@ -41,6 +41,11 @@ def test_companions_are_kept_without_white_space(folder: Path, source: str) -> N
     assert kept["preprocessor_config.json"] == '{"size":8}'
 
 
+def test_where_a_machine_had_the_weights_is_not_told(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps({"_name_or_path": "/home/somebody/run", **_CONFIG}))
+    assert json.loads(_kept(bhk.convert(folder, folder.parent / "out.bhk"))["config.json"]) == _CONFIG
+
+
 @pytest.mark.parametrize(
     ("config", "fault"),
     [
