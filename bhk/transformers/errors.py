@@ -21,5 +21,9 @@ class OffloadError(TransformersError):
     """Part of a model is to lie on the disk, for which transformers needs safetensors."""
 
 
+class TyingError(TransformersError):
+    """Tensors of a model that are to be one are not: transformers loaded models in several threads at once."""
+
+
 class SaveError(TransformersError):
     """A model cannot be written back as a .bhk file; nothing was changed."""

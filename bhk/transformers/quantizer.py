@@ -18,8 +18,8 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from bhk.bhkfile import BhkFile, open_file
 from bhk.nn.anatomy import Place, model_tensors, plain_linears
 from bhk.nn.hyperlinear import BUFFERS, HyperLinear
-from bhk.nn.plan import stays_coded
-from bhk.transformers.errors import RepositoryError
+from bhk.nn.plan import counted, stays_coded
+from bhk.transformers.errors import RepositoryError, TyingError
 from bhk.transformers.names import Naming, find_names
 
 METHOD = "bhk"
@@ -77,6 +77,21 @@ class BhkQuantizer(HfQuantizer):
         with open_file(path) as file:
             self.loaded = Loaded(path, _put_hyperlinears(model, file))
         return model
+
+    def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: Any) -> None:
+        """Check that tensors that are one in the model, of which the file may hold only one, are.
+
+        Raises:
+            TyingError: transformers has not made them one.
+        """
+        state = model.state_dict()
+        pairs = [pair for pair in model.all_tied_weights_keys.items() if state.keys() >= set(pair)]
+        untied = [name for name, twin in pairs if state[name].is_meta != state[twin].is_meta]
+        if untied:
+            raise TyingError(
+                f"transformers did not tie {counted(untied)} of {type(model).__name__}: it cannot load models in several "
+                "threads at once, nor after that; load them one after another, in a new process"
+            )
 
     def _dequantize(self, model: PreTrainedModel, dtype: torch.dtype | str | None = None) -> PreTrainedModel:
         """Put an `nn.Linear` with the decoded weight in the place of each `HyperLinear`."""

@@ -21,7 +21,7 @@ import bhk.transformers
 from bhk.container.errors import FormatError, StreamHashError
 from bhk.nn import HyperLinear
 from bhk.nn.errors import MismatchError
-from bhk.transformers.errors import OffloadError, RepositoryError
+from bhk.transformers.errors import OffloadError, RepositoryError, TyingError
 
 TINY_BERT = {
     "hidden_size": 32,
@@ -105,6 +105,13 @@ def test_tied_tensors_stay_tied(published: Path) -> None:
     assert model.prompt_encoder.shared_embedding is model.shared_image_embedding or (
         model.prompt_encoder.shared_embedding.positional_embedding is model.shared_image_embedding.positional_embedding
     )
+
+
+def test_tensors_that_transformers_does_not_tie_are_refused(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What remains after models were loaded in several threads at once.
+    monkeypatch.setattr(PreTrainedModel, "tie_weights", lambda *_, **__: None)
+    with pytest.raises(TyingError, match=r"did not tie 1 tensor \(prompt_encoder.*in several threads at once"):
+        SamModel.from_pretrained(published)
 
 
 def test_a_text_encoder_by_the_automatic_class(tmp_path: Path, publish: Callable[..., Path]) -> None:
