@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # What the first request fetches: preamble and header of a model of some 600 tensors (254 kB for SAM ViT-H), in one go.
 HEAD_BYTES = 1 << 18
 _WAITS = (1, 2, 4, 8)  # seconds before a connection that was cut is tried again, as huggingface_hub does
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})")
 _EXPIRED = (400, 401, 403, 404)  # what a storage answers to a signed URL that has expired
 
 
@@ -135,7 +135,7 @@ class RemoteFile:
             # The HTTP client has dropped the token if it was redirected to another host: nor do later requests have it.
             sent = {name: value for name, value in place.headers.items() if name in response.request.headers}
             self._place = _Place(str(response.request.url), sent)
-            before = len(data)
+            before, end = len(data), min(end, self.length)
             for piece in response.iter_raw():
                 data += piece[: end - start]
                 start += len(piece)
@@ -149,6 +149,8 @@ class RemoteFile:
         answers = [*response.history, response]
         commit = next((answer.headers["X-Repo-Commit"] for answer in answers if "X-Repo-Commit" in answer.headers), "")
         found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise HubError(f"cannot read parts of {self.name}: a proxy compresses them; get all of it with `bhk pull`")
         if response.status_code == 206 and found and int(found[1]) == start:
             length = int(found[2])
         elif response.status_code == 200 and start == 0:  # the whole file, of which only the beginning is taken

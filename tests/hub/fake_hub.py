@@ -79,7 +79,10 @@ class FakeHub:
         self._signature = secrets.token_hex(16)
         self._faults: dict[str, list[_Fault]] = {}
         self._servers = [_Server(self), _Server(self)]
-        self.url, self.storage_url = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
+        hosts = ("127.0.0.1", "localhost")  # two, as those of the Hub: by these its clients tell who may have the token
+        self.url, self.storage_url = (
+            f"http://{host}:{server.server_port}" for host, server in zip(hosts, self._servers, strict=True)
+        )
 
     @property
     def requests(self) -> list[Request]:
@@ -110,7 +113,7 @@ class FakeHub:
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HF_HUB_DISABLE_XET": "1",
             "HF_TOKEN": self.token,
-            "NO_PROXY": "127.0.0.1",
+            "NO_PROXY": "127.0.0.1,localhost",
         }
 
     def add(

@@ -135,6 +135,28 @@ def test_a_server_without_ranges_sends_its_beginning_only(hub: FakeHub, monkeypa
     assert all(request.sent < 10_000_000 for request in hub.requests)
 
 
+def test_more_than_was_asked_for_is_left(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add("u/r", {"model.bhk": _CONTENT})
+    hub.inject("blob", headers={"Content-Range": "bytes 0-999/1000"})
+    remote = RemoteFile(_ADDRESS)
+    assert remote.length == 1000
+    assert remote.read(0, 1000) == _CONTENT[:1000]
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({"Content-Encoding": "gzip"}, "a proxy compresses them; get all of it with `bhk pull`"),
+        ({"Content-Range": f"bytes 0-999/{'9' * 5000}"}, "the server sends no ranges"),
+    ],
+)
+def test_ranges_that_are_none(hub: FakeHub, headers: dict[str, str], message: str) -> None:
+    hub.add("u/r", {"model.bhk": _CONTENT})
+    hub.inject("blob", headers=headers)
+    with pytest.raises(HubError, match=message):
+        RemoteFile(_ADDRESS)
+
+
 def test_what_answers_is_no_hub(hub: FakeHub) -> None:
     hub.add("u/r", {"model.bhk": _CONTENT})
     hub.inject("resolve", headers={"X-Repo-Commit": ""})
