@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -26,23 +26,23 @@ def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
 
     Command lines find it by `hub.environment`.
     """
-    import httpx2
     import huggingface_hub.constants as constants
     from hub.fake_hub import FakeHub
     from huggingface_hub import hf_api, set_client_factory
     from huggingface_hub.utils import _http
 
-    def client() -> httpx2.Client:
+    httpx = getattr(_http, "httpx2", None) or _http.httpx  # by the version of huggingface_hub
+
+    def client() -> Any:
         """Return the library's own client, but one that reads no certificates, which takes 65 ms for each test."""
         hooks = {"request": [_http.hf_request_event_hook]}
-        return httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=None, verify=False)
+        return httpx.Client(event_hooks=hooks, follow_redirects=True, timeout=None, verify=False)
 
     home = tmp_path_factory.mktemp("hf")
     fake = FakeHub(home)
     for name, value in {
         "ENDPOINT": fake.url,
         "HUGGINGFACE_CO_URL_TEMPLATE": fake.url + "/{repo_id}/resolve/{revision}/{filename}",
-        "AGENT_HARNESSES_PATH": str(home / ".agent_harnesses.json"),
         "HF_HOME": str(home),
         "HF_HUB_CACHE": str(home / "hub"),
         "HF_TOKEN_PATH": str(home / "token"),
@@ -51,6 +51,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
         "HF_HUB_DISABLE_XET": True,
     }.items():
         monkeypatch.setattr(constants, name, value)
+    # Not in older versions.
+    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(home / ".agent_harnesses.json"), raising=False)
     monkeypatch.setattr(hf_api.api, "endpoint", fake.url)
     monkeypatch.setattr(_http.time, "sleep", fake.waits.append)
     for name, value in fake.environment.items():

@@ -81,7 +81,8 @@ def create(hub: FakeHub, call: Call) -> Answer:
     name = f"{call.json.get('organization') or 'user'}/{call.json['name']}"
     if name in hub.repositories:
         return as_json({"error": "You already created this model repo", "url": f"{hub.url}/{name}"}, 409)
-    repository = hub.repositories[name] = Repository(name, private=call.json.get("visibility") == "private")
+    private = call.json.get("visibility") == "private" or call.json.get("private", False)  # before huggingface_hub 2
+    repository = hub.repositories[name] = Repository(name, private=private)
     attributes = b"".join(
         b"*%s filter=lfs diff=lfs merge=lfs -text\n" % suffix for suffix in (b".bhk", b".safetensors")
     )
