@@ -41,6 +41,10 @@ class RefusedContentError(HubError):
     """The Hub does not take the metadata of a card, or a file."""
 
 
+class ChangedFileError(HubError):
+    """A file changed on this machine while it was sent; nothing was committed."""
+
+
 class NotArrivedError(HubError):
     """A commit was made, and the repository does not hold then what was sent."""
 
@@ -102,7 +106,8 @@ class LocalFile:
     def __init__(self, name: str, content: Content, sha256: str | None = None) -> None:
         """Take the hash of the content if it is known already."""
         self.name, self.content = name, content
-        self.bytes = len(content) if isinstance(content, bytes) else content.stat().st_size
+        self._state = self._stat()
+        self.bytes = len(content) if isinstance(content, bytes) else self._state[0]
         self._sha256 = sha256
 
     @property
@@ -112,6 +117,11 @@ class LocalFile:
             self._sha256 = self._digest(hashlib.sha256())
         return self._sha256
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether the file was written to since it was first looked at."""
+        return self._stat() != self._state
+
     def equals(self, entry: RemoteEntry | None) -> bool:
         """Tell whether a repository holds just this content."""
         if entry is None or entry.bytes != self.bytes:
@@ -119,6 +129,12 @@ class LocalFile:
         if entry.sha256 is not None:
             return entry.sha256 == self.sha256
         return entry.blob == self._digest(hashlib.sha1(f"blob {self.bytes}\0".encode(), usedforsecurity=False))
+
+    def _stat(self) -> tuple[int, ...]:
+        if isinstance(self.content, bytes):
+            return ()
+        found = self.content.stat()
+        return found.st_size, found.st_mtime_ns, found.st_ino
 
     def _digest(self, hasher: Any) -> str:
         if isinstance(self.content, bytes):
@@ -213,6 +229,7 @@ class Uploader:
 
         Raises:
             ChangedMeanwhileError: `revision` is at another commit.
+            ChangedFileError: a file is no longer what it was.
             RefusedContentError: the card's metadata are wrong, or storage does not take a file.
         """
         from huggingface_hub import errors
@@ -225,6 +242,7 @@ class Uploader:
                 self._api.preupload_lfs_files(
                     additions=operations, free_memory=False, gitignore_content=_EVERYTHING, **where
                 )
+                _check_unchanged(files)  # storage need not notice: it may go by the hash that it was told
                 made = self._api.create_commit(
                     operations=operations, commit_message=message, parent_commit=parent, **where
                 )
@@ -268,6 +286,14 @@ class Uploader:
             operation.upload_info.sha256 = bytes.fromhex(file.sha256)
             self._operations[file] = operation
         return self._operations[file]
+
+
+def _check_unchanged(files: Collection[LocalFile]) -> None:
+    changed = [file.name for file in files if file.has_changed]
+    if changed:
+        raise ChangedFileError(
+            f"{', '.join(changed)} changed on this machine while it was sent; nothing was committed, push again"
+        )
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from huggingface_hub import utils
 
 from bhk.hub.errors import HubError
 from bhk.hub.upload import (
+    ChangedFileError,
     ChangedMeanwhileError,
     LocalFile,
     NotArrivedError,
@@ -112,6 +113,21 @@ def test_a_pull_request_and_the_way_back_to_it(hub: FakeHub) -> None:
     assert hub.files("user/sam") == {"a.txt": b"1"}
     assert hub.files("user/sam", "refs/pr/1") == {"a.txt": b"2"}
     uploader.check([LocalFile("a.txt", b"2")], made.id)
+
+
+def test_a_file_that_is_replaced_after_it_was_sent_is_not_committed(hub: FakeHub, tmp_path: Path) -> None:
+    before = hub.add("user/sam", {"a.txt": b"1"})
+    path = tmp_path / "sam.bhk"
+    path.write_bytes(WEIGHTS)
+
+    def replace() -> None:
+        (tmp_path / "new").write_bytes(WEIGHTS[::-1])
+        (tmp_path / "new").replace(path)
+
+    hub.inject("upload", action=replace)
+    with pytest.raises(ChangedFileError, match=r"model\.bhk changed on this machine while it was sent"):
+        Uploader("user/sam").commit([LocalFile("model.bhk", path)], before, message="Title")
+    assert hub.files("user/sam") == {"a.txt": b"1"}
 
 
 @pytest.mark.parametrize("there", [{}, {"model.bhk": b"others"}, {"model.bhk": WEIGHTS[:-1] + b"S"}])
