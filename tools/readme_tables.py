@@ -1,4 +1,4 @@
-"""Fill the generated tables of README.md from tools/bench/results/; with --check, only say whether they are current."""
+"""Fill the tables of README.md and docs/measurements.md from tools/bench/results/; with --check, only say whether they are current."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from bhk.sam.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
+TEXTS = ("README.md", "docs/measurements.md")
 RESULTS = ROOT / "tools" / "bench" / "results"
 
 Rows = list[dict[str, str]]
@@ -168,7 +168,7 @@ def fill(text: str) -> str:
     def table(match: re.Match[str]) -> str:
         name = match[1]
         if name not in TABLES:
-            raise ValueError(f"README.md has a generated region {name!r}; known are {', '.join(TABLES)}")
+            raise ValueError(f"there is a generated region {name!r}; known are {', '.join(TABLES)}")
         with (RESULTS / f"{name}.csv").open(newline="", encoding="utf-8") as file:
             lines = TABLES[name](list(csv.DictReader(file)))
         return "\n".join([f"<!-- generated:{name} -->", *lines, "<!-- /generated -->"])
@@ -177,20 +177,24 @@ def fill(text: str) -> str:
 
 
 def main() -> int:
-    try:
-        text = README.read_text(encoding="utf-8")
-        filled = fill(text)
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    if "--check" not in sys.argv[1:]:
-        README.write_text(filled, encoding="utf-8")
-    elif filled != text:
-        print(
-            "README.md: its tables differ from tools/bench/results/: run python tools/readme_tables.py", file=sys.stderr
-        )
-        return 1
-    return 0
+    stale = []
+    for name in TEXTS:
+        path = ROOT / name
+        try:
+            text = path.read_text(encoding="utf-8")
+            filled = fill(text)
+        except (OSError, ValueError) as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 1
+        if filled == text:
+            continue
+        if "--check" in sys.argv[1:]:
+            stale.append(name)
+        else:
+            path.write_text(filled, encoding="utf-8")
+    if stale:
+        print(f"{', '.join(stale)}: tables differ from tools/bench/results/: run make docs", file=sys.stderr)
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":
