@@ -1,4 +1,4 @@
-"""Fill the tables of README.md and docs/measurements.md from tools/bench/results/; with --check, only say whether they are current."""
+"""Fill the tables of README.md and docs from tools/bench/results/; with --check, only say whether they are current."""
 
 from __future__ import annotations
 

@@ -51,6 +51,12 @@ class Results:
         """Write the document, name pictures that were left out, and print the document when it is JSON that is asked."""
         from bhk.tasks.evaluation import document, write_document
 
+        source, original = report.model.source_sha256, report.original
+        if source is not None and original is not None and source != original.sha256:
+            self.output.hint(
+                f"warning: {report.model.path} was made from other weights (SHA-256 {source[:12]}…) than {original.path} "
+                f"({original.sha256[:12]}…)"
+            )
         for picture in skipped[:_NAMED]:
             self.output.hint(f"skipped {picture.name}: {picture.reason}")
         if len(skipped) > _NAMED:

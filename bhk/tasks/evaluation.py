@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,6 +51,7 @@ class ModelFacts:
         title: what people call it; None where there is no name.
         arguments: its sizes.
         ratio: how many times smaller the file is than the dense tensors in it; None for a checkpoint.
+        source_sha256: of what it was made from, as far as the file tells.
     """
 
     path: str
@@ -61,6 +62,7 @@ class ModelFacts:
     title: str | None
     arguments: dict[str, Any]
     ratio: float | None
+    source_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def describe(model: str | os.PathLike[str]) -> ModelFacts:
         with contextlib.suppress(AlreadyBhkError):
             return _checkpoint(os.fspath(model), path)
     held = inspect(path)
-    return _facts(os.fspath(model), (path,), model_entry(path), held.ratio)
+    facts = _facts(os.fspath(model), (path,), model_entry(path), held.ratio)
+    return replace(facts, source_sha256=held.metadata.get("source.sha256"))
 
 
 def _checkpoint(name: str, path: Path) -> ModelFacts:

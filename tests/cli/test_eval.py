@@ -52,6 +52,15 @@ def test_a_table_of_agreement(shell: Shell) -> None:
     assert shell.fails(*args) == "results.json exists; use --force (force=True) to replace it"
 
 
+def test_another_original_than_the_file_was_made_from_is_pointed_out(shell: Shell) -> None:
+    package.export(shell.folder / "sam.bhk", shell.folder / "restored.pth")
+    ended = shell("eval", "sam.bhk", "--images", "pictures", "--against", "restored.pth", *_FEW, "--limit", "1")
+    assert ended.status == 0
+    warning, *_ = ended.err.splitlines()
+    assert warning.startswith("warning: sam.bhk was made from other weights (SHA-256 ")
+    assert "than restored.pth (" in warning
+
+
 def test_json_is_the_whole_output_and_work_goes_on(shell: Shell) -> None:
     args = ("eval", "sam.bhk", "--images", "pictures", "--against", "sam.pth", *_FEW[:-1], "--work-dir", "work")
     document = shell(*args, "--json").document
