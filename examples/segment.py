@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> bhk.Segmentation:
     parser.add_argument("--box", type=numbers, action="append", default=[], metavar="X0,Y0,X1,Y1", help="around it")
     parser.add_argument("--out", type=Path, default=Path("overlay.png"))
     options = parser.parse_args(arguments)
+    if options.model and not (options.point or options.box):
+        parser.error("say what to look for: --point or --box")
     with tempfile.TemporaryDirectory() as folder:
         model = options.model or demo_model(folder)
         boxes = options.box if options.model else KITES
