@@ -45,6 +45,15 @@ def make_config(header: Header, file_name: str) -> str:
     return _text(config | {_QUANTIZATION: _quantization(file_name), _WEIGHTS: file_name})
 
 
+def is_ours(text: bytes) -> bool:
+    """Tell whether a config.json names a .bhk file as the weights, so that another one may take its place."""
+    try:
+        method = parse_object(text).get(_QUANTIZATION)
+    except StrictJsonError:
+        return False
+    return isinstance(method, dict) and method.get("quant_method") == METHOD
+
+
 def _stored(header: Header) -> dict[str, Any] | None:
     text = companions_of(header.metadata).get(CONFIG)
     if text is None:

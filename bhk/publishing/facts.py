@@ -144,7 +144,9 @@ class CardFacts:
             )
             sizes = f" (its sizes are those of {'; '.join(alike)})" if alike else ""
             hints.append(f"no licence is known{sizes}; give that of the weights with --licence (licence=)")
-        if not self.base_models:
+        if not self.base_models and any(
+            not same_repository(file.source_repository, self.repository) for file in self.files
+        ):
             hints.append(
                 "no base model is known; give the repository of the Hub that the weights come from with --base-model "
                 "(base_model=)"
@@ -172,7 +174,7 @@ def card_facts(
     Raises:
         ReadError, FormatError: a file cannot be read or breaks a rule of the format.
         EvaluationDocumentError: a result is none, or of another file.
-        PublicationError: there are no files, or they have different licences, or `base_model` is no repository.
+        PublicationError: there are no files, or they have different licences, or `base_model` is no other repository.
         UnknownLicenceError: the Hub does not know the licence.
     """
     if not files:
@@ -186,7 +188,7 @@ def card_facts(
                 f"SHA-256 {shown(result.model.sha256)[:12]}…) than {listed(files.values(), 3)}; evaluate what you publish"
             )
     known = licence_of(licence) if licence else _licence(facts)
-    return CardFacts(repository, facts, _base_models(facts, base_model), known)
+    return CardFacts(repository, facts, _base_models(facts, repository, base_model), known)
 
 
 def repository_of(text: str) -> str | None:
@@ -208,14 +210,23 @@ def _file_facts(name: str, path: Path, results: Sequence[tuple[object, Result]])
     return FileFacts(name, found, digest, tuple(result for _, result in results if result.model.sha256 == digest))
 
 
-def _base_models(files: Sequence[FileFacts], given: str | None) -> tuple[str, ...]:
-    """Return what the files were made from; nothing when one of them does not tell."""
+def same_repository(one: str | None, other: str) -> bool:
+    """Tell whether two names are of one repository."""
+    return one is not None and one.casefold() == other.casefold()
+
+
+def _base_models(files: Sequence[FileFacts], target: str, given: str | None) -> tuple[str, ...]:
+    """Return what the files were made from, but for the repository that they go into; nothing when one does not tell."""
     if given is None:
         found = [file.source_repository or (file.variant.hub if file.variant else None) for file in files]
-        return tuple(dict.fromkeys(base for base in found if base is not None and None not in found))
+        if None in found:
+            return ()
+        return tuple(dict.fromkeys(base for base in found if base is not None and not same_repository(base, target)))
     repository = repository_of(given)
     if repository is None:
         raise PublicationError(f"base model {shown(given)!r} is no repository of the Hub; expected user/repo")
+    if same_repository(repository, target):
+        raise PublicationError(f"{repository} cannot be its own base model; give the repository of the original")
     return (repository,)
 
 

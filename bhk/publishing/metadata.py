@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from bhk.errors import BhkError, shown
-from bhk.publishing.facts import CardFacts, repository_of
+from bhk.publishing.facts import CardFacts, repository_of, same_repository
 from bhk.publishing.licences import LICENCES, OTHER, Licence
 
 _BYTE_ORDER_MARK = "\ufeff"
@@ -44,7 +44,8 @@ def completed(facts: CardFacts, card: str) -> CardFacts:
     if facts.licence is None:
         facts = replace(facts, licence=_stated_licence(stated))
     if not facts.base_models:
-        facts = replace(facts, base_models=_stated_bases(stated))
+        bases = _stated_bases(stated)
+        facts = replace(facts, base_models=tuple(base for base in bases if not same_repository(base, facts.repository)))
     return facts
 
 

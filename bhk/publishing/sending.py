@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from bhk.checkpoint.companions import CONFIG
 from bhk.errors import shown
 from bhk.hub.address import SCHEME, Address
 from bhk.hub.download import fetch_file
@@ -21,6 +23,7 @@ from bhk.hub.upload import (
     Uploader,
 )
 from bhk.publishing.card import make_card
+from bhk.publishing.configuration import is_ours
 from bhk.publishing.facts import CardFacts, PublicationError
 from bhk.publishing.repository import README, RepositoryFile
 
@@ -131,6 +134,7 @@ class Sending:
     def _compare(self, revision: str) -> tuple[Snapshot, LocalFile, list[LocalFile]]:
         """Return what there is, the card made from that, and which files it lacks or has in another form."""
         snapshot = self._look(revision)
+        self._check_configuration(snapshot)
         card = self._card(snapshot)
         files = [*self._files, card]
         return snapshot, card, [file for file in files if not file.equals(snapshot.entries.get(file.name))]
@@ -155,25 +159,38 @@ class Sending:
     def _create(self) -> None:
         order = self._order
         if order.create_pr or order.revision != MAIN:
-            wanted = "a pull request" if order.create_pr else f"revision {shown(order.revision)!r}"
+            wanted = "pull request" if order.create_pr else f"revision {shown(order.revision)!r}"
             raise PublicationError(
                 f"{self._where} does not exist or is private, so there can be no {wanted}; push to {MAIN} first"
             )
         self._uploader.create(order.private)
         self._created = True
 
+    def _check_configuration(self, snapshot: Snapshot) -> None:
+        """Check that no config.json is replaced by which others load what is there."""
+        entry = snapshot.entries.get(CONFIG)
+        if entry is None or any(file.name == CONFIG and file.equals(entry) for file in self._files):
+            return
+        if not is_ours(self._fetch(CONFIG, snapshot).read_bytes()):
+            raise PublicationError(
+                f"{self._where} has a {CONFIG} that bhk did not write, by which from_pretrained finds the weights there; "
+                "replacing it would break that for everybody; publish in a repository of its own"
+            )
+
     def _card(self, snapshot: Snapshot) -> LocalFile:
         """Return README.md, with the hand-written parts of that in the repository."""
         existing = None
         if README in snapshot.entries:
-            path = fetch_file(Address(self._order.repository, revision=snapshot.commit), README)
             try:
-                existing = path.read_bytes().decode("utf-8")  # line ends as they are
+                existing = self._fetch(README, snapshot).read_bytes().decode("utf-8")  # line ends as they are
             except UnicodeDecodeError:
                 raise PublicationError(
                     f"{README} of {self._where} is no text in UTF-8; save it as such first"
                 ) from None
         return LocalFile(README, self._publication.card(existing).encode("utf-8"))
+
+    def _fetch(self, name: str, snapshot: Snapshot) -> Path:
+        return fetch_file(Address(self._order.repository, revision=snapshot.commit), name)
 
     def _commit(self, files: list[LocalFile], parent: Snapshot, request: PullRequest | None) -> Commit:
         if self._progress:

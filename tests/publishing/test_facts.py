@@ -52,6 +52,13 @@ def test_what_is_given_comes_first_then_what_the_file_states(tmp_path: Path) -> 
     assert given.hints == ()
 
 
+def test_a_repository_is_not_its_own_base_model(tmp_path: Path) -> None:
+    facts = _facts(tmp_path, {"licence": "mit"}, metadata=source("hf://Me/repo/sam.pth"))
+    assert (facts.base_models, facts.hints) == ((), ())
+    with pytest.raises(PublicationError, match="me/repo cannot be its own base model"):
+        _facts(tmp_path, {"base_model": "me/repo"})
+
+
 def test_the_licence_of_edge_sam_is_one_that_the_hub_lacks(tmp_path: Path) -> None:
     facts = _facts(tmp_path, model=entry("edge_sam"), metadata=source("edge_sam_3x.pth"))
     assert facts.licence is not None

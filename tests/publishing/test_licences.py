@@ -29,7 +29,7 @@ def test_an_unknown_one_names_close_ones(text: str, close: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "§", "\x1b[2J\n"])
 def test_one_that_is_like_none_points_to_the_list(text: str) -> None:
-    with pytest.raises(UnknownLicenceError, match="repositories-licenses") as caught:
+    with pytest.raises(UnknownLicenceError, match=r"repositories-licenses\)\. Use 'other'") as caught:
         licence_of(text)
     assert str(caught.value).isprintable()
 

@@ -112,6 +112,29 @@ def test_what_a_person_wrote_stays_and_so_do_other_files(hub: FakeHub, path: Pat
     assert not push(path, "user/sam", licence="mit").changed
 
 
+@pytest.mark.parametrize("options", [{}, {"create_pr": True}])
+@pytest.mark.parametrize(
+    "config", [b'{"model_type": "sam"}', b'{"quantization_config": {"quant_method": "gptq"}}', b"no"]
+)
+def test_a_configuration_by_which_others_load_is_not_replaced(
+    hub: FakeHub, path: Path, config: bytes, options: dict[str, Any]
+) -> None:
+    before = {"config.json": config, "model.safetensors": b"weights"}
+    hub.add("user/sam", dict(before))
+    with pytest.raises(PublicationError, match=r"config\.json that bhk did not write.*repository of its own"):
+        push(path, "user/sam", **options)
+    assert hub.files("user/sam") == before
+    assert not hub.pull_requests("user/sam")
+    assert not _sent(hub)
+
+
+def test_a_configuration_of_bhk_is_replaced(hub: FakeHub, path: Path, tmp_path: Path) -> None:
+    push(path, "user/sam")
+    report = push(_write(tmp_path / "other.bhk", weights_of_transformers()), "user/sam")
+    assert _states(report)["config.json"] == "uploaded"
+    assert json.loads(hub.files("user/sam")["config.json"])["model_type"] == "sam"
+
+
 def test_a_card_of_the_repository_that_is_no_text(hub: FakeHub, path: Path) -> None:
     hub.add("user/sam", {"README.md": b"\xff\xfe"})
     with pytest.raises(PublicationError, match=r"README\.md of hf://user/sam is no text in UTF-8"):
@@ -254,7 +277,7 @@ def test_a_token_that_is_only_sent_where_it_is_asked_for(
 
 @pytest.mark.parametrize("options", [{"revision": "v2"}, {"create_pr": True}])
 def test_a_missing_repository_has_no_branches(hub: FakeHub, path: Path, options: dict[str, object]) -> None:
-    with pytest.raises(PublicationError, match=r"hf://user/none does not exist.*push to main first"):
+    with pytest.raises(PublicationError, match=r"hf://user/none does not exist.*no (pull|rev).*push to main first"):
         push(path, "user/none", **options)  # type: ignore[arg-type]
     assert not hub.repositories
 
