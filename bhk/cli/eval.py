@@ -15,7 +15,9 @@ from bhk.cli.output import Output
 from bhk.cli.segment import Compute, Dtype, Mode
 
 if TYPE_CHECKING:
-    from bhk.tasks.evaluation import Report, Skipped
+    from bhk.tasks.accuracy import AccuracyReport
+    from bhk.tasks.evaluation import Skipped
+    from bhk.tasks.fidelity import FidelityReport
 
 _NAMED = 5  # skipped pictures
 
@@ -47,7 +49,7 @@ class Results:
         if self.path is not None:
             check_destination(self.path, force=self.force, sources=tuple(Path(source) for source in sources if source))
 
-    def give(self, report: Report, skipped: tuple[Skipped, ...]) -> None:
+    def give(self, report: FidelityReport | AccuracyReport, skipped: tuple[Skipped, ...]) -> None:
         """Write the document, name pictures that were left out, and print the document when it is JSON that is asked."""
         from bhk.tasks.evaluation import document, write_document
 

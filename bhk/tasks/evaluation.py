@@ -163,16 +163,11 @@ class Report(Protocol):
 
     Attributes:
         protocol: "fidelity" or "accuracy".
-        model: what was evaluated.
-        original: what it was compared with; None without.
     """
 
     @property
-    def protocol(self) -> str: ...
-    @property
-    def model(self) -> ModelFacts: ...
-    @property
-    def original(self) -> ModelFacts | None: ...
+    def protocol(self) -> str:
+        """Which evaluation it is the result of."""
 
 
 def document(report: Report) -> dict[str, Any]:
