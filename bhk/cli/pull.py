@@ -36,4 +36,6 @@ def pull(
         f"{found.path}: {size(found.bytes)}, {found.tensors} tensors and {found.streams} streams checked, from "
         f"{found.repository} at commit {found.commit[:8]}"
     )
+    if found.from_cache:
+        output.hint(f"the Hub was not reached; this is the copy in the cache, of commit {found.commit[:8]}")
     output.document(found)

@@ -8,12 +8,13 @@ import os
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from bhk.errors import listed
 from bhk.hub.address import Address, address_of
-from bhk.hub.errors import HubError, HubFileNotFoundError, HubUnreachableError, explained
+from bhk.hub.errors import HubBusyError, HubError, HubFileNotFoundError, HubUnreachableError, explained
 
 SUFFIX = ".bhk"
 MODEL_FILE = "model" + SUFFIX  # what a repository calls its one file
@@ -23,6 +24,21 @@ _PIECE = 1 << 20
 
 Progress = Callable[[int, int], None]
 Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A file of a repository on this machine.
+
+    Attributes:
+        path: in the cache.
+        commit: which it is from.
+        is_current: whether the Hub was asked; else there may be a newer one, or none any more.
+    """
+
+    path: Path
+    commit: str
+    is_current: bool
 
 
 def local_file(path_or_repo: str | os.PathLike[str]) -> Path:
@@ -61,7 +77,12 @@ def with_bhk_file(address: Address, get: Callable[[Address, str], Found]) -> Fou
 
 
 def fetch_file(address: Address, name: str, progress: Progress | None = None) -> Path:
-    """Download the file `name` of the repository (or find it in the cache) and return the local file.
+    """Download the file `name` of the repository (or find it in the cache) and return the local file: see `fetch_copy`."""
+    return fetch_copy(address, name, progress).path
+
+
+def fetch_copy(address: Address, name: str, progress: Progress | None = None) -> Copy:
+    """Download the file `name` of the repository, unless the cache has it; what it has is enough where the Hub cannot be asked.
 
     What was just downloaded is compared with the hash that the Hub announced, and not kept if it differs.
 
@@ -72,16 +93,23 @@ def fetch_file(address: Address, name: str, progress: Progress | None = None) ->
         HubFileNotFoundError: the repository has no such file.
         HubError: missing, private or gated repository, no network, no space, damaged on its way.
     """
-    from huggingface_hub import hf_hub_download  # slow to import, and rarely needed
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache  # slow to import, and rarely needed
 
     with explained(address.at(name)):
+        known = try_to_load_from_cache(address.repository, name, revision=address.revision)
+        if isinstance(known, str):
+            # The library itself would take it without a word, even if the Hub refuses the file.
+            path = Path(known)
+            there, here = _commit_at_hub(address, name), commit_of(path, name)
+            if there in (None, here):
+                return Copy(path, here, there is not None)
         started = time.time()
         bar = None if progress is None else _bar(progress)
         path = Path(hf_hub_download(address.repository, name, revision=address.revision, tqdm_class=bar))
         if path.stat().st_mtime > started - _CLOCK and not _is_intact(path):
             discard(path)
             raise HubError(f"{address.at(name)} was damaged on its way (other bytes than the Hub announced); try again")
-        return path
+        return Copy(path, commit_of(path, name), True)
 
 
 def cached_file(address: Address, name: str) -> Path:
@@ -130,6 +158,18 @@ def discard(path: Path) -> None:
     for found in (path.resolve(), path):
         with contextlib.suppress(FileNotFoundError):
             found.unlink()
+
+
+def _commit_at_hub(address: Address, name: str) -> str | None:
+    """Return the commit that the revision is at now; None when the Hub cannot be asked."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    try:
+        with explained(address.at(name)):
+            url = hf_hub_url(address.repository, name, revision=address.revision)
+            return get_hf_file_metadata(url).commit_hash
+    except (HubUnreachableError, HubBusyError):
+        return None
 
 
 def _is_intact(path: Path) -> bool:

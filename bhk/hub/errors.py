@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _TOKEN = re.compile(r"hf_(?:(?:oauth|jwt|ott)_)?[A-Za-z0-9]{6,}[\w.\-]*|(?<=[Bb]earer )\S+")
 _QUERY = re.compile(r"(?<=://)([^\s?'\"]+)\?[^\s'\"]+")  # what a signed URL is signed with
 _LIBRARY = ("huggingface_hub.file_download", "huggingface_hub.utils._http")  # whose warnings quote URLs
-_SETTINGS = "https://huggingface.co/settings/tokens"
 
 
 class HubError(BhkError):
@@ -32,6 +31,10 @@ class HubFileNotFoundError(HubError):
 
 class HubUnreachableError(HubError):
     """The Hub cannot be asked: no network, offline mode, or it is down."""
+
+
+class HubBusyError(HubError):
+    """The Hub was asked too often."""
 
 
 def redact(text: str) -> str:
@@ -49,6 +52,7 @@ def explained(address: Address, otherwise: str | None = None) -> Iterator[None]:
     Raises:
         HubFileNotFoundError: the repository has no such file.
         HubUnreachableError: the Hub cannot be asked.
+        HubBusyError: it was asked too often.
         HubError: anything else that the Hub, the network or the file system refuse.
     """
     try:
@@ -75,10 +79,10 @@ def is_network_error(error: BaseException) -> bool:
 
 def _explain(address: Address, error: BaseException, otherwise: str | None) -> HubError:
     """Return one line on what went wrong at the Hub and what to do."""
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     where = f"hf://{address.repository}"
-    page = f"https://huggingface.co/{address.repository}"
+    page = f"{constants.ENDPOINT}/{address.repository}"
     reason, otherwise = _root(error), otherwise or f"download it from {page}"
     if isinstance(reason, errors.GatedRepoError):
         return HubError(f"{where} is gated; accept its terms at {page}, then run `hf auth login`")
@@ -115,6 +119,8 @@ def _root(error: BaseException) -> BaseException:
 
 def _refused(where: str, error: HfHubHTTPError) -> HubError:
     """Return one line on an answer that is no success."""
+    from huggingface_hub import constants
+
     status, headers = error.response.status_code, error.response.headers
     said = headers.get("X-Error-Message") or error.server_message
     said = f": {_quoted(said)}" if said else ""
@@ -124,13 +130,16 @@ def _refused(where: str, error: HfHubHTTPError) -> HubError:
             "set HF_TOKEN anew"
         )
     if status == 403:
-        return HubError(f"the token has no right to do this with {where} (403{said}); give it the right at {_SETTINGS}")
+        settings = f"{constants.ENDPOINT}/settings/tokens"
+        return HubError(f"the token has no right to do this with {where} (403{said}); give it the right at {settings}")
     if status in (409, 412):
         return HubError(f"{where} was changed meanwhile ({status}{said}); run the command again")
     if status == 429:
         after = headers.get("Retry-After")
         when = f"in {shown(after)} s" if after else "later"
-        return HubError(f"the Hub asks to slow down (429) for {where}; try again {when}, or `hf auth login` for more")
+        return HubBusyError(
+            f"the Hub asks to slow down (429) for {where}; try again {when}, or `hf auth login` for more"
+        )
     if status >= 500:
         return HubUnreachableError(
             f"the Hub has trouble with {where} ({status}{said}); try again later, see https://status.huggingface.co"

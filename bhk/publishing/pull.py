@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from bhk.container.errors import ContainerError
 from bhk.files import check_destination, replace_file
 from bhk.hub.address import Address, parse_address
-from bhk.hub.download import MODEL_FILE, SUFFIX, commit_of, discard, fetch_file, with_bhk_file
+from bhk.hub.download import MODEL_FILE, SUFFIX, discard, fetch_copy, with_bhk_file
 from bhk.hub.errors import HubError
 from bhk.publishing.sending import Progress
 from bhk.tasks.verify import verify
@@ -28,6 +28,7 @@ class PullReport:
     Attributes:
         path: the file that was written.
         repository, file, commit: where it is from.
+        from_cache: the Hub could not be asked, and this is the copy in the cache: there may be a newer one.
         bytes: its size.
         tensors, streams: how many of them were checked.
     """
@@ -36,6 +37,7 @@ class PullReport:
     repository: str
     file: str
     commit: str
+    from_cache: bool
     bytes: int
     tensors: int
     streams: int
@@ -51,7 +53,8 @@ def pull(
 ) -> PullReport:
     """Get a .bhk file from the Hub, check all of it, and only then put it in its place.
 
-    It is downloaded through huggingface_hub's cache: what is there already is not downloaded again, nor without a network.
+    It is downloaded through huggingface_hub's cache: what is there already is not downloaded again. Where the
+    Hub cannot be asked (no network, offline mode), what the cache has is enough; what the Hub refuses is not taken from there.
 
     Args:
         repository: "user/repo", or "hf://user/repo[/file.bhk][@revision]".
@@ -71,22 +74,23 @@ def pull(
     check_destination(target, force=force)
 
     def get(address: Address, name: str) -> PullReport:
-        path = fetch_file(address, name, progress and functools.partial(progress, "Downloading"))
+        copy = fetch_copy(address, name, progress and functools.partial(progress, "Downloading"))
         try:
-            found = verify(path, progress=progress and functools.partial(progress, "Checking"))
+            found = verify(copy.path, progress=progress and functools.partial(progress, "Checking"))
         except ContainerError as error:
-            discard(path)
+            discard(copy.path)
             raise UnsoundFileError(
                 f"{address.at(name)} is no sound .bhk file: {error}; nothing was written, and it is no longer in the cache: "
                 "pull again, or ask who published it"
             ) from error
-        with path.open("rb") as source, replace_file(target, force=force) as output:
+        with copy.path.open("rb") as source, replace_file(target, force=force) as output:
             shutil.copyfileobj(source, output)
         return PullReport(
             path=target,
             repository=address.repository,
             file=name,
-            commit=commit_of(path, name),
+            commit=copy.commit,
+            from_cache=not copy.is_current,
             bytes=found.bytes,
             tensors=len(found.layers),
             streams=found.streams,

@@ -32,6 +32,7 @@ def test_the_document(bhk: Shell, converted: Path, there: FakeHub) -> None:
         "repository": "user/tiny",
         "file": "model.bhk",
         "commit": there.commits("user/tiny")[0],
+        "from_cache": False,
         "bytes": converted.stat().st_size,
         "tensors": 4,
         "streams": 6,
@@ -71,4 +72,7 @@ def test_offline_the_cache_is_all_there_is(bhk: Shell, there: FakeHub) -> None:
     offline = {**there.environment, "HF_HUB_OFFLINE": "1"}
     assert "check the network and HF_HUB_OFFLINE" in bhk.fails("pull", "user/tiny", environment=offline)
     assert bhk("pull", "user/tiny", environment=there.environment).status == 0
-    assert bhk("pull", "user/tiny", "--force", environment=offline).status == 0
+    ended = bhk("pull", "user/tiny", "--force", environment=offline)
+    commit = there.commits("user/tiny")[0]
+    assert ended.status == 0
+    assert ended.err == f"the Hub was not reached; this is the copy in the cache, of commit {commit[:8]}\n"

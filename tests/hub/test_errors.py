@@ -34,7 +34,7 @@ def test_tokens_and_signatures_are_redacted(text: str, expected: str) -> None:
     ("status", "headers", "message"),
     [
         (401, {}, r"does not accept the token for hf://u/r \(401\).*expired; run `hf auth login`"),
-        (403, {"X-Error-Code": "GatedRepo"}, "is gated; accept its terms at https://huggingface.co/u/r"),
+        (403, {"X-Error-Code": "GatedRepo"}, "is gated; accept its terms at http://[0-9.:]+/u/r,"),
         (403, {"X-Error-Message": "No write right"}, r"no right to do this with hf://u/r \(403: No write right\)"),
         (404, {"X-Error-Code": "RepoNotFound"}, "does not exist or is private.*hf auth login"),
         (404, {"X-Error-Code": "RevisionNotFound"}, "has no revision 'v9'"),

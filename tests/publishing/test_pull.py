@@ -169,11 +169,33 @@ def test_a_repository_that_changes_meanwhile_gives_one_version(hub: FakeHub, her
 def test_no_network(hub: FakeHub, here: Path) -> None:
     hub.add("user/sam", {"model.bhk": weights()})
     first = pull("user/sam", dst="first.bhk")
+    hub.add("user/sam", {"model.bhk": weights(1)})
     hub.close()
     close_session()
-    assert pull("user/sam").commit == first.commit
+    found = pull("user/sam")
+    assert (found.commit, found.from_cache, first.from_cache) == (first.commit, True, False)
     with pytest.raises(HubUnreachableError, match="cannot reach the Hub for hf://user/other"):
         pull("user/other")
+
+
+@pytest.mark.parametrize("fault", [{"status": 500}, {"status": 429}, {"cut_after": 0}])
+def test_a_hub_in_trouble_leaves_what_the_cache_has(hub: FakeHub, here: Path, fault: dict[str, int]) -> None:
+    hub.add("user/sam", {"model.bhk": weights()})
+    assert not pull("user/sam").from_cache
+    with hub.trouble("resolve", **fault):
+        assert pull("user/sam", force=True).from_cache
+    assert not pull("user/sam", force=True).from_cache
+
+
+def test_what_the_hub_refuses_is_not_taken_from_the_cache(
+    hub: FakeHub, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("user/sam", {"model.bhk": weights()}, private=True)
+    pull("user/sam", dst="first.bhk")
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(HubError, match="does not exist or is private"):
+        pull("user/sam")
+    assert os.listdir(here) == ["first.bhk"]
 
 
 def test_no_space_on_the_disk(hub: FakeHub, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
