@@ -24,7 +24,7 @@ from bhk.checkpoint.layout import Layout, common_prefix
 from bhk.checkpoint.shards import load_shards, read_index, shard_files
 from bhk.checkpoint.wrappers import StateDict, find_state_dict
 from bhk.errors import shown
-from bhk.hub.address import SCHEME, looks_like_repository, parse_address
+from bhk.hub.address import SCHEME, is_address, looks_like_repository, parse_address
 from bhk.hub.errors import redact
 
 
@@ -77,7 +77,7 @@ def of_module(module: nn.Module) -> Checkpoint:
 def _locate(text: str) -> tuple[str, str, Path]:
     """Return the name of a source, what to call it in errors, and its file or folder on this machine."""
     shown_text = redact(shown(text, 300))
-    if text.startswith(SCHEME):
+    if is_address(text):
         return shown_text, shown_text, fetch(parse_address(text))
     path = Path(text)
     try:

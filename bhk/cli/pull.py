@@ -20,7 +20,10 @@ def pull(
         typer.Argument(metavar="FILE", help="Which of its .bhk files; model.bhk, or the only one, by default."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="PATH", help="The file to write; by default REPO.bhk here.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="PATH", help="The file to write, or a folder for it; by default REPO.bhk here."
+        ),
     ] = None,
     force: Force = False,
     as_json: Json = False,

@@ -1,4 +1,4 @@
-"""How a place on the Hugging Face Hub is written: `user/repo` or `hf://user/repo[/path/in/repo][@revision]`."""
+"""How a place on the Hugging Face Hub is written: `user/repo`, `hf://user/repo[/path/in/repo][@revision]`, or its web page."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import unquote
 
 from bhk.errors import shown
 from bhk.hub.errors import HubError, redact
 
 SCHEME = "hf://"
-_FILES = (".bhk", ".safetensors", ".pth", ".pt", ".bin")  # what a file here is called, and no repository
+_WEB = ("https://", "http://")
+_PUBLIC = "https://huggingface.co"
+FILES = (".bhk", ".safetensors", ".pth", ".pt", ".bin")  # what a file here is called, and no repository
 _REPOSITORY = r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*"
 _ADDRESS = re.compile(rf"(?P<repository>{_REPOSITORY})(?:/(?P<path>[^@]+))?(?:@(?P<revision>.+))?")
+# Of a repository, a folder or a file. Slashes in a revision are escaped there, but perhaps not those of a pull request.
+_PAGE = re.compile(
+    rf"(?P<repository>{_REPOSITORY})(?:/(?:tree|blob|resolve)/(?P<revision>refs/\w+/[^/]+|[^/]+)(?:/(?P<path>.+))?)?"
+)
 
 
 @dataclass(frozen=True)
@@ -38,20 +45,27 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Return what `hf://user/repo[/path][@revision]` names.
+    """Return what `hf://user/repo[/path][@revision]` names, or the address of a page or a file on the web.
 
     Raises:
         HubError: it is malformed.
     """
-    match = _ADDRESS.fullmatch(text.removeprefix(SCHEME).strip("/"))
+    page = _page(text)
+    match = _PAGE.fullmatch(page) if page is not None else _ADDRESS.fullmatch(text.removeprefix(SCHEME).strip("/"))
     if match is None:
         raise HubError(f"{redact(shown(text))} is no Hub address; expected {SCHEME}user/repo[/path/in/repo][@revision]")
-    return Address(**match.groupdict())
+    parts = match.groupdict()
+    return Address(**parts if page is None else {name: part and unquote(part) for name, part in parts.items()})
+
+
+def is_address(text: str) -> bool:
+    """Return whether `text` can only be a place on the Hub, and no path: it has a scheme."""
+    return text.startswith(SCHEME) or _page(text) is not None
 
 
 def looks_like_repository(text: str) -> bool:
     """Return whether `text` may be `user/repo`: two names, not the path of a file or into something that is here."""
-    return bool(re.fullmatch(_REPOSITORY, text)) and not text.endswith(_FILES) and not Path(text).parent.exists()
+    return bool(re.fullmatch(_REPOSITORY, text)) and not text.endswith(FILES) and not Path(text).parent.exists()
 
 
 def address_of(path_or_repo: str | os.PathLike[str]) -> Address | None:
@@ -61,4 +75,16 @@ def address_of(path_or_repo: str | os.PathLike[str]) -> Address | None:
         HubError: an address that is malformed.
     """
     text = os.fspath(path_or_repo)
-    return parse_address(text) if text.startswith(SCHEME) or looks_like_repository(text) else None
+    return parse_address(text) if is_address(text) or looks_like_repository(text) else None
+
+
+def _page(text: str) -> str | None:
+    """Return what an address on the web has after the Hub's own, without a query; None if it is none of the Hub."""
+    if not text.startswith(_WEB):
+        return None
+    from huggingface_hub import constants  # slow to import, and rarely needed
+
+    for endpoint in (_PUBLIC, constants.ENDPOINT):
+        if text.startswith(endpoint + "/"):
+            return re.split(r"[?#]", text.removeprefix(endpoint))[0].strip("/")
+    return None

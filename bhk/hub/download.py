@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from bhk.errors import listed
-from bhk.hub.address import Address, address_of
+from bhk.hub.address import FILES, Address, address_of
 from bhk.hub.errors import HubBusyError, HubError, HubFileNotFoundError, HubUnreachableError, explained
 
 SUFFIX = ".bhk"
@@ -44,11 +44,13 @@ class Copy:
 def local_file(path_or_repo: str | os.PathLike[str]) -> Path:
     """Return the path of a file, or of the copy on this machine of a .bhk file on the Hub: see `with_bhk_file`.
 
+    A folder means its model.bhk, or else the only .bhk file in it; but itself, if it holds a checkpoint of another format.
+
     Raises:
         HubError: the Hub did not give the file.
     """
     address = address_of(path_or_repo)
-    return Path(path_or_repo) if address is None else with_bhk_file(address, fetch_file)
+    return _in_folder(Path(path_or_repo)) if address is None else with_bhk_file(address, fetch_file)
 
 
 def with_bhk_file(address: Address, get: Callable[[Address, str], Found]) -> Found:
@@ -158,6 +160,17 @@ def discard(path: Path) -> None:
     for found in (path.resolve(), path):
         with contextlib.suppress(FileNotFoundError):
             found.unlink()
+
+
+def _in_folder(path: Path) -> Path:
+    try:
+        names = [entry.name for entry in path.iterdir() if entry.name.endswith(FILES)] if path.is_dir() else []
+    except OSError:  # whoever reads it says so
+        return path
+    found = [name for name in names if name.endswith(SUFFIX)]
+    if len(found) < len(names) or not found or (MODEL_FILE not in found and len(found) > 1):
+        return path
+    return path / (MODEL_FILE if MODEL_FILE in found else found[0])
 
 
 def _commit_at_hub(address: Address, name: str) -> str | None:

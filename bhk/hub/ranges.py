@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bhk.container.reader import Container
 from bhk.hub.address import Address, address_of
-from bhk.hub.download import cached_file, with_bhk_file
+from bhk.hub.download import cached_file, local_file, with_bhk_file
 from bhk.hub.errors import HubError, HubUnreachableError, explained, is_network_error
 
 if TYPE_CHECKING:
@@ -26,12 +26,14 @@ _EXPIRED = (400, 401, 403, 404)  # what a storage answers to a signed URL that h
 def open_container(path_or_repo: str | os.PathLike[str]) -> Container:
     """Open a local .bhk file, or one on the Hub by range requests; without a network, its copy in the cache.
 
+    What a folder or a repository means, `local_file` says.
+
     Raises:
         HubError: the Hub did not give the file.
         ReadError, FormatError: the file cannot be read or breaks a rule of the format.
     """
     address = address_of(path_or_repo)
-    return Container.open(path_or_repo) if address is None else with_bhk_file(address, _open_remote)
+    return Container.open(local_file(path_or_repo)) if address is None else with_bhk_file(address, _open_remote)
 
 
 def _open_remote(address: Address, name: str) -> Container:

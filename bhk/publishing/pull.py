@@ -59,8 +59,8 @@ def pull(
     Args:
         repository: "user/repo", or "hf://user/repo[/file.bhk][@revision]".
         file: its path in the repository; None: model.bhk, or the only .bhk file there is.
-        dst: where to write it; None: in the current folder, under the name of the file, or that of the repository for
-            model.bhk.
+        dst: the file to write, or a folder for it; None: the current one. In a folder it is called as on the Hub, or
+            model.bhk as the repository.
         force: replace `dst` if it exists.
         progress: called with (what is being done, bytes done, all bytes).
 
@@ -70,7 +70,10 @@ def pull(
         WriteError: `dst` exists and `force` is false, or cannot be written; it is left as it was.
     """
     address = _address(repository, file)
-    target = Path(dst or _default_name(address))
+    name = _default_name(address)
+    target = Path(dst or name)
+    if target.is_dir():
+        target /= name
     check_destination(target, force=force)
 
     def get(address: Address, name: str) -> PullReport:

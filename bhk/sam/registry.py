@@ -17,6 +17,7 @@ from torch import nn
 
 from bhk.container.header import ModelEntry
 from bhk.container.reader import Container
+from bhk.errors import listed
 from bhk.hub.address import address_of
 from bhk.hub.download import SUFFIX, local_file
 from bhk.nn import load_into, weights_on_meta
@@ -33,6 +34,12 @@ class WrongModelError(UnknownModelError):
     """A file holds another model than the builder makes."""
 
 
+class UnknownKeyError(KeyError, UnknownModelError):
+    """A registry has no such key."""
+
+    __str__ = Exception.__str__  # KeyError's puts the message in quotes
+
+
 class Registry(Mapping[str, Builder]):
     """A package's `sam_model_registry`.
 
@@ -45,6 +52,8 @@ class Registry(Mapping[str, Builder]):
         self._variants = variants
 
     def __getitem__(self, key: str) -> Builder:
+        if key not in self._variants:
+            raise UnknownKeyError(f"there is no model {key!r}; choose from {listed(self._variants)}")
         variant = self._variants[key]
 
         def build(checkpoint: Checkpoint = None, **options: Any) -> nn.Module:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
 
 from bhk.hub.address import Address, address_of, looks_like_repository, parse_address
@@ -23,6 +24,36 @@ _TOKEN = "hf_" + "Ab1" * 11
 )
 def test_addresses(text: str, address: Address) -> None:
     assert parse_address(text) == address
+
+
+@pytest.mark.parametrize(
+    ("page", "address"),
+    [
+        ("u/r", Address("u/r")),
+        ("u/r/", Address("u/r")),
+        ("u/r/tree/main", Address("u/r", None, "main")),
+        ("u/r/tree/v2/a%20b", Address("u/r", "a b", "v2")),
+        ("u/r/blob/main/model.bhk#L1", Address("u/r", "model.bhk", "main")),
+        ("u/r/resolve/refs%2Fpr%2F1/a/model.bhk?download=true", Address("u/r", "a/model.bhk", "refs/pr/1")),
+        ("u/r/blob/refs/pr/1/model.bhk", Address("u/r", "model.bhk", "refs/pr/1")),
+    ],
+)
+def test_addresses_on_the_web(page: str, address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://mirror:80/hf")
+    for endpoint in ("https://huggingface.co", "http://mirror:80/hf"):
+        assert parse_address(f"{endpoint}/{page}") == address
+        assert address_of(f"{endpoint}/{page}") == address
+
+
+@pytest.mark.parametrize("page", ["", "u", "datasets/u/r", "u/r/model.bhk", "u/r/discussions/1"])
+def test_other_pages_of_the_hub_are_refused(page: str) -> None:
+    with pytest.raises(HubError, match=r"is no Hub address; expected hf://user/repo"):
+        address_of(f"https://huggingface.co/{page}")
+
+
+def test_other_places_on_the_web_are_none() -> None:
+    assert address_of("https://example.com/u/r") is None
+    assert address_of("https://huggingface.co.example.com/u/r") is None
 
 
 @pytest.mark.parametrize("text", ["hf://", "hf://user", "hf://user/repo@", "hf://a b/c", f"hf://{_TOKEN}@host"])

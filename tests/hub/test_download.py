@@ -139,6 +139,23 @@ def test_paths_stay_what_they_are(tmp_path: Path) -> None:
     assert local_file("no/such.bhk") == Path("no/such.bhk")
 
 
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        (["model.bhk", "config.json", "README.md"], "model.bhk"),
+        (["vit_b.bhk", "config.json"], "vit_b.bhk"),
+        (["model.bhk", "vit_b.bhk"], "model.bhk"),
+        (["a.bhk", "b.bhk"], ""),
+        (["model.bhk", "model.safetensors"], ""),  # `bhk convert` put it beside its source, which is meant
+        (["config.json"], ""),
+    ],
+)
+def test_which_file_a_folder_means(tmp_path: Path, files: list[str], name: str) -> None:
+    for file in files:
+        (tmp_path / file).touch()
+    assert local_file(tmp_path) == tmp_path / name
+
+
 def test_without_a_network_the_cache_is_all_there_is(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add("u/r", {"b.bhk": _CONTENT, "c.txt": b"c"})
     fetch_file(Address("u/r"), "b.bhk")

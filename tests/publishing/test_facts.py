@@ -94,7 +94,7 @@ def test_several_files(tmp_path: Path) -> None:
         card_facts({}, "me/repo")
 
 
-@pytest.mark.parametrize("base", ["bert", "a/b/../c d", "https://huggingface.co/a/b", ""])
+@pytest.mark.parametrize("base", ["bert", "a/b/../c d", "https://example.com/a/b", ""])
 def test_a_base_model_is_a_repository(tmp_path: Path, base: str) -> None:
     with pytest.raises(PublicationError, match="expected user/repo"):
         _facts(tmp_path, {"base_model": base})

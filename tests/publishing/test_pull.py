@@ -59,6 +59,8 @@ def test_a_file_comes_whole(hub: FakeHub, here: Path) -> None:
     ("repository", "file", "written", "source"),
     [
         ("user/sam", None, "sam.bhk", "model.bhk"),
+        ("https://huggingface.co/user/sam", None, "sam.bhk", "model.bhk"),
+        ("https://huggingface.co/user/sam/blob/main/small.bhk", None, "small.bhk", "small.bhk"),
         ("user/sam", "small.bhk", "small.bhk", "small.bhk"),
         ("hf://user/sam/a/model.bhk", None, "sam.bhk", "a/model.bhk"),
         ("hf://user/sam/a@v2", None, "sam.bhk", "a/model.bhk"),
@@ -72,6 +74,14 @@ def test_which_file_and_where_to(
     hub.add("user/sam", {}, revision="v2")
     assert pull(repository, file).file == source
     assert (here / written).read_bytes() == files[source]
+
+
+def test_a_folder_to_write_to(hub: FakeHub, here: Path) -> None:
+    hub.add("user/sam", {"model.bhk": weights(), "small.bhk": weights(1)})
+    assert pull("user/sam", dst=here).path == here / "sam.bhk"
+    assert pull("user/sam", "small.bhk", here).path == here / "small.bhk"
+    with pytest.raises(DestinationExistsError):
+        pull("user/sam", dst=here)
 
 
 def test_the_only_file_of_a_repository(hub: FakeHub, here: Path) -> None:

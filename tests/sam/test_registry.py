@@ -59,8 +59,11 @@ def test_registries_have_the_keys_of_the_packages() -> None:
     assert set(original.sam_model_registry) <= set(sam_model_registry)
     assert len(sam_model_registry) == len(list(sam_model_registry))
     assert set(pytest.importorskip("segment_anything_hq").sam_model_registry) == set(sam_hq_model_registry)
-    with pytest.raises(KeyError):
+    with pytest.raises(
+        KeyError, match=r"^there is no model 'vit_g'; choose from default, vit_h, vit_l, vit_b, vit_t, edge_sam$"
+    ):
         sam_model_registry["vit_g"]
+    assert sam_model_registry.get("vit_g") is None
 
 
 def test_the_package_names_what_it_lacks() -> None:
