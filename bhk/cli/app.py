@@ -22,7 +22,7 @@ from bhk.cli.eval import evaluate
 from bhk.cli.export import export
 from bhk.cli.inspect import inspect
 from bhk.cli.models import models
-from bhk.cli.output import printable
+from bhk.cli.output import Waits, printable
 from bhk.cli.pull import pull
 from bhk.cli.push import push
 from bhk.cli.report import report
@@ -93,7 +93,9 @@ def main() -> None:
     _open_streams()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # torch's are about its own future
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # what goes wrong at last is said in one line
+    if "HF_HUB_VERBOSITY" not in os.environ:
+        os.environ["HF_HUB_VERBOSITY"] = "error"  # what goes wrong at last is said in one line
+        Waits().install()
     try:
         status = _run(signals)
         _answer_signals(signal.SIG_IGN)  # all is done and said; the status must not change while Python ends

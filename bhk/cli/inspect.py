@@ -70,12 +70,12 @@ def inspect(
     """Show each tensor's encoding, size and error. Reads the header only."""
     from bhk.tasks.inspect import inspect as task
 
+    output = Output(as_json=as_json)
     found = task(path, by=by.value if by else None)
     rows = list(found.rows)
     if sort is not None:
         rows.sort(key=lambda row: _sort_key(row, sort))
     rows = rows[:top]
-    output = Output(as_json=as_json)
     for key, value in found.metadata.items():
         output.line(f"{key}: {_shortened(value)}")
     if found.model:

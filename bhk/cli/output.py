@@ -6,12 +6,13 @@ import contextlib
 import dataclasses
 import functools
 import json
+import logging
 import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bhk.figures import number as number
 from bhk.figures import scientific as scientific
@@ -46,9 +47,15 @@ class Output:
     Args:
         as_json: print one JSON document instead of text.
         quiet: print nothing but errors (and the JSON document).
+
+    Attributes:
+        current: that of the command that runs.
     """
 
+    current: ClassVar[Output | None] = None
+
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        Output.current = self
         self.as_json = as_json
         self._silent = quiet or as_json
         if self._silent:
@@ -124,6 +131,23 @@ class Output:
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(title, total=None, amount="")
             yield Bar(title, unit_bytes, functools.partial(progress.update, task))
+
+
+class Waits(logging.Handler):
+    """Shows as hints what huggingface_hub says before it waits, which may take minutes, and nothing else that it says."""
+
+    def install(self) -> None:
+        """Take the place of the library's own handler."""
+        logger = logging.getLogger("huggingface_hub.utils._http")
+        logger.setLevel(logging.WARNING)
+        logger.propagate = False
+        logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a message if it is about a wait."""
+        text = record.getMessage()
+        if text.startswith(("Retrying in ", "Rate limited")) and Output.current is not None:
+            Output.current.hint(f"waiting for the Hub: {text[0].lower()}{text[1:].rstrip('.')}")
 
 
 def plain(value: object) -> Any:

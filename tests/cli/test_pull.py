@@ -68,6 +68,14 @@ def test_a_fault_is_one_line(bhk: Shell, there: FakeHub, stage: str, fault: dict
     assert there.token not in found
 
 
+@pytest.mark.parametrize(("options", "lines"), [((), 1), (("--quiet",), 0)])
+def test_a_wait_is_said(bhk: Shell, there: FakeHub, options: tuple[str, ...], lines: int) -> None:
+    there.inject("blob", status=429, headers={"Retry-After": "0"})
+    ended = bhk("pull", "user/tiny", *options, environment=there.environment)
+    assert ended.status == 0
+    assert ended.err.count("waiting for the Hub: rate limited. Waiting 1.0s") == ended.err.count("\n") == lines
+
+
 def test_offline_the_cache_is_all_there_is(bhk: Shell, there: FakeHub) -> None:
     offline = {**there.environment, "HF_HUB_OFFLINE": "1"}
     assert "check the network and HF_HUB_OFFLINE" in bhk.fails("pull", "user/tiny", environment=offline)
