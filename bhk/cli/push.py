@@ -48,7 +48,10 @@ def push(
         typer.Option(metavar="FILE", help="Add a file under its own name: LICENSE, tokenizer.json, … Repeatable."),
     ] = None,
     template: Annotated[
-        Path | None, typer.Option(metavar="FILE.md", help="Text of the card, in place of the built-in one.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.md", help="Text of the card: Markdown with {{summary}}, {{loading}}, {{provenance}}, …"
+        ),
     ] = None,
     folder: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the repository into a new folder instead; no network.")

@@ -70,12 +70,14 @@ class Snapshot:
     Attributes:
         repository: its name; another than was asked for if it was renamed.
         entries: by name, those files that were asked for and are there.
+        names: of all files.
     """
 
     repository: str
     commit: str
     private: bool
     entries: dict[str, RemoteEntry]
+    names: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,8 @@ class Uploader:
             for file in found
             if isinstance(file, RepoFile)
         }
-        return Snapshot(info.id, info.sha, bool(info.private), entries)
+        names = frozenset(file.rfilename for file in info.siblings or ())
+        return Snapshot(info.id, info.sha, bool(info.private), entries, names)
 
     def create(self, private: bool | None) -> None:
         """Make the repository; `private` as the account has it by default when None."""

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from bhk.errors import BhkError
 from bhk.publishing.facts import CardFacts
+from bhk.publishing.kept import with_kept_results
 from bhk.publishing.metadata import completed, merged, metadata_of
 from bhk.publishing.repository import README
 from bhk.publishing.template import fill
@@ -38,7 +39,8 @@ def make_card(facts: CardFacts, *, existing: str | None = None, template: str | 
 
     Of a card that there is, everything outside bhk's marks is kept as it is, and metadata that bhk does not know; a card
     without marks gets the section below its own text, so that a person's words come first, or where it has no text, a title
-    that may be edited. The card made from a card is that card, to the byte.
+    that may be edited. Results that it shows of the very same file are kept if there are no new ones. The card made from a
+    card is that card, to the byte.
 
     Args:
         facts: what it is to say.
@@ -54,7 +56,7 @@ def make_card(facts: CardFacts, *, existing: str | None = None, template: str | 
     line_end = _line_end(card)
     parts = _parts(card)
     metadata = merged(parts.metadata, facts, line_end=line_end)
-    text = _unmarked(fill(completed(facts, card), template))
+    text = _unmarked(fill(with_kept_results(completed(facts, card), card), template))
     section = f"{BEGIN}\n\n{text}\n\n{END}".replace(_LF, line_end)
     if parts.after is not None:
         return metadata + parts.before + section + parts.after

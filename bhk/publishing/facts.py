@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ _CLASSES = {
     "transformers_sam_hq": "SamHQModel",
     "transformers_sam2": "Sam2Model",
 }
+CHECKPOINTS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")  # how the names of checkpoints end
 _PARTS = ("sam_encoder", "mobile_sam_v2")  # families that are no whole model
 
 
@@ -44,12 +45,19 @@ class FileFacts:
         inspection: its layers, one row a role.
         sha256: of its bytes.
         results: of evaluations of this very file.
+        kept_results: what the repository's card shows of such results; None when it shows none.
     """
 
     name: str
     inspection: Inspection
     sha256: str
     results: tuple[Result, ...] = ()
+    kept_results: str | None = None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether there are results."""
+        return bool(self.results) or self.kept_results is not None
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -151,7 +159,7 @@ class CardFacts:
                 "no base model is known; give the repository of the Hub that the weights come from with --base-model "
                 "(base_model=)"
             )
-        return tuple(hints)
+        return (*hints, *dict.fromkeys(hint for file in self.files for hint in _hints_of_results(file)))
 
 
 def card_facts(
@@ -189,6 +197,18 @@ def card_facts(
             )
     known = licence_of(licence) if licence else _licence(facts)
     return CardFacts(repository, facts, _base_models(facts, repository, base_model), known)
+
+
+def _hints_of_results(file: FileFacts) -> Iterator[str]:
+    """Yield what to say of results that compare with something else than the file was made from."""
+    source = file.metadata.get("source.sha256")
+    for result in file.results:
+        if source is not None and result.original is not None and result.original.sha256 != source:
+            yield (
+                f"results of {shown(file.name)} compare with other weights ({shown(result.original.name)}, SHA-256 "
+                f"{shown(result.original.sha256)[:12]}…) than it was made from ({shown(file.source)}, "
+                f"{shown(source)[:12]}…); evaluate against those"
+            )
 
 
 def repository_of(text: str) -> str | None:

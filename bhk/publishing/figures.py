@@ -122,7 +122,10 @@ def _prompt(model: str, found: PromptAccuracy) -> list[str]:
 
 def _original(original: Subject, source: str | None) -> str:
     """Return what to call the model that was compared with: by its hash if it is not what this one was made from."""
-    return "the original" if original.sha256 == source else f"{code(original.name)} (SHA-256 {code(original.sha256)})"
+    if original.sha256 == source:
+        return "the original"
+    named = f"{code(original.name)} (SHA-256 {code(original.sha256)})"
+    return named if source is None else f"{named}, which is not the file that this was made from,"
 
 
 def _how(dtype: str, compute: str) -> str:

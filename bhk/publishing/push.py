@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -15,13 +14,14 @@ from urllib.parse import quote
 
 from bhk.errors import shown
 from bhk.files import WriteError, replace_file
-from bhk.hub.address import SCHEME, parse_address
+from bhk.hub.address import parse_address
 from bhk.hub.errors import redact
 from bhk.hub.upload import MAIN, Uploader
 from bhk.publishing.facts import CardFacts, PublicationError, card_facts
 from bhk.publishing.metadata import completed
 from bhk.publishing.repository import README, RepositoryFile, repository_files, weight_files
 from bhk.publishing.sending import Order, Progress, Publication, Sending
+from bhk.publishing.usage import usage
 from bhk.tasks.verify import verify
 
 _MESSAGE = "Upload with bhk"
@@ -57,7 +57,7 @@ class PushReport:
         files: every file that was to be there, in the order of the commit.
         sent_bytes: bytes of the .bhk files in the commit; what storage had of them already was not sent again.
         card: text of README.md.
-        usage: two lines of Python that load the first file; none unless it is on the Hub.
+        usage: lines of Python that load the first file, as on the card; none unless it is on the Hub.
         hints: what the card lacks, and what is otherwise than was asked for.
     """
 
@@ -212,7 +212,7 @@ def _upload(publication: Publication, order: Order, uploader: Uploader, progress
         ),
         sent_bytes=sum(file.bytes for file in sent.files if file.name in weights & sent.uploaded),
         card=card.decode("utf-8"),
-        usage=_usage(publication.facts, sent.pull_request.revision if sent.pull_request else order.revision),
+        usage=usage(publication.facts, sent.pull_request.revision if sent.pull_request else order.revision),
         hints=(*completed(publication.facts, card.decode("utf-8")).hints, *sent.hints),
     )
 
@@ -232,13 +232,6 @@ def _offline(facts: CardFacts, card: str, files: Sequence[RepositoryFile], folde
         usage=(),
         hints=facts.hints,
     )
-
-
-def _usage(facts: CardFacts, revision: str) -> tuple[str, str]:
-    first, *others = facts.files
-    at = "" if revision == MAIN else f"@{revision}"
-    address = json.dumps(f"{SCHEME}{facts.repository}{f'/{first.name}' if others else ''}{at}", ensure_ascii=False)
-    return "import bhk", f"model = bhk.load({address})" if first.family else f"weights = bhk.open({address})"
 
 
 def _write(files: Sequence[RepositoryFile], folder: Path) -> None:

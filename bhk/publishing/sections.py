@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
-from bhk.checkpoint.companions import companions_of
+from bhk.checkpoint.companions import companions_of, has_companions
 from bhk.container.header import ROLES
 from bhk.errors import shown
 from bhk.figures import number, size
-from bhk.hub.address import SCHEME
 from bhk.hub.download import MODEL_FILE, SUFFIX
-from bhk.publishing.facts import CardFacts, FileFacts
+from bhk.publishing.facts import CHECKPOINTS, CardFacts, FileFacts
 from bhk.publishing.figures import result_text
+from bhk.publishing.kept import marked
 from bhk.publishing.markdown import block, code, repository_link, table
+from bhk.publishing.usage import LONGEST, address, bhk_lines, full_address, transformers_class, transformers_lines
 from bhk.sam.packages import Package
 from bhk.sam.variants import FAMILIES
 
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _HALF = ("float16", "bfloat16")
 _STORED = {"trajectory": "coded", "exact": "exact"}
-_LONGEST = 255  # characters of the name of a file
-_CHECKPOINTS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 
 _FILES = [
     ("file", "left"),
@@ -83,8 +81,8 @@ def loading(facts: CardFacts) -> str:
     for first, *others in alike.values():
         texts.append(_loading(facts, first))
         if others:
-            texts.append(f"Likewise {', '.join(code(_address(facts, file)) for file in others)}.")
-    look = block("sh", shlex.join(["bhk", "inspect", _full_address(facts, facts.files[0])]))
+            texts.append(f"Likewise {', '.join(code(address(facts, file)) for file in others)}.")
+    look = block("sh", shlex.join(["bhk", "inspect", full_address(facts, facts.files[0])]))
     return "\n\n".join(
         (*texts, "To see the size and the error of every tensor without a download (only the header is read):", look)
     )
@@ -92,24 +90,26 @@ def loading(facts: CardFacts) -> str:
 
 def dense(facts: CardFacts) -> str:
     """Return how to have an ordinary checkpoint for other programs."""
-    lines = []
+    commands = []
     for file in facts.files:
-        wanted = [facts.repository] if len(facts.files) == 1 else [facts.repository, shown(file.name, _LONGEST)]
-        lines.append(shlex.join(["bhk", "pull", *wanted]))
-        lines.append(
-            shlex.join(["bhk", "export", shown(_local_name(facts, file), _LONGEST), _export_name(facts, file)])
+        local, restored = _local_name(facts, file), _restored_name(facts, file)
+        commands.append(
+            ["bhk", "pull", facts.repository, *([shown(file.name, LONGEST)] if len(facts.files) > 1 else [])]
         )
+        if file.transformers_class is not None:  # it looks for its own names in a folder, and for config.json
+            commands.append(["mkdir", restored])
+        commands.append(["bhk", "export", local, restored])
     return "\n\n".join(
         (
             "For programs that do not know `.bhk`, get dense weights back, under their original names and in their dtypes:",
-            block("sh", *lines),
+            block("sh", *map(shlex.join, commands)),
         )
     )
 
 
 def results(facts: CardFacts) -> str:
     """Return what was measured, or that nothing was."""
-    if not any(file.results for file in facts.files):
+    if not any(file.is_measured for file in facts.files):
         return _unmeasured(facts, facts.files[0])
     return _for_each(facts, lambda file: _results(facts, file))
 
@@ -134,7 +134,7 @@ def limits(facts: CardFacts) -> str:
     """Return what the model is for, where its limits are, and its licence."""
     origin = " and ".join(map(repository_link, facts.base_models)) or "the model that this was made from"
     change = "How much compression changes the answers was not measured here; check it on data of your own."
-    if all(file.results for file in facts.files):
+    if all(file.is_measured for file in facts.files):
         change = (
             "How much compression changes the answers was measured as told above; on other pictures it may be more."
         )
@@ -197,40 +197,24 @@ def _file_row(file: FileFacts) -> list[str]:
     ]
 
 
-def _address(facts: CardFacts, file: FileFacts) -> str:
-    like_a_file = PurePosixPath(facts.repository).suffix in (SUFFIX, *_CHECKPOINTS)
-    return _full_address(facts, file) if like_a_file or len(facts.files) > 1 else facts.repository
-
-
-def _full_address(facts: CardFacts, file: FileFacts) -> str:
-    return f"{SCHEME}{facts.repository}" + (f"/{shown(file.name, _LONGEST)}" if len(facts.files) > 1 else "")
-
-
 def _local_name(facts: CardFacts, file: FileFacts) -> str:
     """Return what `bhk pull` calls a file."""
     if file.name != MODEL_FILE:
-        return file.name
+        return shown(file.name, LONGEST)
     return PurePosixPath(facts.repository).name.removesuffix(SUFFIX) + SUFFIX
 
 
 def _loading(facts: CardFacts, file: FileFacts) -> str:
-    address = json.dumps(_address(facts, file), ensure_ascii=False)
+    lines, name = bhk_lines(facts, file), transformers_class(facts, file)
     if file.family is not None:
-        lines = ["import bhk", "", f"model = bhk.load({address})"]
         if file.segments:
             lines.append('found = bhk.segment(model, "photo.jpg", points=[(500, 375)])')
         parts = [_needs(FAMILIES[file.family].packages[0]), block("python", *lines)]
-        if len(facts.files) == 1 and file.transformers_class is not None:
+        if name is not None:
             parts += ["Or as any model of transformers:", _from_pretrained(facts, file)]
         return "\n\n".join(parts)
-    if len(facts.files) == 1 and file.transformers_class is not None:
+    if name is not None:
         return f'After `pip install "bhk[transformers]"`:\n\n{_from_pretrained(facts, file)}'
-    lines = [
-        "import bhk",
-        "",
-        "model = ...  # build the module as its authors do",
-        f"bhk.load_into(model, {json.dumps(_full_address(facts, file), ensure_ascii=False)})",
-    ]
     return f"After `pip install bhk`, into a module of the same architecture:\n\n{block('python', *lines)}"
 
 
@@ -242,30 +226,33 @@ def _needs(package: Package) -> str:
 
 
 def _from_pretrained(facts: CardFacts, file: FileFacts) -> str:
-    name = file.transformers_class
-    program = block(
-        "python",
-        "import bhk.transformers  # lets transformers read .bhk",
-        f"from transformers import {name}",
-        "",
-        f"model = {name}.from_pretrained({json.dumps(facts.repository)})",
-    )
+    program = block("python", *transformers_lines(facts, file))
     if len(companions_of(file.metadata)) > 1 or not facts.base_models:
         return program
     origin = " and ".join(map(repository_link, facts.base_models))
     return f"{program}\n\nIts processor or tokenizer, where it is not here, is that of {origin}."
 
 
-def _original_name(file: FileFacts) -> str:
-    """Return the name of the original file, by which other programs know a model, or else one for its tensors."""
-    name = PurePosixPath(shown(file.source or "")).name
-    return name if PurePosixPath(name).suffix in _CHECKPOINTS else "model.safetensors"
+def _source_name(file: FileFacts) -> str:
+    """Return the name of the file or folder that was the original; empty without one."""
+    return PurePosixPath(shown(file.source or "")).name
 
 
-def _export_name(facts: CardFacts, file: FileFacts) -> str:
-    """Return what to call the dense checkpoint: as the original, but of several files, each by its own name."""
-    name = PurePosixPath(_original_name(file))
-    return name.name if len(facts.files) == 1 else PurePosixPath(file.name).stem + name.suffix
+def _restored_name(facts: CardFacts, file: FileFacts) -> str:
+    """Return what to call the dense checkpoint, which is not the original; of transformers, a folder."""
+    name = PurePosixPath(_local_name(facts, file)).stem + "-restored"
+    if file.transformers_class is not None:
+        return name
+    suffix = PurePosixPath(_source_name(file)).suffix
+    return name + (suffix if suffix in CHECKPOINTS else ".safetensors")
+
+
+def _original_repository(facts: CardFacts, file: FileFacts) -> str | None:
+    """Return where on the Hub the original is; None when it has a name of its own, or nobody knows."""
+    if file.source_repository is not None:
+        return file.source_repository
+    name = _source_name(file)
+    return facts.base_models[0] if len(facts.base_models) == 1 and (not name or has_companions(name)) else None
 
 
 def _for_each(facts: CardFacts, text: Callable[[FileFacts], str]) -> str:
@@ -275,18 +262,21 @@ def _for_each(facts: CardFacts, text: Callable[[FileFacts], str]) -> str:
 
 
 def _results(facts: CardFacts, file: FileFacts) -> str:
-    if not file.results:
+    if not file.is_measured:
         return _unmeasured(facts, file)
-    return "\n\n".join(result_text(result, file.metadata.get("source.sha256")) for result in file.results)
+    measured = "\n\n".join(result_text(result, file.metadata.get("source.sha256")) for result in file.results)
+    return marked(measured or file.kept_results or "", file.sha256)
 
 
 def _unmeasured(facts: CardFacts, file: FileFacts) -> str:
-    local, original = shown(_local_name(facts, file), _LONGEST), _original_name(file)
+    local, repository = _local_name(facts, file), _original_repository(facts, file)
+    original = "original" if repository else _source_name(file) or "original.safetensors"
     if file.segments:
         run = ["bhk", "eval", local, "--against", original, "--images", "photos/", "--out", "results.json"]
-        text = "Not measured: no results came with this file. This compares masks with those of the original:"
+        place = f", {repository_link(repository)} in the folder {code(original)}" if repository else ""
+        text = f"Not measured: no results came with this file. This compares masks with those of the original{place}:"
     else:
-        origin = file.source if file.source and file.source_repository else original
+        origin = file.source if file.source_repository else repository or original
         run = ["bhk", "verify", local, "--against", shown(origin)]
         text = "Not measured: only the error of the weights is known, below. This checks it against the original:"
     return f"{text}\n\n{block('sh', shlex.join(run))}"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bhk.checkpoint.companions import CONFIG
-from bhk.errors import shown
+from bhk.errors import listed, shown
 from bhk.hub.address import SCHEME, Address
-from bhk.hub.download import fetch_file
+from bhk.hub.download import MODEL_FILE, SUFFIX, fetch_file
 from bhk.hub.errors import HubError
 from bhk.hub.upload import (
     MAIN,
@@ -25,6 +25,7 @@ from bhk.hub.upload import (
 from bhk.publishing.card import make_card
 from bhk.publishing.configuration import is_ours
 from bhk.publishing.facts import CardFacts, PublicationError
+from bhk.publishing.kept import lost_results
 from bhk.publishing.repository import README, RepositoryFile
 
 ATTEMPTS = 4  # to commit while others do
@@ -85,6 +86,23 @@ class Sent:
     hints: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Comparison:
+    """What there is, against what is to be there.
+
+    Attributes:
+        snapshot: of the repository.
+        card: to be README.md, made from the one that there is.
+        changed: which files the repository lacks or has in another form.
+        hint: about the card; None without.
+    """
+
+    snapshot: Snapshot
+    card: LocalFile
+    changed: list[LocalFile]
+    hint: str | None
+
+
 class Sending:
     """One publication on its way into one repository.
 
@@ -114,30 +132,31 @@ class Sending:
 
     def _attempt(self) -> Sent:
         request = None
-        snapshot, card, changed = self._compare(self._order.revision)
-        if changed and self._order.create_pr and (request := self._uploader.open_pull_request(self._order.message)):
-            snapshot, card, changed = self._compare(request.revision)
-        commit = snapshot.commit
-        if changed:
-            made = self._commit(changed, snapshot, request)
+        found = self._compare(self._order.revision)
+        if found.changed and self._order.create_pr:
+            request = self._uploader.open_pull_request(self._order.message)
+            found = found if request is None else self._compare(request.revision)
+        commit, files = found.snapshot.commit, (*self._files, found.card)
+        if found.changed:
+            made = self._commit(found.changed, found.snapshot, request)
             commit, request = made.id, made.pull_request or request
-            self._check([*self._files, card], commit)
+            self._check(files, commit)
         return Sent(
             commit=commit,
             created=self._created,
             pull_request=request,
-            files=(*self._files, card),
-            uploaded=frozenset(file.name for file in changed),
-            hints=self._hints(snapshot),
+            files=files,
+            uploaded=frozenset(file.name for file in found.changed),
+            hints=tuple(self._hints(found)),
         )
 
-    def _compare(self, revision: str) -> tuple[Snapshot, LocalFile, list[LocalFile]]:
-        """Return what there is, the card made from that, and which files it lacks or has in another form."""
+    def _compare(self, revision: str) -> _Comparison:
         snapshot = self._look(revision)
         self._check_configuration(snapshot)
-        card = self._card(snapshot)
-        files = [*self._files, card]
-        return snapshot, card, [file for file in files if not file.equals(snapshot.entries.get(file.name))]
+        existing = self._existing_card(snapshot)
+        card = LocalFile(README, self._publication.card(existing).encode("utf-8"))
+        changed = [file for file in (*self._files, card) if not file.equals(snapshot.entries.get(file.name))]
+        return _Comparison(snapshot, card, changed, lost_results(self._publication.facts, existing or ""))
 
     def _look(self, revision: str) -> Snapshot:
         """Return what there is, in a new repository if need be."""
@@ -177,17 +196,14 @@ class Sending:
                 "replacing it would break that for everybody; publish in a repository of its own"
             )
 
-    def _card(self, snapshot: Snapshot) -> LocalFile:
-        """Return README.md, with the hand-written parts of that in the repository."""
-        existing = None
-        if README in snapshot.entries:
-            try:
-                existing = self._fetch(README, snapshot).read_bytes().decode("utf-8")  # line ends as they are
-            except UnicodeDecodeError:
-                raise PublicationError(
-                    f"{README} of {self._where} is no text in UTF-8; save it as such first"
-                ) from None
-        return LocalFile(README, self._publication.card(existing).encode("utf-8"))
+    def _existing_card(self, snapshot: Snapshot) -> str | None:
+        """Return the README.md in the repository, with the line ends that it has; None without."""
+        if README not in snapshot.entries:
+            return None
+        try:
+            return self._fetch(README, snapshot).read_bytes().decode("utf-8")
+        except UnicodeDecodeError:
+            raise PublicationError(f"{README} of {self._where} is no text in UTF-8; save it as such first") from None
 
     def _fetch(self, name: str, snapshot: Snapshot) -> Path:
         return fetch_file(Address(self._order.repository, revision=snapshot.commit), name)
@@ -203,7 +219,7 @@ class Sending:
             create_pr=self._order.create_pr and request is None,
         )
 
-    def _check(self, files: list[LocalFile], commit: str) -> None:
+    def _check(self, files: Sequence[LocalFile], commit: str) -> None:
         """Compare hashes at the new commit."""
         try:
             self._uploader.check(files, commit)
@@ -215,10 +231,15 @@ class Sending:
                 "to check it"
             ) from None
 
-    def _hints(self, snapshot: Snapshot) -> tuple[str, ...]:
-        if self._order.private is False and snapshot.private:
-            return (f"{self._where} is private, and stays so; make it public in its settings",)
-        return ()
+    def _hints(self, found: _Comparison) -> Iterator[str]:
+        if self._order.private is False and found.snapshot.private:
+            yield f"{self._where} is private, and stays so; make it public in its settings"
+        if found.hint is not None:
+            yield found.hint
+        others = found.snapshot.names - {file.name for file in self._files}
+        if stale := sorted(name for name in others if name.endswith(SUFFIX)):
+            taken = f"; {MODEL_FILE} is what bhk.load takes unless a file is named" if MODEL_FILE in stale else ""
+            yield f"{self._where} still holds {listed(stale)}, not of this push{taken}; delete there what is stale"
 
     @property
     def _where(self) -> str:

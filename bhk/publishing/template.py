@@ -11,6 +11,16 @@ from bhk.publishing.facts import CardFacts
 from bhk.publishing.sections import SECTIONS
 
 REQUIRED = ("summary", "loading", "provenance")
+MEANINGS = {
+    "summary": "what this is",
+    "files": "table of the files",
+    "loading": "how to load them",
+    "dense": "how to export them",
+    "results": "what was measured",
+    "layers": "table of the tensors by role",
+    "provenance": "hashes",
+    "limits": "intended use, limits, licence",
+}
 
 _HEAD = re.compile(r"\A\s*<!--.*?-->", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}")
@@ -31,11 +41,9 @@ def fill(facts: CardFacts, template: str | None = None) -> str:
     text = _HEAD.sub("", text.removeprefix("\ufeff").replace("\r\n", "\n")).strip()
     names = Counter(match[1].strip() for match in _PLACEHOLDER.finditer(text))
     if unknown := [name for name in names if name not in SECTIONS]:
-        raise TemplateError(
-            f"the template has no known placeholder {shown(unknown[0])!r}; known are {listed(SECTIONS)}"
-        )
+        raise TemplateError(f"the template has the unknown placeholder {shown(unknown[0])!r}; {_known()}")
     if missing := [name for name in REQUIRED if name not in names]:
-        raise TemplateError(f"the template lacks {listed(missing)}; put each in double braces where it is to be")
+        raise TemplateError(f"the template lacks {listed(map(_braced, missing))}; {_known()}")
     if inline := [line for line in text.split("\n") if _PLACEHOLDER.search(line) and not _ALONE.fullmatch(line)]:
         raise TemplateError(
             f"the template has a placeholder amid a line ({shown(inline[0])}); put it on a line of its own"
@@ -43,3 +51,11 @@ def fill(facts: CardFacts, template: str | None = None) -> str:
     if twice := [name for name, count in names.items() if count > 1]:
         raise TemplateError(f"the template has the placeholder {twice[0]!r} twice; keep one")
     return _PLACEHOLDER.sub(lambda match: SECTIONS[match[1].strip()](facts), text)
+
+
+def _braced(name: str) -> str:
+    return f"{{{{{name}}}}}"
+
+
+def _known() -> str:
+    return "known, each on a line of its own, are " + listed(f"{_braced(name)} ({MEANINGS[name]})" for name in SECTIONS)

@@ -20,9 +20,10 @@ def test_it_says_what_it_did_and_how_to_load_it(bhk: Shell, converted: Path, hub
     commit = hub.commits("user/sam")[0]
     size = converted.stat().st_size / 1000
     assert last == f"{hub.url}/user/sam: commit {commit[:8]} of a new repository, {size:.3g} kB of weights"
-    *hints, first, second = ended.err.splitlines()
+    *hints, first, second, third = ended.err.splitlines()
     assert all(hint.startswith("warning: ") for hint in hints)
-    assert (first, second) == ("import bhk", 'weights = bhk.open("hf://user/sam")')
+    assert (first, third) == ("import bhk", 'bhk.load_into(model, "hf://user/sam")')
+    assert second.startswith("model = ...")
     assert hub.files("user/sam")["model.bhk"] == converted.read_bytes()
     assert hub.repositories["user/sam"].private
 
@@ -127,5 +128,6 @@ def test_a_fresh_process(converted: Path, hub: FakeHub, python: Callable[..., li
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == 'import bhk\nweights = bhk.open("hf://user/sam")\n'  # and no bars
+    assert ended.stderr.splitlines()[0] == "import bhk"  # and no bars
+    assert ended.stderr.splitlines()[2:] == ['bhk.load_into(model, "hf://user/sam")']
     assert hub.files("user/sam")["model.bhk"] == converted.read_bytes()

@@ -16,6 +16,7 @@ from bhk.checkpoint.digest import sha256
 from bhk.container.header import ModelEntry
 from bhk.publishing.card import BEGIN, END, MarkersError, make_card
 from bhk.publishing.facts import CardFacts, card_facts
+from bhk.publishing.kept import lost_results
 from bhk.publishing.metadata import CardMetadataError, metadata_of
 from publishing.made_up import accuracy, bhk_file, companions, entry, fidelity, source, written
 
@@ -129,9 +130,22 @@ def test_metadata_of_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "lines"),
     [
-        (_sam, ['bhk.load("me/sam-b")', "pip install segment-anything", "bhk export sam-b.bhk sam_vit_b_01ec64.pth"]),
+        (
+            _sam,
+            [
+                'bhk.load("me/sam-b")',
+                "pip install segment-anything",
+                "bhk export sam-b.bhk sam-b-restored.pth",
+                "--against sam_vit_b_01ec64.pth",
+            ],
+        ),
         (_transformers, ['bhk.load("me/sam-hf")', "import bhk.transformers", 'SamModel.from_pretrained("me/sam-hf")']),
-        (_transformers, ["float16 already", "bhk export sam-hf.bhk model.safetensors"]),
+        (_transformers, ["float16 already", "mkdir sam-hf-restored\nbhk export sam-hf.bhk sam-hf-restored"]),
+        (
+            _transformers,
+            ["[facebook/sam-vit-base](https://huggingface.co/facebook/sam-vit-base) in the folder `original`"],
+        ),
+        (_transformers, ["bhk eval sam-hf.bhk --against original --images"]),
         (_text_encoder, ['AutoModel.from_pretrained("me/minilm")', "bhk verify minilm.bhk --against some/minilm"]),
         (_text_encoder, ['pip install "bhk[transformers]"', "[some/minilm](https://huggingface.co/some/minilm), "]),
         (_unsaid, ["a compressed copy of the weights of `mine.pth`, made by"]),
@@ -190,8 +204,28 @@ def test_an_original_that_is_not_the_source_is_named(tmp_path: Path) -> None:
     path = bhk_file(tmp_path / "a.bhk", model=entry("sam_vit_b"), metadata=source("sam_vit_b_01ec64.pth"))
     document = written(tmp_path / "a.json", fidelity(sha256([path]), control=False, original="cd" * 32))
     card = make_card(card_facts({"model.bhk": path}, "me/sam", evaluation=[document]))
-    assert f"The model and `sam.pth` (SHA-256 `{'cd' * 32}`) were asked" in card
+    assert (
+        f"The model and `sam.pth` (SHA-256 `{'cd' * 32}`), which is not the file that this was made from, were asked"
+        in card
+    )
     assert "bfloat16" not in card
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_results_stay_as_long_as_the_file(facts: CardFacts, end: str) -> None:
+    card = make_card(facts).replace("\n", end)
+    (file,) = facts.files
+    unmeasured = dataclasses.replace(facts, files=(dataclasses.replace(file, results=()),))
+    assert make_card(unmeasured, existing=card) == card
+    assert lost_results(unmeasured, card) is None
+    another = dataclasses.replace(facts, files=(dataclasses.replace(file, results=(), sha256="ab" * 32),))
+    changed = make_card(another, existing=card)
+    assert "**Fidelity.**" not in changed
+    assert "Not measured" in changed
+    assert "give those of this one with --eval" in str(lost_results(another, card))
+    assert lost_results(another, changed) is None
+    fewer = dataclasses.replace(facts, files=(dataclasses.replace(file, results=file.results[:1]),))
+    assert "**Accuracy.**" not in make_card(fewer, existing=card)
 
 
 def test_hand_written_parts_are_kept(facts: CardFacts) -> None:

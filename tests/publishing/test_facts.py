@@ -113,6 +113,19 @@ def test_results_are_of_this_very_file(tmp_path: Path) -> None:
         card_facts({"model.bhk": path}, "me/repo", evaluation=[mine, other])
 
 
+def test_results_against_other_weights_are_pointed_out(tmp_path: Path) -> None:
+    path = bhk_file(tmp_path / "a.bhk", metadata=source("sam.pth"))
+    options: dict[str, Any] = {"licence": "mit", "base_model": "some/model"}
+    same = [written(tmp_path / "same.json", fidelity(sha256([path])))]
+    assert card_facts({"model.bhk": path}, "me/repo", evaluation=same, **options).hints == ()
+    other = [written(tmp_path / "other.json", fidelity(sha256([path]), original="cd" * 32))]
+    (hint,) = card_facts({"model.bhk": path}, "me/repo", evaluation=other * 2, **options).hints
+    assert "model.bhk compare with other weights (sam.pth, SHA-256 cdcdcdcdcdcd…) than it was made from" in hint
+    unknown = bhk_file(tmp_path / "b.bhk")
+    other = [written(tmp_path / "unknown.json", fidelity(sha256([unknown]), original="cd" * 32))]
+    assert card_facts({"model.bhk": unknown}, "me/repo", evaluation=other, **options).hints == ()
+
+
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = bhk_file(tmp_path / "a.bhk")
     path.write_bytes(path.read_bytes()[:200])

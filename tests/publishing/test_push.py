@@ -12,6 +12,7 @@ from hub.fake_hub import FakeHub
 
 import bhk
 from bhk import PushReport, push
+from bhk.checkpoint.digest import sha256
 from bhk.container.errors import FormatError
 from bhk.container.reader import ReadError
 from bhk.files import WriteError
@@ -21,6 +22,7 @@ from bhk.publishing.facts import PublicationError
 from bhk.publishing.repository import UnpublishableFileError
 from bhk.publishing.sending import ATTEMPTS
 from bhk.publishing.template import TemplateError
+from publishing.made_up import fidelity, written
 from publishing.weights import weights, weights_of_transformers
 
 MADE = ["model.bhk", "config.json", "README.md"]
@@ -97,7 +99,7 @@ def test_several_files_of_a_model_of_transformers(hub: FakeHub, tmp_path: Path) 
     assert list(_states(report)) == ["fine.bhk", "small.bhk", "config.json", "preprocessor_config.json", "README.md"]
     config = json.loads(hub.files("user/sam")["config.json"])
     assert (config["model_type"], config["transformers_weights"]) == ("sam", "fine.bhk")
-    assert report.usage[1] == 'weights = bhk.open("hf://user/sam/fine.bhk")'
+    assert report.usage[-1] == 'bhk.load_into(model, "hf://user/sam/fine.bhk")'
 
 
 def test_what_a_person_wrote_stays_and_so_do_other_files(hub: FakeHub, path: Path) -> None:
@@ -205,7 +207,7 @@ def test_a_pull_request_is_opened_once(hub: FakeHub, path: Path) -> None:
     assert first.pull_request == f"{hub.url}/user/sam/discussions/1"
     assert hub.files("user/sam") == {"README.md": b"Mine.\n"}
     assert hub.files("user/sam", "refs/pr/1")["model.bhk"] == weights()
-    assert first.usage[1] == 'weights = bhk.open("hf://user/sam@refs/pr/1")'
+    assert first.usage[-1] == 'bhk.load_into(model, "hf://user/sam@refs/pr/1")'
     second = push(path, "user/sam", create_pr=True, message="Smaller weights")
     assert (second.changed, second.commit, second.pull_request) == (False, first.commit, first.pull_request)
     path.write_bytes(weights(1))
@@ -218,13 +220,48 @@ def test_a_pull_request_is_opened_once(hub: FakeHub, path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"create_pr": True}, {"revision": "v2"}])
-def test_the_two_lines_load_what_was_pushed(hub: FakeHub, path: Path, options: dict[str, Any]) -> None:
+def test_the_last_lines_load_what_was_pushed(hub: FakeHub, path: Path, options: dict[str, Any]) -> None:
     for revision in ("main", "v2"):
         hub.add("user/sam", {"notes.txt": b"mine"}, revision=revision)
-    found: dict[str, Any] = {}
-    exec("\n".join(push(path, "user/sam", **options).usage), found)
-    with found["weights"] as file, bhk.open(path) as original:
+    _, address, _ = push(path, "user/sam", **options).usage[-1].split('"')
+    with bhk.open(address) as file, bhk.open(path) as original:
         assert torch.equal(file.tensor("blocks.2.weight"), original.tensor("blocks.2.weight"))
+
+
+def test_the_last_lines_for_a_model_of_transformers(hub: FakeHub, tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.bhk", weights_of_transformers())
+    *imports, last = push(path, "user/sam").usage
+    assert imports[0].startswith("import bhk.transformers")
+    assert imports[1:] == ["from transformers import AutoModel"]
+    assert last == 'model = AutoModel.from_pretrained("user/sam")'
+    hub.add("user/other", {"notes.txt": b"mine"})
+    last = push(path, "user/other", create_pr=True).usage[-1]
+    assert last == 'model = AutoModel.from_pretrained("user/other", revision="refs/pr/1")'
+
+
+def test_files_that_this_push_does_not_contain_are_named(hub: FakeHub, path: Path, tmp_path: Path) -> None:
+    assert not any("still holds" in hint for hint in push(path, "user/sam").hints)
+    others = [_write(tmp_path / name, weights(1)) for name in ("a.bhk", "b.bhk")]
+    hints = push(others, "user/sam").hints
+    assert (
+        "hf://user/sam still holds model.bhk, not of this push; model.bhk is what bhk.load takes unless a file is named; "
+        "delete there what is stale"
+    ) in hints
+    assert any("still holds a.bhk, b.bhk, not of this push; delete" in hint for hint in push(path, "user/sam").hints)
+
+
+def test_measurements_stay_until_the_file_is_another(hub: FakeHub, path: Path, tmp_path: Path) -> None:
+    results = written(tmp_path / "results.json", fidelity(sha256([path])))
+    first = push(path, "user/sam", evaluation=results)
+    assert "**Fidelity.**" in first.card
+    again = push(path, "user/sam")
+    assert (again.changed, again.card) == (False, first.card)
+    assert not any("results were" in hint for hint in again.hints)
+    path.write_bytes(weights(1))
+    report = push(path, "user/sam")
+    assert "**Fidelity.**" not in report.card
+    assert any("the card's results were of another file and are gone" in hint for hint in report.hints)
+    assert not any("results were" in hint for hint in push(path, "user/sam").hints)
 
 
 def test_no_pull_request_for_what_is_there(hub: FakeHub, path: Path) -> None:
@@ -251,7 +288,7 @@ def test_a_branch_with_a_slash(hub: FakeHub, path: Path) -> None:
     report = push(path, "user/sam", revision="try/v2")
     assert hub.files("user/sam", "try/v2")["model.bhk"] == weights()
     assert report.url == f"{hub.url}/user/sam/tree/try%2Fv2"
-    assert report.usage[1] == 'weights = bhk.open("hf://user/sam@try/v2")'
+    assert report.usage[-1] == 'bhk.load_into(model, "hf://user/sam@try/v2")'
 
 
 def test_what_gitignore_names_is_sent_all_the_same(hub: FakeHub, path: Path) -> None:

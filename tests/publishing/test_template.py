@@ -6,7 +6,7 @@ import pytest
 
 from bhk.publishing.facts import CardFacts, card_facts
 from bhk.publishing.sections import SECTIONS
-from bhk.publishing.template import TemplateError, fill
+from bhk.publishing.template import MEANINGS, TemplateError, fill
 from publishing.made_up import bhk_file
 
 _LEAST = "{{summary}}\n\n{{ loading }}\n\n{{provenance}}"
@@ -29,6 +29,10 @@ def test_the_bundled_one_has_every_section_and_explains_them(facts: CardFacts) -
     assert fill(facts, text) == filled
 
 
+def test_every_section_has_a_meaning() -> None:
+    assert list(MEANINGS) == list(SECTIONS)
+
+
 def test_a_template_of_ones_own(facts: CardFacts) -> None:
     filled = fill(facts, f"\ufeff<!-- for me\r\n-->\r\n## Mine <!-- seen -->\r\n{_LEAST}\r\n")
     assert filled.startswith("## Mine <!-- seen -->\n")
@@ -43,11 +47,14 @@ def test_only_a_comment_at_the_head_is_left_out(facts: CardFacts) -> None:
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("", "lacks summary, loading, provenance"),
-        (_LEAST.replace("{{summary}}", ""), "lacks summary"),
-        (f"<!-- {{{{summary}}}} -->{_LEAST.replace('{{summary}}', '')}", "lacks summary"),
-        (f"{_LEAST}\n{{{{licens}}}}", "no known placeholder 'licens'; known are summary, "),
-        (f"{_LEAST}\n{{{{}}}}", "no known placeholder ''"),
+        (
+            "",
+            r"lacks \{\{summary\}\}, \{\{loading\}\}, \{\{provenance\}\}; known.*\{\{layers\}\} \(table of the tensors",
+        ),
+        (_LEAST.replace("{{summary}}", ""), r"lacks \{\{summary\}\};"),
+        (f"<!-- {{{{summary}}}} -->{_LEAST.replace('{{summary}}', '')}", r"lacks \{\{summary\}\};"),
+        (f"{_LEAST}\n{{{{licens}}}}", r"unknown placeholder 'licens'; known.* are \{\{summary\}\} \(what this is\), "),
+        (f"{_LEAST}\n{{{{}}}}", "unknown placeholder ''"),
         (f"{_LEAST}\n{{{{summary}}}}", "'summary' twice"),
         (f"{_LEAST}\nfiles: {{{{files}}}}", "amid a line"),
     ],
