@@ -29,7 +29,7 @@ def open_file(path: str | os.PathLike[str], *, verify: bool = True) -> BhkFile:
     """Open a .bhk file; its tensors are decoded when they are asked for.
 
     Args:
-        path: a file, or one on the Hugging Face Hub, "hf://user/repo[/file.bhk][@revision]": of it only what is asked
+        path: a file, a folder with one, or one on the Hub, "hf://user/repo[/file.bhk][@revision]": of it only what is asked
             for is fetched, by range requests; without a network, its copy in the cache is read.
         verify: check the hash of each stream before it is decoded; for slices of rows, once a stream.
 

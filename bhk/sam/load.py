@@ -48,7 +48,7 @@ def load(
     The model is never in memory both densely and as codes.
 
     Args:
-        path_or_repo: a .bhk file, or a repository of the Hugging Face Hub, "user/repo" or
+        path_or_repo: a .bhk file, a folder with one, or a repository of the Hugging Face Hub, "user/repo" or
             "hf://user/repo[/file.bhk][@revision]"; without a name of a file, its model.bhk, or its only .bhk file. Or a
             local checkpoint of the family, whose weights are dense in any `mode`.
         mode, compute, verify, threads, progress: see `bhk.load_into`.

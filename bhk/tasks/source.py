@@ -34,12 +34,14 @@ class TensorFile:
 
 @contextlib.contextmanager
 def open_tensors(path: str | os.PathLike[str], key: str | None = None) -> Iterator[TensorFile]:
-    """Open a .bhk file or a checkpoint, on this machine or the Hub; a repository that has both gives the checkpoint.
+    """Open a .bhk file or a checkpoint, on this machine or the Hub; a folder or repository that has both gives the checkpoint.
 
     Raises:
         HubError, ContainerError, CheckpointError: it cannot be read.
     """
     label = Path(path).name
+    if address_of(path) is None:
+        path = local_file(path)
     try:
         checkpoint, _ = read_checkpoint(path, key)
     except NotACheckpointError as error:

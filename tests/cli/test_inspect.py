@@ -133,6 +133,17 @@ def test_what_goes_wrong_is_said_in_one_line(bhk: Shell, source: Path) -> None:
     assert "not a .bhk file" in bhk.fails("inspect", "sam.pth")
 
 
+def test_a_folder_means_its_file(bhk: Shell, converted: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pushed"
+    folder.mkdir()
+    (folder / "model.bhk").write_bytes(converted.read_bytes())
+    (folder / "config.json").touch()
+    for command in (["inspect"], ["verify"], ["diff", converted]):
+        assert bhk(*command, folder).out == bhk(*command, folder / "model.bhk").out.replace(
+            "pushed/model.bhk", "pushed"
+        )
+
+
 def test_long_metadata_is_shortened_but_in_json(bhk: Shell, source: Path) -> None:
     text = "x" * 200
     package.convert(source, source.with_name("noted.bhk"), metadata={"note": text, "short": "y"})

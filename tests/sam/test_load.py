@@ -113,6 +113,15 @@ def test_a_repository_of_the_hub(path: Path, tmp_path: Path, monkeypatch: pytest
         bhk.load("hf://user/other")
 
 
+def test_a_folder_means_its_file_unless_it_has_a_checkpoint(path: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "model.bhk").write_bytes(path.read_bytes())
+    assert any(isinstance(module, HyperLinear) for module in bhk.load(folder).modules())
+    save(folder / "sam.pth", {"model": _tensors()})
+    assert not any(isinstance(module, HyperLinear) for module in bhk.load(folder).modules())
+
+
 def test_a_path_is_not_taken_for_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ReadError, match=r"cannot read models/sam\.bhk"):
