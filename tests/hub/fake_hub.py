@@ -67,8 +67,7 @@ class FakeHub:
         self.token = "hf_" + secrets.token_hex(17)
         self.repositories: dict[str, Repository] = {}
         self.blobs: dict[str, Blob] = {}
-        self._requests: list[Request] = []
-        self._under_way = 0
+        self._requests: list[Request | None] = []  # None of one that has not ended
         self._ended = threading.Condition()
         self.waits: list[float] = []
         self.ranges = True
@@ -86,22 +85,23 @@ class FakeHub:
 
     @property
     def requests(self) -> list[Request]:
-        """What came, in order of their ends: clients have an answer a moment before the server has ended with it."""
+        """What came, in order. Clients have an answer a moment before the server has ended with it, which is waited for."""
         with self._ended:
-            self._ended.wait_for(lambda: not self._under_way, timeout=5)
-            return list(self._requests)
+            self._ended.wait_for(lambda: None not in self._requests, timeout=5)
+            return [request for request in self._requests if request is not None]
 
-    @contextlib.contextmanager
-    def recorded(self) -> Iterator[Callable[[Request], None]]:
-        """Yield what a request that is under way is to be told to at its end."""
+    def arrival(self) -> Callable[[Request], None]:
+        """Keep the place of a request that has come; return what it is to be told to at its end."""
         with self._ended:
-            self._under_way += 1
-        try:
-            yield self._requests.append
-        finally:
+            place = len(self._requests)
+            self._requests.append(None)
+
+        def record(request: Request) -> None:
             with self._ended:
-                self._under_way -= 1
+                self._requests[place] = request
                 self._ended.notify_all()
+
+        return record
 
     @property
     def environment(self) -> dict[str, str]:
@@ -261,11 +261,8 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def _handle(self) -> None:
-        with self.server.hub.recorded() as record:
-            self._answer_and_tell(record)
-
-    def _answer_and_tell(self, record: Callable[[Request], None]) -> None:
         hub = self.server.hub
+        record = hub.arrival()
         path, _, query = self.path.partition("?")
         found = route(self.command, path)
         self._sent = self._received = 0
