@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import time
@@ -15,12 +14,12 @@ from typing import Any, TypeVar
 from bhk.errors import listed
 from bhk.hub.address import FILES, Address, address_of
 from bhk.hub.errors import HubBusyError, HubError, HubFileNotFoundError, HubUnreachableError, explained
+from bhk.hub.hashes import blob_of, sha256_of
 
 SUFFIX = ".bhk"
 MODEL_FILE = "model" + SUFFIX  # what a repository calls its one file
 
 _CLOCK = 3  # seconds by which the clock of a file system may be behind
-_PIECE = 1 << 20
 
 Progress = Callable[[int, int], None]
 Found = TypeVar("Found")
@@ -189,17 +188,10 @@ def _is_intact(path: Path) -> bool:
     """Return whether a file of the cache has the hash that its blob is named after; without symbolic links, no name says."""
     name = path.resolve().name
     if re.fullmatch(r"[0-9a-f]{64}", name):  # a large file: its own hash
-        return _digest(hashlib.sha256(), path) == name
+        return sha256_of(path) == name
     if re.fullmatch(r"[0-9a-f]{40}", name):  # git's
-        return _digest(hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False), path) == name
+        return blob_of(path) == name
     return True
-
-
-def _digest(hasher: Any, path: Path) -> str:
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            hasher.update(piece)
-    return str(hasher.hexdigest())
 
 
 def _bar(progress: Progress) -> type[Any]:

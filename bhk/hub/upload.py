@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bhk.errors import shown
 from bhk.hub.address import Address
 from bhk.hub.errors import HubError, explained, redact
+from bhk.hub.hashes import Content, blob_of, sha256_of
 from bhk.version import __version__
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
 
-Content = Path | bytes
-
 MAIN = "main"
 _TIMEOUT = 20  # seconds to wait for the answer to a question about the repository
 _CHANGED = (409, 412)  # the branch is no longer at the parent of the commit
-_PIECE = 1 << 20
 _OTHERWISE = "push again later: what has arrived is not sent again"
 _EVERYTHING = "# nothing is left out\n"  # in place of the repository's .gitignore, which the Hub obeys else
 
@@ -116,7 +112,7 @@ class LocalFile:
     def sha256(self) -> str:
         """The hash of its content, in hexadecimal digits."""
         if self._sha256 is None:
-            self._sha256 = self._digest(hashlib.sha256())
+            self._sha256 = sha256_of(self.content)
         return self._sha256
 
     @property
@@ -130,22 +126,13 @@ class LocalFile:
             return False
         if entry.sha256 is not None:
             return entry.sha256 == self.sha256
-        return entry.blob == self._digest(hashlib.sha1(f"blob {self.bytes}\0".encode(), usedforsecurity=False))
+        return entry.blob == blob_of(self.content)
 
     def _stat(self) -> tuple[int, ...]:
         if isinstance(self.content, bytes):
             return ()
         found = self.content.stat()
         return found.st_size, found.st_mtime_ns, found.st_ino
-
-    def _digest(self, hasher: Any) -> str:
-        if isinstance(self.content, bytes):
-            hasher.update(self.content)
-        else:
-            with self.content.open("rb") as file:
-                while piece := file.read(_PIECE):
-                    hasher.update(piece)
-        return str(hasher.hexdigest())
 
 
 class Uploader:
