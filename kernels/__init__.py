@@ -6,5 +6,6 @@
 - `few_rows`, Triton: the product for few rows of activations
 - `integer`, Triton: quantised activations times codes
 - `dense`, Triton: codes to a dense weight, for many rows
-- `decoding`, `lattice`: what the Triton kernels share; `card`: what the choice of tiles has to know
+- `decoding`, `lattice`: what the Triton kernels share
+- `tuning`: how a product is cut into tiles, as measured on the card; `card`: what that has to know of it
 """

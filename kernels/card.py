@@ -13,11 +13,13 @@ class Card:
     """A CUDA device.
 
     Attributes:
+        name: of the model, as torch gives it.
         processors: number of its multiprocessors.
-        shared_bytes: shared memory that one program can have; 0 where torch does not say.
+        shared_bytes: shared memory that one program can have; 48 KiB where torch does not say.
         has_products: whether Triton compiles products of 8-bit integers and of half precision to its tensor cores.
     """
 
+    name: str
     processors: int
     shared_bytes: int
     has_products: bool = True
@@ -27,8 +29,8 @@ class Card:
 def card_of(device: torch.device) -> Card:
     """Return what is known of a CUDA device."""
     properties = torch.cuda.get_device_properties(device)
-    shared_bytes = getattr(properties, "shared_memory_per_block_optin", 0)  # torch 2.6 and ROCm do not say
-    return Card(properties.multi_processor_count, shared_bytes, has_products=properties.major >= 8)
+    shared_bytes = getattr(properties, "shared_memory_per_block_optin", 48 << 10)  # torch 2.6 and ROCm do not say
+    return Card(properties.name, properties.multi_processor_count, shared_bytes, has_products=properties.major >= 8)
 
 
 def float32_precision() -> str:

@@ -11,11 +11,14 @@ import triton.language as tl
 
 
 @triton.jit
-def decode_pair(winding, phase, shell, book):
-    """Return the float32 weights (even, odd) at integer `winding`, `phase` and `shell`; `book` points to the codebook."""
+def decode_pair(winding, phase, shell, book, LATTICE: tl.constexpr):
+    """Return the float32 weights (even, odd) at integer `winding` and `phase`; `book` points to the codebook.
+
+    With LATTICE in shell 0 of a centred square, where the scale is exactly 1; else in `shell` of any square.
+    """
     centre_even, centre_odd = tl.load(book), tl.load(book + 1)
-    side, windings, spacing = tl.load(book + 2), tl.load(book + 3), tl.load(book + 5)
-    centred = tl.load(book + 6) > 0
+    side, windings = tl.load(book + 2), tl.load(book + 3)
+    centred = LATTICE or tl.load(book + 6) > 0
     pitch_x = tl.div_rn(side, windings * windings)
     origin_x = (windings * windings - tl.where(centred, 1.0, 0.0)) * 0.5
     q, r = winding.to(tl.float32), phase.to(tl.float32)
@@ -27,6 +30,8 @@ def decode_pair(winding, phase, shell, book):
         along = step * (pitch_x * windings)
         wrapped = along.to(tl.float64) - q.to(tl.float64) * side.to(tl.float64)
         y = wrapped.to(tl.float32) - side * 0.5
-    half = side * 0.5
-    scale = tl.div_rn(half + shell.to(tl.float32) * spacing, half + tl.zeros_like(q))
-    return x * scale + centre_even, y * scale + centre_odd
+    if not LATTICE:
+        half = side * 0.5
+        scale = tl.div_rn(half + shell.to(tl.float32) * tl.load(book + 5), half + tl.zeros_like(q))
+        x, y = x * scale, y * scale
+    return x + centre_even, y + centre_odd

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .decoding import decode_pair
 
-BLOCK_ROWS = 4
+BLOCK_ROWS = 8
 BLOCK_PAIRS = 256
 BLOCK_OUTLIERS = 256
 
@@ -38,7 +38,7 @@ def _decode_kernel(
         at = codes + rows * (2 * pairs) + columns
         winding = tl.load(at, mask=inside, other=0).to(tl.int32) + windings // 2
         phase = tl.load(at + pairs, mask=inside, other=0).to(tl.int32) + windings // 2
-        shell = tl.zeros_like(phase)
+        shell = phase  # there is none
     else:
         scalar = tl.load(codes + rows * pairs + columns, mask=inside, other=0).to(tl.int32)
         if NARROW:
@@ -47,7 +47,7 @@ def _decode_kernel(
         scalar -= shell * (windings * windings)
         winding = scalar // windings
         phase = scalar - winding * windings
-    even, odd = decode_pair(winding, phase, shell, book)
+    even, odd = decode_pair(winding, phase, shell, book, LATTICE)
     weights = tl.interleave(even, odd)
     features = (tl.program_id(1) * (2 * BLOCK_PAIRS) + tl.arange(0, 2 * BLOCK_PAIRS))[None, :]
     inside = (rows < out_features) & (features < in_features)

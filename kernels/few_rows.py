@@ -15,17 +15,22 @@ import triton.language as tl
 from torch import Tensor
 
 from .card import Card
-from .lattice import BLOCK_OUTLIERS, add_outliers, identity
+from .lattice import BLOCK_OUTLIERS, add_outliers, identity, pair_pointer, paired, split_pair
 from .resident import TILE_ROWS
+from .tuning import Tile
 
 MAX_ROWS = 64
-# Programs to keep a card busy: its multiprocessors times this.
-WAVES = 2
+MAX_SPLITS = 16
+# Outputs, depth and stages of tiles, the likeliest first, by the bytes of an activation. Larger ones spill registers.
+SHAPES = {
+    2: ((64, 128, 3), (64, 128, 4), (64, 64, 4), (64, 64, 3), (128, 64, 4), (64, 32, 2)),
+    4: ((32, 64, 3), (32, 64, 2), (64, 64, 2), (32, 128, 2), (32, 32, 2)),
+}
 
 
 @triton.jit(do_not_specialize=["rows"])
 def _few_rows_kernel(
-    x, codes, book, outliers, tiles, bias, y, rows, out_features, in_features, pairs, share,
+    x, codes, book, outliers, tiles, bias, y, rows, out_features, pairs, share,
     HAS_BIAS: tl.constexpr, PARTIAL: tl.constexpr, PRECISION: tl.constexpr, TILE_ROWS: tl.constexpr,
     BLOCK_OUT: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_PAIRS: tl.constexpr, BLOCK_OUTLIERS: tl.constexpr,
 ):  # fmt: skip
@@ -35,33 +40,30 @@ def _few_rows_kernel(
     samples = tl.program_id(2) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     start = split * share
     total = tl.zeros((BLOCK_OUT, BLOCK_ROWS), dtype=tl.float32)
-    sum_even = tl.zeros((BLOCK_ROWS,), dtype=tl.float32)
-    sum_odd = tl.zeros((BLOCK_ROWS,), dtype=tl.float32)
+    # Summed over pairs once, after the loop: a sum across threads in each round would wait for all of them.
+    offsets = tl.zeros((BLOCK_PAIRS, BLOCK_ROWS), dtype=tl.float32)
     at_codes = codes + features[:, None].to(tl.int64) * (2 * pairs)
-    at_x = x + samples[None, :].to(tl.int64) * in_features
+    at_x = pair_pointer(x) + samples[None, :].to(tl.int64) * pairs
     for first in range(start, tl.minimum(start + share, pairs), BLOCK_PAIRS):
         columns = first + tl.arange(0, BLOCK_PAIRS)
         inside = (features[:, None] < out_features) & (columns[None, :] < pairs)
         q = tl.load(at_codes + columns[None, :], mask=inside, other=0)
         r = tl.load(at_codes + pairs + columns[None, :], mask=inside, other=0)
-        known = samples[None, :] < rows
-        x_even = tl.load(at_x + 2 * columns[:, None], mask=known & (2 * columns[:, None] < in_features), other=0.0)
-        x_odd = tl.load(
-            at_x + 2 * columns[:, None] + 1, mask=known & (2 * columns[:, None] + 1 < in_features), other=0.0
-        )
-        v = (x_odd.to(tl.float32) + x_even.to(tl.float32) * per_winding).to(x_even.dtype)
+        word = tl.load(at_x + columns[:, None], mask=(samples[None, :] < rows) & (columns[:, None] < pairs), other=0)
+        x_even, x_odd = split_pair(word, x.dtype.element_ty)
+        u, w = x_even.to(tl.float32), x_odd.to(tl.float32)
+        v = (w + u * per_winding).to(x_even.dtype)
         total = tl.dot(q.to(x_even.dtype), x_even, total, input_precision=PRECISION)
         total = tl.dot(r.to(x_even.dtype), v, total, input_precision=PRECISION)
-        sum_even += tl.sum(x_even.to(tl.float32), axis=0)
-        sum_odd += tl.sum(x_odd.to(tl.float32), axis=0)
-    total = total * step + (even * sum_even + odd * sum_odd)[None, :]
+        offsets += even * u + odd * w
+    total = total * step + tl.sum(offsets, axis=0)[None, :]
     if split == 0:
         low = tl.load(tiles + tile * (BLOCK_OUT // TILE_ROWS))
         end = tl.minimum((tile + 1) * BLOCK_OUT, tl.cdiv(out_features, TILE_ROWS) * TILE_ROWS)
         high = tl.load(tiles + end // TILE_ROWS)
         total = add_outliers(
-            total, x, codes, outliers, low, high, features, samples, rows, in_features, pairs,
-            step, even, odd, per_winding, BLOCK_OUTLIERS, PRECISION,
+            total, x, codes, outliers, outliers, low, high, features, samples, rows, pairs,
+            step, even, odd, per_winding, False, BLOCK_OUTLIERS, PRECISION,
         )  # fmt: skip
         if HAS_BIAS:
             total += tl.load(bias + features, mask=features < out_features, other=0.0).to(tl.float32)[:, None]
@@ -81,6 +83,29 @@ def _sum_kernel(parts, y, count, SPLITS: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(y + places, total.to(y.dtype.element_ty), mask=places < count)
 
 
+def tiles_for(rows: int, out_features: int, pairs: int, itemsize: int, card: Card) -> list[Tile]:
+    """Return tiles that fit the card, the likeliest first."""
+    block_rows = min(max(16, triton.next_power_of_2(rows)), MAX_ROWS)
+    warps = 8 if block_rows == MAX_ROWS else 4
+    found = []
+    for out, depth, stages in SHAPES[itemsize]:
+        if _shared_bytes(block_rows, out, depth, stages, itemsize) > card.shared_bytes:
+            continue
+        programs = triton.cdiv(out_features, out) * triton.cdiv(rows, block_rows)
+        most = min(max(1, pairs // (2 * depth)), MAX_SPLITS)
+        for waves in (2, 1, 4):
+            splits = min(triton.next_power_of_2(max(1, waves * card.processors // programs)), most)
+            found.append(Tile(block_rows, out, depth, splits, warps, stages))
+    return list(dict.fromkeys(found)) or [Tile(block_rows, *SHAPES[itemsize][-1][:2], 1, warps, 2)]
+
+
+def _shared_bytes(rows: int, out: int, depth: int, stages: int, itemsize: int) -> int:
+    """Return the shared memory of a program: what is on its way, and operands of the product beside it."""
+    on_its_way = (stages - 1) * (2 * out * depth + 2 * itemsize * depth * rows)
+    operands = 2 * itemsize * depth * (rows + (out if itemsize == 4 else 0))
+    return on_its_way + operands + 4096
+
+
 def few_rows(
     x: Tensor,
     codes: Tensor,
@@ -89,30 +114,26 @@ def few_rows(
     tiles: Tensor,
     bias: Tensor | None,
     *,
-    card: Card,
+    tile: Tile,
     precision: str,
 ) -> Tensor:
     """Return X @ W.T + bias, (rows, out), for a lattice weight; see `resident.Resident` for the operands.
 
     Args:
-        card: on which it runs.
+        tile: one of those that fit the card.
         precision: of float32 products, "ieee" or "tf32".
     """
-    (rows, in_features), out_features, pairs = x.shape, len(codes), codes.shape[1] // 2
-    block_rows = min(max(16, triton.next_power_of_2(rows)), MAX_ROWS)
-    block_out, block_pairs = (64, 128) if x.element_size() == 2 else (32, 64)
-    tiles_out, tiles_rows = triton.cdiv(out_features, block_out), triton.cdiv(rows, block_rows)
-    most = max(1, pairs // (2 * block_pairs))
-    splits = min(triton.next_power_of_2(max(1, WAVES * card.processors // (tiles_out * tiles_rows))), most, 16)
-    share = triton.cdiv(triton.cdiv(pairs, splits), block_pairs) * block_pairs
+    x = paired(x)
+    rows, out_features, pairs = len(x), len(codes), codes.shape[1] // 2
+    share = triton.cdiv(triton.cdiv(pairs, tile.splits), tile.depth) * tile.depth
     y = x.new_empty(rows, out_features)
-    target = y if splits == 1 else x.new_empty(splits, rows, out_features, dtype=torch.float32)
-    warps = 8 if block_rows == MAX_ROWS else 4
-    _few_rows_kernel[(tiles_out, splits, tiles_rows)](
-        x, codes, codebook, outliers, tiles, bias, target, rows, out_features, in_features, pairs, share,
-        HAS_BIAS=bias is not None, PARTIAL=splits > 1, PRECISION=precision, TILE_ROWS=TILE_ROWS, BLOCK_OUT=block_out,
-        BLOCK_ROWS=block_rows, BLOCK_PAIRS=block_pairs, BLOCK_OUTLIERS=BLOCK_OUTLIERS, num_warps=warps, num_stages=3,
+    target = y if tile.splits == 1 else x.new_empty(tile.splits, rows, out_features, dtype=torch.float32)
+    _few_rows_kernel[(triton.cdiv(out_features, tile.out), tile.splits, triton.cdiv(rows, tile.rows))](
+        x, codes, codebook, outliers, tiles, bias, target, rows, out_features, pairs, share,
+        HAS_BIAS=bias is not None, PARTIAL=tile.splits > 1, PRECISION=precision, TILE_ROWS=TILE_ROWS, BLOCK_OUT=tile.out,
+        BLOCK_ROWS=tile.rows, BLOCK_PAIRS=tile.depth, BLOCK_OUTLIERS=BLOCK_OUTLIERS, num_warps=tile.warps,
+        num_stages=tile.stages,
     )  # fmt: skip
-    if splits > 1:
-        _sum_kernel[(triton.cdiv(y.numel(), 1024),)](target, y, y.numel(), SPLITS=splits, BLOCK=1024)
+    if tile.splits > 1:
+        _sum_kernel[(triton.cdiv(y.numel(), 1024),)](target, y, y.numel(), SPLITS=tile.splits, BLOCK=1024)
     return y

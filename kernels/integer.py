@@ -14,37 +14,45 @@ import triton.language as tl
 from torch import Tensor
 
 from .card import Card
-from .lattice import BLOCK_OUTLIERS, add_outliers, identity
+from .lattice import BLOCK_OUTLIERS, add_outliers, identity, pair_pointer, paired, split_pair
+from .tuning import Tile
 
-BLOCK_PAIRS = 512
+PAIRS_PER_WARP = 256  # in registers: 8 words a thread
+# Of steps: the smallest normal float32. Triton takes a literal below it for a float64, and the whole kernel with it.
+SMALLEST = tl.constexpr(2.0**-126)
+TILES = (
+    Tile(256, 128, 128, 1, 8, 3),
+    Tile(256, 128, 128, 1, 8, 4),
+    Tile(128, 256, 128, 1, 8, 3),
+    Tile(128, 128, 128, 1, 8, 4),
+    Tile(128, 128, 128, 1, 4, 4),
+    Tile(128, 128, 64, 1, 8, 3),
+    Tile(128, 64, 128, 1, 4, 4),
+    Tile(64, 128, 128, 1, 4, 4),
+    Tile(64, 64, 128, 1, 4, 3),
+    Tile(64, 64, 64, 1, 4, 2),
+)
+OVERHEAD = 32  # of a program, in rows and outputs
 GROUP = 8  # tiles of rows that share the codes in the L2 cache
 
 
 @triton.jit
-def _quantise_kernel(x, book, integers, scales, offsets, in_features, pairs, BLOCK: tl.constexpr):
+def _quantise_kernel(x, book, integers, scales, offsets, pairs, BLOCK: tl.constexpr):
     step, even, odd, per_winding = identity(book)
-    row = tl.program_id(0).to(tl.int64)
-    at = x + row * in_features
-    largest = tl.zeros((BLOCK,), dtype=tl.float32)
-    sum_even = tl.zeros((BLOCK,), dtype=tl.float32)
-    sum_odd = tl.zeros((BLOCK,), dtype=tl.float32)
-    for first in range(0, pairs, BLOCK):
-        columns = first + tl.arange(0, BLOCK)
-        u = tl.load(at + 2 * columns, mask=2 * columns < in_features, other=0.0).to(tl.float32)
-        w = tl.load(at + 2 * columns + 1, mask=2 * columns + 1 < in_features, other=0.0).to(tl.float32)
-        largest = tl.maximum(largest, tl.maximum(tl.abs(u), tl.abs(w + u * per_winding)))
-        sum_even += u
-        sum_odd += w
-    scale = tl.maximum(tl.max(largest, axis=0) / 127.0, 1.17549435e-38)
+    row, columns = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
+    inside = columns < pairs
+    word = tl.load(pair_pointer(x) + row * pairs + columns, mask=inside, other=0)
+    x_even, x_odd = split_pair(word, x.dtype.element_ty)
+    u, w = x_even.to(tl.float32), x_odd.to(tl.float32)
+    v = w + u * per_winding
+    largest = tl.max(tl.maximum(tl.abs(u), tl.abs(v)), axis=0)
+    scale = tl.maximum(largest * (1.0 / 127.0), SMALLEST)
     tl.store(scales + row, scale * step)
-    tl.store(offsets + row, even * tl.sum(sum_even, axis=0) + odd * tl.sum(sum_odd, axis=0))
-    for first in range(0, pairs, BLOCK):
-        columns = first + tl.arange(0, BLOCK)
-        u = tl.load(at + 2 * columns, mask=2 * columns < in_features, other=0.0).to(tl.float32)
-        w = tl.load(at + 2 * columns + 1, mask=2 * columns + 1 < in_features, other=0.0).to(tl.float32)
-        out = integers + row * (2 * pairs) + columns
-        tl.store(out, _round(u / scale), mask=columns < pairs)
-        tl.store(out + pairs, _round((w + u * per_winding) / scale), mask=columns < pairs)
+    tl.store(offsets + row, tl.sum(even * u + odd * w, axis=0))
+    per_scale = tl.div_rn(scale * 0.0 + 1.0, scale)
+    out = integers + row * (2 * pairs) + columns
+    tl.store(out, _round(u * per_scale), mask=inside)
+    tl.store(out + pairs, _round(v * per_scale), mask=inside)
 
 
 @triton.jit
@@ -55,9 +63,10 @@ def _round(value):
 
 @triton.jit(do_not_specialize=["rows", "count"])
 def _product_kernel(
-    integers, scales, offsets, x, codes, book, outliers, bias, y, rows, out_features, in_features, pairs, count,
-    HAS_BIAS: tl.constexpr, HAS_OUTLIERS: tl.constexpr, PRECISION: tl.constexpr, GROUP: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr, BLOCK_OUT: tl.constexpr, BLOCK_WIDTH: tl.constexpr, BLOCK_OUTLIERS: tl.constexpr,
+    integers, scales, offsets, x, codes, book, outliers, far, bias, y, rows, out_features, pairs, count,
+    HAS_BIAS: tl.constexpr, HAS_OUTLIERS: tl.constexpr, IS_EVEN: tl.constexpr, PRECISION: tl.constexpr,
+    GROUP: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_OUT: tl.constexpr, BLOCK_WIDTH: tl.constexpr,
+    BLOCK_OUTLIERS: tl.constexpr,
 ):  # fmt: skip
     width = 2 * pairs
     tiles_rows, tiles_out = tl.cdiv(rows, BLOCK_ROWS), tl.cdiv(out_features, BLOCK_OUT)
@@ -67,13 +76,17 @@ def _product_kernel(
     samples = (group * GROUP + tile % (GROUP * tiles_out) % height) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     features = (tile % (GROUP * tiles_out) // height) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     columns = tl.arange(0, BLOCK_WIDTH)
-    at_codes = codes + features[:, None].to(tl.int64) * width + columns[None, :]
-    at_integers = integers + samples[None, :].to(tl.int64) * width + columns[:, None]
+    # What lies beyond the last row or output is computed from others and not stored, so that loads need no mask for it.
+    at_codes = codes + (features % out_features)[:, None].to(tl.int64) * width + columns[None, :]
+    at_integers = integers + (samples % rows)[None, :].to(tl.int64) * width + columns[:, None]
     total = tl.zeros((BLOCK_OUT, BLOCK_ROWS), dtype=tl.int32)
     for first in range(0, width, BLOCK_WIDTH):
-        inside = first + columns < width
-        left = tl.load(at_codes + first, mask=(features[:, None] < out_features) & inside[None, :], other=0)
-        right = tl.load(at_integers + first, mask=(samples[None, :] < rows) & inside[:, None], other=0)
+        if IS_EVEN:
+            left, right = tl.load(at_codes + first), tl.load(at_integers + first)
+        else:
+            inside = first + columns < width
+            left = tl.load(at_codes + first, mask=inside[None, :], other=0)
+            right = tl.load(at_integers + first, mask=inside[:, None], other=0)
         total = tl.dot(left, right, total, out_dtype=tl.int32)
     scale = tl.load(scales + samples, mask=samples < rows, other=0.0)
     offset = tl.load(offsets + samples, mask=samples < rows, other=0.0)
@@ -81,8 +94,8 @@ def _product_kernel(
     if HAS_OUTLIERS:
         step, even, odd, per_winding = identity(book)
         result = add_outliers(
-            result, x, codes, outliers, 0, count, features, samples, rows, in_features, pairs,
-            step, even, odd, per_winding, BLOCK_OUTLIERS, PRECISION,
+            result, x, codes, outliers, far, 0, count, features, samples, rows, pairs,
+            step, even, odd, per_winding, True, BLOCK_OUTLIERS, PRECISION,
         )  # fmt: skip
     if HAS_BIAS:
         result += tl.load(bias + features, mask=features < out_features, other=0.0).to(tl.float32)[:, None]
@@ -99,42 +112,49 @@ def integer_product(
     far: Tensor,
     bias: Tensor | None,
     *,
-    card: Card,
+    tile: Tile,
     precision: str,
 ) -> Tensor:
     """Return X @ W.T + bias, (rows, out), for a lattice weight; see `resident.Resident` for the operands.
 
     Args:
-        card: on which it runs.
+        tile: one of those that fit the card.
         precision: of the correction for far outliers in float32, "ieee" or "tf32".
     """
-    (rows, in_features), (out_features, width) = x.shape, codes.shape
+    x = paired(x)
+    rows, (out_features, width) = len(x), codes.shape
     integers = torch.empty(rows, width, dtype=torch.int8, device=x.device)
     scales, offsets = (torch.empty(rows, dtype=torch.float32, device=x.device) for _ in range(2))
-    block = min(triton.next_power_of_2(width // 2), BLOCK_PAIRS)
-    _quantise_kernel[(rows,)](x, codebook, integers, scales, offsets, in_features, width // 2, BLOCK=block)
+    block = triton.next_power_of_2(width // 2)  # a row stays in registers between its maximum and its rounding
+    warps = min(max(block // PAIRS_PER_WARP, 1), 32)
+    _quantise_kernel[(rows,)](x, codebook, integers, scales, offsets, width // 2, BLOCK=block, num_warps=warps)
     y = x.new_empty(rows, out_features)
-    beyond = outliers[far] if len(far) else far
-    block_rows, block_out, block_width, warps = _tile(
-        rows * out_features, card, has_correction=x.dtype == torch.float32 and len(far) > 0
-    )
-    grid = (triton.cdiv(rows, block_rows) * triton.cdiv(out_features, block_out),)
-    _product_kernel[grid](
-        integers, scales, offsets, x, codes, codebook, beyond, bias, y,
-        rows, out_features, in_features, width // 2, len(beyond),
-        HAS_BIAS=bias is not None, HAS_OUTLIERS=len(beyond) > 0, PRECISION=precision, GROUP=GROUP,
-        BLOCK_ROWS=block_rows, BLOCK_OUT=block_out, BLOCK_WIDTH=block_width, BLOCK_OUTLIERS=BLOCK_OUTLIERS,
-        num_warps=warps, num_stages=3,
+    _product_kernel[(triton.cdiv(rows, tile.rows) * triton.cdiv(out_features, tile.out),)](
+        integers, scales, offsets, x, codes, codebook, outliers, far, bias, y, rows, out_features, width // 2, len(far),
+        HAS_BIAS=bias is not None, HAS_OUTLIERS=len(far) > 0, IS_EVEN=width % tile.depth == 0, PRECISION=precision,
+        GROUP=GROUP, BLOCK_ROWS=tile.rows, BLOCK_OUT=tile.out, BLOCK_WIDTH=tile.depth, BLOCK_OUTLIERS=BLOCK_OUTLIERS,
+        num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     return y
 
 
-def _tile(outputs: int, card: Card, *, has_correction: bool) -> tuple[int, int, int, int]:
-    """Return rows, outputs and width of a tile, and its warps.
+def tiles_for(rows: int, out_features: int, card: Card, *, has_correction: bool) -> list[Tile]:
+    """Return tiles that fit the card, the likeliest first: that which keeps most of its tensor cores busy.
 
-    The largest takes 144 KiB of shared memory on Hopper and 96 KiB on Ampere, and leaves no registers for a correction in
-    float32; the second one takes 97 KiB at most.
+    Args:
+        has_correction: whether far outliers are corrected in float32, for which the largest tiles leave no registers.
     """
-    if outputs < 1 << 22:
-        return 64, 64, 128, 4
-    return (256, 128, 128, 8) if card.shared_bytes >= 161 << 10 and not has_correction else (128, 128, 64, 8)
+
+    def busy(tile: Tile) -> float:
+        programs = triton.cdiv(rows, tile.rows) * triton.cdiv(out_features, tile.out)
+        filled: float = programs / (triton.cdiv(programs, card.processors) * card.processors)
+        # Operands are loaded once for each row and output of a tile, so that large ones compute more for a byte.
+        return filled * tile.rows * tile.out / (tile.rows + tile.out + OVERHEAD)
+
+    fits = [
+        tile
+        for tile in TILES
+        if tile.stages * tile.depth * (tile.rows + tile.out) + 4096 <= card.shared_bytes
+        and not (has_correction and tile.rows * tile.out > 1 << 14)
+    ]
+    return sorted(fits, key=busy, reverse=True) or [TILES[-1]]

@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import math
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from . import reference
-from .card import card_of, float32_precision
+from .card import Card, card_of, float32_precision
 from .resident import MAX_FAR, MAX_INTEGER_WIDTH
 
-# Up to this many rows the fused product beats decoding and cuBLAS.
+if TYPE_CHECKING:
+    from .tuning import Tile
+
+# Up to this many rows the fused product is likelier than decoding and cuBLAS to be the faster, where nobody has measured it.
 FEW_ROWS = 48
 # Up to this share of pairs the fused product's correction for outliers stays small beside it.
 FEW_OUTLIERS = 1 / 100
@@ -70,8 +73,7 @@ def hyper_linear_on_card(
     compute: str,
 ) -> Tensor:
     """`hyper_linear` by the Triton kernel that suits the number of rows and the class of the weight."""
-    from .few_rows import few_rows
-    from .integer import integer_product
+    from . import few_rows
 
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]).contiguous()
     codes, outliers, bias = codes.contiguous(), outliers.contiguous(), None if bias is None else bias.contiguous()
@@ -79,13 +81,67 @@ def hyper_linear_on_card(
     is_empty = not rows.numel() or not codes.numel()
     has_kernel = codes.dtype == torch.int8 and x.dtype != torch.float64 and not is_empty and card.has_products
     with torch.cuda.device_of(x):  # Triton launches on the current device
-        if has_kernel and len(rows) <= FEW_ROWS and len(outliers) <= FEW_OUTLIERS * codes.numel() / 2:
-            y = few_rows(rows, codes, codebook, outliers, tiles, bias, card=card, precision=precision)
+        if has_kernel and len(rows) <= few_rows.MAX_ROWS and len(outliers) <= FEW_OUTLIERS * codes.numel() / 2:
+            y = _few_rows(rows, codes, codebook, outliers, tiles, bias, card, precision)
         elif has_kernel and compute == "int8" and len(far) <= MAX_FAR and codes.shape[1] <= MAX_INTEGER_WIDTH:
-            y = integer_product(rows, codes, codebook, outliers, far, bias, card=card, precision=precision)
+            y = _integer(rows, codes, codebook, outliers, far, bias, card, precision)
         else:
-            y = F.linear(rows, decode_on_card(codes, codebook, outliers, x.shape[-1], x.dtype), bias)
+            y = _decoded(rows, codes, codebook, outliers, bias)
     return y.view(*x.shape[:-1], len(codes))
+
+
+def _decoded(x: Tensor, codes: Tensor, codebook: Tensor, outliers: Tensor, bias: Tensor | None) -> Tensor:
+    return F.linear(x, decode_on_card(codes, codebook, outliers, x.shape[1], x.dtype), bias)
+
+
+def _few_rows(
+    x: Tensor,
+    codes: Tensor,
+    codebook: Tensor,
+    outliers: Tensor,
+    tiles: Tensor,
+    bias: Tensor | None,
+    card: Card,
+    precision: str,
+) -> Tensor:
+    """Multiply without decoding, unless decoding is faster on this card."""
+    from . import few_rows, tuning
+
+    def launch(tile: Tile | None) -> Tensor:
+        if tile is None:
+            return _decoded(x, codes, codebook, outliers, bias)
+        return few_rows.few_rows(x, codes, codebook, outliers, tiles, bias, tile=tile, precision=precision)
+
+    def offer() -> list[Tile | None]:
+        fused = few_rows.tiles_for(len(x), len(codes), codes.shape[1] // 2, x.element_size(), card)
+        return [*fused, None] if len(x) <= FEW_ROWS else [None, *fused]
+
+    return launch(tuning.choose(card, tuning.problem_of("few_rows", x, len(codes)), offer, launch))
+
+
+def _integer(
+    x: Tensor,
+    codes: Tensor,
+    codebook: Tensor,
+    outliers: Tensor,
+    far: Tensor,
+    bias: Tensor | None,
+    card: Card,
+    precision: str,
+) -> Tensor:
+    from . import integer, tuning
+
+    has_correction = x.dtype == torch.float32 and len(far) > 0
+
+    def launch(tile: Tile | None) -> Tensor:
+        assert tile is not None
+        return integer.integer_product(x, codes, codebook, outliers, far, bias, tile=tile, precision=precision)
+
+    def offer() -> list[Tile]:
+        return integer.tiles_for(len(x), len(codes), card, has_correction=has_correction)
+
+    problem = tuning.problem_of("integer, corrected" if has_correction else "integer", x, len(codes))
+    return launch(tuning.choose(card, problem, offer, launch))
 
 
 if find_spec("triton") is not None:

@@ -25,6 +25,10 @@ def _fenced(tensor: Tensor) -> Tensor:
     return inner.copy_(tensor)
 
 
+def _card(processors: int) -> Card:
+    return Card("H100", processors, 227 << 10)
+
+
 def _draw(weight, rows: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(rows)
     x = torch.randn(rows, weight.width, generator=generator) + 0.2
@@ -104,9 +108,8 @@ def test_few_rows_are_exact(
     x, bias = _draw(weight, rows, dtype)
     codes, codebook, lists, tiles, _ = map(_fenced, weight.operands)
     for processors, given in ((1, bias), (200, None)):
-        y = few_rows.few_rows(
-            x, codes, codebook, lists, tiles, given, card=Card(processors, 227 << 10), precision="ieee"
-        )
+        tile, *_ = few_rows.tiles_for(rows, out, codes.shape[1] // 2, x.element_size(), _card(processors))
+        y = few_rows.few_rows(x, codes, codebook, lists, tiles, given, tile=tile, precision="ieee")
         exact = weight.product(x, given)
         limit = 1e-6
         if dtype == torch.float16:
@@ -134,8 +137,9 @@ def test_integer_products_are_those_of_rows_rounded_to_a_byte(
     x, bias = _draw(weight, rows, dtype)
     x[rows // 2] = 0
     codes, codebook, lists, _, far = map(_fenced, weight.operands)
+    tile, *_ = integer.tiles_for(rows, out, _card(1), has_correction=True)
     for given in (bias, None):
-        y = integer.integer_product(x, codes, codebook, lists, far, given, card=Card(1, 227 << 10), precision="ieee")
+        y = integer.integer_product(x, codes, codebook, lists, far, given, tile=tile, precision="ieee")
         # A few activations lie half-way between two steps, and may be rounded to either.
         limit = 2e-4 if dtype == torch.float32 else 5e-4
         assert (y.shape, y.dtype) == ((rows, out), dtype)

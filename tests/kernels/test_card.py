@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bhk.kernels import operators as operators
-from bhk.kernels.card import float32_precision
+from bhk.kernels.card import card_of, float32_precision
 
 on_card = [
     pytest.mark.gpu,
@@ -59,6 +60,16 @@ def _linear(x: Tensor, weight, bias: Tensor | None, compute: str = "exact") -> T
 
 class TestOnCard:
     pytestmark = on_card
+
+    @pytest.fixture(autouse=True)
+    def _likeliest(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """Take the likeliest tile unasked: to compile all of them for every shape here would take ten minutes."""
+        from bhk.kernels import tuning
+
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.setattr(tuning, "_chosen", {})
+        self.measure = tuning._measure
+        monkeypatch.setattr(tuning, "_measure", lambda card, problem, tiles, launch: tiles[0])
 
     @pytest.fixture
     def weight_of(self, random_weight):
@@ -123,6 +134,37 @@ class TestOnCard:
             limit = {torch.float32: 3e-4, torch.float16: 1e-3, torch.bfloat16: 4e-3}[dtype]
             assert relative(y, weight.rounded_product(x, bias, 127)) <= limit, rows
             assert torch.equal(y[rows // 2], bias)
+
+    @pytest.mark.parametrize("dtype", _DTYPES[:3])
+    def test_every_tile_is_exact(self, relative, weight_of, poison, dtype: torch.dtype) -> None:
+        from bhk.kernels import few_rows, integer
+
+        weight, card = weight_of("outliers", 328, 1278), card_of(torch.device(_DEVICE))
+        limit = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 6e-3}[dtype]
+        codes, codebook, outliers, tiles, far = weight.operands
+        for rows in (1, 33, 64):
+            x, bias = _draw(weight, rows, dtype=dtype)
+            offered = few_rows.tiles_for(rows, weight.out, codes.shape[1] // 2, dtype.itemsize, card)
+            for tile in offered:
+                y = few_rows.few_rows(x, codes, codebook, outliers, tiles, bias, tile=tile, precision="ieee")
+                assert relative(y, weight.product(x, bias)) <= limit, tile
+        x, bias = _draw(weight, 300, dtype=dtype)
+        for tile in integer.tiles_for(300, weight.out, card, has_correction=dtype == torch.float32):
+            y = integer.integer_product(x, codes, codebook, outliers, far, bias, tile=tile, precision="ieee")
+            assert relative(y, weight.rounded_product(x, bias, 127)) <= max(limit, 3e-4), tile
+
+    def test_the_fastest_tile_is_measured_and_kept(self, relative, weight_of, monkeypatch) -> None:
+        from bhk.kernels import tuning
+
+        monkeypatch.setattr(tuning, "_measure", self.measure)
+        weight = weight_of("plain", 264, 520)
+        for rows, compute in ((5, "exact"), (60, "exact"), (300, "int8")):
+            x, bias = _draw(weight, rows, dtype=torch.bfloat16)
+            first = _linear(x, weight, bias, compute)
+            assert torch.equal(_linear(x, weight, bias, compute), first)
+        assert len(tuning._chosen) == 3
+        kept = {row.problem for row in tuning.read(tuning.cache_path())}
+        assert {problem for _, problem in tuning._chosen} <= kept
 
     def test_inputs_of_any_shape_are_taken(self, weight_of) -> None:
         weight = weight_of("outliers", 65, 33)

@@ -59,7 +59,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Launch
 
 
 def _card(capability: int) -> Card:
-    return Card(processors=64, shared_bytes=_SHARED_KIB[capability] << 10)
+    return Card("none", processors=64, shared_bytes=_SHARED_KIB[capability] << 10)
 
 
 def _fits(capability: int, kernels: Launches) -> bool:
@@ -88,9 +88,11 @@ def _draw(rows: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
 def test_few_rows_compiles_and_fits(launches, weight, capability: int, rows: int, dtype: torch.dtype) -> None:
     kernels = launches(capability)
     x, bias = _draw(rows, dtype)
-    few_rows.few_rows(x, *weight.operands[:4], bias, card=_card(capability), precision="ieee")
-    assert set(kernels) >= {"_few_rows_kernel"}
-    assert _fits(capability, kernels)
+    tiles = few_rows.tiles_for(rows, 2048, 256, dtype.itemsize, _card(capability))
+    for tile in {tiles[0], max(tiles, key=lambda tile: tile.out * tile.depth * tile.stages)}:
+        few_rows.few_rows(x, *weight.operands[:4], bias, tile=tile, precision="ieee")
+        assert set(kernels) >= {"_few_rows_kernel"}
+        assert _fits(capability, kernels), tile
 
 
 @pytest.mark.parametrize(
@@ -106,9 +108,11 @@ def test_integer_product_compiles_and_fits(launches, weight, capability: int, ro
     kernels = launches(capability)
     x, bias = _draw(rows, dtype)
     codes, codebook, outliers, _, far = weight.operands
-    integer.integer_product(x, codes, codebook, outliers, far, bias, card=_card(capability), precision="tf32")
-    assert set(kernels) == {"_quantise_kernel", "_product_kernel"}
-    assert _fits(capability, kernels)
+    tiles = integer.tiles_for(rows, 2048, _card(capability), has_correction=dtype == torch.float32)
+    for tile in {tiles[0], max(tiles, key=lambda tile: (tile.rows + tile.out) * tile.depth * tile.stages)}:
+        integer.integer_product(x, codes, codebook, outliers, far, bias, tile=tile, precision="tf32")
+        assert set(kernels) == {"_quantise_kernel", "_product_kernel"}
+        assert _fits(capability, kernels), tile
 
 
 @pytest.mark.parametrize("capability", [75, 90])

@@ -1,0 +1,140 @@
+"""The choice of tiles. Times are those that the tests say; test_card.py chooses by a card's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from bhk.kernels import few_rows, integer, tuning
+from bhk.kernels.card import Card
+from bhk.kernels.tuning import Measured, Problem, Tile
+
+CARD = Card("Some card", 100, 227 << 10)
+PROBLEM = Problem("few_rows", "bfloat16", 16, 4096, 1024)
+TILES = [Tile(16, 64, 128, 4, 4, 3), Tile(16, 64, 64, 2, 4, 4), None]
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[Tile | None]]:
+    """Let the second tile be the fastest, nothing be known, and keep which tiles were timed."""
+    asked: list[Tile | None] = []
+
+    def microseconds(tile: Tile | None, launch: object) -> float:
+        asked.append(tile)
+        return 5.0 if tile == TILES[1] else 9.5
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(tuning, "_microseconds", microseconds)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)  # without a driver, an error
+    _forget(monkeypatch)
+    yield asked
+    tuning._known.cache_clear()
+
+
+def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be another process."""
+    monkeypatch.setattr(tuning, "_chosen", {})
+    tuning._known.cache_clear()
+
+
+def _choose(problem: Problem = PROBLEM, card: Card = CARD) -> Tile | None:
+    return tuning.choose(card, problem, lambda: TILES, lambda tile: torch.empty(0))
+
+
+def test_a_shape_is_measured_once(timed, monkeypatch) -> None:
+    assert [_choose(), _choose()] == [TILES[1]] * 2
+    assert timed == TILES
+    _forget(monkeypatch)
+    assert _choose() == TILES[1]
+    assert timed == TILES
+    assert list(tuning.read(tuning.cache_path())) == [Measured("Some card", PROBLEM, TILES[1], 5.0, 9.5)]
+
+
+def test_other_shapes_and_cards_are_measured_anew(timed) -> None:
+    for count, (problem, card) in enumerate(
+        [
+            (PROBLEM, CARD),
+            (Problem("few_rows", "float16", 16, 4096, 1024), CARD),
+            (PROBLEM, Card("Another card", 100, 227 << 10)),
+        ]
+    ):
+        _choose(problem, card)
+        assert len(timed) == 3 * (count + 1)
+
+
+def test_that_decoding_is_the_fastest_is_kept_too(timed, monkeypatch) -> None:
+    monkeypatch.setattr(tuning, "_microseconds", lambda tile, launch: 1.0 if tile is None else 2.0)
+    assert _choose() is None
+    _forget(monkeypatch)
+    monkeypatch.setattr(tuning, "_microseconds", lambda tile, launch: pytest.fail("measured again"))
+    assert _choose() is None
+
+
+def test_what_ships_counts_for_more_than_the_cache(timed, monkeypatch, tmp_path) -> None:
+    _choose()
+    tuning.write([Measured("Some card", PROBLEM, TILES[0], 4.0, 4.0)], tmp_path / "shipped.csv")
+    monkeypatch.setattr(tuning, "SHIPPED", tmp_path / "shipped.csv")
+    _forget(monkeypatch)
+    assert _choose() == TILES[0]
+
+
+def test_a_tile_that_is_no_longer_offered_is_measured_anew(timed, monkeypatch) -> None:
+    tuning.cache_path().parent.mkdir(parents=True)
+    tuning.write([Measured("Some card", PROBLEM, Tile(16, 999, 64, 1, 4, 3), 1.0, 1.0)], tuning.cache_path())
+    assert _choose() == TILES[1]
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\x00", b"Some card,few_rows,bfloat16,16,40", b"\n,,,\n1,2,3\n", b""])
+def test_a_damaged_cache_is_no_cache(timed, damage: bytes) -> None:
+    tuning.cache_path().parent.mkdir(parents=True)
+    tuning.cache_path().write_bytes(damage)
+    assert _choose() == TILES[1]
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(timed, monkeypatch, tmp_path) -> None:
+    (tmp_path / "bhk").write_text("a file in the place of the folder")
+    assert _choose() == TILES[1]
+    _forget(monkeypatch)
+    assert _choose() == TILES[1]
+    assert len(timed) == 6
+
+
+def test_nothing_is_measured_while_a_graph_is_captured(timed, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert _choose() == TILES[0]
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    assert _choose() == TILES[1]
+
+
+def test_without_memory_to_measure_in_the_first_is_taken(timed, monkeypatch) -> None:
+    def fail(tile: Tile | None, launch: object) -> float:
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(tuning, "_microseconds", fail)
+    assert _choose() == TILES[0]
+    assert not tuning.cache_path().exists()
+
+
+def test_the_table_that_ships_can_be_read_whole() -> None:
+    lines = tuning.SHIPPED.read_text(encoding="utf-8").splitlines()
+    assert tuple(lines[0].split(",")) == tuning.COLUMNS
+    assert len(list(tuning.read(tuning.SHIPPED))) == len(lines) - 1
+
+
+@pytest.mark.parametrize("shared", [48 << 10, 64 << 10, 99 << 10, 163 << 10, 227 << 10])
+def test_there_is_a_tile_for_every_card(shared: int) -> None:
+    card = Card("Any card", 30, shared)
+    for rows in (1, 17, 64):
+        for itemsize in (2, 4):
+            tiles = few_rows.tiles_for(rows, 256, 128, itemsize, card)
+            assert len(set(tiles)) == len(tiles) > 0
+            assert all(tile.rows >= min(rows, 16) and tile.splits >= 1 for tile in tiles)
+    for correction in (False, True):
+        tiles = integer.tiles_for(4096, 1280, card, has_correction=correction)
+        assert tiles
+        assert all(tile.stages * tile.depth * (tile.rows + tile.out) <= shared for tile in tiles)
