@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 import bhk
-from bhk.nn import HyperLinear
+from tools.bench.memory import MIB, linear_bytes, module_bytes
 from tools.bench.synthetic import make
 from tools.bench.table import ROOT, Row, environment, show, write_csv
 
@@ -35,15 +35,11 @@ SIDES: dict[str, dict[str, Any]] = {
 }
 PROMPTS = 32
 PEAK = """
-import sys, re, torch, bhk
-from bhk.nn import load_into
-import segment_anything
-def resident(field):
-    return int(re.search(field + r":\\s*(\\d+) kB", open("/proc/self/status").read())[1])
-idle = resident("VmRSS")
-open("/proc/self/clear_refs", "w").write("5")
+import sys, segment_anything, bhk.nn
+from tools.bench.memory import HostPeak
+host = HostPeak()
 bhk.load(sys.argv[1], **eval(sys.argv[2]))
-print((resident("VmHWM") - idle) / 1024)
+print(host.mib)
 """
 
 
@@ -75,8 +71,8 @@ def measure(variant: str, device: str, dtype: torch.dtype, runs: int, folder: Pa
                 "dtype": str(dtype).removeprefix("torch."),
                 **{f"{part}_s": f"{times[name]:.4f}" for part, times in seconds.items()},
                 **{f"{part}_ratio": f"{times[name] / times['dense']:.3f}" for part, times in seconds.items()},
-                "linear_share": f"{_linear_bytes(model) / _linear_bytes(models['dense']):.4f}",
-                "dense_mib": f"{_bytes(models['dense']) / 2**20:.0f}",
+                "linear_share": f"{linear_bytes(model) / linear_bytes(models['dense']):.4f}",
+                "dense_mib": f"{module_bytes(models['dense']) / MIB:.0f}",
                 "load_peak_mib": f"{_load_peak(path, SIDES[name]):.0f}" if device == "cpu" else "",
                 "iou_mean": f"{iou.mean().item():.5f}",
                 "iou_min": f"{iou.min().item():.5f}",
@@ -143,21 +139,6 @@ def _iou(logits: Tensor, reference: Tensor) -> Tensor:
     one, other = (logits > 0).flatten(1), (reference > 0).flatten(1)
     union = (one | other).sum(1)
     return torch.where(union > 0, (one & other).sum(1) / union.clamp(min=1), 1.0)
-
-
-def _linear_bytes(model: nn.Module) -> int:
-    """Bytes held for the weights of linear layers, their codebooks and outliers included."""
-    total = 0
-    for module in model.modules():
-        if isinstance(module, HyperLinear):
-            total += sum(buffer.nbytes for buffer in module.buffers())
-        elif isinstance(module, nn.Linear):
-            total += module.weight.nbytes
-    return total
-
-
-def _bytes(model: nn.Module) -> int:
-    return sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
 
 
 def _load_peak(path: Path, options: dict[str, Any]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import platform
+import re
 import statistics
 import subprocess
 import time
@@ -34,6 +35,26 @@ def environment() -> dict[str, object]:
         "date": datetime.now(timezone.utc).date().isoformat(),
         "commit": _commit(),
     }
+
+
+def device_columns(device: str) -> dict[str, object]:
+    """Return the columns that say on what a row was measured: the device ("cpu" or "cuda") and `environment()`."""
+    import torch
+
+    if device == "cpu":
+        return {"device": "cpu", "capability": torch.backends.cpu.get_cpu_capability(), **environment()}
+    import triton
+
+    capability = "sm_{}{}".format(*torch.cuda.get_device_capability())
+    versions = {"cuda": torch.version.cuda, "triton": triton.__version__}
+    return {"device": torch.cuda.get_device_name(), "capability": capability, **environment(), **versions}
+
+
+def device_name(device: str) -> str:
+    """Return how files of results call the device: "cpu" or, in lower case and underscores, the name of the card."""
+    import torch
+
+    return "cpu" if device == "cpu" else re.sub(r"\W+", "_", torch.cuda.get_device_name().lower())
 
 
 def _commit() -> str:

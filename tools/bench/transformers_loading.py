@@ -33,22 +33,17 @@ NAME = "transformers_loading"
 SHOWN = ("side", "file_mib", "load_s", "load_peak_mib", "read_peak_mib", "masks_error", "scores_error")
 OUTPUTS = {"masks": "pred_masks", "scores": "iou_scores"}
 LOADING = """
-import json, re, sys, time, torch, bhk.transformers
+import json, sys, time, bhk.transformers
 from transformers import SamModel
 from transformers.utils import logging
+from tools.bench.memory import HostPeak
 logging.disable_progress_bar()
-def resident(field):
-    return int(re.search(field + r":\\s*(\\d+) kB", open("/proc/self/status").read())[1])
-idle = resident("VmRSS")
-open("/proc/self/clear_refs", "w").write("5")
-begin = time.perf_counter()
-def peak():
-    return (resident("VmHWM") - idle) / 1024
+host, begin = HostPeak(), time.perf_counter()
 model = SamModel.from_pretrained(sys.argv[1])
-loaded = [time.perf_counter() - begin, peak()]
+loaded = [time.perf_counter() - begin, host.mib]
 for tensor in model.state_dict().values():
     tensor.sum()
-print(json.dumps([*loaded, peak()]))
+print(json.dumps([*loaded, host.mib]))
 """
 
 

@@ -1,0 +1,97 @@
+"""How benchmarks take time: on a CPU by the wall clock, on a card by CUDA events; what is compared is taken in turn."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+
+Result = TypeVar("Result")
+Pool = tuple[int, int]  # what torch.cuda.graph_pool_handle returns
+
+
+def elapsed(call: Callable[[], object], device: str) -> float:
+    """Return the seconds that one call takes; on a card from the first of its kernels to the last, gaps included."""
+    if device == "cpu":
+        begin = time.perf_counter()
+        call()
+        return time.perf_counter() - begin
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3
+
+
+def alternate(
+    calls: Mapping[str, Callable[[], object]], device: str, *, least: int = 3, most: int = 50, enough: float = 1.0
+) -> dict[str, float]:
+    """Return the median seconds of each call, all of them taken in turn; they are to have been called before.
+
+    Args:
+        least, most: number of rounds.
+        enough: seconds after which no round starts beyond the least.
+    """
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    started = time.perf_counter()
+    rounds = 0
+    while rounds < least or (rounds < most and time.perf_counter() - started < enough):
+        for name, call in calls.items():
+            times[name].append(elapsed(call, device))
+        rounds += 1
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def captured(work: Callable[[], Result], pool: Pool | None = None) -> Callable[[], Result]:
+    """Return what replays `work` as a CUDA graph, captured after two calls to warm up.
+
+    What `work` returned at the capture is returned by every replay, which writes its values anew.
+
+    Args:
+        pool: memory shared with other graphs; they must be replayed in the order in which they were captured.
+    """
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            work()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool):
+        result = work()
+
+    def replay() -> Result:
+        graph.replay()
+        return result
+
+    return replay
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Seconds that a benchmark may take, counted from when this is made.
+
+    Attributes:
+        clock: seconds since some moment.
+    """
+
+    seconds: float
+    clock: Callable[[], float] = time.monotonic
+    started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "started", self.clock())
+
+    @property
+    def left(self) -> float:
+        """Seconds left; negative once they are overspent."""
+        return self.seconds - (self.clock() - self.started)
+
+    def allows(self, expected: float) -> bool:
+        """Tell whether work of `expected` seconds may start."""
+        return expected <= self.left
