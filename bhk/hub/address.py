@@ -13,7 +13,7 @@ from bhk.hub.errors import HubError, redact
 
 SCHEME = "hf://"
 _WEB = ("https://", "http://")
-_PUBLIC = "https://huggingface.co"
+_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 FILES = (".bhk", ".safetensors", ".pth", ".pt", ".bin")  # what a file here is called, and no repository
 _REPOSITORY = r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*"
 _ADDRESS = re.compile(rf"(?P<repository>{_REPOSITORY})(?:/(?P<path>[^@]+))?(?:@(?P<revision>.+))?")
@@ -48,19 +48,22 @@ def parse_address(text: str) -> Address:
     """Return what `hf://user/repo[/path][@revision]` names, or the address of a page or a file on the web.
 
     Raises:
-        HubError: it is malformed.
+        HubError: it is malformed, or of another web site.
     """
-    page = _page(text)
-    match = _PAGE.fullmatch(page) if page is not None else _ADDRESS.fullmatch(text.removeprefix(SCHEME).strip("/"))
+    is_page = text.startswith(_WEB)
+    match = _PAGE.fullmatch(_page(text)) if is_page else _ADDRESS.fullmatch(text.removeprefix(SCHEME).strip("/"))
     if match is None:
-        raise HubError(f"{redact(shown(text))} is no Hub address; expected {SCHEME}user/repo[/path/in/repo][@revision]")
+        raise HubError(
+            f"{redact(shown(text))} is no Hub address; expected {SCHEME}user/repo[/path/in/repo][@revision]"
+            + ("; download what is elsewhere first" if is_page else "")
+        )
     parts = match.groupdict()
-    return Address(**parts if page is None else {name: part and unquote(part) for name, part in parts.items()})
+    return Address(**{name: part and unquote(part) for name, part in parts.items()} if is_page else parts)
 
 
 def is_address(text: str) -> bool:
-    """Return whether `text` can only be a place on the Hub, and no path: it has a scheme."""
-    return text.startswith(SCHEME) or _page(text) is not None
+    """Return whether `text` has the scheme of an address, and so can be no path."""
+    return text.startswith((SCHEME, *_WEB))
 
 
 def looks_like_repository(text: str) -> bool:
@@ -78,13 +81,11 @@ def address_of(path_or_repo: str | os.PathLike[str]) -> Address | None:
     return parse_address(text) if is_address(text) or looks_like_repository(text) else None
 
 
-def _page(text: str) -> str | None:
-    """Return what an address on the web has after the Hub's own, without a query; None if it is none of the Hub."""
-    if not text.startswith(_WEB):
-        return None
+def _page(text: str) -> str:
+    """Return what an address on the web has after the Hub's own, without a query; nothing if it is none of the Hub."""
     from huggingface_hub import constants  # slow to import, and rarely needed
 
-    for endpoint in (_PUBLIC, constants.ENDPOINT):
+    for endpoint in (constants.ENDPOINT, *(scheme + host for scheme in _WEB for host in _HOSTS)):
         if text.startswith(endpoint + "/"):
             return re.split(r"[?#]", text.removeprefix(endpoint))[0].strip("/")
-    return None
+    return ""

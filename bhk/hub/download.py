@@ -73,7 +73,11 @@ def with_bhk_file(address: Address, get: Callable[[Address, str], Found]) -> Fou
         return get(address, names[0])
     if isinstance(reason, HubUnreachableError):
         raise reason
-    what = f"several {SUFFIX} files: {listed(names)}; name one" if names else f"no {SUFFIX} file; convert a checkpoint"
+    what = (
+        f"several {SUFFIX} files: {listed(names)}; name one, as {address.at(names[0])}"
+        if names
+        else f"no {SUFFIX} file; convert a checkpoint"
+    )
     raise HubFileNotFoundError(f"{address} holds {what}")
 
 

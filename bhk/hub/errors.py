@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bhk.hub.address import Address
 
 _TOKEN = re.compile(r"hf_(?:(?:oauth|jwt|ott)_)?[A-Za-z0-9]{6,}[\w.\-]*|(?<=[Bb]earer )\S+")
+_LOGIN = re.compile(r"(?<=://)[^\s/?#@]+@")  # name and password before a host
 _QUERY = re.compile(r"(?<=://)([^\s?'\"]+)\?[^\s'\"]+")  # what a signed URL is signed with
 _LIBRARY = ("huggingface_hub.file_download", "huggingface_hub.utils._http")  # whose warnings quote URLs
 
@@ -38,8 +39,8 @@ class HubBusyError(HubError):
 
 
 def redact(text: str) -> str:
-    """Return `text` without access tokens, and without the queries of URLs, which may be signatures."""
-    return _QUERY.sub(r"\1?***", _TOKEN.sub("hf_***", text))
+    """Return `text` without access tokens, passwords in URLs, and the queries of URLs, which may be signatures."""
+    return _QUERY.sub(r"\1?***", _TOKEN.sub("hf_***", _LOGIN.sub("***@", text)))
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bhk.errors import shown
@@ -101,23 +102,20 @@ class LocalFile:
         bytes: its size.
     """
 
-    def __init__(self, name: str, content: Content, sha256: str | None = None) -> None:
-        """Take the hash of the content if it is known already."""
+    def __init__(self, name: str, content: Content) -> None:
+        """Look at the file, which is to stay as it is from then on."""
         self.name, self.content = name, content
         self._state = self._stat()
         self.bytes = len(content) if isinstance(content, bytes) else self._state[0]
-        self._sha256 = sha256
 
-    @property
+    @cached_property
     def sha256(self) -> str:
-        """The hash of its content, in hexadecimal digits."""
-        if self._sha256 is None:
-            self._sha256 = sha256_of(self.content)
-        return self._sha256
+        """The hash of its content, in hexadecimal digits; whoever knows it already sets it."""
+        return sha256_of(self.content)
 
     @property
     def has_changed(self) -> bool:
-        """Whether the file was written to since it was first looked at."""
+        """Whether the file was written to since this object was made."""
         return self._stat() != self._state
 
     def equals(self, entry: RemoteEntry | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from bhk.checkpoint.strict_json import StrictJsonError, parse_object
 from bhk.errors import BhkError, listed, shown
 from bhk.hub.address import Address, parse_address
 from bhk.hub.errors import HubError
-from bhk.publishing.licences import Licence, licence_of
+from bhk.publishing.licences import Licence, UnknownLicenceError, licence_of
 from bhk.publishing.results import EvaluationDocumentError, Result, read_result
 from bhk.sam.variants import FAMILIES, VARIANTS, Variant, published_as
 from bhk.tasks.inspect import Inspection, inspect
@@ -177,12 +178,13 @@ def card_facts(
         repository: "user/repo".
         evaluation: files that `bhk eval --out` wrote, about these very files.
         base_model: repository of the Hub that they were made from; None: as the files tell.
-        licence: of the weights; None: as the files tell, or that of the published model.
+        licence: of the weights; None: as the files tell, or that of the published model. What a file states itself holds.
 
     Raises:
         ReadError, FormatError: a file cannot be read or breaks a rule of the format.
         EvaluationDocumentError: a result is none, or of another file.
-        PublicationError: there are no files, or they have different licences, or `base_model` is no other repository.
+        PublicationError: there are no files, or they have different licences or another than was given, or `base_model` is
+            no other repository.
         UnknownLicenceError: the Hub does not know the licence.
     """
     if not files:
@@ -195,7 +197,7 @@ def card_facts(
                 f"{shown(os.fsdecode(path))} is about another file ({shown(result.model.name)}, "
                 f"SHA-256 {shown(result.model.sha256)[:12]}…) than {listed(files.values(), 3)}; evaluate what you publish"
             )
-    known = licence_of(licence) if licence else _licence(facts)
+    known = _given_licence(licence, facts) if licence else _licence(facts)
     return CardFacts(repository, facts, _base_models(facts, repository, base_model), known)
 
 
@@ -259,8 +261,33 @@ def _licence(files: Sequence[FileFacts]) -> Licence | None:
     return None if None in found.values() else next(iter(found.values()))
 
 
+def _given_licence(text: str, files: Sequence[FileFacts]) -> Licence:
+    """Return the licence called `text`, unless a file itself states another that the Hub knows."""
+    given = licence_of(text)
+    for file in files:
+        with contextlib.suppress(UnknownLicenceError):
+            stated = _stated_licence(file)
+            if stated not in (None, given):
+                raise PublicationError(
+                    f"{shown(file.name)} states the licence {stated.title}, and {given.title} was given; leave it out, or "
+                    "convert the checkpoint again with the right --metadata licence=…"
+                )
+    return given
+
+
 def _licence_of(file: FileFacts) -> Licence | None:
-    stated = next((file.metadata[key] for key in LICENCE_KEYS if key in file.metadata), None)
+    stated = _stated_licence(file)
     if stated is not None:
-        return licence_of(stated)
+        return stated
     return licence_of(file.variant.licence) if file.variant else None
+
+
+def _stated_licence(file: FileFacts) -> Licence | None:
+    """Return the licence that the metadata of a file state."""
+    stated = next((file.metadata[key] for key in LICENCE_KEYS if key in file.metadata), None)
+    try:
+        return None if stated is None else licence_of(stated)
+    except UnknownLicenceError as error:
+        raise UnknownLicenceError(
+            f"{shown(file.name)} states its licence: {error}; give it with --licence (licence=)"
+        ) from None

@@ -27,10 +27,11 @@ def with_kept_results(facts: CardFacts, card: str) -> CardFacts:
     return replace(facts, files=tuple(replace(file, kept_results=kept.get(file.sha256)) for file in facts.files))
 
 
-def lost_results(facts: CardFacts, card: str) -> str | None:
-    """Return a hint when a card shows results of other files than these, and there are none of one of these."""
-    on_card = results_on(card)
-    others = on_card.keys() - {file.sha256 for file in facts.files}
-    if not others or all(file.results or file.sha256 in on_card for file in facts.files):
+def lost_results(facts: CardFacts, before: str, after: str) -> str | None:
+    """Return a hint when a card shows results that the one in its place does not, and no others of the same files."""
+    shown, ours = results_on(before).keys(), {file.sha256 for file in facts.files}
+    if shown & ours - results_on(after).keys():
+        return "the card's results are gone, for the template has no place for them; put {{results}} into it"
+    if shown <= ours or all(file.results or file.sha256 in shown for file in facts.files):
         return None
     return "the card's results were of another file and are gone; give those of this one with --eval (evaluation=)"

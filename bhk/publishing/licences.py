@@ -64,6 +64,6 @@ def licence_of(text: str) -> Licence:
         return _NAMED[name]
     if name in LICENCES:
         return Licence(name)
-    close = difflib.get_close_matches(name, (*sorted(LICENCES), *_NAMED), n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, (*sorted(LICENCES), *_NAMED), n=3, cutoff=0.6)
     advice = f"did you mean {' or '.join(close)}?" if close else f"see the list ({_PAGE})."
     raise UnknownLicenceError(f"the Hub knows no licence {shown(text)!r}; {advice} Use {OTHER!r} for one that it lacks")

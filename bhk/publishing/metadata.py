@@ -80,8 +80,48 @@ def merged(block: str, facts: CardFacts, *, line_end: str) -> str:
     if block.strip(_BYTE_ORDER_MARK) and after == before:
         return block
     mark = _BYTE_ORDER_MARK if block.startswith(_BYTE_ORDER_MARK) else ""
-    text = yaml.safe_dump(after, sort_keys=False, allow_unicode=True, line_break=line_end)
-    return f"{mark}---{line_end}{text}---{line_end}"
+    return f"{mark}---{line_end}{_written(before, after, block, line_end)}---{line_end}"
+
+
+def _written(before: dict[str, Any], after: dict[str, Any], block: str, line_end: str) -> str:
+    """Return `after` as YAML; what is as in `before` in the very words of the block, where its form allows.
+
+    To read "no" (Norwegian), 1.10 or 010 and write them again changes them.
+    """
+    found = _lines_of_keys(block)
+    parts = [
+        found[key] if key in found and key in before and before[key] == value else _dumped({key: value}, line_end)
+        for key, value in after.items()
+    ]
+    text = found.get(None, "") + "".join(parts)
+    try:
+        if yaml.safe_load(text) == after:
+            return text
+    except (yaml.YAMLError, ValueError):  # an alias of what is gone
+        pass
+    return _dumped(after, line_end)
+
+
+def _lines_of_keys(block: str) -> dict[str | None, str]:
+    """Return the lines of each key of a block of metadata, and of what stands before the first (None)."""
+    lines = _inner(block).splitlines(keepends=True)
+    node = yaml.compose("".join(lines), Loader=yaml.SafeLoader)
+    if not isinstance(node, yaml.MappingNode) or node.flow_style:
+        return {}
+    starts = [key.start_mark.line for key, _ in node.value]
+    ends = [*starts[1:], len(lines)]
+    found = {key.value: lines[start:end] for (key, _), start, end in zip(node.value, starts, ends, strict=True)}
+    return {None: "".join(lines[: starts[0]]), **{key: "".join(part) for key, part in found.items()}}
+
+
+def _dumped(metadata: dict[str, Any], line_end: str) -> str:
+    text: str = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, line_break=line_end)
+    return text
+
+
+def _inner(block: str) -> str:
+    """Return a block of metadata without the lines of dashes, its line ends as they are."""
+    return "".join(block.strip(_BYTE_ORDER_MARK).lstrip().splitlines(keepends=True)[1:-1])
 
 
 def _updated(before: dict[str, Any], facts: CardFacts) -> dict[str, Any]:
@@ -126,12 +166,12 @@ def _tags(metadata: dict[str, Any]) -> list[str]:
 
 def _parsed(block: str) -> dict[str, Any]:
     """Return the metadata of a block."""
-    text = "\n".join(block.strip(_BYTE_ORDER_MARK).strip().splitlines()[1:-1])
+    text = _inner(block)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CardMetadataError(f"the card's metadata are no YAML ({_reason(error)}); {_ADVICE}") from error
+        raise CardMetadataError(f"the card's metadata are no YAML ({_reason(error, text)}); {_ADVICE}") from error
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
@@ -143,7 +183,12 @@ def _parsed(block: str) -> dict[str, Any]:
     return value
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, text: str) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
-    return shown(problem) + (f", in line {mark.line + 2}" if mark else "")  # the line of dashes comes first
+    if mark is None:
+        return shown(problem)
+    line = (
+        min(mark.line, len(text.splitlines()) - 1) + 2
+    )  # at the end of the text, that before; the line of dashes comes first
+    return f"{shown(problem)}, in line {line}"

@@ -72,7 +72,7 @@ def pull(
     address = _address(repository, file)
     name = _default_name(address)
     target = Path(dst or name)
-    if target.is_dir():
+    if target.is_dir() or os.fspath(dst or name).endswith(("/", os.sep)):
         target /= name
     check_destination(target, force=force)
 

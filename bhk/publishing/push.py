@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
+from bhk.container.errors import FormatError
 from bhk.errors import shown
 from bhk.files import WriteError, replace_file
-from bhk.hub.address import parse_address
+from bhk.hub.address import FILES, parse_address
 from bhk.hub.errors import redact
-from bhk.hub.upload import MAIN, Uploader
+from bhk.hub.upload import MAIN, LocalFile, Uploader
 from bhk.publishing.facts import CardFacts, PublicationError, card_facts
 from bhk.publishing.metadata import completed
-from bhk.publishing.repository import README, RepositoryFile, repository_files, weight_files
+from bhk.publishing.repository import README, UnpublishableFileError, repository_files, weight_files
 from bhk.publishing.sending import Order, Progress, Publication, Sending
 from bhk.publishing.usage import usage
 from bhk.tasks.verify import verify
@@ -120,8 +121,9 @@ def push(
         progress: called with (what is being done, bytes done, all bytes).
 
     Raises:
-        ReadError, FormatError: a .bhk file cannot be read or is damaged.
-        UnpublishableFileError, StoredConfigError, PublicationError, EvaluationDocumentError, UnknownLicenceError: what is to be
+        ReadError, FormatError: a .bhk file cannot be read, or its header breaks a rule of the format.
+        UnpublishableFileError: a .bhk file is damaged, or a file cannot become one of a repository.
+        StoredConfigError, PublicationError, EvaluationDocumentError, UnknownLicenceError: what is to be
             published does not go together.
         TemplateError, CardMetadataError, MarkersError: no card can be made, or not from the one that the repository has.
         NoTokenError: nobody is logged in to the Hub.
@@ -133,17 +135,21 @@ def push(
     online = not dry_run and folder is None
     uploader = Uploader(order.repository) if online else None  # before hours of work: is anybody logged in?
     weights = weight_files(_listed(files))
-    others = repository_files(weights, _listed(include))
+    others = repository_files(weights, _listed(include))  # before they are checked: none may change from here on
     for path in weights.values():
         _verify(path, progress)
     facts = card_facts(
         weights, order.repository, evaluation=_listed(evaluation), base_model=base_model, licence=licence
     )
+    known = {file.name: file.sha256 for file in facts.files}
+    for file in others:
+        if file.name in known:
+            file.sha256 = known[file.name]
     publication = Publication(facts, None if template is None else _text(Path(template)), others)
     card = publication.card()  # before a repository is created for it: can it be made?
     if uploader is not None:
         return _upload(publication, order, uploader, progress)
-    every = (*others, RepositoryFile(README, card.encode("utf-8")))
+    every = (*others, LocalFile(README, card.encode("utf-8")))
     if not dry_run and folder is not None:
         _write(every, Path(folder))
     return _offline(facts, card, every, None if dry_run else folder)
@@ -151,6 +157,8 @@ def push(
 
 def _order(repository: str, private: bool | None, create_pr: bool, revision: str | None, message: str | None) -> Order:
     """Check what does not depend on the files."""
+    if repository.endswith(FILES) and ("/" not in repository or Path(repository).is_file()):
+        raise PublicationError(f"{redact(shown(repository))} is a file; expected user/repo as the last argument")
     address = parse_address(repository)
     if address.path is not None or address.revision is not None:
         raise PublicationError(
@@ -192,7 +200,12 @@ def _text(path: Path) -> str:
 
 
 def _verify(path: Path, progress: Progress | None) -> None:
-    verify(path, progress=None if progress is None else functools.partial(progress, f"Checking {path.name}"))
+    try:
+        verify(path, progress=None if progress is None else functools.partial(progress, f"Checking {path.name}"))
+    except FormatError as error:
+        raise UnpublishableFileError(
+            f"{shown(os.fspath(path))} is no sound .bhk file ({error}); convert the checkpoint, again if it was converted"
+        ) from error
 
 
 def _upload(publication: Publication, order: Order, uploader: Uploader, progress: Progress | None) -> PushReport:
@@ -217,7 +230,7 @@ def _upload(publication: Publication, order: Order, uploader: Uploader, progress
     )
 
 
-def _offline(facts: CardFacts, card: str, files: Sequence[RepositoryFile], folder: FilePath | None) -> PushReport:
+def _offline(facts: CardFacts, card: str, files: Sequence[LocalFile], folder: FilePath | None) -> PushReport:
     """Report what was written into a folder; of a dry run (None), what would be there."""
     state = "planned" if folder is None else "written"
     return PushReport(
@@ -234,7 +247,7 @@ def _offline(facts: CardFacts, card: str, files: Sequence[RepositoryFile], folde
     )
 
 
-def _write(files: Sequence[RepositoryFile], folder: Path) -> None:
+def _write(files: Sequence[LocalFile], folder: Path) -> None:
     """Write files into a new or empty folder; on any error, what was written is gone again."""
     try:
         if folder.is_dir() and any(folder.iterdir()):

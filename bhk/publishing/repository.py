@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from bhk.checkpoint.companions import COMPANIONS, CONFIG, companions_of
@@ -14,6 +13,7 @@ from bhk.container.header import Header
 from bhk.container.reader import Container
 from bhk.errors import BhkError, shown
 from bhk.hub.download import MODEL_FILE, SUFFIX
+from bhk.hub.upload import LocalFile
 from bhk.publishing.configuration import StoredConfigError, make_config
 
 README = "README.md"
@@ -23,24 +23,6 @@ _OF_GIT = ".git"  # how names begin that tell git, and so the Hub, what to do wi
 
 class UnpublishableFileError(BhkError):
     """A file cannot become one of a repository: it is missing or empty, or its name is taken."""
-
-
-@dataclass(frozen=True)
-class RepositoryFile:
-    """A file of a repository.
-
-    Attributes:
-        name: in the repository.
-        content: a file on this machine, or the bytes themselves.
-    """
-
-    name: str
-    content: Path | bytes
-
-    @property
-    def bytes(self) -> int:
-        """Its size."""
-        return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
 
 
 def weight_files(files: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
@@ -63,9 +45,7 @@ def weight_files(files: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
     return _by_name(paths, ())
 
 
-def repository_files(
-    weights: dict[str, Path], include: Iterable[str | os.PathLike[str]] = ()
-) -> tuple[RepositoryFile, ...]:
+def repository_files(weights: dict[str, Path], include: Iterable[str | os.PathLike[str]] = ()) -> tuple[LocalFile, ...]:
     """Return every file of a repository but its card.
 
     Args:
@@ -75,23 +55,26 @@ def repository_files(
     Raises:
         UnpublishableFileError: a file to include is missing, empty or no file, or its name is taken.
         StoredConfigError: a configuration file that the first of the .bhk files carries cannot be published.
-        ReadError, FormatError: that file cannot be read or breaks a rule of the format.
+        ReadError, FormatError: one of them cannot be read or breaks a rule of the format.
     """
     others = _by_name([Path(path) for path in include], weights)
     for path in others.values():
         _check(path)
-    name, first = next(iter(weights.items()))
-    with Container.open(first) as container:
-        header = container.header
+    headers, files = {}, []
+    for name, path in weights.items():
+        with Container.open(path) as container:
+            headers[name] = container.header
+            files.append(LocalFile(name, path))
+    name, header = next(iter(headers.items()))
     return (
-        *(RepositoryFile(name, path) for name, path in weights.items()),
-        RepositoryFile(CONFIG, make_config(header, name).encode("utf-8")),
+        *files,
+        LocalFile(CONFIG, make_config(header, name).encode("utf-8")),
         *_companions(header),
-        *(RepositoryFile(name, path) for name, path in others.items()),
+        *(LocalFile(name, path) for name, path in others.items()),
     )
 
 
-def _companions(header: Header) -> Iterator[RepositoryFile]:
+def _companions(header: Header) -> Iterator[LocalFile]:
     for name, text in companions_of(header.metadata).items():
         if name != CONFIG:
             try:
@@ -100,7 +83,7 @@ def _companions(header: Header) -> Iterator[RepositoryFile]:
                 raise StoredConfigError(
                     f"the stored {name} is {shown(error)}; expected that of transformers; convert the checkpoint again"
                 ) from error
-            yield RepositoryFile(name, (json.dumps(value, indent=2) + "\n").encode("ascii"))
+            yield LocalFile(name, (json.dumps(value, indent=2) + "\n").encode("ascii"))
 
 
 def _by_name(paths: Iterable[Path], taken: Iterable[str]) -> dict[str, Path]:
@@ -118,6 +101,10 @@ def _by_name(paths: Iterable[Path], taken: Iterable[str]) -> dict[str, Path]:
             )
         if not name.isprintable() or not name.strip() or "\\" in name or name.startswith(_OF_GIT):
             raise UnpublishableFileError(f"{_named(path)}: the Hub takes no file of that name; rename it")
+        if "@" in name and name.endswith(SUFFIX):
+            raise UnpublishableFileError(
+                f"{_named(path)}: in hf:// addresses a revision follows @; rename it without one"
+            )
         named[name] = path
         folded.add(name.casefold())
     return named

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bhk.checkpoint.companions import CONFIG
+from bhk.checkpoint.companions import COMPANIONS, CONFIG
 from bhk.errors import listed, shown
 from bhk.hub.address import SCHEME, Address
 from bhk.hub.download import MODEL_FILE, SUFFIX, fetch_file
@@ -26,7 +26,7 @@ from bhk.publishing.card import make_card
 from bhk.publishing.configuration import is_ours
 from bhk.publishing.facts import CardFacts, PublicationError
 from bhk.publishing.kept import lost_results
-from bhk.publishing.repository import README, RepositoryFile
+from bhk.publishing.repository import README
 
 ATTEMPTS = 4  # to commit while others do
 Progress = Callable[[str, int, int], None]
@@ -47,7 +47,7 @@ class Publication:
 
     facts: CardFacts
     template: str | None
-    files: tuple[RepositoryFile, ...]
+    files: tuple[LocalFile, ...]
 
     def card(self, existing: str | None = None) -> str:
         """Return the text of README.md, with the hand-written parts of the existing one."""
@@ -113,8 +113,7 @@ class Sending:
         self, publication: Publication, order: Order, uploader: Uploader, progress: Progress | None = None
     ) -> None:
         self._publication, self._order, self._uploader, self._progress = publication, order, uploader, progress
-        known = {file.name: file.sha256 for file in publication.facts.files}
-        self._files = [LocalFile(file.name, file.content, known.get(file.name)) for file in publication.files]
+        self._files = publication.files
         self._created = False
 
     def run(self) -> Sent:
@@ -154,9 +153,10 @@ class Sending:
         snapshot = self._look(revision)
         self._check_configuration(snapshot)
         existing = self._existing_card(snapshot)
-        card = LocalFile(README, self._publication.card(existing).encode("utf-8"))
+        text = self._publication.card(existing)
+        card = LocalFile(README, text.encode("utf-8"))
         changed = [file for file in (*self._files, card) if not file.equals(snapshot.entries.get(file.name))]
-        return _Comparison(snapshot, card, changed, lost_results(self._publication.facts, existing or ""))
+        return _Comparison(snapshot, card, changed, lost_results(self._publication.facts, existing or "", text))
 
     def _look(self, revision: str) -> Snapshot:
         """Return what there is, in a new repository if need be."""
@@ -237,6 +237,11 @@ class Sending:
         if found.hint is not None:
             yield found.hint
         others = found.snapshot.names - {file.name for file in self._files}
+        if stale := sorted(others & set(COMPANIONS)):
+            yield (
+                f"{self._where} still holds {listed(stale)}, which transformers reads and this push does not bring; delete "
+                "there what is stale"
+            )
         if stale := sorted(name for name in others if name.endswith(SUFFIX)):
             taken = f"; {MODEL_FILE} is what bhk.load takes unless a file is named" if MODEL_FILE in stale else ""
             yield f"{self._where} still holds {listed(stale)}, not of this push{taken}; delete there what is stale"

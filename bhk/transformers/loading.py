@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from bhk.bhkfile import BhkFile, open_file
+from bhk.checkpoint.companions import CONFIG
+from bhk.checkpoint.strict_json import StrictJsonError, parse_object
 from bhk.codec.dtypes import TORCH_DTYPES
 from bhk.container.header import LayerEntry
 from bhk.container.reader import Container
@@ -29,6 +31,15 @@ from bhk.transformers.quantizer import SUFFIX, BhkQuantizer, Loaded, buffer_name
 
 Function = Callable[..., Any]
 
+_QUIETLY = dict.fromkeys(
+    (
+        "_raise_exceptions_for_gated_repo",
+        "_raise_exceptions_for_missing_entries",
+        "_raise_exceptions_for_connection_errors",
+    ),
+    False,
+)
+
 
 def find_file(original: Function) -> Function:
     """Return transformers' search for weight files, extended by names that end in .bhk."""
@@ -37,6 +48,8 @@ def find_file(original: Function) -> Function:
     def resolve(*args: Any, **options: Any) -> Any:
         name = options.get("transformers_explicit_filename")
         if not isinstance(name, str) or not name.endswith(SUFFIX):
+            if name is None and options["pretrained_model_name_or_path"] is not None:
+                _refuse_parts(options["pretrained_model_name_or_path"], options.get("download_kwargs") or {})
             return original(*args, **options)
         if Path(name).name != name or "\\" in name:  # the name comes from a config.json
             raise RepositoryError(
@@ -48,6 +61,28 @@ def find_file(original: Function) -> Function:
         return [path], {"dtype": _dtype_of(path)}
 
     return resolve
+
+
+def _refuse_parts(folder: Any, options: Mapping[str, Any]) -> None:
+    """Refuse to load from a repository whose config.json names a .bhk file by a configuration that does not.
+
+    Such as that of a part of the model: transformers would take any dense weights that lie there, too, perhaps older ones.
+    """
+    path = cached_file(  # has just been read
+        folder, CONFIG, **{**options, "local_files_only": True, "force_download": False}, **_QUIETLY
+    )
+    try:
+        config = {} if path is None else parse_object(Path(path).read_bytes())
+    except (OSError, StrictJsonError):
+        return
+    name = config.get("transformers_weights")
+    if isinstance(name, str) and name.endswith(SUFFIX):
+        kinds = config.get("architectures")
+        whole = listed(kinds) if isinstance(kinds, list) and kinds else "whole model"
+        raise RepositoryError(
+            f"{shown(str(folder))} holds a {whole} in {shown(name)!r}, and what is being loaded is another class or "
+            "configuration; load the whole by its own config.json, and take the part from it"
+        )
 
 
 def _dtype_of(path: str) -> str:

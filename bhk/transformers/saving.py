@@ -21,13 +21,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from bhk.bhkfile import BhkFile, open_file
-from bhk.checkpoint.companions import CONFIG, KEY
+from bhk.checkpoint.companions import CONFIG, KEY, has_companions
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.tensor import keep
 from bhk.container.header import LayerEntry, to_json
 from bhk.container.reader import ReadError
 from bhk.container.room import header_room
 from bhk.container.writer import ContainerWriter
+from bhk.errors import listed
 from bhk.files import WriteError, check_destination, replace_file
 from bhk.nn.hyperlinear import BUFFERS, HyperLinear
 from bhk.nn.plan import counted
@@ -75,6 +76,11 @@ def _write_folder(model: PreTrainedModel, loaded: Loaded, scratch: Path, folder:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WriteError(f"cannot write {folder}: {error.strerror or error}") from error
+    others = sorted(path.name for path in folder.iterdir() if has_companions(path.name))
+    if others:
+        raise SaveError(
+            f"{folder} holds {listed(others, 3)}, from which transformers would load older weights; save into another folder"
+        )
     config = json.loads((scratch / CONFIG).read_text(encoding="utf-8"))
     config.pop("quantization_config", None)
     check_destination(folder / FILE, force=True)

@@ -51,9 +51,25 @@ def test_other_pages_of_the_hub_are_refused(page: str) -> None:
         address_of(f"https://huggingface.co/{page}")
 
 
-def test_other_places_on_the_web_are_none() -> None:
-    assert address_of("https://example.com/u/r") is None
-    assert address_of("https://huggingface.co.example.com/u/r") is None
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://example.com/u/r",
+        "https://huggingface.co.example.com/u/r",
+        f"https://user:{_TOKEN}@huggingface.co/u/r",
+        "https://user:secret@example.com/u/r?X-Amz-Signature=secret",
+    ],
+)
+def test_other_places_on_the_web_are_refused_without_their_secrets(text: str) -> None:
+    with pytest.raises(HubError, match="download what is elsewhere first") as caught:
+        address_of(text)
+    assert _TOKEN not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["http://huggingface.co", "https://hf.co", "https://www.huggingface.co"])
+def test_the_hub_has_several_names(host: str) -> None:
+    assert address_of(f"{host}/u/r") == Address("u/r")
 
 
 @pytest.mark.parametrize("text", ["hf://", "hf://user", "hf://user/repo@", "hf://a b/c", f"hf://{_TOKEN}@host"])

@@ -217,13 +217,14 @@ def test_results_stay_as_long_as_the_file(facts: CardFacts, end: str) -> None:
     (file,) = facts.files
     unmeasured = dataclasses.replace(facts, files=(dataclasses.replace(file, results=()),))
     assert make_card(unmeasured, existing=card) == card
-    assert lost_results(unmeasured, card) is None
+    assert lost_results(unmeasured, card, card) is None
+    assert "put {{results}} into it" in str(lost_results(unmeasured, card, "A card without them."))
     another = dataclasses.replace(facts, files=(dataclasses.replace(file, results=(), sha256="ab" * 32),))
     changed = make_card(another, existing=card)
     assert "**Fidelity.**" not in changed
     assert "Not measured" in changed
-    assert "give those of this one with --eval" in str(lost_results(another, card))
-    assert lost_results(another, changed) is None
+    assert "give those of this one with --eval" in str(lost_results(another, card, changed))
+    assert lost_results(another, changed, changed) is None
     fewer = dataclasses.replace(facts, files=(dataclasses.replace(file, results=file.results[:1]),))
     assert "**Accuracy.**" not in make_card(fewer, existing=card)
 

@@ -46,6 +46,8 @@ def test_what_is_given_comes_first_then_what_the_file_states(tmp_path: Path) -> 
     metadata = source("sam_vit_b_01ec64.pth") | {"licence": "MIT"}
     file = {"model": entry("sam_vit_b"), "metadata": metadata}
     assert _facts(tmp_path, **file).licence == Licence("mit")
+    file = {"model": entry("sam_vit_b"), "metadata": source("sam_vit_b_01ec64.pth")}
+    assert _facts(tmp_path, **file).licence == Licence("apache-2.0")
     given = _facts(tmp_path, {"licence": "cc-by-4.0", "base_model": "hf://some/model"}, **file)
     assert given.licence == Licence("cc-by-4.0")
     assert given.base_models == ("some/model",)

@@ -63,6 +63,21 @@ def test_values_that_are_no_text_are_kept(facts: CardFacts) -> None:
     assert _merged(facts, text).items() >= yaml.safe_load(text).items()
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["language: no", "version: 1.10", "code: 010", "at: 12:30:45  # UTC", "list: [no, 0x1F] # as it is", "s: 'a'"],
+)
+def test_what_bhk_does_not_know_keeps_its_words(facts: CardFacts, line: str) -> None:
+    block = merged(f"---\n# Mine.\nlicense: mit\n{line}\ntitle: b\n---\n", facts, line_end="\n")
+    assert block.startswith(f"---\n# Mine.\nlicense: apache-2.0\n{line}\ntitle: b\nlibrary_name: bhk\n")
+    assert merged(block, facts, line_end="\n") == block
+
+
+def test_metadata_in_one_line_or_with_aliases_are_written_anew(facts: CardFacts) -> None:
+    assert _merged(facts, "{a: 1, language: en}").items() >= {"a": 1, "language": "en", "library_name": "bhk"}.items()
+    assert _merged(facts, "tags: &tags\n- one\nmore: *tags")["more"] == ["one"]
+
+
 def test_a_name_and_a_link_are_of_the_licence_that_they_stand_with(facts: CardFacts) -> None:
     stale = "license: other\nlicense_name: mine\nlicense_link: https://example.org"
     found = _merged(facts, stale)

@@ -84,6 +84,13 @@ def test_a_folder_to_write_to(hub: FakeHub, here: Path) -> None:
         pull("user/sam", dst=here)
 
 
+def test_a_folder_that_is_not_there_is_not_taken_for_a_file(hub: FakeHub, here: Path) -> None:
+    hub.add("user/sam", {"model.bhk": weights()})
+    with pytest.raises(WriteError, match="folder new does not exist"):
+        pull("user/sam", dst="new/")
+    assert not (here / "new").exists()
+
+
 def test_the_only_file_of_a_repository(hub: FakeHub, here: Path) -> None:
     hub.add("user/sam", {"vit_b.bhk": weights()})
     assert pull("user/sam", dst=here / "x.bhk").file == "vit_b.bhk"

@@ -11,18 +11,18 @@ import torch
 from hub.fake_hub import FakeHub
 
 import bhk
-from bhk import PushReport, push
+from bhk import PushReport, push, verify
 from bhk.checkpoint.digest import sha256
-from bhk.container.errors import FormatError
 from bhk.container.reader import ReadError
 from bhk.files import WriteError
 from bhk.hub.errors import HubError
 from bhk.hub.upload import ChangedMeanwhileError, NoTokenError
 from bhk.publishing.facts import PublicationError
+from bhk.publishing.licences import UnknownLicenceError
 from bhk.publishing.repository import UnpublishableFileError
 from bhk.publishing.sending import ATTEMPTS
 from bhk.publishing.template import TemplateError
-from publishing.made_up import fidelity, written
+from publishing.made_up import bhk_file, fidelity, written
 from publishing.weights import weights, weights_of_transformers
 
 MADE = ["model.bhk", "config.json", "README.md"]
@@ -250,6 +250,36 @@ def test_files_that_this_push_does_not_contain_are_named(hub: FakeHub, path: Pat
     assert any("still holds a.bhk, b.bhk, not of this push; delete" in hint for hint in push(path, "user/sam").hints)
 
 
+def test_configurations_that_this_push_does_not_bring_are_named(hub: FakeHub, path: Path, tmp_path: Path) -> None:
+    push(_write(tmp_path / "hf.bhk", weights_of_transformers()), "user/sam")
+    hints = push(path, "user/sam").hints
+    assert any("still holds preprocessor_config.json, which transformers reads" in hint for hint in hints)
+
+
+def test_a_file_that_changes_after_it_was_checked_is_not_committed(
+    hub: FakeHub, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(checked: Path, **options: object) -> None:
+        verify(checked)
+        path.write_bytes(weights(1))
+
+    monkeypatch.setattr("bhk.publishing.push.verify", check)
+    with pytest.raises(HubError, match=r"model\.bhk changed on this machine while it was sent"):
+        push(path, "user/sam")
+    assert "model.bhk" not in hub.files("user/sam")
+
+
+def test_a_licence_given_does_not_overrule_that_of_the_file(tmp_path: Path) -> None:
+    path = bhk_file(tmp_path / "mit.bhk", metadata={"licence": "mit"})
+    assert "license: mit\n" in push(path, "user/sam", licence="MIT", dry_run=True).card
+    with pytest.raises(PublicationError, match=r"model\.bhk states the licence mit, and apache-2\.0 was given"):
+        push(path, "user/sam", licence="apache-2.0", dry_run=True)
+    unknown = bhk_file(tmp_path / "frob.bhk", metadata={"licence": "frob"})
+    with pytest.raises(UnknownLicenceError, match=r"model\.bhk states its licence: the Hub knows no licence 'frob'"):
+        push(unknown, "user/sam", dry_run=True)
+    assert "license: mit\n" in push(unknown, "user/sam", licence="mit", dry_run=True).card
+
+
 def test_measurements_stay_until_the_file_is_another(hub: FakeHub, path: Path, tmp_path: Path) -> None:
     results = written(tmp_path / "results.json", fidelity(sha256([path])))
     first = push(path, "user/sam", evaluation=results)
@@ -354,7 +384,7 @@ def test_others_who_never_stop(hub: FakeHub, path: Path) -> None:
 def test_a_damaged_file_is_never_published(hub: FakeHub, path: Path, tmp_path: Path) -> None:
     damaged = bytearray(weights(1))
     damaged[-100] ^= 1
-    with pytest.raises(FormatError):
+    with pytest.raises(UnpublishableFileError, match=r"damaged\.bhk is no sound \.bhk file"):
         push([path, _write(tmp_path / "damaged.bhk", bytes(damaged))], "user/sam")
     with pytest.raises(ReadError):
         push(tmp_path / "none.bhk", "user/sam")
@@ -366,6 +396,7 @@ def test_a_damaged_file_is_never_published(hub: FakeHub, path: Path, tmp_path: P
     [
         ({"repository": "sam"}, HubError, "expected hf://user/repo"),
         ({"repository": "hf://user/sam/model.bhk"}, PublicationError, "names more than a repository"),
+        ({"repository": "other.bhk"}, PublicationError, "other.bhk is a file; expected user/repo as the last argument"),
         ({"repository": "hf://user/sam@v2"}, PublicationError, "names more than a repository"),
         ({"repository": "user/a..b", "dry_run": True}, PublicationError, r"the Hub takes no such name: .*user/a\.\.b"),
         ({"create_pr": True, "revision": "v2"}, PublicationError, "pull request is made against main"),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bhk.container.errors import FormatError
-from bhk.publishing.repository import RepositoryFile, UnpublishableFileError, repository_files, weight_files
+from bhk.hub.upload import LocalFile
+from bhk.publishing.repository import UnpublishableFileError, repository_files, weight_files
 from publishing.weights import weights, weights_of_transformers
 
 
@@ -17,7 +18,7 @@ def _write(path: Path, content: bytes) -> Path:
     return path
 
 
-def _content(files: tuple[RepositoryFile, ...], name: str) -> bytes:
+def _content(files: tuple[LocalFile, ...], name: str) -> bytes:
     (content,) = (file.content for file in files if file.name == name)
     assert isinstance(content, bytes)
     return content
@@ -44,6 +45,7 @@ def test_several_keep_their_names() -> None:
         (["a.bhk", "b\\c.bhk"], "the Hub takes no file of that name"),
         (["a.bhk", os.fsdecode(b"\xff.bhk")], "the Hub takes no file of that name"),
         (["a.bhk", ".git.bhk"], "the Hub takes no file of that name"),
+        (["a@1.bhk", "b.bhk"], "in hf:// addresses a revision follows @"),
     ],
 )
 def test_names_that_several_files_cannot_have(paths: list[str], message: str) -> None:
@@ -55,7 +57,7 @@ def test_names_that_several_files_cannot_have(paths: list[str], message: str) ->
 def test_a_repository_has_the_file_and_its_configuration(tmp_path: Path) -> None:
     path = _write(tmp_path / "sam.bhk", weights())
     weight, config = repository_files({"model.bhk": path})
-    assert weight == RepositoryFile("model.bhk", path)
+    assert (weight.name, weight.content) == ("model.bhk", path)
     assert weight.bytes == len(weights())
     assert config.name == "config.json"
     assert json.loads(_content((config,), "config.json"))["quantization_config"]["file"] == "model.bhk"
@@ -81,7 +83,7 @@ def test_files_to_include_keep_their_base_names(tmp_path: Path) -> None:
     path = _write(tmp_path / "sam.bhk", weights())
     licence, tokens = _write(tmp_path / "x" / "LICENSE", b"text"), _write(tmp_path / "tokenizer.json", b"{}")
     files = repository_files({"model.bhk": path}, [licence, str(tokens)])
-    assert files[-2:] == (RepositoryFile("LICENSE", licence), RepositoryFile("tokenizer.json", tokens))
+    assert [(file.name, file.content) for file in files[-2:]] == [("LICENSE", licence), ("tokenizer.json", tokens)]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,16 @@ import torch
 from safetensors.torch import load_file
 from sam import models
 from torch import nn
-from transformers import AutoModel, BertConfig, BertForMaskedLM, BertModel, PreTrainedModel, SamModel, modeling_utils
+from transformers import (
+    AutoModel,
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    PreTrainedModel,
+    SamModel,
+    SamVisionModel,
+    modeling_utils,
+)
 from transformers.quantizers import auto
 
 import bhk
@@ -218,6 +227,14 @@ def test_half_a_configuration_is_refused(repository: Path, change_config: Callab
     (repository / "dense" / "model.safetensors").rename(repository / "model.safetensors")
     with pytest.raises(RepositoryError, match=r"the weights are in model\.safetensors, expected a \.bhk file"):
         SamModel.from_pretrained(repository)
+
+
+def test_a_part_of_a_model_is_not_loaded_from_older_weights(repository: Path) -> None:
+    models.small_hf_sam().save_pretrained(repository / "dense")
+    SamVisionModel.from_pretrained(repository / "dense")
+    (repository / "dense" / "model.safetensors").rename(repository / "model.safetensors")
+    with pytest.raises(RepositoryError, match=r"holds a SamModel in 'model\.bhk', and what is being loaded is another"):
+        SamVisionModel.from_pretrained(repository)
 
 
 def test_without_bhk_transformers_stops_at_the_name_of_the_file(

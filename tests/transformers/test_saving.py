@@ -55,6 +55,14 @@ def test_what_is_saved_is_what_was_loaded(published: Path, tmp_path: Path) -> No
     assert config["architectures"] == ["SamModel"]
 
 
+def test_older_weights_are_not_left_beside_the_new(published: Path, tmp_path: Path) -> None:
+    small_hf_sam().save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(SaveError, match=r"holds model\.safetensors, from which transformers would load older weights"):
+        SamModel.from_pretrained(published).save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_tensors_that_changed_are_written_exact(published: Path, tmp_path: Path) -> None:
     model = SamModel.from_pretrained(published)
     with torch.no_grad():
