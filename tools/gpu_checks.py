@@ -1,63 +1,137 @@
-"""All that needs a CUDA card, in one run of under nine minutes: `python -m tools.gpu_checks [--out DIR]`.
+"""All that needs a CUDA card: `python -m tools.gpu_checks [STEP ...] [--seconds 560] [--out DIR]`.
 
-Runs the GPU tests and the benchmarks of layers and of a whole SAM, each within a time of its own, and leaves in DIR what they
-printed (gpu_checks.log) and the benchmarks' CSV files. Exits with 1 if a step failed.
+Without steps all of them, the most important first, each within a time of its own and all within --seconds. DIR gets what they
+printed (gpu_checks.log), the benchmarks' CSV files, and tiles.csv, the tiles that were measured on the way. From a borrowed
+machine bring DIR back: CSV files belong into tools/bench/results/, and `python -m tools.keep_tiles DIR/tiles.csv` keeps the
+tiles. Exits with 1 if a step failed.
+
+- tests: what is marked gpu, in every dtype
+- layers, encoders, loading: the benchmarks of these names
+- memcheck, initcheck, racecheck: compute-sanitizer over every tile and every codebook, and counters: what ncu counts of bytes
+  and stalls of the main kernels; left out where these programs are not installed
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
 from tools.bench.table import RESULTS, ROOT
+from tools.bench.timing import Budget
 
+SANITIZER = ("compute-sanitizer", "--error-exitcode", "9", "--kernel-name", "kns=_kernel", "--tool")
+# Small shapes, but all tiles and codebooks.
+SANITIZED = ("-m", "pytest", "-m", "gpu", "-n", "0", "tests/kernels/test_card.py", "-k")
+COUNTERS = (
+    *("ncu", "--clock-control", "none", "--csv", "--page", "raw", "--kernel-name", "regex:_kernel$", "--metrics"),
+    "gpu__time_duration.sum,dram__bytes.sum,lts__t_bytes.sum,sm__inst_executed.sum,"
+    "smsp__average_warps_issue_stalled_long_scoreboard_per_issue_active.ratio,"
+    "smsp__average_warps_issue_stalled_barrier_per_issue_active.ratio,"
+    "sm__inst_executed_pipe_tensor.sum,launch__registers_per_thread,sm__warps_active.avg.pct_of_peak_sustained_active",
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of the checks.
+
+    Attributes:
+        arguments: of Python.
+        seconds: that it may take.
+        under: the program, with its arguments, that runs Python; nothing: Python itself.
+        variables: of the environment.
+    """
+
+    arguments: Sequence[str]
+    seconds: float
+    under: Sequence[str] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+UNCACHED = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # so that each tensor is memory of its own
 STEPS = {
-    "tests": (["-m", "pytest", "-m", "gpu", "-n", "0", "-rs"], 150),
-    "layers": (["-m", "tools.bench.hyperlinear", "--device", "cuda"], 210),
-    "sam": (["-m", "tools.bench.sam", "--device", "cuda", "--runs", "10"], 120),
+    "tests": Step(("-m", "pytest", "-m", "gpu", "-n", "0", "-rs"), 130),
+    "layers": Step(("-m", "tools.bench.hyperlinear", "--device", "cuda", "--seconds", "150"), 240),
+    "encoders": Step(("-m", "tools.bench.encoders", "--device", "cuda", "--seconds", "150"), 210),
+    "loading": Step(("-m", "tools.bench.card_loading", "--device", "cuda"), 120),
+    "memcheck": Step((*SANITIZED, "every_tile or every_codebook"), 60, (*SANITIZER, "memcheck"), UNCACHED),
+    "initcheck": Step((*SANITIZED, "every_tile"), 60, (*SANITIZER, "initcheck"), UNCACHED),
+    "racecheck": Step((*SANITIZED, "every_tile and bfloat16"), 60, (*SANITIZER, "racecheck"), UNCACHED),
+    "counters": Step(("-m", "tools.bench.counted_layers"), 60, COUNTERS),
 }
 
 
-def run(name: str, arguments: list[str], seconds: int, log: TextIO) -> bool:
-    """Run a step, its output to the log and the terminal; return whether it succeeded in time."""
+def run(name: str, step: Step, seconds: float, log: TextIO) -> bool:
+    """Run a step, its output to the log; return whether it succeeded in time, or could not be run here."""
     print(f"== {name}", file=log, flush=True)
     started = time.monotonic()
-    try:
-        done = subprocess.run(
-            [sys.executable, *arguments], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, timeout=seconds, check=False
-        )
-        outcome = "done" if done.returncode == 0 else f"failed with {done.returncode}"
-    except subprocess.TimeoutExpired:
-        outcome = "stopped, out of time"
+    if step.under and shutil.which(step.under[0]) is None:
+        outcome = f"left out, {step.under[0]} is not installed"
+    else:
+        outcome = _outcome([*step.under, sys.executable, *step.arguments], seconds, step.variables, log)
     line = f"{name}: {outcome} after {time.monotonic() - started:.0f} s"
     print(line, file=log, flush=True)
     print(line, flush=True)
-    return outcome == "done"
+    return outcome.startswith(("done", "left out"))
+
+
+def _outcome(command: list[str], seconds: float, variables: Mapping[str, str], log: TextIO) -> str:
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"} | variables
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return "stopped, out of time"
+    return "done" if done.returncode == 0 else f"failed with {done.returncode}"
+
+
+def check(names: Sequence[str], budget: Budget, out: Path) -> bool:
+    """Run steps, and gather what they wrote in `out`; return whether all succeeded."""
+    import torch
+
+    from bhk.kernels.tuning import cache_path  # needs Triton
+
+    out.mkdir(parents=True, exist_ok=True)
+    started, passed = time.time(), []
+    with (out / "gpu_checks.log").open("a") as log:
+        print(torch.cuda.get_device_name(), f"torch {torch.__version__}", file=log, flush=True)
+        for name in names:
+            step = STEPS[name]
+            if budget.left < 10:
+                print(f"{name}: no time left", flush=True)
+                continue
+            seconds = min(step.seconds, budget.left)
+            passed.append(run(name, step, seconds, log))
+    results = [path for path in RESULTS.glob("*.csv") if path.stat().st_mtime >= started]
+    for path in [*results, cache_path()]:
+        if path.exists():
+            shutil.copy(path, out)
+    return all(passed)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("steps", nargs="*", metavar="STEP", help=", ".join(STEPS))
+    parser.add_argument("--seconds", type=float, default=560.0)
     parser.add_argument("--out", type=Path, default=Path("gpu_out"))
-    out = parser.parse_args().out
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.steps if name not in STEPS]:
+        parser.error(f"there is no step {unknown[0]!r}; choose from {', '.join(STEPS)}")
     import torch
 
     if not torch.cuda.is_available():
         print("no CUDA card that torch can use: nothing was run", file=sys.stderr)
         return 1
-    out.mkdir(parents=True, exist_ok=True)
-    started = time.time()
-    with (out / "gpu_checks.log").open("w") as log:
-        print(torch.cuda.get_device_name(), f"torch {torch.__version__}", file=log, flush=True)
-        passed = [run(name, arguments, seconds, log) for name, (arguments, seconds) in STEPS.items()]
-    for path in RESULTS.glob("*.csv"):
-        if path.stat().st_mtime >= started:
-            shutil.copy(path, out)
-    return 0 if all(passed) else 1
+    return 0 if check(arguments.steps or list(STEPS), Budget(arguments.seconds), arguments.out) else 1
 
 
 if __name__ == "__main__":

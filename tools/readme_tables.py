@@ -1,4 +1,4 @@
-"""Fill the tables of README.md and docs from tools/bench/results/; with --check, only say whether they are current."""
+"""Fill the tables of README.md, docs and kernels from tools/bench/results/; with --check, only say whether they are current."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from bhk.sam.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXTS = ("README.md", "docs/measurements.md")
+TEXTS = ("README.md", "docs/measurements.md", "kernels/README.md")
 RESULTS = ROOT / "tools" / "bench" / "results"
 
 Rows = list[dict[str, str]]
@@ -66,12 +66,76 @@ def sam(rows: Rows) -> list[str]:
 def hyperlinear(rows: Rows) -> list[str]:
     """Return the table of single layers, one line a shape and number of rows."""
     lines = ["| in | out | rows | nn.Linear | exact | int8 |", "|--:|--:|--:|--:|--:|--:|"]
-    for row in rows:
-        sides = [
-            f"{float(row[f'{side}_ms']):.3g} ({float(row[f'{side}_ms']) / float(row['dense_ms']):.2f})"
+    for (features, out, count, *_), sides in _cases(rows).items():
+        cells = [
+            f"{float(sides[side]['ms']):.3g} ({float(sides[side]['ms']) / float(sides['dense']['ms']):.2f})"
             for side in ("exact", "int8")
         ]
-        lines.append(_line([row["in"], row["out"], row["rows"], f"{float(row['dense_ms']):.3g}", *sides], bold=False))
+        lines.append(_line([features, out, count, f"{float(sides['dense']['ms']):.3g}", *cells], bold=False))
+    return lines
+
+
+def _cases(rows: Rows) -> dict[tuple[str, ...], dict[str, dict[str, str]]]:
+    """Return the rows of each layer and input, by their side."""
+    cases: dict[tuple[str, ...], dict[str, dict[str, str]]] = {}
+    for row in rows:
+        case = tuple(row[name] for name in ("in", "out", "rows", "dtype", "cache"))
+        cases.setdefault(case, {})[row["side"]] = row
+    return cases
+
+
+def layers_on_card(rows: Rows) -> list[str]:
+    """Return the table of layers on a card beside their floor, one line a side."""
+    lines = [
+        "| in | out | rows | numbers | weights in L2 | layer | MB | GFLOP | floor, µs | µs | share of the floor | speed |",
+        "|--:|--:|--:|---|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        times = [f"{1e3 * float(row[name]):.3g}" for name in ("floor_ms", "ms")]
+        cells = [
+            row["in"],
+            row["out"],
+            row["rows"],
+            row["dtype"],
+            "no" if row["cache"] == "cold" else "yes",
+            row["side"],
+        ]
+        cells += [row["megabytes"], row["gigaflop"], *times, f"{float(row['share']):.2f}", f"{float(row['speed']):.2f}"]
+        lines.append(_line(cells, bold=row["side"] in ("exact", "int8")))
+    return lines
+
+
+def ceilings(rows: Rows) -> list[str]:
+    """Return the table of what a card reaches."""
+    lines = ["| what | TB/s or TFLOP/s |", "|---|--:|"]
+    return lines + [_line([row["what"], f"{float(row['per_second']) / 1e12:.3g}"], bold=False) for row in rows]
+
+
+def encoders(rows: Rows) -> list[str]:
+    """Return the table of encoders and decoders on a card, one line a side; what failed is left out."""
+    lines = [
+        "| model | part | batch | run | numbers | linear layers | ms | speed | peak, MiB | linear weights | error |",
+        "|---|---|--:|---|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        if row["ms"]:
+            share = f"{100 * float(row['linear_share']):.1f} %"
+            cells = [row["model"], row["part"], row["batch"], row["how"], row["dtype"], row["side"]]
+            cells += [f"{float(row['ms']):.4g}", row["speed"], row["peak_mib"], share, row["error"]]
+            lines.append(_line(cells, bold=row["side"] != "dense"))
+    return lines
+
+
+def card_loading(rows: Rows) -> list[str]:
+    """Return the table of loading on a card, one line a kind of file."""
+    lines = [
+        "| model | from | MiB | seconds to load | to the first mask | peak on the card, MiB | peak of the host, MiB |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        cells = [VARIANTS[row["variant"]].title, row["side"], row["file_mib"], row["seconds_load"]]
+        cells += [row["seconds_first_mask"], row["peak_mib"], row["host_peak_mib"]]
+        lines.append(_line(cells, bold=row["side"].startswith("bhk")))
     return lines
 
 
@@ -156,6 +220,10 @@ TABLES = {
     "family": family,
     "transformers_loading": transformers_loading,
 }
+CARD = "nvidia_h200"
+OF_CARD = {"ceilings": ceilings, "hyperlinear": layers_on_card, "encoders": encoders, "card_loading": card_loading}
+TABLES |= {f"{name}_{CARD}": table for name, table in OF_CARD.items()}
+NOT_YET = "Not measured yet: `make test-gpu` on such a card writes the CSV file that this is made from."
 
 
 def _line(cells: list[str], bold: bool) -> str:
@@ -169,8 +237,12 @@ def fill(text: str) -> str:
         name = match[1]
         if name not in TABLES:
             raise ValueError(f"there is a generated region {name!r}; known are {', '.join(TABLES)}")
-        with (RESULTS / f"{name}.csv").open(newline="", encoding="utf-8") as file:
-            lines = TABLES[name](list(csv.DictReader(file)))
+        path = RESULTS / f"{name}.csv"
+        if name.endswith(CARD) and not path.exists():
+            lines = [NOT_YET]
+        else:
+            with path.open(newline="", encoding="utf-8") as file:
+                lines = TABLES[name](list(csv.DictReader(file)))
         return "\n".join([f"<!-- generated:{name} -->", *lines, "<!-- /generated -->"])
 
     return re.sub(r"<!-- generated:(\w+) -->.*?<!-- /generated -->", table, text, flags=re.DOTALL)

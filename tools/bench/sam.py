@@ -1,20 +1,17 @@
-"""A whole SAM, dense beside HyperLinear layers, in one run: `python -m tools.bench.sam [--variant sam_vit_b] [--device cuda]`.
+"""A whole SAM on a CPU, dense beside HyperLinear layers, in one run: `python -m tools.bench.sam [--variant sam_vit_b]`.
 
 All three models are loaded from the same .bhk file of true size with synthetic weights: decoded densely, with exact
 HyperLinear layers, and with 8-bit inputs. Times are medians of wall time, the models taken in turn.
 Masks are compared after the same threshold, logits by relative error. Peak memory is that of a process of its own that loads
-the file, above what it had with its imports done. The CSV is named after the device.
+the file, above what it had with its imports done. What a card does, `encoders` and `card_loading` measure.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ import bhk
 from tools.bench.memory import MIB, linear_bytes, module_bytes
 from tools.bench.synthetic import make
 from tools.bench.table import ROOT, Row, environment, show, write_csv
+from tools.bench.timing import alternate
 
 SHOWN = ("side", "encoder_ratio", "prompt_ratio", "prompts_ratio", "linear_share", "load_peak_mib", "iou_min")
 SIDES: dict[str, dict[str, Any]] = {
@@ -43,20 +41,18 @@ print(host.mib)
 """
 
 
-def measure(variant: str, device: str, dtype: torch.dtype, runs: int, folder: Path) -> list[Row]:
+def measure(variant: str, runs: int, folder: Path) -> list[Row]:
     """Return one row a side."""
     path = _converted(variant, folder)
-    models = {name: bhk.load(path, device=device, dtype=dtype, **options) for name, options in SIDES.items()}
+    models = {name: bhk.load(path, device="cpu", **options) for name, options in SIDES.items()}
     torch.manual_seed(0)
-    image = torch.randn(1, 3, 1024, 1024, device=device, dtype=dtype)
-    points = torch.rand(PROMPTS, 1, 2, device=device) * 1024
-    encoder_seconds, embeddings = _alternate(
-        {name: _encoding(model, image) for name, model in models.items()}, runs, device
-    )
+    image = torch.randn(1, 3, 1024, 1024)
+    points = torch.rand(PROMPTS, 1, 2) * 1024
+    encoder_seconds, embeddings = _alternate({name: _encoding(model, image) for name, model in models.items()}, runs)
 
     def decode(count: int) -> tuple[dict[str, float], dict[str, Tensor]]:
         decodings = {name: _decoding(model, embeddings[name], points[:count]) for name, model in models.items()}
-        return _alternate(decodings, max(3, runs, 64 // count), device)
+        return _alternate(decodings, max(3, runs, 64 // count))
 
     prompt_seconds, _ = decode(1)
     prompts_seconds, logits = decode(PROMPTS)
@@ -68,16 +64,16 @@ def measure(variant: str, device: str, dtype: torch.dtype, runs: int, folder: Pa
             {
                 "model": variant,
                 "side": name,
-                "dtype": str(dtype).removeprefix("torch."),
+                "dtype": "float32",
                 **{f"{part}_s": f"{times[name]:.4f}" for part, times in seconds.items()},
                 **{f"{part}_ratio": f"{times[name] / times['dense']:.3f}" for part, times in seconds.items()},
                 "linear_share": f"{linear_bytes(model) / linear_bytes(models['dense']):.4f}",
                 "dense_mib": f"{module_bytes(models['dense']) / MIB:.0f}",
-                "load_peak_mib": f"{_load_peak(path, SIDES[name]):.0f}" if device == "cpu" else "",
+                "load_peak_mib": f"{_load_peak(path, SIDES[name]):.0f}",
                 "iou_mean": f"{iou.mean().item():.5f}",
                 "iou_min": f"{iou.min().item():.5f}",
                 "logits_error": f"{((logits[name] - logits['dense']).norm() / logits['dense'].norm()).item():.2e}",
-                "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+                "device": "cpu",
                 **environment(),
             }
         )
@@ -93,22 +89,10 @@ def _converted(variant: str, folder: Path) -> Path:
     return path
 
 
-def _alternate(
-    functions: dict[str, Callable[[], Tensor]], runs: int, device: str
-) -> tuple[dict[str, float], dict[str, Tensor]]:
+def _alternate(functions: dict[str, Callable[[], Tensor]], runs: int) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Return the median seconds of each function, taken in turn after one call to warm up, and what it returned."""
     results = {name: function() for name, function in functions.items()}
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(runs):
-        for name, function in functions.items():
-            if device == "cuda":
-                torch.cuda.synchronize()
-            begin = time.perf_counter()
-            function()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            times[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values) for name, values in times.items()}, results
+    return alternate(functions, "cpu", least=runs, most=runs), results
 
 
 def _encoding(model: nn.Module, image: Tensor) -> Callable[[], Tensor]:
@@ -150,17 +134,12 @@ def _load_peak(path: Path, options: dict[str, Any]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variant", default="sam_vit_b", help="a flat SAM in tests/data/state_dicts")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args()
-    dtypes = (torch.float32,) if arguments.device == "cpu" else (torch.float32, torch.bfloat16)
-    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        for dtype in dtypes:
-            rows += measure(arguments.variant, arguments.device, dtype, arguments.runs, Path(folder))
-    name = "cpu" if arguments.device == "cpu" else re.sub(r"\W+", "_", torch.cuda.get_device_name().lower())
+        rows = measure(arguments.variant, arguments.runs, Path(folder))
     show(rows, SHOWN)
-    print(write_csv(f"sam_{name}", rows))
+    print(write_csv("sam_cpu", rows))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,32 @@
+"""Take tiles that were measured on a card into the table that ships: `python -m tools.keep_tiles FILE`.
+
+FILE is a tiles.csv of bhk's cache. Its lines count for more than those of the same card and problem in kernels/tiles.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import astuple
+from pathlib import Path
+
+from bhk.kernels.tuning import SHIPPED, Measured, read, write
+
+
+def merged(shipped: Iterable[Measured], fresh: Iterable[Measured]) -> list[Measured]:
+    """Return one line for each card and problem, the last one of it, in order."""
+    found = {(row.card, astuple(row.problem)): row for row in [*shipped, *fresh]}
+    return [row for _, row in sorted(found.items(), key=lambda item: item[0])]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    fresh = list(read(parser.parse_args().file))
+    rows = merged(read(SHIPPED), fresh)
+    write(rows, SHIPPED)
+    print(f"{SHIPPED}: {len(rows)} lines, {len(fresh)} of them read now")
+
+
+if __name__ == "__main__":
+    main()
