@@ -7,5 +7,5 @@
 - `integer`, Triton: quantised activations times codes
 - `dense`, Triton: codes to a dense weight, for many rows
 - `decoding`, `lattice`: what the Triton kernels share
-- `tuning`: how a product is cut into tiles, as measured on the card; `card`: what that has to know of it
+- `tuning`: how a product is cut into tiles, as measured on the card; `card`: what that has to know of it; `sizes`: arithmetic
 """

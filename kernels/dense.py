@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .decoding import decode_pair
+from .sizes import ceil_div
 
 BLOCK_ROWS = 8
 BLOCK_PAIRS = 256
@@ -70,9 +71,9 @@ def _outlier_kernel(outliers, weight, count, in_features, pairs, BLOCK: tl.const
 
 def decode(codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
     """Return the dense weight (out, in_features); see `resident.Resident` for the operands."""
-    out_features, pairs = len(codes), (in_features + 1) // 2
+    out_features, pairs = codes.shape[0], (in_features + 1) // 2
     weight = torch.empty(out_features, in_features, dtype=dtype, device=codes.device)
-    grid = (triton.cdiv(out_features, BLOCK_ROWS), triton.cdiv(pairs, BLOCK_PAIRS))
+    grid = (ceil_div(out_features, BLOCK_ROWS), ceil_div(pairs, BLOCK_PAIRS))
     _decode_kernel[grid](
         codes,
         codebook,
@@ -86,7 +87,7 @@ def decode(codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, 
         BLOCK_PAIRS=BLOCK_PAIRS,
         enable_fp_fusion=False,
     )
-    if len(outliers):
-        programs = triton.cdiv(len(outliers), BLOCK_OUTLIERS)
-        _outlier_kernel[(programs,)](outliers, weight, len(outliers), in_features, pairs, BLOCK=BLOCK_OUTLIERS)
+    if outliers.shape[0]:
+        programs = ceil_div(outliers.shape[0], BLOCK_OUTLIERS)
+        _outlier_kernel[(programs,)](outliers, weight, outliers.shape[0], in_features, pairs, BLOCK=BLOCK_OUTLIERS)
     return weight

@@ -17,6 +17,7 @@ from torch import Tensor
 from .card import Card
 from .lattice import BLOCK_OUTLIERS, add_outliers, identity, pair_pointer, paired, split_pair
 from .resident import TILE_ROWS
+from .sizes import ceil_div, power_of_2
 from .tuning import Tile
 
 MAX_ROWS = 64
@@ -85,16 +86,16 @@ def _sum_kernel(parts, y, count, SPLITS: tl.constexpr, BLOCK: tl.constexpr):
 
 def tiles_for(rows: int, out_features: int, pairs: int, itemsize: int, card: Card) -> list[Tile]:
     """Return tiles that fit the card, the likeliest first."""
-    block_rows = min(max(16, triton.next_power_of_2(rows)), MAX_ROWS)
+    block_rows = min(max(16, power_of_2(rows)), MAX_ROWS)
     warps = 8 if block_rows == MAX_ROWS else 4
     found = []
     for out, depth, stages in SHAPES[itemsize]:
         if _shared_bytes(block_rows, out, depth, stages, itemsize) > card.shared_bytes:
             continue
-        programs = triton.cdiv(out_features, out) * triton.cdiv(rows, block_rows)
+        programs = ceil_div(out_features, out) * ceil_div(rows, block_rows)
         most = min(max(1, pairs // (2 * depth)), MAX_SPLITS)
         for waves in (2, 1, 4):
-            splits = min(triton.next_power_of_2(max(1, waves * card.processors // programs)), most)
+            splits = min(power_of_2(max(1, waves * card.processors // programs)), most)
             found.append(Tile(block_rows, out, depth, splits, warps, stages))
     return list(dict.fromkeys(found)) or [Tile(block_rows, *SHAPES[itemsize][-1][:2], 1, warps, 2)]
 
@@ -124,16 +125,16 @@ def few_rows(
         precision: of float32 products, "ieee" or "tf32".
     """
     x = paired(x)
-    rows, out_features, pairs = len(x), len(codes), codes.shape[1] // 2
-    share = triton.cdiv(triton.cdiv(pairs, tile.splits), tile.depth) * tile.depth
+    rows, out_features, pairs = x.shape[0], codes.shape[0], codes.shape[1] // 2
+    share = ceil_div(ceil_div(pairs, tile.splits), tile.depth) * tile.depth
     y = x.new_empty(rows, out_features)
     target = y if tile.splits == 1 else x.new_empty(tile.splits, rows, out_features, dtype=torch.float32)
-    _few_rows_kernel[(triton.cdiv(out_features, tile.out), tile.splits, triton.cdiv(rows, tile.rows))](
+    _few_rows_kernel[(ceil_div(out_features, tile.out), tile.splits, ceil_div(rows, tile.rows))](
         x, codes, codebook, outliers, tiles, bias, target, rows, out_features, pairs, share,
         HAS_BIAS=bias is not None, PARTIAL=tile.splits > 1, PRECISION=precision, TILE_ROWS=TILE_ROWS, BLOCK_OUT=tile.out,
         BLOCK_ROWS=tile.rows, BLOCK_PAIRS=tile.depth, BLOCK_OUTLIERS=BLOCK_OUTLIERS, num_warps=tile.warps,
         num_stages=tile.stages,
     )  # fmt: skip
     if tile.splits > 1:
-        _sum_kernel[(triton.cdiv(y.numel(), 1024),)](target, y, y.numel(), SPLITS=tile.splits, BLOCK=1024)
+        _sum_kernel[(ceil_div(y.numel(), 1024),)](target, y, y.numel(), SPLITS=tile.splits, BLOCK=1024)
     return y

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .card import Card
 from .lattice import BLOCK_OUTLIERS, add_outliers, identity, pair_pointer, paired, split_pair
+from .sizes import ceil_div, power_of_2
 from .tuning import Tile
 
 PAIRS_PER_WARP = 256  # in registers: 8 words a thread
@@ -122,16 +123,16 @@ def integer_product(
         precision: of the correction for far outliers in float32, "ieee" or "tf32".
     """
     x = paired(x)
-    rows, (out_features, width) = len(x), codes.shape
+    rows, (out_features, width) = x.shape[0], codes.shape
     integers = torch.empty(rows, width, dtype=torch.int8, device=x.device)
     scales, offsets = (torch.empty(rows, dtype=torch.float32, device=x.device) for _ in range(2))
-    block = triton.next_power_of_2(width // 2)  # a row stays in registers between its maximum and its rounding
+    block = power_of_2(width // 2)  # a row stays in registers between its maximum and its rounding
     warps = min(max(block // PAIRS_PER_WARP, 1), 32)
     _quantise_kernel[(rows,)](x, codebook, integers, scales, offsets, width // 2, BLOCK=block, num_warps=warps)
     y = x.new_empty(rows, out_features)
-    _product_kernel[(triton.cdiv(rows, tile.rows) * triton.cdiv(out_features, tile.out),)](
-        integers, scales, offsets, x, codes, codebook, outliers, far, bias, y, rows, out_features, width // 2, len(far),
-        HAS_BIAS=bias is not None, HAS_OUTLIERS=len(far) > 0, IS_EVEN=width % tile.depth == 0, PRECISION=precision,
+    _product_kernel[(ceil_div(rows, tile.rows) * ceil_div(out_features, tile.out),)](
+        integers, scales, offsets, x, codes, codebook, outliers, far, bias, y, rows, out_features, width // 2, far.shape[0],
+        HAS_BIAS=bias is not None, HAS_OUTLIERS=far.shape[0] > 0, IS_EVEN=width % tile.depth == 0, PRECISION=precision,
         GROUP=GROUP, BLOCK_ROWS=tile.rows, BLOCK_OUT=tile.out, BLOCK_WIDTH=tile.depth, BLOCK_OUTLIERS=BLOCK_OUTLIERS,
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
@@ -146,8 +147,8 @@ def tiles_for(rows: int, out_features: int, card: Card, *, has_correction: bool)
     """
 
     def busy(tile: Tile) -> float:
-        programs = triton.cdiv(rows, tile.rows) * triton.cdiv(out_features, tile.out)
-        filled: float = programs / (triton.cdiv(programs, card.processors) * card.processors)
+        programs = ceil_div(rows, tile.rows) * ceil_div(out_features, tile.out)
+        filled: float = programs / (ceil_div(programs, card.processors) * card.processors)
         # Operands are loaded once for each row and output of a tile, so that large ones compute more for a byte.
         return filled * tile.rows * tile.out / (tile.rows + tile.out + OVERHEAD)
 

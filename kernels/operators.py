@@ -77,17 +77,17 @@ def hyper_linear_on_card(
 
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]).contiguous()
     codes, outliers, bias = codes.contiguous(), outliers.contiguous(), None if bias is None else bias.contiguous()
-    card, precision = card_of(x.device), float32_precision()
+    card, precision = card_of(x.device), float32_precision() if x.dtype == torch.float32 else "ieee"
     is_empty = not rows.numel() or not codes.numel()
     has_kernel = codes.dtype == torch.int8 and x.dtype != torch.float64 and not is_empty and card.has_products
     with torch.cuda.device_of(x):  # Triton launches on the current device
-        if has_kernel and len(rows) <= few_rows.MAX_ROWS and len(outliers) <= FEW_OUTLIERS * codes.numel() / 2:
+        if has_kernel and rows.shape[0] <= few_rows.MAX_ROWS and outliers.shape[0] <= FEW_OUTLIERS * codes.numel() / 2:
             y = _few_rows(rows, codes, codebook, outliers, tiles, bias, card, precision)
-        elif has_kernel and compute == "int8" and len(far) <= MAX_FAR and codes.shape[1] <= MAX_INTEGER_WIDTH:
+        elif has_kernel and compute == "int8" and far.shape[0] <= MAX_FAR and codes.shape[1] <= MAX_INTEGER_WIDTH:
             y = _integer(rows, codes, codebook, outliers, far, bias, card, precision)
         else:
             y = _decoded(rows, codes, codebook, outliers, bias)
-    return y.view(*x.shape[:-1], len(codes))
+    return y.view(*x.shape[:-1], codes.shape[0])
 
 
 def _decoded(x: Tensor, codes: Tensor, codebook: Tensor, outliers: Tensor, bias: Tensor | None) -> Tensor:
@@ -113,10 +113,10 @@ def _few_rows(
         return few_rows.few_rows(x, codes, codebook, outliers, tiles, bias, tile=tile, precision=precision)
 
     def offer() -> list[Tile | None]:
-        fused = few_rows.tiles_for(len(x), len(codes), codes.shape[1] // 2, x.element_size(), card)
-        return [*fused, None] if len(x) <= FEW_ROWS else [None, *fused]
+        fused = few_rows.tiles_for(x.shape[0], codes.shape[0], codes.shape[1] // 2, x.element_size(), card)
+        return [*fused, None] if x.shape[0] <= FEW_ROWS else [None, *fused]
 
-    return launch(tuning.choose(card, tuning.problem_of("few_rows", x, len(codes)), offer, launch))
+    return launch(tuning.choose(card, "few_rows", x, codes.shape[0], offer, launch))
 
 
 def _integer(
@@ -131,17 +131,17 @@ def _integer(
 ) -> Tensor:
     from . import integer, tuning
 
-    has_correction = x.dtype == torch.float32 and len(far) > 0
+    has_correction = x.dtype == torch.float32 and far.shape[0] > 0
 
     def launch(tile: Tile | None) -> Tensor:
         assert tile is not None
         return integer.integer_product(x, codes, codebook, outliers, far, bias, tile=tile, precision=precision)
 
     def offer() -> list[Tile]:
-        return integer.tiles_for(len(x), len(codes), card, has_correction=has_correction)
+        return integer.tiles_for(x.shape[0], codes.shape[0], card, has_correction=has_correction)
 
-    problem = tuning.problem_of("integer, corrected" if has_correction else "integer", x, len(codes))
-    return launch(tuning.choose(card, problem, offer, launch))
+    kernel = "integer, corrected" if has_correction else "integer"
+    return launch(tuning.choose(card, kernel, x, codes.shape[0], offer, launch))
 
 
 if find_spec("triton") is not None:

@@ -20,6 +20,7 @@ import triton
 from torch import Tensor
 
 from .card import Card
+from .sizes import power_of_2
 
 SHIPPED = Path(__file__).with_name("tiles.csv")
 LAUNCHES = 20
@@ -77,28 +78,25 @@ class Measured:
 COLUMNS = ("card", *(field.name for field in fields(Problem)), *(f"tile_{field.name}" for field in fields(Tile)))
 COLUMNS += ("microseconds", "first_microseconds")
 
-_chosen: dict[tuple[str, Problem], Tile | None] = {}
-
-
-def problem_of(kernel: str, x: Tensor, out_features: int) -> Problem:
-    """Return what a product of x (rows, in) with a weight (out_features, in) is to a kernel."""
-    dtype = str(x.dtype).removeprefix("torch.")
-    return Problem(kernel, dtype, triton.next_power_of_2(len(x)), out_features, x.shape[1])
-
-
 Launch = Callable[["Tile | None"], Tensor]
 
+_chosen: dict[tuple[object, ...], Tile | None] = {}  # by card, kernel, dtype, rows, outputs and width
 
-def choose(card: Card, problem: Problem, offer: Callable[[], Sequence[Tile | None]], launch: Launch) -> Tile | None:
-    """Return the best tile for a problem: as measured before, or now.
+
+def choose(
+    card: Card, kernel: str, x: Tensor, out_features: int, offer: Callable[[], Sequence[Tile | None]], launch: Launch
+) -> Tile | None:
+    """Return the best tile for a product of x (rows, in) with a weight (out_features, in): as measured before, or now.
 
     Args:
         offer: returns the tiles that fit the card, the likeliest first.
         launch: computes the product with a tile.
     """
-    key = card.name, problem
+    rows, width = x.shape
+    key = card.name, kernel, x.dtype, power_of_2(rows), out_features, width
     if key in _chosen:  # each call of a layer comes by here
         return _chosen[key]
+    problem = Problem(kernel, str(x.dtype).removeprefix("torch."), power_of_2(rows), out_features, width)
     tiles, known = offer(), _known(card.name)
     if problem in known and known[problem] in tiles:
         _chosen[key] = known[problem]
