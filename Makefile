@@ -70,6 +70,7 @@ bench: $(BENCH_READY) ## measure fidelity and speed beside other coders (90 minu
 	$(BENCH_VENV)/bin/python -m tools.bench.plot
 	$(BENCH_VENV)/bin/python -m tools.bench.conversion
 	$(BENCH_VENV)/bin/python -m tools.bench.hyperlinear
+	$(BENCH_VENV)/bin/python -m tools.bench.host_time
 	$(BENCH_VENV)/bin/python -m tools.bench.sam
 	$(BENCH_VENV)/bin/python -m tools.bench.family
 	$(BENCH_VENV)/bin/python -m tools.bench.calibration_cost

@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .decoding import decode_pair
+from .launching import Launcher
 from .sizes import ceil_div
 
 BLOCK_ROWS = 8
@@ -56,7 +57,7 @@ def _decode_kernel(
 
 
 @triton.jit(do_not_specialize=["count"])
-def _outlier_kernel(outliers, weight, count, in_features, pairs, BLOCK: tl.constexpr):
+def _outlier_kernel(outliers, weight, in_features, pairs, count, BLOCK: tl.constexpr):
     places = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = places < count
     entry = outliers + places.to(tl.int64) * 3
@@ -69,25 +70,23 @@ def _outlier_kernel(outliers, weight, count, in_features, pairs, BLOCK: tl.const
     tl.store(at + 1, odd.to(weight.dtype.element_ty), mask=inside & (2 * column + 1 < in_features))
 
 
+_launch, _launch_outliers = Launcher(_decode_kernel), Launcher(_outlier_kernel)
+
+
 def decode(codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
     """Return the dense weight (out, in_features); see `resident.Resident` for the operands."""
     out_features, pairs = codes.shape[0], (in_features + 1) // 2
     weight = torch.empty(out_features, in_features, dtype=dtype, device=codes.device)
-    grid = (ceil_div(out_features, BLOCK_ROWS), ceil_div(pairs, BLOCK_PAIRS))
-    _decode_kernel[grid](
-        codes,
-        codebook,
-        weight,
-        out_features,
-        in_features,
-        pairs,
-        LATTICE=codes.dtype == torch.int8,
-        NARROW=codes.dtype == torch.int16,
-        BLOCK_ROWS=BLOCK_ROWS,
-        BLOCK_PAIRS=BLOCK_PAIRS,
-        enable_fp_fusion=False,
+    constants = {"LATTICE": codes.dtype == torch.int8, "NARROW": codes.dtype == torch.int16}
+    _launch(
+        (ceil_div(out_features, BLOCK_ROWS), ceil_div(pairs, BLOCK_PAIRS), 1),
+        (codes, codebook, weight),
+        (out_features, in_features, pairs),
+        constants | {"BLOCK_ROWS": BLOCK_ROWS, "BLOCK_PAIRS": BLOCK_PAIRS},
+        {"enable_fp_fusion": False},
     )
     if outliers.shape[0]:
-        programs = ceil_div(outliers.shape[0], BLOCK_OUTLIERS)
-        _outlier_kernel[(programs,)](outliers, weight, outliers.shape[0], in_features, pairs, BLOCK=BLOCK_OUTLIERS)
+        count = outliers.shape[0]
+        grid = (ceil_div(count, BLOCK_OUTLIERS), 1, 1)
+        _launch_outliers(grid, (outliers, weight), (in_features, pairs, count), {"BLOCK": BLOCK_OUTLIERS}, {})
     return weight

@@ -16,12 +16,14 @@ from torch import Tensor
 
 from .card import Card
 from .lattice import BLOCK_OUTLIERS, add_outliers, identity, pair_pointer, paired, split_pair
+from .launching import Launcher
 from .resident import TILE_ROWS
 from .sizes import ceil_div, power_of_2
 from .tuning import Tile
 
 MAX_ROWS = 64
 MAX_SPLITS = 16
+BLOCK_SUMS = 1024
 # Outputs, depth and stages of tiles, the likeliest first, by the bytes of an activation. Larger ones spill registers.
 SHAPES = {
     2: ((64, 128, 3), (64, 128, 4), (64, 64, 4), (64, 64, 3), (128, 64, 4), (64, 32, 2)),
@@ -31,7 +33,7 @@ SHAPES = {
 
 @triton.jit(do_not_specialize=["rows"])
 def _few_rows_kernel(
-    x, codes, book, outliers, tiles, bias, y, rows, out_features, pairs, share,
+    x, codes, book, outliers, tiles, bias, y, out_features, pairs, share, rows,
     HAS_BIAS: tl.constexpr, PARTIAL: tl.constexpr, PRECISION: tl.constexpr, TILE_ROWS: tl.constexpr,
     BLOCK_OUT: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_PAIRS: tl.constexpr, BLOCK_OUTLIERS: tl.constexpr,
 ):  # fmt: skip
@@ -84,6 +86,9 @@ def _sum_kernel(parts, y, count, SPLITS: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(y + places, total.to(y.dtype.element_ty), mask=places < count)
 
 
+_launch, _launch_sum = Launcher(_few_rows_kernel), Launcher(_sum_kernel)
+
+
 def tiles_for(rows: int, out_features: int, pairs: int, itemsize: int, card: Card) -> list[Tile]:
     """Return tiles that fit the card, the likeliest first."""
     block_rows = min(max(16, power_of_2(rows)), MAX_ROWS)
@@ -129,12 +134,18 @@ def few_rows(
     share = ceil_div(ceil_div(pairs, tile.splits), tile.depth) * tile.depth
     y = x.new_empty(rows, out_features)
     target = y if tile.splits == 1 else x.new_empty(tile.splits, rows, out_features, dtype=torch.float32)
-    _few_rows_kernel[(ceil_div(out_features, tile.out), tile.splits, ceil_div(rows, tile.rows))](
-        x, codes, codebook, outliers, tiles, bias, target, rows, out_features, pairs, share,
-        HAS_BIAS=bias is not None, PARTIAL=tile.splits > 1, PRECISION=precision, TILE_ROWS=TILE_ROWS, BLOCK_OUT=tile.out,
-        BLOCK_ROWS=tile.rows, BLOCK_PAIRS=tile.depth, BLOCK_OUTLIERS=BLOCK_OUTLIERS, num_warps=tile.warps,
-        num_stages=tile.stages,
+    _launch(
+        (ceil_div(out_features, tile.out), tile.splits, ceil_div(rows, tile.rows)),
+        (x, codes, codebook, outliers, tiles, bias, target),
+        (out_features, pairs, share, rows),
+        {
+            "HAS_BIAS": bias is not None, "PARTIAL": tile.splits > 1, "PRECISION": precision, "TILE_ROWS": TILE_ROWS,
+            "BLOCK_OUT": tile.out, "BLOCK_ROWS": tile.rows, "BLOCK_PAIRS": tile.depth, "BLOCK_OUTLIERS": BLOCK_OUTLIERS,
+        },
+        {"num_warps": tile.warps, "num_stages": tile.stages},
     )  # fmt: skip
     if tile.splits > 1:
-        _sum_kernel[(ceil_div(y.numel(), 1024),)](target, y, y.numel(), SPLITS=tile.splits, BLOCK=1024)
+        count = rows * out_features
+        constants = {"SPLITS": tile.splits, "BLOCK": BLOCK_SUMS}
+        _launch_sum((ceil_div(count, BLOCK_SUMS), 1, 1), (target, y), (count,), constants, {})
     return y

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .card import Card
 from .lattice import BLOCK_OUTLIERS, add_outliers, identity, pair_pointer, paired, split_pair
+from .launching import Launcher
 from .sizes import ceil_div, power_of_2
 from .tuning import Tile
 
@@ -64,7 +65,7 @@ def _round(value):
 
 @triton.jit(do_not_specialize=["rows", "count"])
 def _product_kernel(
-    integers, scales, offsets, x, codes, book, outliers, far, bias, y, rows, out_features, pairs, count,
+    integers, scales, offsets, x, codes, book, outliers, far, bias, y, out_features, pairs, rows, count,
     HAS_BIAS: tl.constexpr, HAS_OUTLIERS: tl.constexpr, IS_EVEN: tl.constexpr, PRECISION: tl.constexpr,
     GROUP: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_OUT: tl.constexpr, BLOCK_WIDTH: tl.constexpr,
     BLOCK_OUTLIERS: tl.constexpr,
@@ -105,6 +106,9 @@ def _product_kernel(
     tl.store(y + at, result.to(y.dtype.element_ty), mask=inside)
 
 
+_launch_quantising, _launch_product = Launcher(_quantise_kernel), Launcher(_product_kernel)
+
+
 def integer_product(
     x: Tensor,
     codes: Tensor,
@@ -128,13 +132,20 @@ def integer_product(
     scales, offsets = (torch.empty(rows, dtype=torch.float32, device=x.device) for _ in range(2))
     block = power_of_2(width // 2)  # a row stays in registers between its maximum and its rounding
     warps = min(max(block // PAIRS_PER_WARP, 1), 32)
-    _quantise_kernel[(rows,)](x, codebook, integers, scales, offsets, width // 2, BLOCK=block, num_warps=warps)
+    _launch_quantising(
+        (rows, 1, 1), (x, codebook, integers, scales, offsets), (width // 2,), {"BLOCK": block}, {"num_warps": warps}
+    )
     y = x.new_empty(rows, out_features)
-    _product_kernel[(ceil_div(rows, tile.rows) * ceil_div(out_features, tile.out),)](
-        integers, scales, offsets, x, codes, codebook, outliers, far, bias, y, rows, out_features, width // 2, far.shape[0],
-        HAS_BIAS=bias is not None, HAS_OUTLIERS=far.shape[0] > 0, IS_EVEN=width % tile.depth == 0, PRECISION=precision,
-        GROUP=GROUP, BLOCK_ROWS=tile.rows, BLOCK_OUT=tile.out, BLOCK_WIDTH=tile.depth, BLOCK_OUTLIERS=BLOCK_OUTLIERS,
-        num_warps=tile.warps, num_stages=tile.stages,
+    _launch_product(
+        (ceil_div(rows, tile.rows) * ceil_div(out_features, tile.out), 1, 1),
+        (integers, scales, offsets, x, codes, codebook, outliers, far, bias, y),
+        (out_features, width // 2, rows, far.shape[0]),
+        {
+            "HAS_BIAS": bias is not None, "HAS_OUTLIERS": far.shape[0] > 0, "IS_EVEN": width % tile.depth == 0,
+            "PRECISION": precision, "GROUP": GROUP, "BLOCK_ROWS": tile.rows, "BLOCK_OUT": tile.out,
+            "BLOCK_WIDTH": tile.depth, "BLOCK_OUTLIERS": BLOCK_OUTLIERS,
+        },
+        {"num_warps": tile.warps, "num_stages": tile.stages},
     )  # fmt: skip
     return y
 

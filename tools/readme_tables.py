@@ -139,6 +139,12 @@ def card_loading(rows: Rows) -> list[str]:
     return lines
 
 
+def host_time(rows: Rows) -> list[str]:
+    """Return the table of what calls cost on the host, one line a kind of call."""
+    lines = ["| call | µs | with Triton's own launching, µs |", "|---|--:|--:|"]
+    return lines + [_line([row["call"], row["us"], row["triton_us"]], bold=False) for row in rows]
+
+
 def family(rows: Rows) -> list[str]:
     """Return the table of the family, one line a model."""
     lines = ["| model | bhk | published method |", "|---|--:|--:|"]
@@ -218,6 +224,7 @@ TABLES = {
     "sam_cpu": sam,
     "hyperlinear_cpu": hyperlinear,
     "family": family,
+    "host_time_cpu": host_time,
     "transformers_loading": transformers_loading,
 }
 CARD = "nvidia_h200"

@@ -1,0 +1,101 @@
+"""The operators on a card: which Triton kernel serves which call.
+
+A layer comes by here at each call, and small ones take no longer on a card than this on the host: `tools/bench/host_time.py`
+measures it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import dense, few_rows, integer, tuning
+from .card import Card, card_of, float32_precision
+from .resident import MAX_FAR, MAX_INTEGER_WIDTH
+from .tuning import Tile
+
+# Up to this many rows the fused product is likelier than decoding and cuBLAS to be the faster, where nobody has measured it.
+FEW_ROWS = 48
+# Up to this share of pairs the fused product's correction for outliers stays small beside it.
+FEW_OUTLIERS = 1 / 100
+
+
+def decode(codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
+    """`torch.ops.bhk.decode` on a card."""
+    if codes.device.index != torch.cuda.current_device():  # on which Triton launches
+        with torch.cuda.device(codes.device):
+            return dense.decode(codes, codebook, outliers, in_features, dtype)
+    return dense.decode(codes, codebook, outliers, in_features, dtype)
+
+
+def hyper_linear(
+    x: Tensor,
+    codes: Tensor,
+    codebook: Tensor,
+    outliers: Tensor,
+    tiles: Tensor,
+    far: Tensor,
+    bias: Tensor | None,
+    compute: str,
+) -> Tensor:
+    """`torch.ops.bhk.hyper_linear` on a card, by the kernel that suits the number of rows and the class of the weight."""
+    if x.device.index != torch.cuda.current_device():  # on which Triton launches
+        with torch.cuda.device(x.device):
+            return hyper_linear(x, codes, codebook, outliers, tiles, far, bias, compute)
+    *leading, in_features = x.shape
+    rows = (x if len(leading) == 1 else x.reshape(x.numel() // max(in_features, 1), in_features)).contiguous()
+    codes, outliers, bias = codes.contiguous(), outliers.contiguous(), None if bias is None else bias.contiguous()
+    operands = codes, codebook, outliers
+    count, size, card = rows.shape[0], codes.numel(), card_of(x.device)
+    has_kernel = codes.dtype == torch.int8 and x.dtype != torch.float64 and count and size and card.has_products
+    if has_kernel and count <= few_rows.MAX_ROWS and outliers.shape[0] <= FEW_OUTLIERS * size / 2:
+        y = _few_rows(rows, *operands, tiles, bias, card)
+    elif has_kernel and compute == "int8" and far.shape[0] <= MAX_FAR and codes.shape[1] <= MAX_INTEGER_WIDTH:
+        y = _integer(rows, *operands, far, bias, card)
+    else:
+        y = _decoded(rows, *operands, bias)
+    return y if len(leading) == 1 else y.view(*leading, codes.shape[0])
+
+
+def _decoded(x: Tensor, codes: Tensor, codebook: Tensor, outliers: Tensor, bias: Tensor | None) -> Tensor:
+    return F.linear(x, dense.decode(codes, codebook, outliers, x.shape[1], x.dtype), bias)
+
+
+def _few_rows(
+    x: Tensor, codes: Tensor, codebook: Tensor, outliers: Tensor, tiles: Tensor, bias: Tensor | None, card: Card
+) -> Tensor:
+    """Multiply without decoding, unless decoding is faster on this card."""
+    precision = _precision(x)
+
+    def launch(tile: Tile | None) -> Tensor:
+        if tile is None:
+            return _decoded(x, codes, codebook, outliers, bias)
+        return few_rows.few_rows(x, codes, codebook, outliers, tiles, bias, tile=tile, precision=precision)
+
+    def offer() -> list[Tile | None]:
+        fused = few_rows.tiles_for(x.shape[0], codes.shape[0], codes.shape[1] // 2, x.element_size(), card)
+        return [*fused, None] if x.shape[0] <= FEW_ROWS else [None, *fused]
+
+    return launch(tuning.choose(card, "few_rows", x, codes.shape[0], offer, launch))
+
+
+def _integer(
+    x: Tensor, codes: Tensor, codebook: Tensor, outliers: Tensor, far: Tensor, bias: Tensor | None, card: Card
+) -> Tensor:
+    precision, has_correction = _precision(x), x.dtype == torch.float32 and far.shape[0] > 0
+
+    def launch(tile: Tile | None) -> Tensor:
+        assert tile is not None
+        return integer.integer_product(x, codes, codebook, outliers, far, bias, tile=tile, precision=precision)
+
+    def offer() -> list[Tile]:
+        return integer.tiles_for(x.shape[0], codes.shape[0], card, has_correction=has_correction)
+
+    kernel = "integer, corrected" if has_correction else "integer"
+    return launch(tuning.choose(card, kernel, x, codes.shape[0], offer, launch))
+
+
+def _precision(x: Tensor) -> str:
+    """How products of `x` in float32 are computed; asking torch takes a while, so other dtypes do not."""
+    return float32_precision() if x.dtype == torch.float32 else "ieee"

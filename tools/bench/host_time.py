@@ -1,0 +1,120 @@
+"""What a call of a coded layer costs on the host, without a card: `python -m tools.bench.host_time`.
+
+Kernels are compiled for a Hopper card that there is not, and the last step, the driver's own launch, is left out. "us" is all
+of `kernels.dispatch.hyper_linear`, cuBLAS left out, in a layer of 1,280 features in bfloat16; "triton_us" the same with
+`kernel[grid](...)` in the place of what `kernels.launching` does. Microseconds, the least of 20 means over 200 calls, taken in
+turn. Writes results/host_time_cpu.csv.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from triton.backends.compiler import GPUTarget
+from triton.compiler import CompiledKernel
+from triton.runtime import driver
+
+from bhk.kernels import dense, dispatch, few_rows, integer, tuning
+from bhk.kernels.card import Card
+from bhk.kernels.launching import Launcher
+from bhk.nn import HyperLinear
+from bhk.nn.hyperlinear import BUFFERS
+from tools.bench.table import Row, device_columns, show, write_csv
+
+CARD = Card("none", 132, 227 << 10)
+WIDTH = 1280
+CALLS = {"few rows": (4, "exact"), "many rows, exact": (100, "exact"), "many rows, int8": (100, "int8")}
+ROUNDS, REPEATED = 20, 200
+LAUNCHERS = [
+    found for room in (dense, few_rows, integer) for found in vars(room).values() if isinstance(found, Launcher)
+]
+
+
+class _Driver:
+    """A Triton driver of a card that there is not."""
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, _device: int) -> int:
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 90, 32)
+
+
+def _no_card(_device: torch.device) -> Card:
+    return CARD
+
+
+def _nothing() -> None:
+    """Stand for questions to the CUDA driver whose answer is no."""
+
+
+def _no_handles(kernel: Any) -> None:
+    kernel.module = kernel.function = "none"
+    kernel._run = lambda *_: None
+
+
+def _no_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return x.new_empty(x.shape[0], weight.shape[0])
+
+
+@contextlib.contextmanager
+def without_a_card() -> Iterator[None]:
+    """Let the dispatch of cards run up to the driver's launch; Triton keeps the driver for the rest of the process."""
+    driver.set_active(_Driver())
+    with (
+        mock.patch.object(CompiledKernel, "_init_handles", _no_handles),
+        mock.patch.object(dispatch, "card_of", new=_no_card),
+        mock.patch.object(dispatch.F, "linear", _no_product),
+        mock.patch.object(tuning, "_measure", lambda card, problem, tiles, launch: tiles[0]),
+        mock.patch.object(torch.cuda, "current_device", new=_nothing),
+        mock.patch.object(torch.cuda, "is_current_stream_capturing", new=_nothing),
+    ):
+        yield
+
+
+def _microseconds(call: Callable[[], object], *, quick: bool) -> float:
+    """Return the mean time of a call; with `quick` unset every launch goes Triton's own way."""
+    with contextlib.ExitStack() as stack:
+        for launcher in LAUNCHERS:
+            stack.enter_context(mock.patch.object(launcher, "_is_quick", quick))
+        call()
+        begin = time.perf_counter()
+        for _ in range(REPEATED):
+            call()
+        return 1e6 * (time.perf_counter() - begin) / REPEATED
+
+
+@torch.inference_mode()
+def measure() -> list[Row]:
+    """Return a row a kind of call."""
+    exact = HyperLinear.from_linear(nn.Linear(WIDTH, WIDTH)).to(torch.bfloat16)
+    operands = [getattr(exact, name) for name in BUFFERS]
+    rows = []
+    for name, (count, compute) in CALLS.items():
+        x = torch.randn(count, WIDTH).to(torch.bfloat16)
+        call = partial(dispatch.hyper_linear, x, *operands, exact.bias, compute)
+        took = [(_microseconds(call, quick=True), _microseconds(call, quick=False)) for _ in range(ROUNDS)]
+        quick, slow = (min(times) for times in zip(*took, strict=True))
+        rows.append({"call": name, "us": f"{quick:.1f}", "triton_us": f"{slow:.1f}", **device_columns("cpu")})
+    return rows
+
+
+def main() -> None:
+    with without_a_card():
+        rows = measure()
+    show(rows, ("call", "us", "triton_us"))
+    print(write_csv("host_time_cpu", rows))
+
+
+if __name__ == "__main__":
+    main()
