@@ -145,7 +145,13 @@ def few_rows(
         {"num_warps": tile.warps, "num_stages": tile.stages},
     )  # fmt: skip
     if tile.splits > 1:
-        count = rows * out_features
-        constants = {"SPLITS": tile.splits, "BLOCK": BLOCK_SUMS}
-        _launch_sum((ceil_div(count, BLOCK_SUMS), 1, 1), (target, y), (count,), constants, {})
+        sum_parts(target, y)
     return y
+
+
+def sum_parts(parts: Tensor, y: Tensor) -> None:
+    """Write the sum of float32 parts (splits, rows, out) to y (rows, out), added in a fixed order."""
+    splits, rows, out_features = parts.shape
+    count = rows * out_features
+    constants = {"SPLITS": splits, "BLOCK": BLOCK_SUMS}
+    _launch_sum((ceil_div(count, BLOCK_SUMS), 1, 1), (parts, y), (count,), constants, {})

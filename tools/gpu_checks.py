@@ -58,7 +58,9 @@ class Step:
 
 UNCACHED = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # so that each tensor is memory of its own
 STEPS = {
-    "tests": Step(("-m", "pytest", "-m", "gpu", "-n", "0", "-rs"), 130),
+    "tests": Step(
+        ("-m", "pytest", "-m", "gpu", "-n", "0", "-rs", "tests/kernels", "tests/nn/test_hyperlinear.py"), 130
+    ),
     "layers": Step(("-m", "tools.bench.hyperlinear", "--device", "cuda", "--seconds", "150"), 240),
     "encoders": Step(("-m", "tools.bench.encoders", "--device", "cuda", "--seconds", "150"), 210),
     "loading": Step(("-m", "tools.bench.card_loading", "--device", "cuda"), 120),

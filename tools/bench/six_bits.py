@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from bhk.codec.codebook import Codebook, Codes
 from bhk.kernels.card import card_of, float32_precision
+from bhk.kernels.few_rows import sum_parts
 from bhk.kernels.lattice import identity
 from bhk.kernels.resident import make_resident
 
@@ -147,15 +148,6 @@ def _eight_bit_kernel(
     _store(total, book, offsets, bias, y, features, samples, split, rows, out_features, HAS_BIAS, PARTIAL)
 
 
-@triton.jit(do_not_specialize=["count"])
-def _sum_kernel(parts, y, count, SPLITS: tl.constexpr, BLOCK: tl.constexpr):
-    places = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    total = tl.zeros((BLOCK,), dtype=tl.float32)
-    for split in tl.static_range(SPLITS):
-        total += tl.load(parts + split * count.to(tl.int64) + places, mask=places < count, other=0.0)
-    tl.store(y + places, total.to(y.dtype.element_ty), mask=places < count)
-
-
 def pack_six_bits(integers: Tensor) -> Tensor:
     """Return `integers`, int8 (out, 4*S) in -32 ... 31, as three planes of bytes: uint8 (out, 3*S)."""
     a, b, c, d = (integers.to(torch.int16) + 32).to(torch.uint8).chunk(4, dim=1)
@@ -195,7 +187,7 @@ def lattice_product(
         BLOCK_ROWS=block_rows, BLOCK=block, num_warps=8 if block_rows == MAX_ROWS else 4, num_stages=3,
     )  # fmt: skip
     if splits > 1:
-        _sum_kernel[(triton.cdiv(y.numel(), 1024),)](target, y, y.numel(), SPLITS=splits, BLOCK=1024)
+        sum_parts(target, y)
     return y
 
 
