@@ -77,7 +77,7 @@ def _few_rows(
         fused = few_rows.tiles_for(x.shape[0], codes.shape[0], codes.shape[1] // 2, x.element_size(), card)
         return [*fused, None] if x.shape[0] <= FEW_ROWS else [None, *fused]
 
-    return launch(tuning.choose(card, "few_rows", x, codes.shape[0], offer, launch))
+    return launch(tuning.choose(card, "few_rows", x, codes.shape[0], precision, offer, launch))
 
 
 def _integer(
@@ -93,7 +93,7 @@ def _integer(
         return integer.tiles_for(x.shape[0], codes.shape[0], card, has_correction=has_correction)
 
     kernel = "integer, corrected" if has_correction else "integer"
-    return launch(tuning.choose(card, kernel, x, codes.shape[0], offer, launch))
+    return launch(tuning.choose(card, kernel, x, codes.shape[0], precision, offer, launch))
 
 
 def _precision(x: Tensor) -> str:

@@ -1,7 +1,7 @@
 """Which tile a kernel takes on a card: measured there once, for each dtype and shape, and kept.
 
 What was measured on cards at hand ships in `tiles.csv`, with its times. On any other card the first call of a shape times the
-tiles that `tiles_for` of the kernel's module offers (tens of milliseconds, and the time to compile them), and appends the best
+tiles that `tiles_for` of the kernel's module offers (milliseconds each, but a second or so to compile), and appends the best
 to tiles.csv in the cache of bhk: `$XDG_CACHE_HOME/bhk`, or `~/.cache/bhk`. While a CUDA graph is captured nothing is timed:
 run a model once before, as torch asks for anyway.
 """
@@ -50,7 +50,12 @@ class Tile:
 
 @dataclass(frozen=True)
 class Problem:
-    """What a tile is chosen for. Rows are rounded up to a power of two."""
+    """What a tile is chosen for.
+
+    Attributes:
+        dtype: of the activations; "tf32" where products of float32 take that.
+        rows: rounded up to a power of two.
+    """
 
     kernel: str
     dtype: str
@@ -80,23 +85,31 @@ COLUMNS += ("microseconds", "first_microseconds")
 
 Launch = Callable[["Tile | None"], Tensor]
 
-_chosen: dict[tuple[object, ...], Tile | None] = {}  # by card, kernel, dtype, rows, outputs and width
+_chosen: dict[tuple[object, ...], Tile | None] = {}  # by card, kernel, dtype, precision, rows, outputs and width
 
 
 def choose(
-    card: Card, kernel: str, x: Tensor, out_features: int, offer: Callable[[], Sequence[Tile | None]], launch: Launch
+    card: Card,
+    kernel: str,
+    x: Tensor,
+    out_features: int,
+    precision: str,
+    offer: Callable[[], Sequence[Tile | None]],
+    launch: Launch,
 ) -> Tile | None:
     """Return the best tile for a product of x (rows, in) with a weight (out_features, in): as measured before, or now.
 
     Args:
+        precision: of float32 products, "ieee" or "tf32".
         offer: returns the tiles that fit the card, the likeliest first.
         launch: computes the product with a tile.
     """
     rows, width = x.shape
-    key = card.name, kernel, x.dtype, power_of_2(rows), out_features, width
+    key = card.name, kernel, x.dtype, precision, power_of_2(rows), out_features, width
     if key in _chosen:  # each call of a layer comes by here
         return _chosen[key]
-    problem = Problem(kernel, str(x.dtype).removeprefix("torch."), power_of_2(rows), out_features, width)
+    dtype = "tf32" if precision == "tf32" else str(x.dtype).removeprefix("torch.")
+    problem = Problem(kernel, dtype, power_of_2(rows), out_features, width)
     tiles, known = offer(), _known(card.name)
     if problem in known and known[problem] in tiles:
         _chosen[key] = known[problem]
@@ -165,12 +178,14 @@ def _measure(card: Card, problem: Problem, tiles: Sequence[Tile | None], launch:
 
 
 def _microseconds(tile: Tile | None, launch: Launch) -> float:
-    """Return the time of a launch on the current card; infinity if the tile takes more of the card than it has."""
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    """Return the time of a launch on the current card; infinity if the tile does not compile, or takes more than there is."""
     try:
         launch(tile)
-    except triton.runtime.errors.OutOfResources:
+    except torch.OutOfMemoryError:
+        raise
+    except (triton.runtime.errors.TritonError, RuntimeError):  # the latter from passes of the compiler
         return float("inf")
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     torch.cuda._sleep(QUEUED)
     begin.record()
     for _ in range(LAUNCHES):

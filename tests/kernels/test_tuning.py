@@ -10,6 +10,8 @@ import torch
 
 pytest.importorskip("triton")
 
+from triton.runtime.errors import OutOfResources
+
 from bhk.kernels import few_rows, integer, tuning
 from bhk.kernels.card import Card
 from bhk.kernels.tuning import Measured, Problem, Tile
@@ -42,9 +44,9 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     tuning._known.cache_clear()
 
 
-def _choose(dtype: torch.dtype = torch.bfloat16, card: Card = CARD) -> Tile | None:
+def _choose(dtype: torch.dtype = torch.bfloat16, card: Card = CARD, precision: str = "ieee") -> Tile | None:
     x = torch.empty(11, PROBLEM.width, dtype=dtype)
-    return tuning.choose(card, "few_rows", x, PROBLEM.out, lambda: TILES, lambda tile: torch.empty(0))
+    return tuning.choose(card, "few_rows", x, PROBLEM.out, precision, lambda: TILES, lambda tile: torch.empty(0))
 
 
 def test_a_shape_is_measured_once(timed, monkeypatch) -> None:
@@ -58,8 +60,16 @@ def test_a_shape_is_measured_once(timed, monkeypatch) -> None:
 
 def test_other_shapes_and_cards_are_measured_anew(timed) -> None:
     another = Card("Another card", 100, 227 << 10)
-    for count, (dtype, card) in enumerate([(torch.bfloat16, CARD), (torch.float16, CARD), (torch.bfloat16, another)]):
-        _choose(dtype, card)
+    for count, arguments in enumerate(
+        [
+            (torch.bfloat16,),
+            (torch.float16,),
+            (torch.bfloat16, another),
+            (torch.float32,),
+            (torch.float32, CARD, "tf32"),
+        ]
+    ):
+        _choose(*arguments)
         assert len(timed) == 3 * (count + 1)
 
 
@@ -114,6 +124,16 @@ def test_without_memory_to_measure_in_the_first_is_taken(timed, monkeypatch) -> 
     monkeypatch.setattr(tuning, "_microseconds", fail)
     assert _choose() == TILES[0]
     assert not tuning.cache_path().exists()
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("PassManager::run failed"), OutOfResources(300000, 232448, "shared memory")]
+)
+def test_a_tile_that_does_not_compile_is_the_slowest(error: Exception) -> None:
+    def launch(tile: Tile | None) -> torch.Tensor:
+        raise error
+
+    assert tuning._microseconds(TILES[0], launch) == float("inf")
 
 
 def test_the_table_that_ships_can_be_read_whole() -> None:

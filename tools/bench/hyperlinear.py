@@ -38,8 +38,9 @@ DECODER = ((256, 256), (256, 128), (128, 256), (256, 2048), (2048, 256))
 OF_THE_FLOOR = ("megabytes", "gigaflop", "floor_ms", "share")
 COLD_BYTES = 400 << 20  # several times the L2 cache of any card
 CALLS = 20  # in a graph, at least
+OURS = ("dense", "exact", "int8")
 INTEGER = ("int8", "torchao W8A8", "bitsandbytes int8", "bitsandbytes LLM.int8")  # sides that multiply bytes
-EXPECTED = {"bhk": 6.0, "peers": 75.0}  # seconds that a case is likely to take
+EXPECTED = {"bhk": 10.0, "peers": 75.0}  # seconds that a case is likely to take, most of them to compile
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def cases(device: str) -> Iterator[Case]:
     half = torch.bfloat16
     for shape in encoder[1280]:
         yield Case(*shape, 4096, half)
+    yield Case(1280, 5120, 4096, half, others=True)
     for size in (4096, 8192):
         yield from (Case(size, size, rows, half, cold=True) for rows in (1, 4, 16, 32, 48, 64, 128))
     yield from (Case(*shape, 7, half) for shape in DECODER)
@@ -89,23 +91,23 @@ def cases(device: str) -> Iterator[Case]:
     for precision in ("high", "highest"):
         yield from (Case(*shape, 4096, precision=precision) for shape in encoder[1280])
         yield from (Case(4096, 4096, rows, precision=precision, cold=True) for rows in (1, 16))
-    yield Case(4096, 4096, 1, half, cold=True, others=True)
-    yield Case(1280, 5120, 4096, half, others=True)
-    yield Case(4096, 4096, 16, half, cold=True, others=True)
+    yield from (Case(4096, 4096, rows, half, cold=True, others=True) for rows in (1, 16))
 
 
 @cache
-def _layer(in_features: int, out_features: int) -> HyperLinear:
-    """Return a coded layer of this shape, on the CPU."""
+@torch.no_grad()
+def _layer(in_features: int, out_features: int, device: str) -> HyperLinear:
+    """Return a coded layer of this shape, in float32."""
     torch.manual_seed(0)
-    linear = nn.Linear(in_features, out_features)
-    linear.weight.copy_(torch.distributions.StudentT(6.0).sample(linear.weight.shape) * 0.03)
+    linear = nn.Linear(in_features, out_features, device=device)
+    student = torch.distributions.StudentT(torch.tensor(6.0, device=device))
+    linear.weight.copy_(student.sample(linear.weight.shape) * 0.03)
     return HyperLinear.from_linear(linear)
 
 
 def sides_of(case: Case, device: str) -> dict[str, Any]:
     """Return the dense layer and ours, with equal weights."""
-    exact = copy.deepcopy(_layer(case.in_features, case.out_features)).to(device, case.dtype)
+    exact = copy.deepcopy(_layer(case.in_features, case.out_features, device)).to(case.dtype)
     int8 = copy.deepcopy(exact)
     int8.compute = "int8"
     return {"dense": exact.to_linear(), "exact": exact, "int8": int8}
@@ -140,6 +142,7 @@ def measure(case: Case, device: str) -> list[dict[str, object]]:
             "bits_per_weight": f"{8 * (held_bytes(side) - bias.nbytes) / weight.numel():.2f}",
         }
         for name, side in sides.items()
+        if name in seconds
     ]
 
 
@@ -157,10 +160,15 @@ def _seconds(sides: Mapping[str, nn.Module], x: Tensor, cold: bool, device: str)
     calls = {}
     for name, side in sides.items():
         copies = max(1, COLD_BYTES // held_bytes(side)) if cold else 1
-        pool = [side, *(copy.deepcopy(side) for _ in range(copies - 1))]
         calls[name] = max(copies, CALLS)
-        replays[name] = captured(partial(_call_in_turn, pool, calls[name], x))
-        replays[name]()
+        try:
+            pool = [side, *(copy.deepcopy(side) for _ in range(copies - 1))]
+            replays[name] = captured(partial(_call_in_turn, pool, calls[name], x))
+            replays[name]()
+        except Exception as error:  # a layer of other people that no graph takes
+            if name in OURS:
+                raise
+            print(f"left out: {name}: {type(error).__name__}: {error}", flush=True)
     return {name: took / calls[name] for name, took in alternate(replays, device, least=7, most=50, enough=0.3).items()}
 
 
@@ -193,7 +201,13 @@ def run(device: str, budget: Budget) -> list[Row]:
         if device == "cuda" and not budget.allows(expected):
             print(f"left out, {max(budget.left, 0):.0f} s left: {case}", flush=True)
             continue
-        found = measure(case, device)
+        try:
+            found = measure(case, device)
+        except Exception as error:  # nothing of one case may keep the rest from being measured
+            if device == "cpu":
+                raise
+            print(f"failed: {case}: {type(error).__name__}: {error}", flush=True)
+            continue
         floors = [with_floor(row, ceilings) if ceilings else row | dict.fromkeys(OF_THE_FLOOR, "") for row in found]
         rows += [{**row, **where} for row in floors]
         write_csv(name, rows)
