@@ -15,7 +15,7 @@ from transformers.utils import cached_file
 
 from bhk.bhkfile import BhkFile, open_file
 from bhk.checkpoint.companions import CONFIG
-from bhk.checkpoint.strict_json import StrictJsonError, parse_object
+from bhk.checkpoint.strict_json import parse_object
 from bhk.codec.dtypes import TORCH_DTYPES
 from bhk.container.header import LayerEntry
 from bhk.container.reader import Container
@@ -48,7 +48,7 @@ def find_file(original: Function) -> Function:
     def resolve(*args: Any, **options: Any) -> Any:
         name = options.get("transformers_explicit_filename")
         if not isinstance(name, str) or not name.endswith(SUFFIX):
-            if name is None and options["pretrained_model_name_or_path"] is not None:
+            if name is None and options.get("pretrained_model_name_or_path") is not None:
                 _refuse_parts(options["pretrained_model_name_or_path"], options.get("download_kwargs") or {})
             return original(*args, **options)
         if Path(name).name != name or "\\" in name:  # the name comes from a config.json
@@ -68,12 +68,11 @@ def _refuse_parts(folder: Any, options: Mapping[str, Any]) -> None:
 
     Such as that of a part of the model: transformers would take any dense weights that lie there, too, perhaps older ones.
     """
-    path = cached_file(  # has just been read
-        folder, CONFIG, **{**options, "local_files_only": True, "force_download": False}, **_QUIETLY
-    )
+    here = {**options, "local_files_only": True, "force_download": False}  # it has just been read
     try:
+        path = cached_file(folder, CONFIG, **here, **_QUIETLY)
         config = {} if path is None else parse_object(Path(path).read_bytes())
-    except (OSError, StrictJsonError):
+    except (OSError, ValueError):  # none of ours: transformers says what is wrong with it
         return
     name = config.get("transformers_weights")
     if isinstance(name, str) and name.endswith(SUFFIX):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -9,33 +8,17 @@ import torch
 
 pytest.importorskip("triton")
 
-from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from bhk.kernels import dense, few_rows, integer
 from bhk.kernels.card import Card
+from tools.no_card import NoCard
 
 # Shared memory that a program can have, in KiB, by compute capability: T4, A100, RTX 30 and L40S, H100.
 _SHARED_KIB = {75: 64, 80: 163, 86: 99, 89: 99, 90: 227}
 
 Launches = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _NoCard:
-    """A Triton driver that names a card to compile for, and has none."""
-
-    capability: int
-
-    def get_current_device(self) -> int:
-        return 1000 + self.capability  # kernels are cached by device
-
-    def get_current_stream(self, _device: int) -> int:
-        return 0
-
-    def get_current_target(self) -> GPUTarget:
-        return GPUTarget("cuda", self.capability, 32)
 
 
 @pytest.fixture
@@ -44,7 +27,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Launch
     before = driver._active
 
     def choose(capability: int) -> Launches:
-        driver.set_active(_NoCard(capability))
+        driver.set_active(NoCard(capability, 1000 + capability))
         kernels: Launches = {}
         run = JITFunction.run
 

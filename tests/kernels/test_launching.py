@@ -11,7 +11,6 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from triton.backends.compiler import GPUTarget
 from triton.compiler import CompiledKernel
 from triton.compiler.compiler import LazyDict
 from triton.runtime import driver
@@ -20,23 +19,11 @@ from triton.runtime.jit import JITFunction
 from bhk.kernels import dense, few_rows, integer, launching
 from bhk.kernels.card import Card
 from bhk.kernels.launching import Launcher
+from tools.no_card import NoCard
 
 pytestmark = pytest.mark.skipif(not launching._TAKES_CONSTANTS, reason="launches by Triton's own way")
 
 Launches = list[tuple[str, tuple[Any, ...]]]
-
-
-class _NoCard:
-    """A Triton driver of a card that there is not."""
-
-    def get_current_device(self) -> int:
-        return 2090  # kernels are cached by device
-
-    def get_current_stream(self, _device: int) -> int:
-        return 7
-
-    def get_current_target(self) -> GPUTarget:
-        return GPUTarget("cuda", 90, 32)
 
 
 @pytest.fixture
@@ -58,7 +45,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Launches]:
 
     monkeypatch.setattr(JITFunction, "run", traced)
     monkeypatch.setattr(CompiledKernel, "_init_handles", init_handles)
-    driver.set_active(_NoCard())
+    driver.set_active(NoCard(device=2091))
     yield found
     driver._active = before
 

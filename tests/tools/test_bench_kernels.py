@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,13 @@ import torch
 
 pytest.importorskip("triton")
 
-from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from bhk.codec.codebook import Codebook, Codes
 from tools.bench.published_kernel import PublishedLinear
 from tools.bench.six_bits import EightBitLinear, SixBitLinear, lattice_product
+from tools.no_card import NoCard
 
 SHARED_BYTES = 227 << 10  # that a program can have on an H100 or H200
 
@@ -38,25 +37,11 @@ def test_kernels_compute_products_with_decoded_weights() -> None:
     assert " passed" in done.stdout
 
 
-@dataclass(frozen=True)
-class _NoCard:
-    """A Triton driver that names a card to compile for, and has none."""
-
-    def get_current_device(self) -> int:
-        return 2090  # kernels are cached by device
-
-    def get_current_stream(self, _device: int) -> int:
-        return 0
-
-    def get_current_target(self) -> GPUTarget:
-        return GPUTarget("cuda", 90, 32)
-
-
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """Kernels by their names; launches only compile, for capability 9.0."""
     before = driver._active
-    driver.set_active(_NoCard())
+    driver.set_active(NoCard(device=2090))
     kernels: dict[str, Any] = {}
     run = JITFunction.run
 

@@ -17,7 +17,6 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from triton.backends.compiler import GPUTarget
 from triton.compiler import CompiledKernel
 from triton.runtime import driver
 
@@ -27,6 +26,7 @@ from bhk.kernels.launching import Launcher
 from bhk.nn import HyperLinear
 from bhk.nn.hyperlinear import BUFFERS
 from tools.bench.table import Row, device_columns, show, write_csv
+from tools.no_card import NoCard
 
 CARD = Card("none", 132, 227 << 10)
 WIDTH = 1280
@@ -35,19 +35,6 @@ ROUNDS, REPEATED = 20, 200
 LAUNCHERS = [
     found for room in (dense, few_rows, integer) for found in vars(room).values() if isinstance(found, Launcher)
 ]
-
-
-class _Driver:
-    """A Triton driver of a card that there is not."""
-
-    def get_current_device(self) -> int:
-        return 0
-
-    def get_current_stream(self, _device: int) -> int:
-        return 0
-
-    def get_current_target(self) -> GPUTarget:
-        return GPUTarget("cuda", 90, 32)
 
 
 def _no_card(_device: torch.device) -> Card:
@@ -70,7 +57,7 @@ def _no_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 @contextlib.contextmanager
 def without_a_card() -> Iterator[None]:
     """Let the dispatch of cards run up to the driver's launch; Triton keeps the driver for the rest of the process."""
-    driver.set_active(_Driver())
+    driver.set_active(NoCard())
     with (
         mock.patch.object(CompiledKernel, "_init_handles", _no_handles),
         mock.patch.object(dispatch, "card_of", new=_no_card),
