@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from bhk.version import __version__
 
 if TYPE_CHECKING:
-    from bhk.bhkfile import BhkFile as BhkFile
-    from bhk.bhkfile import load_state_dict as load_state_dict
-    from bhk.bhkfile import open_file as open
+    from bhk.base.errors import BhkError as BhkError
     from bhk.codec.tensor import EncodedTensor as EncodedTensor
     from bhk.codec.tensor import encode as encode
-    from bhk.errors import BhkError as BhkError
+    from bhk.file.bhkfile import BhkFile as BhkFile
+    from bhk.file.bhkfile import load_state_dict as load_state_dict
+    from bhk.file.bhkfile import open_file as open
     from bhk.nn.loading import LoadReport as LoadReport
     from bhk.nn.loading import load_into as load_into
     from bhk.publishing.pull import PullReport as PullReport
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 _HOME = {
     "AccuracyReport": ("bhk.tasks.accuracy", "AccuracyReport"),
     "accuracy": ("bhk.tasks.accuracy", "accuracy"),
-    "BhkError": ("bhk.errors", "BhkError"),
-    "BhkFile": ("bhk.bhkfile", "BhkFile"),
+    "BhkError": ("bhk.base.errors", "BhkError"),
+    "BhkFile": ("bhk.file.bhkfile", "BhkFile"),
     "Comparison": ("bhk.tasks.compare", "Comparison"),
     "compare": ("bhk.tasks.compare", "compare"),
     "ConversionReport": ("bhk.tasks.convert", "ConversionReport"),
@@ -66,9 +66,9 @@ _HOME = {
     "inspect": ("bhk.tasks.inspect", "inspect"),
     "load": ("bhk.sam.load", "load"),
     "load_into": ("bhk.nn.loading", "load_into"),
-    "load_state_dict": ("bhk.bhkfile", "load_state_dict"),
+    "load_state_dict": ("bhk.file.bhkfile", "load_state_dict"),
     "models": ("bhk.tasks.models", "models"),
-    "open": ("bhk.bhkfile", "open_file"),
+    "open": ("bhk.file.bhkfile", "open_file"),
     "PullReport": ("bhk.publishing.pull", "PullReport"),
     "pull": ("bhk.publishing.pull", "pull"),
     "PushReport": ("bhk.publishing.push", "PushReport"),

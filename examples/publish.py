@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bhk
+from bhk.evaluation.results import write_document
 from bhk.sam import demo
-from bhk.tasks.evaluation import write_document
 
 
 def evaluate(model: Path, against: Path, images: Path, out: Path, points: int) -> Path:

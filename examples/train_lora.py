@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import bhk
-from bhk.evaluation.metrics import bounding_box
 from bhk.nn import HyperLinear
+from bhk.pictures.masks import bounding_box
+from bhk.pictures.scenes import HELD_OUT, Scene, make_scene
 from bhk.sam import demo
-from bhk.sam.scenes import HELD_OUT, Scene, make_scene
 
 
 def add_lora(sam: nn.Module, rank: int = 4) -> nn.ModuleDict:

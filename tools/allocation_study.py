@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 import bhk
 from bhk.calibration.inputs import SamInputs
-from bhk.calibration.pictures import synthetic
 from bhk.calibration.sensitivity import measure
+from bhk.pictures.prompted import synthetic
 from bhk.sam.allocation import PARTS, Part, part_of
 from bhk.sam.recognise import recognise
 from tools.bench.mask_fidelity import (

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bhk.evaluation.annotations.segmentation import encode
-from bhk.evaluation.metrics import bounding_box
-from bhk.sam.prediction import rle
-from bhk.sam.scenes import HELD_OUT, Scene, make_scene
+from bhk.pictures import rle
+from bhk.pictures.masks import bounding_box
+from bhk.pictures.scenes import HELD_OUT, Scene, make_scene
 
 FORMATS = ("coco", "lvis", "sa1b")
 CATEGORIES = (("small", "r", 0.03), ("medium", "c", 0.09), ("large", "f", 1.0))  # name, frequency, share of the picture

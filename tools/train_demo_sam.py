@@ -31,8 +31,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bhk.evaluation.metrics import bounding_box
-from bhk.sam.scenes import HELD_OUT, Scene, make_scene
+from bhk.pictures.masks import bounding_box
+from bhk.pictures.scenes import HELD_OUT, Scene, make_scene
 
 SIZE, PATCH, WIDTH = 128, 8, 128  # pixels, pixels, channels of the decoder
 GRID = SIZE // PATCH

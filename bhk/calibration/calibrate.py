@@ -16,14 +16,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from bhk.base.files import WriteError
+from bhk.base.workdir import WorkDir, WorkDirError
 from bhk.calibration.inputs import Inputs
 from bhk.calibration.moments import Moments
 from bhk.calibration.sensitivity import Sensitivity, measure
 from bhk.checkpoint.roles import role_of
 from bhk.codec.feedback import Feedback, feedback_from
-from bhk.files import WriteError
-from bhk.sam.prediction.device import device_of
-from bhk.workdir import WorkDir, WorkDirError
+from bhk.nn.device import device_of
 
 # Samples whose gradients are taken, of those shown. On the demo SAM, sensitivities from two pictures scatter by 1.5 dB about
 # those from 24, and files are as small.
@@ -79,13 +79,13 @@ def calibrate(
         weights: tensor name -> parameter of the model; those that will be coded.
         inputs: at least one sample.
         folder: for what is found, which may take more than memory holds; work that was stopped is taken up from there.
-        identity: all that the results depend on; see `bhk.workdir`.
+        identity: all that the results depend on; see `bhk.base.workdir`.
         sensitivity: measure that too, which takes gradients.
         watch: called with (stage, samples done, all samples).
 
     Raises:
         CalibrationError: the model fails, or answers with what is no number.
-        WorkDirError, WriteError: see `bhk.workdir`.
+        WorkDirError, WriteError: see `bhk.base.workdir`.
     """
     work = WorkDir(folder)
     work.claim(identity)

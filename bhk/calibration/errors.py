@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bhk.errors import BhkError
+from bhk.base.errors import BhkError
 
 
 class CalibrationError(BhkError):

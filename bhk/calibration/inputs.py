@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bhk.base.errors import BhkError
 from bhk.calibration.errors import CalibrationError
-from bhk.calibration.pictures import Asked
-from bhk.errors import BhkError
-from bhk.sam.prediction.device import device_of
-from bhk.sam.prediction.image import Rgb
+from bhk.nn.device import device_of
+from bhk.pictures.image import Rgb
+from bhk.pictures.prompted import Asked
 from bhk.sam.prediction.predictor import predictor_for
 
 # What the forward of a module takes: its only argument, all of them in order, or by name. Or what asks the model itself.

@@ -12,17 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bhk.base.packages import import_package
 from bhk.calibration.errors import CalibrationError
 from bhk.calibration.inputs import BatchInputs, Inputs, SamInputs, pixel_values, random_tokens
-from bhk.calibration.pictures import KINDS, Asked, from_folder, synthetic
 from bhk.checkpoint import Checkpoint
 from bhk.nn import weights_on_meta
-from bhk.nn.anatomy import model_tensors
 from bhk.nn.errors import MismatchError
+from bhk.nn.model_tensors import model_tensors
+from bhk.pictures.prompted import KINDS, Asked, from_folder, synthetic
 from bhk.sam.configuration import FILE as CONFIG
 from bhk.sam.configuration import deviations
 from bhk.sam.load import dense_model, fill
-from bhk.sam.packages import TRANSFORMERS, import_package
+from bhk.sam.packages import TRANSFORMERS
 from bhk.sam.prediction.predictor import PredictionError, predictor_for
 from bhk.sam.recognise import Recognised
 

@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from bhk.base.errors import listed, shown
+from bhk.base.names import WEIGHT_SUFFIXES
 from bhk.checkpoint.errors import (
     AmbiguousCheckpointError,
     CorruptCheckpointError,
@@ -17,8 +19,6 @@ from bhk.checkpoint.errors import (
     UnknownKeyError,
     UnreadableCheckpointError,
 )
-from bhk.checkpoint.folder import SUFFIXES
-from bhk.errors import listed, shown
 
 
 @contextlib.contextmanager
@@ -72,4 +72,4 @@ def _choose(members: list[str], key: str | None, path: Path) -> tuple[str, str |
 
 def _is_checkpoint(name: PurePosixPath) -> bool:
     """Return whether a member is a checkpoint, and not what macOS adds for each file."""
-    return name.suffix in SUFFIXES and "__MACOSX" not in name.parts and not name.name.startswith(".")
+    return name.suffix in WEIGHT_SUFFIXES and "__MACOSX" not in name.parts and not name.name.startswith(".")

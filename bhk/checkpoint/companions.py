@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from bhk.base.errors import shown
+from bhk.base.strict_json import StrictJsonError, parse_object
 from bhk.checkpoint.contents import Checkpoint
 from bhk.checkpoint.layout import Layout
-from bhk.checkpoint.strict_json import StrictJsonError, parse_object
-from bhk.errors import shown
 
 CONFIG = "config.json"
 COMPANIONS = (CONFIG, "preprocessor_config.json", "processor_config.json")

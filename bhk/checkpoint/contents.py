@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
+from bhk.base.errors import shown
 from bhk.checkpoint.errors import UnsupportedTensorError
 from bhk.checkpoint.layout import Layout
-from bhk.errors import shown
 
 
 @dataclass(frozen=True)

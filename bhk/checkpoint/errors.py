@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bhk.errors import BhkError
+from bhk.base.errors import BhkError
+from bhk.base.files import ReadError
 
 
 class CheckpointError(BhkError):
@@ -13,7 +14,7 @@ class CheckpointNotFoundError(CheckpointError):
     """There is no such file, folder or repository."""
 
 
-class UnreadableCheckpointError(CheckpointError):
+class UnreadableCheckpointError(CheckpointError, ReadError):
     """The system did not let the file be read."""
 
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bhk.base.errors import listed
+from bhk.base.names import WEIGHT_SUFFIXES
 from bhk.checkpoint.errors import AmbiguousCheckpointError, NotACheckpointError
-from bhk.errors import listed
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 INDEX_SUFFIX = ".index.json"
 
 # In the order in which transformers looks for them.
@@ -19,7 +19,11 @@ _STANDARD = (
     "pytorch_model.bin",
     "pytorch_model.bin" + INDEX_SUFFIX,
 )
-_ENDINGS = (*SUFFIXES, *(suffix + INDEX_SUFFIX for suffix in SUFFIXES), *(suffix + ".zip" for suffix in SUFFIXES))
+_ENDINGS = (
+    *WEIGHT_SUFFIXES,
+    *(suffix + INDEX_SUFFIX for suffix in WEIGHT_SUFFIXES),
+    *(suffix + ".zip" for suffix in WEIGHT_SUFFIXES),
+)
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.(safetensors|pth|pt|bin)$")
 _TRAINER_STATE = re.compile(r"^(optimizer|scheduler|scaler|training_args|rng_state\w*)\.(pt|pth|bin)$")
 

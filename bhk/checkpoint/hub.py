@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from bhk.base.names import WEIGHT_SUFFIXES
 from bhk.checkpoint.companions import COMPANIONS, has_companions
-from bhk.checkpoint.folder import INDEX_SUFFIX, SUFFIXES, pick
+from bhk.checkpoint.folder import INDEX_SUFFIX, pick
 from bhk.checkpoint.shards import read_index
 from bhk.hub.address import Address
 from bhk.hub.download import fetch_file, list_files
@@ -36,7 +37,7 @@ def fetch(address: Address) -> Path:
 
 def _choose(address: Address) -> str:
     """Return the path in the repository of the file to read."""
-    if address.path is not None and address.path.endswith((*SUFFIXES, INDEX_SUFFIX, ".zip")):
+    if address.path is not None and address.path.endswith((*WEIGHT_SUFFIXES, INDEX_SUFFIX, ".zip")):
         return address.path
     names = list_files(address)
     if address.path in names:

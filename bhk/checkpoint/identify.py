@@ -16,8 +16,8 @@ from bhk.checkpoint.errors import (
     UnreadableCheckpointError,
     UnsafePickleError,
 )
+from bhk.container.reader import MAGIC
 
-_BHK_MAGIC = b"\x89BHK\r\n\x1a\n"
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _FOREIGN = {
     b"\x1f\x8b": "a gzip file: unpack it first",
@@ -52,7 +52,7 @@ def identify(path: Path, label: str) -> Kind:
     start, size = _start(path, label)
     if size == 0:
         raise NotACheckpointError(f"{label} is empty; the download or copy probably failed: get it again")
-    if start.startswith(_BHK_MAGIC):
+    if start.startswith(MAGIC):
         raise AlreadyBhkError(f"{label} is already a .bhk file; use `bhk export` to turn it back into a checkpoint")
     if start.startswith(b"PK"):
         return _zip_kind(path, label)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from bhk.base.errors import shown
 from bhk.checkpoint import safetensors_file, torch_file
 from bhk.checkpoint.archive import unpacked
 from bhk.checkpoint.contents import Checkpoint, Source, untie
@@ -23,7 +24,6 @@ from bhk.checkpoint.identify import Kind, identify
 from bhk.checkpoint.layout import Layout, common_prefix
 from bhk.checkpoint.shards import load_shards, read_index, shard_files
 from bhk.checkpoint.wrappers import StateDict, find_state_dict
-from bhk.errors import shown
 from bhk.hub.address import SCHEME, is_address, looks_like_repository, parse_address
 from bhk.hub.errors import redact
 

@@ -14,10 +14,10 @@ from typing import BinaryIO
 import safetensors
 import torch
 
+from bhk.base.errors import shown
+from bhk.base.strict_json import StrictJsonError, parse_object
 from bhk.checkpoint.contents import Entry, TensorSpec
 from bhk.checkpoint.errors import CorruptCheckpointError, UnreadableCheckpointError, UnsupportedTensorError
-from bhk.checkpoint.strict_json import StrictJsonError, parse_object
-from bhk.errors import shown
 
 _DTYPES = {
     torch.float64: "F64",

@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from bhk.base.errors import listed, shown
+from bhk.base.strict_json import StrictJsonError, parse_object
 from bhk.checkpoint.errors import CorruptCheckpointError, UnreadableCheckpointError
-from bhk.checkpoint.strict_json import StrictJsonError, parse_object
-from bhk.errors import listed, shown
 
 MAX_INDEX_BYTES = 100_000_000
 

@@ -11,12 +11,12 @@ from typing import BinaryIO
 
 import torch
 
+from bhk.base.errors import shown
+from bhk.base.files import WriteError
 from bhk.checkpoint.contents import Entry, TensorSpec
 from bhk.checkpoint.errors import CorruptCheckpointError, UnreadableCheckpointError, UnsafePickleError
 from bhk.checkpoint.identify import Kind
 from bhk.checkpoint.layout import Layout
-from bhk.errors import shown
-from bhk.files import WriteError
 
 _REFUSED = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)")
 

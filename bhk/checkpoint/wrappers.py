@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from bhk.base.errors import listed, shown
 from bhk.checkpoint.errors import AmbiguousCheckpointError, NotACheckpointError, UnknownKeyError
-from bhk.errors import listed, shown
 
 _KNOWN = frozenset(
     {"model", "state_dict", "model_state_dict", "model_state", "module", "net", "network", "weights", "params"}

@@ -11,13 +11,14 @@ from typing import BinaryIO
 
 import torch
 
+from bhk.base.errors import shown
+from bhk.base.files import WriteError, check_destination, replace_file
+from bhk.base.names import WEIGHT_SUFFIXES
 from bhk.checkpoint import safetensors_file, torch_file
 from bhk.checkpoint.contents import Entry, TensorSpec
 from bhk.checkpoint.errors import TensorMismatchError, UnsupportedFormatError, UnsupportedTensorError
-from bhk.checkpoint.folder import INDEX_SUFFIX, SUFFIXES
+from bhk.checkpoint.folder import INDEX_SUFFIX
 from bhk.checkpoint.layout import Layout
-from bhk.errors import shown
-from bhk.files import WriteError, check_destination, replace_file
 
 _SAFETENSORS = ".safetensors"
 _Fetch = Callable[[TensorSpec], torch.Tensor]
@@ -62,8 +63,10 @@ def write(
         WriteError: the destination exists or cannot be written; nothing new is left behind.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise UnsupportedFormatError(f"cannot write {path}: unknown suffix {path.suffix!r}; use {', '.join(SUFFIXES)}")
+    if path.suffix not in WEIGHT_SUFFIXES:
+        raise UnsupportedFormatError(
+            f"cannot write {path}: unknown suffix {path.suffix!r}; use {', '.join(WEIGHT_SUFFIXES)}"
+        )
     if shard_bytes is not None and shard_bytes <= 0:
         raise UnsupportedFormatError(f"cannot write shards of {shard_bytes} bytes; give a positive size")
     entries = [Entry(spec, (spec.name, *aliases.get(spec.name, ()))) for spec in specs]

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from bhk.base.errors import BhkError
 from bhk.cli.compare import compare
 from bhk.cli.convert import convert
 from bhk.cli.diff import diff
@@ -28,7 +29,6 @@ from bhk.cli.push import push
 from bhk.cli.report import report
 from bhk.cli.segment import segment
 from bhk.cli.verify import verify
-from bhk.errors import BhkError
 from bhk.version import __version__
 
 app = typer.Typer(

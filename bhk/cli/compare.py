@@ -46,9 +46,9 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Compare presets on a model: sizes, errors, masks, times. Writes no .bhk file."""
-    from bhk.files import check_destination
+    from bhk.base.files import check_destination
+    from bhk.evaluation.results import document, write_document
     from bhk.tasks.compare import compare as task
-    from bhk.tasks.evaluation import document, write_document
 
     output = Output(as_json=as_json, quiet=quiet)
     if out is not None:

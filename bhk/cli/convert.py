@@ -11,7 +11,7 @@ from bhk.cli.options import Force, Json, Key, Quiet, Threads
 from bhk.cli.output import Output, plain, size
 
 if TYPE_CHECKING:
-    from bhk.tasks.calibrated import Allocate
+    from bhk.conversion.coder import Allocate
 
 
 def _pairs(values: list[str], option: str) -> dict[str, str]:

@@ -15,8 +15,8 @@ from bhk.cli.output import Output
 from bhk.cli.segment import Compute, Dtype, Mode
 
 if TYPE_CHECKING:
+    from bhk.evaluation.results import Skipped
     from bhk.tasks.accuracy import AccuracyReport
-    from bhk.tasks.evaluation import Skipped
     from bhk.tasks.fidelity import FidelityReport
 
 _NAMED = 5  # skipped pictures
@@ -44,14 +44,14 @@ class Results:
 
     def check(self, *sources: str | Path | None) -> None:
         """Raise before any work is done if the file cannot be written."""
-        from bhk.files import check_destination
+        from bhk.base.files import check_destination
 
         if self.path is not None:
             check_destination(self.path, force=self.force, sources=tuple(Path(source) for source in sources if source))
 
     def give(self, report: FidelityReport | AccuracyReport, skipped: tuple[Skipped, ...]) -> None:
         """Write the document, name pictures that were left out, and print the document when it is JSON that is asked."""
-        from bhk.tasks.evaluation import document, write_document
+        from bhk.evaluation.results import document, write_document
 
         source, original = report.model.source_sha256, report.original
         if source is not None and original is not None and source != original.sha256:

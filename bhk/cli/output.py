@@ -7,16 +7,18 @@ import dataclasses
 import functools
 import json
 import logging
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from bhk.figures import number as number
-from bhk.figures import scientific as scientific
-from bhk.figures import size as size
+from bhk.base import tables
+from bhk.base.report import Report
+from bhk.base.report import plain as plain
+from bhk.base.texts import number as number
+from bhk.base.texts import printable as printable
+from bhk.base.texts import scientific as scientific
+from bhk.base.texts import size as size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +73,13 @@ class Output:
         if not self._silent:
             print(printable(text), file=sys.stderr)
 
+    def report(self, report: Report) -> None:
+        """Print what a task returned: as text, or as one JSON document."""
+        if self.as_json:
+            self.document(report.document())
+        elif not self._silent:
+            print(report)
+
     def document(self, value: object, *, indent: int | None = 2) -> None:
         """Print the result as JSON; without an indent, on one line."""
         if self.as_json:
@@ -84,34 +93,10 @@ class Output:
     def table(
         self, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], footer: Sequence[str] = ()
     ) -> None:
-        """Print a table as plain aligned text, one line a row, so that it pipes well.
-
-        Not by rich, which takes 1 s to lay out the 594 tensors of a SAM-H.
-
-        Args:
-            columns: (title, "left" or "right").
-            rows: cells; control characters in them are escaped.
-            footer: a last row, set apart.
-        """
+        """Print a table; see `bhk.base.tables.table`."""
         if self._silent:
             return
-        cells = [[printable(cell) for cell in row] for row in (tuple(title for title, _ in columns), *rows)]
-        if footer:
-            cells.append([printable(cell) for cell in footer])
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        sides = [side for _, side in columns]
-        lines = [
-            "  ".join(
-                f"{cell:{'<' if side == 'left' else '>'}{width}}"
-                for cell, side, width in zip(row, sides, widths, strict=True)
-            )
-            for row in cells
-        ]
-        rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
-        lines.insert(1, rule)
-        if footer:
-            lines.insert(-1, rule)
-        print("\n".join(line.rstrip() for line in lines))
+        print(tables.table(columns, rows, footer))
 
     @contextlib.contextmanager
     def progress(self, title: str, *, unit_bytes: bool = True) -> Iterator[Bar | None]:
@@ -148,21 +133,3 @@ class Waits(logging.Handler):
         text = record.getMessage()
         if text.startswith(("Retrying in ", "Rate limited")) and Output.current is not None:
             Output.current.hint(f"waiting for the Hub: {text[0].lower()}{text[1:].rstrip('.')}")
-
-
-def plain(value: object) -> Any:
-    """Return dataclasses, paths and tuples as JSON values; infinity and NaN as null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
-
-
-def printable(text: str) -> str:
-    """Return `text` with control characters escaped: names come from files, and a terminal would obey them."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -136,12 +136,12 @@ def _stats(found: Segmentation) -> str:
 
 
 def _document(found: Segmentation, model: str, image: Path, out: Path | None) -> dict[str, object]:
-    from bhk.hub.download import SUFFIX
-    from bhk.sam.prediction.rle import encode
+    from bhk.base.names import BHK_SUFFIX
+    from bhk.pictures.rle import encode
     from bhk.tasks.inspect import inspect
 
     held = (
-        inspect(model) if model.endswith(SUFFIX) and Path(model).is_file() else None
+        inspect(model) if model.endswith(BHK_SUFFIX) and Path(model).is_file() else None
     )  # or a checkpoint, or on the Hub
     entry = held.model if held else None
     prompts = list(dict.fromkeys(prompt for prompt in found.prompts if prompt is not None))

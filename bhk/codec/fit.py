@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from bhk.base.errors import BhkError
 from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.trajectory import MAX_REACH, float32
-from bhk.errors import BhkError
 
 
 class PresetError(BhkError):

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from bhk.errors import BhkError
+from bhk.base.errors import BhkError
 
 Kind = Literal["winding", "phase", "shell", "codes", "values"]
 Codec = Literal["none", "zstd", "shuffle+zstd", "packed"]

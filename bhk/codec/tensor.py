@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bhk.base.errors import BhkError
 from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.error import Error, measure
 from bhk.codec.feedback import Feedback, encode_with_feedback
@@ -26,7 +27,6 @@ from bhk.codec.fit import (
 )
 from bhk.codec.shape import Pairing, Shape
 from bhk.codec.streams import Stream, packed_size, packed_stream, plane_stream, value_stream
-from bhk.errors import BhkError
 
 
 class DenseTensorError(BhkError):

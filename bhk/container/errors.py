@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from bhk.errors import BhkError
+from bhk.base.errors import BhkError
 
 
-class ContainerError(BhkError):
-    """A .bhk file could not be read."""
-
-
-class FormatError(ContainerError):
+class FormatError(BhkError):
     """A file breaks a rule of the format.
 
     Attributes:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from bhk.base.files import ReadError
 from bhk.container import errors as e
 from bhk.container.header import Header, LayerEntry, StreamEntry, parse
 from bhk.container.validate import ALIGNMENT, MAX_HEADER_BYTES, PREAMBLE_BYTES, validate
@@ -19,10 +20,6 @@ MAGIC = b"\x89BHK\r\n\x1a\n"
 VERSION = (1, 0)
 # magic, major, minor, reserved, header length, file length, SHA-256 of the header
 PREAMBLE = struct.Struct("<8sHH4sQQ32s")
-
-
-class ReadError(e.ContainerError):
-    """The system could not read the file."""
 
 
 class ByteSource(Protocol):

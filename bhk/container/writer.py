@@ -21,7 +21,7 @@ class ContainerWriter:
     """Writes streams to `file`, an empty binary file open for reading and writing, then the header in front of them.
 
     Args:
-        reserve: bytes kept for the header; see `bhk.container.room`.
+        reserve: bytes kept for the header; see `bhk.container.header_size`.
     """
 
     def __init__(self, file: BinaryIO, reserve: int) -> None:

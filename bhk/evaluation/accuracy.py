@@ -19,10 +19,10 @@ from bhk.evaluation.annotations.segmentation import Rle, encode, read_segmentati
 from bhk.evaluation.detections import Detection, inside
 from bhk.evaluation.faults import FaultCount, FaultKind, FaultLog
 from bhk.evaluation.fidelity import NotFiniteError
-from bhk.evaluation.metrics import bounding_box, innermost_point, mask_iou
 from bhk.evaluation.models import Subject
-from bhk.sam.prediction.image import Rgb
-from bhk.sam.prediction.prompts import Box, Prompt
+from bhk.pictures.image import Rgb
+from bhk.pictures.masks import bounding_box, innermost_point, mask_iou
+from bhk.pictures.prompts import Box, Prompt
 
 ObjectPrompt = Literal["box", "point"]
 PromptKind = Literal["box", "point", "detections"]

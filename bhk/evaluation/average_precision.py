@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bhk.base.packages import MissingPackageError
 from bhk.evaluation.annotations.dataset import Category
 from bhk.evaluation.annotations.segmentation import Rle
-from bhk.sam.packages import MissingPackageError
 
 LVIS_MOST = 300  # detections a picture that LVIS counts, those of the highest scores
 

@@ -15,7 +15,7 @@ from bhk.evaluation.annotations.dataset import Annotations
 from bhk.evaluation.annotations.document import box_of, decode, load_json
 from bhk.evaluation.annotations.errors import UnknownFormatError
 from bhk.evaluation.faults import FaultKind, FaultLog
-from bhk.sam.prediction.prompts import Box
+from bhk.pictures.prompts import Box
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bhk.errors import BhkError
+from bhk.base.errors import BhkError
 from bhk.evaluation.intervals import Estimate, bootstrap
-from bhk.evaluation.metrics import boundary_iou, mask_iou
 from bhk.evaluation.models import Subject
-from bhk.sam.prediction.image import Rgb
+from bhk.pictures.image import Rgb
+from bhk.pictures.masks import boundary_iou, mask_iou
+from bhk.pictures.prompts import Prompt
 from bhk.sam.prediction.predictor import Masks
-from bhk.sam.prediction.prompts import Prompt
 
 Kind = Literal["point", "box", "single"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -10,14 +10,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from bhk.nn.device import memory_error
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.plan import Mode
+from bhk.nn.precision import mixed_precision
+from bhk.pictures.image import Rgb
+from bhk.pictures.prompts import Prompt
 from bhk.sam.load import load
-from bhk.sam.prediction.device import memory_error
-from bhk.sam.prediction.image import Rgb
-from bhk.sam.prediction.precision import mixed_precision
 from bhk.sam.prediction.predictor import Masks, predictor_for
-from bhk.sam.prediction.prompts import Prompt
 
 
 @dataclass(frozen=True)

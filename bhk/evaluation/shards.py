@@ -13,8 +13,8 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-from bhk.errors import BhkError
-from bhk.workdir import WorkDir
+from bhk.base.errors import BhkError
+from bhk.base.workdir import WorkDir
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
-from bhk.errors import shown
+from bhk.base.errors import shown
+from bhk.base.names import BHK_SUFFIX, WEIGHT_SUFFIXES
 from bhk.hub.errors import HubError, redact
 
 SCHEME = "hf://"
 _WEB = ("https://", "http://")
 _HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
-FILES = (".bhk", ".safetensors", ".pth", ".pt", ".bin")  # what a file here is called, and no repository
+FILES = (BHK_SUFFIX, *WEIGHT_SUFFIXES)  # what a file here is called, and no repository
 _REPOSITORY = r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*"
 _ADDRESS = re.compile(rf"(?P<repository>{_REPOSITORY})(?:/(?P<path>[^@]+))?(?:@(?P<revision>.+))?")
 # Of a repository, a folder or a file. Slashes in a revision are escaped there, but perhaps not those of a pull request.

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from bhk.errors import listed
+from bhk.base.errors import listed
+from bhk.base.hashes import git_blob, sha256
+from bhk.base.names import BHK_SUFFIX, MODEL_FILE
 from bhk.hub.address import FILES, Address, address_of
-from bhk.hub.errors import HubBusyError, HubError, HubFileNotFoundError, HubUnreachableError, explained
-from bhk.hub.hashes import blob_of, sha256_of
-
-SUFFIX = ".bhk"
-MODEL_FILE = "model" + SUFFIX  # what a repository calls its one file
+from bhk.hub.errors import HubBusyError, HubError, HubFileNotFoundError, HubUnreachableError
+from bhk.hub.explained import explained
 
 _CLOCK = 3  # seconds by which the clock of a file system may be behind
 
@@ -62,21 +61,21 @@ def with_bhk_file(address: Address, get: Callable[[Address, str], Found]) -> Fou
     """
     folder = f"{address.path}/" if address.path else ""
     try:
-        return get(address, address.path if address.path and address.path.endswith(SUFFIX) else folder + MODEL_FILE)
+        return get(address, address.path if address.path and address.path.endswith(BHK_SUFFIX) else folder + MODEL_FILE)
     except (HubFileNotFoundError, HubUnreachableError) as error:
         # Without a network, perhaps the cache has one of another name.
-        if address.path and address.path.endswith(SUFFIX):
+        if address.path and address.path.endswith(BHK_SUFFIX):
             raise
         reason = error
-    names = [name for name in list_files(address) if name.endswith(SUFFIX) and name.startswith(folder)]
+    names = [name for name in list_files(address) if name.endswith(BHK_SUFFIX) and name.startswith(folder)]
     if len(names) == 1:
         return get(address, names[0])
     if isinstance(reason, HubUnreachableError):
         raise reason
     what = (
-        f"several {SUFFIX} files: {listed(names)}; name one, as {address.at(names[0])}"
+        f"several {BHK_SUFFIX} files: {listed(names)}; name one, as {address.at(names[0])}"
         if names
-        else f"no {SUFFIX} file; convert a checkpoint"
+        else f"no {BHK_SUFFIX} file; convert a checkpoint"
     )
     raise HubFileNotFoundError(f"{address} holds {what}")
 
@@ -170,7 +169,7 @@ def _in_folder(path: Path) -> Path:
         names = [entry.name for entry in path.iterdir() if entry.name.endswith(FILES)] if path.is_dir() else []
     except OSError:  # whoever reads it says so
         return path
-    found = [name for name in names if name.endswith(SUFFIX)]
+    found = [name for name in names if name.endswith(BHK_SUFFIX)]
     if len(found) < len(names) or not found or (MODEL_FILE not in found and len(found) > 1):
         return path
     return path / (MODEL_FILE if MODEL_FILE in found else found[0])
@@ -192,9 +191,9 @@ def _is_intact(path: Path) -> bool:
     """Return whether a file of the cache has the hash that its blob is named after; without symbolic links, no name says."""
     name = path.resolve().name
     if re.fullmatch(r"[0-9a-f]{64}", name):  # a large file: its own hash
-        return sha256_of(path) == name
+        return sha256(path) == name
     if re.fullmatch(r"[0-9a-f]{40}", name):  # git's
-        return blob_of(path) == name
+        return git_blob(path) == name
     return True
 
 

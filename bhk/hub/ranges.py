@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from bhk.container.reader import Container
 from bhk.hub.address import Address, address_of
 from bhk.hub.download import cached_file, local_file, with_bhk_file
-from bhk.hub.errors import HubError, HubUnreachableError, explained, is_network_error
+from bhk.hub.errors import HubError, HubUnreachableError, is_network_error
+from bhk.hub.explained import explained
 
 if TYPE_CHECKING:
     Response = Any  # of httpx or httpx2, by the version of huggingface_hub

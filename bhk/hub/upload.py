@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from bhk.errors import shown
+from bhk.base.errors import shown
+from bhk.base.hashes import Content, git_blob, sha256
 from bhk.hub.address import Address
-from bhk.hub.errors import HubError, explained, redact
-from bhk.hub.hashes import Content, blob_of, sha256_of
+from bhk.hub.errors import HubError, redact
+from bhk.hub.explained import explained
 from bhk.version import __version__
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class LocalFile:
     @cached_property
     def sha256(self) -> str:
         """The hash of its content, in hexadecimal digits; whoever knows it already sets it."""
-        return sha256_of(self.content)
+        return sha256(self.content)
 
     @property
     def has_changed(self) -> bool:
@@ -124,7 +125,7 @@ class LocalFile:
             return False
         if entry.sha256 is not None:
             return entry.sha256 == self.sha256
-        return entry.blob == blob_of(self.content)
+        return entry.blob == git_blob(self.content)
 
     def _stat(self) -> tuple[int, ...]:
         if isinstance(self.content, bytes):

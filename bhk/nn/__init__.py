@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from bhk.nn.hyperlinear import HyperLinear, HyperLinearError
 from bhk.nn.loading import LoadReport, load_into
-from bhk.nn.skeleton import weights_on_meta
+from bhk.nn.meta import weights_on_meta
 
 __all__ = ["HyperLinear", "HyperLinearError", "LoadReport", "load_into", "weights_on_meta"]

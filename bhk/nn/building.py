@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bhk.bhkfile import BhkFile
+from bhk.base.parallel import ordered_map
 from bhk.codec.codebook import Codes
 from bhk.container.header import LayerEntry
-from bhk.nn.anatomy import ModelTensor
+from bhk.file.bhkfile import BhkFile
 from bhk.nn.errors import OutOfMemoryError
 from bhk.nn.hyperlinear import HyperLinear
+from bhk.nn.model_tensors import ModelTensor
 from bhk.nn.plan import Decoding, Options, Plan, Replacement
-from bhk.parallel import ordered_map
 
 Progress = Callable[[int, int], None]
 

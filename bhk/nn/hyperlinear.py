@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from bhk.base.errors import BhkError
 from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.tensor import encode
-from bhk.errors import BhkError
 from bhk.kernels import operators as operators  # registers torch.ops.bhk
 from bhk.kernels.resident import Resident, find_fault, make_resident
 

@@ -10,14 +10,14 @@ from typing import get_args
 import torch
 from torch import nn
 
-from bhk.bhkfile import open_file
+from bhk.base.parallel import worker_count
+from bhk.file.bhkfile import open_file
 from bhk.hub.download import local_file
-from bhk.nn.anatomy import model_tensors, names_on_meta, unchanged_on_error
 from bhk.nn.building import Progress, build
 from bhk.nn.errors import LoadOptionError
 from bhk.nn.hyperlinear import Compute
+from bhk.nn.model_tensors import model_tensors, names_on_meta, unchanged_on_error
 from bhk.nn.plan import Mode, Options, Plan, make_plan, refuse_empty
-from bhk.parallel import worker_count
 
 
 @dataclass(frozen=True)

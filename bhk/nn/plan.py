@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from bhk.bhkfile import BhkFile
+from bhk.base.errors import listed
 from bhk.codec.dtypes import TORCH_DTYPES
 from bhk.container.header import LayerEntry
-from bhk.errors import listed
-from bhk.nn.anatomy import ModelTensor, Place, model_tensors, names_on_meta, plain_linears
+from bhk.file.bhkfile import BhkFile
 from bhk.nn.diagnosis import diagnose
 from bhk.nn.errors import MismatchError, NoDataError
 from bhk.nn.hyperlinear import Compute
+from bhk.nn.model_tensors import ModelTensor, Place, model_tensors, names_on_meta, plain_linears
 
 Mode = Literal["hyper", "dense"]
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from bhk.errors import BhkError
+from bhk.base.errors import BhkError
 from bhk.publishing.facts import CardFacts
 from bhk.publishing.kept import with_kept_results
 from bhk.publishing.metadata import completed, merged, metadata_of

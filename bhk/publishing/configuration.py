@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from bhk.base.errors import BhkError, shown
+from bhk.base.strict_json import StrictJsonError, parse_object
 from bhk.checkpoint.companions import CONFIG, companions_of
-from bhk.checkpoint.strict_json import StrictJsonError, parse_object
 from bhk.container.header import Header
-from bhk.errors import BhkError, shown
 
 METHOD = "bhk"  # as transformers calls the way in which weights are stored
 _QUANTIZATION = "quantization_config"

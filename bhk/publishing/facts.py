@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from bhk.base.errors import BhkError, listed, shown
+from bhk.base.hashes import sha256
+from bhk.base.strict_json import StrictJsonError, parse_object
 from bhk.checkpoint.companions import CONFIG, companions_of
-from bhk.checkpoint.digest import sha256
-from bhk.checkpoint.strict_json import StrictJsonError, parse_object
-from bhk.errors import BhkError, listed, shown
 from bhk.hub.address import Address, parse_address
 from bhk.hub.errors import HubError
 from bhk.publishing.licences import Licence, UnknownLicenceError, licence_of
@@ -29,7 +29,6 @@ _CLASSES = {
     "transformers_sam_hq": "SamHQModel",
     "transformers_sam2": "Sam2Model",
 }
-CHECKPOINTS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")  # how the names of checkpoints end
 _PARTS = ("sam_encoder", "mobile_sam_v2")  # families that are no whole model
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bhk.figures import number
+from bhk.base.texts import number
 from bhk.publishing.markdown import code, table
 from bhk.publishing.results import AccuracyResult, Agreement, FidelityResult, Interval, PromptAccuracy, Result, Subject
 

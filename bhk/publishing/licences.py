@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
-from bhk.errors import BhkError, shown
+from bhk.base.errors import BhkError, shown
 
 OTHER = "other"
 _PAGE = "https://huggingface.co/docs/hub/repositories-licenses"

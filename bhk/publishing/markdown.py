@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bhk.errors import shown
+from bhk.base.errors import shown
 
 
 def code(text: object) -> str:

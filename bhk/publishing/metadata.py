@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from bhk.errors import BhkError, shown
+from bhk.base.errors import BhkError, shown
 from bhk.publishing.facts import CardFacts, repository_of, same_repository
 from bhk.publishing.licences import LICENCES, OTHER, Licence
 

@@ -8,10 +8,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from bhk.container.errors import ContainerError
-from bhk.files import check_destination, replace_file
+from bhk.base.files import ReadError, check_destination, replace_file
+from bhk.base.names import BHK_SUFFIX, MODEL_FILE
+from bhk.container.errors import FormatError
 from bhk.hub.address import Address, parse_address
-from bhk.hub.download import MODEL_FILE, SUFFIX, discard, fetch_copy, with_bhk_file
+from bhk.hub.download import discard, fetch_copy, with_bhk_file
 from bhk.hub.errors import HubError
 from bhk.publishing.sending import Progress
 from bhk.tasks.verify import verify
@@ -80,7 +81,7 @@ def pull(
         copy = fetch_copy(address, name, progress and functools.partial(progress, "Downloading"))
         try:
             found = verify(copy.path, progress=progress and functools.partial(progress, "Checking"))
-        except ContainerError as error:
+        except (ReadError, FormatError) as error:
             discard(copy.path)
             raise UnsoundFileError(
                 f"{address.at(name)} is no sound .bhk file: {error}; nothing was written, and it is no longer in the cache: "
@@ -108,11 +109,13 @@ def _address(repository: str, file: str | None) -> Address:
         return address
     if address.path is not None:
         raise HubError(f"{address} names a file already, and {file!r} was given, too; leave out one of them")
-    if not file.endswith(SUFFIX):
-        raise HubError(f"{file!r} is no {SUFFIX} file; get others with `hf download`")
+    if not file.endswith(BHK_SUFFIX):
+        raise HubError(f"{file!r} is no {BHK_SUFFIX} file; get others with `hf download`")
     return address.at(file)
 
 
 def _default_name(address: Address) -> str:
     name = PurePosixPath(address.path or MODEL_FILE).name
-    return name if name.endswith(SUFFIX) and name != MODEL_FILE else address.name.removesuffix(SUFFIX) + SUFFIX
+    return (
+        name if name.endswith(BHK_SUFFIX) and name != MODEL_FILE else address.name.removesuffix(BHK_SUFFIX) + BHK_SUFFIX
+    )

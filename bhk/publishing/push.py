@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
+from bhk.base.errors import shown
+from bhk.base.files import WriteError, replace_file
 from bhk.container.errors import FormatError
-from bhk.errors import shown
-from bhk.files import WriteError, replace_file
 from bhk.hub.address import FILES, parse_address
 from bhk.hub.errors import redact
 from bhk.hub.upload import MAIN, LocalFile, Uploader

@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from bhk.base.errors import BhkError, shown
+from bhk.base.names import BHK_SUFFIX, MODEL_FILE
+from bhk.base.strict_json import StrictJsonError, parse_object
 from bhk.checkpoint.companions import COMPANIONS, CONFIG, companions_of
-from bhk.checkpoint.strict_json import StrictJsonError, parse_object
 from bhk.container.header import Header
 from bhk.container.reader import Container
-from bhk.errors import BhkError, shown
-from bhk.hub.download import MODEL_FILE, SUFFIX
 from bhk.hub.upload import LocalFile
 from bhk.publishing.configuration import StoredConfigError, make_config
 
@@ -33,14 +33,14 @@ def weight_files(files: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
     """
     paths = [Path(file) for file in files]
     if not paths:
-        raise UnpublishableFileError(f"there are no {SUFFIX} files to publish; give at least one")
+        raise UnpublishableFileError(f"there are no {BHK_SUFFIX} files to publish; give at least one")
     if len(paths) == 1:
         return {MODEL_FILE: paths[0]}
     for path in paths:
-        if path.suffix != SUFFIX:
+        if path.suffix != BHK_SUFFIX:
             raise UnpublishableFileError(
-                f"{_named(path)} does not end in {SUFFIX}, and files keep their names when there are several; rename it, or "
-                "convert it if it is a checkpoint"
+                f"{_named(path)} does not end in {BHK_SUFFIX}, and files keep their names when there are several; rename it, "
+                "or convert it if it is a checkpoint"
             )
     return _by_name(paths, ())
 
@@ -101,7 +101,7 @@ def _by_name(paths: Iterable[Path], taken: Iterable[str]) -> dict[str, Path]:
             )
         if not name.isprintable() or not name.strip() or "\\" in name or name.startswith(_OF_GIT):
             raise UnpublishableFileError(f"{_named(path)}: the Hub takes no file of that name; rename it")
-        if "@" in name and name.endswith(SUFFIX):
+        if "@" in name and name.endswith(BHK_SUFFIX):
             raise UnpublishableFileError(
                 f"{_named(path)}: in hf:// addresses a revision follows @; rename it without one"
             )
@@ -112,7 +112,7 @@ def _by_name(paths: Iterable[Path], taken: Iterable[str]) -> dict[str, Path]:
 
 def _check(path: Path) -> None:
     """Check a file that is only passed on."""
-    if path.suffix == SUFFIX:
+    if path.suffix == BHK_SUFFIX:
         raise UnpublishableFileError(f"{_named(path)} is a .bhk file; give it beside the others, so that it is checked")
     try:
         if not path.is_file():

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from bhk.errors import BhkError, shown
+from bhk.base.errors import BhkError, shown
 
 FORMAT = "bhk-evaluation"
 VERSION = 1
@@ -70,7 +70,7 @@ class Drop(msgspec.Struct, frozen=True):
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """Which model was asked; see `bhk.tasks.evaluation.ModelFacts`."""
+    """Which model was asked; see `bhk.evaluation.results.ModelFacts`."""
 
     path: str
     sha256: str

@@ -7,17 +7,17 @@ import shlex
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
+from bhk.base.errors import shown
+from bhk.base.names import BHK_SUFFIX, CHECKPOINT_SUFFIXES, MODEL_FILE
+from bhk.base.packages import Package
+from bhk.base.texts import number, size
 from bhk.checkpoint.companions import companions_of, has_companions
 from bhk.container.header import ROLES
-from bhk.errors import shown
-from bhk.figures import number, size
-from bhk.hub.download import MODEL_FILE, SUFFIX
-from bhk.publishing.facts import CHECKPOINTS, CardFacts, FileFacts
+from bhk.publishing.facts import CardFacts, FileFacts
 from bhk.publishing.figures import result_text
 from bhk.publishing.kept import marked
 from bhk.publishing.markdown import block, code, repository_link, table
 from bhk.publishing.usage import LONGEST, address, bhk_lines, full_address, transformers_class, transformers_lines
-from bhk.sam.packages import Package
 from bhk.sam.variants import FAMILIES
 
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -201,7 +201,7 @@ def _local_name(facts: CardFacts, file: FileFacts) -> str:
     """Return what `bhk pull` calls a file."""
     if file.name != MODEL_FILE:
         return shown(file.name, LONGEST)
-    return PurePosixPath(facts.repository).name.removesuffix(SUFFIX) + SUFFIX
+    return PurePosixPath(facts.repository).name.removesuffix(BHK_SUFFIX) + BHK_SUFFIX
 
 
 def _loading(facts: CardFacts, file: FileFacts) -> str:
@@ -244,7 +244,7 @@ def _restored_name(facts: CardFacts, file: FileFacts) -> str:
     if file.transformers_class is not None:
         return name
     suffix = PurePosixPath(_source_name(file)).suffix
-    return name + (suffix if suffix in CHECKPOINTS else ".safetensors")
+    return name + (suffix if suffix in CHECKPOINT_SUFFIXES else ".safetensors")
 
 
 def _original_repository(facts: CardFacts, file: FileFacts) -> str | None:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bhk.base.errors import listed, shown
+from bhk.base.names import BHK_SUFFIX, MODEL_FILE
 from bhk.checkpoint.companions import COMPANIONS, CONFIG
-from bhk.errors import listed, shown
 from bhk.hub.address import SCHEME, Address
-from bhk.hub.download import MODEL_FILE, SUFFIX, fetch_file
+from bhk.hub.download import fetch_file
 from bhk.hub.errors import HubError
 from bhk.hub.upload import (
     MAIN,
@@ -242,7 +243,7 @@ class Sending:
                 f"{self._where} still holds {listed(stale)}, which transformers reads and this push does not bring; delete "
                 "there what is stale"
             )
-        if stale := sorted(name for name in others if name.endswith(SUFFIX)):
+        if stale := sorted(name for name in others if name.endswith(BHK_SUFFIX)):
             taken = f"; {MODEL_FILE} is what bhk.load takes unless a file is named" if MODEL_FILE in stale else ""
             yield f"{self._where} still holds {listed(stale)}, not of this push{taken}; delete there what is stale"
 

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from importlib import resources
 
-from bhk.errors import BhkError, listed, shown
+from bhk.base.errors import BhkError, listed, shown
 from bhk.publishing.facts import CardFacts
 from bhk.publishing.sections import SECTIONS
 

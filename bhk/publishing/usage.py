@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import PurePosixPath
 
-from bhk.errors import shown
+from bhk.base.errors import shown
+from bhk.base.names import BHK_SUFFIX, CHECKPOINT_SUFFIXES
 from bhk.hub.address import SCHEME
-from bhk.hub.download import SUFFIX
 from bhk.hub.upload import MAIN
-from bhk.publishing.facts import CHECKPOINTS, CardFacts, FileFacts
+from bhk.publishing.facts import CardFacts, FileFacts
 
 LONGEST = 255  # characters of the name of a file
 
@@ -55,7 +55,7 @@ def bhk_lines(facts: CardFacts, file: FileFacts, revision: str = MAIN) -> list[s
 
 def address(facts: CardFacts, file: FileFacts, revision: str = MAIN) -> str:
     """Return what to call a file: by the repository alone if that is enough and looks like one."""
-    like_a_file = PurePosixPath(facts.repository).suffix in (SUFFIX, *CHECKPOINTS)
+    like_a_file = PurePosixPath(facts.repository).suffix in (BHK_SUFFIX, *CHECKPOINT_SUFFIXES)
     if like_a_file or len(facts.files) > 1 or revision != MAIN:
         return full_address(facts, file, revision)
     return facts.repository

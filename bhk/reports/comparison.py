@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from bhk.files import WriteError
-from bhk.sam.packages import MissingPackageError
+from bhk.base.files import WriteError
+from bhk.base.packages import MissingPackageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

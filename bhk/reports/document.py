@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bhk.bhkfile import BhkFile
-from bhk.checkpoint.digest import sha256
+from bhk.base.hashes import sha256
 from bhk.container.header import LayerEntry
+from bhk.file.bhkfile import BhkFile
 from bhk.reports.layers import ERROR_REACH, Histogram, Pairs, Sketch
 from bhk.sam.variants import title_of
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bhk.base.files import WriteError, check_destination, replace_file
+from bhk.base.packages import Package, import_package
 from bhk.codec.codebook import Codebook
 from bhk.container.header import LayerEntry
-from bhk.files import WriteError, check_destination, replace_file
 from bhk.reports.document import Contents, logarithmic
 from bhk.reports.layers import Pairs
-from bhk.sam.packages import Package, import_package
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bhk.bhkfile import BhkFile
+from bhk.base.errors import BhkError
+from bhk.base.parallel import ordered_map, worker_count
 from bhk.codec.codebook import Codebook
 from bhk.codec.shape import Shape
 from bhk.container.header import LayerEntry
-from bhk.errors import BhkError
-from bhk.parallel import ordered_map, worker_count
+from bhk.file.bhkfile import BhkFile
 
 SAMPLE_WEIGHTS = 1 << 17
 RUNS = 4  # of rows

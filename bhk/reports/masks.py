@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bhk.evaluation.metrics import mask_iou
 from bhk.evaluation.models import ModelSource, Subject
-from bhk.evaluation.prompts import grid_prompts
-from bhk.sam.prediction.image import Rgb
-from bhk.sam.prediction.overlay import draw
-from bhk.sam.prediction.prompts import Prompt
+from bhk.pictures.image import Rgb
+from bhk.pictures.masks import mask_iou
+from bhk.pictures.overlay import draw
+from bhk.pictures.prompt_grid import grid_prompts
+from bhk.pictures.prompts import Prompt
 
 LONG_SIDE = 640
 POINTS = 25  # asked of the original

@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 from torch import nn
 
+from bhk.base.errors import BhkError
+from bhk.base.packages import MissingPackageError, import_package
 from bhk.container.header import ModelEntry
-from bhk.errors import BhkError
 from bhk.sam.architecture import Architecture, EfficientSam, Hiera, Sam2, VitEncoder, VitSam
-from bhk.sam.packages import SEGMENT_ANYTHING, SEGMENT_ANYTHING_HQ, MissingPackageError, import_package
+from bhk.sam.packages import SEGMENT_ANYTHING, SEGMENT_ANYTHING_HQ
 from bhk.sam.variants import FAMILIES, Family, find_variant
 
 DECODER_HEADS = 8  # of attention in the mask decoder, which no shape tells

@@ -1,13 +1,19 @@
-"""Reading a checkpoint that may be of the family."""
+"""Opening what a user names: a checkpoint that may be of the family, or a .bhk file."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
-from bhk.checkpoint import Checkpoint, of_module, read
+from bhk.checkpoint import AlreadyBhkError, Checkpoint, NotACheckpointError, of_module, read
+from bhk.file.bhkfile import open_file
+from bhk.hub.address import address_of
+from bhk.hub.download import local_file
 from bhk.sam.recognise import Recognised, recognise
 
 
@@ -39,3 +45,42 @@ def read_checkpoint(
         layout=replace(checkpoint.layout, prefix=checkpoint.layout.prefix + recognised.prefix),
     )
     return stripped, recognised
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """The tensors of a checkpoint or a .bhk file, decoded one at a time.
+
+    Attributes:
+        label: its base name, for messages.
+        names: every name, aliases included.
+        tensor: name -> tensor.
+    """
+
+    label: str
+    names: tuple[str, ...]
+    tensor: Callable[[str], Tensor]
+
+
+@contextlib.contextmanager
+def open_tensors(path: str | os.PathLike[str], key: str | None = None) -> Iterator[TensorFile]:
+    """Open a .bhk file or a checkpoint, on this machine or the Hub; a folder or repository that has both gives the checkpoint.
+
+    Raises:
+        HubError, ReadError, FormatError, CheckpointError: it cannot be read.
+    """
+    label = Path(path).name
+    if address_of(path) is None:
+        path = local_file(path)
+    try:
+        checkpoint, _ = read_checkpoint(path, key)
+    except NotACheckpointError as error:
+        if not isinstance(error, AlreadyBhkError) and address_of(path) is None:
+            raise
+        with open_file(local_file(path)) as file:
+            yield TensorFile(label, file.names, file.tensor)
+        return
+    tensors = dict(checkpoint.tensors)
+    for name, aliases in checkpoint.aliases.items():
+        tensors.update(dict.fromkeys(aliases, tensors[name]))
+    yield TensorFile(label, tuple(tensors), tensors.__getitem__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bhk.checkpoint.strict_json import StrictJsonError, parse_object
+from bhk.base.strict_json import StrictJsonError, parse_object
 
 FILE = "config.json"
 _COMMON = {

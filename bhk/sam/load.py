@@ -11,18 +11,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from bhk.base.errors import listed
+from bhk.base.names import BHK_SUFFIX
 from bhk.checkpoint import AlreadyBhkError, Checkpoint
 from bhk.checkpoint.companions import companions_of
 from bhk.container.header import ModelEntry
 from bhk.container.reader import Container
-from bhk.errors import listed
-from bhk.hub.download import SUFFIX, local_file
+from bhk.hub.download import local_file
 from bhk.nn import load_into, weights_on_meta
-from bhk.nn.anatomy import model_tensors
 from bhk.nn.building import Progress
 from bhk.nn.errors import MismatchError
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.loading import usable_device
+from bhk.nn.model_tensors import model_tensors
 from bhk.nn.plan import Mode
 from bhk.sam.build import UnknownModelError, architecture_of, build_model
 from bhk.sam.checkpoints import read_checkpoint
@@ -64,7 +65,7 @@ def load(
         LoadError: see `bhk.load_into`.
     """
     path = local_file(path_or_repo)
-    if path.suffix != SUFFIX and path.exists():
+    if path.suffix != BHK_SUFFIX and path.exists():
         with contextlib.suppress(AlreadyBhkError):  # one of another name
             return _load_checkpoint(path, device, dtype)
     entry = model_entry(path)

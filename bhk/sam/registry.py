@@ -15,15 +15,17 @@ from typing import Any
 import msgspec
 from torch import nn
 
+from bhk.base.errors import listed
+from bhk.base.names import BHK_SUFFIX
+from bhk.base.packages import import_package
 from bhk.container.header import ModelEntry
 from bhk.container.reader import Container
-from bhk.errors import listed
 from bhk.hub.address import address_of
-from bhk.hub.download import SUFFIX, local_file
+from bhk.hub.download import local_file
 from bhk.nn import load_into, weights_on_meta
 from bhk.sam.architecture import Sam2
 from bhk.sam.build import UnknownModelError, build_model, registered, sam2_config
-from bhk.sam.packages import SAM2, import_package
+from bhk.sam.packages import SAM2
 from bhk.sam.variants import FAMILIES, VARIANTS, title_of
 
 Checkpoint = str | os.PathLike[str] | None
@@ -145,7 +147,7 @@ def _build_sam2(name: str, config_file: str, checkpoint: Checkpoint, device: str
 
 def _bhk_file(checkpoint: Checkpoint) -> Path | None:
     """Return the .bhk file that is meant, here or fetched from the Hub; None: a checkpoint for the package itself."""
-    if checkpoint is None or (PurePath(checkpoint).suffix != SUFFIX and address_of(checkpoint) is None):
+    if checkpoint is None or (PurePath(checkpoint).suffix != BHK_SUFFIX and address_of(checkpoint) is None):
         return None
     return local_file(checkpoint)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bhk.base.packages import Package
 from bhk.sam import architecture as arch
 from bhk.sam.architecture import Architecture, Shapes
 from bhk.sam.packages import (
@@ -20,7 +21,6 @@ from bhk.sam.packages import (
     SEGMENT_ANYTHING_HQ,
     TINY_SAM,
     TRANSFORMERS,
-    Package,
 )
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
-from bhk.checkpoint.digest import sha256
+from bhk.base.hashes import sha256
 from bhk.evaluation.accuracy import (
     Answer,
     ImageAccuracy,
@@ -27,16 +27,16 @@ from bhk.evaluation.annotations import AnnotatedImage, Annotations, ImageFile, r
 from bhk.evaluation.annotations.errors import AnnotationError
 from bhk.evaluation.detections import Detection, read_detections
 from bhk.evaluation.faults import FaultCount, FaultKind, FaultLog
-from bhk.evaluation.images import NoPicturesError, draw
 from bhk.evaluation.models import ModelSource, Subject
+from bhk.evaluation.results import ModelFacts, check_same_kind, default_workers, describe, folder_digest
 from bhk.evaluation.shards import run_shards, split
 from bhk.hub.download import local_file
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.plan import Mode
-from bhk.sam.prediction.image import ImageError, Rgb, read_image
+from bhk.pictures.folder import NoPicturesError, draw
+from bhk.pictures.image import ImageError, Rgb, read_image
+from bhk.pictures.prompts import PromptError
 from bhk.sam.prediction.predictor import PredictionError
-from bhk.sam.prediction.prompts import PromptError
-from bhk.tasks.evaluation import ModelFacts, check_same_kind, default_workers, describe, folder_digest
 from bhk.version import __version__
 
 Progress = Callable[[int, int], None]

@@ -15,26 +15,26 @@ from typing import Any
 import torch
 from torch import nn
 
-from bhk.bhkfile import load_state_dict
+from bhk.base.files import check_destination, replace_file
+from bhk.base.packages import MissingPackageError
 from bhk.codec.error import decibels
 from bhk.codec.fit import PRESETS, PresetError, check_snr, find_preset
 from bhk.evaluation.fidelity import Agreement, Fidelity, ask, compared, summarise
-from bhk.evaluation.images import NoPicturesError, find_pictures
-from bhk.evaluation.metrics import Mask, bounding_box, innermost_point
 from bhk.evaluation.models import Subject
-from bhk.evaluation.prompts import grid_prompts
-from bhk.files import check_destination, replace_file
+from bhk.evaluation.results import Skipped
+from bhk.file.bhkfile import load_state_dict
+from bhk.pictures.folder import NoPicturesError, find_pictures
+from bhk.pictures.image import ImageError, Rgb, read_image
+from bhk.pictures.masks import Mask, bounding_box, innermost_point
+from bhk.pictures.prompt_grid import grid_prompts
+from bhk.pictures.prompts import Prompt
+from bhk.pictures.scenes import HELD_OUT, make_scene
 from bhk.reports.comparison import Mark, check_figure, draw_comparison
 from bhk.sam.build import UnknownModelError
 from bhk.sam.checkpoints import read_checkpoint
 from bhk.sam.load import load
-from bhk.sam.packages import MissingPackageError
-from bhk.sam.prediction.image import ImageError, Rgb, read_image
 from bhk.sam.prediction.predictor import PredictionError
-from bhk.sam.prediction.prompts import Prompt
-from bhk.sam.scenes import HELD_OUT, make_scene
 from bhk.tasks.convert import convert
-from bhk.tasks.evaluation import Skipped
 
 Progress = Callable[[int, int], None]
 

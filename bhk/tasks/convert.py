@@ -11,9 +11,12 @@ from pathlib import Path, PurePosixPath
 import msgspec
 from torch import nn
 
+from bhk.base.errors import BhkError
+from bhk.base.files import WriteError, check_destination
+from bhk.base.names import BHK_SUFFIX, CHECKPOINT_SUFFIXES
+from bhk.base.parallel import ordered_map, worker_count
 from bhk.calibration.calibrate import Watch
 from bhk.calibration.models import Calibrate, CalibrationModel
-from bhk.calibration.pictures import Asked
 from bhk.checkpoint import Checkpoint, UnsupportedTensorError
 from bhk.checkpoint.companions import KEY as COMPANION_KEY
 from bhk.checkpoint.companions import companions_beside
@@ -21,25 +24,21 @@ from bhk.checkpoint.folder import INDEX_SUFFIX
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.fit import PresetError
 from bhk.container.header import Header, LayerEntry, ModelEntry
-from bhk.container.room import header_estimate
+from bhk.container.header_size import header_estimate
 from bhk.container.validate import ALIGNMENT, PREAMBLE_BYTES, validate
-from bhk.errors import BhkError
-from bhk.files import WriteError, check_destination
+from bhk.conversion.coder import Allocate, Calibrating, CalibrationReport, Coder, coding, model_of
+from bhk.conversion.fidelity_search import pictures_for, snr_for_fidelity
+from bhk.conversion.plan import Item, Quality, plan
+from bhk.conversion.steps import Steps, snr_for_ratio
+from bhk.conversion.writing import Progress, estimated, outline_of, write
 from bhk.hub.address import parse_address
-from bhk.parallel import ordered_map, worker_count
+from bhk.pictures.prompted import Asked
 from bhk.sam.checkpoints import read_checkpoint
 from bhk.sam.configuration import FILE as CONFIG
 from bhk.sam.configuration import deviations
 from bhk.sam.recognise import Recognised
-from bhk.tasks.calibrated import Allocate, Calibrating, CalibrationReport, Coder, coding, model_of
-from bhk.tasks.plan import Item, Quality, plan
-from bhk.tasks.steps import Steps, snr_for_ratio
-from bhk.tasks.wanted_fidelity import pictures_for, snr_for_fidelity
-from bhk.tasks.writing import Progress, estimated, outline_of, write
 from bhk.version import __version__
 
-SUFFIX = ".bhk"
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".zip")
 OWN_KEYS = (
     "checkpoint.",
     COMPANION_KEY,
@@ -167,7 +166,9 @@ def convert(
     if not dry_run:
         check_destination(path, force=force, sources=checkpoint.source.inputs)
         if path.suffix in CHECKPOINT_SUFFIXES:
-            raise WriteError(f"{path} has the name of a checkpoint; give the .bhk file a name that ends in {SUFFIX}")
+            raise WriteError(
+                f"{path} has the name of a checkpoint; give the .bhk file a name that ends in {BHK_SUFFIX}"
+            )
     _check_tensors(checkpoint)
     folder = checkpoint.source.files[0].parent if checkpoint.source.files else None
     odd = deviations(recognised.family.name, folder) if recognised and folder else ()
@@ -236,10 +237,10 @@ def _default_destination(src: str | os.PathLike[str] | nn.Module) -> Path:
     local = Path(src)
     if not local.exists():
         address = parse_address(os.fsdecode(src))
-        return Path(_stem(PurePosixPath(address.path or address.repository).name) + SUFFIX)
+        return Path(_stem(PurePosixPath(address.path or address.repository).name) + BHK_SUFFIX)
     if local.is_dir():
-        return local.parent / (local.resolve().name + SUFFIX)
-    return local.with_name(_stem(local.name) + SUFFIX)
+        return local.parent / (local.resolve().name + BHK_SUFFIX)
+    return local.with_name(_stem(local.name) + BHK_SUFFIX)
 
 
 def _stem(name: str) -> str:

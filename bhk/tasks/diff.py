@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from bhk.tasks.difference import Difference, compare
-from bhk.tasks.source import open_tensors
+from bhk.codec.difference import Difference, compare
+from bhk.sam.checkpoints import open_tensors
 
 Status = Literal["equal", "changed", "shape", "dtype", "only a", "only b"]
 Progress = Callable[[int, int], None]
@@ -44,7 +44,7 @@ def diff(
         progress: called with (tensors compared, all tensors).
 
     Raises:
-        HubError, ContainerError, CheckpointError: one of them cannot be read.
+        HubError, ReadError, FormatError, CheckpointError: one of them cannot be read.
     """
     with open_tensors(a, key) as first, open_tensors(b, key) as second:
         in_first, in_second = set(first.names), set(second.names)

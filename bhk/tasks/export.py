@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from bhk.bhkfile import open_file
+from bhk.base.errors import BhkError
+from bhk.base.files import check_destination, replace_file
 from bhk.checkpoint import Layout, TensorSpec, write
 from bhk.checkpoint.companions import companions_of
 from bhk.codec.dtypes import TORCH_DTYPES
-from bhk.errors import BhkError
-from bhk.files import check_destination, replace_file
+from bhk.file.bhkfile import open_file
 from bhk.hub.download import local_file
 from bhk.hub.ranges import open_container
 from bhk.sam.variants import published_files, title_of

@@ -11,17 +11,17 @@ from pathlib import Path
 import msgspec
 
 from bhk.evaluation.fidelity import Fidelity, ImageFidelity, ask, compared, summarise
-from bhk.evaluation.images import NoPicturesError, find_pictures
 from bhk.evaluation.models import ModelSource, Subject
-from bhk.evaluation.prompts import grid_prompts
+from bhk.evaluation.results import ModelFacts, Skipped, check_same_kind, default_workers, describe, folder_digest
 from bhk.evaluation.shards import run_shards, split
 from bhk.hub.download import local_file
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.plan import Mode
-from bhk.sam.prediction.image import ImageError, read_image
+from bhk.pictures.folder import NoPicturesError, find_pictures
+from bhk.pictures.image import ImageError, read_image
+from bhk.pictures.prompt_grid import grid_prompts
+from bhk.pictures.prompts import PromptError
 from bhk.sam.prediction.predictor import PredictionError
-from bhk.sam.prediction.prompts import PromptError
-from bhk.tasks.evaluation import ModelFacts, Skipped, check_same_kind, default_workers, describe, folder_digest
 from bhk.version import __version__
 
 Progress = Callable[[int, int], None]
@@ -118,7 +118,7 @@ def fidelity(
 ) -> FidelityReport:
     """Ask a model and its original the same about pictures, which need no annotations, and compare the masks.
 
-    Prompts are points and boxes all over each picture (`bhk.evaluation.prompts`); what is compared, and how, is said in
+    Prompts are points and boxes all over each picture (`bhk.pictures.prompt_grid`); what is compared, and how, is said in
     `bhk.evaluation.fidelity`. Equal arguments give equal figures on one machine, whatever `workers` is.
 
     Args:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 
-from bhk.sam.packages import is_installed
+from bhk.base.packages import is_installed
 from bhk.sam.variants import FAMILIES, VARIANTS, Variant
 
 

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bhk.bhkfile import BhkFile, open_file
+from bhk.base.errors import BhkError
+from bhk.base.files import check_destination, replace_file
 from bhk.checkpoint.roles import natural_key
-from bhk.errors import BhkError
-from bhk.files import check_destination, replace_file
+from bhk.evaluation.results import Skipped
+from bhk.file.bhkfile import BhkFile, open_file
 from bhk.hub.address import address_of
 from bhk.hub.download import local_file
+from bhk.pictures.image import ImageError, Rgb, read_image
 from bhk.reports.document import Contents, document, shown
 from bhk.reports.layers import OriginalError, sketches
 from bhk.reports.page import render
-from bhk.sam.prediction.image import ImageError, Rgb, read_image
-from bhk.tasks.evaluation import Skipped
-from bhk.tasks.source import TensorFile, open_tensors
+from bhk.sam.checkpoints import TensorFile, open_tensors
 
 if TYPE_CHECKING:
     from bhk.reports.masks import PictureMasks

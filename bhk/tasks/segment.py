@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bhk.evaluation.metrics import bounding_box
-from bhk.files import WriteError, check_destination, replace_file
-from bhk.sam.prediction.device import device_of, memory_error
-from bhk.sam.prediction.image import Rgb, read_image
-from bhk.sam.prediction.precision import mixed_precision
+from bhk.base.files import WriteError, check_destination, replace_file
+from bhk.nn.device import device_of, memory_error
+from bhk.nn.precision import mixed_precision
+from bhk.pictures.image import Rgb, read_image
+from bhk.pictures.masks import bounding_box
+from bhk.pictures.prompts import Prompt, PromptError, check_inside, make_prompts
 from bhk.sam.prediction.predictor import Masks, Predictor, predictor_for
-from bhk.sam.prediction.prompts import Prompt, PromptError, check_inside, make_prompts
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -103,7 +103,7 @@ def segment(
 
     Args:
         model: what `bhk.load` reads, or a module as it returns them or their packages build them; put in eval mode.
-        image: a file, a Pillow image, or uint8 (height, width, 3); how it is read: `bhk.sam.prediction.image`.
+        image: a file, a Pillow image, or uint8 (height, width, 3); how it is read: `bhk.pictures.image`.
         points: (x, y) on the object, in pixels of the upright picture.
         not_points: (x, y) beside it.
         boxes: (x0, y0, x1, y1).
@@ -259,7 +259,7 @@ def _peak_bytes(module: nn.Module) -> int | None:
 
 
 def _write(path: Path, force: bool, pixels: Rgb, result: Segmentation) -> None:
-    from bhk.sam.prediction.overlay import draw
+    from bhk.pictures.overlay import draw
 
     picture = draw(pixels, result.masks, [prompt for prompt in result.prompts if prompt is not None])
     encoded = io.BytesIO()

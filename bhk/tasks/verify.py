@@ -9,12 +9,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from bhk.bhkfile import BhkFile, open_file
+from bhk.base.errors import BhkError
+from bhk.codec.difference import Difference, compare
 from bhk.container.header import LayerEntry
-from bhk.errors import BhkError
+from bhk.file.bhkfile import BhkFile, open_file
 from bhk.hub.download import local_file
-from bhk.tasks.difference import Difference, compare
-from bhk.tasks.source import TensorFile, open_tensors
+from bhk.sam.checkpoints import TensorFile, open_tensors
 
 # Errors are written with five significant digits, and arithmetic with fused multiply-add differs in the last place.
 ERROR_TOLERANCE = 1e-4

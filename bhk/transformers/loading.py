@@ -13,21 +13,22 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
-from bhk.bhkfile import BhkFile, open_file
+from bhk.base.errors import listed, shown
+from bhk.base.names import BHK_SUFFIX
+from bhk.base.parallel import ordered_map, worker_count
+from bhk.base.strict_json import parse_object
 from bhk.checkpoint.companions import CONFIG
-from bhk.checkpoint.strict_json import parse_object
 from bhk.codec.dtypes import TORCH_DTYPES
 from bhk.container.header import LayerEntry
 from bhk.container.reader import Container
-from bhk.errors import listed, shown
+from bhk.file.bhkfile import BhkFile, open_file
 from bhk.kernels.resident import make_resident
 from bhk.nn.errors import MismatchError
 from bhk.nn.hyperlinear import BUFFERS
 from bhk.nn.plan import counted
-from bhk.parallel import ordered_map, worker_count
 from bhk.transformers.errors import OffloadError, RepositoryError
 from bhk.transformers.names import find_names
-from bhk.transformers.quantizer import SUFFIX, BhkQuantizer, Loaded, buffer_names
+from bhk.transformers.quantizer import BhkQuantizer, Loaded, buffer_names
 
 Function = Callable[..., Any]
 
@@ -47,7 +48,7 @@ def find_file(original: Function) -> Function:
     @functools.wraps(original)
     def resolve(*args: Any, **options: Any) -> Any:
         name = options.get("transformers_explicit_filename")
-        if not isinstance(name, str) or not name.endswith(SUFFIX):
+        if not isinstance(name, str) or not name.endswith(BHK_SUFFIX):
             if name is None and options.get("pretrained_model_name_or_path") is not None:
                 _refuse_parts(options["pretrained_model_name_or_path"], options.get("download_kwargs") or {})
             return original(*args, **options)
@@ -75,7 +76,7 @@ def _refuse_parts(folder: Any, options: Mapping[str, Any]) -> None:
     except (OSError, ValueError):  # none of ours: transformers says what is wrong with it
         return
     name = config.get("transformers_weights")
-    if isinstance(name, str) and name.endswith(SUFFIX):
+    if isinstance(name, str) and name.endswith(BHK_SUFFIX):
         kinds = config.get("architectures")
         whole = listed(kinds) if isinstance(kinds, list) and kinds else "whole model"
         raise RepositoryError(
@@ -103,7 +104,7 @@ def load_weights(original: Function) -> Function:
         *args: Any,
         **options: Any,
     ) -> Any:
-        if state_dict is not None or not checkpoint_files or not checkpoint_files[0].endswith(SUFFIX):
+        if state_dict is not None or not checkpoint_files or not checkpoint_files[0].endswith(BHK_SUFFIX):
             return original(model, state_dict, checkpoint_files, load_config, *args, **options)
         quantizer = load_config.hf_quantizer
         name = Path(checkpoint_files[0]).name
@@ -113,7 +114,7 @@ def load_weights(original: Function) -> Function:
             )
         if "disk" in (load_config.device_map or {}).values():
             raise OffloadError(
-                f"part of {type(model).__name__} would be offloaded to the disk, which a {SUFFIX} file does not allow; "
+                f"part of {type(model).__name__} would be offloaded to the disk, which a {BHK_SUFFIX} file does not allow; "
                 "give another device_map, or more max_memory"
             )
         with open_file(quantizer.loaded.path) as file:

@@ -15,16 +15,15 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from bhk.bhkfile import BhkFile, open_file
-from bhk.nn.anatomy import Place, model_tensors, plain_linears
+from bhk.base.names import BHK_SUFFIX, MODEL_FILE
+from bhk.file.bhkfile import BhkFile, open_file
 from bhk.nn.hyperlinear import BUFFERS, HyperLinear
+from bhk.nn.model_tensors import Place, model_tensors, plain_linears
 from bhk.nn.plan import counted, stays_coded
 from bhk.transformers.errors import RepositoryError, TyingError
 from bhk.transformers.names import Naming, find_names
 
 METHOD = "bhk"
-SUFFIX = ".bhk"
-FILE = "model" + SUFFIX
 
 
 class BhkConfig(QuantizationConfigMixin):
@@ -34,7 +33,7 @@ class BhkConfig(QuantizationConfigMixin):
         file: base name of the weight file; `transformers_weights` beside it says the same, and transformers reads that.
     """
 
-    def __init__(self, file: str = FILE, **_: Any) -> None:
+    def __init__(self, file: str = MODEL_FILE, **_: Any) -> None:
         self.quant_method = METHOD
         self.file = file
 
@@ -126,12 +125,12 @@ class BhkQuantizer(HfQuantizer):
 
 
 def _weight_file(files: Sequence[str] | None) -> Path:
-    if files and len(files) == 1 and files[0].endswith(SUFFIX):
+    if files and len(files) == 1 and files[0].endswith(BHK_SUFFIX):
         return Path(files[0])
     found = Path(files[0]).name if files else "no file"
     raise RepositoryError(
-        f"the weights are in {found}, expected a {SUFFIX} file: its config.json needs "
-        f'"transformers_weights": "{FILE}" beside the quantization_config; `bhk push` writes both'
+        f"the weights are in {found}, expected a {BHK_SUFFIX} file: its config.json needs "
+        f'"transformers_weights": "{MODEL_FILE}" beside the quantization_config; `bhk push` writes both'
     )
 
 

@@ -20,27 +20,27 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from bhk.bhkfile import BhkFile, open_file
+from bhk.base.errors import listed
+from bhk.base.files import ReadError, WriteError, check_destination, replace_file
+from bhk.base.names import MODEL_FILE
+from bhk.base.parallel import ordered_map, worker_count
 from bhk.checkpoint.companions import CONFIG, KEY, has_companions
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.tensor import keep
 from bhk.container.header import LayerEntry, to_json
-from bhk.container.reader import ReadError
-from bhk.container.room import header_room
+from bhk.container.header_size import header_room
 from bhk.container.writer import ContainerWriter
-from bhk.errors import listed
-from bhk.files import WriteError, check_destination, replace_file
+from bhk.file.bhkfile import BhkFile, open_file
 from bhk.nn.hyperlinear import BUFFERS, HyperLinear
 from bhk.nn.plan import counted
-from bhk.parallel import ordered_map, worker_count
 from bhk.transformers.errors import SaveError
 from bhk.transformers.loading import resident_buffers
-from bhk.transformers.quantizer import FILE, METHOD, BhkQuantizer, Loaded
+from bhk.transformers.quantizer import METHOD, BhkQuantizer, Loaded
 
 _UNSUPPORTED = {
     "push_to_hub": "call model.push_to_hub(repository), or save it and run `bhk push`",
     "state_dict": "the tensors are those of the model; leave it out",
-    "variant": f"its name is {FILE}; leave it out",
+    "variant": f"its name is {MODEL_FILE}; leave it out",
     "distributed_checkpoint": "leave it out",
 }
 
@@ -83,9 +83,9 @@ def _write_folder(model: PreTrainedModel, loaded: Loaded, scratch: Path, folder:
         )
     config = json.loads((scratch / CONFIG).read_text(encoding="utf-8"))
     config.pop("quantization_config", None)
-    check_destination(folder / FILE, force=True)
-    _write_file(model, loaded, config, folder / FILE)
-    config |= {"quantization_config": {"quant_method": METHOD, "file": FILE}, "transformers_weights": FILE}
+    check_destination(folder / MODEL_FILE, force=True)
+    _write_file(model, loaded, config, folder / MODEL_FILE)
+    config |= {"quantization_config": {"quant_method": METHOD, "file": MODEL_FILE}, "transformers_weights": MODEL_FILE}
     (scratch / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for path in sorted(scratch.iterdir()):
         if path.is_file() and path.suffix != ".safetensors":  # which holds no tensor

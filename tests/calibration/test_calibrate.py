@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bhk.base.files import WriteError
+from bhk.base.workdir import WorkDirError
 from bhk.calibration import calibrate as module
 from bhk.calibration.calibrate import Calibration, calibrate
 from bhk.calibration.errors import CalibrationError
 from bhk.calibration.inputs import BatchInputs
 from bhk.codec.feedback import feedback_from
-from bhk.files import WriteError
-from bhk.workdir import WorkDirError
 
 
 class Model(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bhk.calibration.errors import CalibrationError
 from bhk.calibration.inputs import SEQUENCES, BatchInputs, SamInputs, pixel_values, random_tokens
-from bhk.calibration.pictures import synthetic
+from bhk.pictures.prompted import synthetic
 from bhk.sam.prediction.predictor import predictor_for
 
 _KINDS = [

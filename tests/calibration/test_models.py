@@ -11,13 +11,13 @@ from sam import models
 from tasks.checkpoints import save, small
 from torch import nn
 
+from bhk.base.packages import MissingPackageError, Package
 from bhk.calibration import models as calibration
 from bhk.calibration.errors import CalibrationError
 from bhk.calibration.inputs import BatchInputs, SamInputs
 from bhk.calibration.models import CalibrationModel, calibration_model, default_inputs
-from bhk.evaluation.images import NoPicturesError
+from bhk.pictures.folder import NoPicturesError
 from bhk.sam.checkpoints import read_checkpoint
-from bhk.sam.packages import MissingPackageError, Package
 
 transformers = pytest.importorskip("transformers")
 _BERT = {

@@ -50,7 +50,7 @@ def test_where_a_machine_had_the_weights_is_not_told(folder: Path) -> None:
     ("config", "fault"),
     [
         (b'{"model_type": "bert", "model_type": "sam"}', "is the key 'model_type' occurs twice"),
-        (b"{", "is no valid JSON"),
+        (b"{", "is invalid JSON"),
         (b"[]", "is JSON, but no object"),
         (b'{"model_type": "bert", "x": NaN}', "holds numbers that JSON lacks"),
         (b'{"architecture": "resnet"}', "names no model_type"),

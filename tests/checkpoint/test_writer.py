@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bhk.base.files import DestinationExistsError, WriteError
 from bhk.checkpoint import (
     Layout,
     LayoutError,
@@ -18,7 +19,6 @@ from bhk.checkpoint import (
     read,
     write,
 )
-from bhk.files import DestinationExistsError, WriteError
 
 _SUFFIXES = [".pth", ".pt", ".bin", ".safetensors"]
 

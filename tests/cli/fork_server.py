@@ -16,8 +16,8 @@ import sys
 import traceback
 from typing import NoReturn
 
+from bhk.base.errors import BhkError
 from bhk.cli.app import app, main
-from bhk.errors import BhkError
 
 for module in ("convert", "diff", "export", "inspect", "verify"):
     importlib.import_module(f"bhk.tasks.{module}")

@@ -10,7 +10,7 @@ from PIL import Image
 from sam import models
 
 import bhk as package
-from bhk.sam.scenes import make_scene
+from bhk.pictures.scenes import make_scene
 from cli.conftest import Shell
 
 _FEW = ("--points", "2", "--boxes", "1", "--workers", "1", "--no-control")

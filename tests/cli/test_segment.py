@@ -11,7 +11,7 @@ from PIL import Image
 from sam import models
 
 import bhk as package
-from bhk.sam.prediction.rle import decode
+from bhk.pictures.rle import decode
 from cli.conftest import Shell
 
 _IMAGE = np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bhk.bhkfile import BhkFile
-from bhk.container.reader import Container, FileSource, ReadError
+from bhk.base.files import ReadError
+from bhk.container.reader import Container, FileSource
+from bhk.file.bhkfile import BhkFile
 
 
 class MemorySource:

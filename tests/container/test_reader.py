@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bhk.bhkfile import open_file
+from bhk.base.errors import BhkError
+from bhk.base.files import ReadError
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.tensor import tensor_bytes
 from bhk.container.errors import FormatError, HeaderHashError, StreamHashError, rules
-from bhk.container.reader import Container, FileSource, ReadError
-from bhk.errors import BhkError
+from bhk.container.reader import Container, FileSource
+from bhk.file.bhkfile import open_file
 from container.memory import MemorySource, validate_all
 from tools.format_spec.builder import seal
 

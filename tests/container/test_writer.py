@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bhk.bhkfile import BhkFile
+from bhk.base.files import WriteError, replace_file
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.streams import CHUNK_ITEMS, Stream, packed_stream, plane_stream, value_stream
 from bhk.codec.tensor import EncodedTensor, encode, tensor_bytes
@@ -21,7 +21,7 @@ from bhk.container.errors import FieldTypeError, FormatError, HeaderLengthError,
 from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry
 from bhk.container.validate import MAX_HEADER_BYTES
 from bhk.container.writer import BLOCK_BYTES, ContainerWriter
-from bhk.files import WriteError, replace_file
+from bhk.file.bhkfile import BhkFile
 from container.memory import validate_all
 
 

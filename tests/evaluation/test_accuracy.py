@@ -9,10 +9,10 @@ from bhk.evaluation.accuracy_figures import prompt_accuracy, relative_drop
 from bhk.evaluation.annotations import Annotations
 from bhk.evaluation.annotations.segmentation import encode
 from bhk.evaluation.detections import Detection
-from bhk.evaluation.metrics import innermost_point, mask_iou
 from bhk.evaluation.models import Subject
-from bhk.sam.prediction.prompts import Prompt
-from bhk.sam.scenes import make_scene
+from bhk.pictures.masks import innermost_point, mask_iou
+from bhk.pictures.prompts import Prompt
+from bhk.pictures.scenes import make_scene
 
 _SCENE = make_scene(1 << 40, 64)
 _OBJECTS = tuple(

@@ -9,10 +9,10 @@ import torch
 from sam import models
 
 from bhk.evaluation.fidelity import ImageFidelity, NotFiniteError, ask, compared, summarise
-from bhk.evaluation.metrics import boundary_iou, mask_iou
 from bhk.evaluation.models import Subject
-from bhk.evaluation.prompts import grid_prompts
-from bhk.sam.scenes import make_scene
+from bhk.pictures.masks import boundary_iou, mask_iou
+from bhk.pictures.prompt_grid import grid_prompts
+from bhk.pictures.scenes import make_scene
 
 _PIXELS = make_scene(1 << 40).picture
 _PROMPTS = grid_prompts(128, 128, (0,), 3, 2)

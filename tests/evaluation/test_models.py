@@ -13,8 +13,8 @@ from torch import nn
 
 import bhk
 from bhk.evaluation.models import ModelSource, Subject
-from bhk.sam.prediction.prompts import Prompt
-from bhk.sam.scenes import make_scene
+from bhk.pictures.prompts import Prompt
+from bhk.pictures.scenes import make_scene
 
 _PIXELS = make_scene(1 << 40).picture
 _POINT = Prompt(points=((60.0, 70.0),))

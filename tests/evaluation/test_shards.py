@@ -10,9 +10,9 @@ import msgspec
 import pytest
 import torch
 
-from bhk.errors import BhkError
+from bhk.base.errors import BhkError
+from bhk.base.workdir import WorkDirError
 from bhk.evaluation.shards import WorkerError, run_shards, split
-from bhk.workdir import WorkDirError
 
 
 class Sum(msgspec.Struct, frozen=True):

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 import bhk
 from bhk.nn import HyperLinear
+from bhk.pictures.scenes import HELD_OUT, make_scene
 from bhk.sam import demo
-from bhk.sam.scenes import HELD_OUT, make_scene
 
 if TYPE_CHECKING:
     from hub.fake_hub import FakeHub

@@ -7,7 +7,6 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bhk.bhkfile import codebook_of
 from bhk.codec.codebook import Codes
 from bhk.codec.dtypes import TORCH_DTYPES
 from bhk.codec.shape import Shape
@@ -16,6 +15,7 @@ from bhk.codec.trajectory import float32
 from bhk.container.errors import CodebookRangeError
 from bhk.container.header import CodebookEntry, Header
 from bhk.container.validate import validate
+from bhk.file.codebooks import codebook_of
 from tools.format_spec import values
 
 _sizes = st.floats(2.0**-100, 2.0**100, width=32) | st.floats(2.0**-14, 4, width=32)

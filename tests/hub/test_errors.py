@@ -7,9 +7,10 @@ import traceback
 import pytest
 from huggingface_hub import HfApi, hf_hub_download
 
-from bhk.errors import BhkError
+from bhk.base.errors import BhkError
 from bhk.hub.address import Address
-from bhk.hub.errors import HubError, HubFileNotFoundError, HubUnreachableError, explained, redact
+from bhk.hub.errors import HubError, HubFileNotFoundError, HubUnreachableError, redact
+from bhk.hub.explained import explained
 from hub.fake_hub import FakeHub
 
 _TOKEN = "hf_" + "Ab1" * 11

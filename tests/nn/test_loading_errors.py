@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 import bhk
+from bhk.base.files import ReadError
+from bhk.base.parallel import ThreadsError
 from bhk.container.errors import FormatError, StreamHashError
-from bhk.container.reader import ReadError
 from bhk.nn import weights_on_meta
 from bhk.nn.errors import LoadOptionError, MismatchError, NoDataError, OutOfMemoryError
-from bhk.parallel import ThreadsError
 
 
 class _Net(nn.Module):

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from bhk.checkpoint.digest import sha256
+from bhk.base.hashes import sha256
 from bhk.container.header import ModelEntry
 from bhk.publishing.card import BEGIN, END, MarkersError, make_card
 from bhk.publishing.facts import CardFacts, card_facts

@@ -50,7 +50,7 @@ def test_the_text_is_the_same_when_made_from_itself() -> None:
 @pytest.mark.parametrize(
     ("stored", "message"),
     [
-        ("{", "no valid JSON"),
+        ("{", "invalid JSON"),
         ("[]", "no object"),
         ('{"a":1,"a":2}', "'a' occurs twice"),
         ('{"model_type":"sam","x":NaN}', "NaN"),

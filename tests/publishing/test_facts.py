@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bhk.checkpoint.digest import sha256
+from bhk.base.hashes import sha256
 from bhk.container.errors import FormatError
 from bhk.publishing.facts import CardFacts, PublicationError, card_facts
 from bhk.publishing.licences import Licence, UnknownLicenceError

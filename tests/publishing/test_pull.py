@@ -11,7 +11,7 @@ from hub.fake_hub import FakeHub
 from huggingface_hub.utils import close_session
 
 from bhk import pull
-from bhk.files import DestinationExistsError, WriteError
+from bhk.base.files import DestinationExistsError, WriteError
 from bhk.hub.errors import HubError, HubFileNotFoundError, HubUnreachableError
 from bhk.publishing.pull import UnsoundFileError
 from publishing.weights import weights

@@ -12,9 +12,8 @@ from hub.fake_hub import FakeHub
 
 import bhk
 from bhk import PushReport, push, verify
-from bhk.checkpoint.digest import sha256
-from bhk.container.reader import ReadError
-from bhk.files import WriteError
+from bhk.base.files import ReadError, WriteError
+from bhk.base.hashes import sha256
 from bhk.hub.errors import HubError
 from bhk.hub.upload import ChangedMeanwhileError, NoTokenError
 from bhk.publishing.facts import PublicationError

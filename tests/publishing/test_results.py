@@ -10,10 +10,10 @@ from PIL import Image
 from sam import models
 
 import bhk
-from bhk.checkpoint.digest import sha256
+from bhk.base.hashes import sha256
+from bhk.evaluation.results import FORMAT, VERSION, write_document
+from bhk.pictures.scenes import make_scene
 from bhk.publishing.results import AccuracyResult, EvaluationDocumentError, FidelityResult, read_result
-from bhk.sam.scenes import make_scene
-from bhk.tasks.evaluation import FORMAT, VERSION, write_document
 from publishing import made_up
 from publishing.made_up import written
 from tools.scene_set import write_scene_set

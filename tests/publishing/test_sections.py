@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 import bhk
 from bhk.cli.app import app
+from bhk.pictures.scenes import make_scene
 from bhk.publishing.push import push
-from bhk.sam.scenes import make_scene
 
 if TYPE_CHECKING:
     from hub.fake_hub import FakeHub

@@ -10,7 +10,7 @@ from PIL import Image
 from sam import models
 
 import bhk
-from bhk.sam.scenes import make_scene
+from bhk.pictures.scenes import make_scene
 from bhk.tasks.report import WrittenReport
 
 HOSTILE = "</script><img src=x onerror=alert(1)>.weight"

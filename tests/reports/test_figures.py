@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 
 import bhk
-from bhk.files import DestinationExistsError, WriteError
+from bhk.base.files import DestinationExistsError, WriteError
+from bhk.base.packages import MissingPackageError, Package
 from bhk.reports import figures
 from bhk.reports.figures import FORMATS, NAMES
-from bhk.sam.packages import MissingPackageError, Package
 from reports.conftest import Made
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import bhk
-from bhk.bhkfile import BhkFile
+from bhk.file.bhkfile import BhkFile
 from bhk.reports.layers import SAMPLE_WEIGHTS, Histogram, OriginalError, Sketch, sample_rows, sketch, sketches
 
 

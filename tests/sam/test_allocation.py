@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from bhk.conversion.plan import MIN_NUMEL
 from bhk.sam.allocation import PARTS, finer_db, part_of
 from bhk.sam.recognise import recognise
 from bhk.sam.variants import FAMILIES, Family
-from bhk.tasks.plan import MIN_NUMEL
 from sam.models import small_hf_sam, small_hf_sam2, small_hf_sam_hq, small_sam, small_sam2, small_sam_hq
 from sam.state_dicts import LISTS, shapes_of
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from bhk.base.packages import MissingPackageError, is_installed
 from bhk.container.header import ModelEntry
 from bhk.nn import weights_on_meta
 from bhk.sam.build import UnknownModelError, build_model
-from bhk.sam.packages import EFFICIENT_SAM, MissingPackageError, is_installed
+from bhk.sam.packages import EFFICIENT_SAM
 from bhk.sam.recognise import recognise
 from bhk.sam.variants import VARIANTS
 from sam.state_dicts import LISTS, shapes_of

@@ -13,13 +13,14 @@ from tasks.checkpoints import draw, save
 from torch import nn
 
 import bhk
+from bhk.base.files import ReadError
+from bhk.base.packages import MissingPackageError
 from bhk.container.header import ModelEntry, to_json
-from bhk.container.reader import MAGIC, PREAMBLE, VERSION, Container, ReadError
+from bhk.container.reader import MAGIC, PREAMBLE, VERSION, Container
 from bhk.hub.errors import HubError
 from bhk.nn import HyperLinear
 from bhk.nn.errors import LoadOptionError, MismatchError
 from bhk.sam.build import UnknownModelError, build_model
-from bhk.sam.packages import MissingPackageError
 from sam.models import small_hf_sam
 
 pytest.importorskip("segment_anything")

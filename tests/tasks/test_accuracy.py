@@ -10,13 +10,13 @@ from PIL import Image
 from sam import models
 
 import bhk
+from bhk.base.workdir import WorkDirError
 from bhk.evaluation.annotations.errors import AnnotationError
 from bhk.evaluation.faults import FaultKind
-from bhk.evaluation.images import NoPicturesError
-from bhk.sam.prediction.prompts import PromptError
+from bhk.evaluation.results import document
+from bhk.pictures.folder import NoPicturesError
+from bhk.pictures.prompts import PromptError
 from bhk.tasks.accuracy import AccuracyReport, accuracy
-from bhk.tasks.evaluation import document
-from bhk.workdir import WorkDirError
 from tools.scene_set import write_scene_set
 
 

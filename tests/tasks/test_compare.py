@@ -11,9 +11,9 @@ from PIL import Image
 from sam import models
 
 import bhk
+from bhk.base.files import DestinationExistsError, WriteError
 from bhk.codec.fit import PresetError
-from bhk.evaluation.images import NoPicturesError
-from bhk.files import DestinationExistsError, WriteError
+from bhk.pictures.folder import NoPicturesError
 from bhk.sam.build import UnknownModelError
 from bhk.tasks import compare as module
 from bhk.tasks.compare import Comparison, compare

@@ -14,9 +14,9 @@ import safetensors.torch
 import torch
 
 import bhk
+from bhk.base.files import DestinationExistsError, WriteError
 from bhk.checkpoint import UnsupportedTensorError
 from bhk.container.errors import BadNameError
-from bhk.files import DestinationExistsError, WriteError
 from bhk.tasks.convert import MetadataError
 from tasks.checkpoints import draw, save, small
 

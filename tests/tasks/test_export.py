@@ -9,9 +9,9 @@ import torch
 from sam.state_dicts import shapes_of
 
 import bhk
+from bhk.base.files import DestinationExistsError, WriteError
 from bhk.checkpoint import UnsupportedFormatError, read
 from bhk.container.errors import FormatError, StreamHashError
-from bhk.files import DestinationExistsError, WriteError
 from bhk.tasks.export import UnnamedModelError, name_in_folder
 from tasks.checkpoints import draw, save
 

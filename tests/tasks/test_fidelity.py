@@ -10,15 +10,15 @@ from PIL import Image
 from sam import models
 
 import bhk
-from bhk.evaluation.images import NoPicturesError
-from bhk.files import DestinationExistsError
+from bhk.base.files import DestinationExistsError
+from bhk.base.workdir import WorkDirError
+from bhk.evaluation.results import DifferentModelsError, document, write_document
 from bhk.nn.errors import LoadOptionError
+from bhk.pictures.folder import NoPicturesError
+from bhk.pictures.prompts import PromptError
+from bhk.pictures.scenes import make_scene
 from bhk.sam.build import UnknownModelError
-from bhk.sam.prediction.prompts import PromptError
-from bhk.sam.scenes import make_scene
-from bhk.tasks.evaluation import DifferentModelsError, document, write_document
 from bhk.tasks.fidelity import FidelityReport, fidelity
-from bhk.workdir import WorkDirError
 
 _FEW = {"points": 2, "boxes": 1}
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import bhk
+from bhk.base.files import ReadError
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.container.errors import FormatError
-from bhk.container.reader import ReadError
 from tasks.checkpoints import draw, save
 
 

@@ -7,7 +7,7 @@ import torch
 from hub.fake_hub import FakeHub
 
 import bhk
-from bhk.files import DestinationExistsError, WriteError
+from bhk.base.files import DestinationExistsError, WriteError
 from bhk.reports.layers import OriginalError
 from bhk.tasks.report import ReportError, WrittenReport, report
 

@@ -11,11 +11,11 @@ from sam import models
 from torch import nn
 
 import bhk
-from bhk.files import DestinationExistsError, WriteError
-from bhk.sam.prediction.device import DeviceMemoryError
-from bhk.sam.prediction.image import ImageError
+from bhk.base.files import DestinationExistsError, WriteError
+from bhk.nn.device import DeviceMemoryError
+from bhk.pictures.image import ImageError
+from bhk.pictures.prompts import Prompt, PromptError
 from bhk.sam.prediction.predictor import PredictionError
-from bhk.sam.prediction.prompts import Prompt, PromptError
 from bhk.tasks.segment import Segmentation, segment
 
 _IMAGE = np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8)

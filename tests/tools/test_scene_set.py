@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from bhk.sam.scenes import make_scene
+from bhk.pictures.scenes import make_scene
 from tools.scene_set import HELD_OUT, outline, write_scene_set
 
 

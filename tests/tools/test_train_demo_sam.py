@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bhk.sam.scenes import make_scene
+from bhk.pictures.scenes import make_scene
 from tools import train_demo_sam as tool
 
 pytest.importorskip("segment_anything")

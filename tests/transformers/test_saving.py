@@ -13,9 +13,9 @@ from transformers import AutoModel, BertConfig, BertForMaskedLM, PreTrainedModel
 
 import bhk
 import bhk.transformers
+from bhk.base.files import WriteError
 from bhk.checkpoint.companions import companions_of
 from bhk.container.header import LayerEntry
-from bhk.files import WriteError
 from bhk.nn import HyperLinear
 from bhk.transformers.errors import SaveError
 from bhk.transformers.names import Naming

@@ -27,10 +27,10 @@ import bhk
 import bhk.kernels.reference
 from bhk.codec.fit import PresetError
 from bhk.evaluation.intervals import bootstrap
-from bhk.evaluation.metrics import bounding_box, innermost_point, mask_iou
 from bhk.evaluation.models import Subject
-from bhk.sam.prediction.prompts import Prompt
-from bhk.sam.scenes import HELD_OUT, Scene, make_scene
+from bhk.pictures.masks import bounding_box, innermost_point, mask_iou
+from bhk.pictures.prompts import Prompt
+from bhk.pictures.scenes import HELD_OUT, Scene, make_scene
 from tools.bench.bhk_coder import Bhk
 from tools.bench.peers import Coder, installed
 from tools.bench.table import ROOT, Row, environment, version

@@ -9,13 +9,13 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from bhk.base.parallel import ordered_map, worker_count
 from bhk.container.header import ModelEntry
+from bhk.conversion.plan import MIN_NUMEL
 from bhk.nn import HyperLinear
-from bhk.nn.anatomy import model_tensors, plain_linears
-from bhk.parallel import ordered_map, worker_count
+from bhk.nn.model_tensors import model_tensors, plain_linears
 from bhk.sam.build import build_model
 from bhk.sam.variants import Variant
-from bhk.tasks.plan import MIN_NUMEL
 
 SIDES = ("dense", "exact", "int8")
 DEGREES, SCALE = 6.0, 0.03  # of the weights, which follow Student's t

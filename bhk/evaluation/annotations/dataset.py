@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bhk.evaluation.faults import FaultCount
-from bhk.sam.prediction.prompts import Box
+from bhk.pictures.prompts import Box
 
 Format = Literal["coco", "lvis", "sa1b"]
 FORMATS: tuple[Format, ...] = ("coco", "lvis", "sa1b")

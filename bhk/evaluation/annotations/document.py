@@ -13,7 +13,7 @@ import msgspec
 from bhk.evaluation.annotations.dataset import FORMATS, Format
 from bhk.evaluation.annotations.errors import AnnotationError, UnknownFormatError
 from bhk.evaluation.faults import FaultKind, FaultLog
-from bhk.sam.prediction.prompts import Box
+from bhk.pictures.prompts import Box
 
 Document = Mapping[str, msgspec.Raw]  # the members of a JSON object, not yet decoded
 Record = TypeVar("Record", bound=msgspec.Struct)

@@ -1,6 +1,6 @@
 """What makes annotations unusable as a whole; faults of single records are counted instead (`bhk.evaluation.faults`)."""
 
-from bhk.errors import BhkError
+from bhk.base.errors import BhkError
 
 
 class AnnotationError(BhkError):

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from bhk.evaluation.annotations.errors import WrongSplitError
 from bhk.evaluation.faults import FaultKind, FaultLog
-from bhk.evaluation.images import find_pictures
+from bhk.pictures.folder import find_pictures
 
 
 class PictureFolder:

@@ -16,10 +16,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from bhk.base.packages import MissingPackageError
 from bhk.evaluation.annotations.document import decode
 from bhk.evaluation.faults import FaultKind
-from bhk.sam.packages import MissingPackageError
-from bhk.sam.prediction import rle as runs
+from bhk.pictures import rle as runs
 
 Report = Callable[[FaultKind], None]
 

@@ -23,7 +23,7 @@ def write_checkpoint(path: str | os.PathLike[str], *, force: bool = False) -> Pa
     import torch
     from safetensors.torch import load_file
 
-    from bhk.files import replace_file
+    from bhk.base.files import replace_file
 
     target = Path(path)
     with replace_file(target, force=force) as file:

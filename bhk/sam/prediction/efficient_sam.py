@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from bhk.sam.prediction.image import Rgb
+from bhk.pictures.image import Rgb
+from bhk.pictures.prompts import Prompt
 from bhk.sam.prediction.predictor import Masks, PredictionError, to_masks
-from bhk.sam.prediction.prompts import Prompt
 
 
 class EfficientSamPredictor:

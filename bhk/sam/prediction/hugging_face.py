@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bhk.sam.prediction.image import Rgb
+from bhk.pictures.image import Rgb
+from bhk.pictures.prompts import Prompt
 from bhk.sam.prediction.predictor import Masks, check_proportions, grid_batch, to_masks
-from bhk.sam.prediction.prompts import Prompt
 
 
 class HuggingFacePredictor:

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bhk.errors import BhkError
-from bhk.sam.packages import MissingPackageError
-from bhk.sam.prediction.image import Rgb
-from bhk.sam.prediction.prompts import Prompt
+from bhk.base.errors import BhkError
+from bhk.base.packages import MissingPackageError
+from bhk.pictures.image import Rgb
+from bhk.pictures.prompts import Prompt
 
 # Masks bool (n, height, width), and the quality the model expects of each, its predicted IoU, float32 (n,).
 Masks = tuple[NDArray[np.bool_], NDArray[np.float32]]

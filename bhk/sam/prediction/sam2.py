@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from bhk.sam.prediction.image import Rgb
+from bhk.pictures.image import Rgb
+from bhk.pictures.prompts import Prompt
 from bhk.sam.prediction.predictor import Masks, from_records, grid_batch
-from bhk.sam.prediction.prompts import Prompt
 
 _STRIDES = (4, 8, 16)  # of the feature maps
 

@@ -12,8 +12,8 @@ from bhk.evaluation.accuracy import true_objects
 from bhk.evaluation.annotations import AnnotatedImage, Annotations, read_annotations, resolve
 from bhk.evaluation.annotations.errors import AnnotationError, UnknownFormatError, WrongSplitError
 from bhk.evaluation.faults import FaultKind, FaultLog
-from bhk.evaluation.images import NoPicturesError
-from bhk.sam.scenes import make_scene
+from bhk.pictures.folder import NoPicturesError
+from bhk.pictures.scenes import make_scene
 from tools.scene_set import HELD_OUT, write_scene_set
 
 _POLYGON = [[1, 1, 6, 1, 6, 5, 1, 5]]

@@ -12,7 +12,7 @@ from pycocotools import mask as peer
 
 from bhk.evaluation.annotations.segmentation import Rle, encode, expand, read_segmentation
 from bhk.evaluation.faults import FaultKind
-from bhk.sam.prediction import rle
+from bhk.pictures import rle
 
 _SQUARE = [2.0, 1.0, 6.0, 1.0, 6.0, 5.0, 2.0, 5.0]
 

@@ -12,8 +12,8 @@ import segment_anything
 import torch
 from torch import Tensor, nn
 
+from bhk.pictures.prompts import Prompt
 from bhk.sam.prediction.predictor import Masks, PredictionError, predictor_for
-from bhk.sam.prediction.prompts import Prompt
 from sam import models
 
 _IMAGE = np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8)

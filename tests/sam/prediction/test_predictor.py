@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from bhk.sam.packages import MissingPackageError
+from bhk.base.packages import MissingPackageError
+from bhk.pictures.prompts import Prompt
 from bhk.sam.prediction.predictor import GRID_BATCH, PredictionError, Predictor, grid_batch, predictor_for
-from bhk.sam.prediction.prompts import Prompt
 from sam import models
 
 _IMAGE = np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8)

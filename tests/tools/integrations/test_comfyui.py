@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from bhk.nn import HyperLinear
-from bhk.sam.scenes import HELD_OUT, make_scene
+from bhk.pictures.scenes import HELD_OUT, make_scene
 
 if TYPE_CHECKING:
     from hub.fake_hub import FakeHub

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import bhk
-from bhk.sam.scenes import HELD_OUT, make_scene
+from bhk.pictures.scenes import HELD_OUT, make_scene
 
 SCRIPT = Path(__file__).parent.parent.parent.parent / "tools" / "integrations" / "label_studio" / "model.py"
 SCENE = make_scene(HELD_OUT)

@@ -1,0 +1,149 @@
+"""Writing a file so that readers see the old one or the new one, never half of it; and what goes wrong with files."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from bhk.base.errors import BhkError
+
+
+class ReadError(BhkError):
+    """The system could not read a file."""
+
+
+class WriteError(BhkError):
+    """A file could not be written; the destination is as it was before."""
+
+
+class DestinationExistsError(WriteError):
+    """The destination exists and overwriting was not asked for."""
+
+
+_umask_lock = threading.Lock()
+
+
+def _umask() -> int:
+    """Return the process umask, which POSIX only tells by setting it."""
+    with _umask_lock:
+        mask = os.umask(0o077)
+        os.umask(mask)
+    return mask
+
+
+def _mode_for(path: Path) -> int:
+    """Return the permission bits of the file at `path`, or those the umask gives a new one."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return 0o666 & ~_umask()
+
+
+def _temporary_name(path: Path) -> Path:
+    """Return a name in the folder of `path`, within the 255 bytes a name may have: a character takes up to four."""
+    return path.parent / f".{path.name[:40]}.{secrets.token_hex(8)}.tmp"
+
+
+def _open_unnamed(folder: Path) -> int | None:
+    """Open a file that has no name, so that even SIGKILL leaves nothing behind; None where the system has none."""
+    if not hasattr(os, "O_TMPFILE"):
+        return None
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL) and folder.is_dir():
+            return None
+        raise
+
+
+def check_destination(path: Path, *, force: bool, sources: tuple[Path, ...] = ()) -> None:
+    """Raise before any work is done if `path` cannot become the output of reading `sources`.
+
+    Raises:
+        DestinationExistsError: `path` exists and `force` is false.
+        WriteError: `path` is one of `sources`, is a folder or a device, or its folder does not exist.
+    """
+    try:
+        if path.exists():
+            if not path.is_file():  # putting a file in the place of /dev/null would break the system
+                kind = "a folder" if path.is_dir() else "not a regular file"
+                raise WriteError(f"{path} is {kind}; give the name of a file to write")
+            if any(source.exists() and path.samefile(source) for source in sources):
+                raise WriteError(f"{path} is the file that is being read; give another destination")
+        elif not path.parent.is_dir():
+            raise WriteError(f"folder {path.parent} does not exist; create it first")
+        if not force and os.path.lexists(path):
+            raise DestinationExistsError(f"{path} exists; use --force (force=True) to replace it")
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def replace_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
+    """Yield a binary file, open for reading and writing, that becomes `path` when the block ends without an error.
+
+    The data go to a temporary file in the folder of `path` (one without a name where the system offers it), are
+    flushed to the disk, get the permission bits of the file they replace (or those of the umask), and take its place
+    in one step. On any error or interruption `path` stays as it was and the temporary file is gone.
+
+    Raises:
+        DestinationExistsError: `force` is false, and `path` came to be while the block ran.
+        WriteError: the system refused (disk full, no permission, no such folder).
+    """
+    temporary = _temporary_name(path)
+    try:
+        mode = _mode_for(path)
+        handle = _open_unnamed(path.parent)
+        unnamed = handle is not None
+        if handle is None:
+            handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+    try:
+        with os.fdopen(handle, "w+b") as file:
+            yield file
+            file.flush()
+            if hasattr(os, "fchmod"):
+                os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+            if unnamed:
+                # A directory descriptor (unused with an absolute path) makes Python call linkat, which follows the link.
+                os.link(f"/proc/self/fd/{file.fileno()}", temporary, src_dir_fd=file.fileno(), follow_symlinks=True)
+        if force or not _link_new(temporary, path):
+            os.replace(temporary, path)
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+    _sync_folder(path.parent)
+
+
+def _link_new(temporary: Path, path: Path) -> bool:
+    """Give the file `temporary` the name `path` if that is free; return False where the file system has no hard links."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise DestinationExistsError(f"{path} exists now; use --force (force=True) to replace it") from None
+    except OSError:
+        if os.path.lexists(path):
+            raise DestinationExistsError(f"{path} exists now; use --force (force=True) to replace it") from None
+        return False
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable, where the system can: some neither open nor flush folders."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

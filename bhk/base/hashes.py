@@ -1,0 +1,65 @@
+"""Hashes of files: SHA-256, and the hash by which git knows a file."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bhk.base.files import ReadError
+
+_BLOCK = 1 << 22
+
+Content = Path | bytes
+
+
+def sha256(content: Content | Iterable[Path], stopped: Callable[[], bool] = lambda: False) -> str:
+    """Return a SHA-256 in hexadecimal digits.
+
+    Args:
+        content: bytes, a file, or several files whose bytes are hashed one after the other.
+        stopped: asked before each block; once it is true, the result is of no use.
+
+    Raises:
+        ReadError: a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for part in (content,) if isinstance(content, Path | bytes) else content:
+        _update(digest, part, stopped)
+    return digest.hexdigest()
+
+
+def git_blob(content: Content) -> str:
+    """Return the hash that git gives a file, or bytes, in hexadecimal digits.
+
+    Raises:
+        ReadError: the file cannot be read.
+    """
+    length = len(content) if isinstance(content, bytes) else _size(content)
+    digest = hashlib.sha1(b"blob %d\0" % length, usedforsecurity=False)
+    _update(digest, content, lambda: False)
+    return digest.hexdigest()
+
+
+def _update(digest: Any, content: Content, stopped: Callable[[], bool]) -> None:
+    if isinstance(content, bytes):
+        digest.update(content)
+        return
+    with _readable(content), content.open("rb") as file:
+        while not stopped() and (block := file.read(_BLOCK)):
+            digest.update(block)
+
+
+def _size(path: Path) -> int:
+    with _readable(path):
+        return path.stat().st_size
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # or a caller that writes would take it for a failure to write
+        raise ReadError(f"cannot read {path}: {error.strerror or error}") from error

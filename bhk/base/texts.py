@@ -1,0 +1,37 @@
+"""Figures and texts as people read them."""
+
+from __future__ import annotations
+
+import math
+
+
+def size(count: int) -> str:
+    """Return bytes as people write them: 2.56 GB."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 999.5:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.2f} GB"
+
+
+def number(value: float | None, digits: int = 2, suffix: str = "") -> str:
+    """Return a figure with `digits` decimals, a dash for None or NaN, and the sign for infinity."""
+    if value is None or math.isnan(value):
+        return "–"
+    return "∞" if math.isinf(value) else f"{value:.{digits}f}{suffix}"
+
+
+def scientific(value: float | None) -> str:
+    """Return a small figure with three significant digits."""
+    return "–" if value is None or math.isnan(value) else f"{value:.2e}" if value else "0"
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters escaped: names come from files, and a terminal would obey them."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """Return a number of things in words: "1 picture", "1,200 pictures"."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

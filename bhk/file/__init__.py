@@ -1,0 +1,1 @@
+"""An open .bhk file as tensors."""

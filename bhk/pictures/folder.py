@@ -1,0 +1,65 @@
+"""The pictures of a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from bhk.base.errors import BhkError
+from bhk.pictures.image import SUFFIXES
+
+Item = TypeVar("Item")
+
+
+class NoPicturesError(BhkError):
+    """What should be a folder with pictures is none, or none of its pictures can be used."""
+
+
+def find_pictures(folder: Path, *, limit: int | None = None, seed: int = 0) -> tuple[str, ...]:
+    """Return the pictures in a folder and all below it, known by their suffixes: paths from the folder, with /, sorted.
+
+    Hidden files and folders (their names begin with a dot) are left out.
+
+    Args:
+        limit: at most as many, drawn at random by `seed`; None for all.
+
+    Raises:
+        NoPicturesError: there is no such folder, it cannot be read, there are no pictures in it, the name of one is not
+            UTF-8, or none are wanted.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise NoPicturesError(f"cannot read the folder {error.filename}: {error.strerror or error}") from error
+
+    names = []
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names += [
+            (Path(place) / name).relative_to(folder).as_posix()
+            for name in files
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+        ]
+    if not names:
+        raise NoPicturesError(f"{folder} holds no pictures; expected files that end in {', '.join(SUFFIXES)}")
+    for name in names:
+        if not name.isascii() and name.encode(errors="ignore").decode() != name:
+            raise NoPicturesError(f"{folder} holds {name!a}, whose name is not UTF-8; rename it")
+    return draw(sorted(names), limit, seed)
+
+
+def draw(items: Sequence[Item], limit: int | None, seed: int) -> tuple[Item, ...]:
+    """Return at most `limit` items, drawn at random by `seed`, in their order; all of them for None.
+
+    Raises:
+        NoPicturesError: `limit` is not positive.
+    """
+    if limit is not None and limit < 1:
+        raise NoPicturesError(f"a limit of {limit} pictures leaves none; expected 1 or more")
+    if limit is None or limit >= len(items):
+        return tuple(items)
+    drawn = np.random.default_rng(seed).choice(len(items), limit, replace=False)
+    return tuple(items[index] for index in sorted(drawn))

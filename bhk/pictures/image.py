@@ -1,0 +1,107 @@
+"""Pictures as the models want them: upright, RGB, eight bits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bhk.base.errors import BhkError
+from bhk.base.packages import Package, import_package
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+_PILLOW = Package("PIL", "run: pip install pillow")
+
+# Not all that Pillow reads: EPS, for one, is handed to another program.
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")  # of such files, in lower case
+
+Rgb = NDArray[np.uint8]  # (height, width, 3)
+
+
+class ImageError(BhkError):
+    """What should be a picture cannot be read as one."""
+
+
+def read_image(source: str | os.PathLike[str] | Picture | NDArray[Any]) -> Rgb:
+    """Return a picture as uint8 (height, width, 3), turned upright as its EXIF entry says.
+
+    Transparent pictures are laid on white. Grey ones of 16 or 32 bits are scaled from their own range, lowest to
+    highest value, to 0 ... 255: what a microscope or a scanner uses of its range is often a small part. Of an
+    animation the first frame counts.
+
+    Args:
+        source: a JPEG, PNG, WebP, TIFF, BMP or GIF file, a Pillow image, or uint8 (height, width, 3).
+
+    Raises:
+        ImageError: not a picture, damaged, empty, or larger than Pillow allows.
+        MissingPackageError: Pillow is not installed.
+    """
+    if isinstance(source, np.ndarray):
+        return _checked_array(source)
+    import_package([_PILLOW])
+    from PIL import Image
+
+    if isinstance(source, Image.Image):
+        with _image_errors("the image"):
+            return _to_rgb(source)
+    path = Path(source)
+    with _image_errors(str(path)), path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+        return _to_rgb(image)
+
+
+def _checked_array(array: NDArray[Any]) -> Rgb:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        found = f"{array.dtype} of shape {array.shape}"
+        raise ImageError(f"the image is {found}; expected uint8 of shape (height, width, 3), or a file")
+    return np.ascontiguousarray(array)  # torch takes no array that is turned round, such as one from BGR
+
+
+@contextlib.contextmanager
+def _image_errors(name: str) -> Iterator[None]:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        yield
+    except (BhkError, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"{name} is no picture of a known kind; expected JPEG, PNG, WebP, TIFF, BMP or GIF") from None
+    except Image.DecompressionBombError:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise ImageError(f"{name} has more than {limit:,} pixels; cut it into tiles") from None
+    except OSError as error:
+        raise ImageError(f"cannot read {name}: {error.strerror or error}") from error
+    except Exception as error:  # of damaged files, decoders raise SyntaxError, ValueError, struct.error, ...
+        raise ImageError(f"cannot read {name}: {error}; the file is damaged") from error
+
+
+def _to_rgb(image: Picture) -> Rgb:
+    from PIL import Image, ImageOps
+
+    if not image.width or not image.height:
+        raise ImageError(f"the picture is {image.width} x {image.height} pixels; expected at least one")
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith(("I", "F")):
+        return _scaled(np.asarray(upright, dtype=np.float64))
+    if upright.has_transparency_data:
+        white = Image.new("RGBA", upright.size, "white")
+        upright = Image.alpha_composite(white, upright.convert("RGBA"))
+    return np.array(upright.convert("RGB"))
+
+
+def _scaled(values: NDArray[np.float64]) -> Rgb:
+    """Return a grey picture (height, width) scaled from its finite range to 0 ... 255, as RGB."""
+    finite = np.isfinite(values)
+    low, high = (values[finite].min(), values[finite].max()) if finite.any() else (0.0, 0.0)
+    scale = 255 / (high - low) if high > low else 0.0
+    grey = np.nan_to_num((np.clip(values, low, high) - low) * scale).round().astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)

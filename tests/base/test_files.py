@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bhk.base.files import DestinationExistsError, WriteError, check_destination, replace_file
+
+_linux = pytest.mark.skipif(sys.platform != "linux", reason="files without a name, /dev and limits are Linux's")
+_posix = pytest.mark.skipif(os.name != "posix", reason="permission bits are POSIX's")
+
+
+@pytest.fixture(params=["unnamed", "named"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to a temporary file: the second is that of systems which have no files without a name."""
+    if request.param == "named":
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+
+
+_both_ways = pytest.mark.usefixtures("_way")
+
+
+@pytest.fixture
+def umask() -> Iterator[int]:
+    before = os.umask(0o027)
+    yield 0o027
+    os.umask(before)
+
+
+def _fill(path: Path, data: bytes = b"new") -> None:
+    with replace_file(path) as file:
+        file.write(data)
+
+
+@_both_ways
+@pytest.mark.parametrize("old", [None, b"the old and longer content"])
+def test_the_new_content_takes_the_place_of_the_old(tmp_path: Path, old: bytes | None) -> None:
+    path = tmp_path / "a.bhk"
+    if old is not None:
+        path.write_bytes(old)
+    with replace_file(path) as file:
+        file.write(b"...second")
+        file.flush()
+        assert (path.read_bytes() if path.exists() else None) == old  # readers see nothing of it yet
+        file.seek(0)
+        assert file.read(3) == b"..."
+        file.seek(0)
+        file.write(b"1st")
+    assert path.read_bytes() == b"1stsecond"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@_both_ways
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_an_interruption_changes_nothing(tmp_path: Path, old: bytes | None, error: type[BaseException]) -> None:
+    path = tmp_path / "a.bhk"
+    if old is not None:
+        path.write_bytes(old)
+
+    def write() -> None:
+        with replace_file(path) as file:
+            file.write(b"x" * 1_000_000)
+            raise error("stop")
+
+    with pytest.raises(error, match="stop"):
+        write()
+    assert [(left, left.read_bytes()) for left in tmp_path.iterdir()] == ([] if old is None else [(path, old)])
+
+
+@_both_ways
+def test_an_error_of_the_system_is_a_write_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.bhk"
+    path.write_bytes(b"old")
+    with pytest.raises(WriteError, match=r"a\.bhk: No space left on device; nothing was changed"), replace_file(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert [left.read_bytes() for left in tmp_path.iterdir()] == [b"old"]
+
+
+@_both_ways
+def test_a_failure_at_the_last_step_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "a.bhk"
+    with pytest.raises(WriteError, match="nothing was changed"), replace_file(path):
+        (path / "a folder in its place").mkdir(parents=True)
+    assert [left.name for left in tmp_path.iterdir()] == ["a.bhk"]
+
+
+_SCRIPT = """
+import os, sys
+from pathlib import Path
+from bhk.base.files import WriteError, replace_file
+path = Path(sys.argv[1])
+{setup}
+try:
+    with replace_file(path) as file:
+        file.write(b"x" * 3_000_000)
+        file.flush()
+        {inside}
+except WriteError as error:
+    print(error)
+"""
+
+
+def _start(path: Path, *, setup: str = "", inside: str = "pass") -> subprocess.Popen[str]:
+    script = _SCRIPT.format(setup=setup, inside=inside)
+    # The package is found in the working folder, from which this process imported it too, or where it is installed.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+
+
+@_linux
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_a_killed_process_leaves_nothing_behind(tmp_path: Path, old: bytes | None) -> None:
+    path = tmp_path / "a.bhk"
+    if old is not None:
+        path.write_bytes(old)
+    with _start(path, inside="print('written', flush=True); sys.stdin.read()") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "written\n"
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert [(left, left.read_bytes()) for left in tmp_path.iterdir()] == ([] if old is None else [(path, old)])
+
+
+@_linux
+@pytest.mark.parametrize("way", ["pass", "del os.O_TMPFILE"])
+def test_a_full_disk_is_a_write_error(tmp_path: Path, way: str) -> None:
+    path = tmp_path / "a.bhk"
+    path.write_bytes(b"old")
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)); {way}"
+    with _start(path, setup=limit) as process:
+        output, _ = process.communicate(timeout=60)
+    assert (process.returncode, output) == (0, f"cannot write {path}: File too large; nothing was changed\n")
+    assert [left.read_bytes() for left in tmp_path.iterdir()] == [b"old"]
+
+
+@_posix
+@_both_ways
+def test_a_new_file_has_the_permissions_of_theumask(tmp_path: Path, umask: int) -> None:
+    path = tmp_path / "a.bhk"
+    _fill(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert os.umask(umask) == umask  # asking for it left it as it was
+
+
+@_posix
+@_both_ways
+@pytest.mark.parametrize("mode", [0o600, 0o444, 0o664])
+def test_a_file_keeps_the_permissions_of_the_one_it_replaces(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "a.bhk"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    _fill(path)
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@_posix
+@_both_ways
+def test_other_names_of_the_replaced_file_keep_the_old_content(tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.write_bytes(b"old")
+    (tmp_path / "hard").hardlink_to(old)
+    (tmp_path / "soft").symlink_to("old")
+    for name in ("hard", "soft"):
+        _fill(tmp_path / name)
+        assert (tmp_path / name).read_bytes() == b"new"
+        assert not (tmp_path / name).is_symlink()
+        assert old.read_bytes() == b"old"
+
+
+@_both_ways
+@pytest.mark.parametrize("name", ["x" * 255, "模" * 85, "\U0001f9ca" * 63, ".hidden", "a b\tc.bhk", "-"])
+def test_any_name_that_the_system_allows_will_do(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    _fill(path)
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@_both_ways
+def test_two_writers_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "a.bhk"
+    with replace_file(path) as first, replace_file(path) as second:
+        first.write(b"first")
+        second.write(b"second")
+    assert path.read_bytes() == b"first"  # the outer block ended last
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@_both_ways
+@pytest.mark.parametrize("other", ["file", "link"])
+def test_without_force_what_came_to_be_meanwhile_stays(tmp_path: Path, other: str) -> None:
+    path = tmp_path / "a.bhk"
+
+    def write() -> None:
+        with replace_file(path, force=False) as file:
+            file.write(b"new")
+            if other == "file":
+                path.write_bytes(b"other")
+            else:
+                path.symlink_to("nowhere")
+
+    with pytest.raises(DestinationExistsError, match="exists now"):
+        write()
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.is_symlink() if other == "link" else path.read_bytes() == b"other"
+    path.unlink()
+    with replace_file(path, force=False) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@_both_ways
+@pytest.mark.parametrize("name", ["missing/a.bhk", "file/a.bhk", "x" * 256])
+def test_a_place_that_cannot_be_written_is_a_write_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(WriteError, match="cannot write"):
+        _fill(tmp_path / name)
+    assert [(left.name, left.read_bytes()) for left in tmp_path.iterdir()] == [("file", b"old")]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a file `taken`, another `source`, and links to it and to nothing."""
+    (tmp_path / "taken").write_bytes(b"old")
+    (tmp_path / "source").write_bytes(b"source")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "soft").symlink_to("source")
+    (tmp_path / "hard").hardlink_to(tmp_path / "source")
+    (tmp_path / "soft folder").symlink_to(tmp_path)
+    (tmp_path / "dangling").symlink_to("nothing")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "force"), [("new", False), ("new", True), ("taken", True), ("soft folder/new", False), ("dangling", True)]
+)
+def test_a_good_destination_passes_and_stays_as_it_is(place: Path, name: str, force: bool) -> None:
+    before = sorted(place.iterdir())
+    check_destination(place / name, force=force, sources=(place / "source", place / "missing source"))
+    assert sorted(place.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["taken", "soft folder/taken", "dangling"])
+def test_what_exists_needs_force(place: Path, name: str) -> None:
+    with pytest.raises(DestinationExistsError, match="--force"):
+        check_destination(place / name, force=False)
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("source", "is the file that is being read"),
+        ("soft", "is the file that is being read"),
+        ("hard", "is the file that is being read"),
+        ("soft folder/source", "is the file that is being read"),
+        ("folder/../source", "is the file that is being read"),
+        ("folder", "is a folder"),
+        ("soft folder", "is a folder"),
+        (".", "is a folder"),
+        ("missing/new", "folder .*missing does not exist; create it first"),
+        ("taken/new", "folder .*taken does not exist|cannot write"),
+        ("x" * 256, "cannot write"),
+    ],
+)
+def test_a_bad_destination_is_refused(place: Path, name: str, complaint: str, force: bool) -> None:
+    with pytest.raises(WriteError, match=complaint) as caught:
+        check_destination(place / name, force=force, sources=(place / "taken", place / "soft"))
+    assert not isinstance(caught.value, DestinationExistsError)
+    assert caught.value.args[0].count("\n") == 0
+
+
+@_linux
+@pytest.mark.parametrize("force", [False, True])
+def test_a_device_or_pipe_is_never_replaced(tmp_path: Path, force: bool) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/null"), tmp_path / "pipe"):
+        with pytest.raises(WriteError, match="not a regular file"):
+            check_destination(path, force=force)

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import io
+
+import msgspec
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bhk.codec.dtypes import DTYPE_NAMES
+from bhk.codec.tensor import encode
+from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, to_json
+from bhk.container.header_size import header_estimate, header_room, rounded
+from bhk.container.writer import ContainerWriter
+
+
+@pytest.mark.parametrize("preset", ["fine", "small", "birkhoff"])
+def test_there_is_room_for_what_becomes_of_any_tensor(preset: str) -> None:
+    generator = torch.Generator().manual_seed(5)
+    shapes = [(1, 1), (3, 5), (40, 33), (2, 3, 3, 3), (7,), (), (0,), (1500, 1000)]
+    tensors = [torch.randn(shape, generator=generator) * 10.0 ** (index - 5) for index, shape in enumerate(shapes)]
+    tensors += [torch.randn(900, 7, generator=generator) ** 15, torch.randn(9, 9, generator=generator).double() / 3e20]
+    tensors.append(torch.zeros(1_100_000, dtype=torch.uint8))
+    layers, written, books = [], [], []
+    writer = ContainerWriter(io.BytesIO(), 1 << 20)
+    for index, item in enumerate(encode(tensor, preset) for tensor in tensors):
+        encoding = "exact" if item.codebook is None else "trajectory"
+        layer = LayerEntry(f"layer {index}", item.shape, DTYPE_NAMES[item.dtype], "embedding", encoding)
+        layers.append(layer)
+        layer = msgspec.structs.replace(layer, streams=writer.write(item.streams))
+        if item.codebook is not None and item.error is not None:
+            book = item.codebook
+            lattice = "centred" if book.centred else "corner"
+            figures = (rounded(item.error.mean_abs), rounded(item.error.max_abs), rounded(item.error.snr_db))
+            fields = {"pairing": item.pairing, "codebook": len(books), "error": ErrorEntry(*figures)}
+            layer = msgspec.structs.replace(layer, **fields)
+            books.append(CodebookEntry(book.centre, book.side, book.windings, lattice, book.shells, book.spacing))
+        written.append(layer)
+    template = Header("bhk 1.2.3", tuple(layers), metadata={"source.name": "model.pth"})
+    final = msgspec.structs.replace(template, layers=tuple(written), codebooks=tuple(books))
+    assert len(books) >= 4
+    assert len(to_json(final)) <= header_room(template)
+    assert header_estimate(template) == pytest.approx(len(to_json(final)), rel=0.2)
+
+
+def test_room_and_estimate_hold_the_notes_whole() -> None:
+    notes = {"a": "\n" * 5000}
+    for expected in (header_room, header_estimate):
+        with_notes, without = (expected(Header("g", (), metadata=metadata)) for metadata in (notes, {}))
+        assert with_notes - without == len(to_json(Header("g", (), metadata=notes))) - len(to_json(Header("g", ())))
+
+
+@given(st.floats(-1e300, 1e300))
+def test_rounded_figures_are_near_and_no_longer_than_room_is_kept(value: float) -> None:
+    short = rounded(value)
+    assert rounded(short) == short
+    assert len(msgspec.json.encode(short)) <= len("-1234500000000000.0")
+    assert short == pytest.approx(value, rel=5.1e-5, abs=1e-307)

@@ -1,0 +1,265 @@
+"""Conversions that look at the model first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sam.models import small_sam
+from tasks.checkpoints import draw, save, small
+from torch import Tensor, nn
+
+import bhk
+from bhk.base.workdir import WorkDirError
+from bhk.calibration.errors import CalibrationError
+from bhk.calibration.sensitivity import Sensitivity
+from bhk.codec.fit import PresetError
+from bhk.container.reader import Container
+from bhk.conversion import fidelity_search
+from bhk.conversion.fidelity_search import _search
+from bhk.conversion.plan import Item
+from bhk.conversion.steps import MARGIN_DB, Steps, allocate
+from bhk.evaluation.fidelity import ask, compared
+from bhk.evaluation.models import Subject
+from bhk.nn import HyperLinear
+from bhk.pictures.folder import NoPicturesError
+from bhk.sam.demo import write_checkpoint
+
+
+class Encoder(nn.Module):
+    """A module of no known kind, whose inputs are much alike."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.blocks = nn.ModuleList(nn.Linear(64, 64) for _ in range(4))
+            self.head = nn.Linear(64, 16)
+            self.mixing = torch.randn(64, 64) * torch.logspace(0, -2, 64)[:, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x @ self.mixing
+        for block in self.blocks:
+            x = x + torch.tanh(block(x))
+        head: Tensor = self.head(x)
+        return head
+
+
+def _samples(seed: int = 1) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(200, 64, generator=generator) for _ in range(4)]
+
+
+def _change(model: Encoder, path: Path) -> float:
+    """Return the relative squared change of the outputs on other samples."""
+    other = Encoder()
+    bhk.load_into(other, path)
+    with torch.no_grad():
+        before, after = (torch.cat([m(x) for x in _samples(seed=7)]) for m in (model, other))
+    return float((after - before).square().sum() / before.square().sum())
+
+
+def test_a_smaller_file_changes_the_outputs_no_more(tmp_path: Path) -> None:
+    model = Encoder().eval()
+    plain = bhk.convert(model, tmp_path / "plain.bhk", snr=24)
+    found = bhk.convert(model, tmp_path / "found.bhk", snr=24, calibrate=_samples())
+    streams = [sum(stream.stored for layer in report.layers for stream in layer.streams) for report in (plain, found)]
+    assert streams[1] < 0.9 * streams[0]
+    assert _change(model, tmp_path / "found.bhk") < 1.2 * _change(model, tmp_path / "plain.bhk")
+    assert found.calibration is not None
+    assert found.calibration.samples == 4
+    assert sorted(found.calibration.coding_seconds) == [*(f"blocks.{i}.weight" for i in range(4)), "head.weight"]
+    assert plain.calibration is None
+    with Container.open(tmp_path / "found.bhk") as container:
+        assert container.header.metadata["source.name"] == "Encoder"
+        assert "source.sha256" not in container.header.metadata
+
+
+def test_the_model_and_its_state_are_as_they_were(tmp_path: Path) -> None:
+    model = Encoder().half().train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    bhk.convert(model, tmp_path / "a.bhk", calibrate=[sample[:20] for sample in _samples()])
+    assert model.training
+    for name, tensor in model.state_dict().items():
+        assert tensor.dtype == torch.float16
+        assert torch.equal(tensor, before[name])
+
+
+def test_tied_weights_and_wrapped_models(tmp_path: Path) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.z_first, self.a_last = nn.Linear(64, 64), nn.Linear(64, 64)
+            self.a_last.weight = self.z_first.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.a_last(torch.relu(self.z_first(x)))  # type: ignore[no-any-return]
+
+    report = bhk.convert(Tied(), tmp_path / "tied.bhk", calibrate=_samples())
+    assert report.calibration is not None
+    assert report.calibration.plain == {}
+    assert report.calibration.insensitive == ()
+    assert [layer.name for layer in report.layers if layer.aliases] == ["a_last.weight"]
+
+    wrapper = nn.ModuleDict({"sam": small_sam()})
+    picture = [lambda model: model["sam"].image_encoder(torch.randn(1, 3, 128, 128))]
+    report = bhk.convert(wrapper, tmp_path / "wrapped.bhk", calibrate=picture, only="image_encoder.blocks.*.mlp.*")
+    assert report.calibration is not None
+    assert report.calibration.plain == {}
+
+
+def test_equal_seeds_give_equal_files(tmp_path: Path) -> None:
+    path = save(tmp_path / "sam.pth", small_sam().state_dict())
+    files = []
+    for number, seed in enumerate((0, 0, 1)):
+        out = tmp_path / f"{number}.bhk"
+        only = "image_encoder.blocks.*"
+        bhk.convert(path, out, calibrate="noise", pictures=1, seed=seed, only=only, threads=1 + number % 2)
+        files.append(out.read_bytes())
+    assert files[0] == files[1]
+    assert files[0] != files[2]
+
+
+def test_a_sam_by_dead_leaves_and_a_work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "sam.pth", small_sam().state_dict())
+    stages: list[str] = []
+    options = {"calibrate": "dead-leaves", "pictures": 2, "work_dir": tmp_path / "work"}
+    report = bhk.convert(path, ratio=6, watch=lambda stage, done, total: stages.append(stage), **options)
+    assert report.ratio == pytest.approx(6, rel=0.01)
+    assert set(stages) == {"Moments", "Sensitivity"}
+    assert any("coded without feedback, since each is no layer: " in warning for warning in report.warnings)
+    assert any("mask_downscaling.6.weight" in warning for warning in report.warnings)
+    model = bhk.load(report.path)
+    assert isinstance(model.image_encoder.blocks[0].mlp.lin1, HyperLinear)
+    monkeypatch.setattr("bhk.calibration.inputs.SamInputs.run", lambda *_: pytest.fail("shown again"))
+    again = bhk.convert(path, tmp_path / "again.bhk", ratio=5, **options)
+    assert again.ratio == pytest.approx(5, rel=0.01)
+    with pytest.raises(WorkDirError, match="not the same pictures, seed"):
+        bhk.convert(path, tmp_path / "other.bhk", seed=1, **options)
+    other = save(tmp_path / "other.pth", {name: tensor * 1.01 for name, tensor in small_sam().state_dict().items()})
+    with pytest.raises(WorkDirError, match="not the same model"):
+        bhk.convert(other, **options)
+
+
+def test_a_folder_of_pictures(tmp_path: Path) -> None:
+    path = save(tmp_path / "sam.pth", small_sam().state_dict())
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    with pytest.raises(NoPicturesError):
+        bhk.convert(path, tmp_path / "a.bhk", calibrate=str(folder))
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)).save(folder / "a.png")
+    (folder / "b.png").write_bytes(b"no picture")
+    report = bhk.convert(path, tmp_path / "a.bhk", calibrate=str(folder), allocate="table")
+    assert report.calibration is not None
+    assert report.calibration.samples == 1
+    assert any("b.png" in warning for warning in report.warnings)
+
+
+def test_a_wanted_fidelity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fidelity_search, "PICTURES", 2)
+    path = tmp_path / "demo.pth"
+    write_checkpoint(path)
+    report = bhk.convert(path, tmp_path / "demo.bhk", fidelity=0.96)
+    original, coded = bhk.load(path), bhk.load(tmp_path / "demo.bhk", mode="dense")
+    pictures = fidelity_search.pictures_for(original, None, seed=0)
+    subjects = Subject(original), Subject(coded)
+    found = [compared(*(ask(subject, *asked) for subject in subjects)) for asked in pictures]
+    assert np.mean([iou for one in found for iou in one.iou]) >= 0.96
+    coarser = bhk.convert(path, tmp_path / "coarser.bhk", fidelity=0.9)
+    assert coarser.ratio > 1.05 * report.ratio > 8
+
+
+def test_the_search_ends_just_above_what_is_wanted() -> None:
+    asked: list[float] = []
+
+    def loss(snr: float) -> float:
+        asked.append(snr)
+        return float(10 ** (-(snr - 2) / 17))
+
+    snr = _search(loss, 0.05, (3.0, 42.0), lambda *_: None)
+    assert 0.0475 <= loss(snr) <= 0.05
+    assert len(asked) <= 6
+
+
+def test_a_fidelity_out_of_reach() -> None:
+    with pytest.raises(PresetError, match=r"a mask IoU of 0\.99 was asked for; this model reaches 0\.5000 at most"):
+        _search(lambda snr: 0.5, 0.01, (3.0, 42.0), lambda *_: None)
+
+
+def test_a_fidelity_for_what_gives_no_masks(tmp_path: Path) -> None:
+    with pytest.raises(bhk.BhkError, match="Encoder is no model to ask for masks"):
+        bhk.convert(Encoder(), tmp_path / "a.bhk", fidelity=0.9)
+
+
+def test_steps_change_the_outputs_alike_for_each_weight() -> None:
+    tensors = draw({f"{index}.weight": (40 * (index + 1), 40) for index in range(3)} | {"bias": (4,)})
+    items = [Item((name,), tensor, "linear", tensor.ndim == 2, 6.0) for name, tensor in tensors.items()]
+    sensitivity = {
+        "0.weight": Sensitivity(1e-2, 1e-3),
+        "1.weight": Sensitivity(1e-4, 1e-5),
+        "2.weight": Sensitivity(0, 0),
+    }
+    found = allocate(items, sensitivity, threads=1)
+    assert [item.measured for item in found] == [True, True, False, False]
+    assert found[0].finer_db - found[1].finer_db == 20
+    assert found[2:] == items[2:]
+
+    def change(items: list[Item], field: str) -> float:
+        steps = [item.step for item in Steps.of(items, threads=1).at(28.0)[:2]]
+        kinds = [getattr(sensitivity[item.names[0]], field) for item in items[:2]]
+        return sum(item.tensor.numel() * k * step**2 for item, k, step in zip(items[:2], kinds, steps, strict=True))
+
+    less = 10 ** (-MARGIN_DB / 10)
+    assert change(found, "fed") == pytest.approx(change(items, "plain") * less, rel=0.07)  # on a grid of half a decibel
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"calibrate": "dead-leafs"},
+            "'dead-leafs' is nothing to calibrate with; expected dead-leaves, noise, or a folder",
+        ),
+        ({"allocate": "best", "calibrate": "noise"}, "unknown allocation 'best'; choose one of table, measured"),
+        ({"allocate": "measured"}, "a measured allocation looks at the model; say with what"),
+        ({"work_dir": "work"}, "the work folder keeps what calibration found, and none was asked for"),
+        ({"calibrate": [torch.zeros(1)], "work_dir": "work"}, "a work folder cannot tell whether samples are the same"),
+        ({"calibrate": []}, "there are no samples to calibrate with"),
+        ({"calibrate": [torch.zeros(1, 3)]}, r"Sam fails on sample 0 \(.*\); give samples that its forward takes"),
+    ],
+)
+def test_what_cannot_be_asked_for(tmp_path: Path, options: dict[str, object], message: str) -> None:
+    path = save(tmp_path / "sam.pth", small_sam().state_dict())
+    with pytest.raises(CalibrationError, match=message):
+        bhk.convert(path, tmp_path / "a.bhk", **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "a.bhk").exists()
+
+
+def test_the_published_method_has_no_calibration(tmp_path: Path) -> None:
+    with pytest.raises(PresetError, match="preset 'birkhoff' is the published method, which has no calibration"):
+        bhk.convert(save(tmp_path / "a.pth", small()), preset="birkhoff", calibrate="noise")
+
+
+def test_a_checkpoint_of_no_known_model(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pth", small())
+    with pytest.raises(
+        CalibrationError, match=r"a\.pth holds 3 tensors of a model that bhk does not know how to build"
+    ):
+        bhk.convert(path, calibrate="dead-leaves")
+
+
+def test_a_module_needs_a_place(tmp_path: Path) -> None:
+    with pytest.raises(bhk.BhkError, match="a Encoder has no place of its own; say where to write the file"):
+        bhk.convert(Encoder())
+
+
+def test_weights_that_are_all_equal(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
+    with torch.no_grad():
+        for layer in model:
+            layer.weight.fill_(0.25)
+    bhk.convert(model, tmp_path / "a.bhk", calibrate=[torch.randn(80, 64)])
+    assert torch.equal(bhk.load_state_dict(tmp_path / "a.bhk")["1.weight"], model[1].weight)

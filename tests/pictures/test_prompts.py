@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bhk.pictures.prompts import Prompt, PromptError, check_inside, make_prompts
+
+
+def test_all_points_ask_for_one_object() -> None:
+    prompts = make_prompts([(1, 2), (3, 4)], [(5, 6)])
+    assert prompts == (Prompt(((1.0, 2.0), (3.0, 4.0)), ((5.0, 6.0),), None),)
+    assert not prompts[0].ambiguous
+
+
+def test_boxes_ask_for_one_object_each() -> None:
+    prompts = make_prompts(boxes=[(0, 1, 2, 3), (4, 5, 6, 7)])
+    assert [prompt.box for prompt in prompts] == [(0, 1, 2, 3), (4, 5, 6, 7)]
+    assert not any(prompt.ambiguous or prompt.points for prompt in prompts)
+
+
+def test_points_and_a_box_ask_for_one_object() -> None:
+    assert make_prompts([(1, 2)], boxes=[(0, 0, 9, 9)]) == (Prompt(((1.0, 2.0),), (), (0.0, 0.0, 9.0, 9.0)),)
+    assert make_prompts(not_points=[(1, 2)], boxes=[(0, 0, 9, 9)])[0].not_points == ((1.0, 2.0),)
+
+
+def test_a_single_point_is_ambiguous() -> None:
+    assert make_prompts([(1, 2)])[0].ambiguous
+
+
+@pytest.mark.parametrize("make", [list, tuple, iter, np.array, torch.tensor])
+def test_numbers_come_in_any_container(make: Any) -> None:
+    assert make_prompts(make([[1, 2], [3, 4]]))[0].points == ((1.0, 2.0), (3.0, 4.0))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ({}, "nothing to look for; give points, boxes, or everything"),
+        ({"not_points": [(1, 2)]}, "only points beside the object; give a point on it, or a box around it"),
+        ({"points": [(1, 2)], "boxes": [(0, 0, 1, 1)] * 2}, "points with 2 boxes"),
+        ({"points": [(1, 2, 3)]}, "point (1, 2, 3) has 3 numbers; expected x, y in pixels"),
+        ({"points": [3]}, "point 3 is not x, y in pixels"),
+        ({"points": ["ab"]}, "point 'ab' is not x, y in pixels"),
+        ({"points": [(1, None)]}, "point (1, None) is not x, y in pixels"),
+        ({"boxes": [(1, 2, 3)]}, "box (1, 2, 3) has 3 numbers; expected x0, y0, x1, y1 in pixels"),
+    ],
+)
+def test_what_makes_no_prompt(prompts: dict[str, Any], message: str) -> None:
+    with pytest.raises(PromptError) as error:
+        make_prompts(**prompts)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("point", [(0, 0), (639.9, 0), (0, 479), (320.5, 240.25)])
+def test_points_inside(point: tuple[float, float]) -> None:
+    check_inside([Prompt((point,), (point,))], 640, 480)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 640, 480), (1, 1, 1.5, 2), (639, 479, 640, 480)])
+def test_boxes_inside(box: tuple[float, ...]) -> None:
+    check_inside(make_prompts(boxes=[box]), 640, 480)
+
+
+@pytest.mark.parametrize("point", [(640, 1), (1, 480), (-0.5, 1), (float("nan"), 1), (1, float("inf"))])
+@pytest.mark.parametrize("kind", ["points", "not_points"])
+def test_points_outside(kind: str, point: tuple[float, float]) -> None:
+    prompt = Prompt(**{kind: (point,)})
+    with pytest.raises(PromptError, match=r"^point .* is not in the picture, which is 640 x 480 pixels$"):
+        check_inside([prompt], 640, 480)
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ((0, 0, 641, 480), "box 0,0,641,480 is not in the picture, which is 640 x 480 pixels"),
+        ((-1, 0, 5, 5), "box -1,0,5,5 is not in"),
+        ((0, 0, float("nan"), 5), "box 0,0,nan,5 is not in"),
+        ((9, 0, 5, 5), "box 9,0,5,5 has no inside; expected x0 < x1 and y0 < y1 in the picture, which is 640 x 480"),
+        ((0, 5, 5, 5), "box 0,5,5,5 has no inside"),
+    ],
+)
+def test_boxes_outside(box: tuple[float, ...], message: str) -> None:
+    with pytest.raises(PromptError) as error:
+        check_inside(make_prompts(boxes=[box]), 640, 480)
+    assert message in str(error.value)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tasks.checkpoints import draw, save, small
+
+import bhk
+from bhk.checkpoint import CheckpointError
+from bhk.container.errors import FormatError
+from bhk.sam.checkpoints import open_tensors, read_checkpoint
+
+
+def test_what_nothing_recognises_keeps_its_names(tmp_path: Path) -> None:
+    tensors = {f"sam.{name}": tensor for name, tensor in small().items()}
+    checkpoint, recognised = read_checkpoint(save(tmp_path / "a.pth", tensors))
+    assert recognised is None
+    assert list(checkpoint.tensors) == list(tensors)
+
+
+def test_the_prefixes_of_trainer_and_wrapper_add_up(tmp_path: Path) -> None:
+    tied = torch.ones(4)
+    tensors = {"module.sam.mask_decoder.a": tied, "module.sam.mask_decoder.b": tied, "module.sam.x": torch.zeros(2)}
+    checkpoint, recognised = read_checkpoint(save(tmp_path / "a.pth", tensors))
+    assert recognised is not None
+    assert list(checkpoint.tensors) == ["mask_decoder.a", "x"]
+    assert checkpoint.aliases == {"mask_decoder.a": ("mask_decoder.b",)}
+    assert checkpoint.layout.prefix == "module.sam."
+
+
+def test_both_kinds_of_files_open_alike_with_every_name(tmp_path: Path) -> None:
+    tied = draw({"x": (40, 40)})["x"]
+    source = save(tmp_path / "a.pth", {"b.weight": tied, "a.weight": tied, "c.steps": torch.tensor(3)})
+    report = bhk.convert(source)
+    for path in (source, report.path):
+        with open_tensors(path) as file:
+            assert file.label == path.name
+            assert set(file.names) == {"a.weight", "b.weight", "c.steps"}
+            assert torch.equal(file.tensor("a.weight"), file.tensor("b.weight"))
+            assert torch.equal(file.tensor("c.steps"), torch.tensor(3))
+
+
+def test_what_is_neither_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("hello")
+    (tmp_path / "b.bhk").write_bytes(b"\x89BHK\r\n\x1a\n" + bytes(100))
+    with pytest.raises(CheckpointError, match="text file"), open_tensors(tmp_path / "a.txt"):
+        pass
+    with pytest.raises(FormatError), open_tensors(tmp_path / "b.bhk"):
+        pass

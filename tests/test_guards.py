@@ -1,0 +1,74 @@
+"""The guards see the package as it is installed, kernels included: what they are there for is planted and has to be found."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Path:
+    """A copy of the project in which a fault can be planted, laid out with or without links."""
+    shutil.copy(_ROOT / "pyproject.toml", tmp_path)
+    shutil.copytree(_ROOT / "kernels", tmp_path / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        _ROOT / "bhk", tmp_path / "bhk", symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "demo", "page")
+    )
+    return tmp_path
+
+
+def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def _lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    return _run(
+        folder, sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c(['--no-cache'])"
+    )
+
+
+def test_rooms_import_only_what_stands_above_them_in_the_flow() -> None:
+    done = _lint_imports(_ROOT)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("kernels/lattice.py", "from bhk.container.header import Header"),
+        ("kernels/resident.py", "from bhk.nn.errors import LoadError"),
+        ("bhk/codec/shape.py", "from bhk.kernels.sizes import ceil_div"),
+    ],
+)
+def test_an_import_against_the_flow_is_found(planted: Path, file: str, line: str) -> None:
+    path = planted / file
+    path.write_text(path.read_text() + f"\n{line}\n")
+    done = _lint_imports(planted)
+    assert done.returncode == 1
+    assert line.split()[1] in done.stdout
+
+
+def test_types_of_kernels_are_seen_from_other_rooms(planted: Path) -> None:
+    path = planted / "bhk" / "nn" / "hyperlinear.py"
+    path.write_text(path.read_text() + "\nfrom bhk.kernels.sizes import ceil_div\n\n_WRONG: str = ceil_div(3, 2)\n")
+    done = _run(
+        planted,
+        sys.executable,
+        "-m",
+        "mypy",
+        "--cache-dir",
+        os.devnull,
+        "-m",
+        "bhk.nn.hyperlinear",
+        "--follow-imports=silent",
+    )
+    assert "Incompatible types in assignment" in done.stdout
+    assert "hyperlinear.py" in done.stdout
