@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bhk.cli.options import Force, Json, Quiet
+from bhk.cli.options import Device, Force, Json, Quiet
 from bhk.cli.output import Output, number, size
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def compare(
         Path | None, typer.Option("--out", "-o", metavar="FILE.json", help="Write the result as JSON.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the choice of pictures and of prompts.")] = 0,
-    device: Annotated[str, typer.Option(metavar="NAME", help="Where masks are computed: cpu, cuda, cuda:1, …")] = "cpu",
+    device: Device = "cpu",
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bhk.cli import eval_accuracy, eval_fidelity
-from bhk.cli.options import Force, Json, Quiet
+from bhk.cli.options import (
+    Compute,
+    ComputeOption,
+    Device,
+    Dtype,
+    DtypeOption,
+    Force,
+    Json,
+    Mode,
+    ModelPath,
+    ModeOption,
+    Quiet,
+)
 from bhk.cli.output import Output
-from bhk.cli.segment import Compute, Dtype, Mode
 
 if TYPE_CHECKING:
     from bhk.evaluation.results import Skipped
@@ -70,9 +81,7 @@ class Results:
 
 
 def evaluate(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A .bhk file, or a checkpoint, of a Segment Anything model.")
-    ],
+    model: ModelPath,
     images: Annotated[Path, typer.Option(metavar="DIR", help="A folder of pictures; those below it count.")],
     against: Annotated[
         str | None, typer.Option(metavar="ORIGINAL", help="The checkpoint it was made from, to compare masks with.")
@@ -110,16 +119,10 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE.json", help="Write the whole result as JSON.")
     ] = None,
-    mode: Annotated[
-        Mode, typer.Option(metavar="hyper|dense", help="Hold the weights as codes, or decode them when loading.")
-    ] = Mode.hyper,
-    compute: Annotated[
-        Compute, typer.Option(metavar="exact|int8", help="How layers held as codes are computed.")
-    ] = Compute.exact,
-    device: Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, …")] = "cpu",
-    dtype: Annotated[
-        Dtype, typer.Option(metavar="float32|bfloat16|float16", help="Of the weights in memory.")
-    ] = Dtype.float32,
+    mode: ModeOption = Mode.hyper,
+    compute: ComputeOption = Compute.exact,
+    device: Device = "cpu",
+    dtype: DtypeOption = Dtype.float32,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,

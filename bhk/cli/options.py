@@ -2,18 +2,61 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated
 
 import typer
 
+
+class Mode(str, enum.Enum):
+    """How weights are held in memory."""
+
+    hyper = "hyper"
+    dense = "dense"
+
+
+class Dtype(str, enum.Enum):
+    """Data type of the weights in memory."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class Compute(str, enum.Enum):
+    """How layers held as codes are computed."""
+
+    exact = "exact"
+    int8 = "int8"
+
+
 BhkPath = Annotated[
     str,
-    typer.Argument(metavar="FILE.bhk", help="A .bhk file, or one on the Hub: hf://user/repo/file.bhk@revision."),
+    typer.Argument(metavar="FILE.bhk", help="A .bhk file, here or on the Hub: hf://user/repo/file.bhk@revision."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Replace the destination if it exists.")]
+ModelPath = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A Segment Anything model: a .bhk file or a checkpoint.")
+]
 Key = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Which state dict, when the checkpoint holds several: ema, model, …")
+    str | None,
+    typer.Option(metavar="NAME", help="Which state dict to use when a checkpoint holds several: ema, model, …"),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Worker threads; one a core by default.")]
+Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Worker threads. Default: one per core.")]
+
+Device = Annotated[str, typer.Option(metavar="NAME", help="Device to compute on: cpu, cuda, cuda:1, …")]
+DtypeOption = Annotated[
+    Dtype, typer.Option("--dtype", metavar="float32|bfloat16|float16", help="Data type of the weights in memory.")
+]
+ModeOption = Annotated[
+    Mode,
+    typer.Option(
+        "--mode", metavar="hyper|dense", help="Keep the weights of a .bhk file as codes, or decode them on loading."
+    ),
+]
+ComputeOption = Annotated[
+    Compute, typer.Option("--compute", metavar="exact|int8", help="Arithmetic of the layers kept as codes.")
+]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")]

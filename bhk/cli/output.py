@@ -10,9 +10,10 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, overload
 
 from bhk.base import tables
+from bhk.base.progress import Progress
 from bhk.base.report import Report
 from bhk.base.report import plain as plain
 from bhk.base.texts import number as number
@@ -20,27 +21,34 @@ from bhk.base.texts import printable as printable
 from bhk.base.texts import scientific as scientific
 from bhk.base.texts import size as size
 
+_COUNTED = 10_000  # from here on, "47 %" tells more than "47,000,000/100,000,000"
+
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """A bar that shows how far long work is; called with (done, total)."""
+    """A progress bar: a `bhk.base.progress.Progress`."""
 
     title: str
-    unit_bytes: bool
     _update: Callable[..., None]
 
-    def __call__(self, done: int, total: int) -> None:
-        """Show how far the work itself is."""
-        self.part(self.title, done, total)
+    @overload
+    def __call__(self, stage: str, done: int, total: int, /) -> None: ...
 
-    def part(self, title: str, done: int, total: int) -> None:
-        """Show how far a part of the work is, which is called `title`."""
-        amount = f"{size(done)} of {size(total)}" if self.unit_bytes else f"{done}/{total}"
-        self._update(description=title, completed=done, total=total, amount=amount)
+    @overload
+    def __call__(self, done: int, total: int, /) -> None: ...
 
-    def stage(self, title: str, done: int, total: int) -> None:
-        """Show how far a stage is that comes before the work itself."""
-        self._update(description=title, completed=done, total=total, amount=f"{done}/{total}")
+    def __call__(self, *args: Any) -> None:
+        """Show how far a stage is."""
+        stage, done, total = args if len(args) == 3 else (self.title, *args)
+        amount = f"{done}/{total}" if total < _COUNTED else f"{done / total:.0%}"
+        self._update(description=stage, completed=done, total=total, amount=amount)
+
+    @property
+    def part(self) -> Progress:
+        """The bar itself, until every task calls it with its stage."""
+        return self
+
+    stage = part
 
 
 class Output:
@@ -99,23 +107,23 @@ class Output:
         print(tables.table(columns, rows, footer))
 
     @contextlib.contextmanager
-    def progress(self, title: str, *, unit_bytes: bool = True) -> Iterator[Bar | None]:
-        """Yield a bar to call with (done, total); None where there is no terminal to show it on."""
+    def progress(self, title: str = "", *, unit_bytes: bool = True) -> Iterator[Bar | None]:
+        """Yield a bar to pass on as a task's `progress`, or None without a terminal to draw it on."""
         if self._silent or not sys.stderr.isatty():
             yield None
             return
+        from rich import progress as rich_progress
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[amount]}"),
-            TimeRemainingColumn(),
+            rich_progress.TextColumn("{task.description}"),
+            rich_progress.BarColumn(),
+            rich_progress.TextColumn("{task.fields[amount]}"),
+            rich_progress.TimeRemainingColumn(),
         )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(title, total=None, amount="")
-            yield Bar(title, unit_bytes, functools.partial(progress.update, task))
+        with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(title, total=None, amount="")
+            yield Bar(title, functools.partial(bar.update, task))
 
 
 class Waits(logging.Handler):

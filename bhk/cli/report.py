@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bhk.cli.options import BhkPath, Force, Json, Key, Quiet, Threads
+from bhk.cli.options import BhkPath, Device, Force, Json, Key, Quiet, Threads
 from bhk.cli.output import Output, number, size
 
 
@@ -29,7 +29,7 @@ def report(
     figures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the main figures there too, as PNG and SVG.")
     ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="Where masks are computed: cpu, cuda, cuda:1, …")] = "cpu",
+    device: Device = "cpu",
     threads: Threads = None,
     force: Force = False,
     as_json: Json = False,

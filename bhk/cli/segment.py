@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bhk.cli.options import Force, Json, Quiet
+from bhk.cli.options import (
+    Compute,
+    ComputeOption,
+    Device,
+    Dtype,
+    DtypeOption,
+    Force,
+    Json,
+    Mode,
+    ModelPath,
+    ModeOption,
+    Quiet,
+)
 from bhk.cli.output import Output, number, size
 
 if TYPE_CHECKING:
     from bhk.tasks.segment import Segmentation
-
-
-class Mode(str, enum.Enum):
-    """How weights are held in memory."""
-
-    hyper = "hyper"
-    dense = "dense"
-
-
-class Dtype(str, enum.Enum):
-    """Of the weights in memory."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-class Compute(str, enum.Enum):
-    """How layers that are held as codes are computed."""
-
-    exact = "exact"
-    int8 = "int8"
 
 
 def _numbers(values: list[str] | None, form: str, option: str) -> list[tuple[float, ...]]:
@@ -51,9 +40,7 @@ def _numbers(values: list[str] | None, form: str, option: str) -> list[tuple[flo
 
 
 def segment(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A .bhk file, or a checkpoint, of a Segment Anything model.")
-    ],
+    model: ModelPath,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture: JPEG, PNG, WebP, TIFF, BMP.")],
     point: Annotated[
         list[str] | None, typer.Option(metavar="X,Y", help="A point on the object, in pixels. Repeatable.")
@@ -71,16 +58,10 @@ def segment(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the picture with the masks: .png .jpg")
     ] = None,
-    mode: Annotated[
-        Mode, typer.Option(metavar="hyper|dense", help="Hold the weights as codes, or decode them when loading.")
-    ] = Mode.hyper,
-    compute: Annotated[
-        Compute, typer.Option(metavar="exact|int8", help="How layers held as codes are computed.")
-    ] = Compute.exact,
-    device: Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, …")] = "cpu",
-    dtype: Annotated[
-        Dtype, typer.Option(metavar="float32|bfloat16|float16", help="Of the weights in memory.")
-    ] = Dtype.float32,
+    mode: ModeOption = Mode.hyper,
+    compute: ComputeOption = Compute.exact,
+    device: Device = "cpu",
+    dtype: DtypeOption = Dtype.float32,
     stats: Annotated[bool, typer.Option("--stats", help="Say how long it took, and the most memory in use.")] = False,
     force: Force = False,
     as_json: Json = False,
