@@ -23,7 +23,7 @@ SNR_TOLERANCE_DB = 0.01
 Progress = Callable[[int, int], None]
 
 
-class MismatchError(BhkError):
+class VerificationError(BhkError):
     """A .bhk file is whole, but is not what the original became."""
 
 
@@ -74,7 +74,7 @@ def verify(
         HubError: the Hub did not give the file.
         ReadError, FormatError: the file cannot be read or breaks a rule of the format.
         CheckpointError: the original cannot be read.
-        MismatchError: names, shapes or dtypes differ from the original's, a tensor kept exact is not equal to it, or a
+        VerificationError: names, shapes or dtypes differ from the original's, a tensor kept exact is not equal to it, or a
             coded tensor is farther from it than the file says.
     """
     with open_file(local_file(path)) as file:
@@ -97,7 +97,7 @@ def _check_names(file: BhkFile, original: TensorFile) -> None:
     ):
         alone = [name for name in names if name not in other]
         if alone:
-            raise MismatchError(f"only {where} has {len(alone)} of the tensors, the first of them {alone[0]!r}")
+            raise VerificationError(f"only {where} has {len(alone)} of the tensors, the first of them {alone[0]!r}")
 
 
 def _check(
@@ -123,14 +123,14 @@ def _check(
 def _difference(layer: LayerEntry, name: str, tensor: Tensor, original: TensorFile) -> Difference:
     reference = original.tensor(name)
     if reference.shape != tensor.shape or reference.dtype != tensor.dtype:
-        raise MismatchError(
+        raise VerificationError(
             f"tensor {name!r} is {tensor.dtype} {list(tensor.shape)}, "
             f"in {original.label} {reference.dtype} {list(reference.shape)}"
         )
     difference = compare(reference, tensor)
     if layer.error is None:
         if not difference.equal:
-            raise MismatchError(f"tensor {name!r} is kept exact, but differs from {original.label}")
+            raise VerificationError(f"tensor {name!r} is kept exact, but differs from {original.label}")
         return difference
     largest, snr = layer.error.max_abs, layer.error.snr_db
     if not difference.max_abs <= largest * (1 + ERROR_TOLERANCE):
@@ -139,7 +139,7 @@ def _difference(layer: LayerEntry, name: str, tensor: Tensor, original: TensorFi
         found, written = f"{difference.snr_db:.2f} dB from", f"{snr:.2f} dB"
     else:
         return difference
-    raise MismatchError(
+    raise VerificationError(
         f"tensor {name!r} is {found} {original.label}; {written} was measured when the file was written: it was made "
         "from other weights"
     )

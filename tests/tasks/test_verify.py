@@ -9,7 +9,7 @@ import torch
 
 import bhk
 from bhk.container.errors import FileLengthError, FormatError, HeaderHashError, PaddingError, StreamHashError
-from bhk.tasks.verify import MismatchError
+from bhk.tasks.verify import VerificationError
 from tasks.checkpoints import draw, save
 
 
@@ -111,7 +111,7 @@ def _not_a_number(tensors: dict[str, torch.Tensor]) -> None:
 def test_another_original(path: Path, tmp_path: Path, change: object, message: str) -> None:
     tensors = _tensors()
     change(tensors)  # type: ignore[operator]
-    with pytest.raises(MismatchError, match=message):
+    with pytest.raises(VerificationError, match=message):
         bhk.verify(path, save(tmp_path / "other.pth", tensors))
 
 
@@ -120,7 +120,7 @@ def test_every_name_of_a_tied_tensor_is_compared(tmp_path: Path) -> None:
     path = bhk.convert(save(tmp_path / "tied.pth", {"a.weight": tied, "b.weight": tied})).path
     bhk.verify(path, tmp_path / "tied.pth")
     parted = save(tmp_path / "parted.pth", {"a.weight": tied, "b.weight": tied + 1})
-    with pytest.raises(MismatchError, match=r"'b\.weight'"):
+    with pytest.raises(VerificationError, match=r"'b\.weight'"):
         bhk.verify(path, parted)
 
 
@@ -141,5 +141,5 @@ def test_the_key_of_the_original(tmp_path: Path) -> None:
     source = save(tmp_path / "two.pth", {"teacher": _tensors(), "student": draw({"x.weight": (40, 40)})})
     path = bhk.convert(source, key="teacher").path
     assert bhk.verify(path, source, key="teacher").against == "two.pth"
-    with pytest.raises(MismatchError):
+    with pytest.raises(VerificationError):
         bhk.verify(path, source, key="student")

@@ -1,0 +1,47 @@
+"""The errors that callers may want to tell apart. All are kinds of `BhkError`, and each message says what to do.
+
+Reading and writing:
+    ReadError: the system could not read a file.
+    WriteError: a file could not be written; what was there before is unchanged.
+    DestinationExistsError: the file to write exists; a kind of WriteError.
+    HubError: the Hugging Face Hub refused, or could not be reached.
+
+Files:
+    FormatError: a .bhk file is damaged or breaks a rule of the format.
+    VerificationError: a .bhk file is intact, but was not made from the given original.
+    CheckpointError: a checkpoint cannot be read or written as it is.
+    AmbiguousCheckpointError: a checkpoint holds several state dicts; give `key`. A kind of CheckpointError.
+    UnsafePickleError: a checkpoint would run code when it is loaded. A kind of CheckpointError.
+
+Converting:
+    PresetError: there is no such preset, or no file can have the quality asked for.
+    CalibrationError: the model cannot be calibrated with these samples.
+
+Models:
+    UnknownModelError: a file does not hold a model that bhk can build.
+    LoadError: the tensors of a file do not fit the model.
+    DeviceMemoryError: the device has too little memory.
+    MissingPackageError: a package that this work needs is not installed.
+
+Pictures:
+    ImageError: a picture cannot be read.
+    PromptError: a point or a box lies outside the picture, or prompts contradict each other.
+    AnnotationError: ground truth cannot be read, or does not belong to the pictures.
+
+>>> try:
+...     bhk.inspect("photo.jpg")
+... except bhk.errors.FormatError as error:
+...     print("not a .bhk file")
+not a .bhk file
+"""
+
+from __future__ import annotations
+
+from bhk.base.lazy import LazyNames
+
+__getattr__ = LazyNames("bhk.errors", "errors.pyi")
+__all__ = __getattr__.names
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
