@@ -64,10 +64,10 @@ docs: $(READY) ## write the generated texts anew
 
 bench: $(BENCH_READY) ## measure fidelity and speed beside other coders (90 minutes, 13 GB of scratch)
 	$(BENCH_VENV)/bin/python -m tools.bench.minilm
-	$(BENCH_VENV)/bin/python -m tools.bench.presets
+	$(BENCH_VENV)/bin/python -m tools.bench.demo_sam
 	$(BENCH_VENV)/bin/python -m tools.bench.calibration demo_sam
 	$(BENCH_VENV)/bin/python -m tools.bench.calibration minilm
-	$(BENCH_VENV)/bin/python -m tools.bench.plot
+	$(BENCH_VENV)/bin/python -m tools.bench.frame.plot
 	$(BENCH_VENV)/bin/python -m tools.bench.conversion
 	$(BENCH_VENV)/bin/python -m tools.bench.hyperlinear
 	$(BENCH_VENV)/bin/python -m tools.bench.host_time

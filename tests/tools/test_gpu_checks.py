@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tools import gpu_checks
-from tools.bench.timing import Budget
+from tools.bench.frame.timing import Budget
 from tools.gpu_checks import Step, check, run
 
 

@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m tools.bench.minilm`, `.conversion`, `.plot`; results go to `tools/bench/results/`."""
+"""Benchmarks; their results go to `tools/bench/results/`."""

@@ -17,12 +17,13 @@ from pathlib import Path
 
 import bhk
 from bhk.calibration.models import Calibrate
-from tools.bench import mask_fidelity, minilm
-from tools.bench.bhk_coder import Bhk
-from tools.bench.gptq import Gptq, write_moments
-from tools.bench.peers import Coder, Hqq, RoundToNearest
-from tools.bench.sentence_encoder import CALIBRATION_SENTENCES, CHECKPOINT, load_sentences, tokenize
-from tools.bench.table import Row, show, write_csv
+from tools.bench import minilm
+from tools.bench.coders.bhk import Bhk
+from tools.bench.coders.gptq import Gptq, write_moments
+from tools.bench.coders.peers import Coder, Hqq, RoundToNearest
+from tools.bench.frame.results import Row, show, write_csv
+from tools.bench.models import mask_fidelity
+from tools.bench.models.sentence_encoder import CALIBRATION_SENTENCES, CHECKPOINT, load_sentences, tokenize
 
 MINILM = "minilm"
 SAMPLES = 8  # pictures, or batches of random tokens

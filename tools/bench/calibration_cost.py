@@ -13,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.bench.synthetic import make
-from tools.bench.table import Row, environment, show, write_csv
+from tools.bench.frame.results import Row, environment, show, write_csv
+from tools.bench.models.synthetic import make
 
 NAME = "calibration_cost"
 SHOWN = (

@@ -37,11 +37,11 @@ from bhk.sam.build import build_model
 from bhk.sam.demo import CHECKPOINT
 from bhk.sam.load import load as bhk_load
 from bhk.sam.recognise import recognise
-from tools.bench.memory import MIB, HostPeak
-from tools.bench.sam_parts import Parts, random_points
-from tools.bench.synthetic import make
-from tools.bench.table import ROOT, Row, device_columns, device_name, show, write_csv
-from tools.bench.timing import Budget
+from tools.bench.frame.memory import MIB, HostPeak
+from tools.bench.frame.results import ROOT, Row, device_columns, device_name, show, write_csv
+from tools.bench.frame.timing import Budget
+from tools.bench.models.sam_parts import Parts, random_points
+from tools.bench.models.synthetic import make
 
 SHOWN = ("side", "file_mib", "seconds_load", "seconds_first_mask", "peak_mib", "host_peak_mib", "note")
 FIGURES = ("seconds_load", "seconds_first_mask", "resident_mib", "load_peak_mib", "peak_mib", "host_peak_mib")

@@ -13,8 +13,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tools.bench.table import device_columns, device_name, show, write_csv
-from tools.bench.timing import alternate
+from tools.bench.frame.results import device_columns, device_name, show, write_csv
+from tools.bench.frame.timing import alternate
 
 COPIED = 1 << 31  # bytes
 WIDTH = 8192  # of a square product

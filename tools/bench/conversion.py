@@ -24,8 +24,8 @@ from pathlib import Path
 from rich.console import Console
 
 from tools.bench.conversion_tasks import ZSTD_LEVEL, ZSTD_THREADS
-from tools.bench.synthetic import make
-from tools.bench.table import ROOT, Row, environment, require_bhk, show, version, write_csv
+from tools.bench.frame.results import ROOT, Row, environment, require_bhk, show, version, write_csv
+from tools.bench.models.synthetic import make
 
 SAMPLE_SECONDS = 0.02
 SHOWN = ("task", "tool", "checkpoint", "input_bytes", "output_bytes", "seconds", "mb_per_second", "peak_anon_mib")

@@ -27,10 +27,10 @@ from torch import Tensor, nn
 
 from bhk.sam.architecture import VitSam
 from bhk.sam.variants import VARIANTS, Variant
-from tools.bench.memory import MIB, linear_bytes, module_bytes
-from tools.bench.sam_parts import SIDES, Parts, coded_parts, random_points, sides_of
-from tools.bench.table import Row, device_columns, device_name, show, write_csv
-from tools.bench.timing import Budget, Pool, alternate, captured
+from tools.bench.frame.memory import MIB, linear_bytes, module_bytes
+from tools.bench.frame.results import Row, device_columns, device_name, show, write_csv
+from tools.bench.frame.timing import Budget, Pool, alternate, captured
+from tools.bench.models.sam_parts import SIDES, Parts, coded_parts, random_points, sides_of
 
 SHOWN = ("model", "part", "batch", "how", "side", "dtype", "ms", "speed")
 MODELS = tuple(VARIANTS[name] for name in ("sam_vit_h", "sam_vit_b", "sam2_hiera_base_plus", "sam_vit_l"))

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import bhk
 from bhk.sam.variants import VARIANTS
-from tools.bench.synthetic import STATE_DICTS, make
-from tools.bench.table import RESULTS, ROOT, Row, environment, read_csv, show, write_csv
+from tools.bench.frame.results import RESULTS, ROOT, Row, environment, read_csv, show, write_csv
+from tools.bench.models.synthetic import STATE_DICTS, make
 
 NAME = "family"
 RATIOS = ROOT / "bhk" / "sam" / "ratios.json"

@@ -25,7 +25,7 @@ from bhk.kernels.card import Card
 from bhk.kernels.launching import Launcher
 from bhk.nn import HyperLinear
 from bhk.nn.hyperlinear import BUFFERS
-from tools.bench.table import Row, device_columns, show, write_csv
+from tools.bench.frame.results import Row, device_columns, show, write_csv
 from tools.no_card import NoCard
 
 CARD = Card("none", 132, 227 << 10)

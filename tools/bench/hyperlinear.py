@@ -28,9 +28,9 @@ from torch.nn import functional
 
 from bhk.nn import HyperLinear
 from tools.bench.ceilings import Ceilings, written_ceilings
-from tools.bench.linear_peers import held_bytes
-from tools.bench.table import Row, device_columns, device_name, show, write_csv
-from tools.bench.timing import Budget, alternate, captured
+from tools.bench.frame.results import Row, device_columns, device_name, show, write_csv
+from tools.bench.frame.timing import Budget, alternate, captured
+from tools.bench.layers.peers import held_bytes
 
 SHOWN = ("in", "out", "rows", "dtype", "cache", "side", "ms", "speed", "share", "error")
 WIDTHS = {"SAM-B": 768, "SAM-L": 1024, "SAM-H": 1280}
@@ -122,7 +122,7 @@ def measure(case: Case, device: str) -> list[dict[str, object]]:
     x = torch.randn(case.rows, case.in_features).to(device, case.dtype)
     weights = dict.fromkeys(sides, weight)
     if case.others:
-        from tools.bench.linear_others import others_of  # needs Triton
+        from tools.bench.layers.others import others_of  # needs Triton
 
         others, own_weights = others_of(sides["dense"], x)
         sides, weights = sides | others, weights | dict.fromkeys(others, weight) | own_weights

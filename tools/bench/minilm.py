@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from bhk.codec.fit import PresetError
-from tools.bench.bhk_coder import Bhk
-from tools.bench.peers import Coder, installed, peers
-from tools.bench.sentence_encoder import CHECKPOINT, embed, load_sentences, tokenize
-from tools.bench.table import environment, median_seconds, require_bhk, show, version, write_csv
+from tools.bench.coders.bhk import Bhk
+from tools.bench.coders.peers import Coder, installed, peers
+from tools.bench.frame.results import environment, median_seconds, require_bhk, show, version, write_csv
+from tools.bench.models.sentence_encoder import CHECKPOINT, embed, load_sentences, tokenize
 
 PRESETS = ("fine", "balanced", "small", "birkhoff")
 SHOWN = (

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 import bhk
-from tools.bench.memory import MIB, linear_bytes, module_bytes
-from tools.bench.synthetic import make
-from tools.bench.table import ROOT, Row, environment, show, write_csv
-from tools.bench.timing import alternate
+from tools.bench.frame.memory import MIB, linear_bytes, module_bytes
+from tools.bench.frame.results import ROOT, Row, environment, show, write_csv
+from tools.bench.frame.timing import alternate
+from tools.bench.models.synthetic import make
 
 SHOWN = ("side", "encoder_ratio", "prompt_ratio", "prompts_ratio", "linear_share", "load_peak_mib", "iou_min")
 SIDES: dict[str, dict[str, Any]] = {
@@ -34,7 +34,7 @@ SIDES: dict[str, dict[str, Any]] = {
 PROMPTS = 32
 PEAK = """
 import sys, segment_anything, bhk.nn
-from tools.bench.memory import HostPeak
+from tools.bench.frame.memory import HostPeak
 host = HostPeak()
 bhk.load(sys.argv[1], **eval(sys.argv[2]))
 print(host.mib)

@@ -26,8 +26,8 @@ import bhk
 import bhk.transformers
 from bhk.checkpoint.roles import role_of
 from bhk.publishing.push import push
-from tools.bench.synthetic import Entry, fill
-from tools.bench.table import ROOT, Row, environment, show, version, write_csv
+from tools.bench.frame.results import ROOT, Row, environment, show, version, write_csv
+from tools.bench.models.synthetic import Entry, fill
 
 NAME = "transformers_loading"
 SHOWN = ("side", "file_mib", "load_s", "load_peak_mib", "read_peak_mib", "masks_error", "scores_error")
@@ -36,7 +36,7 @@ LOADING = """
 import json, sys, time, bhk.transformers
 from transformers import SamModel
 from transformers.utils import logging
-from tools.bench.memory import HostPeak
+from tools.bench.frame.memory import HostPeak
 logging.disable_progress_bar()
 host, begin = HostPeak(), time.perf_counter()
 model = SamModel.from_pretrained(sys.argv[1])

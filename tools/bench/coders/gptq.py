@@ -21,7 +21,7 @@ from torch.nn import functional
 from bhk.calibration.models import Calibrate, calibration_model, default_inputs
 from bhk.calibration.moments import Moments
 from bhk.sam.checkpoints import read_checkpoint
-from tools.bench.peers import NOTE, StateDict, as_rows, is_coded, pack_bits, unpack_bits
+from tools.bench.coders.peers import NOTE, StateDict, as_rows, is_coded, pack_bits, unpack_bits
 
 DAMPING = 0.01  # of the mean of the moments' diagonal, added to it
 SMALLEST = torch.finfo(torch.float16).smallest_normal  # scale of a group that is all 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bhk.nn.hyperlinear import Compute
-from tools.bench.peers import StateDict
+from tools.bench.coders.peers import StateDict
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Which parts of a Segment Anything model need fine steps: the study behind the table of bhk/sam/allocation.py.
 
-    python -m tools.allocation_study [--checkpoint sam.safetensors]
+    python -m tools.bench.allocation [--checkpoint sam.safetensors]
 
 A row for each part of the model, with two measures of what it needs; both are relative to the mean over all coded weights.
 
@@ -32,7 +32,8 @@ from bhk.calibration.sensitivity import measure
 from bhk.pictures.prompted import synthetic
 from bhk.sam.allocation import PARTS, Part, part_of
 from bhk.sam.recognise import recognise
-from tools.bench.mask_fidelity import (
+from tools.bench.frame.results import Row, environment, show, write_csv
+from tools.bench.models.mask_fidelity import (
     CHECKPOINT,
     KINDS,
     SCENES,
@@ -42,7 +43,6 @@ from tools.bench.mask_fidelity import (
     float32_checkpoint,
     original_answers,
 )
-from tools.bench.table import Row, environment, show, write_csv
 
 NAME = "allocation"
 PICTURES = 8
@@ -125,7 +125,7 @@ def study(work: Work) -> list[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.allocation_study", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m tools.bench.allocation", description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, help=".safetensors, float32, of a small SAM (default: the demo SAM)")
     parser.add_argument("--scenes", type=int, default=SCENES, help=f"how many (default: {SCENES})")
     arguments = parser.parse_args()

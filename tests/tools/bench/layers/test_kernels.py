@@ -16,8 +16,8 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from bhk.codec.codebook import Codebook, Codes
-from tools.bench.published_kernel import PublishedLinear
-from tools.bench.six_bits import EightBitLinear, SixBitLinear, lattice_product
+from tools.bench.layers.published import PublishedLinear
+from tools.bench.layers.six_bits import EightBitLinear, SixBitLinear, lattice_product
 from tools.no_card import NoCard
 
 SHARED_BYTES = 227 << 10  # that a program can have on an H100 or H200
@@ -25,7 +25,7 @@ SHARED_BYTES = 227 << 10  # that a program can have on an H100 or H200
 
 def test_kernels_compute_products_with_decoded_weights() -> None:
     """Triton decides for a whole process whether it interprets kernels, so they are tested in one of their own."""
-    script = Path(__file__).with_name("bench_kernels_interpreted.py")
+    script = Path(__file__).with_name("kernels_interpreted.py")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-p", "no:xdist", str(script)],
         env=os.environ | {"TRITON_INTERPRET": "1"},

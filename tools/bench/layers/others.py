@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from bhk.codec.codebook import Codebook
 from bhk.codec.tensor import encode
-from tools.bench.linear_peers import MAKERS, NOT_CAPTURABLE, peers
-from tools.bench.published_kernel import PublishedLinear
-from tools.bench.six_bits import MAX_WINDINGS, EightBitLinear, SixBitLinear
+from tools.bench.layers.peers import MAKERS, NOT_CAPTURABLE, peers
+from tools.bench.layers.published import PublishedLinear
+from tools.bench.layers.six_bits import MAX_WINDINGS, EightBitLinear, SixBitLinear
 
 
 def others_of(dense: nn.Linear, x: Tensor) -> tuple[dict[str, Any], dict[str, Tensor]]:

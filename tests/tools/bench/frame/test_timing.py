@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tools.bench import timing
-from tools.bench.timing import Budget, alternate
+from tools.bench.frame import timing
+from tools.bench.frame.timing import Budget, alternate
 
 
 def test_a_budget_allows_what_fits_into_what_is_left() -> None:

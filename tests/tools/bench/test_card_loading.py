@@ -8,9 +8,10 @@ import torch
 
 pytest.importorskip("segment_anything")
 
-from tools.bench import card_loading, table
+from tools.bench import card_loading
 from tools.bench.card_loading import DEMO, FIGURES, SIDES, make_files, measure_here, medians
-from tools.bench.timing import Budget
+from tools.bench.frame import results
+from tools.bench.frame.timing import Budget
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_a_side_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pytest
             raise subprocess.CalledProcessError(1, "python", stderr="Traceback\nRuntimeError: no kernel\n")
         return dict.fromkeys(FIGURES, 1.0)
 
-    monkeypatch.setattr(table, "RESULTS", tmp_path)
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
     monkeypatch.setattr(card_loading, "measure_apart", apart)
     rows = {row["side"]: row for row in card_loading.run(DEMO, "cpu", 2, Budget(1e9), tmp_path)}
     assert calls.count("bhk exact") == 2

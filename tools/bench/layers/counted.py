@@ -1,4 +1,4 @@
-"""A call of each main kernel, for a profiler to count: `ncu … python -m tools.bench.counted_layers`; see tools.gpu_checks."""
+"""A call of each main kernel, for a profiler to count: `ncu … python -m tools.bench.layers.counted`; see tools.gpu_checks."""
 
 from __future__ import annotations
 

@@ -11,10 +11,10 @@ from unittest import mock
 
 from bhk.codec.fit import PRESETS
 from bhk.sam.recognise import Recognised
-from tools.bench.bhk_coder import Bhk
-from tools.bench.mask_fidelity import CHECKPOINT, SCENES, SHOWN, Work, float32_checkpoint, run
-from tools.bench.peers import Coder, peers
-from tools.bench.table import show, write_csv
+from tools.bench.coders.bhk import Bhk
+from tools.bench.coders.peers import Coder, peers
+from tools.bench.frame.results import show, write_csv
+from tools.bench.models.mask_fidelity import CHECKPOINT, SCENES, SHOWN, Work, float32_checkpoint, run
 
 NAME = "demo_sam"
 # By how many dB the blocks of the image encoder, and all else, are finer than a model's ratio, in place of bhk's table by part.
@@ -50,7 +50,7 @@ def coders() -> Iterator[Coder]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.bench.presets", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.bench.demo_sam", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help=".safetensors of the demo SAM")
     parser.add_argument("--scenes", type=int, default=SCENES, help=f"how many (default: {SCENES})")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each (default: 2)")

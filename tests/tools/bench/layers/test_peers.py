@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from tools.bench import linear_peers
-from tools.bench.linear_peers import GROUP, MAKERS, held_bytes, peers, round_to_int4
+from tools.bench.layers import peers as layer_peers
+from tools.bench.layers.peers import GROUP, MAKERS, held_bytes, peers, round_to_int4
 
 PACKAGES = ("gemlite", "torchao", "bitsandbytes")
 NEEDING_PACKAGES = [name for name in MAKERS if name != "torch.compile"]
@@ -39,7 +39,7 @@ def test_wrong_products_are_left_out(monkeypatch: pytest.MonkeyPatch, linear: nn
     def silent(_: nn.Linear) -> nn.Linear:
         raise NotImplementedError
 
-    monkeypatch.setattr(linear_peers, "MAKERS", {"same": lambda layer: layer, "twice": doubled, "none": silent})
+    monkeypatch.setattr(layer_peers, "MAKERS", {"same": lambda layer: layer, "twice": doubled, "none": silent})
     before = copy.deepcopy(linear.weight)
     found = peers(linear, torch.randn(3, 128), ("same", "twice", "none"))
     assert list(found.ready) == ["same"]

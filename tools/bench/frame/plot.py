@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.ticker import LogLocator, ScalarFormatter, StrMethodFormatter
 
-from tools.bench.table import RESULTS, read_csv
+from tools.bench.frame.results import RESULTS, read_csv
 
 FITTED = ("fine", "balanced", "small")
 PUBLISHED = "published method"

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tools.bench.gptq import DAMPING, Gptq
+from tools.bench.coders.gptq import DAMPING, Gptq
 
 
 def by_the_book(weights: Tensor, moments: Tensor, bits: int, group: int = 64) -> Tensor:

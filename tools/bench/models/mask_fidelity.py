@@ -31,9 +31,9 @@ from bhk.evaluation.models import Subject
 from bhk.pictures.masks import bounding_box, innermost_point, mask_iou
 from bhk.pictures.prompts import Prompt
 from bhk.pictures.scenes import HELD_OUT, Scene, make_scene
-from tools.bench.bhk_coder import Bhk
-from tools.bench.peers import Coder, installed
-from tools.bench.table import ROOT, Row, environment, version
+from tools.bench.coders.bhk import Bhk
+from tools.bench.coders.peers import Coder, installed
+from tools.bench.frame.results import ROOT, Row, environment, version
 
 CHECKPOINT = ROOT / "bhk" / "sam" / "demo" / "demo_sam.safetensors"
 SCENES = 40

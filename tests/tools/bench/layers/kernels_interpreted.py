@@ -1,4 +1,4 @@
-"""The kernels of `tools/bench` in Triton's interpreter: `test_bench_kernels.py` runs this in another process."""
+"""The kernels of `tools/bench` in Triton's interpreter: `test_kernels.py` runs this in another process."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch.nn import functional
 os.environ["TRITON_INTERPRET"] = "1"  # read when Triton defines a kernel
 
 from bhk.codec.codebook import Codebook, Codes
-from tools.bench.published_kernel import PublishedLinear
-from tools.bench.six_bits import EightBitLinear, SixBitLinear, lattice_product, pack_six_bits
+from tools.bench.layers.published import PublishedLinear
+from tools.bench.layers.six_bits import EightBitLinear, SixBitLinear, lattice_product, pack_six_bits
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from bhk.nn import HyperLinear
-from tools.bench import encoders, table
+from tools.bench import encoders
 from tools.bench.encoders import TINY, Group, Models, measure
-from tools.bench.sam_parts import coded_parts, random_points, sides_of
-from tools.bench.timing import Budget
+from tools.bench.frame import results as result_files
+from tools.bench.frame.timing import Budget
+from tools.bench.models.sam_parts import coded_parts, random_points, sides_of
 
 pytest.importorskip("segment_anything")
 
@@ -28,7 +29,7 @@ def models() -> Models:
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(table, "RESULTS", tmp_path)
+    monkeypatch.setattr(result_files, "RESULTS", tmp_path)
     return tmp_path / "encoders_cpu.csv"
 
 

@@ -1,4 +1,4 @@
-"""Make a checkpoint of true size and keys with invented weights: `python -m tools.bench.synthetic sam_vit_h out.pth`.
+"""Make a checkpoint of true size and keys with invented weights: `python -m tools.bench.models.synthetic sam_vit_h out.pth`.
 
 Shapes and names come from tests/data/state_dicts/. Weights follow Student's t, whose tails are as heavy as those of
 trained layers, with one scale a tensor drawn log-normally; norms lie near one and biases near zero. Coders take as long
@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tools.bench.table import ROOT
+from tools.bench.frame.results import ROOT
 
 STATE_DICTS = ROOT / "tests" / "data" / "state_dicts"
 MEDIAN_SCALE = 0.035
@@ -128,7 +128,7 @@ def make(variant: str, path: Path, nbytes: int = 0, seed: int = 0) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.bench.synthetic", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m tools.bench.models.synthetic", description=__doc__.splitlines()[0])
     parser.add_argument("variant", help="a name in tests/data/state_dicts/, such as sam_vit_h")
     parser.add_argument("path", type=Path, help="the checkpoint to write: .pth, .pt or .safetensors")
     parser.add_argument("--bytes", type=float, default=0, help="grow the image encoder to this size, such as 4e9")

@@ -1,0 +1,1 @@
+"""Weight coders: a checkpoint file in, one compressed file out, and the state dict back."""

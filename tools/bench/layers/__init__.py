@@ -1,0 +1,1 @@
+"""Linear layers that are measured beside HyperLinear."""

@@ -1,0 +1,1 @@
+"""The models that benchmarks compress or run, and how their answers are compared."""
