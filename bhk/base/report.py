@@ -1,4 +1,4 @@
-"""What every task returns: a report that prints as text and is saved as JSON."""
+"""What every task returns: a report, printed as text or saved as JSON."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from bhk.base.files import replace_file
+from bhk.base.tables import Table
 from bhk.base.texts import printable
 
 
 class Report:
-    """Base of the dataclasses that tasks return."""
+    """Base class of the dataclasses that tasks return."""
 
     def lines(self) -> Iterator[str]:
-        """Yield the report as text, in lines or whole tables."""
+        """Yield the report as text: single lines, and tables made by `bhk.base.tables.table`."""
         raise NotImplementedError
 
     def document(self) -> dict[str, Any]:
@@ -30,21 +31,21 @@ class Report:
 
         Args:
             path: the file to write.
-            force: replace it if it exists.
+            force: overwrite an existing file.
 
         Raises:
-            WriteError: it exists and `force` is false, or it cannot be written.
+            WriteError: the file cannot be written, or exists and `force` is false.
         """
         text = json.dumps(self.document(), indent=2, allow_nan=False, ensure_ascii=False)
         with replace_file(Path(path), force=force) as file:
             file.write(text.encode("utf-8", errors="backslashreplace") + b"\n")
 
     def __str__(self) -> str:
-        return "\n".join(printable(line) for part in self.lines() for line in part.split("\n"))
+        return "\n".join(part if isinstance(part, Table) else printable(part) for part in self.lines())
 
 
 def plain(value: object) -> Any:
-    """Return dataclasses, paths and tuples as JSON values; infinity and NaN as null."""
+    """Return dataclasses, paths and tuples as JSON values; infinity and NaN become null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):

@@ -19,7 +19,7 @@ from bhk.hub.errors import HubError
 from bhk.publishing.licences import Licence, UnknownLicenceError, licence_of
 from bhk.publishing.results import EvaluationDocumentError, Result, read_result
 from bhk.sam.variants import FAMILIES, VARIANTS, Variant, published_as
-from bhk.tasks.inspect import Inspection, inspect
+from bhk.tasks.inspect import InspectionReport, inspect
 
 LICENCE_KEYS = ("licence", "license")  # entries of a file's metadata
 
@@ -49,7 +49,7 @@ class FileFacts:
     """
 
     name: str
-    inspection: Inspection
+    inspection: InspectionReport
     sha256: str
     results: tuple[Result, ...] = ()
     kept_results: str | None = None

@@ -1,27 +1,33 @@
-"""What differs between two files: `bhk.diff`."""
+"""How two files differ: `bhk.diff`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from bhk.base.progress import Progress, silent
+from bhk.base.report import Report, plain
+from bhk.base.tables import table
+from bhk.base.texts import number, scientific
 from bhk.codec.difference import Difference, compare
-from bhk.sam.checkpoints import open_tensors
+from bhk.sam.checkpoints import TensorFile, open_tensors
 
 Status = Literal["equal", "changed", "shape", "dtype", "only a", "only b"]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class TensorDiff:
-    """One name in two files.
+    """One tensor in two files.
 
     Attributes:
-        status: "equal" bit for bit, "changed" values, another "shape" or "dtype", or "only a" / "only b".
-        detail: the two shapes or dtypes in words.
-        difference: of b from a, when the values were compared.
+        name: its name.
+        status: "equal" (bit for bit), "changed" (other values), "shape" or "dtype" (these differ), "only a" or
+            "only b" (the other file has no such tensor).
+        detail: the two shapes or dtypes, if they differ.
+        difference: how far b is from a; None if values were not compared.
     """
 
     name: str
@@ -30,40 +36,92 @@ class TensorDiff:
     difference: Difference | None = None
 
 
+@dataclass(frozen=True)
+class DiffReport(Report):
+    """What `bhk.diff` found.
+
+    Attributes:
+        a, b: the files, as they were given.
+        tensors: one entry per name: those of a in its order, then those only b has.
+    """
+
+    a: str
+    b: str
+    tensors: tuple[TensorDiff, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether both files hold the same tensors, bit for bit."""
+        return all(entry.status == "equal" for entry in self.tensors)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many tensors have each status, the most frequent first."""
+        return dict(Counter(entry.status for entry in self.tensors).most_common())
+
+    def lines(self) -> Iterator[str]:
+        """Yield a table of the tensors that differ, and the counts."""
+        columns = [("tensor", "left"), ("status", "left"), ("SNR dB", "right"), ("max difference", "right")]
+        rows = [
+            (
+                entry.name,
+                f"{entry.status} {entry.detail}".strip(),
+                number(entry.difference.snr_db, 1) if entry.difference else "",
+                scientific(entry.difference.max_abs) if entry.difference else "",
+            )
+            for entry in self.tensors
+            if entry.status != "equal"
+        ]
+        if rows:
+            yield table(columns, rows)
+        yield ", ".join(f"{count} {status}" for status, count in self.counts.items()) or "no tensors"
+
+    def document(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return {"a": self.a, "b": self.b, "counts": self.counts, "tensors": plain(self.tensors)}
+
+
 def diff(
     a: str | os.PathLike[str],
     b: str | os.PathLike[str],
     *,
     key: str | None = None,
     progress: Progress | None = None,
-) -> tuple[TensorDiff, ...]:
-    """Compare the tensors of two files, each a .bhk file or a checkpoint, here or on the Hub, name by name.
+) -> DiffReport:
+    """Compare the tensors of two files by name. Each file is a .bhk file or a checkpoint, local or on the Hub.
 
     Args:
-        key: which state dict, of a checkpoint that holds several.
-        progress: called with (tensors compared, all tensors).
+        a: the reference.
+        b: the file to compare with it.
+        key: the state dict to use, if a checkpoint holds several.
+        progress: called with ("Comparing", tensors compared, all tensors).
 
     Raises:
-        HubError, ReadError, FormatError, CheckpointError: one of them cannot be read.
+        HubError, ReadError, FormatError, CheckpointError: one of the files cannot be read.
+
+    >>> report = bhk.diff("demo_sam.safetensors", "demo_sam.bhk")
+    >>> report.equal, report.counts
+    (False, {'equal': 147, 'changed': 83})
     """
+    progress = progress or silent
     with open_tensors(a, key) as first, open_tensors(b, key) as second:
-        in_first, in_second = set(first.names), set(second.names)
-        names = [*first.names, *(name for name in second.names if name not in in_first)]
+        names = list(dict.fromkeys([*first.names, *second.names]))
         found = []
-        for count, name in enumerate(names, 1):
-            if name not in in_second:
-                found.append(TensorDiff(name, "only a"))
-            elif name not in in_first:
-                found.append(TensorDiff(name, "only b"))
-            else:
-                x, y = first.tensor(name), second.tensor(name)
-                if x.shape != y.shape:
-                    found.append(TensorDiff(name, "shape", f"{list(x.shape)} and {list(y.shape)}"))
-                elif x.dtype != y.dtype:
-                    found.append(TensorDiff(name, "dtype", f"{x.dtype} and {y.dtype}"))
-                else:
-                    difference = compare(x, y)
-                    found.append(TensorDiff(name, "equal" if difference.equal else "changed", "", difference))
-            if progress:
-                progress(count, len(names))
-    return tuple(found)
+        for done, name in enumerate(names, 1):
+            found.append(_compared(name, first, second))
+            progress("Comparing", done, len(names))
+    return DiffReport(os.fspath(a), os.fspath(b), tuple(found))
+
+
+def _compared(name: str, first: TensorFile, second: TensorFile) -> TensorDiff:
+    if name not in second.names:
+        return TensorDiff(name, "only a")
+    if name not in first.names:
+        return TensorDiff(name, "only b")
+    x, y = first.tensor(name), second.tensor(name)
+    if x.shape != y.shape:
+        return TensorDiff(name, "shape", f"{list(x.shape)} and {list(y.shape)}")
+    if x.dtype != y.dtype:
+        return TensorDiff(name, "dtype", f"{x.dtype} and {y.dtype}")
+    difference = compare(x, y)
+    return TensorDiff(name, "equal" if difference.equal else "changed", difference=difference)

@@ -1,36 +1,44 @@
-"""What is in a .bhk file: `bhk.inspect`. Reads the header only, and needs no torch."""
+"""What is in a .bhk file: `bhk.inspect`. Reads only the header and needs no torch."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from bhk.base.report import Report, plain
+from bhk.base.tables import table
+from bhk.base.texts import number, scientific, size
 from bhk.container.header import CodebookEntry, LayerEntry, ModelEntry
 from bhk.container.validate import PREAMBLE_BYTES
 from bhk.hub.ranges import open_container
 from bhk.sam.variants import title_of
 
 Grouping = Literal["role", "block"]
+Sorting = Literal["name", "bytes", "bits", "ratio", "snr", "max-error"]
+
+_SHOWN = 160  # characters of a metadata value in the text
 
 
 @dataclass(frozen=True)
 class Row:
-    """One layer, or a group of layers.
+    """One tensor, or a group of tensors.
 
     Attributes:
-        name: of the layer or the group.
-        layers: number of layers.
-        role, dtype, encoding: of the layer; of a group, those of its layers, comma-separated.
+        name: name of the tensor or the group.
+        layers: number of tensors.
+        role, dtype, encoding: those of the tensor; for a group, the different values, separated by commas.
         shape: None for a group.
         weights: number of elements.
-        dense_bytes: bytes of the original tensors.
-        bytes: bytes of the streams.
-        windings, shells, step: of the layer's codebook; None when exact or in a group.
-        snr_db: measured when written; of a group the lowest; None when exact or without any error.
-        max_abs: largest absolute error, in weight units; 0 when exact.
+        dense_bytes: size of the original tensors in bytes.
+        bytes: size in the file, in bytes.
+        windings, shells, step: the tensor's codebook; None for exact tensors and for groups.
+        snr_db: signal-to-noise ratio in dB, measured when the file was written; the lowest of a group. None for exact
+            tensors and for tensors without any error.
+        max_abs: largest absolute error, in units of the weights; 0 for exact tensors.
     """
 
     name: str
@@ -50,18 +58,29 @@ class Row:
 
     @property
     def bits(self) -> float:
-        """Stored bits a weight."""
+        """Stored bits per weight."""
         return 8 * self.bytes / self.weights if self.weights else 0.0
 
     @property
     def ratio(self) -> float | None:
-        """How many times smaller than the dense tensors; None when nothing is stored."""
+        """Dense size over stored size; None for tensors that take no space in the file."""
         return self.dense_bytes / self.bytes if self.bytes else None
 
 
 @dataclass(frozen=True)
-class Inspection:
-    """What `bhk.inspect` found. `preamble + header + padding + streams` is the size of the file, to the byte."""
+class InspectionReport(Report):
+    """What `bhk.inspect` found.
+
+    Attributes:
+        path: the file, as it was given.
+        generator: the program that wrote the file, with its version.
+        metadata: the file's metadata.
+        model: family, variant and sizes of the model; None if the file names no model.
+        rows: one row per tensor or per group.
+        total: all tensors as one row, whatever `rows` shows.
+        preamble, header, padding, streams: sizes in bytes; they add up to the size of the file.
+        grouped: whether rows are groups.
+    """
 
     path: str
     generator: str
@@ -73,33 +92,80 @@ class Inspection:
     header: int
     padding: int
     streams: int
+    grouped: bool = False
 
     @property
     def title(self) -> str | None:
-        """What people call the model; None where the file names none."""
+        """The model's usual name, such as "SAM-B"; None if the file names no model."""
         return None if self.model is None else title_of(self.model.family, self.model.variant)
 
     @property
     def file_bytes(self) -> int:
-        """Size of the file."""
+        """Size of the file in bytes."""
         return self.preamble + self.header + self.padding + self.streams
 
     @property
     def ratio(self) -> float:
-        """Dense bytes of all tensors over the size of the file."""
+        """Dense size of all tensors over the size of the file."""
         return self.total.dense_bytes / self.file_bytes
 
+    def lines(self) -> Iterator[str]:
+        """Yield metadata, the model, the table of the rows, and how the size of the file adds up."""
+        for key, value in self.metadata.items():
+            yield f"{key}: {_shortened(value)}"
+        if self.model is not None:
+            yield f"model: {self.title}"
+            for field, content in _model_fields(self.model).items():
+                if content:
+                    yield f"model.{field}: {content if isinstance(content, str) else json.dumps(content)}"
+        yield _table(self.rows, self.total, self.grouped)
+        yield (
+            f"{self.file_bytes:,} bytes = {self.streams:,} streams + {self.header:,} header + {self.padding:,} padding + "
+            f"{self.preamble} preamble; {self.ratio:.2f} times smaller than {size(self.total.dense_bytes)}"
+        )
 
-def inspect(path: str | os.PathLike[str], *, by: Grouping | None = None) -> Inspection:
-    """Read the layer map of a .bhk file: one row a layer, or a group.
+    def document(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        sizes = {name: getattr(self, name) for name in ("preamble", "header", "padding", "streams")}
+        return {
+            "path": self.path,
+            "generator": self.generator,
+            "metadata": self.metadata,
+            "model": None if self.model is None else {"title": self.title, **plain(_model_fields(self.model))},
+            "file_bytes": self.file_bytes,
+            "sizes": sizes,
+            "ratio": self.ratio,
+            "rows": [_row_document(row) for row in self.rows],
+            "total": _row_document(self.total),
+        }
+
+
+def inspect(
+    path: str | os.PathLike[str],
+    *,
+    by: Grouping | None = None,
+    sort: Sorting | None = None,
+    top: int | None = None,
+) -> InspectionReport:
+    """List the tensors of a .bhk file with their encoding, size and error. Reads only the header.
 
     Args:
-        path: a file, or one on the Hugging Face Hub, "hf://user/repo[/file.bhk][@revision]", of which only this is fetched.
-        by: "role", or "block" (the name up to its first number: `image_encoder.blocks.3`).
+        path: a file, or "hf://user/repo[/file.bhk][@revision]" on the Hugging Face Hub; only the header is downloaded.
+        by: group the tensors by "role", or by "block": their name up to its first number, such as
+            `image_encoder.blocks.3`.
+        sort: sort the rows by this column, largest first; by "name" and "snr", smallest first. None keeps the order of
+            the file.
+        top: keep only the first rows.
 
     Raises:
-        HubError: the Hub did not give the file.
-        ReadError, FormatError: the file cannot be read or breaks a rule of the format.
+        HubError: the file could not be read from the Hub.
+        ReadError, FormatError: the file cannot be read, or breaks a rule of the format.
+
+    >>> report = bhk.inspect("demo_sam.bhk", by="role", sort="bytes", top=1)
+    >>> report.rows[0].name, report.rows[0].layers
+    ('linear', 71)
+    >>> report.file_bytes == report.preamble + report.header + report.padding + report.streams
+    True
     """
     with open_container(path) as container:
         header, header_bytes, length = container.header, container.header_bytes, container.source.length
@@ -107,19 +173,32 @@ def inspect(path: str | os.PathLike[str], *, by: Grouping | None = None) -> Insp
     total = merge("total", rows)
     if by is not None:
         rows = _group(rows, _role if by == "role" else _block)
+    if sort is not None:
+        rows.sort(key=_SORT_KEYS[sort])
     padding = length - PREAMBLE_BYTES - header_bytes - total.bytes
-    return Inspection(
+    return InspectionReport(
         path=os.fspath(path),
         generator=header.generator,
         metadata=header.metadata,
         model=header.model,
-        rows=tuple(rows),
+        rows=tuple(rows[:top]),
         total=total,
         preamble=PREAMBLE_BYTES,
         header=header_bytes,
         padding=padding,
         streams=total.bytes,
+        grouped=by is not None,
     )
+
+
+_SORT_KEYS: dict[Sorting, Callable[[Row], tuple[float, str]]] = {
+    "name": lambda row: (0.0, row.name),
+    "bytes": lambda row: (-row.bytes, row.name),
+    "bits": lambda row: (-row.bits, row.name),
+    "ratio": lambda row: (-(row.ratio or 0.0), row.name),
+    "snr": lambda row: (float("inf") if row.snr_db is None else row.snr_db, row.name),
+    "max-error": lambda row: (-row.max_abs, row.name),
+}
 
 
 def _row(layer: LayerEntry, codebooks: tuple[CodebookEntry, ...]) -> Row:
@@ -159,7 +238,7 @@ def _group(rows: Iterable[Row], key: Callable[[Row], str]) -> list[Row]:
 
 
 def merge(name: str, rows: Iterable[Row]) -> Row:
-    """Return one row for several."""
+    """Return several rows as one."""
     members = list(rows)
     snrs = [row.snr_db for row in members if row.snr_db is not None]
     return Row(
@@ -182,3 +261,57 @@ def merge(name: str, rows: Iterable[Row]) -> Row:
 
 def _joined(values: Iterable[str]) -> str:
     return ",".join(dict.fromkeys(values))
+
+
+def _table(rows: Iterable[Row], total: Row, grouped: bool) -> str:
+    columns = [
+        ("group" if grouped else "tensor", "left"),
+        ("role", "left"),
+        ("tensors" if grouped else "shape", "right"),
+        ("dtype", "left"),
+        ("encoding", "left"),
+        ("n", "right"),
+        ("shells", "right"),
+        ("step", "right"),
+        ("bytes", "right"),
+        ("bits/w", "right"),
+        ("ratio", "right"),
+        ("lowest SNR" if grouped else "SNR dB", "right"),
+        ("max error", "right"),
+    ]
+    footer = _cells(total)
+    footer[1:5] = ["", str(total.layers) if grouped else "", "", ""]
+    if not grouped:
+        footer[11] = ""
+    return table(columns, [_cells(row) for row in rows], footer)
+
+
+def _cells(row: Row) -> list[str]:
+    return [
+        row.name,
+        row.role,
+        str(row.layers) if row.shape is None else "×".join(map(str, row.shape)) or "scalar",
+        row.dtype,
+        row.encoding,
+        "" if row.windings is None else str(row.windings),
+        "" if row.shells is None else str(row.shells),
+        "" if row.step is None else scientific(row.step),
+        f"{row.bytes:,}",
+        number(row.bits),
+        number(row.ratio),
+        "" if row.encoding == "exact" else number(row.snr_db, 1),
+        scientific(row.max_abs) if row.max_abs else "0",
+    ]
+
+
+def _shortened(value: str) -> str:
+    """Return a metadata value, cut if it is long: some are whole files."""
+    return value if len(value) <= _SHOWN else f"{value[:_SHOWN]}… ({len(value):,} characters; all with --json)"
+
+
+def _model_fields(entry: ModelEntry) -> dict[str, object]:
+    return {"family": entry.family, "variant": entry.variant, "arguments": entry.arguments}
+
+
+def _row_document(row: Row) -> dict[str, Any]:
+    return {**plain(row), "bits_per_weight": row.bits, "ratio": row.ratio}

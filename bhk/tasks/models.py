@@ -1,31 +1,36 @@
-"""Which models bhk knows, and what each needs: `bhk.models`. Needs no torch."""
+"""The models that bhk knows, and what each needs: `bhk.models`. Needs no torch."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 
 from bhk.base.packages import is_installed
+from bhk.base.report import Report
+from bhk.base.tables import table
+from bhk.base.texts import number
 from bhk.sam.variants import FAMILIES, VARIANTS, Variant
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the family.
+    """A model that bhk recognises and builds.
 
     Attributes:
-        name: of the variant, as `bhk.inspect` shows it.
-        title: what people call it.
-        family: its architecture and layout.
-        packages: names of the packages that build it; one of them is enough.
-        installed: the one that will; None when none is installed.
-        install: what to do to have the first of them.
+        name: the variant, as `bhk.inspect` shows it.
+        title: its usual name.
+        family: its architecture.
+        packages: packages that can build it; one is enough.
+        installed: the first of these that is installed; None if none is.
+        install: how to install the first of the packages.
         files: names of the published files.
-        licence: of the weights.
-        parameters: number of elements of the state dict; None where it depends.
-        published_ratio: by which the published method makes the file smaller; None where none was published.
-        ratio: what the default preset makes of a checkpoint of these shapes with synthetic weights; None when not measured.
+        license: license of the weights.
+        parameters: number of parameters; None if it varies.
+        published_ratio: compression ratio of the published Birkhoff method; None if none was published.
+        ratio: compression ratio of the default preset, measured on synthetic weights of the model's shapes; None if it
+            was not measured.
     """
 
     name: str
@@ -35,16 +40,52 @@ class Model:
     installed: str | None
     install: str
     files: tuple[str, ...]
-    licence: str
+    license: str
     parameters: int | None
     published_ratio: float | None
     ratio: float | None
 
 
-def models() -> tuple[Model, ...]:
-    """Return the models that bhk recognises and builds."""
+@dataclass(frozen=True)
+class ModelsReport(Report):
+    """The models that bhk knows.
+
+    Attributes:
+        models: one entry per variant.
+    """
+
+    models: tuple[Model, ...]
+
+    @property
+    def installs(self) -> tuple[str, ...]:
+        """How to install the packages of models that no installed package builds."""
+        return tuple(dict.fromkeys(model.install for model in self.models if model.installed is None))
+
+    def lines(self) -> Iterator[str]:
+        """Yield one row per model, and what the ratios mean."""
+        columns = [
+            ("model", "left"),
+            ("variant", "left"),
+            ("published file", "left"),
+            ("license", "left"),
+            ("parameters", "right"),
+            ("published ratio", "right"),
+            ("ratio", "right"),
+            ("package", "left"),
+        ]
+        yield table(columns, [_cells(model) for model in self.models])
+        yield "ratio: default preset, on synthetic weights of the model's shapes"
+
+
+def models() -> ModelsReport:
+    """List the models that bhk recognises and builds, the package each needs, and how small each becomes.
+
+    >>> found = {model.name: model for model in bhk.models().models}
+    >>> found["sam_vit_b"].title, found["sam_vit_b"].license, found["sam_vit_b"].packages
+    ('SAM-B', 'Apache-2.0', ('segment_anything',))
+    """
     ratios: dict[str, float] = json.loads(resources.files("bhk.sam").joinpath("ratios.json").read_text("utf-8"))
-    return tuple(_model(variant, ratios.get(variant.name)) for variant in VARIANTS.values())
+    return ModelsReport(tuple(_model(variant, ratios.get(variant.name)) for variant in VARIANTS.values()))
 
 
 def _model(variant: Variant, ratio: float | None) -> Model:
@@ -57,8 +98,21 @@ def _model(variant: Variant, ratio: float | None) -> Model:
         installed=next((package.name for package in packages if is_installed(package)), None),
         install=packages[0].install,
         files=variant.files,
-        licence=variant.licence,
+        license=variant.licence,
         parameters=variant.parameters,
         published_ratio=variant.published_ratio,
         ratio=ratio,
+    )
+
+
+def _cells(model: Model) -> tuple[str, ...]:
+    return (
+        model.title,
+        model.name,
+        ", ".join(model.files) or "–",
+        model.license,
+        "–" if model.parameters is None else f"{model.parameters / 1e6:.1f} M",
+        number(model.published_ratio),
+        number(model.ratio),
+        model.installed or f"{' or '.join(model.packages)} (not installed)",
     )

@@ -1,35 +1,43 @@
-"""Is a .bhk file whole, and how far is it from the original: `bhk.verify`."""
+"""Is a .bhk file intact, and how far is it from the original: `bhk.verify`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from bhk.base.errors import BhkError
+from bhk.base.progress import Progress, silent
+from bhk.base.report import Report
+from bhk.base.tables import table
+from bhk.base.texts import counted, number, scientific, size
 from bhk.codec.difference import Difference, compare
 from bhk.container.header import LayerEntry
 from bhk.file.bhkfile import BhkFile, open_file
 from bhk.hub.download import local_file
 from bhk.sam.checkpoints import TensorFile, open_tensors
 
-# Errors are written with five significant digits, and arithmetic with fused multiply-add differs in the last place.
+# The file keeps errors to five significant digits, and fused multiply-add may change the last digit of a tensor.
 ERROR_TOLERANCE = 1e-4
 SNR_TOLERANCE_DB = 0.01
 
-Progress = Callable[[int, int], None]
-
 
 class VerificationError(BhkError):
-    """A .bhk file is whole, but is not what the original became."""
+    """A .bhk file is intact, but was not made from the given original."""
 
 
 @dataclass(frozen=True)
 class VerifiedLayer:
-    """One layer, and its difference from the original when there is one to compare with."""
+    """A tensor that was checked.
+
+    Attributes:
+        name: its name.
+        encoding: "trajectory" (coded) or "exact".
+        difference: how far it is from the original; None if there was no original to compare with.
+    """
 
     name: str
     encoding: str
@@ -37,14 +45,15 @@ class VerifiedLayer:
 
 
 @dataclass(frozen=True)
-class Verification:
-    """What `bhk.verify` found of a sound file.
+class VerificationReport(Report):
+    """What `bhk.verify` found in an intact file.
 
     Attributes:
+        path: the file, as it was given.
         bytes: size of the file.
-        streams: number of streams whose hash was checked.
-        layers: one entry a tensor.
-        against: base name of the original; None without.
+        streams: number of streams whose hashes were checked.
+        layers: one entry per tensor.
+        against: file name of the original; None if there was none.
     """
 
     path: str
@@ -52,6 +61,34 @@ class Verification:
     streams: int
     layers: tuple[VerifiedLayer, ...]
     against: str | None
+
+    @property
+    def against_itself(self) -> bool:
+        """Whether `against` holds the decoded weights, so that it cannot be the original."""
+        differences = [layer.difference for layer in self._coded]
+        return bool(differences) and all(found is not None and found.equal for found in differences)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the error of each coded tensor, if there was an original, and what was checked."""
+        summary = (
+            f"{self.path} is intact: {size(self.bytes)}, {counted(len(self.layers), 'tensor')} and "
+            f"{counted(self.streams, 'stream')} checked"
+        )
+        if self.against is None:
+            yield summary
+            return
+        rows = [
+            (layer.name, number(layer.difference.snr_db, 1), scientific(layer.difference.max_abs))
+            for layer in self._coded
+            if layer.difference is not None
+        ]
+        yield table([("coded tensor", "left"), ("SNR dB", "right"), ("max error", "right")], rows)
+        yield f"{counted(len(self.layers) - len(rows), 'exact tensor')} equal to the original"
+        yield f"{summary}; no coded tensor is farther from {self.against} than the file says"
+
+    @property
+    def _coded(self) -> list[VerifiedLayer]:
+        return [layer for layer in self.layers if layer.encoding == "trajectory"]
 
 
 def verify(
@@ -61,33 +98,42 @@ def verify(
     key: str | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
-) -> Verification:
-    """Check a .bhk file: header, every rule, the hash and the codes of every stream, the padding.
+) -> VerificationReport:
+    """Check a .bhk file completely: its header, every rule of the format, and the hash and codes of every stream.
 
     Args:
-        path: the file, or one on the Hugging Face Hub, "hf://user/repo[/file.bhk][@revision]".
-        against: the original checkpoint; then every tensor is compared with it as well.
-        key: which state dict of the original, when it holds several.
-        progress: called with (bytes of dense tensors checked, all bytes).
+        path: a file, or "hf://user/repo[/file.bhk][@revision]" on the Hugging Face Hub.
+        against: the original checkpoint; every tensor is then compared with it, too.
+        key: the state dict to use, if the original holds several.
+        threads: number of worker threads; None for one per core.
+        progress: called with ("Verifying", dense bytes checked, all dense bytes).
 
     Raises:
-        HubError: the Hub did not give the file.
-        ReadError, FormatError: the file cannot be read or breaks a rule of the format.
+        HubError: the file could not be downloaded from the Hub.
+        ReadError, FormatError: the file cannot be read, or breaks a rule of the format.
         CheckpointError: the original cannot be read.
-        VerificationError: names, shapes or dtypes differ from the original's, a tensor kept exact is not equal to it, or a
-            coded tensor is farther from it than the file says.
+        VerificationError: names, shapes or dtypes differ from the original's; an exact tensor is not equal to the
+            original's; or a coded tensor is farther from it than the file says.
+
+    >>> report = bhk.verify("demo_sam.bhk", "demo_sam.safetensors")
+    >>> report.against, report.against_itself
+    ('demo_sam.safetensors', False)
+    >>> bhk.verify("demo_sam.safetensors")
+    Traceback (most recent call last):
+    ...
+    bhk.container.errors.BadMagicError: ...
     """
     with open_file(local_file(path)) as file:
         file.container.check_padding()
         if against is None:
-            layers = _check(file, None, threads, progress)
+            layers = _check(file, None, threads, progress or silent)
         else:
             with open_tensors(against, key) as original:
                 _check_names(file, original)
-                layers = _check(file, original, threads, progress)
+                layers = _check(file, original, threads, progress or silent)
         streams = sum(len(layer.streams) for layer in file.layers)
         length = file.container.source.length
-    return Verification(os.fspath(path), length, streams, layers, None if against is None else Path(against).name)
+    return VerificationReport(os.fspath(path), length, streams, layers, None if against is None else Path(against).name)
 
 
 def _check_names(file: BhkFile, original: TensorFile) -> None:
@@ -97,26 +143,25 @@ def _check_names(file: BhkFile, original: TensorFile) -> None:
     ):
         alone = [name for name in names if name not in other]
         if alone:
-            raise VerificationError(f"only {where} has {len(alone)} of the tensors, the first of them {alone[0]!r}")
+            raise VerificationError(f"{counted(len(alone), 'tensor')} only in {where}, such as {alone[0]!r}")
 
 
 def _check(
-    file: BhkFile, original: TensorFile | None, threads: int | None, progress: Progress | None
+    file: BhkFile, original: TensorFile | None, threads: int | None, progress: Progress
 ) -> tuple[VerifiedLayer, ...]:
     layers = {layer.name: layer for layer in file.layers}
     done, total = 0, sum(layer.dense_bytes for layer in file.layers)
     checked = []
     for name, tensor in file.tensors(threads=threads):
         layer = layers.get(name)
-        if layer is None:  # an alias, which need not be one in the original
+        if layer is None:  # an alias here may be a tensor of its own in the original
             if original is not None:
                 _difference(file.layer(name), name, tensor, original)
             continue
         difference = None if original is None else _difference(layer, name, tensor, original)
         checked.append(VerifiedLayer(name, layer.encoding, difference))
         done += layer.dense_bytes
-        if progress:
-            progress(done, total)
+        progress("Verifying", done, total)
     return tuple(checked)
 
 
@@ -124,22 +169,21 @@ def _difference(layer: LayerEntry, name: str, tensor: Tensor, original: TensorFi
     reference = original.tensor(name)
     if reference.shape != tensor.shape or reference.dtype != tensor.dtype:
         raise VerificationError(
-            f"tensor {name!r} is {tensor.dtype} {list(tensor.shape)}, "
-            f"in {original.label} {reference.dtype} {list(reference.shape)}"
+            f"tensor {name!r} is {tensor.dtype} {list(tensor.shape)}, but "
+            f"{reference.dtype} {list(reference.shape)} in {original.label}"
         )
     difference = compare(reference, tensor)
     if layer.error is None:
         if not difference.equal:
-            raise VerificationError(f"tensor {name!r} is kept exact, but differs from {original.label}")
+            raise VerificationError(f"tensor {name!r} is stored exactly, but differs from {original.label}")
         return difference
     largest, snr = layer.error.max_abs, layer.error.snr_db
     if not difference.max_abs <= largest * (1 + ERROR_TOLERANCE):
-        found, written = f"{difference.max_abs:.3g} off", f"{largest:.3g}"
+        found, written = f"a largest error of {difference.max_abs:.3g}", f"{largest:.3g}"
     elif snr is not None and not difference.snr_db > snr - SNR_TOLERANCE_DB:
-        found, written = f"{difference.snr_db:.2f} dB from", f"{snr:.2f} dB"
+        found, written = f"a signal-to-noise ratio of {difference.snr_db:.2f} dB", f"{snr:.2f} dB"
     else:
         return difference
     raise VerificationError(
-        f"tensor {name!r} is {found} {original.label}; {written} was measured when the file was written: it was made "
-        "from other weights"
+        f"tensor {name!r} has {found} against {original.label}, but the file says {written}: it was made from other weights"
     )

@@ -51,6 +51,7 @@ def test_version_and_help(bhk: Shell) -> None:
         ["inspect", "a", "--sort", "colour"],
         ["inspect", "a", "--top", "0"],
         ["export", "a"],
+        ["export", "a", "b.pth"],
         ["diff", "a"],
         ["verify", "a", "--threads", "many"],
     ],
@@ -142,7 +143,7 @@ def test_a_lack_of_memory_is_one_line(bhk: Shell) -> None:
             "w", (2, pairs), "F32", "linear", "trajectory", "flat", 0, writer.write(planes), ErrorEntry(0, 0)
         )
         writer.finish(Header("test", (layer,), (CodebookEntry((0.0, 0.0), 1.0, 1),)))
-    for command in (["verify", "vast.bhk"], ["export", "vast.bhk", "vast.pth"], ["diff", "vast.bhk", "vast.bhk"]):
+    for command in (["verify", "vast.bhk"], ["export", "vast.bhk", "-o", "vast.pth"], ["diff", "vast.bhk", "vast.bhk"]):
         assert bhk.fails(*command, memory=1 << 30) == "not enough memory"
     assert [path.name for path in bhk.folder.iterdir()] == ["vast.bhk"]
 

@@ -16,7 +16,7 @@ _COMMANDS = {
     "inspect": ["inspect", "{}"],
     "verify": ["verify", "{}"],
     "verify against it": ["verify", "sam.bhk", "--against", "{}"],
-    "export": ["export", "{}", "new.pth"],
+    "export": ["export", "{}", "-o", "new.pth"],
     "diff": ["diff", "{}", "sam.bhk"],
     "diff with it": ["diff", "sam.bhk", "{}", "--json"],
 }

@@ -35,6 +35,7 @@ def test_names_and_shapes(bhk: Shell, source: Path) -> None:
 
 def test_json_is_the_whole_output(bhk: Shell, converted: Path) -> None:
     document = bhk("diff", "sam.pth", "sam.bhk", "--json").document
+    assert (document["a"], document["b"]) == ("sam.pth", "sam.bhk")
     assert document["counts"] == {"changed": 2, "equal": 2}
     found = {entry["name"]: entry for entry in document["tensors"]}
     assert found["steps"] == {

@@ -12,7 +12,7 @@ from cli.conftest import Shell
 
 
 def test_it_names_the_file(bhk: Shell, converted: Path) -> None:
-    ended = bhk("export", "sam.bhk", "again.pth")
+    ended = bhk("export", "sam.bhk", "-o", "again.pth")
     assert (ended.status, ended.err) == (0, "")
     size = (bhk.folder / "again.pth").stat().st_size
     assert ended.out == f"again.pth: {size / 1000:.3g} kB\n"
@@ -23,7 +23,7 @@ def test_it_names_the_file(bhk: Shell, converted: Path) -> None:
 
 @pytest.mark.parametrize(("size", "count"), [("10kB", 3), ("10000", 3), ("9.7KiB", 3), ("1GB", 1), ("2 MiB", 1)])
 def test_shards_of_a_size(bhk: Shell, converted: Path, size: str, count: int) -> None:
-    document = bhk("export", converted, "m.safetensors", "--shard-size", size, "--json").document
+    document = bhk("export", converted, "-o", "m.safetensors", "--shard-size", size, "--json").document
     files = document["files"]
     assert len(files) == count
     assert all((bhk.folder / file["path"]).stat().st_size == file["bytes"] for file in files)
@@ -32,13 +32,13 @@ def test_shards_of_a_size(bhk: Shell, converted: Path, size: str, count: int) ->
 
 @pytest.mark.parametrize("size", ["", "0", "5 apples", "-3MB", "1e9", "nan"])
 def test_what_is_no_size_is_wrong_usage(bhk: Shell, converted: Path, size: str) -> None:
-    ended = bhk("export", converted, "m.safetensors", "--shard-size", size)
+    ended = bhk("export", converted, "-o", "m.safetensors", "--shard-size", size)
     assert (ended.status, ended.out) == (2, "")
     assert "is not a size such as 5GB or 500MiB" in ended.err
 
 
 def test_quiet_prints_nothing(bhk: Shell, converted: Path) -> None:
-    ended = bhk("export", converted, "again.pth", "--quiet")
+    ended = bhk("export", converted, "-o", "again.pth", "--quiet")
     assert (ended.status, ended.out, ended.err) == (0, "", "")
 
 
@@ -57,13 +57,13 @@ def test_quiet_prints_nothing(bhk: Shell, converted: Path) -> None:
 def test_what_goes_wrong_is_said_in_one_line(bhk: Shell, converted: Path, args: list[str], message: str) -> None:
     (bhk.folder / "link.pth").symlink_to("sam.bhk")
     before = {path: path.read_bytes() for path in bhk.folder.iterdir()}
-    assert message in bhk.fails("export", *args)
+    assert message in bhk.fails("export", args[0], "-o", *args[1:])
     assert {path: path.read_bytes() for path in bhk.folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
 def test_a_full_disk(bhk: Shell, converted: Path, name: str) -> None:
-    message = bhk.fails("export", "sam.bhk", name, file_size=8000)
+    message = bhk.fails("export", "sam.bhk", "-o", name, file_size=8000)
     assert message == f"cannot write {name}: File too large; nothing was changed"
     assert not (bhk.folder / name).exists()
 
@@ -72,7 +72,7 @@ def test_in_a_folder_the_file_has_the_official_name(bhk: Shell) -> None:
     torch.save({name: torch.zeros(shape) for name, shape in shapes_of("mobile_sam").items()}, bhk.folder / "mine.pth")
     package.convert(bhk.folder / "mine.pth")
     (bhk.folder / "models").mkdir()
-    ended = bhk("export", "mine.bhk", "models/")
+    ended = bhk("export", "mine.bhk", "-o", "models/")
     assert (ended.status, ended.out) == (0, "models/mobile_sam.pt: 40.7 MB\n")
     assert ended.err == "mobile_sam.pt is one official name of this architecture; others: tinysam_42.3.pth\n"
-    assert bhk.fails("export", "mine.bhk", "none/") == "folder none does not exist; create it first"
+    assert bhk.fails("export", "mine.bhk", "-o", "none/") == "folder none does not exist; create it first"

@@ -18,7 +18,7 @@ def test_a_row_a_variant(bhk: Shell) -> None:
 
 def test_what_is_not_installed_is_said_with_what_to_do(bhk: Shell) -> None:
     ended = bhk("models")
-    missing = [model for model in package.models() if model.installed is None]
+    missing = [model for model in package.models().models if model.installed is None]
     assert ended.err.count("\n") == len({model.install for model in missing})
     for model in missing:
         assert f"{' or '.join(model.packages)} (not installed)" in ended.out
@@ -27,8 +27,8 @@ def test_what_is_not_installed_is_said_with_what_to_do(bhk: Shell) -> None:
 
 def test_json_holds_everything(bhk: Shell) -> None:
     document = bhk("models", "--json").document
-    assert [entry["name"] for entry in document] == list(VARIANTS)
-    found = {entry["name"]: entry for entry in document}["edge_sam"]
+    assert [entry["name"] for entry in document["models"]] == list(VARIANTS)
+    found = {entry["name"]: entry for entry in document["models"]}["edge_sam"]
     assert found == {
         "name": "edge_sam",
         "title": "EdgeSAM",
@@ -37,7 +37,7 @@ def test_json_holds_everything(bhk: Shell) -> None:
         "installed": found["installed"],
         "install": found["install"],
         "files": ["edge_sam.pth", "edge_sam_3x.pth"],
-        "licence": "S-Lab-1.0",
+        "license": "S-Lab-1.0",
         "parameters": 9629466,
         "published_ratio": 3.63,
         "ratio": found["ratio"],

@@ -36,9 +36,9 @@ def test_the_other_commands_read_it_through_the_cache(bhk: Shell, source: Path, 
         assert (ended.status, ended.err) == (0, "")
         return ended.out
 
-    assert run("verify", "hf://user/tiny").startswith("hf://user/tiny is sound: ")
-    assert "tensors kept exact are equal" in run("verify", "hf://user/tiny", "--against", "sam.pth")
-    assert run("export", "hf://user/tiny", "dense.pth").startswith("dense.pth: ")
+    assert run("verify", "hf://user/tiny").startswith("hf://user/tiny is intact: ")
+    assert "exact tensors equal to the original" in run("verify", "hf://user/tiny", "--against", "sam.pth")
+    assert run("export", "hf://user/tiny", "-o", "dense.pth").startswith("dense.pth: ")
     assert run("diff", "dense.pth", "hf://user/tiny") == "4 equal\n"
     assert sum(request.stage == "blob" and request.range is None for request in there.requests) == 1
 

@@ -98,7 +98,7 @@ def test_the_default_destination_of_a_link_lies_beside_the_link(here: Path) -> N
 
 def test_the_default_destination_of_an_index_lies_beside_it(tmp_path: Path) -> None:
     bhk.convert(save(tmp_path / "a.pth", small()), tmp_path / "a.bhk")
-    *_, index = bhk.export(tmp_path / "a.bhk", tmp_path / "model.safetensors", shard_bytes=6000)
+    index = bhk.export(tmp_path / "a.bhk", tmp_path / "model.safetensors", shard_bytes=6000).files[-1].path
     assert index.name == "model.safetensors.index.json"
     assert bhk.convert(index).path == tmp_path / "model.bhk"
 

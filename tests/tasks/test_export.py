@@ -12,7 +12,7 @@ import bhk
 from bhk.base.files import DestinationExistsError, WriteError
 from bhk.checkpoint import UnsupportedFormatError, read
 from bhk.container.errors import FormatError, StreamHashError
-from bhk.tasks.export import UnnamedModelError, name_in_folder
+from bhk.tasks.export import ExportedFile, UnnamedModelError, name_in_folder
 from tasks.checkpoints import draw, save
 
 
@@ -30,13 +30,17 @@ def path(tmp_path: Path) -> Path:
     return bhk.convert(save(tmp_path / "sam.pth", {"model": _tensors()})).path
 
 
+def _exported(path: Path, out: Path, shard_bytes: int | None = None) -> list[Path]:
+    return [file.path for file in bhk.export(path, out, shard_bytes=shard_bytes).files]
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".safetensors"])
 @pytest.mark.parametrize("shard_bytes", [None, 20_000])
 def test_every_format_gives_the_decoded_tensors(
     path: Path, tmp_path: Path, suffix: str, shard_bytes: int | None
 ) -> None:
     (tmp_path / "out").mkdir()
-    files = bhk.export(path, tmp_path / "out" / f"model{suffix}", shard_bytes=shard_bytes)
+    files = _exported(path, tmp_path / "out" / f"model{suffix}", shard_bytes=shard_bytes)
     assert sorted((tmp_path / "out").iterdir()) == sorted(files)
     assert len(files) == (1 if shard_bytes is None else 3)
     again, decoded = read(tmp_path / "out").tensors, bhk.load_state_dict(path)
@@ -54,7 +58,7 @@ def test_the_wrapper_comes_back_where_the_format_has_one(path: Path, tmp_path: P
 
 
 def test_shards_have_an_index(path: Path, tmp_path: Path) -> None:
-    *shards, index = bhk.export(path, tmp_path / "m.safetensors", shard_bytes=20_000)
+    *shards, index = _exported(path, tmp_path / "m.safetensors", shard_bytes=20_000)
     content = json.loads(index.read_text())
     assert set(content["weight_map"].values()) == {shard.name for shard in shards}
     assert content["metadata"]["total_size"] == sum(tensor.nbytes for tensor in _tensors().values())
@@ -68,11 +72,11 @@ def test_an_exported_file_converts_to_the_same_tensors(path: Path, tmp_path: Pat
 
 
 def test_progress_counts_dense_bytes(path: Path, tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    bhk.export(path, tmp_path / "a.pth", progress=lambda done, total: seen.append((done, total)))
+    seen: list[tuple[str, int, int]] = []
+    bhk.export(path, tmp_path / "a.pth", progress=lambda *told: seen.append(told))
     total = sum(tensor.nbytes for tensor in _tensors().values())
     assert seen == sorted(seen)
-    assert seen[-1] == (total, total)
+    assert seen[-1] == ("Exporting", total, total)
 
 
 def test_destinations_that_are_not_to_be_written(path: Path, tmp_path: Path) -> None:
@@ -114,7 +118,10 @@ def _published(folder: Path, name: str, like: str) -> Path:
 def test_in_a_folder_the_file_has_the_official_name(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     path = _published(tmp_path, "fine_tune.pth", "mobile_sam")
-    assert bhk.export(path, tmp_path / "models") == (tmp_path / "models" / "mobile_sam.pt",)
+    report = bhk.export(path, tmp_path / "models")
+    assert report.path == tmp_path / "models" / "mobile_sam.pt"
+    assert report.files == (ExportedFile(report.path, report.path.stat().st_size),)
+    assert report.other_names == ("tinysam_42.3.pth",)
     again = torch.load(tmp_path / "models" / "mobile_sam.pt", weights_only=True)
     assert {name: tuple(tensor.shape) for name, tensor in again.items()} == shapes_of("mobile_sam")
     with pytest.raises(DestinationExistsError, match=r"mobile_sam\.pt exists"):
@@ -140,19 +147,21 @@ def test_a_folder_gets_the_configuration_of_a_model_of_transformers(tmp_path: Pa
     for name, text in texts.items():
         (tmp_path / "original" / name).write_text(text)
     path = bhk.convert(tmp_path / "original").path
-    weights, *beside = bhk.export(path, tmp_path / "again")
+    weights, *beside = _exported(path, tmp_path / "again")
     assert weights == tmp_path / "again" / "model.safetensors"
     assert {file.name: file.read_text() for file in beside} == texts
     weights.unlink()
     with pytest.raises(DestinationExistsError, match=r"config\.json exists"):
         bhk.export(path, tmp_path / "again")
     assert not weights.exists()
-    assert bhk.export(path, tmp_path / "alone.safetensors") == (tmp_path / "alone.safetensors",)
+    assert _exported(path, tmp_path / "alone.safetensors") == [tmp_path / "alone.safetensors"]
 
 
 def test_a_model_that_was_never_published_has_no_official_name(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnnamedModelError, match=r"does not say which model it holds, so .* give the name of the file"):
+    with pytest.raises(
+        UnnamedModelError, match=r"does not say which model it holds, so it has .* give the name of the file"
+    ):
         bhk.export(path, tmp_path)
     small = draw({"mask_decoder.iou_token.weight": (1, 256), "image_encoder.pos_embed": (1, 8, 8, 64)})
-    with pytest.raises(UnnamedModelError, match="holds sam, of no published size, so there is no official file name"):
+    with pytest.raises(UnnamedModelError, match="holds sam, of no published size, so it has no official file name"):
         bhk.export(bhk.convert(save(tmp_path / "small.pth", small)).path, tmp_path)

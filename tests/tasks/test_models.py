@@ -8,7 +8,7 @@ import bhk
 
 
 def test_models_are_listed_with_what_they_need() -> None:
-    found = {model.name: model for model in bhk.models()}
+    found = {model.name: model for model in bhk.models().models}
     assert found["sam_vit_h"].packages == ("segment_anything",)
     assert found["mobile_sam"].packages == ("mobile_sam", "tinysam", "segment_anything_hq")
     assert found["mobile_sam"].ratio is not None

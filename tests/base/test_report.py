@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bhk.base.files import DestinationExistsError
+from bhk.base.report import Report, plain
+from bhk.base.tables import table
+
+
+@dataclass(frozen=True)
+class _Found(Report):
+    path: Path
+    values: tuple[float, ...]
+
+    def lines(self) -> Iterator[str]:
+        yield f"{self.path}"
+        yield table([("value", "right")], [(str(value),) for value in self.values])
+
+
+def test_a_report_prints_as_text_and_escapes_what_steers_a_terminal() -> None:
+    assert str(_Found(Path("a\n\x1b[31m"), (1.5,))) == "a\\n\\x1b[31m\nvalue\n─────\n  1.5"
+
+
+def test_a_report_is_saved_as_json(tmp_path: Path) -> None:
+    found = _Found(Path("ü"), (1.5, math.nan, -math.inf))
+    found.save(tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"path": "ü", "values": [1.5, None, None]}
+    with pytest.raises(DestinationExistsError):
+        found.save(tmp_path / "a.json")
+    _Found(Path("b"), ()).save(tmp_path / "a.json", force=True)
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"path": "b", "values": []}
+
+
+def test_values_become_plain() -> None:
+    assert plain((1, True, None, "x", [Path("a")])) == [1, True, None, "x", ["a"]]
+    assert plain({3: "n\udcff"}) == {"3": "n\udcff"}
+    assert plain(_Found) is _Found  # the class itself is no record
