@@ -2,8 +2,10 @@ from bhk import errors as errors
 from bhk import nn as nn
 from bhk import sam as sam
 from bhk.base.errors import BhkError as BhkError
+from bhk.calibration.options import Calibration as Calibration
 from bhk.codec.tensor import EncodedTensor as EncodedTensor
 from bhk.codec.tensor import encode as encode
+from bhk.conversion.quality import Quality as Quality
 from bhk.file.bhkfile import BhkFile as BhkFile
 from bhk.file.bhkfile import load_state_dict as load_state_dict
 from bhk.file.bhkfile import open_file as open

@@ -25,7 +25,7 @@ def reference():
     [("fine", 5.5, 2.5e-3), ("balanced", 6.4, 8e-3), ("small", 8.0, 3.2e-2), ("birkhoff", 3.6, 1e-2)],
 )
 def test_size_and_fidelity_of_preset(preset: str, ratio: float, error: float, reference, tmp_path: Path) -> None:
-    report = bhk.convert(sentence_encoder.CHECKPOINT, tmp_path / "model.bhk", preset=preset)
+    report = bhk.convert(sentence_encoder.CHECKPOINT, tmp_path / "model.bhk", quality=preset)
     tokens, mask, expected = reference
     embeddings = sentence_encoder.embed(bhk.load_state_dict(tmp_path / "model.bhk"), tokens, mask)
     assert report.ratio >= ratio

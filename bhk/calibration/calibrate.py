@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bhk.base.files import WriteError
+from bhk.base.progress import Progress, silent
 from bhk.base.workdir import WorkDir, WorkDirError
 from bhk.calibration.inputs import Inputs
 from bhk.calibration.moments import Moments
@@ -34,11 +35,9 @@ NO_MOMENTS = "had inputs that were all 0, or not finite"
 NO_LAYER = "is no layer"
 NO_ROWS = "has rows of odd length"
 
-Watch = Callable[[str, int, int], None]
-
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationResult:
     """What calibrating found out about the weights of a model.
 
     Attributes:
@@ -70,8 +69,8 @@ def calibrate(
     identity: Mapping[str, str],
     sensitivity: bool = True,
     seed: int = 0,
-    watch: Watch | None = None,
-) -> Calibration:
+    progress: Progress = silent,
+) -> CalibrationResult:
     """Show a model some samples, and note what its weights are multiplied with and how much they matter.
 
     Args:
@@ -81,7 +80,7 @@ def calibrate(
         folder: for what is found, which may take more than memory holds; work that was stopped is taken up from there.
         identity: all that the results depend on; see `bhk.base.workdir`.
         sensitivity: measure that too, which takes gradients.
-        watch: called with (stage, samples done, all samples).
+        progress: called with ("Moments" or "Sensitivity", samples done, all samples).
 
     Raises:
         CalibrationError: the model fails, or answers with what is no number.
@@ -89,7 +88,6 @@ def calibrate(
     """
     work = WorkDir(folder)
     work.claim(identity)
-    watch = watch or (lambda stage, done, total: None)
     started = time.perf_counter()
     without = {name: fault for name, weight in weights.items() if (fault := _unfit(name, weight))}
     factors: dict[str, Path] = {}
@@ -99,7 +97,7 @@ def calibrate(
         if not path.exists():
             group = {name: weights[name] for name in names}
             stage = f"Moments {number + 1}/{len(groups)}" if len(groups) > 1 else "Moments"
-            moments = _moments(model, group, inputs, folder / f"moments-{number}.safetensors", stage, watch)
+            moments = _moments(model, group, inputs, folder / f"moments-{number}.safetensors", stage, progress)
             _save(path, _feedbacks(moments))
         notes = _notes(path)
         factors.update({name: path for name in names if notes.get(name) == ""})
@@ -109,10 +107,10 @@ def calibrate(
     if sensitivity:
         started = time.perf_counter()
         device = device_of(model)
-        found = _sensitivities(model, weights, inputs, lambda name: _load(factors, name, device), work, seed, watch)
+        found = _sensitivities(model, weights, inputs, lambda name: _load(factors, name, device), work, seed, progress)
         seconds["sensitivity"] = time.perf_counter() - started
     insensitive = () if found is None else tuple(name for name in weights if name not in found or not found[name].plain)
-    return Calibration(device_of(model), found, without, insensitive, seconds, factors)
+    return CalibrationResult(device_of(model), found, without, insensitive, seconds, factors)
 
 
 def _unfit(name: str, weight: Tensor) -> str:
@@ -139,7 +137,7 @@ def _groups(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, ...]]:
 
 
 def _moments(
-    model: nn.Module, weights: Mapping[str, Tensor], inputs: Inputs, path: Path, stage: str, watch: Watch
+    model: nn.Module, weights: Mapping[str, Tensor], inputs: Inputs, path: Path, stage: str, progress: Progress
 ) -> dict[str, Tensor]:
     """Return the second moments of the inputs of `weights` over all samples; what is done is kept in `path`."""
     moments = Moments(weights)
@@ -149,12 +147,12 @@ def _moments(
             done = int(file.metadata()["samples"])
             moments.sums = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     for index in range(done, len(inputs)):
-        watch(stage, index, len(inputs))
+        progress(stage, index, len(inputs))
         with torch.no_grad(), moments, _no_fused_attention():
             inputs.run(model, index)
         if index + 1 < len(inputs):
             _write(path, moments.sums, {"samples": str(index + 1)})
-    watch(stage, len(inputs), len(inputs))
+    progress(stage, len(inputs), len(inputs))
     path.unlink(missing_ok=True)
     return moments.sums
 
@@ -237,13 +235,13 @@ def _sensitivities(
     feedback: Callable[[str], Feedback | None],
     work: WorkDir,
     seed: int,
-    watch: Watch,
+    progress: Progress,
 ) -> dict[str, Sensitivity]:
     """Return the mean sensitivity over the first samples, of the weights that have a gradient."""
     count = min(MEASURED, len(inputs))
     sums: dict[str, Sensitivity] = {}
     for index in range(count):
-        watch("Sensitivity", index, count)
+        progress("Sensitivity", index, count)
         name = f"sensitivity-{index}.json"
         found = work.read(name, dict[str, Sensitivity])
         if found is None:
@@ -252,5 +250,5 @@ def _sensitivities(
         for tensor, one in found.items():
             before = sums.get(tensor, Sensitivity(0.0, 0.0))
             sums[tensor] = Sensitivity(before.plain + one.plain / count, before.fed + one.fed / count)
-    watch("Sensitivity", count, count)
+    progress("Sensitivity", count, count)
     return sums

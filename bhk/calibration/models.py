@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bhk.base.packages import import_package
 from bhk.calibration.errors import CalibrationError
 from bhk.calibration.inputs import BatchInputs, Inputs, SamInputs, pixel_values, random_tokens
+from bhk.calibration.options import Calibration
 from bhk.checkpoint import Checkpoint
 from bhk.nn import weights_on_meta
 from bhk.nn.errors import MismatchError
@@ -26,9 +27,6 @@ from bhk.sam.load import dense_model, fill
 from bhk.sam.packages import TRANSFORMERS
 from bhk.sam.prediction.predictor import PredictionError, predictor_for
 from bhk.sam.recognise import Recognised
-
-# What a user may give: a kind of synthetic inputs, a folder of pictures, samples, or what asks the model itself.
-Calibrate = str | os.PathLike[str] | Iterable[Any] | Callable[[nn.Module], Any]
 
 _ADVICE = "give bhk.convert the model in place of its file, or convert without calibration"
 _TOKENS = 128  # of a sequence
@@ -116,48 +114,38 @@ def _transformers_model(checkpoint: Checkpoint, folder: Path) -> tuple[nn.Module
     return model, prefix
 
 
-def default_inputs(
-    model: CalibrationModel, calibrate: Calibrate, pictures: int, seed: int
-) -> tuple[Inputs, tuple[str, ...]]:
-    """Return what to show a model, and warnings in words.
-
-    Args:
-        calibrate: "dead-leaves" or "noise" (random tokens for a text encoder); a folder of pictures; samples, of which each
-            is what the model's forward takes (a tensor, a tuple, a mapping, or a callable that is given the model); a
-            single tensor, mapping or callable is one sample.
-        pictures: how many synthetic samples, or how many of the folder at most. Samples that are given are all shown.
-        seed: any integer from 0.
+def inputs_for(model: CalibrationModel, calibration: Calibration) -> tuple[Inputs, tuple[str, ...]]:
+    """Return what to show a model, and warnings. A single tensor, mapping or callable is one sample.
 
     Raises:
         CalibrationError: none of these, or not for this model.
         NoPicturesError: the folder holds no picture that can be read.
     """
-    if not isinstance(calibrate, str | os.PathLike):
-        return _given(calibrate), ()
-    if pictures < 1 or seed < 0:
-        raise CalibrationError(f"{pictures} pictures by seed {seed}; expected at least 1, by a seed from 0")
-    if calibrate not in KINDS and not Path(calibrate).is_dir():
+    samples, limit, seed = calibration.samples, calibration.limit, calibration.seed
+    if not isinstance(samples, str | os.PathLike):
+        return _given(samples), ()
+    if samples not in KINDS and not Path(samples).is_dir():
         raise CalibrationError(
-            f"{os.fspath(calibrate)!r} is nothing to calibrate with; expected {', '.join(KINDS)}, or a folder of pictures"
+            f"{os.fspath(samples)!r} is nothing to calibrate with; expected {', '.join(KINDS)}, or a folder of pictures"
         )
     if getattr(model.module, "main_input_name", None) == "input_ids":
-        return _tokens(model.module, calibrate, pictures, seed), ()
+        return _tokens(model.module, samples, limit, seed), ()
     with contextlib.suppress(PredictionError):
-        asked, warnings = _asked(calibrate, pictures, seed, predictor_for(model.module).side)
+        asked, warnings = _asked(samples, limit, seed, predictor_for(model.module).side)
         return SamInputs(asked), warnings
     height, width = _picture_size(model.module)
-    asked, warnings = _asked(calibrate, pictures, seed, max(height, width))
+    asked, warnings = _asked(samples, limit, seed, max(height, width))
     return BatchInputs(pixel_values((picture for picture, _ in asked), height, width)), warnings
 
 
-def _given(calibrate: Iterable[Any] | Callable[[nn.Module], Any]) -> BatchInputs:
-    if callable(calibrate) or isinstance(calibrate, Tensor | Mapping):
-        return BatchInputs((calibrate,))
+def _given(samples: Iterable[Any] | Callable[[nn.Module], Any]) -> BatchInputs:
+    if callable(samples) or isinstance(samples, Tensor | Mapping):
+        return BatchInputs((samples,))
     try:
-        batches = tuple(calibrate)
+        batches = tuple(samples)
     except TypeError:
         raise CalibrationError(
-            f"{type(calibrate).__name__} is nothing to calibrate with; expected {', '.join(KINDS)}, a folder of pictures, "
+            f"{type(samples).__name__} is nothing to calibrate with; expected {', '.join(KINDS)}, a folder of pictures, "
             "samples that can be iterated, or a callable that is given the model"
         ) from None
     if not batches:
@@ -165,24 +153,24 @@ def _given(calibrate: Iterable[Any] | Callable[[nn.Module], Any]) -> BatchInputs
     return BatchInputs(batches)
 
 
-def _tokens(module: Any, calibrate: str | os.PathLike[str], samples: int, seed: int) -> BatchInputs:
-    if calibrate not in KINDS:
+def _tokens(module: Any, kind: str | os.PathLike[str], limit: int, seed: int) -> BatchInputs:
+    if kind not in KINDS:
         raise CalibrationError(
-            f"{type(module).__name__} reads tokens, not the pictures of {os.fspath(calibrate)}; give {' or '.join(KINDS)} "
+            f"{type(module).__name__} reads tokens, not the pictures of {os.fspath(kind)}; give {' or '.join(KINDS)} "
             "for random tokens, or samples of your own"
         )
     config = module.config.get_text_config()
     length = min(_TOKENS, getattr(config, "max_position_embeddings", _TOKENS))
-    return BatchInputs(random_tokens(config.vocab_size, samples, length, seed))
+    return BatchInputs(random_tokens(config.vocab_size, limit, length, seed))
 
 
 def _asked(
-    calibrate: str | os.PathLike[str], count: int, seed: int, side: int
+    samples: str | os.PathLike[str], limit: int, seed: int, side: int
 ) -> tuple[tuple[Asked, ...], tuple[str, ...]]:
     for kind in KINDS:
-        if calibrate == kind:
-            return synthetic(kind, count, seed, side), ()
-    asked, unreadable = from_folder(Path(calibrate), count, seed, side)
+        if samples == kind:
+            return synthetic(kind, limit, seed, side), ()
+    asked, unreadable = from_folder(Path(samples), limit, seed, side)
     return asked, tuple(f"left out of the calibration: {reason}" for reason in unreadable)
 
 

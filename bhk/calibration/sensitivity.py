@@ -85,7 +85,7 @@ def _backward(projection: Tensor) -> None:
     except RuntimeError as error:  # an operation without derivative, inputs changed in place, no memory left
         reason = str(error).partition("\n")[0]
         raise CalibrationError(
-            f"the model gives no gradients ({reason}); share the steps out by the table: allocate='table'"
+            f"the model gives no gradients ({reason}); take the steps of the table instead"
         ) from error
 
 

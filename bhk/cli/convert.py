@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,7 @@ from bhk.cli.options import Force, Json, Key, Quiet, Threads
 from bhk.cli.output import Output, plain, size
 
 if TYPE_CHECKING:
-    from bhk.conversion.coder import Allocate
+    from bhk.calibration.options import Calibration
 
 
 def _pairs(values: list[str], option: str) -> dict[str, str]:
@@ -29,6 +29,18 @@ def _decibels(values: list[str]) -> dict[str, float]:
         raise typer.BadParameter(str(error), param_hint="--snr-for") from None
 
 
+def _calibration(samples: str | None, options: dict[str, object]) -> Calibration | None:
+    """Return what to calibrate with; `options` hold None where the user gave nothing."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if samples is None:
+        for name in given:
+            raise typer.BadParameter("needs --calibrate", param_hint=f"--{name.replace('_', '-')}")
+        return None
+    from bhk.calibration.options import Calibration
+
+    return Calibration(samples, **given)  # type: ignore[arg-type]
+
+
 def convert(
     src: Annotated[
         str,
@@ -36,8 +48,9 @@ def convert(
             metavar="SOURCE", help="A checkpoint (.pth .pt .bin .safetensors .zip), a folder of shards, or a Hub id."
         ),
     ],
-    dst: Annotated[
-        Path | None, typer.Argument(metavar="FILE.bhk", help="The file to write; beside the source by default.")
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE.bhk", help="The file to write; beside the source by default."),
     ] = None,
     preset: Annotated[
         str,
@@ -46,35 +59,45 @@ def convert(
         ),
     ] = "balanced",
     snr: Annotated[
-        float | None, typer.Option(metavar="DB", help="Signal-to-noise ratio of the model, instead of a preset's.")
+        float | None,
+        typer.Option(metavar="DB", help="Signal-to-noise ratio of the model in dB, in place of the preset's."),
     ] = None,
     ratio: Annotated[
         float | None, typer.Option(metavar="X", help="Make the file X times smaller than the dense tensors.")
     ] = None,
     fidelity: Annotated[
-        float | None, typer.Option(metavar="IOU", help="Mean mask IoU with the original to keep; of a SAM only.")
+        float | None,
+        typer.Option(metavar="IOU", help="Keep this mean mask IoU with the original; Segment Anything models only."),
     ] = None,
     calibrate: Annotated[
         str | None,
         typer.Option(
             metavar="WITH",
-            help="Look at the model first, for a smaller file at equal fidelity: with dead-leaves or noise (synthetic "
+            help="Run the model on samples first, for a smaller file at equal fidelity: dead-leaves or noise (synthetic "
             "pictures; random tokens for a text encoder), or a folder of pictures.",
         ),
     ] = None,
-    pictures: Annotated[
-        int, typer.Option(min=1, metavar="N", help="How many synthetic pictures, or pictures of the folder.")
-    ] = 8,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of synthetic pictures.")] = 0,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Calibrate with at most N samples or pictures of the folder. Default: 8."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Seed for drawing samples and prompts. Default: 0.")
+    ] = None,
     work_dir: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keep what calibration finds, to go on from, or for another ratio."),
+        typer.Option(
+            metavar="DIR", help="Keep intermediate results here, to resume calibration or to convert at another ratio."
+        ),
     ] = None,
-    allocate: Annotated[
+    steps: Annotated[
         str | None,
         typer.Option(
             metavar="HOW",
-            help="Steps of the tensors: table (by role in a SAM) or measured (needs --calibrate, and is its default).",
+            help="Share out lattice steps by what calibration measured, or by a table of tensor roles: measured (default), "
+            "table.",
         ),
     ] = None,
     exact: Annotated[
@@ -85,47 +108,41 @@ def convert(
     ] = None,
     snr_for: Annotated[
         list[str] | None,
-        typer.Option(metavar="GLOB=DB", help="Signal-to-noise ratio for tensors of this name. Repeatable."),
+        typer.Option(metavar="GLOB=DB", help="Signal-to-noise ratio in dB for tensors of this name. Repeatable."),
     ] = None,
     key: Key = None,
     metadata: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Add to the file's metadata: licence, base_model, … Repeatable."),
+        typer.Option(metavar="KEY=VALUE", help="Add to the file's metadata: license, base_model, … Repeatable."),
     ] = None,
     threads: Threads = None,
     force: Force = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate the size, write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate the size and write nothing.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Convert a checkpoint into a small, checked .bhk file."""
     entries, decibels = _pairs(metadata or [], "--metadata"), _decibels(snr_for or [])
+    from bhk.conversion.quality import Quality
     from bhk.tasks.convert import convert as task
 
     output = Output(as_json=as_json, quiet=quiet)
-    with output.progress("Converting") as progress:
+    quality = Quality(
+        preset, snr_db=snr, ratio=ratio, fidelity=fidelity, exact=exact or (), only=only or (), snr_for=decibels
+    )
+    calibration = _calibration(calibrate, {"limit": limit, "seed": seed, "work_dir": work_dir, "steps": steps})
+    with output.progress() as progress:
         report = task(
             src,
-            dst,
-            preset=preset,
-            snr=snr,
-            ratio=ratio,
-            fidelity=fidelity,
-            calibrate=calibrate,
-            pictures=pictures,
-            seed=seed,
-            work_dir=work_dir,
-            allocate=cast("Allocate | None", allocate),
-            exact=exact or (),
-            only=only or (),
-            snr_for=decibels,
+            out,
+            quality,
+            calibration=calibration,
             key=key,
             metadata=entries,
             threads=threads,
             force=force,
             dry_run=dry_run,
             progress=progress,
-            watch=progress.stage if progress else None,
         )
     for left in report.left_out:
         output.hint(f"left out: {left}")

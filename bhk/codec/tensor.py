@@ -90,7 +90,7 @@ def decode(codebook: Codebook, codes: Codes, shape: Shape, dtype: torch.dtype) -
 
 
 def encode(
-    tensor: Tensor, preset: str = "balanced", *, snr: float | None = None, step: float | None = None
+    tensor: Tensor, preset: str = "balanced", *, snr_db: float | None = None, step: float | None = None
 ) -> EncodedTensor:
     """Encode one tensor on its own.
 
@@ -98,31 +98,33 @@ def encode(
         tensor: any shape, dtype and device; float64, float32, float16 and bfloat16 tensors of two or more dimensions are
             coded, everything else is kept exact (preset "birkhoff" codes one-dimensional ones as well).
         preset: "fine", "balanced", "small" (signal-to-noise ratios) or "birkhoff" (the published method).
-        snr: signal-to-noise ratio in dB instead of the preset's.
+        snr_db: signal-to-noise ratio in dB instead of the preset's.
         step: lattice step in weight units instead.
 
     Raises:
-        PresetError: unknown preset, quality out of range, or two of `snr`, `step` and "birkhoff" together.
+        PresetError: unknown preset, quality out of range, or two of `snr_db`, `step` and "birkhoff" together.
         DenseTensorError: the tensor is sparse, nested, quantized or on the meta device.
     """
     if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_nested:
         raise DenseTensorError(f"a tensor of layout {tensor.layout} on {tensor.device}; expected a dense one with data")
-    encoded = _encode(tensor, preset, snr, step)
+    encoded = _encode(tensor, preset, snr_db, step)
     # What is kept exact must not change with the caller's tensor.
     return encoded if encoded.exact is None else replace(encoded, exact=encoded.exact.clone())
 
 
-def _encode(tensor: Tensor, preset: str, snr: float | None, step: float | None) -> EncodedTensor:
+def _encode(tensor: Tensor, preset: str, snr_db: float | None, step: float | None) -> EncodedTensor:
     chosen = find_preset(preset)
     if chosen.snr_db is None:
-        if snr is not None or step is not None:
-            raise PresetError("preset 'birkhoff' has a fixed square; leave out snr and step, or take another preset")
+        if snr_db is not None or step is not None:
+            raise PresetError(
+                "preset 'birkhoff' has a fixed square; leave out the signal-to-noise ratio and the step, or take another preset"
+            )
         return encode_tensor(tensor, default_pairing(tensor), None) if published_codes(tensor) else keep(tensor)
-    if snr is not None and step is not None:
+    if snr_db is not None and step is not None:
         raise PresetError("both a signal-to-noise ratio and a lattice step were asked for; give one of them")
     if step is not None and not step > 0:
         raise PresetError(f"a lattice step of {step:g} was asked for; it must be positive")
-    wanted = check_snr(chosen.snr_db if snr is None else snr)
+    wanted = check_snr(chosen.snr_db if snr_db is None else snr_db)
     if not is_codable(tensor):
         return keep(tensor)
     if step is None:

@@ -11,16 +11,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
 
 import torch
 from torch import nn
 
 from bhk.base.errors import listed
-from bhk.calibration.calibrate import Calibration, Watch, calibrate
+from bhk.base.progress import Progress
+from bhk.calibration.calibrate import CalibrationResult, calibrate
 from bhk.calibration.errors import CalibrationError
 from bhk.calibration.inputs import Inputs, SamInputs
-from bhk.calibration.models import Calibrate, CalibrationModel, calibration_model, default_inputs
+from bhk.calibration.models import CalibrationModel, calibration_model, inputs_for
+from bhk.calibration.options import Calibration
 from bhk.checkpoint import Checkpoint
 from bhk.checkpoint.roles import natural_key
 from bhk.codec.tensor import EncodedTensor, encode_tensor, keep
@@ -31,36 +32,6 @@ from bhk.sam.recognise import Recognised
 from bhk.version import __version__
 
 NO_PARAMETER = "is no parameter of the model"
-
-Allocate = Literal["table", "measured"]
-
-
-@dataclass(frozen=True)
-class Calibrating:
-    """What a user asks of a calibration; see `bhk.convert`."""
-
-    calibrate: Calibrate | None = None
-    pictures: int = 8
-    seed: int = 0
-    work_dir: Path | None = None
-    allocate: Allocate | None = None
-
-    @property
-    def wanted(self) -> bool:
-        """Whether the model is to be looked at."""
-        return self.calibrate is not None
-
-    def __post_init__(self) -> None:
-        if self.allocate not in (None, *get_args(Allocate)):
-            raise CalibrationError(
-                f"unknown allocation {self.allocate!r}; choose one of {', '.join(get_args(Allocate))}"
-            )
-        if self.calibrate is None and self.allocate == "measured":
-            raise CalibrationError("a measured allocation looks at the model; say with what: calibrate='dead-leaves'")
-        if self.calibrate is None and self.work_dir is not None:
-            raise CalibrationError("the work folder keeps what calibration found, and none was asked for; leave it out")
-        if self.work_dir is not None and not isinstance(self.calibrate, str | os.PathLike):
-            raise CalibrationError("a work folder cannot tell whether samples are the same as before; leave it out")
 
 
 @dataclass(frozen=True)
@@ -91,7 +62,7 @@ class Coder:
         samples: how many the model was shown.
     """
 
-    calibration: Calibration | None = None
+    calibration: CalibrationResult | None = None
     warnings: tuple[str, ...] = ()
     samples: int = 0
     _seconds: dict[str, float] = field(default_factory=dict, repr=False)
@@ -146,8 +117,8 @@ def model_of(src: object, checkpoint: Checkpoint, recognised: Recognised | None)
 def coding(
     model: CalibrationModel | None,
     items: Sequence[Item],
-    options: Calibrating,
-    watch: Watch | None,
+    options: Calibration | None,
+    progress: Progress,
 ) -> Iterator[Coder]:
     """Show the model samples if that was asked for; yield what encodes the items.
 
@@ -155,10 +126,10 @@ def coding(
         CalibrationError, NoPicturesError: see `bhk.calibration`.
         WorkDirError, WriteError: the work folder is that of other work, or cannot be written.
     """
-    if options.calibrate is None or model is None:
+    if options is None or model is None:
         yield Coder()
         return
-    inputs, warnings = default_inputs(model, options.calibrate, options.pictures, options.seed)
+    inputs, warnings = inputs_for(model, options)
     coded = {name: item.names[0] for item in items if item.coded for name in item.names}
     weights = {
         coded[stored]: parameter
@@ -174,16 +145,16 @@ def coding(
             inputs,
             folder=folder,
             identity=_identity(model, options, inputs, sorted(weights)),
-            sensitivity=options.allocate != "table",
+            sensitivity=options.steps == "measured",
             seed=options.seed,
-            watch=watch,
+            progress=progress,
         )
         without = dict.fromkeys(set(coded.values()) - set(weights), NO_PARAMETER) | dict(found.without_feedback)
         found = replace(found, without_feedback=without)
         yield Coder(found, (*warnings, *_uncalibrated(found)), len(inputs))
 
 
-def _uncalibrated(found: Calibration) -> Iterator[str]:
+def _uncalibrated(found: CalibrationResult) -> Iterator[str]:
     """Say which tensors are coded plainly, and why."""
     reasons: dict[str, list[str]] = {}
     for name in sorted(found.without_feedback, key=natural_key):
@@ -195,15 +166,15 @@ def _uncalibrated(found: Calibration) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _folder(work_dir: Path | None) -> Iterator[Path]:
+def _folder(work_dir: str | os.PathLike[str] | None) -> Iterator[Path]:
     if work_dir is not None:
-        yield work_dir
+        yield Path(work_dir)
         return
     with tempfile.TemporaryDirectory(prefix="bhk-") as folder:
         yield Path(folder)
 
 
-def _identity(model: CalibrationModel, options: Calibrating, inputs: Inputs, names: Sequence[str]) -> dict[str, str]:
+def _identity(model: CalibrationModel, options: Calibration, inputs: Inputs, names: Sequence[str]) -> dict[str, str]:
     """Return all that a calibration depends on."""
     if options.work_dir is None:
         return {}
@@ -220,7 +191,7 @@ def _identity(model: CalibrationModel, options: Calibrating, inputs: Inputs, nam
         "torch": str(torch.__version__),
         "device": device_of(model.module).type,
         "model": weights.hexdigest(),
-        "calibrate": str(options.calibrate),
+        "calibrate": str(options.samples),
         "pictures": f"{len(inputs)} {shown.hexdigest()}",
         "seed": str(options.seed),
         "tensors": "\n".join(names),

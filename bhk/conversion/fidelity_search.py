@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from bhk.base.parallel import ordered_map
-from bhk.calibration.calibrate import Watch
+from bhk.base.progress import Progress
 from bhk.calibration.models import CalibrationModel
+from bhk.calibration.options import Calibration
 from bhk.codec.fit import PresetError
 from bhk.codec.tensor import EncodedTensor
 from bhk.conversion.steps import Encode, Steps
@@ -29,15 +30,17 @@ MAX_TRIALS = 8
 DB_PER_DECADE = 20.0  # a tenth of the step, a tenth of the pixels along an edge that change sides
 
 
-def pictures_for(model: nn.Module, calibrate: object, seed: int) -> tuple[Asked, ...]:
+def pictures_for(model: nn.Module, calibration: Calibration | None) -> tuple[Asked, ...]:
     """Return pictures with prompts: of the user's folder if there is one, drawn and asked anew, else other dead leaves.
 
     Raises:
         PredictionError: the model is not one to ask for masks.
     """
     side = predictor_for(model).side
-    if isinstance(calibrate, str | os.PathLike) and Path(calibrate).is_dir():
-        return from_folder(Path(calibrate), PICTURES, seed + 1, side)[0]
+    seed = calibration.seed if calibration else 0
+    samples = calibration.samples if calibration else None
+    if isinstance(samples, str | os.PathLike) and Path(samples).is_dir():
+        return from_folder(Path(samples), PICTURES, seed + 1, side)[0]
     return synthetic("dead-leaves", PICTURES, seed + 1, side)
 
 
@@ -47,14 +50,14 @@ def snr_for_fidelity(
     encode: Encode,
     model: CalibrationModel,
     pictures: Sequence[Asked],
-    watch: Watch | None,
+    progress: Progress,
 ) -> float:
     """Return the smallest signal-to-noise ratio of the model in dB found at which the mean mask IoU is at least `wanted`.
 
     Args:
         encode: encodes an item that has a step.
         pictures: on which the masks of the original and of the coded model are compared, as `bhk.fidelity` does.
-        watch: called with ("Fidelity", trials done, all trials at most).
+        progress: called with ("Fidelity", trials done, all trials at most).
 
     Raises:
         PresetError: even the finest coding is not so close.
@@ -75,16 +78,16 @@ def snr_for_fidelity(
         ]
         return 1 - float(np.mean(ious))
 
-    return _search(loss, 1 - wanted, steps.snr_range_db, watch or (lambda stage, done, total: None))
+    return _search(loss, 1 - wanted, steps.snr_range_db, progress)
 
 
-def _search(loss: Callable[[float], float], allowed: float, within: tuple[float, float], watch: Watch) -> float:
+def _search(loss: Callable[[float], float], allowed: float, within: tuple[float, float], progress: Progress) -> float:
     """Return a ratio in dB whose loss is at most `allowed`, and nearly that."""
     low, high = within
     best: tuple[float, float] | None = None
     snr = 25.0
     for trial in range(MAX_TRIALS):
-        watch("Fidelity", trial, MAX_TRIALS)
+        progress("Fidelity", trial, MAX_TRIALS)
         found = loss(snr)
         if found <= allowed:
             best, high = (snr, found), snr
@@ -95,13 +98,13 @@ def _search(loss: Callable[[float], float], allowed: float, within: tuple[float,
         if low == within[1]:
             raise PresetError(
                 f"a mask IoU of {1 - allowed:g} was asked for; this model reaches {1 - found:.4f} at most: "
-                "keep some tensors exact (--exact), or ask for less"
+                "keep some tensors exact, or ask for less"
             )
         guess = snr + DB_PER_DECADE * math.log10(max(found, 1e-6) / ((1 - CLOSE / 2) * allowed))
         snr = min(max(guess, low + 0.05 * (high - low)), high - 0.05 * (high - low))
         if best is None and (trial == MAX_TRIALS - 2 or guess > high):
             snr = high
-    watch("Fidelity", MAX_TRIALS, MAX_TRIALS)
+    progress("Fidelity", MAX_TRIALS, MAX_TRIALS)
     assert best is not None  # the last trial is at the finest
     return best[0]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from bhk.base.errors import BhkError
 from bhk.checkpoint.roles import natural_key, role_of
-from bhk.codec.fit import PresetError, check_snr, find_preset
 from bhk.codec.shape import Pairing, Shape
 from bhk.codec.tensor import is_codable, published_codes
+from bhk.conversion.quality import Quality
 
 MIN_NUMEL = 1024  # smaller tensors are kept exact: tokens and tables on which much depends and little can be saved
 # A vocabulary's error enters once, through the rows that are looked up, where those of the layers behind it add up. With twice
@@ -24,48 +24,6 @@ TABLE_SNR_DB = -6.0
 
 class PatternError(BhkError):
     """A pattern of tensor names that matches none, or contradicts another."""
-
-
-@dataclass(frozen=True)
-class Quality:
-    """What a user asks of a conversion; see `bhk.convert`."""
-
-    preset: str = "balanced"
-    snr: float | None = None
-    ratio: float | None = None
-    fidelity: float | None = None
-    exact: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
-    snr_for: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        chosen = find_preset(self.preset)
-        wanted = {"a signal-to-noise ratio": self.snr, "a ratio": self.ratio, "a fidelity": self.fidelity}
-        given = [name for name, value in wanted.items() if value is not None]
-        if len(given) > 1:
-            raise PresetError(f"both {given[0]} and {given[1]} were asked for; give one of them")
-        if chosen.snr_db is None and (given or self.snr_for):
-            raise PresetError(
-                f"preset {self.preset!r} is the published method at its one quality; leave out snr, ratio and fidelity"
-            )
-        for snr in (*([] if self.snr is None else [self.snr]), *self.snr_for.values()):
-            check_snr(snr)
-        if self.ratio is not None and not self.ratio > 1:
-            raise PresetError(f"a ratio of {self.ratio:g} was asked for; it must be above 1")
-        if self.fidelity is not None and not 0 < self.fidelity < 1:
-            raise PresetError(f"a mask IoU of {self.fidelity:g} was asked for; it must be between 0 and 1")
-
-    @property
-    def is_published(self) -> bool:
-        """Whether the published method codes the tensors, with no step to choose."""
-        return find_preset(self.preset).snr_db is None
-
-    @property
-    def snr_db(self) -> float:
-        """The model's signal-to-noise ratio in dB, where neither the size nor the fidelity decides."""
-        chosen = find_preset(self.preset).snr_db if self.snr is None else self.snr
-        assert chosen is not None
-        return chosen
 
 
 @dataclass(frozen=True)

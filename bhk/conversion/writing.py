@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import msgspec
 from bhk.base.files import replace_file
 from bhk.base.hashes import sha256
 from bhk.base.parallel import background, ordered_map
+from bhk.base.progress import Progress
 from bhk.checkpoint import Checkpoint
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.estimate import estimate
@@ -23,8 +23,6 @@ from bhk.container.writer import ContainerWriter
 from bhk.conversion.coder import Coder
 from bhk.conversion.plan import Item
 from bhk.file.codebooks import entry_of
-
-Progress = Callable[[int, int], None]
 
 
 def outline_of(item: Item) -> LayerEntry:
@@ -50,7 +48,7 @@ def write(
     coder: Coder,
     threads: int,
     force: bool,
-    progress: Progress | None,
+    progress: Progress,
 ) -> tuple[tuple[LayerEntry, ...], int, tuple[str, ...]]:
     """Encode and write every item; return the layer map, the size of the file and the warnings."""
     layers: list[LayerEntry] = []
@@ -64,8 +62,7 @@ def write(
             if encoded.note:
                 warnings.append(f"{item.names[0]} {encoded.note}; it is kept exact")
             done += item.nbytes
-            if progress:
-                progress(done, total)
+            progress("Encoding", done, total)
         metadata = {**outline.metadata, **({"source.sha256": digest()} if checkpoint.source.files else {})}
         header = msgspec.structs.replace(outline, layers=tuple(layers), codebooks=tuple(codebooks), metadata=metadata)
         header, size = writer.finish(header)

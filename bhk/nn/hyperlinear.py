@@ -98,17 +98,17 @@ class HyperLinear(nn.Module):
         linear: nn.Linear,
         preset: str = "balanced",
         *,
-        snr: float | None = None,
+        snr_db: float | None = None,
         step: float | None = None,
         compute: Compute = "exact",
     ) -> HyperLinear:
-        """Return a layer with the weight of `linear` coded on its own; see `bhk.encode` for preset, snr and step.
+        """Return a layer with the weight of `linear` coded on its own; see `bhk.encode` for preset, snr_db and step.
 
         Raises:
             HyperLinearError: the weight cannot be coded (NaN, infinity).
             PresetError: see `bhk.encode`.
         """
-        encoded = encode(linear.weight, preset, snr=snr, step=step)
+        encoded = encode(linear.weight, preset, snr_db=snr_db, step=step)
         if encoded.codebook is None or encoded.planes is None:
             raise HyperLinearError(f"the weight of {linear} {encoded.note or 'takes less exact'}; keep it an nn.Linear")
         layer = cls.from_codes(

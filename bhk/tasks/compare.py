@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -19,6 +18,7 @@ from bhk.base.files import check_destination, replace_file
 from bhk.base.packages import MissingPackageError
 from bhk.codec.error import decibels
 from bhk.codec.fit import PRESETS, PresetError, check_snr, find_preset
+from bhk.conversion.quality import Quality
 from bhk.evaluation.fidelity import Agreement, Fidelity, ask, compared, summarise
 from bhk.evaluation.models import Subject
 from bhk.evaluation.results import Skipped
@@ -144,8 +144,8 @@ def compare(
     pictures, skipped = _read(Path(images), names, seed) if images is not None else (_scenes(seed), ())
     trial = _Trial(original, _powers(original), subject, pictures if subject else (), device, seed)
     choices = [
-        trial.measure(name, options, progress and partial(_advance, progress, number, len(asked)))
-        for number, (name, options) in enumerate(asked.items())
+        trial.measure(name, quality, progress and partial(_advance, progress, number, len(asked)))
+        for number, (name, quality) in enumerate(asked.items())
     ]
     if plot is not None:
         with replace_file(Path(plot), force=force) as file:
@@ -177,16 +177,16 @@ def _mark(choice: Choice) -> Mark:
     )
 
 
-def _asked(presets: Iterable[str | float]) -> dict[str, dict[str, Any]]:
-    """Return the options of `bhk.convert` for each preset, by its name."""
-    asked: dict[str, dict[str, Any]] = {}
+def _asked(presets: Iterable[str | float]) -> dict[str, Quality]:
+    """Return the quality of each preset, by its name."""
+    asked: dict[str, Quality] = {}
     for preset in presets:
         try:
             snr = check_snr(float(preset))
         except ValueError:
-            asked[find_preset(str(preset)).name] = {"preset": preset}
+            asked[find_preset(str(preset)).name] = Quality(str(preset))
         else:
-            asked[f"{snr:g} dB"] = {"snr": snr}
+            asked[f"{snr:g} dB"] = Quality(snr_db=snr)
     if not asked:
         raise PresetError(f"no presets to compare; choose from {', '.join(PRESETS)}, or give ratios in dB")
     return asked
@@ -257,11 +257,11 @@ class _Trial:
     device: str
     seed: int
 
-    def measure(self, name: str, options: Mapping[str, Any], progress: Progress | None) -> Choice:
+    def measure(self, name: str, quality: Quality, progress: Progress | None) -> Choice:
         """Convert, load, and compare masks."""
         with tempfile.TemporaryDirectory(prefix="bhk-") as folder:
             path = Path(folder) / "model.bhk"
-            report = convert(self.original, path, **options)
+            report = convert(self.original, path, quality)
             started = time.perf_counter()
             model = load_state_dict(path) if self.subject is None else load(path, device=self.device)
             load_seconds = time.perf_counter() - started

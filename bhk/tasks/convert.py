@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -15,8 +15,9 @@ from bhk.base.errors import BhkError
 from bhk.base.files import WriteError, check_destination
 from bhk.base.names import BHK_SUFFIX, CHECKPOINT_SUFFIXES
 from bhk.base.parallel import ordered_map, worker_count
-from bhk.calibration.calibrate import Watch
-from bhk.calibration.models import Calibrate, CalibrationModel
+from bhk.base.progress import Progress, silent
+from bhk.calibration.models import CalibrationModel
+from bhk.calibration.options import Calibration, Samples
 from bhk.checkpoint import Checkpoint, UnsupportedTensorError
 from bhk.checkpoint.companions import KEY as COMPANION_KEY
 from bhk.checkpoint.companions import companions_beside
@@ -26,11 +27,12 @@ from bhk.codec.fit import PresetError
 from bhk.container.header import Header, LayerEntry, ModelEntry
 from bhk.container.header_size import header_estimate
 from bhk.container.validate import ALIGNMENT, PREAMBLE_BYTES, validate
-from bhk.conversion.coder import Allocate, Calibrating, CalibrationReport, Coder, coding, model_of
+from bhk.conversion.coder import CalibrationReport, Coder, coding, model_of
 from bhk.conversion.fidelity_search import pictures_for, snr_for_fidelity
-from bhk.conversion.plan import Item, Quality, plan
+from bhk.conversion.plan import Item, plan
+from bhk.conversion.quality import Quality
 from bhk.conversion.steps import Steps, snr_for_ratio
-from bhk.conversion.writing import Progress, estimated, outline_of, write
+from bhk.conversion.writing import estimated, outline_of, write
 from bhk.hub.address import parse_address
 from bhk.pictures.prompted import Asked
 from bhk.sam.checkpoints import read_checkpoint
@@ -86,83 +88,65 @@ class ConversionReport:
 
 def convert(
     src: str | os.PathLike[str] | nn.Module,
-    dst: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    quality: str | Quality = "balanced",
     *,
-    preset: str = "balanced",
-    snr: float | None = None,
-    ratio: float | None = None,
-    fidelity: float | None = None,
-    calibrate: Calibrate | None = None,
-    pictures: int = 8,
-    seed: int = 0,
-    work_dir: str | os.PathLike[str] | None = None,
-    allocate: Allocate | None = None,
-    exact: str | Iterable[str] = (),
-    only: str | Iterable[str] = (),
-    snr_for: Mapping[str, float] | None = None,
+    calibration: Calibration | Samples | None = None,
     key: str | None = None,
     metadata: Mapping[str, str] | None = None,
     threads: int | None = None,
     force: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
-    watch: Watch | None = None,
 ) -> ConversionReport:
     """Convert a checkpoint into a .bhk file.
 
-    With `calibrate`, the model is shown something, and its weights are coded such that what it answers changes least, as
-    far as that can be known without data: errors go where the layers' inputs do not feel them, and the bits to the tensors
-    that move the outputs most. At equal preset, outputs are meant to change as much as without, in a smaller file.
+    With `calibration`, bhk runs the model on samples and codes its weights so that its outputs change less: each column's
+    error is compensated by later columns (GPTQ), and tensors that move the outputs most get finer steps. At the same preset,
+    outputs change about as much as without calibration, in a smaller file.
+
+    >>> report = bhk.convert("demo_sam.safetensors", "small.bhk", "small")
+    >>> report.path.name, round(report.ratio, 1)
+    ('small.bhk', 4.7)
 
     Args:
-        src: a .pth, .pt, .bin or .safetensors file, a folder of shards, a zip with one of them, or a Hub id. Or a module,
-            whose state dict is coded; `dst` must be given then.
-        dst: the file to write; by default the source's name with the suffix .bhk, beside it (of a Hub id: here).
-        preset: "fine", "balanced", "small" or "birkhoff" (the published method).
-        snr: signal-to-noise ratio of the model in dB instead of the preset's.
-        ratio: size of the dense tensors over the size of the file instead; met within 1 %.
-        fidelity: mean mask IoU with the original instead, over points and boxes in synthetic pictures other than those of the
-            calibration, or in pictures of its folder; of a Segment Anything model only. The file is as small as that allows,
-            nearly.
-        calibrate: "dead-leaves" or "noise" (synthetic pictures with prompts; random tokens for a text encoder), a folder
-            of pictures, samples (each what the model's forward takes: a tensor, a tuple of arguments, a mapping of them by
-            name; all are shown, so there must be an end), or a callable that is given the model and returns its outputs.
-        pictures: how many synthetic samples, or pictures of the folder, the model is shown.
-        seed: of synthetic samples, and of whatever else is drawn.
-        work_dir: a folder that keeps what calibration finds, to go on after an interruption, or to convert once more at
-            another ratio.
-        allocate: how steps are shared out among the tensors: "table" (by the role of a tensor in a Segment Anything model;
-            equal in others) or "measured" (by the gradients of the outputs). None: measured with `calibrate`, else the table.
-        exact: patterns (as in fnmatch) of tensor names to keep exact.
-        only: patterns of the only tensors to code.
-        snr_for: signal-to-noise ratio in dB for the tensors that match a pattern; the last match counts.
-        key: which state dict, when the checkpoint holds several ("ema", "model.state_dict").
-        metadata: more entries for the file's metadata, such as {"licence": "Apache-2.0"}.
-        threads: worker threads; by default one a core. The bytes written do not depend on it.
-        force: replace `dst` if it exists.
-        dry_run: estimate the sizes, write nothing.
-        progress: called with (bytes of dense tensors done, all bytes).
-        watch: called with (stage, done, all) while the model is looked at, before any tensor is done.
+        src: a .pth, .pt, .bin or .safetensors file, a folder of shards, a zip that holds one of them, or a Hub id; or a module,
+            whose state dict is coded and which needs an `out`.
+        out: the file to write; by default the source's name with the suffix .bhk, beside it (for a Hub id: in this folder).
+        quality: the name of a preset ("fine", "balanced", "small" or "birkhoff"), or a `bhk.Quality`.
+        calibration: a `bhk.Calibration`, or its samples: "dead-leaves", "noise", a folder of pictures, or samples of your own.
+        key: which state dict to convert if the checkpoint holds several, such as "ema" or "model.state_dict".
+        metadata: entries to add to the file's metadata, such as {"license": "Apache-2.0"}.
+        threads: worker threads; by default one per core. The bytes written do not depend on it.
+        force: replace `out` if it exists.
+        dry_run: estimate the sizes and write nothing.
+        progress: called with (stage, done, total): ("Encoding", bytes of dense tensors done, all bytes), and before that
+            ("Moments", "Sensitivity" or "Fidelity", samples or trials done, all of them).
 
     Raises:
-        CalibrationError, NoPicturesError: the model cannot be built, fails, or cannot be shown what was given.
-        WorkDirError: `work_dir` holds results of other work.
+        CalibrationError, NoPicturesError: the model cannot be built, fails, or cannot be run on these samples.
+        WorkDirError: the calibration's work folder holds results of other work.
         CheckpointError: the source cannot be read, holds no tensors, is ambiguous or not safe to load.
-        PresetError, PatternError: the quality asked for is unknown, out of reach, or matches no tensor.
+        PresetError, PatternError: the quality is unknown or out of reach, or a pattern matches no tensor.
         MetadataError: an entry of `metadata` is one that bhk writes itself.
         FormatError: the format does not allow the name of a tensor or of an entry of `metadata`.
         WriteError: the destination exists, is the source, or cannot be written; it is left as it was.
     """
     started = time.perf_counter()
-    quality = Quality(preset, snr, ratio, fidelity, _patterns(exact), _patterns(only), dict(snr_for or {}))
-    asked = Calibrating(calibrate, pictures, seed, None if work_dir is None else Path(work_dir), allocate)
-    if quality.is_published and calibrate is not None:
-        raise PresetError(f"preset {preset!r} is the published method, which has no calibration; leave out one of them")
+    if isinstance(quality, str):
+        quality = Quality(quality)
+    if calibration is not None and not isinstance(calibration, Calibration):
+        calibration = Calibration(calibration)
+    if quality.is_published and calibration is not None:
+        raise PresetError(
+            f"preset {quality.preset!r} is the published method, which has no calibration; leave out one of them"
+        )
+    progress = progress or silent
     workers = worker_count(threads)
-    if dst is not None and not dry_run:
-        check_destination(Path(dst), force=force)
+    if out is not None and not dry_run:
+        check_destination(Path(out), force=force)
     checkpoint, recognised = read_checkpoint(src, key)
-    path = Path(dst) if dst is not None else _default_destination(src)
+    path = Path(out) if out is not None else _default_destination(src)
     if not dry_run:
         check_destination(path, force=force, sources=checkpoint.source.inputs)
         if path.suffix in CHECKPOINT_SUFFIXES:
@@ -188,12 +172,12 @@ def convert(
     finer_db = recognised.finer_db if recognised else lambda name: 0.0
     items = plan(checkpoint.tensors, checkpoint.aliases, quality, finer_db)
     dense = sum(item.nbytes for item in items)
-    model = model_of(src, checkpoint, recognised) if asked.wanted or fidelity is not None else None
-    pictures_shown = pictures_for(model.module, calibrate, seed) if model and fidelity is not None else ()
-    with coding(model, items, asked, watch) as coder:
+    model = model_of(src, checkpoint, recognised) if calibration or quality.fidelity else None
+    pictures_shown = pictures_for(model.module, calibration) if model and quality.fidelity else ()
+    with coding(model, items, calibration, progress) as coder:
         if not quality.is_published:
             steps = Steps.of(coder.allocate(items, workers), workers)
-            items = steps.at(_snr(quality, steps, overhead(items), coder, model, pictures_shown, watch))
+            items = steps.at(_snr(quality, steps, overhead(items), coder, model, pictures_shown, progress))
         if dry_run:
             size = overhead(items) + round(sum(ordered_map(estimated, items, workers)))
             layers, warnings = tuple(map(outline_of, items)), coder.warnings
@@ -216,18 +200,14 @@ def _snr(
     coder: Coder,
     model: CalibrationModel | None,
     pictures: Sequence[Asked],
-    watch: Watch | None,
+    progress: Progress,
 ) -> float:
     """Return the model's signal-to-noise ratio in dB that was asked for, in one way or another."""
     if quality.ratio is not None:
         return snr_for_ratio(quality.ratio, steps, overhead, coder)
     if quality.fidelity is not None and model is not None:
-        return snr_for_fidelity(quality.fidelity, steps, coder, model, pictures, watch)
-    return quality.snr_db
-
-
-def _patterns(patterns: str | Iterable[str]) -> tuple[str, ...]:
-    return (patterns,) if isinstance(patterns, str) else tuple(patterns)
+        return snr_for_fidelity(quality.fidelity, steps, coder, model, pictures, progress)
+    return quality.model_snr_db
 
 
 def _default_destination(src: str | os.PathLike[str] | nn.Module) -> Path:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bhk.base.files import WriteError
 from bhk.base.workdir import WorkDirError
 from bhk.calibration import calibrate as module
-from bhk.calibration.calibrate import Calibration, calibrate
+from bhk.calibration.calibrate import CalibrationResult, calibrate
 from bhk.calibration.errors import CalibrationError
 from bhk.calibration.inputs import BatchInputs
 from bhk.codec.feedback import feedback_from
@@ -41,7 +41,7 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
     return {f"net.{name}": weight for name, weight in model.named_parameters() if weight.ndim > 1}
 
 
-def _calibrated(folder: Path, **options: object) -> Calibration:
+def _calibrated(folder: Path, **options: object) -> CalibrationResult:
     model = Model()
     return calibrate(model, _weights(model), _batches(), folder=folder, identity={"it": "1"}, **options)  # type: ignore[arg-type]
 
@@ -79,7 +79,7 @@ def test_moments_of_a_few_layers_at_a_time_are_the_same(tmp_path: Path, monkeypa
     whole = _calibrated(tmp_path / "whole")
     stages: list[str] = []
     monkeypatch.setattr(module, "MEMORY", 500)
-    parts = _calibrated(tmp_path / "parts", watch=lambda stage, done, total: stages.append(stage))
+    parts = _calibrated(tmp_path / "parts", progress=lambda stage, done, total: stages.append(stage))
     assert "Moments 2/4" in stages
     for name in ("net.conv.weight", "net.first.weight", "net.second.weight"):
         one, other = whole.feedback(name), parts.feedback(name)
@@ -98,9 +98,9 @@ def test_work_that_was_stopped_goes_on(tmp_path: Path, stop: tuple[str, int]) ->
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        _calibrated(tmp_path / "stopped", watch=interrupt)
+        _calibrated(tmp_path / "stopped", progress=interrupt)
     first: dict[str, int] = {}
-    resumed = _calibrated(tmp_path / "stopped", watch=lambda stage, done, total: first.setdefault(stage, done))
+    resumed = _calibrated(tmp_path / "stopped", progress=lambda stage, done, total: first.setdefault(stage, done))
     assert first[stop[0]] == stop[1] if stop[0] == "Moments" else first == {"Sensitivity": 0}
     assert resumed.sensitivity == whole.sensitivity
     one, other = whole.feedback("net.first.weight"), resumed.feedback("net.first.weight")

@@ -123,7 +123,7 @@ def test_a_model_without_gradients() -> None:
         outputs.add_(1)
         return (outputs,)
 
-    with pytest.raises(CalibrationError, match=r"gives no gradients \(.*\); share the steps out by the table"):
+    with pytest.raises(CalibrationError, match=r"gives no gradients \(.*\); take the steps of the table instead"):
         measure(model, _weights(model), _none, run, 0)
 
 

@@ -24,14 +24,14 @@ def test_it_says_what_was_done(bhk: Shell, source: Path) -> None:
 
 
 def test_every_option_reaches_the_conversion(bhk: Shell, source: Path) -> None:
-    bhk("convert", source, "a.bhk", "-p", "small", "--threads", 1)
-    bhk("convert", source, "b.bhk", "--snr", 22, "--metadata", "licence=A=B", "--metadata", "base_model=x/y")
-    bhk("convert", source, "c.bhk", "--exact", "*.10.*", "--snr-for", "blocks.2.*=35", "--key", "model")
-    bhk("convert", source, "d.bhk", "--only", "*.10.weight", "--only", "nothing*")  # refused: matches nothing
-    bhk("convert", source, "d.bhk", "--only", "*.10.weight", "--ratio", 1.5)
+    bhk("convert", source, "-o", "a.bhk", "-p", "small", "--threads", 1)
+    bhk("convert", source, "-o", "b.bhk", "--snr", 22, "--metadata", "license=A=B", "--metadata", "base_model=x/y")
+    bhk("convert", source, "-o", "c.bhk", "--exact", "*.10.*", "--snr-for", "blocks.2.*=35", "--key", "model")
+    bhk("convert", source, "-o", "d.bhk", "--only", "*.10.weight", "--only", "nothing*")  # refused: matches nothing
+    bhk("convert", source, "-o", "d.bhk", "--only", "*.10.weight", "--ratio", 1.5)
     a, b, c, d = (package.inspect(bhk.folder / f"{name}.bhk") for name in "abcd")
     assert a.rows == b.rows
-    assert (b.metadata["licence"], b.metadata["base_model"]) == ("A=B", "x/y")
+    assert (b.metadata["license"], b.metadata["base_model"]) == ("A=B", "x/y")
     assert {row.name: row.encoding for row in c.rows if row.shape} == {
         "blocks.2.bias": "exact",
         "blocks.2.weight": "trajectory",
@@ -43,7 +43,7 @@ def test_every_option_reaches_the_conversion(bhk: Shell, source: Path) -> None:
 
 
 def test_json_is_the_whole_output(bhk: Shell, source: Path) -> None:
-    document = bhk("convert", source, "sam.bhk", "--json").document
+    document = bhk("convert", source, "-o", "sam.bhk", "--json").document
     seconds, ratio = document.pop("seconds"), document.pop("ratio")
     assert seconds > 0
     size = (bhk.folder / "sam.bhk").stat().st_size
@@ -103,7 +103,7 @@ def test_names_of_any_language_and_with_spaces(bhk: Shell) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="names of files are Unicode elsewhere")
 def test_a_file_name_that_is_no_unicode(bhk: Shell, source: Path) -> None:
-    ended = bhk("convert", source, "n\udcff.bhk")
+    ended = bhk("convert", source, "-o", "n\udcff.bhk")
     assert ended.status == 0
     assert ended.out.startswith("n\\udcff.bhk: ")
     assert os.path.exists(os.fsencode(bhk.folder) + b"/n\xff.bhk")
@@ -126,9 +126,9 @@ def test_progress_is_shown_on_a_terminal_only(bhk: Shell, source: Path) -> None:
         os.close(terminal)
         os.close(end)
     assert ended.status == 0
-    assert "Converting" in shown
+    assert "Encoding" in shown
     assert "100%" in shown
-    assert "Converting" not in ended.out
+    assert "Encoding" not in ended.out
     assert bhk("convert", source, "--force").err == ""
 
 
@@ -136,10 +136,10 @@ def test_progress_is_shown_on_a_terminal_only(bhk: Shell, source: Path) -> None:
     ("args", "message"),
     [
         (["none.pth"], "none.pth does not exist; check the name, or use hf://user/repo for the Hub"),
-        (["sam.pth", "none/sam.bhk"], "folder none does not exist; create it first"),
-        (["sam.pth", "sam.pth", "--force"], "sam.pth is the file that is being read; give another destination"),
-        (["sam.pth", "."], ". is a folder; give the name of a file to write"),
-        (["sam.pth", "old.bhk"], "old.bhk exists; use --force (force=True) to replace it"),
+        (["sam.pth", "-o", "none/sam.bhk"], "folder none does not exist; create it first"),
+        (["sam.pth", "-o", "sam.pth", "--force"], "sam.pth is the file that is being read; give another destination"),
+        (["sam.pth", "-o", "."], ". is a folder; give the name of a file to write"),
+        (["sam.pth", "-o", "old.bhk"], "old.bhk exists; use --force (force=True) to replace it"),
         (["sam.pth", "--preset", "best"], "unknown preset 'best'; choose one of fine, balanced, small, birkhoff"),
         (["sam.pth", "--exact", "x*"], "pattern 'x*' matches none of"),
         (["sam.pth", "--snr-for", "steps=30"], "pattern 'steps' matches no tensor that is coded"),
@@ -162,7 +162,7 @@ def test_what_goes_wrong_is_said_in_one_line(bhk: Shell, source: Path, args: lis
 
 
 def test_a_full_disk(bhk: Shell, source: Path) -> None:
-    message = bhk.fails("convert", source, "sam.bhk", file_size=4000)
+    message = bhk.fails("convert", source, "-o", "sam.bhk", file_size=4000)
     assert message == "cannot write sam.bhk: File too large; nothing was changed"
     assert list(bhk.folder.iterdir()) == [source]
 
@@ -171,7 +171,7 @@ def test_a_full_disk(bhk: Shell, source: Path) -> None:
 def test_no_permission(bhk: Shell, source: Path) -> None:
     folder = bhk.folder / "closed"
     folder.mkdir(mode=0o555)
-    assert bhk.fails("convert", source, "closed/a.bhk") == "cannot write closed/a.bhk: Permission denied"
+    assert bhk.fails("convert", source, "-o", "closed/a.bhk") == "cannot write closed/a.bhk: Permission denied"
     source.chmod(0)
     assert "Permission denied" in bhk.fails("convert", source)
 

@@ -12,7 +12,7 @@ import bhk as package
 from cli.conftest import Shell
 
 _COMMANDS = {
-    "convert": ["convert", "{}", "new.bhk"],
+    "convert": ["convert", "{}", "-o", "new.bhk"],
     "inspect": ["inspect", "{}"],
     "verify": ["verify", "{}"],
     "verify against it": ["verify", "sam.bhk", "--against", "{}"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 import bhk
 from bhk.base.workdir import WorkDirError
 from bhk.calibration.errors import CalibrationError
+from bhk.calibration.options import Samples
 from bhk.calibration.sensitivity import Sensitivity
 from bhk.codec.fit import PresetError
 from bhk.container.reader import Container
@@ -64,8 +66,8 @@ def _change(model: Encoder, path: Path) -> float:
 
 def test_a_smaller_file_changes_the_outputs_no_more(tmp_path: Path) -> None:
     model = Encoder().eval()
-    plain = bhk.convert(model, tmp_path / "plain.bhk", snr=24)
-    found = bhk.convert(model, tmp_path / "found.bhk", snr=24, calibrate=_samples())
+    plain = bhk.convert(model, tmp_path / "plain.bhk", bhk.Quality(snr_db=24))
+    found = bhk.convert(model, tmp_path / "found.bhk", bhk.Quality(snr_db=24), calibration=_samples())
     streams = [sum(stream.stored for layer in report.layers for stream in layer.streams) for report in (plain, found)]
     assert streams[1] < 0.9 * streams[0]
     assert _change(model, tmp_path / "found.bhk") < 1.2 * _change(model, tmp_path / "plain.bhk")
@@ -81,7 +83,7 @@ def test_a_smaller_file_changes_the_outputs_no_more(tmp_path: Path) -> None:
 def test_the_model_and_its_state_are_as_they_were(tmp_path: Path) -> None:
     model = Encoder().half().train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    bhk.convert(model, tmp_path / "a.bhk", calibrate=[sample[:20] for sample in _samples()])
+    bhk.convert(model, tmp_path / "a.bhk", calibration=[sample[:20] for sample in _samples()])
     assert model.training
     for name, tensor in model.state_dict().items():
         assert tensor.dtype == torch.float16
@@ -98,7 +100,7 @@ def test_tied_weights_and_wrapped_models(tmp_path: Path) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.a_last(torch.relu(self.z_first(x)))  # type: ignore[no-any-return]
 
-    report = bhk.convert(Tied(), tmp_path / "tied.bhk", calibrate=_samples())
+    report = bhk.convert(Tied(), tmp_path / "tied.bhk", calibration=_samples())
     assert report.calibration is not None
     assert report.calibration.plain == {}
     assert report.calibration.insensitive == ()
@@ -106,7 +108,9 @@ def test_tied_weights_and_wrapped_models(tmp_path: Path) -> None:
 
     wrapper = nn.ModuleDict({"sam": small_sam()})
     picture = [lambda model: model["sam"].image_encoder(torch.randn(1, 3, 128, 128))]
-    report = bhk.convert(wrapper, tmp_path / "wrapped.bhk", calibrate=picture, only="image_encoder.blocks.*.mlp.*")
+    report = bhk.convert(
+        wrapper, tmp_path / "wrapped.bhk", bhk.Quality(only="image_encoder.blocks.*.mlp.*"), calibration=picture
+    )
     assert report.calibration is not None
     assert report.calibration.plain == {}
 
@@ -116,8 +120,9 @@ def test_equal_seeds_give_equal_files(tmp_path: Path) -> None:
     files = []
     for number, seed in enumerate((0, 0, 1)):
         out = tmp_path / f"{number}.bhk"
-        only = "image_encoder.blocks.*"
-        bhk.convert(path, out, calibrate="noise", pictures=1, seed=seed, only=only, threads=1 + number % 2)
+        quality = bhk.Quality(only="image_encoder.blocks.*")
+        calibration = bhk.Calibration("noise", limit=1, seed=seed)
+        bhk.convert(path, out, quality, calibration=calibration, threads=1 + number % 2)
         files.append(out.read_bytes())
     assert files[0] == files[1]
     assert files[0] != files[2]
@@ -126,22 +131,27 @@ def test_equal_seeds_give_equal_files(tmp_path: Path) -> None:
 def test_a_sam_by_dead_leaves_and_a_work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "sam.pth", small_sam().state_dict())
     stages: list[str] = []
-    options = {"calibrate": "dead-leaves", "pictures": 2, "work_dir": tmp_path / "work"}
-    report = bhk.convert(path, ratio=6, watch=lambda stage, done, total: stages.append(stage), **options)
+    calibration = bhk.Calibration("dead-leaves", limit=2, work_dir=tmp_path / "work")
+    report = bhk.convert(
+        path,
+        quality=bhk.Quality(ratio=6),
+        calibration=calibration,
+        progress=lambda stage, done, total: stages.append(stage),
+    )
     assert report.ratio == pytest.approx(6, rel=0.01)
-    assert set(stages) == {"Moments", "Sensitivity"}
+    assert set(stages) == {"Moments", "Sensitivity", "Encoding"}
     assert any("coded without feedback, since each is no layer: " in warning for warning in report.warnings)
     assert any("mask_downscaling.6.weight" in warning for warning in report.warnings)
     model = bhk.load(report.path)
     assert isinstance(model.image_encoder.blocks[0].mlp.lin1, HyperLinear)
     monkeypatch.setattr("bhk.calibration.inputs.SamInputs.run", lambda *_: pytest.fail("shown again"))
-    again = bhk.convert(path, tmp_path / "again.bhk", ratio=5, **options)
+    again = bhk.convert(path, tmp_path / "again.bhk", bhk.Quality(ratio=5), calibration=calibration)
     assert again.ratio == pytest.approx(5, rel=0.01)
     with pytest.raises(WorkDirError, match="not the same pictures, seed"):
-        bhk.convert(path, tmp_path / "other.bhk", seed=1, **options)
+        bhk.convert(path, tmp_path / "other.bhk", calibration=replace(calibration, seed=1))
     other = save(tmp_path / "other.pth", {name: tensor * 1.01 for name, tensor in small_sam().state_dict().items()})
     with pytest.raises(WorkDirError, match="not the same model"):
-        bhk.convert(other, **options)
+        bhk.convert(other, calibration=calibration)
 
 
 def test_a_folder_of_pictures(tmp_path: Path) -> None:
@@ -149,10 +159,10 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     with pytest.raises(NoPicturesError):
-        bhk.convert(path, tmp_path / "a.bhk", calibrate=str(folder))
+        bhk.convert(path, tmp_path / "a.bhk", calibration=str(folder))
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)).save(folder / "a.png")
     (folder / "b.png").write_bytes(b"no picture")
-    report = bhk.convert(path, tmp_path / "a.bhk", calibrate=str(folder), allocate="table")
+    report = bhk.convert(path, tmp_path / "a.bhk", calibration=bhk.Calibration(folder, steps="table"))
     assert report.calibration is not None
     assert report.calibration.samples == 1
     assert any("b.png" in warning for warning in report.warnings)
@@ -162,13 +172,13 @@ def test_a_wanted_fidelity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(fidelity_search, "PICTURES", 2)
     path = tmp_path / "demo.pth"
     write_checkpoint(path)
-    report = bhk.convert(path, tmp_path / "demo.bhk", fidelity=0.96)
+    report = bhk.convert(path, tmp_path / "demo.bhk", bhk.Quality(fidelity=0.96))
     original, coded = bhk.load(path), bhk.load(tmp_path / "demo.bhk", mode="dense")
-    pictures = fidelity_search.pictures_for(original, None, seed=0)
+    pictures = fidelity_search.pictures_for(original, None)
     subjects = Subject(original), Subject(coded)
     found = [compared(*(ask(subject, *asked) for subject in subjects)) for asked in pictures]
     assert np.mean([iou for one in found for iou in one.iou]) >= 0.96
-    coarser = bhk.convert(path, tmp_path / "coarser.bhk", fidelity=0.9)
+    coarser = bhk.convert(path, tmp_path / "coarser.bhk", bhk.Quality(fidelity=0.9))
     assert coarser.ratio > 1.05 * report.ratio > 8
 
 
@@ -191,7 +201,7 @@ def test_a_fidelity_out_of_reach() -> None:
 
 def test_a_fidelity_for_what_gives_no_masks(tmp_path: Path) -> None:
     with pytest.raises(bhk.BhkError, match="Encoder is no model to ask for masks"):
-        bhk.convert(Encoder(), tmp_path / "a.bhk", fidelity=0.9)
+        bhk.convert(Encoder(), tmp_path / "a.bhk", bhk.Quality(fidelity=0.9))
 
 
 def test_steps_change_the_outputs_alike_for_each_weight() -> None:
@@ -217,30 +227,23 @@ def test_steps_change_the_outputs_alike_for_each_weight() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("samples", "message"),
     [
-        (
-            {"calibrate": "dead-leafs"},
-            "'dead-leafs' is nothing to calibrate with; expected dead-leaves, noise, or a folder",
-        ),
-        ({"allocate": "best", "calibrate": "noise"}, "unknown allocation 'best'; choose one of table, measured"),
-        ({"allocate": "measured"}, "a measured allocation looks at the model; say with what"),
-        ({"work_dir": "work"}, "the work folder keeps what calibration found, and none was asked for"),
-        ({"calibrate": [torch.zeros(1)], "work_dir": "work"}, "a work folder cannot tell whether samples are the same"),
-        ({"calibrate": []}, "there are no samples to calibrate with"),
-        ({"calibrate": [torch.zeros(1, 3)]}, r"Sam fails on sample 0 \(.*\); give samples that its forward takes"),
+        ("dead-leafs", "'dead-leafs' is nothing to calibrate with; expected dead-leaves, noise, or a folder"),
+        ([], "there are no samples to calibrate with"),
+        ([torch.zeros(1, 3)], r"Sam fails on sample 0 \(.*\); give samples that its forward takes"),
     ],
 )
-def test_what_cannot_be_asked_for(tmp_path: Path, options: dict[str, object], message: str) -> None:
+def test_samples_that_the_model_cannot_be_shown(tmp_path: Path, samples: Samples, message: str) -> None:
     path = save(tmp_path / "sam.pth", small_sam().state_dict())
     with pytest.raises(CalibrationError, match=message):
-        bhk.convert(path, tmp_path / "a.bhk", **options)  # type: ignore[arg-type]
+        bhk.convert(path, tmp_path / "a.bhk", calibration=samples)
     assert not (tmp_path / "a.bhk").exists()
 
 
 def test_the_published_method_has_no_calibration(tmp_path: Path) -> None:
     with pytest.raises(PresetError, match="preset 'birkhoff' is the published method, which has no calibration"):
-        bhk.convert(save(tmp_path / "a.pth", small()), preset="birkhoff", calibrate="noise")
+        bhk.convert(save(tmp_path / "a.pth", small()), quality="birkhoff", calibration="noise")
 
 
 def test_a_checkpoint_of_no_known_model(tmp_path: Path) -> None:
@@ -248,7 +251,7 @@ def test_a_checkpoint_of_no_known_model(tmp_path: Path) -> None:
     with pytest.raises(
         CalibrationError, match=r"a\.pth holds 3 tensors of a model that bhk does not know how to build"
     ):
-        bhk.convert(path, calibrate="dead-leaves")
+        bhk.convert(path, calibration="dead-leaves")
 
 
 def test_a_module_needs_a_place(tmp_path: Path) -> None:
@@ -261,5 +264,5 @@ def test_weights_that_are_all_equal(tmp_path: Path) -> None:
     with torch.no_grad():
         for layer in model:
             layer.weight.fill_(0.25)
-    bhk.convert(model, tmp_path / "a.bhk", calibrate=[torch.randn(80, 64)])
+    bhk.convert(model, tmp_path / "a.bhk", calibration=[torch.randn(80, 64)])
     assert torch.equal(bhk.load_state_dict(tmp_path / "a.bhk")["1.weight"], model[1].weight)

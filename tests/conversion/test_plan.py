@@ -6,8 +6,8 @@ import pytest
 import torch
 from tasks.checkpoints import draw, small
 
-from bhk.codec.fit import PresetError
-from bhk.conversion.plan import Item, PatternError, Quality, plan
+from bhk.conversion.plan import Item, PatternError, plan
+from bhk.conversion.quality import Quality
 from bhk.conversion.steps import Steps
 
 
@@ -18,7 +18,7 @@ def _plan(
     finer_db = {"delicate.weight": 12.0}
     items = plan(tensors, aliases or {}, quality, lambda name: finer_db.get(name, 0.0))
     if not quality.is_published:
-        items = Steps.of(items, threads=1).at(quality.snr_db)
+        items = Steps.of(items, threads=1).at(quality.model_snr_db)
     return {item.names[0]: item for item in items}
 
 
@@ -75,7 +75,7 @@ def test_a_ratio_for_a_tensor_that_is_not_coded_is_an_error() -> None:
 
 def test_the_last_pattern_says_the_ratio_of_a_tensor() -> None:
     tensors = draw({"a.weight": (64, 64), "b.weight": (64, 64), "c.weight": (64, 64)})
-    items = _plan(tensors, snr=28, snr_for={"*": 34.0, "a.*": 22.0, "b.*": 28.0})
+    items = _plan(tensors, snr_db=28, snr_for={"*": 34.0, "a.*": 22.0, "b.*": 28.0})
     steps = {name: item.step for name, item in items.items()}
     assert 20 * math.log10(steps["a.weight"] / steps["c.weight"]) == pytest.approx(12, abs=0.3)
     assert 20 * math.log10(steps["b.weight"] / steps["c.weight"]) == pytest.approx(6, abs=0.3)
@@ -85,7 +85,7 @@ def test_one_step_serves_tensors_of_one_scale_and_few_fall_below() -> None:
     tensors = draw({"a.weight": (64, 64), "b.weight": (64, 64)})
     tensors["faint.weight"] = tensors["a.weight"] / 100
     tensors["loud.weight"] = tensors["a.weight"] * 3
-    steps = {name: item.step for name, item in _plan(tensors, snr=28).items()}
+    steps = {name: item.step for name, item in _plan(tensors, snr_db=28).items()}
     assert steps["a.weight"] == steps["b.weight"] == steps["loud.weight"]
     faint = float(tensors["faint.weight"].square().mean().sqrt())
     assert 20 * math.log10(faint * math.sqrt(12) / steps["faint.weight"]) == pytest.approx(16, abs=0.1)
@@ -102,24 +102,4 @@ def test_delicate_tensors_get_a_finer_step_and_vocabularies_a_coarser_one() -> N
 
 def test_a_finer_step_stays_within_what_codebooks_reach() -> None:
     tensors = draw({"x.weight": (80, 80), "delicate.weight": (80, 80)})
-    assert _plan(tensors, snr=42)["delicate.weight"].step == _plan(tensors, snr=42)["x.weight"].step
-
-
-@pytest.mark.parametrize(
-    ("asked", "message"),
-    [
-        ({"preset": "best"}, "unknown preset 'best'; choose one of fine, balanced, small, birkhoff"),
-        ({"snr": 20, "ratio": 5}, "give one of them"),
-        ({"fidelity": 0.9, "ratio": 5}, "both a ratio and a fidelity were asked for; give one of them"),
-        ({"fidelity": 1.0}, "a mask IoU of 1 was asked for; it must be between 0 and 1"),
-        ({"snr": 43}, "choose 3 to 42 dB"),
-        ({"snr": math.nan}, "choose 3 to 42 dB"),
-        ({"snr_for": {"*": 2.0}}, "choose 3 to 42 dB"),
-        ({"preset": "birkhoff", "snr": 20}, "one quality"),
-        ({"preset": "birkhoff", "ratio": 5}, "one quality"),
-        ({"preset": "birkhoff", "snr_for": {"*": 20.0}}, "one quality"),
-    ],
-)
-def test_what_cannot_be_asked_for(asked: dict[str, object], message: str) -> None:
-    with pytest.raises(PresetError, match=message):
-        Quality(**asked)  # type: ignore[arg-type]
+    assert _plan(tensors, snr_db=42)["delicate.weight"].step == _plan(tensors, snr_db=42)["x.weight"].step

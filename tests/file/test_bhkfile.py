@@ -75,7 +75,7 @@ _ROWS = [name for name, tensor in _SOURCE.items() if tensor.ndim]
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     torch.save(_SOURCE, folder / "model.pth")
-    report = bhk.convert(folder / "model.pth", preset=request.param, threads=2)
+    report = bhk.convert(folder / "model.pth", quality=request.param, threads=2)
     assert report.path == folder / "model.bhk"
     return report.path
 

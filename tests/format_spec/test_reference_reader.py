@@ -181,7 +181,7 @@ def test_both_read_what_convert_writes(
             state["tied.weight"] = state["layer.0.weight"]
         torch.save(state, path.with_suffix(".pth"))
     source = path.with_suffix(".safetensors" if as_safetensors else ".pth")
-    bhk.convert(source, path, preset=preset, threads=1, force=True)
+    bhk.convert(source, path, quality=preset, threads=1, force=True)
     found = both(path)
     assert isinstance(found, dict)
     assert found.keys() == state.keys()

@@ -96,7 +96,10 @@ def test_from_linear_codes_the_weight_as_encode_does(preset: str, bias: bool) ->
 
 def test_from_linear_takes_quality_and_compute() -> None:
     linear = _linear()
-    fine, coarse = HyperLinear.from_linear(linear, snr=40), HyperLinear.from_linear(linear, step=0.02, compute="int8")
+    fine, coarse = (
+        HyperLinear.from_linear(linear, snr_db=40),
+        HyperLinear.from_linear(linear, step=0.02, compute="int8"),
+    )
     errors = [float((layer.weight - linear.weight.detach()).norm()) for layer in (fine, coarse)]
     assert errors[0] < errors[1]
     assert coarse.compute == "int8"
@@ -107,7 +110,7 @@ def test_weights_are_those_that_the_container_decodes(tmp_path: Path) -> None:
     state = {"a.weight": _linear().weight.detach(), "b.weight": _linear(64, 48).weight.detach().half()}
     torch.save(state, tmp_path / "model.pth")
     for preset in ("fine", "birkhoff"):
-        path = bhk.convert(tmp_path / "model.pth", preset=preset, force=True, threads=1).path
+        path = bhk.convert(tmp_path / "model.pth", quality=preset, force=True, threads=1).path
         with bhk.open(path) as file:
             for name, tensor in state.items():
                 out, width = tensor.shape

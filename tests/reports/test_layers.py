@@ -14,7 +14,7 @@ from bhk.reports.layers import SAMPLE_WEIGHTS, Histogram, OriginalError, Sketch,
 @pytest.fixture(params=["balanced", "birkhoff"])
 def file(tmp_path: Path, tensors: dict[str, torch.Tensor], request: pytest.FixtureRequest) -> BhkFile:
     torch.save(tensors, tmp_path / "a.pth")
-    path = bhk.convert(tmp_path / "a.pth", preset=request.param, threads=1).path
+    path = bhk.convert(tmp_path / "a.pth", quality=request.param, threads=1).path
     assert path is not None
     return bhk.open(path)
 

@@ -139,9 +139,9 @@ def test_the_bytes_do_not_depend_on_threads_or_on_the_format_of_the_source(tmp_p
     tensors["mean"] = torch.zeros(5000)
     source = save(tmp_path / "a.pth", tensors)
     safetensors.torch.save_file(dict(reversed(tensors.items())), tmp_path / "with a longer name.safetensors")
-    bhk.convert(source, tmp_path / "1.bhk", preset=preset, threads=1)
-    bhk.convert(source, tmp_path / "2.bhk", preset=preset, threads=2)
-    bhk.convert(tmp_path / "with a longer name.safetensors", tmp_path / "3.bhk", preset=preset)
+    bhk.convert(source, tmp_path / "1.bhk", quality=preset, threads=1)
+    bhk.convert(source, tmp_path / "2.bhk", quality=preset, threads=2)
+    bhk.convert(tmp_path / "with a longer name.safetensors", tmp_path / "3.bhk", quality=preset)
     assert (tmp_path / "1.bhk").read_bytes() == (tmp_path / "2.bhk").read_bytes()
     assert _parts(tmp_path / "1.bhk") == _parts(tmp_path / "3.bhk")
 
@@ -153,7 +153,7 @@ def test_layers_stand_in_natural_order(tmp_path: Path) -> None:
 
 def test_layers_of_one_step_share_a_codebook(tmp_path: Path) -> None:
     tensors = draw({f"blocks.{i}.weight": (96, 90) for i in range(6)}) | draw({"head.weight": (96, 90)}, scale=30.0)
-    report = bhk.convert(save(tmp_path / "a.pth", tensors), snr=12)
+    report = bhk.convert(save(tmp_path / "a.pth", tensors), quality=bhk.Quality(snr_db=12))
     with bhk.open(report.path) as file:
         first, last = file.codebook("blocks.0.weight"), file.codebook("head.weight")
         assert file.layers == report.layers
@@ -177,7 +177,7 @@ def test_a_ratio_is_met(tmp_path: Path, ratio: float) -> None:
     torch.manual_seed(0)
     tensors["heavy.weight"] = heavy.sample(torch.Size((600, 700))) * 0.05
     source = save(tmp_path / "a.pth", tensors)
-    report = bhk.convert(source, ratio=ratio)
+    report = bhk.convert(source, quality=bhk.Quality(ratio=ratio))
     assert report.ratio == pytest.approx(ratio, rel=0.01)
     assert report.ratio == report.source_bytes / report.path.stat().st_size
 
@@ -185,7 +185,9 @@ def test_a_ratio_is_met(tmp_path: Path, ratio: float) -> None:
 def test_a_ratio_is_met_where_sizes_jump(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     tensors = {f"blocks.{i}.weight": torch.rand(512, 512, generator=generator) for i in range(2)}
-    assert bhk.convert(save(tmp_path / "a.pth", tensors), ratio=12).ratio == pytest.approx(12, rel=0.01)
+    assert bhk.convert(save(tmp_path / "a.pth", tensors), quality=bhk.Quality(ratio=12)).ratio == pytest.approx(
+        12, rel=0.01
+    )
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,7 @@ def test_a_ratio_out_of_reach_says_what_is_in_reach(
 ) -> None:
     source = save(tmp_path / "a.pth", tensors)
     with pytest.raises(PresetError, match=message):
-        bhk.convert(source, ratio=ratio)
+        bhk.convert(source, quality=bhk.Quality(ratio=ratio))
     assert list(tmp_path.iterdir()) == [source]
 
 
@@ -215,17 +217,17 @@ def test_presets_trade_size_for_quality(tmp_path: Path) -> None:
     source = save(tmp_path / "a.pth", draw({"a.weight": (256, 256), "b.weight": (256, 300)}))
     found = {}
     for preset in ("fine", "balanced", "small"):
-        report = bhk.convert(source, tmp_path / f"{preset}.bhk", preset=preset)
+        report = bhk.convert(source, tmp_path / f"{preset}.bhk", quality=preset)
         found[preset] = report.bytes, min(layer.error.snr_db for layer in report.layers)
     assert found["fine"] > found["balanced"] > found["small"]
-    by_number = bhk.convert(source, tmp_path / "28.bhk", snr=28)
+    by_number = bhk.convert(source, tmp_path / "28.bhk", quality=bhk.Quality(snr_db=28))
     assert by_number.bytes == found["balanced"][0]
 
 
 def test_the_published_method_codes_everything_on_its_own_square(tmp_path: Path) -> None:
     tensors = draw({"a.weight": (64, 64), "a.bias": (11,), "tiny.weight": (3, 3)}, scale=0.01)
     tensors["far.weight"] = torch.linspace(-100, 100, 4096).view(64, 64)
-    report = bhk.convert(save(tmp_path / "a.pth", tensors), preset="birkhoff")
+    report = bhk.convert(save(tmp_path / "a.pth", tensors), quality="birkhoff")
     assert [layer.encoding for layer in report.layers] == ["trajectory", "trajectory", "exact", "exact"]
     assert report.warnings == ("far.weight is too far off the published square; it is kept exact",)
     with bhk.open(report.path) as file:
@@ -317,10 +319,10 @@ def test_a_dry_run_writes_nothing_and_estimates_well(tmp_path: Path) -> None:
     tensors |= draw({"a.weight": (128, 64), "b.weight": (20, 8, 3, 3), "c.weight": (2000,)}, scale=2.0, seed=1)
     source = save(tmp_path / "a.pth", tensors)
     for preset in ("balanced", "small", "birkhoff"):
-        estimated = bhk.convert(source, preset=preset, dry_run=True)
+        estimated = bhk.convert(source, quality=preset, dry_run=True)
         assert list(tmp_path.iterdir()) == [source]
         assert estimated.path is None
-        real = bhk.convert(source, preset=preset)
+        real = bhk.convert(source, quality=preset)
         assert estimated.bytes == pytest.approx(real.bytes, rel=0.03)
         assert estimated.source_bytes == real.source_bytes
         real.path.unlink()

@@ -29,7 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_metadata_tells_where_the_weights_came_from(tmp_path: Path) -> None:
     source = save(tmp_path / "sam.pth", {"model": {f"module.{name}": tensor for name, tensor in small().items()}})
-    report = bhk.convert(source, metadata={"licence": "Apache-2.0", "source.url": "https://example.org"})
+    report = bhk.convert(source, metadata={"license": "Apache-2.0", "source.url": "https://example.org"})
     with bhk.open(report.path) as file:
         assert file.metadata == {
             "source.name": "sam.pth",
@@ -38,7 +38,7 @@ def test_metadata_tells_where_the_weights_came_from(tmp_path: Path) -> None:
             "source.sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
             "checkpoint.wrapper": '["model"]',
             "checkpoint.prefix": "module.",
-            "licence": "Apache-2.0",
+            "license": "Apache-2.0",
             "source.url": "https://example.org",
         }
 
@@ -151,17 +151,17 @@ def test_what_the_format_lacks_is_said_before_the_work(
     source = save(tmp_path / "a.pth", {**tensors, "b.weight": torch.ones(64, 64)})
     done: list[int] = []
     with pytest.raises(error, match=message):
-        bhk.convert(source, progress=lambda part, whole: done.append(part))
+        bhk.convert(source, progress=lambda stage, part, whole: done.append(part))
     assert done == []
     assert list(tmp_path.iterdir()) == [source]
 
 
 def test_progress_counts_dense_bytes(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    report = bhk.convert(save(tmp_path / "a.pth", small()), progress=lambda done, total: seen.append((done, total)))
+    seen: list[tuple[str, int, int]] = []
+    report = bhk.convert(save(tmp_path / "a.pth", small()), progress=lambda *told: seen.append(told))
     assert len(seen) == 3
     assert sorted(seen) == seen
-    assert seen[-1] == (report.source_bytes, report.source_bytes)
+    assert seen[-1] == ("Encoding", report.source_bytes, report.source_bytes)
 
 
 @contextlib.contextmanager
@@ -190,7 +190,7 @@ def test_a_failure_in_between_leaves_the_old_file_alone(tmp_path: Path) -> None:
     source = save(tmp_path / "a.pth", small())
     (tmp_path / "a.bhk").write_bytes(b"old")
 
-    def fail(done: int, total: int) -> None:
+    def fail(stage: str, done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -49,7 +49,9 @@ def test_a_file_does_not_differ_from_itself(tmp_path: Path) -> None:
 
 def test_kinds_of_files_compare_with_each_other(tmp_path: Path) -> None:
     source = save(tmp_path / "a.pth", {"model": {f"module.{name}": tensor for name, tensor in small().items()}})
-    fine, coarse = (bhk.convert(source, tmp_path / f"{snr}.bhk", snr=snr).path for snr in (36, 18))
+    fine, coarse = (
+        bhk.convert(source, tmp_path / f"{snr}.bhk", quality=bhk.Quality(snr_db=snr)).path for snr in (36, 18)
+    )
     for a, b, low, high in ((source, fine, 35, 38), (coarse, source, 17, 20), (fine, coarse, 17, 20)):
         found = {entry.name: entry for entry in bhk.diff(a, b).tensors}
         assert found["blocks.2.bias"].status == "equal"

@@ -66,7 +66,7 @@ def test_shards_have_an_index(path: Path, tmp_path: Path) -> None:
 
 def test_an_exported_file_converts_to_the_same_tensors(path: Path, tmp_path: Path) -> None:
     bhk.export(path, tmp_path / "again.pth")
-    bhk.convert(tmp_path / "again.pth", exact=["*"])
+    bhk.convert(tmp_path / "again.pth", quality=bhk.Quality(exact=["*"]))
     again = bhk.load_state_dict(tmp_path / "again.bhk")
     assert all(torch.equal(again[name], tensor) for name, tensor in bhk.load_state_dict(path).items())
 

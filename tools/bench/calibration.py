@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import bhk
-from bhk.calibration.models import Calibrate
+from bhk.calibration.options import Samples
 from tools.bench import minilm
 from tools.bench.coders.bhk import Bhk
 from tools.bench.coders.gptq import Gptq, write_moments
@@ -35,27 +35,27 @@ PLAIN_RATIOS = (6, 7, 8.5, 10)  # beside the preset's, about 7.5
 
 
 def calibrated(
-    checkpoint: Path, inputs: str, calibrate: Calibrate, ratios: Sequence[float], folder: Path
+    checkpoint: Path, inputs: str, samples: Samples, ratios: Sequence[float], folder: Path
 ) -> Iterator[Coder]:
     """Yield bhk at its default and at these ratios; what calibrating finds is put into `folder` once, for all processes.
 
     Args:
         inputs: what the model is shown, in words.
-        calibrate: the same for `bhk.convert`, which finds it out anew each time from samples that are given.
+        samples: the same for `bhk.Calibration`; samples of our own are measured again for each ratio.
     """
-    options: dict[str, object] = {"calibrate": calibrate, "pictures": SAMPLES}
-    if isinstance(calibrate, str):
-        options["work_dir"] = folder / inputs
-        bhk.convert(checkpoint, folder / "first.bhk", force=True, **options)
-    yield Bhk("balanced", options, name=f"bhk, {inputs}")
+    work_dir = folder / inputs if isinstance(samples, str) else None
+    calibration = bhk.Calibration(samples, limit=SAMPLES, work_dir=work_dir)
+    if work_dir:
+        bhk.convert(checkpoint, folder / "first.bhk", calibration=calibration, force=True)
+    yield Bhk("balanced", calibration=calibration, name=f"bhk, {inputs}")
     for ratio in ratios:
-        yield Bhk(f"ratio {ratio}", {"ratio": ratio, **options}, name=f"bhk, {inputs}")
+        yield Bhk(f"ratio {ratio}", bhk.Quality(ratio=ratio), calibration, name=f"bhk, {inputs}")
 
 
-def gptq(checkpoint: Path, inputs: str, calibrate: Calibrate, folder: Path) -> Iterator[Coder]:
+def gptq(checkpoint: Path, inputs: str, samples: Samples, folder: Path) -> Iterator[Coder]:
     """Yield GPTQ over its range, on the same inputs."""
     moments = folder / f"{inputs}.safetensors"
-    write_moments(checkpoint, calibrate, SAMPLES, moments)
+    write_moments(checkpoint, bhk.Calibration(samples, limit=SAMPLES), moments)
     yield from (Gptq(bits, moments, name=f"GPTQ, {inputs}") for bits in (5, 4, 3, 2))
 
 
@@ -63,7 +63,7 @@ def plain() -> Iterator[Coder]:
     """Yield what looks at the weights alone."""
     yield PUBLISHED
     yield Bhk("balanced")
-    yield from (Bhk(f"ratio {ratio}", {"ratio": ratio}) for ratio in PLAIN_RATIOS)
+    yield from (Bhk(f"ratio {ratio}", bhk.Quality(ratio=ratio)) for ratio in PLAIN_RATIOS)
     yield from (Hqq(bits) for bits in (4, 3))
     yield from (RoundToNearest(bits, 64) for bits in (5, 4, 3))
 
@@ -79,9 +79,9 @@ def minilm_coders(folder: Path) -> Iterator[Coder]:
     yield from plain()
     tokenized = (tokenize([sentence]) for sentence in load_sentences(CALIBRATION_SENTENCES))
     sentences = [{"input_ids": tokens, "attention_mask": mask} for tokens, mask in tokenized]
-    for inputs, calibrate in (("random tokens", "dead-leaves"), ("sentences", sentences)):
-        yield from calibrated(CHECKPOINT, inputs, calibrate, MINILM_RATIOS, folder)
-        yield from gptq(CHECKPOINT, inputs, calibrate, folder)
+    for inputs, samples in (("random tokens", "dead-leaves"), ("sentences", sentences)):
+        yield from calibrated(CHECKPOINT, inputs, samples, MINILM_RATIOS, folder)
+        yield from gptq(CHECKPOINT, inputs, samples, folder)
 
 
 def run_sam(source: Path, scenes: int, workers: int) -> list[Row]:

@@ -34,7 +34,7 @@ def measure(shapes: str, pictures: int) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "model.pth"
         make(shapes, source)
-        options = ["--calibrate", "dead-leaves", "--pictures", str(pictures), "--json"]
+        options = ["--calibrate", "dead-leaves", "--limit", str(pictures), "--json"]
         command = [sys.executable, "-c", "from bhk.cli.app import main; main()", "convert", str(source), *options]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout is not None

@@ -9,6 +9,7 @@ from itertools import starmap
 from pathlib import Path
 from unittest import mock
 
+import bhk
 from bhk.codec.fit import PRESETS
 from bhk.sam.recognise import Recognised
 from tools.bench.coders.bhk import Bhk
@@ -44,7 +45,7 @@ def _offset(blocks_db: float, rest_db: float) -> Offset:
 
 def coders() -> Iterator[Coder]:
     yield from (Bhk(preset) for preset in PRESETS)
-    yield Bhk("balanced, int8 in all layers", {"preset": "balanced"}, compute="int8")
+    yield Bhk("balanced, int8 in all layers", bhk.Quality("balanced"), compute="int8")
     yield from starmap(_offset, OFFSETS)
     yield from peers()
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bhk.nn.hyperlinear import Compute
 from tools.bench.coders.peers import StateDict
 
+if TYPE_CHECKING:
+    from bhk import Calibration, Quality
+
 
 @dataclass(frozen=True)
 class Bhk:
-    """A preset, or a name of its own for some `options` of `bhk.convert`.
+    """A preset, or another quality and a calibration under a name of their own; see `bhk.convert`.
 
     Attributes:
         compute: how a model loaded from the file computes; see `bhk.load`.
     """
 
     setting: str
-    options: Mapping[str, object] = field(default_factory=dict)
+    quality: Quality | None = None
+    calibration: Calibration | None = None
     compute: Compute = "exact"
     name: str = "bhk"
     package: str = "bhk"
@@ -32,7 +36,7 @@ class Bhk:
     def encode(self, source: Path, target: Path) -> None:
         import bhk
 
-        bhk.convert(source, target, force=True, **(self.options or {"preset": self.setting}))
+        bhk.convert(source, target, self.quality or self.setting, force=True, calibration=self.calibration)
 
     def decode(self, path: Path) -> StateDict:
         import bhk

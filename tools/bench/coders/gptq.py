@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from bhk.calibration.models import Calibrate, calibration_model, default_inputs
+from bhk.calibration.models import calibration_model, inputs_for
 from bhk.calibration.moments import Moments
+from bhk.calibration.options import Calibration
 from bhk.sam.checkpoints import read_checkpoint
 from tools.bench.coders.peers import NOTE, StateDict, as_rows, is_coded, pack_bits, unpack_bits
 
@@ -155,15 +156,15 @@ def feedback_factor(moments: Tensor) -> Tensor | None:
     return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True).float()
 
 
-def write_moments(source: Path, calibrate: Calibrate, samples: int, target: Path) -> None:
+def write_moments(source: Path, calibration: Calibration, target: Path) -> None:
     """Write the second moments (columns, columns) of the inputs of tensors, by their names, to a .safetensors file.
 
     Args:
         source: checkpoint of a model that bhk can build.
-        calibrate, samples: what to show it; `calibrate` and `pictures` of `bhk.convert`, with its seed 0.
+        calibration: what to show it.
     """
     model = calibration_model(source, *read_checkpoint(source, None))
-    inputs, _ = default_inputs(model, calibrate, samples, seed=0)
+    inputs, _ = inputs_for(model, calibration)
     parameters = dict(model.module.named_parameters())
     weights = {name: parameters[own] for own, name in model.names.items() if parameters[own].ndim in (2, 4)}
     with torch.no_grad(), Moments(weights) as moments:
