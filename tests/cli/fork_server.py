@@ -12,17 +12,21 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import sys
 import traceback
 from typing import NoReturn
 
+import bhk.tasks
 from bhk.base.errors import BhkError
 from bhk.cli.app import app, main
 
-for module in ("convert", "diff", "export", "inspect", "verify"):
-    importlib.import_module(f"bhk.tasks.{module}")
-importlib.import_module("rich.progress")
-importlib.import_module("typer.rich_utils")
+PACKAGES = ("matplotlib.backends.backend_agg", "rich.progress", "segment_anything", "typer.rich_utils")
+for task in pkgutil.iter_modules(bhk.tasks.__path__, "bhk.tasks."):
+    importlib.import_module(task.name)
+for package in PACKAGES:
+    with contextlib.suppress(ImportError):
+        importlib.import_module(package)
 with contextlib.suppress(BhkError):
     app(["inspect", ""], standalone_mode=False)  # imports what typer imports when it is needed
 

@@ -156,7 +156,7 @@ def slow(tmp_path: Path) -> Path:
     """A checkpoint whose conversion takes a moment, and an older .bhk file at its destination."""
     generator = torch.Generator().manual_seed(0)
     torch.save(
-        {f"blocks.{i}.weight": torch.randn(512, 512, generator=generator) for i in range(24)}, tmp_path / "slow.pth"
+        {f"blocks.{i}.weight": torch.randn(512, 512, generator=generator) for i in range(12)}, tmp_path / "slow.pth"
     )
     (tmp_path / "slow.bhk").write_bytes(b"old")
     return tmp_path
