@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-MODULES = ("bhk", "bhk.nn", "bhk.sam")
+MODULES = ("bhk", "bhk.errors", "bhk.nn", "bhk.sam")
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class PublicName:
     Attributes:
         name: such as "bhk.BhkFile.tensor".
         value: the object; for a property, its getter.
-        kind: "module", "function", "class", "method", "property" or "value".
+        kind: "module", "function", "class", "error", "method", "property" or "value".
     """
 
     name: str
@@ -40,7 +40,7 @@ def public_names() -> Iterator[PublicName]:
         yield PublicName(module_name, module, "module")
         for name in module.__all__:
             value = getattr(module, name)
-            if name.startswith("_") or any(value is other for other in seen):
+            if name.startswith("_") or inspect.ismodule(value) or any(value is other for other in seen):
                 continue
             seen.append(value)
             yield from _with_members(f"{module_name}.{name}", value)
@@ -50,7 +50,7 @@ def _with_members(name: str, value: Any) -> Iterator[PublicName]:
     if not inspect.isclass(value):
         yield PublicName(name, value, "function" if inspect.isroutine(value) else "value")
         return
-    yield PublicName(name, value, "class")
+    yield PublicName(name, value, "error" if issubclass(value, BaseException) else "class")
     for member_name, member in vars(value).items():
         if member_name.startswith("_"):
             continue

@@ -31,8 +31,26 @@ class Theme:
 
 
 # The data colours are Okabe and Ito's (Color Universal Design, 2008), or lighter ones of the same hue.
-LIGHT = Theme("light", "#1f2328", "#59636e", "#d1d9e0", "#c2410c", "#7b1e3a", "#1f2328", ("#0072b2", "#00845f", "#6e7781", "#8a5a00"))
-DARK = Theme("dark", "#f0f6fc", "#9198a1", "#3d444d", "#ff8a4c", "#ff7ba5", "#f0f6fc", ("#56b4e9", "#3ddbab", "#9198a1", "#e3b341"))
+LIGHT = Theme(
+    "light",
+    "#1f2328",
+    "#59636e",
+    "#d1d9e0",
+    "#c2410c",
+    "#7b1e3a",
+    "#1f2328",
+    ("#0072b2", "#00845f", "#6e7781", "#8a5a00"),
+)
+DARK = Theme(
+    "dark",
+    "#f0f6fc",
+    "#9198a1",
+    "#3d444d",
+    "#ff8a4c",
+    "#ff7ba5",
+    "#f0f6fc",
+    ("#56b4e9", "#3ddbab", "#9198a1", "#e3b341"),
+)
 THEMES = (LIGHT, DARK)
 
 
@@ -44,7 +62,9 @@ class Drawing:
         self.parts = [f"<title>{escape(title)}</title>"]
 
     def line(self, start: Point, end: Point, colour: str, width: float = 1, **attributes: object) -> None:
-        self._add("line", x1=start[0], y1=start[1], x2=end[0], y2=end[1], stroke=colour, stroke_width=width, **attributes)
+        self._add(
+            "line", x1=start[0], y1=start[1], x2=end[0], y2=end[1], stroke=colour, stroke_width=width, **attributes
+        )
 
     def path(self, points: Iterable[Point], colour: str, width: float = 1, **attributes: object) -> None:
         text = "M" + " L".join(f"{_number(x)} {_number(y)}" for x, y in points)

@@ -38,7 +38,9 @@ def _enlarged(point: Point) -> Point:
 
 def winding_line(theme: Theme) -> Drawing:
     """Return the drawing of a pair of weights and the step of the line that stands for it."""
-    drawing = Drawing(860, 410, "A pair of weights is replaced by the nearest step of a line that winds through a square")
+    drawing = Drawing(
+        860, 410, "A pair of weights is replaced by the nearest step of a line that winds through a square"
+    )
     _shell(drawing, theme)
     _line_in_square(drawing, theme)
     step = step_of(PAIR)
@@ -73,7 +75,9 @@ def _line_in_square(drawing: Drawing, theme: Theme) -> None:
         drawing.line(start, stop, colour, 2.2 if is_chosen else 1.2, opacity=opacity)
     for step in range(WINDINGS**2):
         is_chosen = step // WINDINGS == chosen
-        drawing.circle(_pixel(point_of(step)), 2.6 if is_chosen else 2.1, fill=theme.bhk if is_chosen else theme.others[0])
+        drawing.circle(
+            _pixel(point_of(step)), 2.6 if is_chosen else 2.1, fill=theme.bhk if is_chosen else theme.others[0]
+        )
 
 
 def _pair(drawing: Drawing, theme: Theme, pair: Point, nearest: Point) -> None:
@@ -97,7 +101,9 @@ def _explanation(drawing: Drawing, theme: Theme, step: int) -> None:
         corner = (x + 108 * index, 178.0)
         drawing.box(corner, (98, 42), fill="none", stroke=theme.bhk, stroke_width=1.5, rx=5)
         drawing.text((corner[0] + 49, corner[1] + 17), name, theme.muted, 12, text_anchor="middle")
-        drawing.text((corner[0] + 49, corner[1] + 35), str(value), theme.text, 14, text_anchor="middle", font_weight=600)
+        drawing.text(
+            (corner[0] + 49, corner[1] + 35), str(value), theme.text, 14, text_anchor="middle", font_weight=600
+        )
     drawing.text((x, 244.0), "Each of the three numbers is entropy-coded with zstd.", theme.muted, 14)
     formulas = ("x = centre + side · ((step + ½) / n² − ½)", "y = centre + side · ((phase + ½) / n − ½)")
     result = f"({decoded[0]:.4f}, {decoded[1]:.4f}), with n = {WINDINGS} windings"

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from tools.readme_tables import as_close_as_published
+from tools.result_tables import as_close_as_published
 
 
 def row(coder: str, ratio: str, loss: float) -> dict[str, str]:
     return {"coder": coder, "ratio": ratio, "loss": str(loss)}
 
 
-def test_of_each_coder_the_smallest_file_that_is_as_close_as_the_published_method() -> None:
+def test_each_coder_shows_its_smallest_file_that_matches_the_published_method() -> None:
     rows = [
         row("published method", "4.6", 0.01),
         row("bhk", "10", 0.01),

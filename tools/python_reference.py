@@ -1,0 +1,174 @@
+"""Write docs/python.md, the Python reference, from signatures and docstrings.
+
+`python -m tools.python_reference` writes, `--check` exits with 1 when the file is out of date.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bhk.base.report import Report
+from tools.public_names import PublicName, public_names
+
+TARGET = Path(__file__).parents[1] / "docs" / "python.md"
+WIDTH = 100  # of signatures
+HEADING = """# Python reference
+
+Written by `make docs` from the docstrings. The tests run every example in a folder with the demo model
+(`demo_sam.safetensors`, and `demo_sam.bhk` made from it) and a picture (`photo.jpg`), after `import bhk, torch` and
+`import numpy as np`.
+"""
+TITLES = {
+    "bhk": "bhk",
+    "bhk.errors": "bhk.errors: what can go wrong",
+    "bhk.nn": "bhk.nn: layers that keep their codes",
+    "bhk.sam": "bhk.sam: in place of other packages' builders",
+}
+SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields|Example|Examples|Note|Source):\s*(.*)")
+ITEM = re.compile(r"(\*{0,2}[\w., ]+?):\s+(.*)")
+MEMBERS = ("method", "property")
+
+
+def text() -> str:
+    """Return the reference in Markdown."""
+    names = list(public_names())
+    lines = [HEADING]
+    for module in (name for name in names if name.kind == "module"):
+        inside = [name for name in names if _module_of(name, names) == module.name]
+        lines += [f"## {TITLES.get(module.name, module.name)}", ""]
+        lines += [*markdown(module.docstring), ""]
+        for kind in ("function", "class", "value"):
+            for name in sorted(inside, key=lambda name: name.name.casefold()):
+                if name.kind == kind:
+                    lines += _entry(name, inside)
+        if module.name != "bhk.errors":  # its docstring lists them
+            lines += ["", *(f"- `{name.name}`: {_joined(name.docstring)}" for name in inside if name.kind == "error")]
+        if module.name == "bhk":
+            lines += _reports()
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
+
+
+def _module_of(name: PublicName, names: list[PublicName]) -> str:
+    modules = [other.name for other in names if other.kind == "module" and name.name.startswith(other.name + ".")]
+    return max(modules, key=len, default="") if name.kind != "module" else ""
+
+
+def _entry(name: PublicName, inside: list[PublicName]) -> Iterator[str]:
+    """Yield the heading, signature and text of a name, and of the members of a class."""
+    yield from ("", f"### {name.name}", "")
+    if has_signature(name):
+        yield from ("```python", signature(name), "```", "")
+    yield from markdown(name.docstring)
+    members = [other for other in inside if other.kind in MEMBERS and other.name.rpartition(".")[0] == name.name]
+    if properties := [member for member in members if member.kind == "property"]:
+        yield from ("", "Properties:", "")
+        yield from (f"- `{member.name.rpartition('.')[2]}`: {_joined(member.docstring)}" for member in properties)
+    for member in members:
+        if member.kind == "method":
+            yield from ("", "```python", signature(member), "```", "")
+            yield from markdown(member.docstring)
+
+
+def _reports() -> Iterator[str]:
+    yield from ("", "### Reports", "")
+    yield from markdown(inspect.getdoc(Report) or "")
+    for member in ("save", "document", "lines"):
+        method = PublicName(f"Report.{member}", getattr(Report, member), "method")
+        yield from ("", "```python", signature(method), "```", "")
+        yield from markdown(method.docstring)
+
+
+def has_signature(name: PublicName) -> bool:
+    """Return whether users call this name: functions, and classes that are not results of a function."""
+    if name.kind == "class":
+        return issubclass(name.value, (Report, int)) is False and name.value.__init__ is not object.__init__
+    return name.kind in ("function", "method")
+
+
+def signature(name: PublicName) -> str:
+    """Return the signature as it would stand in code, on one line or one parameter a line."""
+    found = inspect.signature(name.value)
+    parameters = [p for p in found.parameters.values() if p.name not in ("self", "cls")]
+    shown = [_parameter(parameter) for parameter in parameters]
+    kinds = [parameter.kind for parameter in parameters]
+    variadic = inspect.Parameter.VAR_POSITIONAL in kinds
+    if inspect.Parameter.KEYWORD_ONLY in kinds and not variadic:
+        shown.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
+    is_class = inspect.isclass(name.value)
+    result = "" if is_class or found.return_annotation in (found.empty, None) else f" -> {found.return_annotation}"
+    short = name.name if name.kind != "method" else ".".join(name.name.split(".")[-2:])
+    line = f"{short}({', '.join(shown)}){result}"
+    if len(line) <= WIDTH:
+        return line
+    return f"{short}(\n" + "".join(f"    {parameter},\n" for parameter in shown) + f"){result}"
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    annotation = "" if parameter.annotation is parameter.empty else f": {parameter.annotation}"
+    if parameter.default is parameter.empty:
+        return f"{stars}{parameter.name}{annotation}"
+    equals = " = " if annotation else "="
+    return f"{stars}{parameter.name}{annotation}{equals}{_default(parameter.default)}"
+
+
+def _default(value: Any) -> str:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and value == type(value)():
+        return f"{type(value).__name__}()"
+    return f'"{value}"' if isinstance(value, str) else getattr(value, "__name__", repr(value))
+
+
+def markdown(docstring: str) -> Iterator[str]:
+    """Yield a docstring as Markdown: its sections as lists, its examples as code."""
+    for block in re.split(r"\n\s*\n", docstring.strip()):
+        lines = block.splitlines()
+        if lines[0].lstrip().startswith(">>>"):
+            yield from ("", "```python", *textwrap.dedent(block).splitlines(), "```", "")
+        elif match := SECTION.fullmatch(lines[0]):
+            yield from _section(match[1], match[2], textwrap.dedent("\n".join(lines[1:])))
+        elif lines[0].endswith(":") and len(lines) > 1 and lines[1].startswith("    "):
+            yield from _section(lines[0][:-1], "", textwrap.dedent("\n".join(lines[1:])))
+        elif lines[0].startswith("    "):
+            yield from ("", "```python", *textwrap.dedent(block).splitlines(), "```", "")
+        else:
+            yield from (*lines, "")
+
+
+def _section(title: str, rest: str, body: str) -> Iterator[str]:
+    if ">>>" in body or title.startswith("Example"):
+        yield from ("```python", *body.strip().splitlines(), "```", "")
+        return
+    items = re.split(r"\n(?=\S)", body) if body.strip() else []
+    if rest or not all(ITEM.match(item) for item in items):
+        yield from (f"{title}: {_joined(rest + ' ' + body)}", "")
+        return
+    yield from (f"{title}:", "")
+    for item in items:
+        match = ITEM.match(_joined(item))
+        assert match is not None
+        yield f"- `{match[1]}`: {match[2]}"
+    yield ""
+
+
+def _joined(words: str) -> str:
+    return " ".join(words.split())
+
+
+def main() -> None:
+    """Write the reference, or check it."""
+    if "--check" in sys.argv[1:]:
+        if not TARGET.exists() or TARGET.read_text(encoding="utf-8") != text():
+            sys.exit(f"{TARGET.name} is out of date: run `make docs`")
+        return
+    TARGET.write_text(text(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
