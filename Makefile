@@ -51,7 +51,10 @@ quality: $(READY) ## check format, lint, types, imports and generated texts; wri
 	$(VENV)/bin/python -m tools.format_spec.generate --check
 	$(VENV)/bin/python -m tools.format_spec.vectors --check
 	$(VENV)/bin/python -m tools.cli_reference --check
+	$(VENV)/bin/python -m tools.python_reference --check
 	$(VENV)/bin/python -m tools.result_tables --check
+	$(VENV)/bin/python -m tools.drawings --check
+	$(VENV)/bin/python -m tools.sizes --check
 
 style: $(READY) ## format and fix what can be fixed
 	$(VENV)/bin/ruff format .
@@ -60,7 +63,9 @@ style: $(READY) ## format and fix what can be fixed
 docs: $(READY) ## write the generated texts anew
 	$(VENV)/bin/python -m tools.format_spec.generate
 	$(VENV)/bin/python -m tools.cli_reference
+	$(VENV)/bin/python -m tools.python_reference
 	$(VENV)/bin/python -m tools.result_tables
+	$(VENV)/bin/python -m tools.drawings
 
 bench: $(BENCH_READY) ## measure fidelity and speed beside other coders (90 minutes, 13 GB of scratch)
 	$(BENCH_VENV)/bin/python -m tools.bench.minilm
@@ -75,6 +80,9 @@ bench: $(BENCH_READY) ## measure fidelity and speed beside other coders (90 minu
 	$(BENCH_VENV)/bin/python -m tools.bench.family
 	$(BENCH_VENV)/bin/python -m tools.bench.calibration_cost
 	$(BENCH_VENV)/bin/python -m tools.bench.transformers_loading
+	$(BENCH_VENV)/bin/python -m tools.sizes
+	$(BENCH_VENV)/bin/python -m tools.drawings.masks
+	$(BENCH_VENV)/bin/python -m tools.drawings
 	$(BENCH_VENV)/bin/python -m tools.result_tables
 
 clean: ## remove what make targets left behind

@@ -241,7 +241,7 @@ def headline() -> list[str]:
         f"{float(speed['seconds']):.1f} seconds on two CPU cores (synthetic weights of the true shapes).",
         f"- **The same masks.** The masks of a small trained SAM keep an IoU of {iou} with the original's at a ratio of "
         f"{float(plain['ratio']):.1f}, and with calibration at {float(shown['ratio']):.1f} (334 objects in 40 pictures it "
-        f"never saw). The published method needs a ratio of {float(published['ratio']):.1f} for that.",
+        f"never saw). The published method reaches that IoU at a ratio of {float(published['ratio']):.1f}.",
         f"- **A quarter of the memory.** SAM-B runs from its codes on a CPU with {100 * float(memory['linear_share']):.0f} % "
         "of the memory for its linear layers, and the results of the decoded weights.",
     ]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import bhk
 from bhk.sam import demo
-from tools.bench.frame.results import RESULTS, environment, read_csv, write_csv
+from tools.bench.frame.results import environment, read_csv, write_csv
 from tools.bench.models.mask_fidelity import CHECKPOINT, float32_checkpoint
 from tools.bench.models.sentence_encoder import CHECKPOINT as MINILM
 from tools.bench.models.synthetic import make
