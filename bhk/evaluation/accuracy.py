@@ -1,8 +1,9 @@
-"""Accuracy: how well the masks of a model match ground truth.
+"""Accuracy: how well a model's masks match annotated objects.
 
-Every object is asked for by its box, and by its innermost point; boxes of a detector can be asked as well, of which only
-AP can be told. The mask that counts is the single mask, or of the multimask output the one that the model itself scores
-best; of the latter, the best against ground truth is reported apart, as "oracle". Crowds are not asked for.
+The model is prompted with the box and with the innermost point of every object, and on request with the boxes of a
+detector, for which only AP can be computed. The single mask counts, or the mask of the multimask output that the model
+itself scores best; the mask of that output that matches the object best is reported separately, as "oracle". Crowds get
+no prompts.
 """
 
 from __future__ import annotations
@@ -20,25 +21,24 @@ from bhk.evaluation.detections import Detection, inside
 from bhk.evaluation.faults import FaultCount, FaultKind, FaultLog
 from bhk.evaluation.fidelity import NotFiniteError
 from bhk.evaluation.models import Subject
+from bhk.evaluation.settings import MaskOutput, ObjectPrompt
 from bhk.pictures.image import Rgb
 from bhk.pictures.masks import bounding_box, innermost_point, mask_iou
 from bhk.pictures.prompts import Box, Prompt
 
-ObjectPrompt = Literal["box", "point"]
 PromptKind = Literal["box", "point", "detections"]
-MaskOutput = Literal["single", "multi"]
 
 
 @dataclass(frozen=True)
 class TrueObject:
-    """An annotated object whose mask was read.
+    """An annotated object with its mask.
 
     Attributes:
-        category: None where the format has none.
-        area: in pixels, as annotated, or else of the mask.
-        crowd: whether it is a region of many objects.
-        box: (x0, y0, x1, y1) in the picture.
-        mask: of the object.
+        category: None if the format has no categories.
+        area: annotated area in pixels; the mask's area if there is none.
+        crowd: whether the region holds many objects.
+        box: (x0, y0, x1, y1), cut to the picture.
+        mask: the mask.
     """
 
     category: int | None
@@ -50,13 +50,13 @@ class TrueObject:
 
 @dataclass(frozen=True)
 class Question:
-    """What a model is asked about a picture.
+    """A prompt, and the object it is about.
 
     Attributes:
         kind: what the prompt was made from.
-        about: index of the object, or of the detection.
+        about: index of the object or of the detection.
         prompt: the prompt.
-        truth: the mask of the object; None for a detection.
+        truth: the object's mask; None for a detection.
     """
 
     kind: PromptKind
@@ -67,14 +67,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered to a question.
+    """A model's answer to a question.
 
     Attributes:
         kind, about: see `Question`.
         score: predicted IoU of the mask that counts.
-        iou: of that mask with the object; None for a detection.
-        oracle: IoU of the best mask of the multimask output; None for a detection and of the single mask.
-        mask: the mask that counts; None where nobody needs it.
+        iou: IoU of that mask with the object; None for a detection.
+        oracle: highest IoU of any mask of the multimask output; None for a detection or a single mask.
+        mask: the mask that counts; None unless AP needs it.
     """
 
     kind: PromptKind
@@ -87,15 +87,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class ImageAccuracy:
-    """Everything about one picture that the figures are made from.
+    """The result for one picture.
 
     Attributes:
-        image: its id.
-        height, width: in pixels.
-        objects: the annotated objects, in the order that `Answer.about` counts.
-        detections: the detector's boxes that have an inside in the picture, likewise.
-        model: answers of the model.
-        against: answers of the original to the same questions; none without an original.
+        image: id of the picture.
+        height, width: size in pixels.
+        objects: the annotated objects; `Answer.about` is an index into them.
+        detections: the detector's boxes that overlap the picture; `Answer.about` is an index into them.
+        model: the model's answers.
+        against: the original's answers to the same questions; empty without an original.
         absent, incomplete: see `AnnotatedImage`.
     """
 
@@ -112,14 +112,14 @@ class ImageAccuracy:
 
 @dataclass(frozen=True)
 class ShardAccuracy:
-    """What a worker found in some pictures."""
+    """The results for a few pictures, and the faults found in them."""
 
     images: tuple[ImageAccuracy, ...]
     faults: tuple[FaultCount, ...]
 
 
 def true_objects(image: AnnotatedImage, log: FaultLog) -> tuple[TrueObject, ...]:
-    """Return the objects of a picture whose masks can be read, and count the others, and the crowds."""
+    """Return the objects of a picture whose masks can be read; count the others and the crowds in `log`."""
     found = []
     for entry in image.objects:
         where = f"{image.name}, annotation {entry.id}"
@@ -139,7 +139,7 @@ def true_objects(image: AnnotatedImage, log: FaultLog) -> tuple[TrueObject, ...]
 
 
 def usable_detections(image: AnnotatedImage, detections: Sequence[Detection], log: FaultLog) -> tuple[Detection, ...]:
-    """Return detections cut to a picture, and count those that are outside."""
+    """Return the detections, cut to the picture; count those outside it in `log`."""
     found = []
     for entry in detections:
         box = inside(entry.box, image.width, image.height)
@@ -153,7 +153,7 @@ def usable_detections(image: AnnotatedImage, detections: Sequence[Detection], lo
 def questions_about(
     objects: Sequence[TrueObject], detections: Sequence[Detection], prompts: Sequence[ObjectPrompt]
 ) -> tuple[Question, ...]:
-    """Return what to ask about a picture: of each object, by each kind of prompt, and of each detection."""
+    """Return the questions about a picture: one per object and kind of prompt, and one per detection."""
     asked = []
     for index, entry in enumerate(objects):
         for kind in prompts if not entry.crowd else ():
@@ -166,14 +166,14 @@ def questions_about(
 def image_accuracy(
     subject: Subject, pixels: Rgb, questions: Sequence[Question], *, output: MaskOutput, keep_masks: bool
 ) -> tuple[Answer, ...]:
-    """Ask a model about a picture.
+    """Return a model's answers about a picture.
 
     Args:
         subject: the model.
         pixels: uint8 (height, width, 3).
-        questions: what to ask.
-        output: whose mask counts: the single mask, or the best scored of the multimask output.
-        keep_masks: whether answers hold their masks, which AP needs.
+        questions: the questions.
+        output: which mask counts: the single mask, or the best-scored mask of the multimask output.
+        keep_masks: keep the masks in the answers, as AP needs them.
 
     Raises:
         NotFiniteError: a predicted IoU is not finite.
@@ -188,8 +188,8 @@ def _answer(subject: Subject, question: Question, output: MaskOutput, keep_masks
     masks, scores = subject.answer(question.prompt, multimask=output == "multi")
     if not np.isfinite(scores).all():
         raise NotFiniteError(
-            "a model predicted an IoU that is not finite; use dtype float32 or bfloat16, whose range is wider, "
-            "and check the file with bhk verify"
+            "a model predicted an IoU that is not finite; use dtype float32 or bfloat16, which have a wider range, "
+            "and check the file with `bhk verify`"
         )
     best = int(scores.argmax())
     truth = None if question.truth is None else question.truth.decode()

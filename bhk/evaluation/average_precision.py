@@ -1,4 +1,4 @@
-"""Average precision of masks, as COCO and LVIS define it, computed by faster-coco-eval.
+"""Average precision (AP) of masks as COCO and LVIS define it, computed by faster-coco-eval.
 
 Sources: cocodataset.org, "Detection evaluation"; Gupta, Dollár and Girshick, "LVIS", CVPR 2019, section 4.
 """
@@ -14,19 +14,19 @@ from bhk.base.packages import MissingPackageError
 from bhk.evaluation.annotations.dataset import Category
 from bhk.evaluation.annotations.segmentation import Rle
 
-LVIS_MOST = 300  # detections a picture that LVIS counts, those of the highest scores
+LVIS_MOST = 300  # LVIS counts the 300 detections with the highest scores in each picture
 
 
 @dataclass(frozen=True)
 class Precision:
-    """Average precision of masks, 0 … 1; None where there is no object to find.
+    """Average precision of masks, 0 … 1. A value is None if there is no object it could be computed from.
 
     Attributes:
-        ap: mean over IoU thresholds 0.50, 0.55, … 0.95 and categories.
-        ap50, ap75: at one threshold.
-        small, medium, large: of objects of less than 32², 96² and more pixels.
-        rare, common, frequent: of categories by how many training pictures show them (LVIS only).
-        class_agnostic: whether all objects counted as of one category, because detections named none.
+        ap: mean over the IoU thresholds 0.50, 0.55, … 0.95 and over categories.
+        ap50, ap75: AP at the threshold 0.50 and at 0.75.
+        small, medium, large: AP of objects below 32² pixels, below 96², and larger.
+        rare, common, frequent: AP of categories that few, some or many training pictures show (LVIS only).
+        class_agnostic: whether all objects counted as one category because the detections name none.
     """
 
     ap: float | None
@@ -43,7 +43,7 @@ class Precision:
 
 @dataclass(frozen=True)
 class Scope:
-    """A picture that counts; see `AnnotatedImage` for what LVIS says of categories."""
+    """A picture to evaluate; `absent` and `incomplete` are explained in `AnnotatedImage`."""
 
     image: int
     height: int
@@ -54,7 +54,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class TrueMask:
-    """An object of the ground truth; crowds are neither to be found nor false."""
+    """An annotated object. A mask that matches a crowd counts neither as correct nor as wrong."""
 
     image: int
     category: int
@@ -65,7 +65,7 @@ class TrueMask:
 
 @dataclass(frozen=True)
 class FoundMask:
-    """A mask to judge; a category of None makes all of them class-agnostic."""
+    """A mask to evaluate. If one mask has no category, all are evaluated without categories."""
 
     image: int
     category: int | None
@@ -81,10 +81,14 @@ def average_precision(
     *,
     lvis: bool = False,
 ) -> Precision:
-    """Return how well masks find objects.
+    """Return the average precision of masks.
 
     Args:
-        lvis: by the rules of LVIS: what is found counts only in pictures that are annotated for its category.
+        scopes: the pictures.
+        categories: the categories of the annotations.
+        truths: the annotated objects.
+        found: the masks to evaluate.
+        lvis: follow LVIS: a mask counts only in pictures that are annotated for its category.
 
     Raises:
         MissingPackageError: faster-coco-eval is not installed.
@@ -104,9 +108,9 @@ def average_precision(
     if lvis:
         evaluation.params.maxDets = [LVIS_MOST]
     evaluation.run()
-    figures: list[float | None] = [None if value < 0 else float(value) for value in evaluation.all_stats]
-    ap, ap50, ap75, small, medium, large = figures[:6]
-    rare, common, frequent = figures[-3:] if lvis else (None, None, None)
+    values: list[float | None] = [None if value < 0 else float(value) for value in evaluation.all_stats]
+    ap, ap50, ap75, small, medium, large = values[:6]
+    rare, common, frequent = values[-3:] if lvis else (None, None, None)
     return Precision(ap, ap50, ap75, small, medium, large, rare, common, frequent, agnostic)
 
 
@@ -117,7 +121,7 @@ def _ground_truth(
     agnostic: bool,
     places: Mapping[int, int],
 ) -> dict[str, Any]:
-    """Return a COCO document; images are numbered by `places`, for ids may be negative, which the library refuses."""
+    """Return the annotations as a COCO document. `places` renumbers images: the library refuses negative ids."""
     return {
         "images": [
             {
@@ -134,7 +138,7 @@ def _ground_truth(
         else [{"id": entry.id, "name": entry.name, "frequency": entry.frequency or "f"} for entry in categories],
         "annotations": [
             {
-                "id": number,  # from 1: 0 would mean that nothing was matched
+                "id": number,  # from 1, because the library takes 0 for "no match"
                 "image_id": places[truth.image],
                 "category_id": 1 if agnostic else truth.category,
                 "segmentation": truth.mask.plain(),
@@ -161,9 +165,9 @@ def _results(found: Sequence[FoundMask], agnostic: bool, places: Mapping[int, in
 def _counted_by_lvis(
     scopes: Sequence[Scope], truths: Sequence[TrueMask], found: Sequence[FoundMask]
 ) -> list[FoundMask]:
-    """Return the masks of the highest scores in each picture, and of them those whose category is annotated there.
+    """Return the best-scored masks of each picture, without those whose category is not annotated there.
 
-    faster-coco-eval leaves out the others too, but fails on one in a picture without objects.
+    faster-coco-eval leaves them out too, but fails if the picture has no objects at all.
     """
     annotated = {(scope.image, category) for scope in scopes for category in scope.absent}
     annotated |= {(truth.image, truth.category) for truth in truths}

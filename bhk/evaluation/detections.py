@@ -1,4 +1,4 @@
-"""Boxes that a detector found, as prompts: COCO's format of results."""
+"""Boxes of a detector, read from a COCO results file, to use as prompts."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from bhk.pictures.prompts import Box
 
 @dataclass(frozen=True)
 class Detection:
-    """A box around something.
+    """A box that a detector found.
 
     Attributes:
-        category: what the detector takes it for; None where it does not say.
-        box: (x0, y0, x1, y1); it may reach beyond the picture.
-        score: how sure the detector is; None where it does not say.
+        category: id of the category; None if the file names none.
+        box: (x0, y0, x1, y1); it may extend beyond the picture.
+        score: the detector's confidence; None if the file has none.
     """
 
     category: int | None
@@ -43,23 +43,23 @@ class _Result(msgspec.Struct):
 def read_detections(
     path: str | os.PathLike[str], annotations: Annotations, log: FaultLog
 ) -> Mapping[int, tuple[Detection, ...]]:
-    """Return the detections in a JSON list of results, by image.
+    """Return the detections of a COCO results file, by image id.
 
     Args:
         path: a JSON list of {image_id, bbox: [x, y, width, height], category_id, score}, the last two optional.
-        annotations: whose images and categories they speak of.
-        log: counts what is wrong with single results.
+        annotations: the annotations whose image and category ids the results use.
+        log: counts results that cannot be used.
 
     Raises:
-        AnnotationError: the file cannot be read, or is not JSON.
-        UnknownFormatError: it is no list.
+        AnnotationError: the file cannot be read or is not JSON.
+        UnknownFormatError: the JSON is not a list.
     """
     source = Path(path)
     try:
         raws: list[msgspec.Raw] = load_json(source, list[msgspec.Raw])
     except msgspec.ValidationError as error:
         raise UnknownFormatError(
-            f"{source} is no list of results ({error}); expected [{{image_id, bbox, category_id, score}}, …]"
+            f"{source} is not a list of results ({error}); expected [{{image_id, bbox, category_id, score}}, …]"
         ) from error
     categories = {category.id for category in annotations.categories}
     found: defaultdict[int, list[Detection]] = defaultdict(list)
@@ -82,7 +82,7 @@ def read_detections(
 
 
 def inside(box: Box, width: int, height: int) -> Box | None:
-    """Return the part of a box in a picture of this size, or None where there is none."""
+    """Return a box cut to a picture of this size; None if nothing is left of it."""
     if not all(map(math.isfinite, box)):
         return None
     x0, y0, x1, y1 = box
@@ -91,7 +91,7 @@ def inside(box: Box, width: int, height: int) -> Box | None:
 
 
 def _detection(result: _Result) -> Detection | None:
-    """Return a result as a detection, or None where its numbers are none."""
+    """Return a result as a detection; None if its box or score is not made of finite numbers."""
     box = box_of(result.bbox)
     try:
         score = decode(result.score, float | None)

@@ -1,4 +1,4 @@
-"""What is wrong with the data of an evaluation, counted by kind and never passed over in silence."""
+"""Faults in the data of an evaluation: every one is counted and reported by kind."""
 
 from __future__ import annotations
 
@@ -6,41 +6,41 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-EXAMPLES = 3  # of a kind that are kept
+EXAMPLES = 3  # kept per kind
 
 
 class FaultKind(str, enum.Enum):
-    """What can be wrong, and what becomes of it."""
+    """What can be wrong, and what the evaluation does about it."""
 
-    MISSING_PICTURE = "picture missing: left out"
-    UNREADABLE_PICTURE = "picture cannot be read: left out"
-    AMBIGUOUS_PICTURE = "name that fits several pictures, or a picture that several names fit: left out"
-    UNUSABLE_PICTURE = "picture of a shape that the model cannot take: left out"
-    OTHER_SIZE = "picture of another size than annotated: left out"
-    MALFORMED_RECORD = "record lacks what the format demands: left out"
-    DUPLICATE_ID = "id used twice: the later one left out"
-    UNKNOWN_IMAGE = "of an unknown image: left out"
-    UNKNOWN_CATEGORY = "of an unknown category: left out"
-    MALFORMED_SEGMENTATION = "segmentation is neither polygons nor RLE: left out"
-    SHORT_POLYGON = "polygon of fewer than three points: left out"
-    ODD_POLYGON = "polygon with an odd count of numbers: left out"
-    POLYGON_OUT_OF_BOUNDS = "polygon leaves the picture: clipped"
-    RLE_LENGTH = "RLE does not fill the picture: object left out"
-    EMPTY_MASK = "mask without pixels: object left out"
-    CROWD = "crowd: no prompt, ignored in AP"
-    UNUSABLE_BOX = "object without a usable box: that of its mask taken"
-    BOX_NOT_NUMBERS = "detection whose box or score is not numbers: left out"
-    BOX_WITHOUT_INSIDE = "detection whose box has no inside in the picture: left out"
+    MISSING_PICTURE = "missing picture: left out"
+    UNREADABLE_PICTURE = "picture that cannot be read: left out"
+    AMBIGUOUS_PICTURE = "file name that matches several pictures, or shares its picture with another name: left out"
+    UNUSABLE_PICTURE = "picture whose shape the model cannot process: left out"
+    OTHER_SIZE = "picture whose size differs from the annotated one: left out"
+    MALFORMED_RECORD = "record without what the format requires: left out"
+    DUPLICATE_ID = "duplicate id: all but the first left out"
+    UNKNOWN_IMAGE = "record of an unknown image: left out"
+    UNKNOWN_CATEGORY = "record of an unknown category: left out"
+    MALFORMED_SEGMENTATION = "segmentation that is neither polygons nor RLE: left out"
+    SHORT_POLYGON = "polygon with fewer than three points: left out"
+    ODD_POLYGON = "polygon with an odd number of coordinates: left out"
+    POLYGON_OUT_OF_BOUNDS = "polygon beyond the picture: clipped"
+    RLE_LENGTH = "RLE of another size than the picture: object left out"
+    EMPTY_MASK = "empty mask: object left out"
+    CROWD = "crowd: not prompted, ignored in AP"
+    UNUSABLE_BOX = "object without a usable box: box of its mask used"
+    BOX_NOT_NUMBERS = "detection whose box or score is not a number: left out"
+    BOX_WITHOUT_INSIDE = "detection outside the picture: left out"
 
 
 @dataclass(frozen=True)
 class FaultCount:
-    """How often something was wrong.
+    """How often a fault occurred.
 
     Attributes:
-        kind: what.
-        count: how often.
-        examples: the first few, each told with the ids it concerns.
+        kind: the fault.
+        count: how often it occurred.
+        examples: the first few, each with the ids concerned.
     """
 
     kind: FaultKind
@@ -49,7 +49,7 @@ class FaultCount:
 
 
 class FaultLog:
-    """Counts faults as they are met."""
+    """Counts faults."""
 
     def __init__(self) -> None:
         self._counts: dict[FaultKind, FaultCount] = {}
@@ -59,12 +59,12 @@ class FaultLog:
         self.add_counts([FaultCount(kind, 1, (example,))])
 
     def add_counts(self, counts: Iterable[FaultCount]) -> None:
-        """Count what another log has counted."""
+        """Add the counts of another log."""
         for new in counts:
             old = self._counts.get(new.kind, FaultCount(new.kind, 0, ()))
             examples = (old.examples + new.examples)[:EXAMPLES]
             self._counts[new.kind] = FaultCount(new.kind, old.count + new.count, examples)
 
     def counts(self) -> tuple[FaultCount, ...]:
-        """Return what was counted, in the order of `FaultKind`."""
+        """Return the counts in the order of `FaultKind`."""
         return tuple(self._counts[kind] for kind in FaultKind if kind in self._counts)

@@ -1,17 +1,16 @@
-"""Fidelity: how closely a model answers as the original does, on pictures that nobody annotated.
+"""Fidelity: how closely a model's masks match those of its original, on pictures without annotations.
 
-Every prompt is asked of both models, and masks of the same index are compared: of the multimask output, the one that the
-original scores best. A box is clear enough for the single mask, which is what `bhk.segment` gives; where the models have
-one, it is compared as well.
+Both models get the same prompts. Of the multimask output, the mask that the original scores best is compared with the
+other model's mask of the same index. A box leaves little doubt about the object, so the single mask that `bhk.segment`
+returns for it is compared as well, if the models have one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -28,47 +27,65 @@ from bhk.sam.prediction.predictor import Masks
 Kind = Literal["point", "box", "single"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-FAITHFUL = 0.95  # IoU of masks that pass for the same
+FAITHFUL = 0.95  # IoU from which two masks count as the same
 
 
 class NotFiniteError(BhkError):
-    """A model answered with values that are no numbers."""
+    """A model returned NaN or infinity."""
 
 
-class ImageFidelity(msgspec.Struct, frozen=True):
-    """How closely a model answers as the original about one picture: a value for each mask compared.
+@dataclass(frozen=True)
+class ImageFidelity:
+    """How closely two models agree on one picture. The lists hold one value per compared pair of masks.
 
     Attributes:
-        kinds: what was asked: the multimask output of a "point" or of a "box", or the "single" mask of a box.
-        iou: of the two masks; 1 where both are empty.
-        boundary_iou: of the bands along their edges; 1 where both are empty.
-        score_change: predicted IoU by the other model less that by the original, of the same mask.
-        flips: whether the other model scores another mask of the output best.
+        kinds: the prompt and the output: the multimask output for a "point" or a "box", or the "single" mask of a box.
+        iou: IoU of the two masks; 1 if both are empty.
+        boundary_iou: IoU of the bands along their edges; 1 if both are empty.
+        score_change: IoU predicted by the other model minus IoU predicted by the original, for the same mask.
+        flips: whether the other model scores a different mask of the output best.
         empty: whether both masks are empty.
         embedding_cosine: cosine similarity of the two image embeddings.
     """
 
     kinds: list[Kind]
-    iou: list[float]
-    boundary_iou: list[float]
-    score_change: list[float]
-    flips: list[bool]
-    empty: list[bool]
+    iou: list[float] = field(repr=False)
+    boundary_iou: list[float] = field(repr=False)
+    score_change: list[float] = field(repr=False)
+    flips: list[bool] = field(repr=False)
+    empty: list[bool] = field(repr=False)
     embedding_cosine: float
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How closely the masks of a group of prompts agree; intervals hold with 95 % confidence, over pictures.
+class PictureFidelity:
+    """The result for one picture of an evaluation.
 
     Attributes:
-        masks: how many were compared.
-        iou_mean, iou_median, iou_percentile, iou_min: IoU, 0 ... 1; the percentile is the first.
+        name: path of the picture within its folder.
+        fidelity: the model compared with the original; None if the picture was skipped.
+        control: the original in bfloat16 compared with itself; None if skipped or not asked for.
+        reason: why the picture was skipped; None if it was not.
+    """
+
+    name: str
+    fidelity: ImageFidelity | None = None
+    control: ImageFidelity | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How closely the masks of a group of prompts agree. Intervals are 95 % bootstrap intervals over pictures.
+
+    Attributes:
+        masks: number of pairs of masks.
+        iou_mean, iou_median, iou_percentile, iou_min: mean, median, first percentile and minimum of the IoU, 0 … 1.
         faithful: share of the masks with an IoU of at least `FAITHFUL`.
-        boundary_iou: mean.
-        score_change, score_change_abs: mean of the change of the predicted IoU, and of its absolute value.
-        flips: share of the prompts to which the models score different masks best; None for single masks.
-        empty: share of the masks that are empty in both models, and count as IoU 1.
+        boundary_iou: mean boundary IoU.
+        score_change, score_change_abs: mean change of the predicted IoU, and mean absolute change.
+        flips: share of the prompts for which the two models score different masks best; None for single masks.
+        empty: share of the masks that are empty in both models, which count as IoU 1.
     """
 
     masks: int
@@ -86,13 +103,13 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How closely a model answers as the original about all pictures.
+    """How closely two models agree over all pictures.
 
     Attributes:
-        points, boxes: of the multimask output; None when nothing was asked.
-        single: the single masks of boxes; None where the models have none.
-        all: of all masks.
-        embedding_cosine, embedding_cosine_min: mean and minimum over pictures.
+        points, boxes: agreement on the multimask output; None without prompts of that kind.
+        single: agreement on the single masks of boxes; None if the models have none.
+        all: agreement on all of these masks together.
+        embedding_cosine, embedding_cosine_min: mean and minimum cosine similarity of the image embeddings.
     """
 
     points: Agreement | None
@@ -102,10 +119,16 @@ class Fidelity:
     embedding_cosine: Estimate
     embedding_cosine_min: float
 
+    @property
+    def groups(self) -> dict[str, Agreement]:
+        """The groups of masks that were compared, by the names that tables give them."""
+        groups = {"points": self.points, "boxes": self.boxes, "boxes, single mask": self.single, "all": self.all}
+        return {name: agreement for name, agreement in groups.items() if agreement is not None}
+
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What a model says about a picture: the masks of each prompt, by kind, and the image embedding, float32 (values,)."""
+    """A model's answers about a picture: the masks for each prompt, their kinds, and the embedding, float32 (values,)."""
 
     kinds: list[Kind]
     masks: list[Masks]
@@ -113,9 +136,10 @@ class Answers:
 
 
 def ask(subject: Subject, pixels: Rgb, prompts: Iterable[Prompt]) -> Answers:
-    """Ask a model about a picture.
+    """Return a model's answers about a picture.
 
     Args:
+        subject: the model.
         pixels: uint8 (height, width, 3).
         prompts: points and boxes in the picture.
     """
@@ -126,10 +150,10 @@ def ask(subject: Subject, pixels: Rgb, prompts: Iterable[Prompt]) -> Answers:
 
 
 def compared(original: Answers, other: Answers) -> ImageFidelity:
-    """Compare what two models of one architecture say about a picture to the same prompts.
+    """Compare the answers of two models of one architecture to the same prompts.
 
     Raises:
-        NotFiniteError: a model's scores or embedding are not finite.
+        NotFiniteError: a score or an embedding is not finite.
     """
     found = [_pair(*pair) for pair in zip(original.masks, other.masks, strict=True)]
     return ImageFidelity(
@@ -174,7 +198,7 @@ def _pair(original: Masks, other: Masks) -> _Pair:
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:
-    """Return the cosine similarity of two vectors; exactly 1 of equal ones, 0 where one is all zeros."""
+    """Return the cosine similarity of two vectors: exactly 1 if they are equal, 0 if one is all zeros."""
     if torch.equal(a, b):
         return 1.0
     x, y = a.double(), b.double()
@@ -186,17 +210,17 @@ def _cosine(a: Tensor, b: Tensor) -> float:
 
 def _not_finite(what: str) -> NotFiniteError:
     return NotFiniteError(
-        f"a model answered with {what} that is not finite; use dtype float32 or bfloat16, whose range is wider, "
-        "and check the file with bhk verify"
+        f"a model returned {what} that is not finite; use dtype float32 or bfloat16, which have a wider range, "
+        "and check the file with `bhk verify`"
     )
 
 
 def summarise(images: Sequence[ImageFidelity], *, seed: int = 0) -> Fidelity:
-    """Return the figures of all pictures together.
+    """Return the agreement over all pictures.
 
     Args:
-        images: at least one, with at least one mask.
-        seed: of the bootstrap.
+        images: at least one picture with at least one mask.
+        seed: seed of the bootstrap.
     """
     cosines = [np.array([image.embedding_cosine]) for image in images]
     groups = {kind: _agreement(images, (kind,), seed) for kind in KINDS if any(kind in image.kinds for image in images)}
@@ -211,7 +235,7 @@ def summarise(images: Sequence[ImageFidelity], *, seed: int = 0) -> Fidelity:
 
 
 def _agreement(images: Sequence[ImageFidelity], kinds: tuple[Kind, ...], seed: int) -> Agreement:
-    """Return the figures of masks of some kinds."""
+    """Return the agreement of the masks of some kinds."""
 
     def values(field: str, of: tuple[Kind, ...] = kinds) -> list[NDArray[np.float64]]:
         return [np.array(getattr(image, field), float)[np.isin(image.kinds, of)] for image in images]
@@ -220,7 +244,7 @@ def _agreement(images: Sequence[ImageFidelity], kinds: tuple[Kind, ...], seed: i
         return bootstrap(groups, np.mean, seed=seed)
 
     iou, change = values("iou"), values("score_change")
-    several: tuple[Kind, ...] = tuple(kind for kind in kinds if kind != "single")
+    multimask: tuple[Kind, ...] = tuple(kind for kind in kinds if kind != "single")
     every = np.concatenate(iou)
     return Agreement(
         masks=len(every),
@@ -232,6 +256,6 @@ def _agreement(images: Sequence[ImageFidelity], kinds: tuple[Kind, ...], seed: i
         boundary_iou=mean(values("boundary_iou")),
         score_change=mean(change),
         score_change_abs=mean([np.abs(group) for group in change]),
-        flips=mean(values("flips", several)) if several else None,
+        flips=mean(values("flips", multimask)) if multimask else None,
         empty=float(np.concatenate(values("empty")).mean()),
     )

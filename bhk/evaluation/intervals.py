@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap intervals over pictures."""
+"""Bootstrap confidence intervals over pictures."""
 
 from __future__ import annotations
 
@@ -10,19 +10,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bhk.base.texts import number
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure of a sample, and the interval that its counterpart of all pictures lies in.
+    """A statistic of some pictures, with its confidence interval.
 
     Attributes:
-        value: of the sample.
-        low, high: the interval's ends; NaN where the sample is a single picture, which tells of no other.
+        value: the statistic of these pictures.
+        low, high: the ends of the interval; None for a single picture, which says nothing about others.
     """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+
+    def interval(self, digits: int = 4) -> str:
+        """Return the interval as text: "0.9612 … 0.9788", or a dash if there is none."""
+        return "–" if self.low is None else f"{number(self.low, digits)} … {number(self.high, digits)}"
+
+    def percent(self, digits: int = 2) -> str:
+        """Return a share as text: "1.32 %"."""
+        return _percent(self.value, digits)
+
+    def percent_interval(self, digits: int = 2) -> str:
+        """Return the interval of a share as text: "1.01 % … 1.64 %", or a dash if there is none."""
+        if self.low is None or self.high is None:
+            return "–"
+        return f"{_percent(self.low, digits)} … {_percent(self.high, digits)}"
 
 
 def bootstrap(
@@ -35,15 +51,15 @@ def bootstrap(
 ) -> Estimate:
     """Return a statistic of the values of all groups, with its percentile bootstrap interval.
 
-    Whole groups are drawn, with replacement: values of one picture are not independent of each other (the cluster
+    Whole groups are drawn, with replacement, because the values of one picture depend on each other (the cluster
     bootstrap; Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8).
 
     Args:
         groups: the values of each picture, (values, ...).
-        statistic: a figure of (values, ...).
+        statistic: computes one number from an array (values, ...).
         seed: equal seeds give equal intervals.
-        resamples: how often pictures are drawn anew.
-        level: share of the resampled figures that lies in the interval.
+        resamples: number of times the pictures are drawn anew.
+        level: share of the resampled statistics inside the interval.
 
     Raises:
         ValueError: there are no groups.
@@ -52,8 +68,12 @@ def bootstrap(
         raise ValueError("no groups to draw from")
     value = float(statistic(np.concatenate(groups)))
     if len(groups) == 1:
-        return Estimate(value, math.nan, math.nan)
+        return Estimate(value, None, None)
     draws = np.random.default_rng(seed).integers(len(groups), size=(resamples, len(groups)))
-    figures = [statistic(np.concatenate([groups[index] for index in draw])) for draw in draws]
-    low, high = np.quantile(figures, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(value, float(low), float(high))
+    resampled = [statistic(np.concatenate([groups[index] for index in draw])) for draw in draws]
+    low, high = map(float, np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2]))
+    return Estimate(value, low, high) if math.isfinite(low + high) else Estimate(value, None, None)
+
+
+def _percent(share: float, digits: int) -> str:
+    return number(100 * share, digits, " %")

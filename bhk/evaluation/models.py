@@ -1,4 +1,4 @@
-"""Models that are evaluated: where they come from, and one way to ask them."""
+"""The models of an evaluation: how a worker process loads one, and how it is prompted."""
 
 from __future__ import annotations
 
@@ -22,11 +22,7 @@ from bhk.sam.prediction.predictor import Masks, predictor_for
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model as a worker process can be told of it: see `bhk.load` for the values.
-
-    Attributes:
-        dtype: name of a torch dtype.
-    """
+    """A model to load in a worker process; the fields are the arguments of `bhk.load`."""
 
     path: str
     device: str = "cpu"
@@ -50,13 +46,13 @@ class ModelSource:
 
 
 class Subject:
-    """A model that answers prompts about the picture it last looked at.
+    """A model that answers prompts about the picture it looked at last.
 
     Args:
-        model: any of the family; put in eval mode.
+        model: a model of the Segment Anything family; it is put in eval mode.
 
     Raises:
-        PredictionError: bhk does not know how to ask it.
+        PredictionError: bhk does not know how to prompt this model.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -67,12 +63,12 @@ class Subject:
 
     @property
     def has_single(self) -> bool:
-        """Whether the model has a single mask beside those of the multimask output."""
+        """Whether the model has a single-mask output besides the multimask output."""
         return self._predictor.has_single
 
     @property
     def embedding(self) -> Tensor:
-        """What the image encoder made of the picture, float32 (values,), on the CPU: all its tensors but position codes."""
+        """The image encoder's output, float32 (values,) on the CPU: all its tensors except position encodings."""
         return self._embedding
 
     def look(self, pixels: Rgb) -> None:
@@ -90,7 +86,7 @@ class Subject:
             hook.remove()
 
     def answer(self, prompt: Prompt, *, multimask: bool) -> Masks:
-        """Return masks bool (n, height, width) of one object, and their predicted IoU, float32 (n,)."""
+        """Return masks of one object, bool (n, height, width), and their predicted IoUs, float32 (n,)."""
         with self._asking():
             return self._predictor.predict(prompt, multimask=multimask)
 
@@ -101,7 +97,7 @@ class Subject:
 
 
 def _flat(outputs: object) -> Tensor:
-    """Return the distinct tensors of an encoder's output, one after the other."""
+    """Return the distinct tensors of an encoder's output, concatenated."""
     distinct = {id(tensor): tensor for tensor in _tensors(outputs)}
     return torch.cat([tensor.detach().flatten().float().cpu() for tensor in distinct.values()])
 
@@ -109,7 +105,7 @@ def _flat(outputs: object) -> Tensor:
 def _tensors(outputs: Any) -> Iterator[Tensor]:
     if isinstance(outputs, Tensor):
         yield outputs
-    elif isinstance(outputs, Mapping):  # SAM2's hold position codes, which are the same for every picture
+    elif isinstance(outputs, Mapping):  # SAM2 also returns position encodings, which are the same for every picture
         for name, value in outputs.items():
             if "pos" not in name:
                 yield from _tensors(value)

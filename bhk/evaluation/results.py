@@ -1,58 +1,73 @@
-"""What evaluations have in common: the models they compare, the pictures they leave out, and their results as a file."""
+"""Results of evaluations: what `bhk.fidelity` and `bhk.accuracy` return, write as JSON, and read back for a model card."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PureWindowsPath
+from typing import Any, ClassVar
 
 import msgspec
-import torch
 
-from bhk.base.errors import BhkError
-from bhk.base.files import replace_file
-from bhk.base.hashes import sha256
-from bhk.base.names import BHK_SUFFIX
-from bhk.base.parallel import worker_count
-from bhk.checkpoint import AlreadyBhkError
-from bhk.container.header import ModelEntry
-from bhk.container.reader import Container
-from bhk.hub.download import local_file
-from bhk.nn.loading import usable_device
-from bhk.sam.build import UnknownModelError
-from bhk.sam.checkpoints import read_checkpoint
-from bhk.sam.load import model_entry
-from bhk.sam.variants import title_of
+from bhk.base.errors import BhkError, shown
+from bhk.base.report import Report
+from bhk.base.tables import table
+from bhk.base.texts import counted, number
+from bhk.evaluation.accuracy_summary import Drop, PromptAccuracy
+from bhk.evaluation.annotations.dataset import Format
+from bhk.evaluation.average_precision import Precision
+from bhk.evaluation.faults import FaultCount
+from bhk.evaluation.fidelity import Agreement, Fidelity, PictureFidelity
+from bhk.evaluation.intervals import Estimate
+from bhk.evaluation.settings import AccuracySettings, FidelitySettings, SettingsError
 from bhk.version import __version__
 
 FORMAT = "bhk-evaluation"
-VERSION = 1
+VERSION = 1  # raised when a reader of this version would misread the document
+GENERATOR = f"bhk {__version__}"
 
-_CPU_WORKERS = 4  # each holds all models
+_NAMED = 5  # skipped pictures that hints name
+
+_FIDELITY_COLUMNS = [
+    ("masks of", "left"),
+    ("number", "right"),
+    ("mean IoU", "right"),
+    ("95 % interval", "right"),
+    ("median", "right"),
+    ("1st %ile", "right"),
+    ("lowest", "right"),
+    ("≥ 0.95", "right"),
+    ("boundary IoU", "right"),
+    ("score change", "right"),
+    ("flips", "right"),
+]
+_MIOU_COLUMNS = [
+    ("prompt", "left"),
+    *((name, "right") for name in ("masks", "mIoU", "95 % interval", "small", "medium", "large", "oracle")),
+]
+_AP_COLUMNS = [("prompt", "left"), *((name, "right") for name in ("AP", "AP50", "AP75", "APs", "APm", "APl"))]
+_LVIS_COLUMNS = [(name, "right") for name in ("APr", "APc", "APf")]
 
 
-class DifferentModelsError(BhkError):
-    """Two models that are not of one architecture, so that nothing is to be learnt from comparing them."""
+class EvaluationDocumentError(BhkError):
+    """A file is not a result of `bhk eval`, or it is about another model than the published one."""
 
 
 @dataclass(frozen=True)
-class ModelFacts:
-    """Which model was evaluated.
+class EvaluatedModel:
+    """A model that took part in an evaluation.
 
     Attributes:
-        path: of the file, as it was given.
-        sha256: of its bytes; of several files, one after the other.
-        bytes: its size.
-        family: its architecture and layout, such as "sam".
-        variant: name of the published model of these sizes; None where there is none.
-        title: what people call it; None where there is no name.
-        arguments: its sizes.
-        ratio: how many times smaller the file is than the dense tensors in it; None for a checkpoint.
-        source_sha256: of what it was made from, as far as the file tells.
+        path: path of the file as it was given.
+        sha256: SHA-256 of its bytes; for a checkpoint in several files, of all their bytes in order.
+        bytes: size of the file.
+        family: architecture and layout, such as "sam".
+        variant: the published model with these sizes; None if there is none.
+        title: the name people use for the variant; None if there is none.
+        arguments: the sizes of the architecture.
+        ratio: size of the original tensors divided by the size of the file; None for a checkpoint.
+        source_sha256: SHA-256 of the checkpoint it was converted from, if the file says so.
     """
 
     path: str
@@ -65,134 +80,251 @@ class ModelFacts:
     ratio: float | None
     source_sha256: str | None = None
 
+    @property
+    def name(self) -> str:
+        """The last part of the path. The rest would say something about the machine it was on."""
+        return PureWindowsPath(self.path).name
+
+    @property
+    def described(self) -> str:
+        """The path, and how much smaller the file is than its original tensors."""
+        return self.path if self.ratio is None else f"{self.path}, {self.ratio:.2f} times smaller"
+
 
 @dataclass(frozen=True)
 class Skipped:
     """A picture that was left out.
 
     Attributes:
-        name: its path from the folder.
-        reason: why, in one line.
+        name: path of the picture within its folder.
+        reason: why it was left out, in one line.
     """
 
     name: str
     reason: str
 
 
-def describe(model: str | os.PathLike[str]) -> ModelFacts:
-    """Return which model a .bhk file, on this machine or the Hub, or a checkpoint holds.
-
-    Raises:
-        HubError, ReadError, FormatError, CheckpointError: it cannot be read.
-        UnknownModelError: it is no whole model of the family.
-    """
-    path = local_file(model)
-    if path.suffix != BHK_SUFFIX:
-        with contextlib.suppress(AlreadyBhkError):
-            return _checkpoint(os.fspath(model), path)
-    with Container.open(path) as container:
-        ratio = sum(layer.dense_bytes for layer in container.layers) / container.source.length
-        source = container.header.metadata.get("source.sha256")
-    return replace(_facts(os.fspath(model), (path,), model_entry(path), ratio), source_sha256=source)
-
-
-def _checkpoint(name: str, path: Path) -> ModelFacts:
-    checkpoint, recognised = read_checkpoint(path)
-    if recognised is None or recognised.architecture is None:
-        raise UnknownModelError(f"{path} is no whole model of the Segment Anything family; only such can be evaluated")
-    return _facts(name, checkpoint.source.files, recognised.entry, None)
-
-
-def _facts(name: str, files: Sequence[Path], entry: ModelEntry, ratio: float | None) -> ModelFacts:
-    return ModelFacts(
-        path=name,
-        sha256=sha256(files),
-        bytes=sum(file.stat().st_size for file in files),
-        family=entry.family,
-        variant=entry.variant,
-        title=title_of(entry.family, entry.variant),
-        arguments=entry.arguments,
-        ratio=ratio,
-    )
-
-
-def check_same_kind(model: ModelFacts, original: ModelFacts) -> None:
-    """Check that two models are of one architecture.
-
-    Raises:
-        DifferentModelsError: they are not.
-    """
-    if (model.family, model.arguments) == (original.family, original.arguments):
-        return
-    kinds = [facts.title or facts.family for facts in (model, original)]
-    if kinds[0] == kinds[1]:
-        kinds = [f"{kind} of sizes {facts.arguments}" for kind, facts in zip(kinds, (model, original), strict=True)]
-    raise DifferentModelsError(
-        f"{model.path} holds a model of another kind ({kinds[0]}) than {original.path} ({kinds[1]}); "
-        "give the checkpoint that it was converted from"
-    )
-
-
-def default_workers(workers: int | None, device: str) -> int:
-    """Return `workers`; for None, one on a GPU, and on a CPU one a core, at most four: each holds all models.
-
-    Raises:
-        LoadOptionError: the device cannot be used.
-        ThreadsError: `workers` is not positive.
-    """
-    if workers is None and usable_device(device) != torch.device("cpu"):
-        return 1
-    count = worker_count(workers)
-    return count if workers else min(count, _CPU_WORKERS)
-
-
-def folder_digest(folder: Path, names: Sequence[str]) -> str:
-    """Return a SHA-256 that is another when pictures of a folder have other names or sizes."""
-    sizes = [(name, _size(folder / name)) for name in names]
-    return hashlib.sha256(msgspec.json.encode(sizes)).hexdigest()
-
-
-def _size(path: Path) -> int | None:
-    """Return the bytes of a file; None where there is none, such as of a broken link, which reading it will tell."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
-
-
-class Report(Protocol):
-    """A dataclass with the result of an evaluation.
+class ComparedReport(Report):
+    """A report that compares models.
 
     Attributes:
-        protocol: "fidelity" or "accuracy".
+        protocol: what was compared and how: "fidelity", "accuracy", …
     """
+
+    protocol: ClassVar[str]
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as JSON values.
+
+        Every document has `format` ("bhk-evaluation"), `version`, `generator` (bhk and its version) and `protocol`. The
+        other keys are the report's fields. An interval is {"value", "low", "high"}; values that are not finite are null.
+        """
+        envelope = {"format": FORMAT, "version": VERSION, "generator": GENERATOR, "protocol": self.protocol}
+        return envelope | super().document()
+
+
+@dataclass(frozen=True)
+class FidelityReport(ComparedReport):
+    """What `bhk.fidelity` returns: how closely a model's masks match those of its original.
+
+    Attributes:
+        settings: everything the results depend on beside the models and the pictures.
+        model, original: the two models.
+        pictures: number of pictures used, without the skipped ones.
+        fidelity: the model compared with the original.
+        control: the original in bfloat16 compared with itself: the change that ordinary rounding makes. None if it was not
+            asked for.
+        skipped: pictures that could not be used.
+        images: the result for each picture used.
+        generator: bhk and its version.
+    """
+
+    protocol: ClassVar[str] = "fidelity"
+
+    settings: FidelitySettings
+    model: EvaluatedModel
+    original: EvaluatedModel
+    pictures: int
+    fidelity: Fidelity
+    control: Fidelity | None
+    skipped: tuple[Skipped, ...]
+    images: tuple[PictureFidelity, ...] = field(repr=False)
+    generator: str = GENERATOR
 
     @property
-    def protocol(self) -> str:
-        """Which evaluation it is the result of."""
+    def hints(self) -> tuple[str, ...]:
+        """Warnings about the models, and the names of skipped pictures."""
+        named = [f"skipped {picture.name}: {picture.reason}" for picture in self.skipped[:_NAMED]]
+        if len(self.skipped) > _NAMED:
+            named.append(f"skipped {len(self.skipped) - _NAMED} more pictures; the JSON document names them all")
+        return (*_other_weights(self.model, self.original), *named)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the report as text."""
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        yield f"{self.model.described}, against {self.original.path}: {counted(self.pictures, 'picture')}{skipped}"
+        controls = () if self.control is None else _fidelity_rows(self.control, "control: ")
+        yield table(_FIDELITY_COLUMNS, [*_fidelity_rows(self.fidelity, ""), *controls])
+        yield f"image embedding: {_embedding(self.fidelity)}"
+        if self.control is not None:
+            yield f"control, the original in bfloat16: {_embedding(self.control)}"
+        if self.fidelity.all.empty:
+            yield f"{self.fidelity.all.empty:.1%} of the masks are empty in both models and count as IoU 1"
 
 
-def document(report: Report) -> dict[str, Any]:
-    """Return a result as JSON values.
+@dataclass(frozen=True)
+class AccuracyReport(ComparedReport):
+    """What `bhk.accuracy` returns: how well the masks of a model, and of its original, match annotated objects.
 
-    Every document has `format` ("bhk-evaluation"), `version` (1; another when a reader of this one would misread it),
-    `generator` ("bhk" and its version) and `protocol`; the other keys are the fields of the report, by their names, and
-    in them those of its parts. An interval is {"value", "low", "high"}; figures that are not numbers, such as the
-    interval of a single picture, are null.
+    Attributes:
+        settings: everything the results depend on beside the models, the pictures and the annotations.
+        model: the model.
+        original: the original it was compared with; None without one.
+        annotations: the annotation file or folder as it was given.
+        annotation_format: "coco", "lvis" or "sa1b".
+        pictures: number of pictures used.
+        objects: number of annotated objects that the model was prompted for.
+        accuracy: the model's accuracy for each kind of prompt.
+        original_accuracy: the original's accuracy; empty without one.
+        drops: what the model loses against the original, for each kind of prompt.
+        faults: everything wrong with annotations, pictures and detections, counted by kind.
+        generator: bhk and its version.
     """
-    return msgspec.json.decode(_encoded(report))  # type: ignore[no-any-return]
+
+    protocol: ClassVar[str] = "accuracy"
+
+    settings: AccuracySettings
+    model: EvaluatedModel
+    original: EvaluatedModel | None
+    annotations: str
+    annotation_format: Format
+    pictures: int
+    objects: int
+    accuracy: tuple[PromptAccuracy, ...]
+    original_accuracy: tuple[PromptAccuracy, ...]
+    drops: tuple[Drop, ...]
+    faults: tuple[FaultCount, ...]
+    generator: str = GENERATOR
+
+    @property
+    def annotations_name(self) -> str:
+        """The last part of the path of the annotations."""
+        return PureWindowsPath(self.annotations).name
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """Warnings about the models, and the faults found in the data."""
+        faults = [f"{fault.count:,} × {fault.kind.value}; such as {'; '.join(fault.examples)}" for fault in self.faults]
+        return (*_other_weights(self.model, self.original), *faults)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the report as text."""
+        which = "best-scored mask of the multimask output" if self.settings.output == "multi" else "single mask"
+        yield (
+            f"{self.model.described}: {counted(self.pictures, 'picture')}, {counted(self.objects, 'object')} of "
+            f"{self.annotations} ({self.annotation_format}); {which}"
+        )
+        found = [(entry.prompt, entry) for entry in self.accuracy]
+        found += [(f"original: {entry.prompt}", entry) for entry in self.original_accuracy]
+        yield table(_MIOU_COLUMNS, [(name, *_miou_cells(entry)) for name, entry in found])
+        precise = [(name, entry.precision) for name, entry in found if entry.precision is not None]
+        if precise:
+            lvis = self.annotation_format == "lvis"
+            columns = [*_AP_COLUMNS, *(_LVIS_COLUMNS if lvis else [])]
+            yield table(columns, [(name, *_precision_cells(precision, lvis)) for name, precision in precise])
+        for drop in self.drops:
+            yield f"relative drop of mIoU, prompted by {drop.prompt}: {drop.miou.percent()} ({drop.miou.percent_interval()})"
 
 
-def write_document(report: Report, path: Path, *, force: bool = False) -> None:
-    """Write `document(report)` to a file.
+def read_report(path: str | os.PathLike[str]) -> FidelityReport | AccuracyReport:
+    """Return the report in a file that its `save`, or `bhk eval --out`, wrote.
 
     Raises:
-        WriteError: it exists and `force` is false, or cannot be written.
+        EvaluationDocumentError: the file cannot be read or holds something else.
     """
-    with replace_file(path, force=force) as file:
-        file.write(msgspec.json.format(_encoded(report), indent=2))
+    name = shown(os.fsdecode(path))
+    expected = "expected a file that `bhk eval --out FILE.json` wrote"
+    try:
+        data = Path(path).read_bytes()
+        envelope = msgspec.json.decode(data, type=_Envelope)
+        if envelope.format != FORMAT:
+            raise EvaluationDocumentError(f"{name} has the format {shown(envelope.format)!r}; {expected}")
+        if envelope.version != VERSION:
+            raise EvaluationDocumentError(
+                f"{name} has version {envelope.version} of the format, but this bhk reads version {VERSION}; update bhk"
+            )
+        if envelope.protocol not in _REPORTS:
+            raise EvaluationDocumentError(f"{name} is a result of {shown(envelope.protocol)!r}; {expected}")
+        report: FidelityReport | AccuracyReport = msgspec.json.decode(data, type=_REPORTS[envelope.protocol])
+    except OSError as error:
+        raise EvaluationDocumentError(f"cannot read {name}: {error.strerror or error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, SettingsError) as error:
+        raise EvaluationDocumentError(
+            f"{name} is not a result of an evaluation ({shown(error)}); {expected}"
+        ) from error
+    return report
 
 
-def _encoded(report: Report) -> bytes:
-    envelope = {"format": FORMAT, "version": VERSION, "generator": f"bhk {__version__}"}
-    return msgspec.json.encode(envelope | msgspec.to_builtins(report))
+class _Envelope(msgspec.Struct):
+    format: str
+    version: int
+    protocol: str = ""
+
+
+_REPORTS: dict[str, type[FidelityReport] | type[AccuracyReport]] = {
+    report.protocol: report for report in (FidelityReport, AccuracyReport)
+}
+
+
+def _other_weights(model: EvaluatedModel, original: EvaluatedModel | None) -> Iterator[str]:
+    """Yield a warning if the model was not converted from `original`."""
+    source = model.source_sha256
+    if source is not None and original is not None and source != original.sha256:
+        yield (
+            f"warning: {model.path} was converted from other weights (SHA-256 {source[:12]}…) than {original.path} "
+            f"({original.sha256[:12]}…)"
+        )
+
+
+def _fidelity_rows(fidelity: Fidelity, prefix: str) -> Iterator[tuple[str, ...]]:
+    for name, agreement in fidelity.groups.items():
+        yield prefix + name, *_agreement_cells(agreement)
+
+
+def _agreement_cells(agreement: Agreement) -> tuple[str, ...]:
+    return (
+        f"{agreement.masks:,}",
+        number(agreement.iou_mean.value, 4),
+        agreement.iou_mean.interval(),
+        number(agreement.iou_median.value, 4),
+        number(agreement.iou_percentile, 4),
+        number(agreement.iou_min, 4),
+        number(100 * agreement.faithful.value, 1, " %"),
+        number(agreement.boundary_iou.value, 4),
+        f"{agreement.score_change.value:+.4f}",
+        number(100 * agreement.flips.value, 1, " %") if agreement.flips else "–",
+    )
+
+
+def _embedding(fidelity: Fidelity) -> str:
+    cosine = fidelity.embedding_cosine
+    lowest = number(fidelity.embedding_cosine_min, 5)
+    return f"cosine {number(cosine.value, 5)} ({cosine.interval(5)}), lowest {lowest}"
+
+
+def _miou_cells(found: PromptAccuracy) -> Iterator[str]:
+    yield f"{found.masks:,}"
+    yield _value(found.miou)
+    yield "–" if found.miou is None else found.miou.interval()
+    yield from map(_value, (found.small, found.medium, found.large, found.oracle))
+
+
+def _precision_cells(found: Precision, lvis: bool) -> list[str]:
+    values = [found.ap, found.ap50, found.ap75, found.small, found.medium, found.large]
+    if lvis:
+        values += [found.rare, found.common, found.frequent]
+    return [number(value, 4) for value in values]
+
+
+def _value(estimate: Estimate | None) -> str:
+    return number(None if estimate is None else estimate.value, 4)

@@ -1,4 +1,4 @@
-"""Long work in shards: done by several processes, kept as it comes, and taken up again after an interruption."""
+"""Long work in shards: spread over processes, saved shard by shard, and continued after an interruption."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Progress = Callable[[int, int], None]
 
 
 class WorkerError(BhkError):
-    """A worker process failed, or ended before its work was done."""
+    """A worker process failed or ended early."""
 
 
 def split(items: Sequence[Shard], size: int) -> list[tuple[Shard, ...]]:
@@ -40,23 +40,24 @@ def run_shards(
     identity: Mapping[str, str],
     progress: Progress | None = None,
 ) -> list[Result]:
-    """Return `work(shard)` of each shard, in order.
+    """Return `work(shard)` for every shard, in order.
 
-    Whatever `workers` is, torch computes on one CPU thread, so that results are the same.
+    Torch always computes on one CPU thread per process, so that the results do not depend on `workers`.
 
     Args:
-        work: its results depend on the shard alone. Every worker process gets one copy of it, which it keeps: what a
-            callable object loads at its first shard is there for the others. With one worker, it is called here.
-        result: the type of the results, which msgspec writes as JSON and reads back the same.
-        workers: processes; they are spawned, so scripts that call this need `if __name__ == "__main__":`.
-        work_dir: a folder, made if need be, that keeps the result of each shard; those it has are not computed again.
-        identity: all that the results depend on, beside the shard's number; what a folder holds must have the same.
+        work: a function whose result depends only on the shard. Each worker process gets one copy and keeps it, so a
+            callable object can load models with its first shard. With one worker, it runs in this process.
+        shards: the work, in parts.
+        result: the type of the results, which msgspec writes as JSON and reads back.
+        workers: number of processes. They are spawned, so scripts need `if __name__ == "__main__":`.
+        work_dir: a folder that keeps the result of each shard; finished shards are not computed again. Created if missing.
+        identity: everything the results depend on; a folder with another identity is refused.
         progress: called with (shards done, all shards).
 
     Raises:
-        WorkDirError: the folder holds results of other work, or what cannot be read.
-        WorkerError: a worker process failed; the message is that of the error. With one worker, errors of `work` come
-            as they are.
+        WorkDirError: the folder holds results of other work, or a result that cannot be read.
+        WorkerError: a worker process failed; it carries the message of the error. With one worker, errors of `work` pass
+            through.
         WriteError: the folder cannot be written.
     """
     store = None if work_dir is None else WorkDir(work_dir)
@@ -85,7 +86,7 @@ def _name(index: int) -> str:
 def _compute(
     work: Callable[[Shard], Result], shards: Sequence[Shard], missing: Sequence[int], workers: int
 ) -> Generator[tuple[int, Result], None, None]:
-    """Yield (index, result) of the missing shards, in the order in which they are done."""
+    """Yield (index, result) of the missing shards as they are done."""
     if workers > 1:
         yield from _by_processes(work, shards, missing, workers)
         return
@@ -108,10 +109,10 @@ def _one_thread() -> Iterator[None]:
 def _by_processes(
     work: Callable[[Shard], Result], shards: Sequence[Shard], missing: Sequence[int], workers: int
 ) -> Generator[tuple[int, Result], None, None]:
-    """Compute on processes; each gets the next shard when it has answered.
+    """Compute in processes; each gets its next shard when it has returned a result.
 
-    A pipe a process, not a pool: a pool waits for ever for a process that the system killed, and leaves orphans when it
-    is killed itself. Here either side sees the other's end close.
+    One pipe per process instead of a pool: a pool waits forever for a process that the system killed, and leaves orphans
+    when it is killed itself. With pipes, each side notices when the other is gone.
     """
     context = multiprocessing.get_context("spawn")
     waiting = iter(missing)
@@ -143,7 +144,7 @@ def _by_processes(
 
 @contextlib.contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Put off Ctrl-C, and for the processes started meanwhile for ever: it reaches all, and the first ends the others."""
+    """Delay Ctrl-C here and block it in processes started meanwhile: this process ends them, and they must not print."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -169,17 +170,15 @@ def _received(connection: Connection) -> Any:
 
 @contextlib.contextmanager
 def _end_of_worker() -> Iterator[None]:
-    """Say in words that the other end of a pipe is gone."""
+    """Turn the loss of the other end of a pipe into a WorkerError."""
     try:
         yield
     except (EOFError, OSError):
-        raise WorkerError(
-            "a worker process was ended from outside; with too little memory, use fewer workers"
-        ) from None
+        raise WorkerError("a worker process was killed; if memory ran out, use fewer workers") from None
 
 
 def _serve(connection: Connection, work: Callable[[Any], object]) -> None:
-    """Answer shards until the other side is gone."""
+    """Process shards until the other side is gone."""
     torch.set_num_threads(1)
     with contextlib.suppress(EOFError, OSError):
         while True:
@@ -187,7 +186,7 @@ def _serve(connection: Connection, work: Callable[[Any], object]) -> None:
 
 
 def _attempt(work: Callable[[Any], object], shard: object) -> tuple[object, str | None]:
-    """Return the result, or what went wrong in words: not every error survives pickling."""
+    """Return the result, or the error as text, because not every error can be pickled."""
     try:
         return work(shard), None
     except BhkError as error:

@@ -1,4 +1,4 @@
-"""From the answers about single pictures to the figures of accuracy: mIoU, its drop, and AP."""
+"""Accuracy over all pictures: mIoU, its drop against the original, and AP."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from bhk.evaluation.annotations.dataset import Annotations
 from bhk.evaluation.average_precision import FoundMask, Precision, Scope, TrueMask, average_precision
 from bhk.evaluation.intervals import Estimate, bootstrap
 
-_SMALL, _LARGE = 32**2, 96**2  # pixels, as COCO has them
+_SMALL, _LARGE = 32**2, 96**2  # pixels; the size classes of COCO
 
-Answers = Callable[[ImageAccuracy], tuple[Answer, ...]]  # those of one of the two models
+Answers = Callable[[ImageAccuracy], tuple[Answer, ...]]  # picks the answers of one of the two models
 
 
 @dataclass(frozen=True)
 class PromptAccuracy:
-    """How well a model answers one kind of prompt; intervals hold with 95 % confidence, over pictures.
+    """A model's accuracy for one kind of prompt. Intervals are 95 % bootstrap intervals over pictures.
 
     Attributes:
         prompt: the kind: boxes or innermost points of the annotated objects, or boxes of a detector.
-        masks: how many were asked for.
+        masks: number of masks.
         miou: mean IoU over objects; None for detections, which belong to no object.
-        small, medium, large: of objects of less than 32², 96² and more pixels; None where there are none.
-        oracle: mean IoU of the best mask of the multimask output; None of the single mask.
-        precision: AP of the masks; the score is the detector's, or else the predicted IoU. None for SA-1B.
+        small, medium, large: mean IoU of objects below 32² pixels, below 96², and larger; None without such objects.
+        oracle: mean of the highest IoU in each multimask output; None for the single mask.
+        precision: AP of the masks, ranked by the detector's score or else by predicted IoU. None for SA-1B.
     """
 
     prompt: PromptKind
@@ -45,11 +45,11 @@ class PromptAccuracy:
 
 @dataclass(frozen=True)
 class Drop:
-    """What a model loses against the original.
+    """How much accuracy a model loses against the original.
 
     Attributes:
         prompt: the kind of prompt.
-        miou: the relative drop of mIoU, 1 - model / original; its interval is of the same pictures for both.
+        miou: relative drop of mIoU, 1 - model / original. The bootstrap draws the same pictures for both models.
     """
 
     prompt: PromptKind
@@ -59,13 +59,14 @@ class Drop:
 def prompt_accuracy(
     images: Sequence[ImageAccuracy], answers: Answers, prompt: PromptKind, annotations: Annotations, seed: int
 ) -> PromptAccuracy:
-    """Return the figures of one kind of prompt.
+    """Return a model's accuracy for one kind of prompt.
 
     Args:
         images: all pictures.
-        answers: picks the answers of the model from a picture.
-        annotations: whose categories count.
-        seed: of the bootstrap.
+        answers: picks the model's answers from the result for a picture.
+        prompt: the kind of prompt.
+        annotations: the annotations, for their categories.
+        seed: seed of the bootstrap.
     """
 
     def mean(value: Callable[[Answer], float | None], low: float = 0, high: float = math.inf) -> Estimate | None:
@@ -95,13 +96,14 @@ def prompt_accuracy(
 
 
 def relative_drop(images: Sequence[ImageAccuracy], prompt: PromptKind, seed: int) -> Drop | None:
-    """Return what the model loses against the original on prompts that have mIoU; None where there are none."""
+    """Return how much mIoU the model loses against the original; None for prompts without mIoU, or if it is 0."""
     groups = [
         np.array([(found.iou, original.iou) for found, original in pairs])
         for image in images
         if (pairs := list(zip(_of(image.model, prompt), _of(image.against, prompt), strict=True)))
     ]
-    return Drop(prompt, bootstrap(groups, _drop, seed=seed)) if groups else None
+    drop = bootstrap(groups, _drop, seed=seed) if groups else None
+    return None if drop is None or math.isnan(drop.value) else Drop(prompt, drop)
 
 
 def _of(answers: Sequence[Answer], prompt: PromptKind) -> list[Answer]:
@@ -135,7 +137,7 @@ def _precision(
 
 
 def _found(image: ImageAccuracy, answer: Answer) -> FoundMask:
-    assert answer.mask is not None  # kept wherever there are categories
+    assert answer.mask is not None  # kept whenever there are categories
     if answer.kind != "detections":
         return FoundMask(image.image, image.objects[answer.about].category, answer.mask, answer.score)
     detection = image.detections[answer.about]

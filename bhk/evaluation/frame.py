@@ -1,0 +1,210 @@
+"""The frame that evaluations share: which models they compare, and running over pictures in worker processes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import torch
+
+from bhk.base.errors import BhkError
+from bhk.base.hashes import sha256
+from bhk.base.names import BHK_SUFFIX
+from bhk.base.parallel import worker_count
+from bhk.base.progress import Progress
+from bhk.checkpoint import AlreadyBhkError
+from bhk.container.header import ModelEntry
+from bhk.container.reader import Container
+from bhk.evaluation.models import ModelSource
+from bhk.evaluation.results import EvaluatedModel
+from bhk.evaluation.settings import EvaluationSettings
+from bhk.evaluation.shards import run_shards, split
+from bhk.hub.download import local_file
+from bhk.nn.loading import usable_device
+from bhk.sam.build import UnknownModelError
+from bhk.sam.checkpoints import read_checkpoint
+from bhk.sam.load import model_entry
+from bhk.sam.variants import title_of
+from bhk.version import __version__
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_CPU_WORKERS = 4  # at most; each process holds all models
+_SHARD = 4  # pictures that a process gets at a time
+
+
+class DifferentModelsError(BhkError):
+    """The two models do not have the same architecture, so comparing them would say nothing."""
+
+
+@dataclass(frozen=True)
+class ModelPair:
+    """The model of an evaluation and its original.
+
+    Attributes:
+        model: the model.
+        original: the original; None without one.
+        files: the files of the two on this machine.
+    """
+
+    model: EvaluatedModel
+    original: EvaluatedModel | None
+    files: tuple[Path, Path | None]
+
+    def sources(self, settings: EvaluationSettings) -> tuple[ModelSource, ModelSource | None]:
+        """Return how a worker process loads the two."""
+        device, dtype = str(settings.device), str(settings.dtype)
+        model, original = self.files
+        return (
+            ModelSource(str(model), device, dtype, settings.mode, settings.compute),
+            None if original is None else ModelSource(str(original), device, dtype, mode="dense"),
+        )
+
+
+def find_models(model: str | os.PathLike[str], against: str | os.PathLike[str] | None) -> ModelPair:
+    """Find out which models two files hold.
+
+    Args:
+        model: a .bhk file, here or on the Hub, or a checkpoint.
+        against: the original, likewise; None without one.
+
+    Raises:
+        HubError, ReadError, FormatError, CheckpointError: a file cannot be read.
+        UnknownModelError: a file does not hold a whole Segment Anything model.
+        DifferentModelsError: the two do not have the same architecture.
+    """
+    path, original_path = local_file(model), None if against is None else local_file(against)
+    found = _described(os.fspath(model), path)
+    original = None if against is None or original_path is None else _described(os.fspath(against), original_path)
+    if original is not None:
+        _check_same_architecture(found, original)
+    return ModelPair(found, original, (path, original_path))
+
+
+def evaluate(
+    work: Callable[[Sequence[Item]], Result],
+    items: Sequence[Item],
+    result: type[Result],
+    *,
+    models: ModelPair,
+    settings: EvaluationSettings,
+    inputs: Mapping[str, str],
+    workers: int | None,
+    work_dir: str | os.PathLike[str] | None,
+    progress: Progress | None,
+) -> list[Result]:
+    """Return `work(shard)` for every few items, in order; see `run_shards`.
+
+    Args:
+        work: loads the models and evaluates a few items, one per picture.
+        items: the pictures.
+        result: the type of the results.
+        models, settings, inputs: what the results depend on; `inputs` are digests of the data, by name.
+        workers: see `worker_processes`.
+        work_dir: a folder that keeps the results, to continue after an interruption.
+        progress: called with ("Evaluating", pictures done, all pictures).
+
+    Raises:
+        WorkDirError: the folder holds results of other work.
+        WorkerError: a worker process failed.
+        WriteError: the folder cannot be written.
+    """
+
+    def advance(done: int, total: int) -> None:
+        if progress:
+            progress("Evaluating", min(done * _SHARD, len(items)), len(items))
+
+    named = {name: str(value) for name, value in asdict(settings).items()}
+    identity = {
+        "version": __version__,
+        "protocol": type(settings).__name__,
+        "model": models.model.sha256,
+        "original": models.original.sha256 if models.original else "",
+        **named,
+        **inputs,
+    }
+    return run_shards(
+        work,
+        split(items, _SHARD),
+        result,
+        workers=worker_processes(workers, str(settings.device)),
+        work_dir=None if work_dir is None else Path(work_dir),
+        identity=identity,
+        progress=advance,
+    )
+
+
+def worker_processes(workers: int | None, device: str) -> int:
+    """Return `workers`; for None, 1 on a GPU, and on a CPU one per core but at most 4.
+
+    Raises:
+        LoadOptionError: the device cannot be used.
+        ThreadsError: `workers` is not positive.
+    """
+    if workers is None and usable_device(device) != torch.device("cpu"):
+        return 1
+    count = worker_count(workers)
+    return count if workers else min(count, _CPU_WORKERS)
+
+
+def folder_digest(folder: Path, names: Sequence[str]) -> str:
+    """Return a SHA-256 that changes when files of a folder change their names or sizes."""
+    sizes = [(name, _size(folder / name)) for name in names]
+    return hashlib.sha256(msgspec.json.encode(sizes)).hexdigest()
+
+
+def _size(path: Path) -> int | None:
+    """Return the size of a file; None if there is none, such as behind a broken link, which is reported on reading."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _described(name: str, path: Path) -> EvaluatedModel:
+    if path.suffix != BHK_SUFFIX:
+        with contextlib.suppress(AlreadyBhkError):
+            return _checkpoint(name, path)
+    with Container.open(path) as container:
+        ratio = sum(layer.dense_bytes for layer in container.layers) / container.source.length
+        source = container.header.metadata.get("source.sha256")
+    return replace(_evaluated(name, (path,), model_entry(path), ratio), source_sha256=source)
+
+
+def _checkpoint(name: str, path: Path) -> EvaluatedModel:
+    checkpoint, recognised = read_checkpoint(path)
+    if recognised is None or recognised.architecture is None:
+        raise UnknownModelError(f"{path} does not hold a whole Segment Anything model; only those can be evaluated")
+    return _evaluated(name, checkpoint.source.files, recognised.entry, None)
+
+
+def _evaluated(name: str, files: Sequence[Path], entry: ModelEntry, ratio: float | None) -> EvaluatedModel:
+    return EvaluatedModel(
+        path=name,
+        sha256=sha256(files),
+        bytes=sum(file.stat().st_size for file in files),
+        family=entry.family,
+        variant=entry.variant,
+        title=title_of(entry.family, entry.variant),
+        arguments=entry.arguments,
+        ratio=ratio,
+    )
+
+
+def _check_same_architecture(model: EvaluatedModel, original: EvaluatedModel) -> None:
+    if (model.family, model.arguments) == (original.family, original.arguments):
+        return
+    kinds = [found.title or found.family for found in (model, original)]
+    if kinds[0] == kinds[1]:
+        kinds = [f"{kind} of sizes {found.arguments}" for kind, found in zip(kinds, (model, original), strict=True)]
+    raise DifferentModelsError(
+        f"{model.path} holds another model ({kinds[0]}) than {original.path} ({kinds[1]}); "
+        "give the checkpoint that it was converted from"
+    )

@@ -1,0 +1,123 @@
+"""Settings of an evaluation: everything its results depend on beside the models, the pictures and the annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+from bhk.base.errors import BhkError
+from bhk.nn.hyperlinear import Compute
+from bhk.nn.plan import Mode
+
+if TYPE_CHECKING:
+    import torch
+
+    Device: TypeAlias = str | torch.device
+    Dtype: TypeAlias = str | torch.dtype
+else:  # the names that results documents hold; `__post_init__` turns torch's objects into them
+    Device = Dtype = str
+
+ObjectPrompt = Literal["box", "point"]
+MaskOutput = Literal["single", "multi"]
+PROMPTS: tuple[ObjectPrompt, ...] = get_args(ObjectPrompt)
+
+
+class SettingsError(BhkError):
+    """A setting of an evaluation is out of range."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """Settings that all evaluations have.
+
+    Attributes:
+        seed: for everything drawn at random: pictures, prompts and the bootstrap.
+        limit: use at most this many pictures, drawn at random; None for all.
+        device: the device of both models, a name or a `torch.device`; kept as a name.
+        dtype: the data type of both models' weights, a name or a `torch.dtype`; kept as a name.
+        mode, compute: how the compressed model is loaded; see `bhk.load`.
+    """
+
+    seed: int = 0
+    limit: int | None = None
+    device: Device = "cpu"
+    dtype: Dtype = "float32"
+    mode: Mode = "hyper"
+    compute: Compute = "exact"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "device", str(self.device))
+        object.__setattr__(self, "dtype", str(self.dtype).removeprefix("torch."))
+        if self.seed < 0:
+            raise SettingsError(f"the seed is {self.seed}; expected 0 or more")
+        if self.limit is not None and self.limit < 1:
+            raise SettingsError(f"a limit of {self.limit} pictures leaves none; expected 1 or more")
+        check_choice("mode", self.mode, get_args(Mode))
+        check_choice("compute", self.compute, get_args(Compute))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FidelitySettings(EvaluationSettings):
+    """Settings of `bhk.fidelity`.
+
+    >>> import bhk
+    >>> bhk.FidelitySettings(points=8, boxes=4, limit=100).dtype
+    'float32'
+
+    Attributes:
+        points, boxes: how many prompts of each kind to ask about each picture.
+        control: also compare the original with itself in bfloat16, to see how much of the change is ordinary rounding.
+            Slow on processors without bfloat16 instructions.
+
+    Raises:
+        SettingsError: there are no prompts, or a setting is out of range.
+    """
+
+    points: int = 32
+    boxes: int = 16
+    control: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.points < 0 or self.boxes < 0 or not self.points + self.boxes:
+            raise SettingsError(
+                f"{self.points} points and {self.boxes} boxes per picture; expected at least one prompt"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracySettings(EvaluationSettings):
+    """Settings of `bhk.accuracy`.
+
+    >>> import bhk
+    >>> bhk.AccuracySettings(prompts=("point",), output="multi", limit=100).prompts
+    ('point',)
+
+    Attributes:
+        prompts: how to ask for each annotated object: by its "box", by its innermost "point", or both.
+        output: which mask counts: the "single" mask, or of the "multi"-mask output the one that the model scores best.
+
+    Raises:
+        SettingsError: a setting is unknown or out of range.
+    """
+
+    prompts: tuple[ObjectPrompt, ...] = PROMPTS
+    output: MaskOutput = "single"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for prompt in self.prompts:
+            check_choice("prompt", prompt, PROMPTS)
+        check_choice("output", self.output, get_args(MaskOutput))
+        object.__setattr__(self, "prompts", tuple(prompt for prompt in PROMPTS if prompt in self.prompts))
+
+
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """Check that `value` is one of `choices`.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    if value not in choices:
+        raise SettingsError(f"unknown {name} {value!r}; choose {' or '.join(choices)}")
