@@ -6,6 +6,10 @@ from bhk.calibration.options import Calibration as Calibration
 from bhk.codec.tensor import EncodedTensor as EncodedTensor
 from bhk.codec.tensor import encode as encode
 from bhk.conversion.quality import Quality as Quality
+from bhk.evaluation.results import AccuracyReport as AccuracyReport
+from bhk.evaluation.results import FidelityReport as FidelityReport
+from bhk.evaluation.settings import AccuracySettings as AccuracySettings
+from bhk.evaluation.settings import FidelitySettings as FidelitySettings
 from bhk.file.bhkfile import BhkFile as BhkFile
 from bhk.file.bhkfile import load_state_dict as load_state_dict
 from bhk.file.bhkfile import open_file as open
@@ -16,7 +20,6 @@ from bhk.publishing.pull import pull as pull
 from bhk.publishing.push import PushReport as PushReport
 from bhk.publishing.push import push as push
 from bhk.sam.load import load as load
-from bhk.tasks.accuracy import AccuracyReport as AccuracyReport
 from bhk.tasks.accuracy import accuracy as accuracy
 from bhk.tasks.compare import Comparison as Comparison
 from bhk.tasks.compare import compare as compare
@@ -26,7 +29,6 @@ from bhk.tasks.diff import DiffReport as DiffReport
 from bhk.tasks.diff import diff as diff
 from bhk.tasks.export import ExportReport as ExportReport
 from bhk.tasks.export import export as export
-from bhk.tasks.fidelity import FidelityReport as FidelityReport
 from bhk.tasks.fidelity import fidelity as fidelity
 from bhk.tasks.inspect import InspectionReport as InspectionReport
 from bhk.tasks.inspect import inspect as inspect

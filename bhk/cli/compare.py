@@ -47,7 +47,6 @@ def compare(
 ) -> None:
     """Compare presets on a model: sizes, errors, masks, times. Writes no .bhk file."""
     from bhk.base.files import check_destination
-    from bhk.evaluation.results import document, write_document
     from bhk.tasks.compare import compare as task
 
     output = Output(as_json=as_json, quiet=quiet)
@@ -66,13 +65,13 @@ def compare(
             progress=progress,
         )
     if out is not None:
-        write_document(found, out, force=force)
+        found.save(out, force=force)
     has_masks = found.no_masks is None
     output.table(_COLUMNS + _MASKS * has_masks, [_row(choice, has_masks) for choice in found.choices])
     output.line(_about(found))
     for picture in found.skipped:
         output.hint(f"{picture.name} left out: {picture.reason}")
-    output.document(document(found))
+    output.document(found.document())
 
 
 def _row(choice: Choice, has_masks: bool) -> list[str]:

@@ -224,7 +224,7 @@ class AccuracyReport(ComparedReport):
             f"{self.model.described}: {counted(self.pictures, 'picture')}, {counted(self.objects, 'object')} of "
             f"{self.annotations} ({self.annotation_format}); {which}"
         )
-        found = [(entry.prompt, entry) for entry in self.accuracy]
+        found = [(str(entry.prompt), entry) for entry in self.accuracy]
         found += [(f"original: {entry.prompt}", entry) for entry in self.original_accuracy]
         yield table(_MIOU_COLUMNS, [(name, *_miou_cells(entry)) for name, entry in found])
         precise = [(name, entry.precision) for name, entry in found if entry.precision is not None]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ from bhk.codec.fit import PRESETS, PresetError, check_snr, find_preset
 from bhk.conversion.quality import Quality
 from bhk.evaluation.fidelity import Agreement, Fidelity, ask, compared, summarise
 from bhk.evaluation.models import Subject
-from bhk.evaluation.results import Skipped
+from bhk.evaluation.results import ComparedReport, Skipped
 from bhk.file.bhkfile import load_state_dict
 from bhk.pictures.folder import NoPicturesError, find_pictures
 from bhk.pictures.image import ImageError, Rgb, read_image
@@ -76,11 +77,10 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(ComparedReport):
     """What several presets make of a model.
 
     Attributes:
-        protocol: "comparison".
         original: the checkpoint.
         choices: one a preset, in the order asked for.
         pictures: how many the masks are of.
@@ -90,7 +90,8 @@ class Comparison:
         seed: of the choice of pictures, of prompts and of the bootstrap.
     """
 
-    protocol: str
+    protocol: ClassVar[str] = "comparison"
+
     original: str
     choices: tuple[Choice, ...]
     pictures: int
@@ -151,7 +152,6 @@ def compare(
         with replace_file(Path(plot), force=force) as file:
             draw_comparison([_mark(choice) for choice in choices], Path(original).name, file, Path(plot).suffix)
     return Comparison(
-        protocol="comparison",
         original=os.fspath(original),
         choices=tuple(choices),
         pictures=len(trial.pictures),

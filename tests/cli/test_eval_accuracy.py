@@ -26,16 +26,16 @@ def test_tables_of_miou_and_ap(shell: Shell) -> None:
         "eval", "sam.bhk", "--images", "set/images", *truth, "--against", "sam.pth", "--workers", "1", "-o", "a.json"
     )
     assert ended.status == 0
-    assert ended.err.startswith("2 × crowd: no prompt, ignored in AP; such as image 0")
+    assert ended.err.startswith("2 × crowd: not prompted, ignored in AP; such as image 0")
     lines = ended.out.splitlines()
     assert lines[0].startswith("sam.bhk, ")
     assert lines[0].endswith("objects of set/annotations.json (coco); single mask")
     names = ["box", "detections", "original:", "original:"]
     assert [line.split()[0] for line in lines[3:7]] == names
-    assert lines[7].split() == ["asked", "by", "AP", "AP50", "AP75", "APs", "APm", "APl"]
+    assert lines[7].split() == ["prompt", "AP", "AP50", "AP75", "APs", "APm", "APl"]
     assert [line.split()[0] for line in lines[9:13]] == names
-    assert lines[13].startswith("relative drop of mIoU, asked by box: ")
-    assert lines[14] == "a.json: the whole result"
+    assert lines[13].startswith("relative drop of mIoU, prompted by box: ")
+    assert len(lines) == 14
     found = json.loads((shell.folder / "a.json").read_bytes())
     assert (found["protocol"], found["format"], len(found["accuracy"])) == ("accuracy", "bhk-evaluation", 2)
 

@@ -5,7 +5,7 @@ import pytest
 from sam import models
 
 from bhk.evaluation.accuracy import Answer, ImageAccuracy, TrueObject, image_accuracy, questions_about
-from bhk.evaluation.accuracy_figures import prompt_accuracy, relative_drop
+from bhk.evaluation.accuracy_summary import prompt_accuracy, relative_drop
 from bhk.evaluation.annotations import Annotations
 from bhk.evaluation.annotations.segmentation import encode
 from bhk.evaluation.detections import Detection

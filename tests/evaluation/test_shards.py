@@ -93,7 +93,7 @@ def test_results_of_other_work_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "message"),
-    [(2, "^the third is bad$"), (3, "ZeroDivisionError"), (4, "a worker process was ended from outside")],
+    [(2, "^the third is bad$"), (3, "ZeroDivisionError"), (4, "a worker process was killed")],
 )
 def test_a_worker_that_fails_is_one_error(number: int, message: str) -> None:
     with pytest.raises(WorkerError, match=message):
@@ -111,5 +111,5 @@ class _Ending:
 
 
 def test_a_worker_that_ends_before_it_takes_a_shard_larger_than_a_pipe() -> None:
-    with pytest.raises(WorkerError, match="a worker process was ended from outside"):
+    with pytest.raises(WorkerError, match="a worker process was killed"):
         run_shards(_Ending(), [bytes(1 << 20)] * 2, Sum, workers=2, identity={})

@@ -13,10 +13,10 @@ import bhk
 from bhk.base.workdir import WorkDirError
 from bhk.evaluation.annotations.errors import AnnotationError
 from bhk.evaluation.faults import FaultKind
-from bhk.evaluation.results import document
+from bhk.evaluation.results import AccuracyReport, read_report
+from bhk.evaluation.settings import AccuracySettings, SettingsError
 from bhk.pictures.folder import NoPicturesError
-from bhk.pictures.prompts import PromptError
-from bhk.tasks.accuracy import AccuracyReport, accuracy
+from bhk.tasks.accuracy import accuracy
 from tools.scene_set import write_scene_set
 
 
@@ -36,8 +36,11 @@ def _run(folder: Path, kind: str = "coco", **options: Any) -> AccuracyReport:
     return accuracy(folder / "sam.bhk", folder / kind / "images", truth, **{"workers": 1} | options)
 
 
-def test_a_model_and_its_original_against_coco(folder: Path) -> None:
-    steps: list[tuple[int, int]] = []
+_BOX = AccuracySettings(prompts=("box",))
+
+
+def test_a_model_and_its_original_against_coco(folder: Path, tmp_path: Path) -> None:
+    steps: list[tuple[str, int, int]] = []
     detections = folder / "coco" / "detections.json"
     found = _run(folder, against=folder / "sam.pth", detections=detections, progress=lambda *done: steps.append(done))
     assert [entry.prompt for entry in found.accuracy] == ["box", "point", "detections"]
@@ -52,42 +55,43 @@ def test_a_model_and_its_original_against_coco(folder: Path) -> None:
     assert all(entry.precision is not None for entry in found.accuracy)
     assert found.accuracy[2].miou is None
     assert [fault.kind for fault in found.faults] == [FaultKind.CROWD]
-    assert steps[-1] == (2, 2)
-    written = json.loads(json.dumps(document(found)))
+    assert steps[-1] == ("Evaluating", 2, 2)
+    found.save(tmp_path / "accuracy.json")
+    assert read_report(tmp_path / "accuracy.json") == found
+    written = json.loads((tmp_path / "accuracy.json").read_text("utf-8"))
     assert (written["format"], written["protocol"]) == ("bhk-evaluation", "accuracy")
 
 
 def test_lvis_and_sa1b_with_the_multimask_output(folder: Path) -> None:
-    lvis = _run(folder, "lvis", output="multi", prompts=("point",))
+    lvis = _run(folder, "lvis", settings=AccuracySettings(output="multi", prompts=("point",)))
     (only,) = lvis.accuracy
     assert only.miou
     assert only.oracle
     assert only.oracle.value >= only.miou.value
     assert only.precision is not None
-    sa1b = _run(folder, "sa1b", prompts=("point",), limit=1)
+    sa1b = _run(folder, "sa1b", settings=AccuracySettings(prompts=("point",), limit=1))
     assert (sa1b.annotation_format, sa1b.pictures, sa1b.accuracy[0].precision) == ("sa1b", 1, None)
 
 
 def test_it_goes_on_where_it_was_interrupted(folder: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"prompts": ("box",), "work_dir": tmp_path / "work"}
-    first = _run(folder, **options)
-    assert _run(folder, **options) == first == _run(folder, prompts=("box",), workers=2)
+    first = _run(folder, settings=_BOX, work_dir=tmp_path)
+    assert _run(folder, settings=_BOX, work_dir=tmp_path) == first == _run(folder, settings=_BOX, workers=2)
     with pytest.raises(WorkDirError, match="not the same output"):
-        _run(folder, **options, output="multi")
+        _run(folder, settings=AccuracySettings(prompts=("box",), output="multi"), work_dir=tmp_path)
 
 
 def test_pictures_that_cannot_be_used_are_counted(folder: Path, tmp_path: Path) -> None:
     write_scene_set(tmp_path, scenes=3, format="coco", size=48)
     (tmp_path / "images" / "scene_000000.png").write_bytes(b"no picture")
     Image.new("RGB", (20, 30)).save(tmp_path / "images" / "scene_000001.png")
-    options: dict[str, Any] = {"prompts": ("box",), "workers": 1}
+    options: dict[str, Any] = {"settings": _BOX, "workers": 1}
     found = accuracy(folder / "sam.bhk", tmp_path / "images", tmp_path / "annotations.json", **options)
     counts = {fault.kind: fault for fault in found.faults}
     assert found.pictures == 1
     assert counts[FaultKind.UNREADABLE_PICTURE].count == 1
     assert "20 x 30 pixels, annotated 48 x 48" in counts[FaultKind.OTHER_SIZE].examples[0]
     Image.new("RGB", (20, 30)).save(tmp_path / "images" / "scene_000002.png")
-    with pytest.raises(NoPicturesError, match="none of 3 annotated pictures can be used; 1 times picture cannot be"):
+    with pytest.raises(NoPicturesError, match="none of 3 annotated pictures can be used; 1 × picture that cannot be"):
         accuracy(folder / "sam.bhk", tmp_path / "images", tmp_path / "annotations.json", **options)
 
 
@@ -103,7 +107,7 @@ def test_a_broken_link_and_a_picture_too_long_for_the_model_are_counted(folder: 
         if entry["image_id"] == 1:
             entry |= {"segmentation": {"size": [1, 4000], "counts": [10, 90, 3900]}, "bbox": [10, 0, 90, 1]}
     path.write_text(json.dumps(truth))
-    found = accuracy(folder / "sam.bhk", pictures, path, prompts=("box",), workers=1)
+    found = accuracy(folder / "sam.bhk", pictures, path, settings=_BOX, workers=1)
     counts = {fault.kind: fault.count for fault in found.faults}
     assert found.pictures == 1
     assert (counts[FaultKind.UNREADABLE_PICTURE], counts[FaultKind.UNUSABLE_PICTURE]) == (1, 1)
@@ -112,9 +116,7 @@ def test_a_broken_link_and_a_picture_too_long_for_the_model_are_counted(folder: 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"prompts": ()}, PromptError, "nothing is asked for; choose box, point, or give detections"),
-        ({"prompts": ("mask",)}, PromptError, "unknown kind of prompt 'mask'; choose box, point"),
-        ({"output": "best"}, PromptError, "unknown output 'best'; choose single, multi"),
+        ({"settings": AccuracySettings(prompts=())}, SettingsError, "nothing to prompt with; choose box or point, or"),
         ({"kind": "sa1b", "detections": "x.json"}, AnnotationError, "needs categories; these annotations have none"),
     ],
 )
@@ -128,3 +130,4 @@ def test_mistakes_are_found_before_the_model_is_loaded(
 def test_it_is_public() -> None:
     assert bhk.accuracy is accuracy
     assert bhk.AccuracyReport is AccuracyReport
+    assert bhk.AccuracySettings is AccuracySettings

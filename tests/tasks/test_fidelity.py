@@ -1,9 +1,9 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
-import msgspec
 import pytest
 import torch
 from PIL import Image
@@ -11,16 +11,18 @@ from sam import models
 
 import bhk
 from bhk.base.files import DestinationExistsError
+from bhk.base.progress import Progress
 from bhk.base.workdir import WorkDirError
-from bhk.evaluation.results import DifferentModelsError, document, write_document
+from bhk.evaluation.frame import DifferentModelsError
+from bhk.evaluation.results import FidelityReport, read_report
+from bhk.evaluation.settings import FidelitySettings, SettingsError
 from bhk.nn.errors import LoadOptionError
 from bhk.pictures.folder import NoPicturesError
-from bhk.pictures.prompts import PromptError
 from bhk.pictures.scenes import make_scene
 from bhk.sam.build import UnknownModelError
-from bhk.tasks.fidelity import FidelityReport, fidelity
+from bhk.tasks.fidelity import fidelity
 
-_FEW = {"points": 2, "boxes": 1}
+_FEW = FidelitySettings(points=2, boxes=1)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(folder: Path) -> FidelityReport:
-    return fidelity(folder / "sam.bhk", folder / "pictures", against=folder / "sam.pth", workers=1, **_FEW)
+    return fidelity(folder / "sam.bhk", folder / "pictures", against=folder / "sam.pth", settings=_FEW, workers=1)
 
 
 def test_a_compressed_model_is_near_its_original(folder: Path, report: FidelityReport) -> None:
@@ -62,9 +64,8 @@ def test_pictures_that_cannot_be_read_are_named(report: FidelityReport) -> None:
 
 
 def test_an_original_agrees_with_itself_exactly(folder: Path) -> None:
-    found = fidelity(
-        folder / "sam.pth", folder / "pictures", against=folder / "sam.pth", workers=1, control=False, **_FEW
-    )
+    settings = FidelitySettings(points=2, boxes=1, control=False)
+    found = fidelity(folder / "sam.pth", folder / "pictures", against=folder / "sam.pth", settings=settings, workers=1)
     for picture in found.images:
         assert picture.fidelity is not None
         assert set(picture.fidelity.iou) == set(picture.fidelity.boundary_iou) == {1.0}
@@ -76,20 +77,20 @@ def test_an_original_agrees_with_itself_exactly(folder: Path) -> None:
 def test_figures_do_not_depend_on_workers_or_interruptions(
     folder: Path, report: FidelityReport, tmp_path: Path
 ) -> None:
-    def stop(done: int, total: int) -> None:
-        assert total == 6
+    def stop(stage: str, done: int, total: int) -> None:
+        assert (stage, total) == ("Evaluating", 6)
         if done == 4:
             raise KeyboardInterrupt
 
-    def run(**options: object) -> FidelityReport:
+    def run(settings: FidelitySettings = _FEW, progress: Progress | None = None) -> FidelityReport:
         return fidelity(
             folder / "sam.bhk",
             folder / "pictures",
             against=folder / "sam.pth",
+            settings=settings,
             workers=2,
             work_dir=tmp_path,
-            **_FEW,  # type: ignore[arg-type]
-            **options,  # type: ignore[arg-type]
+            progress=progress,
         )
 
     with pytest.raises(KeyboardInterrupt):
@@ -97,13 +98,14 @@ def test_figures_do_not_depend_on_workers_or_interruptions(
     assert len(list(tmp_path.glob("shard-*.json"))) in (1, 2)
     assert run() == report
     with pytest.raises(WorkDirError, match="holds results of other work: not the same seed"):
-        run(seed=1)
+        run(FidelitySettings(points=2, boxes=1, seed=1))
 
 
 def test_the_document(report: FidelityReport, tmp_path: Path) -> None:
-    write_document(report, tmp_path / "results.json")
-    found = document(report)
-    assert msgspec.json.decode((tmp_path / "results.json").read_bytes()) == found
+    report.save(tmp_path / "results.json")
+    found = report.document()
+    assert json.loads((tmp_path / "results.json").read_bytes()) == found
+    assert read_report(tmp_path / "results.json") == report
     assert {name: found[name] for name in ("format", "version", "protocol", "pictures")} == {
         "format": "bhk-evaluation",
         "version": 1,
@@ -116,7 +118,7 @@ def test_the_document(report: FidelityReport, tmp_path: Path) -> None:
     assert found["skipped"][0]["name"] == "bad.jpg"
     assert len(found["images"][0]["fidelity"]["iou"]) == 4
     with pytest.raises(DestinationExistsError):
-        write_document(report, tmp_path / "results.json")
+        report.save(tmp_path / "results.json")
 
 
 def test_models_of_other_kinds_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -124,9 +126,9 @@ def test_models_of_other_kinds_are_refused(folder: Path, tmp_path: Path) -> None
     torch.save(models.small_sam_hq().state_dict(), tmp_path / "hq.pth")
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
     for name, error, message in (
-        ("narrow.pth", DifferentModelsError, "of another kind .* of sizes .* than .* of sizes "),
+        ("narrow.pth", DifferentModelsError, r"holds another model \(.* of sizes .*\) than .* \(.* of sizes "),
         ("hq.pth", DifferentModelsError, "give the checkpoint that it was converted from"),
-        ("other.pth", UnknownModelError, "is no whole model of the Segment Anything family"),
+        ("other.pth", UnknownModelError, "does not hold a whole Segment Anything model"),
     ):
         with pytest.raises(error, match=message):
             fidelity(folder / "sam.bhk", folder / "pictures", against=tmp_path / name)
@@ -134,17 +136,18 @@ def test_models_of_other_kinds_are_refused(folder: Path, tmp_path: Path) -> None
 
 def test_other_mistakes(folder: Path, tmp_path: Path) -> None:
     sam, pictures = folder / "sam.pth", folder / "pictures"
-    with pytest.raises(PromptError, match="0 points and 0 boxes a picture; expected at least one prompt"):
-        fidelity(sam, pictures, against=sam, points=0, boxes=0)
+    with pytest.raises(SettingsError, match="0 points and 0 boxes per picture; expected at least one prompt"):
+        FidelitySettings(points=0, boxes=0)
     with pytest.raises(LoadOptionError, match="device 'abacus' cannot be used"):
-        fidelity(sam, pictures, against=sam, device="abacus")
+        fidelity(sam, pictures, against=sam, settings=FidelitySettings(device="abacus"))
     with pytest.raises(NoPicturesError):
         fidelity(sam, tmp_path, against=sam)
     shutil.copy(pictures / "bad.jpg", tmp_path)
     with pytest.raises(NoPicturesError, match=r"none of 1 pictures can be used; bad\.jpg: .* is no picture"):
-        fidelity(sam, tmp_path, against=sam, workers=1, control=False)
+        fidelity(sam, tmp_path, against=sam, settings=FidelitySettings(control=False), workers=1)
 
 
 def test_it_is_public() -> None:
     assert bhk.fidelity is fidelity
     assert bhk.FidelityReport is FidelityReport
+    assert bhk.FidelitySettings is FidelitySettings
