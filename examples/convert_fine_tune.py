@@ -39,7 +39,8 @@ def convert(checkpoint: Path, images: Path, points: int, workers: int | None) ->
     print(f"{converted.path}: {converted.bytes:,} bytes, {converted.ratio:.2f} times smaller than the weights")
     print(f"and {checkpoint.stat().st_size / converted.bytes:.1f} times smaller than the checkpoint, which also holds:")
     print("  " + ", ".join(converted.left_out))
-    report = bhk.fidelity(converted.path, images, against=checkpoint, points=points, boxes=points // 2, workers=workers)
+    settings = bhk.FidelitySettings(points=points, boxes=points // 2)
+    report = bhk.fidelity(converted.path, images, against=checkpoint, settings=settings, workers=workers)
     masks, noise = report.fidelity.all, report.control.all
     print(f"{masks.masks} masks in {report.pictures} pictures, IoU with those of the checkpoint:")
     for name, found in (("compressed", masks), ("original in bfloat16", noise)):

@@ -14,15 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bhk
-from bhk.evaluation.results import write_document
 from bhk.sam import demo
 
 
-def evaluate(model: Path, against: Path, images: Path, out: Path, points: int) -> Path:
-    """Ask the file and its original for the same masks; write what `bhk eval --out` writes."""
-    report = bhk.fidelity(model, images, against=against, points=points, boxes=points // 2, workers=1)
-    write_document(report, out)
-    return out
+def evaluate(model: Path, against: Path, images: Path, points: int) -> bhk.FidelityReport:
+    """Compare the masks of the file with those of its original."""
+    settings = bhk.FidelitySettings(points=points, boxes=points // 2)
+    return bhk.fidelity(model, images, against=against, settings=settings, workers=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> bhk.PushReport:
@@ -34,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> bhk.PushReport:
     parser.add_argument("--points", type=int, default=8, help="asked for in each picture; and half as many boxes")
     parser.add_argument("--repository", default="me/demo-sam-bhk")
     parser.add_argument("--base-model", metavar="USER/REPO", help="where the Hub has the original")
-    parser.add_argument("--licence", help="of the weights, such as apache-2.0")
+    parser.add_argument("--license", help="of the weights, such as apache-2.0")
     parser.add_argument("--send", action="store_true", help="really publish it")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
@@ -44,13 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> bhk.PushReport:
             model = bhk.convert(original).path
         results = ()
         if original is not None:
-            results = evaluate(model, original, options.images, Path(folder) / "fidelity.json", options.points)
+            results = evaluate(model, original, options.images, options.points)
         report = bhk.push(
             model,
             options.repository,
-            evaluation=results,
-            base_model=options.base_model,
-            licence=options.licence,
+            card=bhk.Card(base_model=options.base_model, license=options.license, evaluation=results),
             dry_run=not options.send,
         )
     print(report.card)

@@ -8,37 +8,34 @@ from typing import Annotated
 import typer
 
 from bhk.cli.options import Force, Json, Quiet
-from bhk.cli.output import Output, size
+from bhk.cli.output import Output
 
 
 def pull(
     repository: Annotated[
-        str, typer.Argument(metavar="USER/REPO", help="A repository, or hf://user/repo/file.bhk@revision.")
+        str, typer.Argument(metavar="USER/REPO", help="A repository on the Hub, or hf://user/repo/file.bhk@revision.")
     ],
     file: Annotated[
         str | None,
-        typer.Argument(metavar="FILE", help="Which of its .bhk files; model.bhk, or the only one, by default."),
+        typer.Argument(metavar="FILE", help="Which of its .bhk files. Default: model.bhk, or the only one."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", "-o", metavar="PATH", help="The file to write, or a folder for it; by default REPO.bhk here."
-        ),
+        typer.Option("--out", "-o", metavar="PATH", help="The file to write, or a folder for it. Default: REPO.bhk."),
     ] = None,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Get a .bhk file from the Hugging Face Hub, and check it before it is put in its place."""
+    """Download a .bhk file from the Hugging Face Hub, and verify it before writing it.
+
+    Example: bhk pull user/sam-b-bhk -o sam_b.bhk
+    """
     from bhk.publishing.pull import pull as task
 
     output = Output(as_json=as_json, quiet=quiet)
-    with output.progress("Downloading") as progress:
-        found = task(repository, file, out, force=force, progress=progress.part if progress else None)
-    output.line(
-        f"{found.path}: {size(found.bytes)}, {found.tensors} tensors and {found.streams} streams checked, from "
-        f"{found.repository} at commit {found.commit[:8]}"
-    )
-    if found.from_cache:
-        output.hint(f"the Hub was not reached; this is the copy in the cache, of commit {found.commit[:8]}")
-    output.document(found)
+    with output.progress() as progress:
+        report = task(repository, out, file=file, force=force, progress=progress)
+    output.report(report)
+    for hint in report.hints:
+        output.hint(hint)

@@ -1,4 +1,4 @@
-"""`config.json` of a published repository: which model it is, and where its weights are."""
+"""`config.json` of a published repository: which model it holds, and in which file."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from bhk.base.strict_json import StrictJsonError, parse_object
 from bhk.checkpoint.companions import CONFIG, companions_of
 from bhk.container.header import Header
 
-METHOD = "bhk"  # as transformers calls the way in which weights are stored
+METHOD = "bhk"  # the quantization method, in the terms of transformers
 _QUANTIZATION = "quantization_config"
-_WEIGHTS = "transformers_weights"  # names the weight file to transformers
+_WEIGHTS = "transformers_weights"  # the key in which transformers finds the weight file
 
 
 class StoredConfigError(BhkError):
-    """The config.json that a .bhk file carries cannot be published."""
+    """The config.json stored in a .bhk file cannot be published."""
 
 
 def make_config(header: Header, file_name: str) -> str:
     """Return the text of the config.json beside `file_name`.
 
-    Of a model of transformers, it is the original one, which the file carries, and names the .bhk file: without bhk,
-    transformers then stops and says so, in place of making random weights. Of others, it says what the header says.
+    For a model of transformers, this is the original config.json, which the .bhk file carries, with the name of the .bhk file
+    added; without bhk, transformers then stops with an error instead of making random weights. For other models it says what
+    the header says.
 
     Args:
-        header: of the file.
-        file_name: its name in the repository.
+        header: the header of the file.
+        file_name: the name of the file in the repository.
 
     Raises:
-        StoredConfigError: the stored one is no JSON object, or is of weights that another method has quantized.
+        StoredConfigError: the stored config.json is not a JSON object, or belongs to weights quantized by another method.
     """
     config = _stored(header)
     if config is None:
@@ -39,14 +40,14 @@ def make_config(header: Header, file_name: str) -> str:
     method = config.get(_QUANTIZATION)
     if method is not None and not (isinstance(method, dict) and method.get("quant_method") == METHOD):
         raise StoredConfigError(
-            f"the stored {CONFIG} has a {_QUANTIZATION} of its own ({shown(json.dumps(method))}), and a model has one only; "
-            "convert the model as it was before that"
+            f"the stored {CONFIG} already has a {_QUANTIZATION} ({shown(json.dumps(method))}); convert the model as it was "
+            "before that quantization"
         )
     return _text(config | {_QUANTIZATION: _quantization(file_name), _WEIGHTS: file_name})
 
 
 def is_ours(text: bytes) -> bool:
-    """Tell whether a config.json names a .bhk file as the weights, so that another one may take its place."""
+    """Return whether bhk wrote a config.json, so that it may be replaced."""
     try:
         method = parse_object(text).get(_QUANTIZATION)
     except StrictJsonError:
@@ -62,7 +63,7 @@ def _stored(header: Header) -> dict[str, Any] | None:
         return parse_object(text.encode("utf-8"))
     except StrictJsonError as error:
         raise StoredConfigError(
-            f"the stored {CONFIG} is {shown(error)}; expected that of transformers; convert the checkpoint again"
+            f"the stored {CONFIG} is damaged ({shown(error)}); convert the checkpoint again"
         ) from error
 
 
@@ -76,10 +77,10 @@ def _quantization(file_name: str) -> dict[str, str]:
 
 
 def _text(config: dict[str, Any]) -> str:
-    """Return JSON in the order of its keys."""
+    """Return the JSON text, with the keys in their order."""
     try:
         return json.dumps(config, indent=2, allow_nan=False) + "\n"
     except ValueError as error:
         raise StoredConfigError(
-            f"the stored {CONFIG} holds numbers that JSON lacks (NaN, infinity); convert the checkpoint again"
+            f"the stored {CONFIG} holds NaN or infinity, which JSON cannot express; convert the checkpoint again"
         ) from error

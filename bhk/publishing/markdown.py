@@ -1,4 +1,4 @@
-"""Markdown out of texts that come from files: nothing in them is read as Markdown or HTML."""
+"""Markdown from texts that come from files, escaped so that nothing in them acts as Markdown or HTML."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bhk.base.errors import shown
 
 
 def code(text: object) -> str:
-    """Return `text` as it is, on one line."""
+    """Return `text` as inline code, on one line."""
     plain = shown(text)
     longest = max((len(run) for run in re.findall("`+", plain)), default=0)
     fence = "`" * (longest + 1)
@@ -18,7 +18,7 @@ def code(text: object) -> str:
 
 
 def block(language: str, *lines: str) -> str:
-    """Return lines of a program, none of which begins with a fence."""
+    """Return a block of code. No line may begin with a fence."""
     return "\n".join((f"```{language}", *lines, "```"))
 
 
@@ -35,7 +35,7 @@ def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> 
 
 
 def repository_link(repository: str) -> str:
-    """Return a link to a repository of the Hub."""
+    """Return a link to a repository on the Hub."""
     return f"[{repository}](https://huggingface.co/{repository})"
 
 

@@ -1,4 +1,4 @@
-"""The metadata of a card: a block of YAML before its text."""
+"""The metadata of a card: a block of YAML before the text."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 import yaml
 
 from bhk.base.errors import BhkError, shown
-from bhk.publishing.facts import CardFacts, repository_of, same_repository
-from bhk.publishing.licences import LICENCES, OTHER, Licence
+from bhk.publishing.content import CardContent, repository_of, same_repository
+from bhk.publishing.licenses import LICENSES, OTHER, License
 
 _BYTE_ORDER_MARK = "\ufeff"
-_LINK = re.compile(r"[\w.:/?=&%#+~-]+", re.ASCII)  # what needs no escape in Markdown
-_ADVICE = "mend README.md on the Hub first"
+_LINK = re.compile(r"[\w.:/?=&%#+~-]+", re.ASCII)  # characters that need no escape in Markdown
+_ADVICE = "correct README.md on the Hub first"
 
 
 class CardMetadataError(BhkError):
-    """The metadata of the card that a repository has cannot be read."""
+    """The metadata of an existing card cannot be read."""
 
 
 def metadata_of(card: str) -> tuple[str, str]:
-    """Return a card's metadata, as they stand there and with the lines of dashes around them, and its text.
+    """Return a card's metadata, unchanged and with the lines of dashes around it, and the card's text.
 
-    The first is empty (but for a byte order mark) when there are none.
+    Without metadata, the first is empty except for a byte order mark.
     """
     from huggingface_hub.repocard import REGEX_YAML_BLOCK  # slow to import, and only needed here
 
@@ -34,26 +34,28 @@ def metadata_of(card: str) -> tuple[str, str]:
     return card[:end], card[end:]
 
 
-def completed(facts: CardFacts, card: str) -> CardFacts:
-    """Return facts with the licence and the base models that a card's metadata state, where the facts know none.
+def completed(content: CardContent, card: str) -> CardContent:
+    """Return the content, with the license and base models of an existing card's metadata where the content has none.
 
     Raises:
-        CardMetadataError: they are no YAML mapping with different keys.
+        CardMetadataError: the metadata is not a YAML mapping with unique keys.
     """
     stated = _parsed(metadata_of(card)[0])
-    if facts.licence is None:
-        facts = replace(facts, licence=_stated_licence(stated))
-    if not facts.base_models:
+    if content.license is None:
+        content = replace(content, license=_stated_license(stated))
+    if not content.base_models:
         bases = _stated_bases(stated)
-        facts = replace(facts, base_models=tuple(base for base in bases if not same_repository(base, facts.repository)))
-    return facts
+        content = replace(
+            content, base_models=tuple(base for base in bases if not same_repository(base, content.repository))
+        )
+    return content
 
 
-def _stated_licence(metadata: dict[str, Any]) -> Licence | None:
+def _stated_license(metadata: dict[str, Any]) -> License | None:
     found, name, link = (_text(metadata.get(key)) for key in ("license", "license_name", "license_link"))
-    if found is None or found not in LICENCES:
+    if found is None or found not in LICENSES:
         return None
-    return Licence(found, name, link if link and _LINK.fullmatch(link) else None)
+    return License(found, name, link if link and _LINK.fullmatch(link) else None)
 
 
 def _stated_bases(metadata: dict[str, Any]) -> tuple[str, ...]:
@@ -66,17 +68,17 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def merged(block: str, facts: CardFacts, *, line_end: str) -> str:
-    """Return a block of metadata with those of bhk in it.
+def merged(block: str, content: CardContent, *, line_end: str) -> str:
+    """Return a block of metadata, with the entries of bhk added or updated.
 
-    Keys keep their order and new ones follow; keys that bhk does not know are kept, and so are tags and a pipeline tag.
-    A block that says all this already is returned as it is, with its comments.
+    Keys keep their order, and new ones follow. Keys that bhk does not know, tags and an existing pipeline tag are kept. A
+    block that already says all this is returned unchanged, with its comments.
 
     Raises:
-        CardMetadataError: the block is no YAML mapping with different keys.
+        CardMetadataError: the block is not a YAML mapping with unique keys.
     """
     before = _parsed(block)
-    after = _updated(before, facts)
+    after = _updated(before, content)
     if block.strip(_BYTE_ORDER_MARK) and after == before:
         return block
     mark = _BYTE_ORDER_MARK if block.startswith(_BYTE_ORDER_MARK) else ""
@@ -84,9 +86,9 @@ def merged(block: str, facts: CardFacts, *, line_end: str) -> str:
 
 
 def _written(before: dict[str, Any], after: dict[str, Any], block: str, line_end: str) -> str:
-    """Return `after` as YAML; what is as in `before` in the very words of the block, where its form allows.
+    """Return `after` as YAML. Entries that did not change keep the text they have in the block, if its form allows.
 
-    To read "no" (Norwegian), 1.10 or 010 and write them again changes them.
+    Reading and writing them again would change "no" (Norwegian), 1.10 or 010.
     """
     found = _lines_of_keys(block)
     parts = [
@@ -97,13 +99,13 @@ def _written(before: dict[str, Any], after: dict[str, Any], block: str, line_end
     try:
         if yaml.safe_load(text) == after:
             return text
-    except (yaml.YAMLError, ValueError):  # an alias of what is gone
+    except (yaml.YAMLError, ValueError):  # an alias of an entry that is gone
         pass
     return _dumped(after, line_end)
 
 
 def _lines_of_keys(block: str) -> dict[str | None, str]:
-    """Return the lines of each key of a block of metadata, and of what stands before the first (None)."""
+    """Return the lines of each key of a block, and the lines before the first key as None."""
     lines = _inner(block).splitlines(keepends=True)
     node = yaml.compose("".join(lines), Loader=yaml.SafeLoader)
     if not isinstance(node, yaml.MappingNode) or node.flow_style:
@@ -120,38 +122,38 @@ def _dumped(metadata: dict[str, Any], line_end: str) -> str:
 
 
 def _inner(block: str) -> str:
-    """Return a block of metadata without the lines of dashes, its line ends as they are."""
+    """Return a block of metadata without the lines of dashes, keeping its line ends."""
     return "".join(block.strip(_BYTE_ORDER_MARK).lstrip().splitlines(keepends=True)[1:-1])
 
 
-def _updated(before: dict[str, Any], facts: CardFacts) -> dict[str, Any]:
-    """Return metadata with what the facts say."""
-    bases, licence = list(facts.base_models), facts.licence
-    segments = all(file.segments for file in facts.files)
+def _updated(before: dict[str, Any], content: CardContent) -> dict[str, Any]:
+    """Return the metadata with what the content says."""
+    bases, license = list(content.base_models), content.license
+    segments = all(file.segments for file in content.files)
     ours = {
-        "license": licence.id if licence else None,
-        "license_name": licence.name if licence else None,
-        "license_link": licence.link if licence else None,
+        "license": license.id if license else None,
+        "license_name": license.name if license else None,
+        "license_link": license.link if license else None,
         "library_name": "bhk",
         "pipeline_tag": before.get("pipeline_tag") or ("mask-generation" if segments else None),
         "base_model": bases[0] if len(bases) == 1 else bases,
         "base_model_relation": "quantized" if bases or before.get("base_model") else None,
-        "tags": [*_tags(before), *(tag for tag in _own_tags(facts) if tag not in _tags(before))],
+        "tags": [*_tags(before), *(tag for tag in _own_tags(content) if tag not in _tags(before))],
     }
-    stale = ("license_name", "license_link") if licence and _is_another(licence, before) else ()
+    stale = ("license_name", "license_link") if license and _is_another(license, before) else ()
     kept = {key: value for key, value in before.items() if key not in stale}
     return kept | {key: value for key, value in ours.items() if value}
 
 
-def _is_another(licence: Licence, before: dict[str, Any]) -> bool:
-    """Tell whether the name and the link that a card gives its licence are not those of `licence`."""
-    return licence.id != OTHER or licence.name is not None or before.get("license") != OTHER
+def _is_another(license: License, before: dict[str, Any]) -> bool:
+    """Return whether the license name and link on a card belong to another license than `license`."""
+    return license.id != OTHER or license.name is not None or before.get("license") != OTHER
 
 
-def _own_tags(facts: CardFacts) -> list[str]:
-    families = dict.fromkeys(file.family for file in facts.files if file.family)
+def _own_tags(content: CardContent) -> list[str]:
+    families = dict.fromkeys(file.family for file in content.files if file.family)
     generation = ["sam2" if "sam2" in family else "segment-anything" for family in families]
-    transformers = ["transformers"] if any(file.transformers_class for file in facts.files) else []
+    transformers = ["transformers"] if any(file.transformers_class for file in content.files) else []
     return list(dict.fromkeys(["bhk", *generation, *transformers, "compression", "quantization"]))
 
 
@@ -160,7 +162,9 @@ def _tags(metadata: dict[str, Any]) -> list[str]:
     if isinstance(tags, str):
         return [tags]
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise CardMetadataError(f"the card's metadata have tags that are no list of texts ({shown(tags)}); {_ADVICE}")
+        raise CardMetadataError(
+            f"the card's metadata has tags that are not a list of strings ({shown(tags)}); {_ADVICE}"
+        )
     return tags
 
 
@@ -171,15 +175,15 @@ def _parsed(block: str) -> dict[str, Any]:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CardMetadataError(f"the card's metadata are no YAML ({_reason(error, text)}); {_ADVICE}") from error
+        raise CardMetadataError(f"the card's metadata is not YAML ({_reason(error, text)}); {_ADVICE}") from error
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise CardMetadataError(f"the card's metadata are no YAML mapping of names to values; {_ADVICE}")
+        raise CardMetadataError(f"the card's metadata is not a YAML mapping of names to values; {_ADVICE}")
     if len(node.value) > len(value):
         names = [key.value for key, _ in node.value]
         twice = next(name for name in names if names.count(name) > 1)
-        raise CardMetadataError(f"the card's metadata have the key {shown(twice)!r} twice; {_ADVICE}")
+        raise CardMetadataError(f"the card's metadata has the key {shown(twice)!r} twice; {_ADVICE}")
     return value
 
 
@@ -188,7 +192,6 @@ def _reason(error: Exception, text: str) -> str:
     problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
     if mark is None:
         return shown(problem)
-    line = (
-        min(mark.line, len(text.splitlines()) - 1) + 2
-    )  # at the end of the text, that before; the line of dashes comes first
+    # Counted from 1, after the line of dashes; an error at the very end belongs to the last line.
+    line = min(mark.line, len(text.splitlines()) - 1) + 2
     return f"{shown(problem)}, in line {line}"

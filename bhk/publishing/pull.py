@@ -1,37 +1,40 @@
-"""Compressed models from the Hub: `bhk.pull`."""
+"""Getting compressed models from the Hub: `bhk.pull`."""
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from bhk.base.files import ReadError, check_destination, replace_file
 from bhk.base.names import BHK_SUFFIX, MODEL_FILE
+from bhk.base.progress import Progress
+from bhk.base.report import Report
+from bhk.base.texts import counted, size
 from bhk.container.errors import FormatError
 from bhk.hub.address import Address, parse_address
 from bhk.hub.download import discard, fetch_copy, with_bhk_file
 from bhk.hub.errors import HubError
-from bhk.publishing.sending import Progress
 from bhk.tasks.verify import verify
 
 
 class UnsoundFileError(HubError):
-    """What the Hub gave is no sound .bhk file."""
+    """The file from the Hub is not an intact .bhk file."""
 
 
 @dataclass(frozen=True)
-class PullReport:
-    """What `bhk.pull` did.
+class PullReport(Report):
+    """What `bhk.pull` returns.
 
     Attributes:
         path: the file that was written.
-        repository, file, commit: where it is from.
-        from_cache: the Hub could not be asked, and this is the copy in the cache: there may be a newer one.
-        bytes: its size.
-        tensors, streams: how many of them were checked.
+        repository, file, commit: where it comes from.
+        from_cache: the Hub could not be asked, so this is the copy in the cache, and there may be a newer one.
+        bytes: size of the file.
+        tensors, streams: how many were checked.
     """
 
     path: Path
@@ -43,49 +46,63 @@ class PullReport:
     tensors: int
     streams: int
 
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """A warning if the Hub could not be asked."""
+        if not self.from_cache:
+            return ()
+        return (f"the Hub could not be reached; this is the cached copy, of commit {self.commit[:8]}",)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the report as text."""
+        checked = f"{counted(self.tensors, 'tensor')} and {counted(self.streams, 'stream')} checked"
+        yield f"{self.path}: {size(self.bytes)}, {checked}, from {self.repository} at commit {self.commit[:8]}"
+
 
 def pull(
     repository: str,
-    file: str | None = None,
-    dst: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
     *,
+    file: str | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> PullReport:
-    """Get a .bhk file from the Hub, check all of it, and only then put it in its place.
+    """Download a .bhk file from the Hub, verify all of it, and only then write it.
 
-    It is downloaded through huggingface_hub's cache: what is there already is not downloaded again. Where the
-    Hub cannot be asked (no network, offline mode), what the cache has is enough; what the Hub refuses is not taken from there.
+    The download goes through huggingface_hub's cache, so nothing is downloaded twice. If the Hub cannot be reached, the cached
+    copy is used; if the Hub refuses, it is not.
+
+        bhk.pull("user/sam-b-bhk")  # writes sam-b-bhk.bhk
 
     Args:
         repository: "user/repo", or "hf://user/repo[/file.bhk][@revision]".
-        file: its path in the repository; None: model.bhk, or the only .bhk file there is.
-        dst: the file to write, or a folder for it; None: the current one. In a folder it is called as on the Hub, or
-            model.bhk as the repository.
-        force: replace `dst` if it exists.
-        progress: called with (what is being done, bytes done, all bytes).
+        out: the file to write, or a folder for it; None: the current folder. In a folder, the file keeps its name on the
+            Hub, but model.bhk is named after the repository.
+        file: path of the file in the repository; None: model.bhk, or the only .bhk file.
+        force: overwrite `out` if it exists.
+        progress: called with (stage, bytes done, all bytes).
 
     Raises:
-        UnsoundFileError: the file on the Hub, or its copy in the cache, is damaged; the copy was removed.
-        HubError: the Hub did not give the file.
-        WriteError: `dst` exists and `force` is false, or cannot be written; it is left as it was.
+        UnsoundFileError: the file on the Hub or its cached copy is damaged; the cached copy was removed.
+        HubError: the Hub did not provide the file.
+        WriteError: `out` exists and `force` is false, or cannot be written; it is unchanged.
     """
     address = _address(repository, file)
     name = _default_name(address)
-    target = Path(dst or name)
-    if target.is_dir() or os.fspath(dst or name).endswith(("/", os.sep)):
+    target = Path(out or name)
+    if target.is_dir() or os.fspath(out or name).endswith(("/", os.sep)):
         target /= name
     check_destination(target, force=force)
 
     def get(address: Address, name: str) -> PullReport:
-        copy = fetch_copy(address, name, progress and functools.partial(progress, "Downloading"))
+        copy = fetch_copy(address, name, progress and partial(progress, "Downloading"))
         try:
-            found = verify(copy.path, progress=progress and functools.partial(progress, "Checking"))
+            found = verify(copy.path, progress=progress and partial(progress, "Checking"))
         except (ReadError, FormatError) as error:
             discard(copy.path)
             raise UnsoundFileError(
-                f"{address.at(name)} is no sound .bhk file: {error}; nothing was written, and it is no longer in the cache: "
-                "pull again, or ask who published it"
+                f"{address.at(name)} is not an intact .bhk file: {error}; nothing was written, and the cached copy was "
+                "removed: pull again, or ask its publisher"
             ) from error
         with copy.path.open("rb") as source, replace_file(target, force=force) as output:
             shutil.copyfileobj(source, output)
@@ -108,14 +125,14 @@ def _address(repository: str, file: str | None) -> Address:
     if file is None:
         return address
     if address.path is not None:
-        raise HubError(f"{address} names a file already, and {file!r} was given, too; leave out one of them")
+        raise HubError(f"{address} already names a file, but {file!r} was given as well; leave out one of them")
     if not file.endswith(BHK_SUFFIX):
-        raise HubError(f"{file!r} is no {BHK_SUFFIX} file; get others with `hf download`")
+        raise HubError(f"{file!r} is not a {BHK_SUFFIX} file; get other files with `hf download`")
     return address.at(file)
 
 
 def _default_name(address: Address) -> str:
     name = PurePosixPath(address.path or MODEL_FILE).name
-    return (
-        name if name.endswith(BHK_SUFFIX) and name != MODEL_FILE else address.name.removesuffix(BHK_SUFFIX) + BHK_SUFFIX
-    )
+    if name.endswith(BHK_SUFFIX) and name != MODEL_FILE:
+        return name
+    return address.name.removesuffix(BHK_SUFFIX) + BHK_SUFFIX

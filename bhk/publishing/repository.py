@@ -1,4 +1,4 @@
-"""Which files a repository on the Hub is to hold for some .bhk files."""
+"""The files of a repository on the Hub: .bhk files, configuration files, and what the publisher adds."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from bhk.publishing.configuration import StoredConfigError, make_config
 
 README = "README.md"
 _MADE = (README, *COMPANIONS)
-_OF_GIT = ".git"  # how names begin that tell git, and so the Hub, what to do with files
+_OF_GIT = ".git"  # prefix of the names of files that configure git, and so the Hub
 
 
 class UnpublishableFileError(BhkError):
-    """A file cannot become one of a repository: it is missing or empty, or its name is taken."""
+    """A file cannot be published: it is missing, empty or damaged, or its name cannot be used."""
 
 
 def weight_files(files: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
-    """Return .bhk files by their names in the repository: model.bhk if there is one, else each its own.
+    """Return .bhk files by their names in the repository: a single one becomes model.bhk, several keep their names.
 
     Raises:
-        UnpublishableFileError: there are none, two have one name, or a name is none for a .bhk file in a repository.
+        UnpublishableFileError: there are none, two have the same name, or a name cannot be used in a repository.
     """
     paths = [Path(file) for file in files]
     if not paths:
@@ -39,23 +39,23 @@ def weight_files(files: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
     for path in paths:
         if path.suffix != BHK_SUFFIX:
             raise UnpublishableFileError(
-                f"{_named(path)} does not end in {BHK_SUFFIX}, and files keep their names when there are several; rename it, "
-                "or convert it if it is a checkpoint"
+                f"{_named(path)} does not end in {BHK_SUFFIX}, and several files keep their names; rename it, or convert it "
+                "if it is a checkpoint"
             )
     return _by_name(paths, ())
 
 
 def repository_files(weights: dict[str, Path], include: Iterable[str | os.PathLike[str]] = ()) -> tuple[LocalFile, ...]:
-    """Return every file of a repository but its card.
+    """Return every file of a repository except its card.
 
     Args:
-        weights: .bhk files by their names in the repository; of several, the configuration files are those of the first.
+        weights: .bhk files by their names in the repository; the first one brings the configuration files.
         include: more files, which keep their base names.
 
     Raises:
-        UnpublishableFileError: a file to include is missing, empty or no file, or its name is taken.
-        StoredConfigError: a configuration file that the first of the .bhk files carries cannot be published.
-        ReadError, FormatError: one of them cannot be read or breaks a rule of the format.
+        UnpublishableFileError: a file to include is missing, empty or not a file, or its name is taken.
+        StoredConfigError: a configuration file in the first .bhk file cannot be published.
+        ReadError, FormatError: a .bhk file cannot be read or breaks a rule of the format.
     """
     others = _by_name([Path(path) for path in include], weights)
     for path in others.values():
@@ -81,29 +81,29 @@ def _companions(header: Header) -> Iterator[LocalFile]:
                 value = parse_object(text.encode("utf-8"))
             except StrictJsonError as error:
                 raise StoredConfigError(
-                    f"the stored {name} is {shown(error)}; expected that of transformers; convert the checkpoint again"
+                    f"the stored {name} is damaged ({shown(error)}); convert the checkpoint again"
                 ) from error
             yield LocalFile(name, (json.dumps(value, indent=2) + "\n").encode("ascii"))
 
 
 def _by_name(paths: Iterable[Path], taken: Iterable[str]) -> dict[str, Path]:
-    """Return files by their base names, which must be free; "License" and "LICENSE" are one name on many machines."""
+    """Return files by their base names, which must be free. Case is ignored, as on many file systems."""
     named: dict[str, Path] = {}
     folded = {name.casefold() for name in (*_MADE, *taken)}
     for path in paths:
         name = path.name
         if name in _MADE:
-            advice = "give the text of the card with --template (template=)" if name == README else "leave it out"
-            raise UnpublishableFileError(f"{_named(path)}: {name} is made from the .bhk file; {advice}")
+            advice = "give a template for the text of the card" if name == README else "leave it out"
+            raise UnpublishableFileError(f"{_named(path)}: {name} is generated from the .bhk file; {advice}")
         if name.casefold() in folded:
             raise UnpublishableFileError(
-                f"{_named(path)}: another file of the repository has that name; rename one of them"
+                f"{_named(path)}: another file of the repository has this name; rename one of them"
             )
         if not name.isprintable() or not name.strip() or "\\" in name or name.startswith(_OF_GIT):
-            raise UnpublishableFileError(f"{_named(path)}: the Hub takes no file of that name; rename it")
+            raise UnpublishableFileError(f"{_named(path)}: the Hub does not accept this file name; rename it")
         if "@" in name and name.endswith(BHK_SUFFIX):
             raise UnpublishableFileError(
-                f"{_named(path)}: in hf:// addresses a revision follows @; rename it without one"
+                f"{_named(path)}: hf:// addresses use @ for revisions; rename the file without it"
             )
         named[name] = path
         folded.add(name.casefold())
@@ -111,13 +111,19 @@ def _by_name(paths: Iterable[Path], taken: Iterable[str]) -> dict[str, Path]:
 
 
 def _check(path: Path) -> None:
-    """Check a file that is only passed on."""
+    """Check a file that is published unchanged."""
     if path.suffix == BHK_SUFFIX:
-        raise UnpublishableFileError(f"{_named(path)} is a .bhk file; give it beside the others, so that it is checked")
+        raise UnpublishableFileError(
+            f"{_named(path)} is a .bhk file; list it with the other .bhk files, so that it is checked"
+        )
     try:
         if not path.is_file():
             found = (
-                "is a folder; give its files" if path.is_dir() else "is no file" if path.exists() else "does not exist"
+                "is a folder; give its files"
+                if path.is_dir()
+                else "is not a file"
+                if path.exists()
+                else "does not exist"
             )
             raise UnpublishableFileError(f"{_named(path)} {found}")
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The parts of a card, which a template puts in their places."""
+"""The sections of a card, which a template arranges."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from bhk.base.packages import Package
 from bhk.base.texts import number, size
 from bhk.checkpoint.companions import companions_of, has_companions
 from bhk.container.header import ROLES
-from bhk.publishing.facts import CardFacts, FileFacts
-from bhk.publishing.figures import result_text
-from bhk.publishing.kept import marked
+from bhk.publishing.content import CardContent, PublishedFile
+from bhk.publishing.evaluations import evaluation_text, marked
 from bhk.publishing.markdown import block, code, repository_link, table
 from bhk.publishing.usage import LONGEST, address, bhk_lines, full_address, transformers_class, transformers_lines
 from bhk.sam.variants import FAMILIES
@@ -43,113 +42,113 @@ _LAYERS = [
 ]
 
 
-def summary(facts: CardFacts) -> str:
-    """Return what this is, in a few sentences."""
-    models = " and ".join(dict.fromkeys(map(_model, facts.files)))
-    bases = " and ".join(link for link in map(repository_link, facts.base_models) if link not in models)
-    copies = "These are compressed copies" if len(facts.files) > 1 else "This is a compressed copy"
-    sources = " and ".join(dict.fromkeys(code(file.source) for file in facts.files if file.source))
-    origin = bases if facts.base_models else sources
+def summary(content: CardContent) -> str:
+    """Return what the repository holds, in a few sentences."""
+    models = " and ".join(dict.fromkeys(map(_model, content.files)))
+    bases = " and ".join(link for link in map(repository_link, content.base_models) if link not in models)
+    copies = "These are compressed copies" if len(content.files) > 1 else "This is a compressed copy"
+    sources = " and ".join(dict.fromkeys(code(file.source) for file in content.files if file.source))
+    origin = bases if content.base_models else sources
     weights = f"the weights of {origin}" if origin else "the original weights"
-    generators = " and ".join(dict.fromkeys(code(file.inspection.generator) for file in facts.files))
+    generators = " and ".join(dict.fromkeys(code(file.inspection.generator) for file in content.files))
     return (
-        f"{models[0].upper()}{models[1:]}, {_ratios(facts)} times smaller. {copies} of {weights}, made by {generators} "
-        "without training: pairs of weights are replaced by steps on a winding line, the steps are packed without loss, and "
-        "small tensors stay exact. A `.bhk` file loads as the model itself, or turns back into an ordinary checkpoint."
+        f"{models[0].upper()}{models[1:]}, {_ratios(content)} times smaller. {copies} of {weights}, made by {generators} "
+        "without any training: pairs of weights are stored as steps along a winding line, the steps are packed losslessly, "
+        "and small tensors are stored exactly. A `.bhk` file loads as the model itself or converts back into an ordinary "
+        "checkpoint."
     )
 
 
-def files(facts: CardFacts) -> str:
+def files(content: CardContent) -> str:
     """Return a table of the files."""
-    rows = [_file_row(file) for file in facts.files]
+    rows = [_file_row(file) for file in content.files]
     text = table(_FILES, rows)
-    halves = dict.fromkeys(dtype for file in facts.files for dtype in _dtypes(file) if dtype in _HALF)
+    halves = dict.fromkeys(dtype for file in content.files for dtype in _dtypes(file) if dtype in _HALF)
     if halves:
         text += (
-            f"\n\nThe original is in {' and '.join(halves)} already, which is half of float32; "
-            "the ratio is to that, not to float32."
+            f"\n\nThe original is already in {' and '.join(halves)}, half the size of float32. The ratio is relative to "
+            "that size."
         )
     return text
 
 
-def loading(facts: CardFacts) -> str:
-    """Return how to load the models: one of each kind in full."""
-    alike: dict[object, list[FileFacts]] = {}
-    for file in facts.files:
+def loading(content: CardContent) -> str:
+    """Return how to load the models, in full for one of each kind."""
+    alike: dict[object, list[PublishedFile]] = {}
+    for file in content.files:
         alike.setdefault((file.family, file.transformers_class), []).append(file)
     texts = []
     for first, *others in alike.values():
-        texts.append(_loading(facts, first))
+        texts.append(_loading(content, first))
         if others:
-            texts.append(f"Likewise {', '.join(code(address(facts, file)) for file in others)}.")
-    look = block("sh", shlex.join(["bhk", "inspect", full_address(facts, facts.files[0])]))
+            texts.append(f"The same works for {', '.join(code(address(content, file)) for file in others)}.")
+    look = block("sh", shlex.join(["bhk", "inspect", full_address(content, content.files[0])]))
     return "\n\n".join(
-        (*texts, "To see the size and the error of every tensor without a download (only the header is read):", look)
+        (
+            *texts,
+            "To list the size and error of every tensor without downloading the file (only its header is read):",
+            look,
+        )
     )
 
 
-def dense(facts: CardFacts) -> str:
-    """Return how to have an ordinary checkpoint for other programs."""
+def dense(content: CardContent) -> str:
+    """Return how to export an ordinary checkpoint for other programs."""
     commands = []
-    for file in facts.files:
-        local, restored = _local_name(facts, file), _restored_name(facts, file)
+    for file in content.files:
+        local, restored = _local_name(content, file), _restored_name(content, file)
         commands.append(
-            ["bhk", "pull", facts.repository, *([shown(file.name, LONGEST)] if len(facts.files) > 1 else [])]
+            ["bhk", "pull", content.repository, *([shown(file.name, LONGEST)] if len(content.files) > 1 else [])]
         )
-        if file.transformers_class is not None:  # it looks for its own names in a folder, and for config.json
+        if file.transformers_class is not None:  # transformers needs a folder, with config.json
             commands.append(["mkdir", restored])
         commands.append(["bhk", "export", local, restored])
     return "\n\n".join(
         (
-            "For programs that do not know `.bhk`, get dense weights back, under their original names and in their dtypes:",
+            "For programs that cannot read `.bhk`, export an ordinary checkpoint with the original names and data types:",
             block("sh", *map(shlex.join, commands)),
         )
     )
 
 
-def results(facts: CardFacts) -> str:
-    """Return what was measured, or that nothing was."""
-    if not any(file.is_measured for file in facts.files):
-        return _unmeasured(facts, facts.files[0])
-    return _for_each(facts, lambda file: _results(facts, file))
+def results(content: CardContent) -> str:
+    """Return the results of evaluations, or how to measure if there are none."""
+    if not any(file.is_measured for file in content.files):
+        return _unmeasured(content, content.files[0])
+    return _for_each(content, lambda file: _results(content, file))
 
 
-def layers(facts: CardFacts) -> str:
-    """Return a table of what is stored and how far off it is, by role."""
+def layers(content: CardContent) -> str:
+    """Return a table of what is stored, and its error, by role."""
     return "\n\n".join(
         (
-            _for_each(facts, _layers),
-            "SNR is the signal-to-noise ratio of the decoded weights to the original ones, of the tensor where it is lowest; "
-            "tensors stored exactly have none.",
+            _for_each(content, _layers),
+            "SNR is the signal-to-noise ratio of the decoded weights; the table shows the tensor with the lowest. Tensors "
+            "stored exactly have no error.",
         )
     )
 
 
-def provenance(facts: CardFacts) -> str:
-    """Return what the files were made from, with hashes."""
-    return _for_each(facts, _provenance)
+def provenance(content: CardContent) -> str:
+    """Return what the files were converted from, with hashes."""
+    return _for_each(content, _provenance)
 
 
-def limits(facts: CardFacts) -> str:
-    """Return what the model is for, where its limits are, and its licence."""
-    origin = " and ".join(map(repository_link, facts.base_models)) or "the model that this was made from"
-    change = "How much compression changes the answers was not measured here; check it on data of your own."
-    if all(file.is_measured for file in facts.files):
-        change = (
-            "How much compression changes the answers was measured as told above; on other pictures it may be more."
-        )
-    licence = "The licence is not stated here; ask whoever published the weights."
-    if facts.licence is not None:
-        title = code(facts.licence.title)
-        named = f"[{title}]({facts.licence.link})" if facts.licence.link else title
-        licence = f"The licence of the original weights, {named}, holds for the compressed ones too."
-    return (
-        f"For intended use, training data, biases and limits, read the card of {origin}: they are the same here. "
-        f"{change} {licence}"
-    )
+def limits(content: CardContent) -> str:
+    """Return the intended use, the limits and the license."""
+    origin = " and ".join(map(repository_link, content.base_models)) or "the model that this was converted from"
+    change = "The effect of compression was not measured here; check it on your own data."
+    if all(file.is_measured for file in content.files):
+        change = "The effect of compression was measured as described above; on other pictures it may be larger."
+    terms = "The license is not stated here; ask the publisher of the weights."
+    if content.license is not None:
+        title = code(content.license.title)
+        named = f"[{title}]({content.license.link})" if content.license.link else title
+        terms = f"The license of the original weights, {named}, also applies to the compressed ones."
+    return f"The intended use, training data, biases and limits are those of {origin}; see its card. {change} {terms}"
 
 
-SECTIONS: dict[str, Callable[[CardFacts], str]] = {
+SECTIONS: dict[str, Callable[[CardContent], str]] = {
     "summary": summary,
     "files": files,
     "loading": loading,
@@ -161,12 +160,12 @@ SECTIONS: dict[str, Callable[[CardFacts], str]] = {
 }
 
 
-def _model(file: FileFacts) -> str:
-    """Return which model a file holds, as far as it tells."""
+def _model(file: PublishedFile) -> str:
+    """Return which model a file holds, as far as it says."""
     if file.variant is not None:
         return f"**{file.variant.title}**"
-    if file.like is not None:
-        return f"a model of the sizes of **{file.inspection.title}**"
+    if file.same_sizes is not None:
+        return f"a model with the sizes of **{file.inspection.title}**"
     if file.segments:
         return "a **Segment Anything** model"
     if file.source_repository is not None:
@@ -174,17 +173,17 @@ def _model(file: FileFacts) -> str:
     return f"a **{file.architecture}** of transformers" if file.architecture else "a model"
 
 
-def _ratios(facts: CardFacts) -> str:
-    found = sorted({f"{file.inspection.ratio:.2f}" for file in facts.files}, key=float)
+def _ratios(content: CardContent) -> str:
+    found = sorted({f"{file.inspection.ratio:.2f}" for file in content.files}, key=float)
     return found[0] if len(found) == 1 else f"{found[0]} to {found[-1]}"
 
 
-def _dtypes(file: FileFacts) -> list[str]:
-    """Return the floating dtypes of the original tensors."""
+def _dtypes(file: PublishedFile) -> list[str]:
+    """Return the floating-point dtypes of the original tensors."""
     return [_DTYPES[dtype] for dtype in file.inspection.total.dtype.split(",") if dtype in _DTYPES]
 
 
-def _file_row(file: FileFacts) -> list[str]:
+def _file_row(file: PublishedFile) -> list[str]:
     found = file.inspection
     dtypes = ", ".join(_dtypes(file))
     return [
@@ -197,24 +196,24 @@ def _file_row(file: FileFacts) -> list[str]:
     ]
 
 
-def _local_name(facts: CardFacts, file: FileFacts) -> str:
-    """Return what `bhk pull` calls a file."""
+def _local_name(content: CardContent, file: PublishedFile) -> str:
+    """Return the name that `bhk pull` gives a file."""
     if file.name != MODEL_FILE:
         return shown(file.name, LONGEST)
-    return PurePosixPath(facts.repository).name.removesuffix(BHK_SUFFIX) + BHK_SUFFIX
+    return PurePosixPath(content.repository).name.removesuffix(BHK_SUFFIX) + BHK_SUFFIX
 
 
-def _loading(facts: CardFacts, file: FileFacts) -> str:
-    lines, name = bhk_lines(facts, file), transformers_class(facts, file)
+def _loading(content: CardContent, file: PublishedFile) -> str:
+    lines, name = bhk_lines(content, file), transformers_class(content, file)
     if file.family is not None:
         if file.segments:
             lines.append('found = bhk.segment(model, "photo.jpg", points=[(500, 375)])')
         parts = [_needs(FAMILIES[file.family].packages[0]), block("python", *lines)]
         if name is not None:
-            parts += ["Or as any model of transformers:", _from_pretrained(facts, file)]
+            parts += ["Or with transformers:", _from_pretrained(content, file)]
         return "\n\n".join(parts)
     if name is not None:
-        return f'After `pip install "bhk[transformers]"`:\n\n{_from_pretrained(facts, file)}'
+        return f'After `pip install "bhk[transformers]"`:\n\n{_from_pretrained(content, file)}'
     return f"After `pip install bhk`, into a module of the same architecture:\n\n{block('python', *lines)}"
 
 
@@ -225,64 +224,66 @@ def _needs(package: Package) -> str:
     return f"After `pip install bhk`, with the package {code(package.name)} ({package.install}):"
 
 
-def _from_pretrained(facts: CardFacts, file: FileFacts) -> str:
-    program = block("python", *transformers_lines(facts, file))
-    if len(companions_of(file.metadata)) > 1 or not facts.base_models:
+def _from_pretrained(content: CardContent, file: PublishedFile) -> str:
+    program = block("python", *transformers_lines(content, file))
+    if len(companions_of(file.metadata)) > 1 or not content.base_models:
         return program
-    origin = " and ".join(map(repository_link, facts.base_models))
-    return f"{program}\n\nIts processor or tokenizer, where it is not here, is that of {origin}."
+    origin = " and ".join(map(repository_link, content.base_models))
+    return f"{program}\n\nIf this repository has no processor or tokenizer, use the one of {origin}."
 
 
-def _source_name(file: FileFacts) -> str:
-    """Return the name of the file or folder that was the original; empty without one."""
+def _source_name(file: PublishedFile) -> str:
+    """Return the file or folder name of the original; empty if it is not known."""
     return PurePosixPath(shown(file.source or "")).name
 
 
-def _restored_name(facts: CardFacts, file: FileFacts) -> str:
-    """Return what to call the dense checkpoint, which is not the original; of transformers, a folder."""
-    name = PurePosixPath(_local_name(facts, file)).stem + "-restored"
+def _restored_name(content: CardContent, file: PublishedFile) -> str:
+    """Return a name for the exported checkpoint; for transformers, of a folder."""
+    name = PurePosixPath(_local_name(content, file)).stem + "-restored"
     if file.transformers_class is not None:
         return name
     suffix = PurePosixPath(_source_name(file)).suffix
     return name + (suffix if suffix in CHECKPOINT_SUFFIXES else ".safetensors")
 
 
-def _original_repository(facts: CardFacts, file: FileFacts) -> str | None:
-    """Return where on the Hub the original is; None when it has a name of its own, or nobody knows."""
+def _original_repository(content: CardContent, file: PublishedFile) -> str | None:
+    """Return the repository of the original on the Hub; None if it is a file with its own name, or not known."""
     if file.source_repository is not None:
         return file.source_repository
     name = _source_name(file)
-    return facts.base_models[0] if len(facts.base_models) == 1 and (not name or has_companions(name)) else None
+    return content.base_models[0] if len(content.base_models) == 1 and (not name or has_companions(name)) else None
 
 
-def _for_each(facts: CardFacts, text: Callable[[FileFacts], str]) -> str:
-    if len(facts.files) == 1:
-        return text(facts.files[0])
-    return "\n\n".join(f"### {code(file.name)}\n\n{text(file)}" for file in facts.files)
+def _for_each(content: CardContent, text: Callable[[PublishedFile], str]) -> str:
+    if len(content.files) == 1:
+        return text(content.files[0])
+    return "\n\n".join(f"### {code(file.name)}\n\n{text(file)}" for file in content.files)
 
 
-def _results(facts: CardFacts, file: FileFacts) -> str:
+def _results(content: CardContent, file: PublishedFile) -> str:
     if not file.is_measured:
-        return _unmeasured(facts, file)
-    measured = "\n\n".join(result_text(result, file.metadata.get("source.sha256")) for result in file.results)
-    return marked(measured or file.kept_results or "", file.sha256)
+        return _unmeasured(content, file)
+    measured = "\n\n".join(evaluation_text(entry, file.metadata.get("source.sha256")) for entry in file.evaluations)
+    return marked(measured or file.earlier_results or "", file.sha256)
 
 
-def _unmeasured(facts: CardFacts, file: FileFacts) -> str:
-    local, repository = _local_name(facts, file), _original_repository(facts, file)
+def _unmeasured(content: CardContent, file: PublishedFile) -> str:
+    local, repository = _local_name(content, file), _original_repository(content, file)
     original = "original" if repository else _source_name(file) or "original.safetensors"
     if file.segments:
         run = ["bhk", "eval", local, "--against", original, "--images", "photos/", "--out", "results.json"]
         place = f", {repository_link(repository)} in the folder {code(original)}" if repository else ""
-        text = f"Not measured: no results came with this file. This compares masks with those of the original{place}:"
+        text = (
+            f"Not measured: the publisher added no evaluation. To compare its masks with those of the original{place}:"
+        )
     else:
         origin = file.source if file.source_repository else repository or original
         run = ["bhk", "verify", local, "--against", shown(origin)]
-        text = "Not measured: only the error of the weights is known, below. This checks it against the original:"
+        text = "Not measured: only the error of the weights is known (see below). To check it against the original:"
     return f"{text}\n\n{block('sh', shlex.join(run))}"
 
 
-def _layers(file: FileFacts) -> str:
+def _layers(file: PublishedFile) -> str:
     found = file.inspection
     rows = sorted(found.rows, key=lambda row: ROLES.index(row.name))
     cells = [
@@ -309,14 +310,14 @@ def _layers(file: FileFacts) -> str:
     return table(_LAYERS, [*cells, [*whole, ""]])
 
 
-def _provenance(file: FileFacts) -> str:
+def _provenance(file: PublishedFile) -> str:
     lines = [f"- {code(file.name)}: {file.inspection.file_bytes:,} bytes, SHA-256 {code(file.sha256)}"]
     if file.source:
         count, digest = (file.metadata.get(f"source.{key}") for key in ("bytes", "sha256"))
         origin = [f"{_grouped(count)} bytes"] if count else []
         origin += [f"SHA-256 {code(digest)}"] if digest else []
-        lines.append(f"- made from {code(file.source)}: {', '.join(origin) or 'a module in memory'}")
-    lines.append(f"- made by {code(file.inspection.generator)}")
+        lines.append(f"- converted from {code(file.source)}: {', '.join(origin) or 'a module in memory'}")
+    lines.append(f"- converted by {code(file.inspection.generator)}")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Templates of cards: Markdown with placeholders; the bundled one, card.md, says how."""
+"""Card templates: Markdown with placeholders, as explained in the built-in one, card.md."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections import Counter
 from importlib import resources
 
 from bhk.base.errors import BhkError, listed, shown
-from bhk.publishing.facts import CardFacts
+from bhk.publishing.content import CardContent
 from bhk.publishing.sections import SECTIONS
 
 REQUIRED = ("summary", "loading", "provenance")
 MEANINGS = {
-    "summary": "what this is",
+    "summary": "what the repository holds",
     "files": "table of the files",
     "loading": "how to load them",
     "dense": "how to export them",
-    "results": "what was measured",
+    "results": "results of evaluations",
     "layers": "table of the tensors by role",
     "provenance": "hashes",
-    "limits": "intended use, limits, licence",
+    "limits": "intended use, limits, license",
 }
 
 _HEAD = re.compile(r"\A\s*<!--.*?-->", re.DOTALL)
@@ -28,14 +28,18 @@ _ALONE = re.compile(r"\s*\{\{[^{}]*\}\}\s*")
 
 
 class TemplateError(BhkError):
-    """A template has placeholders that there are not, or lacks some that there must be."""
+    """A template has an unknown placeholder, or lacks a required one."""
 
 
-def fill(facts: CardFacts, template: str | None = None) -> str:
-    """Return the text of a card, from a template or from the bundled one; without a line end at its own end.
+def fill(content: CardContent, template: str | None = None) -> str:
+    """Return the text of a card, without a line end at the end.
+
+    Args:
+        content: what the card says.
+        template: Markdown with placeholders; None: the built-in template.
 
     Raises:
-        TemplateError: a placeholder is unknown, missing, there twice, or not on a line of its own.
+        TemplateError: a placeholder is unknown, missing, used twice, or not on a line of its own.
     """
     text = template if template is not None else resources.files(__package__).joinpath("card.md").read_text("utf-8")
     text = _HEAD.sub("", text.removeprefix("\ufeff").replace("\r\n", "\n")).strip()
@@ -46,11 +50,11 @@ def fill(facts: CardFacts, template: str | None = None) -> str:
         raise TemplateError(f"the template lacks {listed(map(_braced, missing))}; {_known()}")
     if inline := [line for line in text.split("\n") if _PLACEHOLDER.search(line) and not _ALONE.fullmatch(line)]:
         raise TemplateError(
-            f"the template has a placeholder amid a line ({shown(inline[0])}); put it on a line of its own"
+            f"the template has a placeholder within a line ({shown(inline[0])}); put it on a line of its own"
         )
     if twice := [name for name, count in names.items() if count > 1]:
         raise TemplateError(f"the template has the placeholder {twice[0]!r} twice; keep one")
-    return _PLACEHOLDER.sub(lambda match: SECTIONS[match[1].strip()](facts), text)
+    return _PLACEHOLDER.sub(lambda match: SECTIONS[match[1].strip()](content), text)
 
 
 def _braced(name: str) -> str:
@@ -58,4 +62,5 @@ def _braced(name: str) -> str:
 
 
 def _known() -> str:
-    return "known, each on a line of its own, are " + listed(f"{_braced(name)} ({MEANINGS[name]})" for name in SECTIONS)
+    known = listed(f"{_braced(name)} ({MEANINGS[name]})" for name in SECTIONS)
+    return f"the placeholders, each on a line of its own, are {known}"

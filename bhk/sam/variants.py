@@ -58,7 +58,7 @@ class Variant:
         family: name of its family.
         title: what people call it.
         files: names of the published files.
-        licence: of the weights.
+        license: license of the weights.
         parameters: number of elements of the state dict; None where it depends.
         published_ratio: by which the published method makes the file smaller; None where none was published.
         architecture: its sizes; None for a layout that takes any.
@@ -69,7 +69,7 @@ class Variant:
     family: str
     title: str
     files: tuple[str, ...]
-    licence: str = "Apache-2.0"
+    license: str = "Apache-2.0"
     parameters: int | None = None
     published_ratio: float | None = None
     architecture: Architecture | None = None

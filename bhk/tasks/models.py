@@ -98,7 +98,7 @@ def _model(variant: Variant, ratio: float | None) -> Model:
         installed=next((package.name for package in packages if is_installed(package)), None),
         install=packages[0].install,
         files=variant.files,
-        license=variant.licence,
+        license=variant.license,
         parameters=variant.parameters,
         published_ratio=variant.published_ratio,
         ratio=ratio,

@@ -83,4 +83,4 @@ def test_offline_the_cache_is_all_there_is(bhk: Shell, there: FakeHub) -> None:
     ended = bhk("pull", "user/tiny", "--force", environment=offline)
     commit = there.commits("user/tiny")[0]
     assert ended.status == 0
-    assert ended.err == f"the Hub was not reached; this is the copy in the cache, of commit {commit[:8]}\n"
+    assert ended.err == f"the Hub could not be reached; this is the cached copy, of commit {commit[:8]}\n"

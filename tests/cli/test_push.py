@@ -12,7 +12,7 @@ from cli.conftest import Shell
 
 
 def test_it_says_what_it_did_and_how_to_load_it(bhk: Shell, converted: Path, hub: FakeHub) -> None:
-    ended = bhk("push", "sam.bhk", "user/sam", "--licence", "mit", "--private", environment=hub.environment)
+    ended = bhk("push", "sam.bhk", "user/sam", "--license", "mit", "--private", environment=hub.environment)
     assert ended.status == 0, ended.err
     *table, last = ended.out.splitlines()
     assert [line.split()[0] for line in table[2:]] == ["model.bhk", "config.json", "README.md"]
@@ -27,9 +27,11 @@ def test_it_says_what_it_did_and_how_to_load_it(bhk: Shell, converted: Path, hub
     assert hub.files("user/sam")["model.bhk"] == converted.read_bytes()
     assert hub.repositories["user/sam"].private
 
-    ended = bhk("push", "sam.bhk", "user/sam", "--licence", "mit", environment=hub.environment)
+    ended = bhk("push", "sam.bhk", "user/sam", "--license", "mit", environment=hub.environment)
     assert ended.status == 0
-    assert ended.out.splitlines()[-1] == f"{hub.url}/user/sam: nothing to do, commit {commit[:8]} holds all of it"
+    assert (
+        ended.out.splitlines()[-1] == f"{hub.url}/user/sam: nothing to do, commit {commit[:8]} already holds all files"
+    )
     assert hub.commits("user/sam")[0] == commit
 
 
@@ -81,7 +83,7 @@ def test_several_files_and_every_option(bhk: Shell, converted: Path, hub: FakeHu
 
 
 def test_into_a_folder(bhk: Shell, converted: Path) -> None:
-    ended = bhk("push", "sam.bhk", "user/sam", "--folder", "out", environment={"HF_ENDPOINT": "http://127.0.0.1:1"})
+    ended = bhk("push", "sam.bhk", "user/sam", "--out", "out", environment={"HF_ENDPOINT": "http://127.0.0.1:1"})
     assert ended.status == 0, ended.err
     assert ended.out.splitlines()[-1] == "out: 3 files; nothing was sent to the Hub"
     assert {path.name for path in (bhk.folder / "out").iterdir()} == {"model.bhk", "config.json", "README.md"}
@@ -92,7 +94,7 @@ def test_into_a_folder(bhk: Shell, converted: Path) -> None:
     [
         (["none.bhk", "user/sam"], "cannot read none.bhk: No such file or directory"),
         (["sam.bhk", "other.bhk"], "other.bhk is a file; expected user/repo as the last"),
-        (["sam.bhk", "user/sam", "--eval", "sam.bhk"], "sam.bhk is no result of an evaluation"),
+        (["sam.bhk", "user/sam", "--eval", "sam.bhk"], "sam.bhk is not a result of an evaluation"),
         (["sam.bhk", "user/sam", "--revision", "v2"], "does not exist or is private"),
     ],
 )
@@ -121,7 +123,7 @@ def test_a_fresh_process(converted: Path, hub: FakeHub, python: Callable[..., li
     environment = {**os.environ, **hub.environment}
     del environment["HF_HUB_DISABLE_PROGRESS_BARS"]
     ended = subprocess.run(
-        python("push", converted, "user/sam", "--licence", "mit", "--base-model", "facebook/sam-vit-base"),
+        python("push", converted, "user/sam", "--license", "mit", "--base-model", "facebook/sam-vit-base"),
         env=environment,
         capture_output=True,
         text=True,

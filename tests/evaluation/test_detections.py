@@ -62,7 +62,7 @@ def test_boxes_are_cut_to_the_picture_and_those_outside_are_counted() -> None:
 
 
 def test_what_is_no_list_of_results(tmp_path: Path) -> None:
-    with pytest.raises(UnknownFormatError, match="is no list of results"):
+    with pytest.raises(UnknownFormatError, match="is not a list of results"):
         _read(tmp_path, {"images": []}, FaultLog())
     with pytest.raises(AnnotationError, match="cannot read"):
         read_detections(tmp_path / "none.json", _TRUTH, FaultLog())

@@ -100,7 +100,7 @@ def test_publishing_is_a_rehearsal_until_it_is_asked_for(
     hub: FakeHub, model: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     against = ["--against", str(model.with_suffix(".pth")), "--images", str(pictures), "--points", "2"]
-    arguments, module = [str(model), "--repository", "me/night-sam", "--licence", "mit"], example("publish")
+    arguments, module = [str(model), "--repository", "me/night-sam", "--license", "mit"], example("publish")
     planned = module.main(arguments)
     assert hub.requests == []
     assert [file.name for file in planned.files] == ["model.bhk", "config.json", "README.md"]

@@ -1,4 +1,4 @@
-"""Small .bhk files that say of themselves whatever a test wants, and results of evaluations of them."""
+"""Small .bhk files with the metadata that a test needs, and results of evaluations of them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.tensor import encode
 from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, ModelEntry
 from bhk.container.writer import ContainerWriter
+from bhk.evaluation.accuracy import PromptKind
+from bhk.evaluation.accuracy_summary import Drop, PromptAccuracy
+from bhk.evaluation.average_precision import Precision
+from bhk.evaluation.fidelity import Agreement, Fidelity
+from bhk.evaluation.intervals import Estimate
+from bhk.evaluation.results import AccuracyReport, EvaluatedModel, FidelityReport
+from bhk.evaluation.settings import AccuracySettings, FidelitySettings
 from bhk.sam.variants import VARIANTS
 
 SHA256 = "5e" * 32
@@ -64,62 +71,57 @@ def companions(config: Mapping[str, Any]) -> dict[str, str]:
     return {"file.config.json": json.dumps(config)}
 
 
-def fidelity(sha256: str, *, control: bool = True, original: str = SHA256) -> dict[str, Any]:
-    """Return the document of an evaluation of fidelity."""
-
-    def agreement(iou: float) -> dict[str, Any]:
-        share = {"value": iou, "low": iou - 0.01, "high": iou + 0.01}
-        return {"masks": 1234, "iou_mean": share, "iou_min": iou / 2, "faithful": share, "boundary_iou": share}
-
-    def found(iou: float) -> dict[str, Any]:
-        groups = {"points": agreement(iou), "boxes": None, "single": None, "all": agreement(iou)}
-        return groups | {
-            "embedding_cosine": {"value": 0.9991, "low": None, "high": None},
-            "embedding_cosine_min": 0.99,
-        }
-
-    return {
-        "format": "bhk-evaluation",
-        "version": 1,
-        "generator": "bhk 9.9",
-        "protocol": "fidelity",
-        "settings": {"points": 32, "boxes": 0, "seed": 0, "dtype": "float32", "compute": "exact"},
-        "model": {"path": "/home/me/private/x.bhk", "sha256": sha256},
-        "original": {"path": "/home/me/private/sam.pth", "sha256": original},
-        "pictures": 1,
-        "fidelity": found(0.9876),
-        "control": found(0.9987) if control else None,
-        "images": [],
-    }
+def _model(path: str, sha256: str) -> EvaluatedModel:
+    return EvaluatedModel(path, sha256, 12_544, "sam", "sam_vit_b", "SAM-B", {"width": 768}, None)
 
 
-def accuracy(sha256: str) -> dict[str, Any]:
-    """Return the document of an evaluation of accuracy."""
+def fidelity(sha256: str, *, control: bool = True, original: str = SHA256) -> FidelityReport:
+    """Return a result of an evaluation of fidelity."""
 
-    def found(prompt: str, miou: float) -> dict[str, Any]:
-        interval = {"value": miou, "low": miou - 0.01, "high": miou + 0.01}
-        return {"prompt": prompt, "masks": 4567, "miou": interval, "precision": {"ap": miou / 2}}
+    def agreement(iou: float) -> Agreement:
+        share = Estimate(iou, iou - 0.01, iou + 0.01)
+        return Agreement(1234, share, share, iou / 2, iou / 2, share, share, share, share, None, 0.0)
 
-    return {
-        "format": "bhk-evaluation",
-        "version": 1,
-        "generator": "bhk 9.9",
-        "protocol": "accuracy",
-        "settings": {"output": "single", "dtype": "float32", "compute": "int8"},
-        "model": {"path": "C:\\private\\x.bhk", "sha256": sha256},
-        "original": {"path": "C:\\private\\sam.pth", "sha256": SHA256},
-        "annotations": "/data/private/instances_val2017.json",
-        "annotation_format": "coco",
-        "pictures": 5000,
-        "objects": 36335,
-        "accuracy": [found("box", 0.75), found("point", 0.5)],
-        "original_accuracy": [found("box", 0.76), found("point", 0.51)],
-        "drops": [{"prompt": "box", "miou": {"value": 0.0132, "low": 0.01, "high": 0.02}}],
-        "faults": [],
-    }
+    def found(iou: float) -> Fidelity:
+        return Fidelity(agreement(iou), None, None, agreement(iou), Estimate(0.9991, None, None), 0.99)
+
+    return FidelityReport(
+        settings=FidelitySettings(points=32, boxes=0),
+        model=_model("/home/me/private/x.bhk", sha256),
+        original=_model("/home/me/private/sam.pth", original),
+        pictures=1,
+        fidelity=found(0.9876),
+        control=found(0.9987) if control else None,
+        skipped=(),
+        images=(),
+        generator="bhk 9.9",
+    )
 
 
-def written(path: Path, document: Any) -> Path:
-    """Write a document."""
-    path.write_text(json.dumps(document))
+def accuracy(sha256: str) -> AccuracyReport:
+    """Return a result of an evaluation of accuracy."""
+
+    def found(prompt: PromptKind, miou: float) -> PromptAccuracy:
+        precision = Precision(miou / 2, None, None, None, None, None)
+        return PromptAccuracy(prompt, 4567, Estimate(miou, miou - 0.01, miou + 0.01), None, None, None, None, precision)
+
+    return AccuracyReport(
+        settings=AccuracySettings(compute="int8"),
+        model=_model("C:\\private\\x.bhk", sha256),
+        original=_model("C:\\private\\sam.pth", SHA256),
+        annotations="/data/private/instances_val2017.json",
+        annotation_format="coco",
+        pictures=5000,
+        objects=36335,
+        accuracy=(found("box", 0.75), found("point", 0.5)),
+        original_accuracy=(found("box", 0.76), found("point", 0.51)),
+        drops=(Drop("box", Estimate(0.0132, 0.01, 0.02)),),
+        faults=(),
+        generator="bhk 9.9",
+    )
+
+
+def written(path: Path, report: FidelityReport | AccuracyReport) -> Path:
+    """Save a result."""
+    report.save(path, force=True)
     return path

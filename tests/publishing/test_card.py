@@ -15,8 +15,8 @@ from markdown_it import MarkdownIt
 from bhk.base.hashes import sha256
 from bhk.container.header import ModelEntry
 from bhk.publishing.card import BEGIN, END, MarkersError, make_card
-from bhk.publishing.facts import CardFacts, card_facts
-from bhk.publishing.kept import lost_results
+from bhk.publishing.content import Card, CardContent, card_content
+from bhk.publishing.evaluations import lost_results
 from bhk.publishing.metadata import CardMetadataError, metadata_of
 from publishing.made_up import accuracy, bhk_file, companions, entry, fidelity, source, written
 
@@ -26,64 +26,66 @@ if TYPE_CHECKING:
 _HAND = "---\nlanguage: en  # by hand\nlicense: mit\ntags: [medical, bhk]\nx: [1, {y: 2}]\n---\n\n# Mine\n\nMy own words. \n"
 
 
-def _sam(folder: Path) -> CardFacts:
+def _sam(folder: Path) -> CardContent:
     path = bhk_file(folder / "sam.bhk", model=entry("sam_vit_b"), metadata=source("sam_vit_b_01ec64.pth"))
-    return card_facts({"model.bhk": path}, "me/sam-b")
+    return card_content({"model.bhk": path}, "me/sam-b")
 
 
-def _evaluated(folder: Path) -> CardFacts:
+def _evaluated(folder: Path) -> CardContent:
     path = bhk_file(folder / "sam.bhk", model=entry("sam_vit_b"), metadata=source("sam_vit_b_01ec64.pth"))
     documents = [
         written(folder / "fidelity.json", fidelity(sha256([path]))),
         written(folder / "accuracy.json", accuracy(sha256([path]))),
     ]
-    return card_facts({"model.bhk": path}, "me/sam-b", evaluation=documents)
+    return card_content({"model.bhk": path}, "me/sam-b", Card(evaluation=documents))
 
 
-def _sam2(folder: Path) -> CardFacts:
+def _sam2(folder: Path) -> CardContent:
     path = bhk_file(folder / "sam2.bhk", model=entry("sam2_hiera_tiny"), metadata=source("sam2_hiera_tiny.pt"))
-    return card_facts({"model.bhk": path}, "me/sam2")
+    return card_content({"model.bhk": path}, "me/sam2")
 
 
-def _edge_sam(folder: Path) -> CardFacts:
+def _edge_sam(folder: Path) -> CardContent:
     path = bhk_file(folder / "edge.bhk", model=entry("edge_sam"), metadata=source("edge_sam.pth"))
-    return card_facts({"model.bhk": path}, "me/edge-sam")
+    return card_content({"model.bhk": path}, "me/edge-sam")
 
 
-def _transformers(folder: Path) -> CardFacts:
+def _transformers(folder: Path) -> CardContent:
     model = ModelEntry("transformers_sam", "transformers_sam", {"width": 768})
     metadata = source("facebook/sam-vit-base") | companions({"model_type": "sam", "architectures": ["SamModel"]})
     path = bhk_file(folder / "hf.bhk", model=model, metadata=metadata, dtype=torch.float16)
-    return card_facts({"model.bhk": path}, "me/sam-hf")
+    return card_content({"model.bhk": path}, "me/sam-hf")
 
 
-def _text_encoder(folder: Path) -> CardFacts:
+def _text_encoder(folder: Path) -> CardContent:
     metadata = source("some/minilm") | companions({"model_type": "bert", "architectures": ["BertModel"]})
-    return card_facts({"model.bhk": bhk_file(folder / "bert.bhk", metadata=metadata)}, "me/minilm")
+    return card_content({"model.bhk": bhk_file(folder / "bert.bhk", metadata=metadata)}, "me/minilm")
 
 
-def _unsaid(folder: Path) -> CardFacts:
+def _unsaid(folder: Path) -> CardContent:
     path = bhk_file(folder / "mine.bhk", model=entry("sam_vit_b"), metadata=source("mine.pth"))
-    return card_facts({"model.bhk": path}, "me/mine")
+    return card_content({"model.bhk": path}, "me/mine")
 
 
-def _unknown(folder: Path) -> CardFacts:
-    return card_facts({"model.bhk": bhk_file(folder / "any.bhk")}, "me/any")
+def _unknown(folder: Path) -> CardContent:
+    return card_content({"model.bhk": bhk_file(folder / "any.bhk")}, "me/any")
 
 
-def _several(folder: Path) -> CardFacts:
+def _several(folder: Path) -> CardContent:
     metadata = source("sam_vit_b_01ec64.pth")
     files = {
         name: bhk_file(folder / name, model=entry("sam_vit_b"), metadata=metadata) for name in ("a.bhk", "b c.bhk")
     }
-    return card_facts({**files, "other.bhk": bhk_file(folder / "other.bhk")}, "me/several", licence="apache-2.0")
+    return card_content(
+        {**files, "other.bhk": bhk_file(folder / "other.bhk")}, "me/several", Card(license="apache-2.0")
+    )
 
 
 _KINDS = (_sam, _evaluated, _sam2, _edge_sam, _transformers, _text_encoder, _unknown, _several)
 
 
 @pytest.fixture
-def facts(tmp_path: Path) -> CardFacts:
+def content(tmp_path: Path) -> CardContent:
     return _evaluated(tmp_path)
 
 
@@ -94,7 +96,7 @@ def _metadata(card: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("kind", _KINDS)
-def test_the_hub_takes_every_card(tmp_path: Path, hub: FakeHub, kind: Callable[[Path], CardFacts]) -> None:
+def test_the_hub_takes_every_card(tmp_path: Path, hub: FakeHub, kind: Callable[[Path], CardContent]) -> None:
     from huggingface_hub import ModelCard
 
     text = make_card(kind(tmp_path))
@@ -140,7 +142,7 @@ def test_metadata_of_others(tmp_path: Path) -> None:
             ],
         ),
         (_transformers, ['bhk.load("me/sam-hf")', "import bhk.transformers", 'SamModel.from_pretrained("me/sam-hf")']),
-        (_transformers, ["float16 already", "mkdir sam-hf-restored\nbhk export sam-hf.bhk sam-hf-restored"]),
+        (_transformers, ["already in float16", "mkdir sam-hf-restored\nbhk export sam-hf.bhk sam-hf-restored"]),
         (
             _transformers,
             ["[facebook/sam-vit-base](https://huggingface.co/facebook/sam-vit-base) in the folder `original`"],
@@ -154,13 +156,15 @@ def test_metadata_of_others(tmp_path: Path) -> None:
             [
                 "a compressed copy of the original weights",
                 'bhk.load_into(model, "hf://me/any")',
-                "The licence is not stated",
+                "The license is not stated",
             ],
         ),
         (_several, ['"hf://me/several/a.bhk"', "`hf://me/several/b c.bhk`", "bhk pull me/several 'b c.bhk'"]),
     ],
 )
-def test_a_visitor_is_told_how_to_load_it(tmp_path: Path, kind: Callable[[Path], CardFacts], lines: list[str]) -> None:
+def test_a_visitor_is_told_how_to_load_it(
+    tmp_path: Path, kind: Callable[[Path], CardContent], lines: list[str]
+) -> None:
     card = make_card(kind(tmp_path))
     assert all(line in card for line in lines), card
 
@@ -169,20 +173,20 @@ def test_figures_are_there_when_they_were_measured(tmp_path: Path) -> None:
     card = make_card(_evaluated(tmp_path))
     assert "| points | 1,234 | 0.9876 | 0.9776 … 0.9976 | 0.4938 | 98.8 % | 0.9876 |" in card
     assert "| all, original in bfloat16 | 1,234 | 0.9987 |" in card
-    assert "1 picture, 32 points in each" in card
-    assert "Cosine of the image embeddings: 0.99910, 95 % interval –, lowest 0.99000." in card
+    assert "got the same prompts, 32 points in each of 1 picture, and" in card
+    assert "Cosine similarity of the image embeddings: 0.99910 (95 % interval –), lowest 0.99000." in card
     assert "| `model.bhk` | SAM-B | 12.5 kB, float32 |" in card
-    assert "made from `sam_vit_b_01ec64.pth`: 12,544 bytes" in card
+    assert "converted from `sam_vit_b_01ec64.pth`: 12,544 bytes" in card
     assert "| box | original | 4,567 | 0.7600 | 0.7500 … 0.7700 | 0.3800 |" in card
-    assert "36,335 objects in 5,000 pictures of `instances_val2017.json` (coco)" in card
-    assert "asked by box 1.32 % (1.00 % … 2.00 %)" in card
+    assert "Masks of 36,335 objects in 5,000 pictures of `instances_val2017.json` (coco)" in card
+    assert "prompted by box 1.32 % (1.00 % … 2.00 %)" in card
     assert "ot measured" not in card
     assert "private" not in card  # no place on the machine that measured
 
 
 def test_nothing_is_claimed_that_was_not_measured(tmp_path: Path) -> None:
     card = make_card(_sam(tmp_path))
-    assert "Not measured: no results came with this file." in card
+    assert "Not measured: the publisher added no evaluation." in card
     assert "was not measured here" in card
     assert "IoU" not in card
 
@@ -193,44 +197,44 @@ def test_of_several_files_each_has_its_results(tmp_path: Path) -> None:
         for name, kind in (("a.bhk", "sam_vit_b"), ("b.bhk", "sam_vit_l"))
     }
     document = written(tmp_path / "a.json", fidelity(sha256([files["b.bhk"]])))
-    card = make_card(card_facts(files, "me/two", evaluation=[document]))
+    card = make_card(card_content(files, "me/two", Card(evaluation=[document])))
     first, second = card.partition("## What is stored")[0].split("### `b.bhk`")
     assert "### `a.bhk`\n\nNot measured" in first
     assert "**Fidelity.**" in second
-    assert make_card(card_facts(files, "me/two")).count("Not measured") == 1
+    assert make_card(card_content(files, "me/two")).count("Not measured") == 1
 
 
 def test_an_original_that_is_not_the_source_is_named(tmp_path: Path) -> None:
     path = bhk_file(tmp_path / "a.bhk", model=entry("sam_vit_b"), metadata=source("sam_vit_b_01ec64.pth"))
     document = written(tmp_path / "a.json", fidelity(sha256([path]), control=False, original="cd" * 32))
-    card = make_card(card_facts({"model.bhk": path}, "me/sam", evaluation=[document]))
+    card = make_card(card_content({"model.bhk": path}, "me/sam", Card(evaluation=[document])))
     assert (
-        f"The model and `sam.pth` (SHA-256 `{'cd' * 32}`), which is not the file that this was made from, were asked"
+        f"This model and `sam.pth` (SHA-256 `{'cd' * 32}`), which is not the checkpoint that it was converted from, got"
         in card
     )
     assert "bfloat16" not in card
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_results_stay_as_long_as_the_file(facts: CardFacts, end: str) -> None:
-    card = make_card(facts).replace("\n", end)
-    (file,) = facts.files
-    unmeasured = dataclasses.replace(facts, files=(dataclasses.replace(file, results=()),))
+def test_results_stay_as_long_as_the_file(content: CardContent, end: str) -> None:
+    card = make_card(content).replace("\n", end)
+    (file,) = content.files
+    unmeasured = dataclasses.replace(content, files=(dataclasses.replace(file, evaluations=()),))
     assert make_card(unmeasured, existing=card) == card
     assert lost_results(unmeasured, card, card) is None
     assert "put {{results}} into it" in str(lost_results(unmeasured, card, "A card without them."))
-    another = dataclasses.replace(facts, files=(dataclasses.replace(file, results=(), sha256="ab" * 32),))
+    another = dataclasses.replace(content, files=(dataclasses.replace(file, evaluations=(), sha256="ab" * 32),))
     changed = make_card(another, existing=card)
     assert "**Fidelity.**" not in changed
     assert "Not measured" in changed
-    assert "give those of this one with --eval" in str(lost_results(another, card, changed))
+    assert "give an evaluation of this one" in str(lost_results(another, card, changed))
     assert lost_results(another, changed, changed) is None
-    fewer = dataclasses.replace(facts, files=(dataclasses.replace(file, results=file.results[:1]),))
+    fewer = dataclasses.replace(content, files=(dataclasses.replace(file, evaluations=file.evaluations[:1]),))
     assert "**Accuracy.**" not in make_card(fewer, existing=card)
 
 
-def test_hand_written_parts_are_kept(facts: CardFacts) -> None:
-    card = make_card(facts, existing=_HAND)
+def test_hand_written_parts_are_kept(content: CardContent) -> None:
+    card = make_card(content, existing=_HAND)
     block, text = metadata_of(card)
     assert list(yaml.safe_load(block.strip().strip("-"))) == [
         "language",
@@ -249,35 +253,35 @@ def test_hand_written_parts_are_kept(facts: CardFacts) -> None:
     assert text.startswith(f"\n# Mine\n\nMy own words. \n\n{BEGIN}\n")
     assert text.endswith(f"\n{END}\n")
     edited = card.replace(BEGIN, f"before\n\n{BEGIN}").replace(END, f"{END}\n\nafter, without an end of line")
-    assert make_card(facts, existing=edited) == edited
+    assert make_card(content, existing=edited) == edited
 
 
-def test_only_the_section_changes_with_the_facts(facts: CardFacts) -> None:
-    card = make_card(facts, existing=_HAND) + "after\n"
-    changed = make_card(dataclasses.replace(facts, repository="you/other"), existing=card)
+def test_only_the_section_changes_with_the_content(content: CardContent) -> None:
+    card = make_card(content, existing=_HAND) + "after\n"
+    changed = make_card(dataclasses.replace(content, repository="you/other"), existing=card)
     assert changed != card
     assert changed.partition(BEGIN)[0] == card.partition(BEGIN)[0]
     assert changed.partition(END)[2] == card.partition(END)[2] == "\nafter\n"
 
 
 @pytest.mark.parametrize("existing", [None, "", "\n \n", "\ufeff"])
-def test_an_empty_card_is_none(facts: CardFacts, existing: str | None) -> None:
-    assert make_card(facts, existing=existing) == make_card(facts)
+def test_an_empty_card_is_none(content: CardContent, existing: str | None) -> None:
+    assert make_card(content, existing=existing) == make_card(content)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_card_of_metadata_alone_gets_a_title(facts: CardFacts, end: str) -> None:
+def test_a_card_of_metadata_alone_gets_a_title(content: CardContent, end: str) -> None:
     existing = f"---{end}license: mit{end}---{end}"  # as the Hub makes one for a new repository
-    _, text = metadata_of(make_card(facts, existing=existing))
+    _, text = metadata_of(make_card(content, existing=existing))
     assert text.startswith(f"{end}# sam-b{end}{end}{BEGIN}{end}")
 
 
-def test_windows_line_ends_are_kept(facts: CardFacts) -> None:
+def test_windows_line_ends_are_kept(content: CardContent) -> None:
     existing = _HAND.replace("\n", "\r\n")
-    card = make_card(facts, existing=existing)
+    card = make_card(content, existing=existing)
     assert card.count("\r\n") == card.count("\n")
-    assert card.replace("\r\n", "\n") == make_card(facts, existing=_HAND)
-    assert make_card(facts, existing=card) == card
+    assert card.replace("\r\n", "\n") == make_card(content, existing=_HAND)
+    assert make_card(content, existing=card) == card
 
 
 @pytest.mark.parametrize(
@@ -291,19 +295,19 @@ def test_windows_line_ends_are_kept(facts: CardFacts) -> None:
         (f"```\n  <!-- bhk:begin -->\n```\n{BEGIN}\n{END}", "begin in line 9"),
     ],
 )
-def test_marks_that_are_no_pair_are_refused(facts: CardFacts, text: str, places: str) -> None:
+def test_marks_that_are_no_pair_are_refused(content: CardContent, text: str, places: str) -> None:
     existing = f"---\nlicense: mit\n---\n\n# Mine\n\nwords\n{text}\n"
     for card in (existing, existing.replace("\n", "\r\n")):
         with pytest.raises(MarkersError, match=places):
-            make_card(facts, existing=card)
+            make_card(content, existing=card)
 
 
-def test_a_card_without_metadata_gets_some(facts: CardFacts) -> None:
+def test_a_card_without_metadata_gets_some(content: CardContent) -> None:
     existing = "# Mine\n\n---\n\nno: metadata\n---\n"
-    card = make_card(facts, existing=existing)
+    card = make_card(content, existing=existing)
     assert metadata_of(card)[1].startswith(existing)
     assert _metadata(card)["library_name"] == "bhk"
-    assert make_card(facts, existing=card) == card
+    assert make_card(content, existing=card) == card
 
 
 _NAMES = st.sampled_from(["license", "tags", "base_model", "pipeline_tag", "license_name", "language", "é", "a b", "1"])
@@ -330,12 +334,12 @@ def _cards(draw: st.DrawFn) -> str:
     return mark + (text.replace("\n", "\r\n") if draw(st.booleans()) else text)
 
 
-_FACTS: list[CardFacts] = []
+_CONTENTS: list[CardContent] = []
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _made(tmp_path_factory: pytest.TempPathFactory) -> None:
-    _FACTS[:] = [kind(tmp_path_factory.mktemp("facts")) for kind in (_evaluated, _edge_sam, _unknown)]
+    _CONTENTS[:] = [kind(tmp_path_factory.mktemp("content")) for kind in (_evaluated, _edge_sam, _unknown)]
 
 
 @settings(max_examples=80, deadline=None)
@@ -345,15 +349,15 @@ def _made(tmp_path_factory: pytest.TempPathFactory) -> None:
 @example("---\n\n---", 1)
 def test_a_card_made_from_a_card_is_that_card(existing: str, which: int) -> None:
     """And whatever a person wrote is in it, to the byte."""
-    facts = _FACTS[which]
+    content = _CONTENTS[which]
     try:
-        card = make_card(facts, existing=existing)
+        card = make_card(content, existing=existing)
     except CardMetadataError:  # tags of another type
         return
     except MarkersError:  # the first lines of the text were taken for metadata, and a mark with them
         assert "bhk:begin" in metadata_of(existing)[0]
         return
-    assert make_card(facts, existing=card) == card
+    assert make_card(content, existing=card) == card
     if not existing.strip("\ufeff \t\r\n"):
         return
     _, before = metadata_of(existing)
@@ -370,13 +374,13 @@ def test_a_card_made_from_a_card_is_that_card(existing: str, which: int) -> None
 @example(f"\n{END}\n", f"a\n{BEGIN}\n")
 @example("a|b", "<script>alert(1)</script>")
 def test_no_text_of_a_file_is_markdown_or_a_mark(name: str, generator: str) -> None:
-    plain = _FACTS[0]
+    plain = _CONTENTS[0]
     file = plain.files[0]
     metadata = {**file.metadata, "source.name": name, "source.sha256": name, "source.bytes": name}
     inspection = dataclasses.replace(file.inspection, generator=generator, metadata=metadata)
-    facts = dataclasses.replace(plain, files=(dataclasses.replace(file, inspection=inspection, results=()),))
-    card = make_card(facts)
-    assert make_card(facts, existing=card) == card
+    content = dataclasses.replace(plain, files=(dataclasses.replace(file, inspection=inspection, evaluations=()),))
+    card = make_card(content)
+    assert make_card(content, existing=card) == card
     tokens = MarkdownIt("commonmark").enable("table").parse(metadata_of(card)[1])
     parts = [part for token in tokens for part in (token, *(token.children or ()))]
     assert [part.content.strip() for part in parts if part.type.startswith("html")] == [BEGIN, END]

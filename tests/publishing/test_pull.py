@@ -72,28 +72,28 @@ def test_which_file_and_where_to(
     files = {name: weights(seed) for seed, name in enumerate(("model.bhk", "small.bhk", "a/model.bhk"))}
     hub.add("user/sam", files)
     hub.add("user/sam", {}, revision="v2")
-    assert pull(repository, file).file == source
+    assert pull(repository, file=file).file == source
     assert (here / written).read_bytes() == files[source]
 
 
 def test_a_folder_to_write_to(hub: FakeHub, here: Path) -> None:
     hub.add("user/sam", {"model.bhk": weights(), "small.bhk": weights(1)})
-    assert pull("user/sam", dst=here).path == here / "sam.bhk"
-    assert pull("user/sam", "small.bhk", here).path == here / "small.bhk"
+    assert pull("user/sam", out=here).path == here / "sam.bhk"
+    assert pull("user/sam", here, file="small.bhk").path == here / "small.bhk"
     with pytest.raises(DestinationExistsError):
-        pull("user/sam", dst=here)
+        pull("user/sam", out=here)
 
 
 def test_a_folder_that_is_not_there_is_not_taken_for_a_file(hub: FakeHub, here: Path) -> None:
     hub.add("user/sam", {"model.bhk": weights()})
     with pytest.raises(WriteError, match="folder new does not exist"):
-        pull("user/sam", dst="new/")
+        pull("user/sam", out="new/")
     assert not (here / "new").exists()
 
 
 def test_the_only_file_of_a_repository(hub: FakeHub, here: Path) -> None:
     hub.add("user/sam", {"vit_b.bhk": weights()})
-    assert pull("user/sam", dst=here / "x.bhk").file == "vit_b.bhk"
+    assert pull("user/sam", out=here / "x.bhk").file == "vit_b.bhk"
     hub.add("user/sam", {"vit_h.bhk": weights()})
     with pytest.raises(HubFileNotFoundError, match=r"vit_b\.bhk, vit_h\.bhk; name one"):
         pull("user/sam")
@@ -103,13 +103,13 @@ def test_the_only_file_of_a_repository(hub: FakeHub, here: Path) -> None:
     ("repository", "file", "message"),
     [
         ("sam", None, "expected hf://user/repo"),
-        ("hf://user/sam/a.bhk", "b.bhk", "names a file already"),
-        ("user/sam", "config.json", r"is no \.bhk file; get others with `hf download`"),
+        ("hf://user/sam/a.bhk", "b.bhk", "already names a file"),
+        ("user/sam", "config.json", r"is not a \.bhk file; get other files with `hf download`"),
     ],
 )
 def test_what_cannot_be_meant(hub: FakeHub, here: Path, repository: str, file: str | None, message: str) -> None:
     with pytest.raises(HubError, match=message):
-        pull(repository, file)
+        pull(repository, file=file)
     assert not hub.requests
 
 
@@ -122,7 +122,7 @@ def test_what_exists_is_replaced_only_by_force(hub: FakeHub, here: Path) -> None
     pull("user/sam", force=True)
     assert (here / "sam.bhk").read_bytes() == weights()
     with pytest.raises(WriteError, match="does not exist"):
-        pull("user/sam", dst="no/such/folder.bhk")
+        pull("user/sam", out="no/such/folder.bhk")
 
 
 @pytest.mark.parametrize(("stage", "fault", "message"), _FAULTS)
@@ -144,7 +144,7 @@ def test_a_file_that_was_published_damaged_is_refused(hub: FakeHub, here: Path) 
     hub.add("user/sam", {"model.bhk": _DAMAGED})
     (here / "sam.bhk").write_bytes(b"old")
     with pytest.raises(
-        UnsoundFileError, match=r"hf://user/sam/model\.bhk is no sound \.bhk file.*no longer in the cache"
+        UnsoundFileError, match=r"hf://user/sam/model\.bhk is not an intact \.bhk file.*cached copy was removed"
     ):
         pull("user/sam", force=True)
     assert (here / "sam.bhk").read_bytes() == b"old"
@@ -155,7 +155,7 @@ def test_a_file_that_was_published_damaged_is_refused(hub: FakeHub, here: Path) 
 
 def test_a_copy_in_the_cache_that_went_bad_is_downloaded_anew(hub: FakeHub, here: Path) -> None:
     hub.add("user/sam", {"model.bhk": weights()})
-    pull("user/sam", dst="first.bhk")
+    pull("user/sam", out="first.bhk")
     blob = next(Path(huggingface_hub.constants.HF_HUB_CACHE).rglob("model.bhk")).resolve()
     blob.write_bytes(_DAMAGED)
     os.utime(blob, (0, 0))
@@ -185,7 +185,7 @@ def test_a_repository_that_changes_meanwhile_gives_one_version(hub: FakeHub, her
 
 def test_no_network(hub: FakeHub, here: Path) -> None:
     hub.add("user/sam", {"model.bhk": weights()})
-    first = pull("user/sam", dst="first.bhk")
+    first = pull("user/sam", out="first.bhk")
     hub.add("user/sam", {"model.bhk": weights(1)})
     hub.close()
     close_session()
@@ -208,7 +208,7 @@ def test_what_the_hub_refuses_is_not_taken_from_the_cache(
     hub: FakeHub, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.add("user/sam", {"model.bhk": weights()}, private=True)
-    pull("user/sam", dst="first.bhk")
+    pull("user/sam", out="first.bhk")
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(HubError, match="does not exist or is private"):
         pull("user/sam")

@@ -11,13 +11,13 @@ import torch
 from hub.fake_hub import FakeHub
 
 import bhk
-from bhk import PushReport, push, verify
+from bhk import Card, PushReport, push, verify
 from bhk.base.files import ReadError, WriteError
 from bhk.base.hashes import sha256
 from bhk.hub.errors import HubError
 from bhk.hub.upload import ChangedMeanwhileError, NoTokenError
-from bhk.publishing.facts import PublicationError
-from bhk.publishing.licences import UnknownLicenceError
+from bhk.publishing.content import PublicationError
+from bhk.publishing.licenses import UnknownLicenseError
 from bhk.publishing.repository import UnpublishableFileError
 from bhk.publishing.sending import ATTEMPTS
 from bhk.publishing.template import TemplateError
@@ -103,14 +103,14 @@ def test_several_files_of_a_model_of_transformers(hub: FakeHub, tmp_path: Path) 
 
 def test_what_a_person_wrote_stays_and_so_do_other_files(hub: FakeHub, path: Path) -> None:
     hub.add("user/sam", {"README.md": b"---\r\nlanguage: en\r\n---\r\nMine.\r\n", "notes.txt": b"mine"})
-    report = push(path, "user/sam", licence="mit")
+    report = push(path, "user/sam", card=Card(license="mit"))
     files = hub.files("user/sam")
     assert files["notes.txt"] == b"mine"
     assert b"language: en\r\n" in files["README.md"]
     assert b"license: mit\r\n" in files["README.md"]
     assert files["README.md"].index(b"\r\nMine.\r\n") < files["README.md"].index(b"bhk:begin")
     assert files["README.md"].decode() == report.card
-    assert not push(path, "user/sam", licence="mit").changed
+    assert not push(path, "user/sam", card=Card(license="mit")).changed
 
 
 @pytest.mark.parametrize("options", [{}, {"create_pr": True}])
@@ -138,13 +138,13 @@ def test_a_configuration_of_bhk_is_replaced(hub: FakeHub, path: Path, tmp_path: 
 
 def test_a_card_of_the_repository_that_is_no_text(hub: FakeHub, path: Path) -> None:
     hub.add("user/sam", {"README.md": b"\xff\xfe"})
-    with pytest.raises(PublicationError, match=r"README\.md of hf://user/sam is no text in UTF-8"):
+    with pytest.raises(PublicationError, match=r"README\.md of hf://user/sam is not UTF-8 text"):
         push(path, "user/sam")
 
 
 def test_the_card_says_what_it_is_told(hub: FakeHub, path: Path, tmp_path: Path) -> None:
     template = _write(tmp_path / "card.md", "# Größe\n\n{{ summary }}\n{{ loading }}\n{{ provenance }}\n".encode())
-    report = push(path, "user/sam", template=template, base_model="facebook/sam-vit-base", dry_run=True)
+    report = push(path, "user/sam", card=Card(template=template, base_model="facebook/sam-vit-base"), dry_run=True)
     assert "# Größe" in report.card
     assert "facebook/sam-vit-base" in report.card
 
@@ -158,7 +158,7 @@ def test_a_dry_run_needs_no_network_and_no_token(
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(socket.socket, "connect", refuse)
     before = sorted(tmp_path.iterdir())
-    report = push(path, "user/sam", dry_run=True, folder=tmp_path / "out")
+    report = push(path, "user/sam", dry_run=True, out=tmp_path / "out")
     assert not hub.requests
     assert sorted(tmp_path.iterdir()) == before
     assert _states(report) == dict.fromkeys(MADE, "planned")
@@ -169,7 +169,7 @@ def test_a_dry_run_needs_no_network_and_no_token(
 
 def test_into_a_folder(hub: FakeHub, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
-    report = push(path, "user/sam", folder=tmp_path / "out")
+    report = push(path, "user/sam", out=tmp_path / "out")
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == {
         "model.bhk": weights(),
         "config.json": (tmp_path / "out" / "config.json").read_bytes(),
@@ -179,11 +179,11 @@ def test_into_a_folder(hub: FakeHub, path: Path, tmp_path: Path, monkeypatch: py
     assert report.url == str(tmp_path / "out")
     assert not hub.requests
     (tmp_path / "empty").mkdir()
-    push(path, "user/sam", folder=tmp_path / "empty")
+    push(path, "user/sam", out=tmp_path / "empty")
     with pytest.raises(WriteError, match="out is not empty; give a new or an empty one"):
-        push(path, "user/sam", folder=tmp_path / "out")
+        push(path, "user/sam", out=tmp_path / "out")
     with pytest.raises(WriteError, match="cannot write folder"):
-        push(path, "user/sam", folder=path)
+        push(path, "user/sam", out=path)
 
 
 def test_a_folder_that_cannot_be_filled_is_as_it_was(
@@ -194,7 +194,7 @@ def test_a_folder_that_cannot_be_filled_is_as_it_was(
 
     monkeypatch.setattr("shutil.copyfileobj", full)
     with pytest.raises(WriteError, match="No space left on device"):
-        push(path, "user/sam", folder=tmp_path / "out")
+        push(path, "user/sam", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -243,10 +243,13 @@ def test_files_that_this_push_does_not_contain_are_named(hub: FakeHub, path: Pat
     others = [_write(tmp_path / name, weights(1)) for name in ("a.bhk", "b.bhk")]
     hints = push(others, "user/sam").hints
     assert (
-        "hf://user/sam still holds model.bhk, not of this push; model.bhk is what bhk.load takes unless a file is named; "
-        "delete there what is stale"
+        "hf://user/sam still holds model.bhk, which is not part of this push (bhk.load uses model.bhk unless a file is named); "
+        "delete it there if it is out of date"
     ) in hints
-    assert any("still holds a.bhk, b.bhk, not of this push; delete" in hint for hint in push(path, "user/sam").hints)
+    assert any(
+        "still holds a.bhk, b.bhk, which is not part of this push; delete" in hint
+        for hint in push(path, "user/sam").hints
+    )
 
 
 def test_configurations_that_this_push_does_not_bring_are_named(hub: FakeHub, path: Path, tmp_path: Path) -> None:
@@ -268,29 +271,31 @@ def test_a_file_that_changes_after_it_was_checked_is_not_committed(
     assert "model.bhk" not in hub.files("user/sam")
 
 
-def test_a_licence_given_does_not_overrule_that_of_the_file(tmp_path: Path) -> None:
-    path = bhk_file(tmp_path / "mit.bhk", metadata={"licence": "mit"})
-    assert "license: mit\n" in push(path, "user/sam", licence="MIT", dry_run=True).card
-    with pytest.raises(PublicationError, match=r"model\.bhk states the licence mit, and apache-2\.0 was given"):
-        push(path, "user/sam", licence="apache-2.0", dry_run=True)
-    unknown = bhk_file(tmp_path / "frob.bhk", metadata={"licence": "frob"})
-    with pytest.raises(UnknownLicenceError, match=r"model\.bhk states its licence: the Hub knows no licence 'frob'"):
+def test_a_license_given_does_not_overrule_that_of_the_file(tmp_path: Path) -> None:
+    path = bhk_file(tmp_path / "mit.bhk", metadata={"license": "mit"})
+    assert "license: mit\n" in push(path, "user/sam", card=Card(license="MIT"), dry_run=True).card
+    with pytest.raises(PublicationError, match=r"model\.bhk states the license mit, but apache-2\.0 was given"):
+        push(path, "user/sam", card=Card(license="apache-2.0"), dry_run=True)
+    unknown = bhk_file(tmp_path / "frob.bhk", metadata={"license": "frob"})
+    with pytest.raises(
+        UnknownLicenseError, match=r"model\.bhk states its license: the Hub does not know the license 'frob'"
+    ):
         push(unknown, "user/sam", dry_run=True)
-    assert "license: mit\n" in push(unknown, "user/sam", licence="mit", dry_run=True).card
+    assert "license: mit\n" in push(unknown, "user/sam", card=Card(license="mit"), dry_run=True).card
 
 
 def test_measurements_stay_until_the_file_is_another(hub: FakeHub, path: Path, tmp_path: Path) -> None:
     results = written(tmp_path / "results.json", fidelity(sha256([path])))
-    first = push(path, "user/sam", evaluation=results)
+    first = push(path, "user/sam", card=Card(evaluation=results))
     assert "**Fidelity.**" in first.card
     again = push(path, "user/sam")
     assert (again.changed, again.card) == (False, first.card)
-    assert not any("results were" in hint for hint in again.hints)
+    assert not any("are gone" in hint for hint in again.hints)
     path.write_bytes(weights(1))
     report = push(path, "user/sam")
     assert "**Fidelity.**" not in report.card
-    assert any("the card's results were of another file and are gone" in hint for hint in report.hints)
-    assert not any("results were" in hint for hint in push(path, "user/sam").hints)
+    assert any("the results on the card were about another file and are gone" in hint for hint in report.hints)
+    assert not any("are gone" in hint for hint in push(path, "user/sam").hints)
 
 
 def test_no_pull_request_for_what_is_there(hub: FakeHub, path: Path) -> None:
@@ -329,7 +334,7 @@ def test_what_gitignore_names_is_sent_all_the_same(hub: FakeHub, path: Path) -> 
 def test_a_repository_that_was_renamed(hub: FakeHub, path: Path) -> None:
     hub.add("user/new", {"a.txt": b"1"})
     hub.repositories["user/old"] = hub.repositories["user/new"]  # to which the Hub redirects
-    with pytest.raises(PublicationError, match="hf://user/old is called hf://user/new now; push to that"):
+    with pytest.raises(PublicationError, match="hf://user/old has been renamed to hf://user/new; push to that"):
         push(path, "user/old")
     assert hub.files("user/new") == {"a.txt": b"1"}
 
@@ -350,10 +355,10 @@ def test_a_missing_repository_has_no_branches(hub: FakeHub, path: Path, options:
 
 def test_the_visibility_of_a_repository_stays(hub: FakeHub, path: Path) -> None:
     hub.add("user/hidden", {"a.txt": b"1"}, private=True)
-    assert any("is private, and stays so" in hint for hint in push(path, "user/hidden", private=False).hints)
+    assert any("is private and stays private" in hint for hint in push(path, "user/hidden", private=False).hints)
     assert hub.repositories["user/hidden"].private
     hub.add("user/open", {"a.txt": b"1"})
-    with pytest.raises(PublicationError, match="hf://user/open is public, and was to be private"):
+    with pytest.raises(PublicationError, match="hf://user/open is public, but should be private"):
         push(path, "user/open", private=True)
     assert hub.files("user/open") == {"a.txt": b"1"}
     assert _sent(hub) == len(weights())
@@ -383,7 +388,7 @@ def test_others_who_never_stop(hub: FakeHub, path: Path) -> None:
 def test_a_damaged_file_is_never_published(hub: FakeHub, path: Path, tmp_path: Path) -> None:
     damaged = bytearray(weights(1))
     damaged[-100] ^= 1
-    with pytest.raises(UnpublishableFileError, match=r"damaged\.bhk is no sound \.bhk file"):
+    with pytest.raises(UnpublishableFileError, match=r"damaged\.bhk is not an intact \.bhk file"):
         push([path, _write(tmp_path / "damaged.bhk", bytes(damaged))], "user/sam")
     with pytest.raises(ReadError):
         push(tmp_path / "none.bhk", "user/sam")
@@ -397,12 +402,16 @@ def test_a_damaged_file_is_never_published(hub: FakeHub, path: Path, tmp_path: P
         ({"repository": "hf://user/sam/model.bhk"}, PublicationError, "names more than a repository"),
         ({"repository": "other.bhk"}, PublicationError, "other.bhk is a file; expected user/repo as the last argument"),
         ({"repository": "hf://user/sam@v2"}, PublicationError, "names more than a repository"),
-        ({"repository": "user/a..b", "dry_run": True}, PublicationError, r"the Hub takes no such name: .*user/a\.\.b"),
+        (
+            {"repository": "user/a..b", "dry_run": True},
+            PublicationError,
+            r"the Hub does not accept this name: .*user/a\.\.b",
+        ),
         ({"create_pr": True, "revision": "v2"}, PublicationError, "pull request is made against main"),
         ({"message": " \n"}, PublicationError, "the message is empty"),
         ({"files": []}, UnpublishableFileError, "no .bhk files"),
         ({"include": "none.txt"}, UnpublishableFileError, "none.txt does not exist"),
-        ({"template": "none.md"}, PublicationError, "cannot read template none.md: No such file"),
+        ({"card": Card(template="none.md")}, PublicationError, "cannot read template none.md: No such file"),
     ],
 )
 def test_what_does_not_go_together(
@@ -416,13 +425,13 @@ def test_what_does_not_go_together(
 
 def test_a_template_that_does_not_do(hub: FakeHub, path: Path, tmp_path: Path) -> None:
     with pytest.raises(TemplateError):
-        push(path, "user/sam", template=_write(tmp_path / "card.md", b"{{summary}}"))
+        push(path, "user/sam", card=Card(template=_write(tmp_path / "card.md", b"{{summary}}")))
     assert not hub.requests
 
 
 def test_a_template_that_is_no_text(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(PublicationError, match=r"card\.md is no text in UTF-8"):
-        push(path, "user/sam", template=_write(tmp_path / "card.md", b"\xff"), dry_run=True)
+    with pytest.raises(PublicationError, match=r"card\.md is not UTF-8 text"):
+        push(path, "user/sam", card=Card(template=_write(tmp_path / "card.md", b"\xff")), dry_run=True)
 
 
 def test_without_a_token_nothing_is_read(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:

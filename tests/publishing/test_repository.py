@@ -81,9 +81,9 @@ def test_of_several_the_first_says_what_the_model_is(tmp_path: Path) -> None:
 
 def test_files_to_include_keep_their_base_names(tmp_path: Path) -> None:
     path = _write(tmp_path / "sam.bhk", weights())
-    licence, tokens = _write(tmp_path / "x" / "LICENSE", b"text"), _write(tmp_path / "tokenizer.json", b"{}")
-    files = repository_files({"model.bhk": path}, [licence, str(tokens)])
-    assert [(file.name, file.content) for file in files[-2:]] == [("LICENSE", licence), ("tokenizer.json", tokens)]
+    license, tokens = _write(tmp_path / "x" / "LICENSE", b"text"), _write(tmp_path / "tokenizer.json", b"{}")
+    files = repository_files({"model.bhk": path}, [license, str(tokens)])
+    assert [(file.name, file.content) for file in files[-2:]] == [("LICENSE", license), ("tokenizer.json", tokens)]
 
 
 @pytest.mark.parametrize(

