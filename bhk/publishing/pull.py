@@ -97,7 +97,7 @@ def pull(
     def get(address: Address, name: str) -> PullReport:
         copy = fetch_copy(address, name, progress and partial(progress, "Downloading"))
         try:
-            found = verify(copy.path, progress=progress and partial(progress, "Checking"))
+            found = verify(copy.path, progress=progress)
         except (ReadError, FormatError) as error:
             discard(copy.path)
             raise UnsoundFileError(

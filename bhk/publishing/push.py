@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -87,7 +86,7 @@ class PushReport(Report):
         where = self.pull_request or self.url
         if where is None:
             yield ""
-            yield self.card.removesuffix("\n")
+            yield from self.card.removesuffix("\n").split("\n")
         elif self.commit is None:
             yield f"{where}: {counted(len(self.files), 'file')}; nothing was sent to the Hub"
         elif self.changed:
@@ -220,8 +219,12 @@ def _text(path: Path) -> str:
 
 
 def _verify(path: Path, progress: Progress | None) -> None:
+    def advance(stage: str, done: int, total: int) -> None:
+        if progress:
+            progress(f"{stage} {path.name}", done, total)
+
     try:
-        verify(path, progress=progress and partial(progress, f"Checking {path.name}"))
+        verify(path, progress=advance)
     except FormatError as error:
         raise UnpublishableFileError(
             f"{shown(os.fspath(path))} is not an intact .bhk file ({error}); convert the checkpoint (again)"

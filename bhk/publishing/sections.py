@@ -102,7 +102,7 @@ def dense(content: CardContent) -> str:
         )
         if file.transformers_class is not None:  # transformers needs a folder, with config.json
             commands.append(["mkdir", restored])
-        commands.append(["bhk", "export", local, restored])
+        commands.append(["bhk", "export", local, "-o", restored])
     return "\n\n".join(
         (
             "For programs that cannot read `.bhk`, export an ordinary checkpoint with the original names and data types:",

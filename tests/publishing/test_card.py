@@ -137,12 +137,12 @@ def test_metadata_of_others(tmp_path: Path) -> None:
             [
                 'bhk.load("me/sam-b")',
                 "pip install segment-anything",
-                "bhk export sam-b.bhk sam-b-restored.pth",
+                "bhk export sam-b.bhk -o sam-b-restored.pth",
                 "--against sam_vit_b_01ec64.pth",
             ],
         ),
         (_transformers, ['bhk.load("me/sam-hf")', "import bhk.transformers", 'SamModel.from_pretrained("me/sam-hf")']),
-        (_transformers, ["already in float16", "mkdir sam-hf-restored\nbhk export sam-hf.bhk sam-hf-restored"]),
+        (_transformers, ["already in float16", "mkdir sam-hf-restored\nbhk export sam-hf.bhk -o sam-hf-restored"]),
         (
             _transformers,
             ["[facebook/sam-vit-base](https://huggingface.co/facebook/sam-vit-base) in the folder `original`"],

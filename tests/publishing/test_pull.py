@@ -51,7 +51,7 @@ def test_a_file_comes_whole(hub: FakeHub, here: Path) -> None:
     assert (report.repository, report.file, report.commit) == ("user/sam", "model.bhk", commit)
     assert (report.bytes, report.tensors) == (len(weights()), 3)
     assert report.streams > 3
-    assert {what: done / total for what, done, total in told} == {"Downloading": 1, "Checking": 1}
+    assert {what: done / total for what, done, total in told} == {"Downloading": 1, "Verifying": 1}
     assert os.listdir(here) == ["sam.bhk"]
 
 

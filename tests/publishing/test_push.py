@@ -122,7 +122,7 @@ def test_a_configuration_by_which_others_load_is_not_replaced(
 ) -> None:
     before = {"config.json": config, "model.safetensors": b"weights"}
     hub.add("user/sam", dict(before))
-    with pytest.raises(PublicationError, match=r"config\.json that bhk did not write.*repository of its own"):
+    with pytest.raises(PublicationError, match=r"config\.json that bhk did not write.*in another repository"):
         push(path, "user/sam", **options)
     assert hub.files("user/sam") == before
     assert not hub.pull_requests("user/sam")
@@ -443,6 +443,6 @@ def test_without_a_token_nothing_is_read(hub: FakeHub, monkeypatch: pytest.Monke
 def test_progress_has_names(hub: FakeHub, path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     push(path, "user/sam", progress=lambda *what: seen.append(what))
-    assert seen[0][0] == "Checking sam.bhk"
+    assert seen[0][0] == "Verifying sam.bhk"
     assert seen[-1][0] == "Uploading"
     assert all(0 <= done <= total for _, done, total in seen)

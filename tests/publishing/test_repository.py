@@ -38,14 +38,14 @@ def test_several_keep_their_names() -> None:
 @pytest.mark.parametrize(
     ("paths", "message"),
     [
-        (["a/sam.bhk", "b/sam.bhk"], "b/sam.bhk: another file of the repository has that name"),
-        (["a/sam.bhk", "b/SAM.bhk"], "b/SAM.bhk: another file of the repository has that name"),
-        (["a.bhk", "b.bin"], r"b\.bin does not end in \.bhk, and files keep their names"),
-        (["a.bhk", "b\n.bhk"], "the Hub takes no file of that name"),
-        (["a.bhk", "b\\c.bhk"], "the Hub takes no file of that name"),
-        (["a.bhk", os.fsdecode(b"\xff.bhk")], "the Hub takes no file of that name"),
-        (["a.bhk", ".git.bhk"], "the Hub takes no file of that name"),
-        (["a@1.bhk", "b.bhk"], "in hf:// addresses a revision follows @"),
+        (["a/sam.bhk", "b/sam.bhk"], "b/sam.bhk: another file of the repository has this name"),
+        (["a/sam.bhk", "b/SAM.bhk"], "b/SAM.bhk: another file of the repository has this name"),
+        (["a.bhk", "b.bin"], r"b\.bin does not end in \.bhk, and several files keep their names"),
+        (["a.bhk", "b\n.bhk"], "the Hub does not accept this file name"),
+        (["a.bhk", "b\\c.bhk"], "the Hub does not accept this file name"),
+        (["a.bhk", os.fsdecode(b"\xff.bhk")], "the Hub does not accept this file name"),
+        (["a.bhk", ".git.bhk"], "the Hub does not accept this file name"),
+        (["a@1.bhk", "b.bhk"], "hf:// addresses use @ for revisions"),
     ],
 )
 def test_names_that_several_files_cannot_have(paths: list[str], message: str) -> None:
@@ -89,19 +89,19 @@ def test_files_to_include_keep_their_base_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["README.md"], "README.md is made from the .bhk file; give the text of the card with --template"),
-        (["config.json"], "config.json is made from the .bhk file; leave it out"),
-        (["preprocessor_config.json"], "is made from the .bhk file"),
-        (["readme.MD"], "another file of the repository has that name"),
-        (["model.BHK"], "another file of the repository has that name"),
-        (["LICENSE", "x/License"], "x/License: another file of the repository has that name"),
-        (["other.bhk"], "give it beside the others, so that it is checked"),
-        ([".gitattributes"], "the Hub takes no file of that name"),
+        (["README.md"], "README.md is generated from the .bhk file; give a template for the text"),
+        (["config.json"], "config.json is generated from the .bhk file; leave it out"),
+        (["preprocessor_config.json"], "is generated from the .bhk file"),
+        (["readme.MD"], "another file of the repository has this name"),
+        (["model.BHK"], "another file of the repository has this name"),
+        (["LICENSE", "x/License"], "x/License: another file of the repository has this name"),
+        (["other.bhk"], "list it with the other .bhk files, so that it is"),
+        ([".gitattributes"], "the Hub does not accept this file name"),
         (["none.txt"], "none.txt does not exist"),
         (["empty.txt"], "empty.txt is empty; leave it out"),
         (["folder"], "folder is a folder; give its files"),
-        (["pipe"], "pipe is no file"),
-        ([""], "the Hub takes no file of that name"),
+        (["pipe"], "pipe is not a file"),
+        ([""], "the Hub does not accept this file name"),
     ],
 )
 def test_files_that_cannot_be_included(

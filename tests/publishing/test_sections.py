@@ -83,5 +83,5 @@ def test_of_several_files(tmp_path: Path, hub: FakeHub) -> None:
     model = nn.Linear(48, 64)
     _visit(card, tmp_path, model=model)
     assert (tmp_path / "it's two-restored.safetensors").exists()
-    assert "Likewise `hf://me/two/it's two.bhk`" in card
+    assert "The same works for `hf://me/two/it's two.bhk`" in card
     assert isinstance(model.weight, torch.Tensor)

@@ -49,7 +49,7 @@ def test_only_a_comment_at_the_head_is_left_out(content: CardContent) -> None:
     [
         (
             "",
-            r"lacks \{\{summary\}\}, \{\{loading\}\}, \{\{provenance\}\}; the placeholders.*\{\{layers\}\} \(table of the tensors",
+            r"lacks \{\{summary\}\}, \{\{loading\}\}, \{\{provenance\}\}; the .*\{\{layers\}\} \(table of the tensors",
         ),
         (_LEAST.replace("{{summary}}", ""), r"lacks \{\{summary\}\};"),
         (f"<!-- {{{{summary}}}} -->{_LEAST.replace('{{summary}}', '')}", r"lacks \{\{summary\}\};"),
