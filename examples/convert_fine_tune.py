@@ -17,12 +17,13 @@ from pathlib import Path
 import torch
 
 import bhk
-from bhk.sam import demo
+
+DEMO = Path(__file__).with_name("demo")
 
 
 def fine_tune(path: Path) -> None:
     """Train the demo model for a step, and save everything, as trainers on several GPUs do."""
-    sam = bhk.load(demo.CHECKPOINT)
+    sam = bhk.load(DEMO / "demo_sam.safetensors")
     optimizer = torch.optim.AdamW(sam.parameters(), lr=1e-4)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=1000)
     sum(parameter.square().sum() for parameter in sam.parameters()).backward()  # stands for a loss on your pictures
@@ -52,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> bhk.FidelityReport:
     """Convert the checkpoint of the command line; without one, that of a demonstration."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", nargs="?", type=Path)
-    parser.add_argument("--images", type=Path, default=demo.PICTURES, help="a folder of pictures, without annotations")
+    parser.add_argument(
+        "--images", type=Path, default=DEMO / "pictures", help="a folder of pictures, without annotations"
+    )
     parser.add_argument("--points", type=int, default=8, help="asked for in each picture; and half as many boxes")
     parser.add_argument("--workers", type=int, help="processes; by default one a core")
     options = parser.parse_args(arguments)

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bhk
-from bhk.sam import demo
+
+DEMO = Path(__file__).with_name("demo")
 
 
 def evaluate(model: Path, against: Path, images: Path, points: int) -> bhk.FidelityReport:
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> bhk.PushReport:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", type=Path, help="a .bhk file")
     parser.add_argument("--against", type=Path, help="the checkpoint that it was made from")
-    parser.add_argument("--images", type=Path, default=demo.PICTURES, help="pictures to compare masks in")
+    parser.add_argument("--images", type=Path, default=DEMO / "pictures", help="pictures to compare masks in")
     parser.add_argument("--points", type=int, default=8, help="asked for in each picture; and half as many boxes")
     parser.add_argument("--repository", default="me/demo-sam-bhk")
     parser.add_argument("--base-model", metavar="USER/REPO", help="where the Hub has the original")
@@ -38,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> bhk.PushReport:
     with tempfile.TemporaryDirectory() as folder:
         model, original = options.model, options.against
         if model is None:
-            original = demo.write_checkpoint(Path(folder) / "demo_sam.pth")
-            model = bhk.convert(original).path
+            original = DEMO / "demo_sam.safetensors"
+            model = bhk.convert(original, Path(folder) / "demo_sam.bhk").path
         results = ()
         if original is not None:
             results = evaluate(model, original, options.images, options.points)

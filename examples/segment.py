@@ -1,6 +1,6 @@
 """Masks from a compressed Segment Anything model, drawn on the picture.
 
-    python examples/segment.py                                    # a small model and a picture that come with bhk
+    python examples/segment.py                                    # the small model and a picture in examples/demo
     python examples/segment.py sam_vit_b.bhk photo.jpg --point 500,375
     python examples/segment.py user/repo photo.jpg --box 75,275,850,725 --box 600,100,900,400
 
@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 import bhk
-from bhk.sam import demo
 
+DEMO = Path(__file__).with_name("demo")
 KITES = (
     (0, 95, 266, 257),
     (295, 0, 384, 138),
@@ -40,16 +40,16 @@ def segment(model: str, image: str | Path, points: Sequence, boxes: Sequence, ou
 
 
 def demo_model(folder: str) -> str:
-    """Return a .bhk file of the small model that comes with bhk."""
-    checkpoint = demo.write_checkpoint(Path(folder) / "demo_sam.pth")  # yours: sam_vit_b_01ec64.pth, …
-    return str(bhk.convert(checkpoint).path)
+    """Convert the small model beside this file."""
+    checkpoint = DEMO / "demo_sam.safetensors"  # yours: sam_vit_b_01ec64.pth, …
+    return str(bhk.convert(checkpoint, Path(folder) / "demo_sam.bhk").path)
 
 
 def main(arguments: Sequence[str] | None = None) -> bhk.Segmentation:
     """Segment what the command line says; without any, the demo's picture by the demo's model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", help="a .bhk file, or a repository of the Hub that holds one")
-    parser.add_argument("image", nargs="?", default=demo.PICTURES / "kites.jpg")
+    parser.add_argument("image", nargs="?", default=DEMO / "pictures" / "kites.jpg")
     parser.add_argument("--point", type=numbers, action="append", default=[], metavar="X,Y", help="on the object")
     parser.add_argument("--box", type=numbers, action="append", default=[], metavar="X0,Y0,X1,Y1", help="around it")
     parser.add_argument("--out", type=Path, default=Path("overlay.png"))

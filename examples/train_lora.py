@@ -23,7 +23,8 @@ import bhk
 from bhk.nn import HyperLinear
 from bhk.pictures.masks import bounding_box
 from bhk.pictures.scenes import HELD_OUT, Scene, make_scene
-from bhk.sam import demo
+
+DEMO = Path(__file__).with_name("demo")
 
 
 def add_lora(sam: nn.Module, rank: int = 4) -> nn.ModuleDict:
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> tuple[float, float, float]:
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        model = bhk.convert(demo.write_checkpoint(Path(folder) / "demo_sam.pth")).path
+        model = bhk.convert(DEMO / "demo_sam.safetensors", Path(folder) / "demo_sam.bhk").path
         sam, fresh, weights = bhk.load(model), bhk.load(model), bhk.inspect(model).total.weights
     adapter = add_lora(sam)
     before = evaluate(sam)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import bhk
-from bhk.sam import demo
+from tools import demo
 from tools.public_names import PublicName, public_names
 
 pytest.importorskip("segment_anything")

@@ -19,7 +19,7 @@ def planted(tmp_path: Path) -> Path:
     shutil.copy(_ROOT / "pyproject.toml", tmp_path)
     shutil.copytree(_ROOT / "kernels", tmp_path / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(
-        _ROOT / "bhk", tmp_path / "bhk", symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "demo", "page")
+        _ROOT / "bhk", tmp_path / "bhk", symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "page")
     )
     return tmp_path
 

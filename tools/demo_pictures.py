@@ -8,7 +8,7 @@ from __future__ import annotations
 from PIL import Image
 
 from bhk.pictures.scenes import HELD_OUT, make_scene
-from bhk.sam.demo import PICTURES
+from tools.demo import PICTURES
 
 SEEDS = {"toys": 3, "meadow": 4, "pebbles": 12, "kites": 14}  # after HELD_OUT + 100,000, chosen by their looks
 

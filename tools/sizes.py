@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bhk
-from bhk.sam import demo
+from tools import demo
 from tools.bench.frame.results import environment, read_csv, write_csv
 from tools.bench.models.mask_fidelity import CHECKPOINT, float32_checkpoint
 from tools.bench.models.sentence_encoder import CHECKPOINT as MINILM

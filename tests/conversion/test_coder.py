@@ -28,7 +28,7 @@ from bhk.evaluation.fidelity import ask, compared
 from bhk.evaluation.models import Subject
 from bhk.nn import HyperLinear
 from bhk.pictures.folder import NoPicturesError
-from bhk.sam.demo import write_checkpoint
+from tools.demo import write_checkpoint
 
 
 class Encoder(nn.Module):

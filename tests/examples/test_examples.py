@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 import bhk
 from bhk.nn import HyperLinear
 from bhk.pictures.scenes import HELD_OUT, make_scene
-from bhk.sam import demo
+from tools import demo
 
 if TYPE_CHECKING:
     from hub.fake_hub import FakeHub

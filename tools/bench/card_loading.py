@@ -34,7 +34,6 @@ from torch import nn
 import bhk
 from bhk.nn import weights_on_meta
 from bhk.sam.build import build_model
-from bhk.sam.demo import CHECKPOINT
 from bhk.sam.load import load as bhk_load
 from bhk.sam.recognise import recognise
 from tools.bench.frame.memory import MIB, HostPeak
@@ -42,6 +41,7 @@ from tools.bench.frame.results import ROOT, Row, device_columns, device_name, sh
 from tools.bench.frame.timing import Budget
 from tools.bench.models.sam_parts import Parts, random_points
 from tools.bench.models.synthetic import make
+from tools.demo import CHECKPOINT
 
 SHOWN = ("side", "file_mib", "seconds_load", "seconds_first_mask", "peak_mib", "host_peak_mib", "note")
 FIGURES = ("seconds_load", "seconds_first_mask", "resident_mib", "load_peak_mib", "peak_mib", "host_peak_mib")

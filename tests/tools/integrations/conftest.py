@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import bhk
-from bhk.sam import demo
+from tools import demo
 
 
 @pytest.fixture(scope="session")

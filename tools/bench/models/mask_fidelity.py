@@ -35,7 +35,7 @@ from tools.bench.coders.bhk import Bhk
 from tools.bench.coders.peers import Coder, installed
 from tools.bench.frame.results import ROOT, Row, environment, version
 
-CHECKPOINT = ROOT / "bhk" / "sam" / "demo" / "demo_sam.safetensors"
+CHECKPOINT = ROOT / "examples" / "demo" / "demo_sam.safetensors"
 SCENES = 40
 HALF_PRECISION = 2.0**-11  # relative rounding error of float16
 KINDS = ("box", "point")
