@@ -37,11 +37,8 @@ def fidelity(
     `workers` is.
 
     >>> import bhk
-    >>> from bhk.sam import demo
     >>> settings = bhk.FidelitySettings(points=2, boxes=1, limit=1, control=False)
-    >>> report = bhk.fidelity(
-    ...     "demo_sam.bhk", demo.PICTURES, against="demo_sam.safetensors", settings=settings, workers=1
-    ... )
+    >>> report = bhk.fidelity("demo_sam.bhk", ".", against="demo_sam.safetensors", settings=settings, workers=1)
     >>> report.fidelity.all.iou_mean.value > 0.9
     True
 
