@@ -72,8 +72,6 @@ def segment(
     not_points = _numbers(not_point, "x,y", "--not-point")
     if everything == bool(points or not_points or boxes):
         raise typer.BadParameter("give either --point and --box, or --everything", param_hint="prompts")
-    import torch
-
     from bhk.tasks.segment import segment as task
 
     output = Output(as_json=as_json, quiet=quiet)
@@ -92,8 +90,8 @@ def segment(
             mode=mode.value,
             compute=compute.value,
             device=device,
-            dtype=getattr(torch, dtype.value),
-            progress=progress,
+            dtype=dtype.value,
+            progress=progress and progress.part,
         )
     rows = [
         (str(index), f"{area:,}", ",".join(map(str, around)), number(score, 3))

@@ -41,7 +41,7 @@ class ModelSource:
             mode=cast("Mode", self.mode),
             compute=cast("Compute", self.compute),
             device=self.device,
-            dtype=getattr(torch, self.dtype),
+            dtype=self.dtype,
         )
 
 

@@ -42,6 +42,18 @@ def open_file(path: str | os.PathLike[str], *, verify: bool = True) -> BhkFile:
     return BhkFile(open_container(path), verify=verify)
 
 
+def open_downloaded(path: str | os.PathLike[str], *, verify: bool = True) -> BhkFile:
+    """Open a .bhk file that will be read whole: a file on the Hub is downloaded into the cache first.
+
+    Args:
+        path, verify: see `open_file`.
+
+    Raises:
+        HubError, ReadError, FormatError: see `open_file`.
+    """
+    return BhkFile(Container.open(local_file(path)), verify=verify)
+
+
 def load_state_dict(
     path: str | os.PathLike[str], *, verify: bool = True, threads: int | None = None
 ) -> dict[str, Tensor]:
@@ -53,7 +65,7 @@ def load_state_dict(
     Raises:
         HubError, ReadError, FormatError: see `open_file`.
     """
-    with open_file(local_file(path), verify=verify) as file:
+    with open_downloaded(path, verify=verify) as file:
         return file.state_dict(threads=threads)
 
 

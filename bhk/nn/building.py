@@ -1,8 +1,8 @@
-"""The values that a plan asks for, decoded on threads and put on their device. The model is only read here."""
+"""The tensors and layers that a plan asks for: decoded on threads and put on their device. The model is only read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,79 +15,74 @@ from bhk.file.bhkfile import BhkFile
 from bhk.nn.errors import OutOfMemoryError
 from bhk.nn.hyperlinear import HyperLinear
 from bhk.nn.model_tensors import ModelTensor
-from bhk.nn.plan import Decoding, Options, Plan, Replacement
+from bhk.nn.plan import Decoding, LoadOptions, Plan, Replacement
 
-Progress = Callable[[int, int], None]
-
-# How torch says that the CPU has no memory, in a plain RuntimeError.
+# torch raises a plain RuntimeError when the CPU has no memory; only the message tells.
 _NO_MEMORY = ("can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """The value that an attribute of a module is to take."""
+    """A new value for an attribute of a module."""
 
     module: nn.Module
     attribute: str
     value: nn.Module | Tensor
 
 
-def build(file: BhkFile, plan: Plan, options: Options, threads: int, progress: Progress | None) -> list[Change]:
-    """Return every change of the model.
+def build(file: BhkFile, plan: Plan, options: LoadOptions) -> list[Change]:
+    """Return all changes to the model that `plan` was made for.
 
     Raises:
         StreamHashError, ChunkDataError, CodeRangeError: the file is damaged (rules D2 to D4).
-        OutOfMemoryError: a device has no room.
+        OutOfMemoryError: a device does not have enough memory.
     """
     try:
         with torch.no_grad():
-            return list(_Builder(file, options, threads).changes(plan, progress))
+            return list(_Builder(file, options).changes(plan))
     except (MemoryError, RuntimeError) as error:
         reason = str(error).partition("\n")[0] or "no memory"
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(
             map(reason.__contains__, _NO_MEMORY)
         ):
             raise
-    # Not in the except block: the traceback of the first error refers to all that was decoded.
+    # Outside the except block, because the traceback of the first error keeps all decoded tensors alive.
     size = sum(layer.dense_bytes for layer in plan.layers)
     raise OutOfMemoryError(
         f"no room on {options.device or 'the device of the model'} for {file.container.source.name},"
-        f" {size / 1e6:.0f} MB when decoded ({reason}); take another device, mode='hyper' or a smaller dtype"
+        f" {size / 1e6:.0f} MB when decoded ({reason}); use another device, mode='hyper' or a smaller dtype"
     )
 
 
 class _Builder:
-    def __init__(self, file: BhkFile, options: Options, threads: int) -> None:
+    def __init__(self, file: BhkFile, options: LoadOptions) -> None:
         self._file = file
         self._options = options
-        self._threads = threads
-        self._fresh: dict[int, Tensor] = {}  # what takes the place of a tensor of the model, by its id
+        self._fresh: dict[int, Tensor] = {}  # id of a tensor of the model -> the tensor that replaces it
 
-    def changes(self, plan: Plan, progress: Progress | None) -> Iterator[Change]:
+    def changes(self, plan: Plan) -> Iterator[Change]:
         done, total = 0, sum(layer.dense_bytes for layer in plan.layers)
+        threads = self._options.threads
 
         def advance(layer: LayerEntry) -> None:
             nonlocal done
             done += layer.dense_bytes
-            if progress:
-                progress(done, total)
+            self._options.progress("Loading", done, total)
 
         for target in plan.kept:
             yield from self._settle(target, self._place(target.tensor, like=target.tensor))
-        for decoding, tensor in zip(
-            plan.decodings, ordered_map(self._decode, plan.decodings, self._threads), strict=True
-        ):
+        for decoding, tensor in zip(plan.decodings, ordered_map(self._decode, plan.decodings, threads), strict=True):
             yield from self._settle(decoding.target, tensor)
             advance(decoding.layer)
-        # Last, because they take their biases with them.
+        # Last, because a HyperLinear takes over the bias that was loaded before.
         for replacement, module in zip(
-            plan.replacements, ordered_map(self._replace, plan.replacements, self._threads), strict=True
+            plan.replacements, ordered_map(self._replace, plan.replacements, threads), strict=True
         ):
             yield Change(replacement.place.module, replacement.place.attribute, module)
             advance(replacement.layer)
 
     def _settle(self, target: ModelTensor, tensor: Tensor) -> Iterator[Change]:
-        """Yield the changes by which `tensor` takes the place of `target`, everywhere if it is shared."""
+        """Yield the changes that put `tensor` in the place of `target`: several where `target` is shared."""
         old = target.tensor
         if tensor is not old:
             fresh = nn.Parameter(tensor, old.requires_grad) if isinstance(old, nn.Parameter) else tensor
@@ -95,7 +90,7 @@ class _Builder:
             yield from (Change(place.module, place.attribute, fresh) for place in target.places)
 
     def _place(self, tensor: Tensor, *, like: Tensor) -> Tensor:
-        """Return `tensor` on the device and with the dtype for what takes the place of `like`."""
+        """Return `tensor` with the device and dtype of what replaces `like`."""
         return tensor if tensor.is_meta else tensor.to(self._options.device_of(like), self._options.dtype_of(like))
 
     def _decode(self, step: Decoding) -> Tensor:
@@ -104,7 +99,7 @@ class _Builder:
     def _replace(self, step: Replacement) -> HyperLinear:
         linear, name = step.linear, step.layer.name
         codebook, codes = self._file.codebook(name), self._file.planes(name)
-        assert codebook is not None  # the plan takes no others
+        assert codebook is not None  # a plan replaces coded layers only
         assert codes is not None
         bias = linear.bias if linear.bias is None else self._fresh.get(id(linear.bias), linear.bias)
         module = HyperLinear.from_codes(

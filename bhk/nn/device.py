@@ -1,29 +1,55 @@
-"""The device that a model is on, and what it says when it is full."""
+"""The device of a model: what callers may pass, where a model is, and what to do when the memory runs out."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import torch
 from torch import nn
 
 from bhk.base.errors import BhkError
+from bhk.nn.errors import LoadOptionError
+
+# A torch device, or its name: "cpu", "cuda:1".
+Device: TypeAlias = torch.device | str
 
 
 class DeviceMemoryError(BhkError):
-    """The device has no room for the picture, or for as many masks at a time."""
+    """The device does not have enough memory for the picture, or for that many masks at a time."""
+
+
+def usable_device(device: Device) -> torch.device:
+    """Return the torch device that `device` names, after a first allocation on it.
+
+    >>> from bhk.nn.device import usable_device
+    >>> usable_device("cpu")
+    device(type='cpu')
+
+    Raises:
+        LoadOptionError: torch cannot use the device, or it holds no data (meta).
+    """
+    try:
+        # With its index, because "cuda" alone means another card in each thread.
+        found = torch.empty(0, device=torch.device(device)).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise LoadOptionError(f"device {str(device)!r} cannot be used ({reason}); choose another one") from None
+    if found.type == "meta":
+        raise LoadOptionError("device 'meta' holds no data; choose another one")
+    return found
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return where the tensors of a model are; the CPU for a model without any."""
+    """Return the device of a model's tensors, or the CPU if the model has none."""
     tensors = [*model.parameters(), *model.buffers()]
     return tensors[0].device if tensors else torch.device("cpu")
 
 
 @contextlib.contextmanager
 def memory_error(model: nn.Module, width: int, height: int) -> Iterator[None]:
-    """Turn what torch says when a device is full, while it works on a picture of this size, into advice.
+    """Turn torch's out-of-memory error into advice, while `model` works on a picture of this size in pixels.
 
     Raises:
         DeviceMemoryError: the device is full.

@@ -1,33 +1,37 @@
-"""A .bhk file into a model: `bhk.load_into`."""
+"""Loading a .bhk file into a model: `bhk.load_into`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import get_args
 
-import torch
 from torch import nn
 
+from bhk.base.errors import listed
 from bhk.base.parallel import worker_count
-from bhk.file.bhkfile import open_file
-from bhk.hub.download import local_file
-from bhk.nn.building import Progress, build
+from bhk.base.progress import Progress, silent
+from bhk.base.report import Report
+from bhk.base.texts import counted, size
+from bhk.file.bhkfile import BhkFile, open_downloaded
+from bhk.nn.building import build
+from bhk.nn.device import Device, usable_device
 from bhk.nn.errors import LoadOptionError
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.model_tensors import model_tensors, names_on_meta, unchanged_on_error
-from bhk.nn.plan import Mode, Options, Plan, make_plan, refuse_empty
+from bhk.nn.plan import SHOWN, LoadOptions, Mode, make_plan, refuse_empty
+from bhk.nn.precision import Dtype, floating_dtype
 
 
 @dataclass(frozen=True)
-class LoadReport:
-    """What a loading did.
+class LoadReport(Report):
+    """What `load_into` did to a model.
 
     Attributes:
-        missing: names of tensors of the model that the file lacks; they are as they were.
-        unexpected: names of tensors of the file that the model lacks.
-        replaced: number of linear layers that are a `HyperLinear` now.
+        missing: names of the model's tensors that the file does not hold; they were left as they were.
+        unexpected: names of the file's tensors that the model does not have.
+        replaced: number of linear layers that became a `HyperLinear`.
         bytes: memory of the model's parameters and buffers.
     """
 
@@ -36,6 +40,13 @@ class LoadReport:
     replaced: int
     bytes: int
 
+    def lines(self) -> Iterator[str]:
+        """Yield the report as text."""
+        yield f"{size(self.bytes)} in memory; {counted(self.replaced, 'linear layer')} held as codes"
+        for names, where in ((self.missing, "of the model not in the file"), (self.unexpected, "of the file not used")):
+            if names:
+                yield f"{counted(len(names), 'tensor')} {where}: {listed(names, SHOWN)}"
+
 
 def load_into(
     model: nn.Module,
@@ -43,8 +54,8 @@ def load_into(
     *,
     mode: Mode = "hyper",
     compute: Compute = "exact",
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
+    device: Device | None = None,
+    dtype: Dtype | None = None,
     strict: bool = True,
     prefix: str = "",
     ignore: Iterable[str] = (),
@@ -52,79 +63,98 @@ def load_into(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> LoadReport:
-    """Load a .bhk file into `model` and put the model in eval mode. If anything is raised, the model is as it was.
+    """Load a .bhk file into `model` and put the model in eval mode. After an error the model is unchanged.
 
-    The old tensors of a model that has some stay in memory until the new ones are complete. A model built under
-    `bhk.nn.weights_on_meta()` or `torch.device("meta")` has none: it never takes more memory than what it is to become.
+    A model that already has weights keeps them in memory until the new ones are complete. A model built under
+    `bhk.nn.weights_on_meta()` or `torch.device("meta")` has none, and never takes more memory than the loaded model.
+
+    >>> model = bhk.load("demo_sam.safetensors")
+    >>> report = bhk.load_into(model, "demo_sam.bhk", mode="hyper", dtype="bfloat16")
+    >>> report.replaced, report.missing
+    (0, ())
 
     Args:
-        path: the file, or one on the Hugging Face Hub, "hf://user/repo[/file.bhk][@revision]".
-        mode: "hyper" keeps the codes of linear weights and puts a `HyperLinear` in place of each plain `nn.Linear` whose
-            weight is coded by rows and not shared; "dense" decodes everything. `model` itself is not replaced.
-        compute: how each `HyperLinear` multiplies; "exact" gives what the decoded weights give.
-        device: where everything goes; None: each tensor to where it is in `model`, from the meta device to the CPU.
-        dtype: of the floating tensors; None: each as it is in `model`.
-        strict: refuse tensors that only the file or only the model has. Shapes have to agree in any case.
-        prefix: what the names in the file have before those in the model. Tensors without it are passed over.
-        ignore: patterns (as in fnmatch) of names, without the prefix, that only one of the two may have.
+        model: any module whose state dict has the names and shapes of the file.
+        path: a .bhk file, a folder that holds one, or a place on the Hugging Face Hub:
+            "hf://user/repo[/file.bhk][@revision]".
+        mode: "hyper" keeps the codes of linear weights: a `HyperLinear` takes the place of each plain `nn.Linear` whose
+            weight is coded row by row and not shared. "dense" decodes every weight. `model` itself is never replaced.
+        compute: how each `HyperLinear` multiplies. "exact" gives the result of the decoded weights; "int8" rounds
+            activations to 8 bits, which is faster for many rows.
+        device: where all tensors go. None leaves each where it is in `model`, and puts tensors on meta on the CPU.
+        dtype: dtype of all floating-point tensors, such as "bfloat16". None keeps each tensor's dtype in `model`.
+        strict: refuse tensors that only the file or only the model has. Shapes must always agree.
+        prefix: what the names in the file have in front of the model's. Tensors without it are skipped.
+        ignore: patterns (see `fnmatch`) of names, without the prefix, that only the file or only the model may have.
         verify: check the hash of each stream.
-        threads: threads to decode on; by default one a core.
-        progress: called with (bytes of dense tensors done, all bytes).
+        threads: number of threads that decode; by default one per core.
+        progress: called with ("Loading", bytes of dense tensors done, all bytes).
 
     Raises:
-        HubError: the Hub did not give the file.
+        HubError: the Hub did not deliver the file.
         ReadError, FormatError: the file cannot be read or breaks a rule of the format.
-        LoadOptionError: `mode`, `compute`, `device` or `dtype` is none that there is.
-        MismatchError: names, shapes or kinds of number of file and model differ; the message says what may be the reason.
-        NoDataError: a tensor of the model on the meta device is not in the file.
-        OutOfMemoryError: the device has no room.
+        LoadOptionError: `mode`, `compute`, `device` or `dtype` has an impossible value.
+        MismatchError: names, shapes or kinds of number differ between file and model; the message suggests a reason.
+        NoDataError: a tensor of the model is on the meta device and not in the file.
+        OutOfMemoryError: the device does not have enough memory.
     """
-    options = Options(mode, compute, usable_device(device), dtype, strict, prefix, tuple(ignore))
-    _check(options)
-    workers = worker_count(threads)
-    with open_file(local_file(path), verify=verify) as file:
-        plan = make_plan(model, file, options)
-        changes = build(file, plan, options, workers, progress)
+    options = load_options(
+        mode=mode,
+        compute=compute,
+        device=device,
+        dtype=dtype,
+        strict=strict,
+        prefix=prefix,
+        ignore=ignore,
+        threads=threads,
+        progress=progress,
+    )
+    with open_downloaded(path, verify=verify) as file:
+        return load_file(model, file, options)
+
+
+def load_options(
+    *,
+    mode: Mode = "hyper",
+    compute: Compute = "exact",
+    device: Device | None = None,
+    dtype: Dtype | None = None,
+    strict: bool = True,
+    prefix: str = "",
+    ignore: Iterable[str] = (),
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> LoadOptions:
+    """Check the options of `load_into`, which describes them.
+
+    Raises:
+        LoadOptionError, ThreadsError: a value is impossible.
+    """
+    for name, value, choices in (("mode", mode, get_args(Mode)), ("compute", compute, get_args(Compute))):
+        if value not in choices:
+            raise LoadOptionError(f"{name} {value!r} is unknown; choose {' or '.join(map(repr, choices))}")
+    return LoadOptions(
+        mode=mode,
+        compute=compute,
+        device=None if device is None else usable_device(device),
+        dtype=None if dtype is None else floating_dtype(dtype),
+        strict=strict,
+        prefix=prefix,
+        ignore=tuple(ignore),
+        threads=worker_count(threads),
+        progress=progress or silent,
+    )
+
+
+def load_file(model: nn.Module, file: BhkFile, options: LoadOptions) -> LoadReport:
+    """Load an open .bhk file into `model`; see `load_into`."""
+    plan = make_plan(model, file, options)
+    changes = build(file, plan, options)
     with unchanged_on_error(model):
         for change in changes:
             setattr(change.module, change.attribute, change.value)
         model.eval()
         refuse_empty(names_on_meta(model))
-    return _report(model, plan)
-
-
-def usable_device(device: torch.device | str | None) -> torch.device | None:
-    """Return the device after a first use of it; None for None.
-
-    Raises:
-        LoadOptionError: it cannot be used.
-    """
-    if device is None:
-        return None
-    try:
-        known = torch.device(device)
-        # With its index: what "cuda" means without one is each thread's own.
-        return torch.empty(0, device=known).device if known.type != "meta" else known
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise LoadOptionError(f"device {str(device)!r} cannot be used ({reason}); choose another one") from None
-
-
-def _check(options: Options) -> None:
-    for name, value, choices in (
-        ("mode", options.mode, get_args(Mode)),
-        ("compute", options.compute, get_args(Compute)),
-    ):
-        if value not in choices:
-            raise LoadOptionError(f"{name} {value!r} is unknown; choose {' or '.join(map(repr, choices))}")
-    if options.device is not None and options.device.type == "meta":
-        raise LoadOptionError("device 'meta' holds no data; choose another one")
-    dtype = options.dtype
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise LoadOptionError(f"dtype {dtype} is no floating dtype, which weights need; choose another one")
-
-
-def _report(model: nn.Module, plan: Plan) -> LoadReport:
     return LoadReport(
         missing=plan.missing,
         unexpected=plan.unexpected,

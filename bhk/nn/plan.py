@@ -1,4 +1,4 @@
-"""What will become of each tensor of a model, decided and checked before anything is decoded."""
+"""What loading does with each tensor of a model, decided and checked before anything is decoded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from bhk.base import texts
 from bhk.base.errors import listed
+from bhk.base.progress import Progress
 from bhk.codec.dtypes import TORCH_DTYPES
 from bhk.container.header import LayerEntry
 from bhk.file.bhkfile import BhkFile
@@ -26,8 +28,8 @@ SHOWN = 3  # names in a message
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to load; see `load_into`."""
+class LoadOptions:
+    """How to load a file into a model; `bhk.load_into` describes the fields."""
 
     mode: Mode
     compute: Compute
@@ -36,19 +38,21 @@ class Options:
     strict: bool
     prefix: str
     ignore: tuple[str, ...]
+    threads: int
+    progress: Progress
 
     def device_of(self, tensor: Tensor) -> torch.device:
-        """Return where the tensor that takes the place of `tensor` goes."""
+        """Return the device of what replaces `tensor`."""
         if self.device is not None:
             return self.device
         return torch.device("cpu") if tensor.is_meta else tensor.device
 
     def dtype_of(self, tensor: Tensor) -> torch.dtype:
-        """Return the dtype of the tensor that takes the place of `tensor`."""
+        """Return the dtype of what replaces `tensor`."""
         return self.dtype if self.dtype is not None and tensor.is_floating_point() else tensor.dtype
 
     def passes_over(self, name: str) -> bool:
-        """Tell whether only the file or only the model may have `name` (without the prefix)."""
+        """Return whether `name`, without the prefix, may be in the file only or in the model only."""
         return any(fnmatchcase(name, pattern) for pattern in self.ignore)
 
 
@@ -62,11 +66,11 @@ class Decoding:
 
 @dataclass(frozen=True, eq=False)
 class Replacement:
-    """A linear layer of the model that gives way to a `HyperLinear`.
+    """A linear layer of the model that a `HyperLinear` replaces.
 
     Attributes:
-        place: where it is in its parent.
-        layer: the tensor of the file that is its weight.
+        place: where the layer is in its parent.
+        layer: the tensor of the file that holds its weight.
     """
 
     place: Place
@@ -76,7 +80,7 @@ class Replacement:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What becomes of every tensor of a model, and the names on which file and model differ.
+    """What happens to every tensor of a model, and the names on which file and model differ.
 
     Attributes:
         kept: tensors that are not in the file.
@@ -94,7 +98,7 @@ class Plan:
         return [*(step.layer for step in self.decodings), *(step.layer for step in self.replacements)]
 
 
-def make_plan(model: nn.Module, file: BhkFile, options: Options) -> Plan:
+def make_plan(model: nn.Module, file: BhkFile, options: LoadOptions) -> Plan:
     """Match the tensors of `file` with those of `model`.
 
     Raises:
@@ -103,7 +107,7 @@ def make_plan(model: nn.Module, file: BhkFile, options: Options) -> Plan:
     """
     prefix, targets = options.prefix, model_tensors(model)
     available = {name[len(prefix) :]: file.layer(name) for name in file.names if name.startswith(prefix)}
-    # Of several names with a tensor each the last one counts, as when a state dict is copied.
+    # If several names of a tensor are in the file, the last one counts, as when a state dict is copied.
     found = {target: available[name] for target in targets for name in target.names if name in available}
     kept = tuple(target for target in targets if target not in found)
     known = {name for target in targets for name in target.names}
@@ -113,7 +117,7 @@ def make_plan(model: nn.Module, file: BhkFile, options: Options) -> Plan:
     if differing or not found or (options.strict and (missing or unexpected)):
         header, name = file.container.header, file.container.source.name
         faults = [*_faults(missing, unexpected, differing), *diagnose(model, file.names, known, prefix, header.model)]
-        message = f"{name} does not fit {type(model).__name__}: {'; '.join(faults) or 'no name is in both'}"
+        message = f"{name} does not fit {type(model).__name__}: {'; '.join(faults) or 'they share no tensor name'}"
         raise MismatchError(message, missing, unexpected, tuple(target.names[-1] for target in differing))
     _check_data(model, (*found, *(target for target in kept if target.is_recomputed)))
     linears = plain_linears(model, targets) if options.mode == "hyper" else {}
@@ -127,7 +131,7 @@ def make_plan(model: nn.Module, file: BhkFile, options: Options) -> Plan:
 
 
 def stays_coded(layer: LayerEntry) -> bool:
-    """Tell whether a `HyperLinear` can hold the codes of `layer` as its weight."""
+    """Return whether a `HyperLinear` can hold the codes of `layer` as its weight."""
     return layer.pairing == "rows" and len(layer.shape) == 2 and not layer.aliases
 
 
@@ -160,26 +164,25 @@ def _described(shape: Iterable[int], dtype: torch.dtype) -> str:
 
 
 def counted(names: Sequence[str]) -> str:
-    """Return how many names there are, and the first of them."""
-    noun = "tensor" if len(names) == 1 else "tensors"
-    return f"{len(names)} {noun} ({listed(names, SHOWN)})"
+    """Return how many tensors `names` lists, and the first names: "2 tensors (a, b)"."""
+    return f"{texts.counted(len(names), 'tensor')} ({listed(names, SHOWN)})"
 
 
 def _check_data(model: nn.Module, settled: Iterable[ModelTensor]) -> None:
-    """Refuse what would be left without data, unless it is among the `settled` tensors."""
+    """Refuse tensors of the model that would stay without data; `settled` are those that will get some."""
     names = {place.name for target in settled for place in target.places}
     refuse_empty(name for name in names_on_meta(model) if name not in names)
 
 
 def refuse_empty(names: Iterable[str]) -> None:
-    """Raise if there are `names` of tensors without data.
+    """Raise an error if there are any `names` of tensors without data.
 
     Raises:
-        NoDataError: there are.
+        NoDataError: there are some.
     """
     empty = tuple(names)
     if empty:
         raise NoDataError(
-            f"{counted(empty)} of the model on the meta device would stay without data, for the file does not hold them;"
-            " build the model under bhk.nn.weights_on_meta(), which keeps what modules compute themselves"
+            f"{counted(empty)} of the model on the meta device would stay without data, because the file does not hold"
+            " them; build the model under bhk.nn.weights_on_meta(), which keeps what modules compute themselves"
         )

@@ -1,16 +1,12 @@
-"""The builders of the packages, under their names and with their arguments, which also take a .bhk file for a checkpoint.
-
-from bhk.sam import sam_model_registry
-sam = sam_model_registry["vit_h"](checkpoint="sam_vit_h.bhk")  # or "hf://user/repo"
-"""
+"""The model builders of the packages, under the packages' names and with their arguments; they also load .bhk files."""
 
 from __future__ import annotations
 
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import PurePath
+from typing import Any, TypeGuard
 
 import msgspec
 from torch import nn
@@ -19,10 +15,10 @@ from bhk.base.errors import listed
 from bhk.base.names import BHK_SUFFIX
 from bhk.base.packages import import_package
 from bhk.container.header import ModelEntry
-from bhk.container.reader import Container
+from bhk.file.bhkfile import open_downloaded
 from bhk.hub.address import address_of
-from bhk.hub.download import local_file
-from bhk.nn import load_into, weights_on_meta
+from bhk.nn.loading import load_file, load_options
+from bhk.nn.meta import weights_on_meta
 from bhk.sam.architecture import Sam2
 from bhk.sam.build import UnknownModelError, build_model, registered, sam2_config
 from bhk.sam.packages import SAM2
@@ -36,18 +32,23 @@ class WrongModelError(UnknownModelError):
     """A file holds another model than the builder makes."""
 
 
-class UnknownKeyError(KeyError, UnknownModelError):
-    """A registry has no such key."""
+class UnknownRegistryKeyError(KeyError, UnknownModelError):
+    """A registry does not have the key."""
 
     __str__ = Exception.__str__  # KeyError's puts the message in quotes
 
 
 class Registry(Mapping[str, Builder]):
-    """A package's `sam_model_registry`.
+    """A package's `sam_model_registry`, whose builders also load .bhk files.
 
-    `registry[key](checkpoint=None, **options)` builds the module. A checkpoint that ends in .bhk, or is on the Hub
-    ("hf://user/repo[/file.bhk][@revision]", "user/repo"), is loaded by `bhk.load_into`, with `options`; anything else goes
-    to the package's own builder.
+    `registry[key](checkpoint=None, **options)` builds the module. A checkpoint that ends in .bhk or is on the Hub
+    ("hf://user/repo[/file.bhk][@revision]", "user/repo") is loaded as by `bhk.load_into`, with `options`. Any other
+    checkpoint goes to the package's own builder.
+
+    >>> from bhk.sam import sam_model_registry
+    >>> list(sam_model_registry)
+    ['default', 'vit_h', 'vit_l', 'vit_b', 'vit_t', 'edge_sam']
+    >>> sam = sam_model_registry["vit_h"](checkpoint="sam_vit_h.bhk", dtype="bfloat16")  # doctest: +SKIP
     """
 
     def __init__(self, variants: Mapping[str, str]) -> None:
@@ -55,7 +56,7 @@ class Registry(Mapping[str, Builder]):
 
     def __getitem__(self, key: str) -> Builder:
         if key not in self._variants:
-            raise UnknownKeyError(f"there is no model {key!r}; choose from {listed(self._variants)}")
+            raise UnknownRegistryKeyError(f"there is no model {key!r}; choose from {listed(self._variants)}")
         variant = self._variants[key]
 
         def build(checkpoint: Checkpoint = None, **options: Any) -> nn.Module:
@@ -92,13 +93,19 @@ sam_hq_model_registry = Registry(
 
 
 def build_sam2(config_file: str, ckpt_path: Checkpoint = None, device: str = "cuda", **options: Any) -> nn.Module:
-    """Build a SAM 2 by `sam2.build_sam.build_sam2`, whose arguments these are; `ckpt_path` may end in .bhk, or be on the Hub.
+    """Build a SAM 2 as `sam2.build_sam.build_sam2` does; `ckpt_path` may also be a .bhk file or on the Hub.
+
+    >>> from bhk.sam import build_sam2
+    >>> sam2 = build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", "sam2.1_hiera_tiny.bhk", "cpu")  # doctest: +SKIP
+
+    Args:
+        config_file, ckpt_path, device, options: as in `sam2`.
 
     Raises:
-        HubError: the Hub did not give the file.
+        HubError: the Hub did not deliver the file.
         MissingPackageError: `sam2` is not installed.
-        WrongModelError: the .bhk file is of another configuration.
-        LoadError: its tensors are not those of the configuration.
+        WrongModelError: the .bhk file was made from another configuration.
+        LoadError: the file's tensors do not fit the configuration.
     """
     return _build_sam2("build_sam2", config_file, ckpt_path, device, options)
 
@@ -106,59 +113,56 @@ def build_sam2(config_file: str, ckpt_path: Checkpoint = None, device: str = "cu
 def build_sam2_video_predictor(
     config_file: str, ckpt_path: Checkpoint = None, device: str = "cuda", **options: Any
 ) -> nn.Module:
-    """Build a predictor of masks in films by `sam2.build_sam.build_sam2_video_predictor`; see `build_sam2`."""
+    """Build a predictor of masks in videos as `sam2.build_sam.build_sam2_video_predictor` does; see `build_sam2`."""
     return _build_sam2("build_sam2_video_predictor", config_file, ckpt_path, device, options)
 
 
 def _build_variant(key: str, name: str, checkpoint: Checkpoint, options: dict[str, Any]) -> nn.Module:
     variant = VARIANTS[name]
     family = FAMILIES[variant.family]
-    path = _bhk_file(checkpoint)
-    if path is None:
+    if not _is_bhk(checkpoint):
         model: nn.Module = registered(import_package(family.packages), key)(checkpoint=checkpoint, **options)
         return model
+    verify = options.pop("verify", True)
+    loading = load_options(**{"ignore": family.extra, **options})
     expected = ModelEntry(family.name, name, msgspec.to_builtins(variant.architecture))
-    found = _entry(path)
-    if found is not None and (found.family != family.name or (family.any_size and _sizes(found) != _sizes(expected))):
-        raise WrongModelError(
-            f"{checkpoint} {_holds(found)}, but {key!r} is {variant.title}; use bhk.load for any model"
-        )
-    with weights_on_meta():
-        model = build_model(expected)
-    load_into(model, path, ignore=family.extra, **options)
+    with open_downloaded(checkpoint, verify=verify) as file:
+        found = file.container.header.model
+        if found and (found.family != family.name or (family.any_size and _sizes(found) != _sizes(expected))):
+            raise WrongModelError(
+                f"{checkpoint} {_holds(found)}, but {key!r} is {variant.title}; use bhk.load for any model"
+            )
+        with weights_on_meta():
+            model = build_model(expected)
+        load_file(model, file, loading)
     return model
 
 
 def _build_sam2(name: str, config_file: str, checkpoint: Checkpoint, device: str, options: dict[str, Any]) -> nn.Module:
     import_package((SAM2,))
     build: Builder = getattr(importlib.import_module("sam2.build_sam"), name)
-    path = _bhk_file(checkpoint)
-    if path is None:
+    if not _is_bhk(checkpoint):
         return build(config_file, checkpoint, device, **options)
-    found = _entry(path)
-    if found is not None and not _may_be(config_file, found):
-        raise WrongModelError(f"{checkpoint} {_holds(found)}, but {config_file} is another model; use bhk.load for any")
-    with weights_on_meta():
-        model = build(config_file, None, "cpu", **options)
-    training = model.training
-    load_into(model, path, device=device)
+    with open_downloaded(checkpoint) as file:
+        found = file.container.header.model
+        if found is not None and not _may_be(config_file, found):
+            raise WrongModelError(
+                f"{checkpoint} {_holds(found)}, but {config_file} is another model; use bhk.load for any"
+            )
+        with weights_on_meta():
+            model = build(config_file, None, "cpu", **options)
+        training = model.training
+        load_file(model, file, load_options(device=device))
     return model.train(training)
 
 
-def _bhk_file(checkpoint: Checkpoint) -> Path | None:
-    """Return the .bhk file that is meant, here or fetched from the Hub; None: a checkpoint for the package itself."""
-    if checkpoint is None or (PurePath(checkpoint).suffix != BHK_SUFFIX and address_of(checkpoint) is None):
-        return None
-    return local_file(checkpoint)
-
-
-def _entry(path: Path) -> ModelEntry | None:
-    with Container.open(path) as container:
-        return container.header.model
+def _is_bhk(checkpoint: Checkpoint) -> TypeGuard[str | os.PathLike[str]]:
+    """Return whether a checkpoint is a .bhk file or on the Hub; the package itself reads any other."""
+    return checkpoint is not None and (PurePath(checkpoint).suffix == BHK_SUFFIX or address_of(checkpoint) is not None)
 
 
 def _sizes(entry: ModelEntry) -> object:
-    """Return the arguments of an entry as JSON gives them, to compare."""
+    """Return the arguments of an entry with the types that JSON gives them, to compare."""
     return msgspec.json.decode(msgspec.json.encode(entry.arguments))
 
 
@@ -167,7 +171,7 @@ def _holds(entry: ModelEntry) -> str:
 
 
 def _may_be(config_file: str, entry: ModelEntry) -> bool:
-    """Tell whether the weights may be those of a configuration: its own published one, or one that bhk does not know."""
+    """Return whether a SAM 2 of this entry can have this configuration: its own published one, or an unknown one."""
     if entry.family != "sam2":
         return False
     published = {

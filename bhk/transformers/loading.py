@@ -21,7 +21,7 @@ from bhk.checkpoint.companions import CONFIG
 from bhk.codec.dtypes import TORCH_DTYPES
 from bhk.container.header import LayerEntry
 from bhk.container.reader import Container
-from bhk.file.bhkfile import BhkFile, open_file
+from bhk.file.bhkfile import BhkFile
 from bhk.kernels.resident import make_resident
 from bhk.nn.errors import MismatchError
 from bhk.nn.hyperlinear import BUFFERS
@@ -58,8 +58,7 @@ def find_file(original: Function) -> Function:
             )
         folder = options["pretrained_model_name_or_path"]
         path = cached_file(folder, name, user_agent=options.get("user_agent"), **(options.get("download_kwargs") or {}))
-        # As with an index of shards, the metadata say what dtype="auto" is where config.json does not.
-        return [path], {"dtype": _dtype_of(path)}
+        return [path], _Metadata(path)
 
     return resolve
 
@@ -85,11 +84,21 @@ def _refuse_parts(folder: Any, options: Mapping[str, Any]) -> None:
         )
 
 
-def _dtype_of(path: str) -> str:
-    """Return the first floating dtype in a file, as torch calls it."""
-    with Container.open(path) as container:
-        dtypes = (TORCH_DTYPES[layer.dtype] for layer in container.layers)
-        return str(next((d for d in dtypes if d.is_floating_point), torch.float32)).removeprefix("torch.")
+class _Metadata(dict[str, str]):
+    """What transformers takes from an index of shards: the meaning of dtype="auto" where config.json has no dtype.
+
+    The file is opened only if transformers asks.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(dtype="")
+        self._path = path
+
+    def __getitem__(self, key: str) -> str:
+        """Return torch's name of the first floating-point dtype in the file."""
+        with Container.open(self._path) as container:
+            dtypes = (TORCH_DTYPES[layer.dtype] for layer in container.layers)
+            return str(next((d for d in dtypes if d.is_floating_point), torch.float32)).removeprefix("torch.")
 
 
 def load_weights(original: Function) -> Function:
@@ -117,7 +126,7 @@ def load_weights(original: Function) -> Function:
                 f"part of {type(model).__name__} would be offloaded to the disk, which a {BHK_SUFFIX} file does not allow; "
                 "give another device_map, or more max_memory"
             )
-        with open_file(quantizer.loaded.path) as file:
+        with quantizer.loaded.take_file() as file:
             tensors = _decode(model, file, quantizer.loaded, load_config.weight_mapping)
         result = original(model, tensors, checkpoint_files, load_config, *args, **options)
         _check_complete(model, result[0], name)

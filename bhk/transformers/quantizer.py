@@ -40,17 +40,25 @@ class BhkConfig(QuantizationConfigMixin):
 
 @dataclass
 class Loaded:
-    """What a quantizer knows of the file that its model comes from.
+    """What a quantizer knows about the file that its model comes from.
 
     Attributes:
-        path: of the file.
+        path: the file.
         coded: name of a weight in the file -> name of the `HyperLinear` that holds it.
+        file: the file, open until the weights are loaded.
         naming: where the tensors that are not `coded` go in the model.
     """
 
     path: Path
     coded: Mapping[str, str]
+    file: BhkFile | None
     naming: Naming = field(default_factory=lambda: Naming({}, frozenset()))
+
+    def take_file(self) -> BhkFile:
+        """Return the open file, for the caller to close."""
+        file, self.file = self.file, None
+        assert file is not None  # transformers loads the weights once
+        return file
 
 
 class BhkQuantizer(HfQuantizer):
@@ -73,8 +81,8 @@ class BhkQuantizer(HfQuantizer):
             ReadError, FormatError: the file cannot be read or breaks a rule of the format.
         """
         path = _weight_file(checkpoint_files)
-        with open_file(path) as file:
-            self.loaded = Loaded(path, _put_hyperlinears(model, file))
+        file = open_file(path)
+        self.loaded = Loaded(path, _put_hyperlinears(model, file), file)
         return model
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: Any) -> None:

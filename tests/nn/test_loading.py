@@ -256,12 +256,12 @@ def test_a_loaded_model_can_be_copied_and_saved(path, tmp_path) -> None:
 
 
 def test_progress_counts_the_dense_bytes_of_what_is_loaded(path, decoded) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[str, int, int]] = []
     model = _zoo()
-    bhk.load_into(model, path, threads=3, progress=lambda done, total: seen.append((done, total)))
+    bhk.load_into(model, path, threads=3, progress=lambda *step: seen.append(step))
     once = {tensor.data_ptr(): tensor.nbytes for tensor in decoded.values()}
     assert seen == sorted(seen)
-    assert seen[-1] == (sum(once.values()), sum(once.values()))
+    assert seen[-1] == ("Loading", sum(once.values()), sum(once.values()))
 
 
 def test_a_file_on_the_hub(path, hub: FakeHub) -> None:

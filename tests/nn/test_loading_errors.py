@@ -141,8 +141,8 @@ def test_sizes_that_are_not_known_yet(path: Path) -> None:
     [
         ({"mode": "lazy"}, "mode 'lazy' is unknown; choose 'hyper' or 'dense'"),
         ({"compute": "int4"}, "compute 'int4' is unknown; choose 'exact' or 'int8'"),
-        ({"dtype": torch.int8}, r"dtype torch\.int8 is no floating dtype"),
-        ({"dtype": "float16"}, "dtype float16 is no floating dtype"),
+        ({"dtype": torch.int8}, r"dtype 'torch\.int8' is not a floating-point dtype"),
+        ({"dtype": "float99"}, "dtype 'float99' is not a floating-point dtype"),
         ({"device": "meta"}, "device 'meta' holds no data"),
         ({"device": "warp"}, "device 'warp' cannot be used"),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
@@ -235,7 +235,7 @@ def test_an_error_after_the_change_takes_it_back(write) -> None:
 
 
 def test_an_interruption_changes_nothing(path: Path) -> None:
-    def interrupt(done: int, total: int) -> None:
+    def interrupt(stage: str, done: int, total: int) -> None:
         if done == total:
             raise KeyboardInterrupt
 
@@ -256,12 +256,12 @@ def _no_gpu_memory() -> None:
 def test_no_room_on_the_device(path: Path, use_up) -> None:
     model = _Net()
     with unchanged(model), pytest.raises(OutOfMemoryError, match=r"no room on cpu for .*model\.bhk") as caught:
-        bhk.load_into(model, path, device="cpu", progress=lambda done, total: use_up())
+        bhk.load_into(model, path, device="cpu", progress=lambda *_: use_up())
     assert caught.value.__context__ is None  # whose traceback would keep all that was decoded
 
 
 def test_other_errors_are_let_through(path: Path) -> None:
-    def fail(done: int, total: int) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("something else")
 
     model = _Net()

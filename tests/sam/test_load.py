@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import huggingface_hub.constants
 import msgspec
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -15,13 +18,19 @@ from torch import nn
 import bhk
 from bhk.base.files import ReadError
 from bhk.base.packages import MissingPackageError
+from bhk.container import reader
 from bhk.container.header import ModelEntry, to_json
 from bhk.container.reader import MAGIC, PREAMBLE, VERSION, Container
+from bhk.evaluation.results import describe
+from bhk.hub import download
 from bhk.hub.errors import HubError
 from bhk.nn import HyperLinear
 from bhk.nn.errors import LoadOptionError, MismatchError
 from bhk.sam.build import UnknownModelError, build_model
 from sam.models import small_hf_sam
+
+if TYPE_CHECKING:
+    from hub.fake_hub import FakeHub
 
 pytest.importorskip("segment_anything")
 
@@ -85,15 +94,38 @@ def test_a_file_becomes_the_model_that_it_holds(path: Path, mode: str) -> None:
 
 
 def test_options_reach_the_loader(path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    model = bhk.load(
-        str(path), compute="int8", dtype=torch.bfloat16, threads=1, progress=lambda *done: seen.append(done)
-    )
+    seen: list[tuple[str, int, int]] = []
+    model = bhk.load(str(path), compute="int8", dtype="bfloat16", threads=1, progress=lambda *step: seen.append(step))
     assert {module.compute for module in model.modules() if isinstance(module, HyperLinear)} == {"int8"}
     assert model.mask_decoder.iou_token.weight.dtype == model.pixel_mean.dtype == torch.bfloat16
-    assert seen[-1][0] == seen[-1][1] > 0
+    assert seen[-1][0] == "Loading"
+    assert seen[-1][1] == seen[-1][2] > 0
     with pytest.raises(LoadOptionError):
         bhk.load(path, device="warp")
+
+
+@pytest.mark.parametrize("where", ["local", "Hub"])
+@pytest.mark.parametrize(
+    "read",
+    [
+        bhk.load,
+        lambda path: bhk.load_into(build_model(_SMALL), path),
+        bhk.load_state_dict,
+        describe,
+        lambda path: bhk.segment(path, np.zeros((20, 30, 3), np.uint8), points=[(5, 5)]),
+    ],
+    ids=["load", "load_into", "load_state_dict", "describe", "segment"],
+)
+def test_a_file_is_found_opened_and_validated_once(
+    path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, where: str, read: Callable[[Any], object]
+) -> None:
+    found, validated = list[object](), list[object]()
+    hub.add("user/sam", {"model.bhk": path})
+    with_bhk_file, validate = download.with_bhk_file, reader.validate
+    monkeypatch.setattr(download, "with_bhk_file", lambda *of: found.append(of) or with_bhk_file(*of))
+    monkeypatch.setattr(reader, "validate", lambda *of: validated.append(of) or validate(*of))
+    read("hf://user/sam" if where == "Hub" else path)
+    assert (len(found), len(validated)) == (1 if where == "Hub" else 0, 1)
 
 
 @pytest.mark.parametrize("address", ["user/sam", "hf://user/sam", "hf://user/sam/model.bhk", "hf://user/sam/small"])
@@ -158,7 +190,7 @@ def test_a_package_that_is_not_installed(path: Path, monkeypatch: pytest.MonkeyP
 def test_a_file_that_does_not_hold_what_it_says(path: Path) -> None:
     _say(path, ModelEntry("sam", None, {**_SMALL.arguments, "depth": 3}))
     with pytest.raises(
-        UnknownModelError, match=r"says that it holds a sam model .*'depth': 3.* but its tensors are others"
+        UnknownModelError, match=r"says that it holds a sam model .*'depth': 3.* but its tensors have other shapes"
     ):
         bhk.load(path)
 
@@ -184,14 +216,16 @@ def test_a_checkpoint_loads_densely(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnknownModelError, match="none of a whole model"):
+    with pytest.raises(UnknownModelError, match="not those of a whole model"):
         bhk.load(save(tmp_path / "a.pth", {"weight": torch.ones(3, 3)}))
 
 
 def test_a_checkpoint_that_lacks_a_tensor_is_refused(tmp_path: Path) -> None:
     tensors = _tensors()
     del tensors["image_encoder.neck.1.bias"]
-    with pytest.raises(MismatchError, match="lacks 1 tensors"):
+    with pytest.raises(
+        MismatchError, match=r"1 tensor \(image_encoder\.neck\.1\.bias\) of the model not in the checkpoint"
+    ):
         bhk.load(save(tmp_path / "a.pth", tensors))
 
 

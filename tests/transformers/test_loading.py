@@ -27,6 +27,7 @@ from transformers.quantizers import auto
 
 import bhk
 import bhk.transformers
+from bhk.container import reader
 from bhk.container.errors import FormatError, StreamHashError
 from bhk.nn import HyperLinear
 from bhk.nn.errors import MismatchError
@@ -93,6 +94,15 @@ def test_auto_is_the_dtype_of_the_file_where_the_configuration_has_none(
 ) -> None:
     change_config(repository, dtype=None)
     assert SamModel.from_pretrained(repository, dtype="auto").dtype == torch.float32
+
+
+def test_a_file_is_opened_and_validated_once(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    validated = list[object]()
+    validate = reader.validate
+    monkeypatch.setattr(reader, "validate", lambda *of: validated.append(of) or validate(*of))
+    model = SamModel.from_pretrained(published)
+    assert len(validated) == 1
+    assert model.hf_quantizer.loaded.file is None
 
 
 @pytest.mark.parametrize("device_map", ["cpu", "auto", {"": "cpu"}])
