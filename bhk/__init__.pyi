@@ -38,7 +38,7 @@ from bhk.tasks.models import ModelsReport as ModelsReport
 from bhk.tasks.models import models as models
 from bhk.tasks.report import WrittenReport as WrittenReport
 from bhk.tasks.report import report as report
-from bhk.tasks.segment import Segmentation as Segmentation
+from bhk.tasks.segment import SegmentationReport as SegmentationReport
 from bhk.tasks.segment import segment as segment
 from bhk.tasks.verify import VerificationReport as VerificationReport
 from bhk.tasks.verify import verify as verify

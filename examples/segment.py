@@ -31,7 +31,7 @@ def numbers(text: str) -> tuple[float, ...]:
     return tuple(map(float, text.split(",")))
 
 
-def segment(model: str, image: str | Path, points: Sequence, boxes: Sequence, out: Path) -> bhk.Segmentation:
+def segment(model: str, image: str | Path, points: Sequence, boxes: Sequence, out: Path) -> bhk.SegmentationReport:
     """Load a model, ask it for masks, and write them: drawn on the picture, and as an array."""
     sam = bhk.load(model)  # its linear layers keep their codes: about 8 bits a weight
     found = bhk.segment(sam, image, points=points, boxes=boxes, out=out, force=True)
@@ -45,7 +45,7 @@ def demo_model(folder: str) -> str:
     return str(bhk.convert(checkpoint, Path(folder) / "demo_sam.bhk").path)
 
 
-def main(arguments: Sequence[str] | None = None) -> bhk.Segmentation:
+def main(arguments: Sequence[str] | None = None) -> bhk.SegmentationReport:
     """Segment what the command line says; without any, the demo's picture by the demo's model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", help="a .bhk file, or a repository of the Hub that holds one")

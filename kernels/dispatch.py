@@ -1,7 +1,7 @@
-"""The operators on a card: which Triton kernel serves which call.
+"""The operators on a card: which Triton kernel serves a call.
 
-A layer comes by here at each call, and small ones take no longer on a card than this on the host: `tools/bench/host_time.py`
-measures it.
+Every call of a layer passes here, and for a small layer this takes as long on the host as its work on the card:
+`tools/bench/host_time.py` measures it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from .card import Card, card_of, float32_precision
 from .resident import MAX_FAR, MAX_INTEGER_WIDTH
 from .tuning import Tile
 
-# Up to this many rows the fused product is likelier than decoding and cuBLAS to be the faster, where nobody has measured it.
+# Up to this many rows the fused product is probably faster than decoding and cuBLAS; the first guess before measuring.
 FEW_ROWS = 48
-# Up to this share of pairs the fused product's correction for outliers stays small beside it.
+# Up to this share of the pairs, correcting for outliers takes little time beside the fused product itself.
 FEW_OUTLIERS = 1 / 100
 
 
 def decode(codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
-    """`torch.ops.bhk.decode` on a card."""
-    if codes.device.index != torch.cuda.current_device():  # on which Triton launches
+    """Run `torch.ops.bhk.decode` on a card."""
+    if codes.device.index != torch.cuda.current_device():  # Triton launches on the current device
         with torch.cuda.device(codes.device):
             return dense.decode(codes, codebook, outliers, in_features, dtype)
     return dense.decode(codes, codebook, outliers, in_features, dtype)
@@ -34,15 +34,15 @@ def hyper_linear(
     codes: Tensor,
     codebook: Tensor,
     outliers: Tensor,
-    tiles: Tensor,
+    outlier_starts: Tensor,
     far: Tensor,
     bias: Tensor | None,
     compute: str,
 ) -> Tensor:
-    """`torch.ops.bhk.hyper_linear` on a card, by the kernel that suits the number of rows and the class of the weight."""
-    if x.device.index != torch.cuda.current_device():  # on which Triton launches
+    """Run `torch.ops.bhk.hyper_linear` on a card, with the kernel for this number of rows and class of weight."""
+    if x.device.index != torch.cuda.current_device():  # Triton launches on the current device
         with torch.cuda.device(x.device):
-            return hyper_linear(x, codes, codebook, outliers, tiles, far, bias, compute)
+            return hyper_linear(x, codes, codebook, outliers, outlier_starts, far, bias, compute)
     *leading, in_features = x.shape
     rows = (x if len(leading) == 1 else x.reshape(x.numel() // max(in_features, 1), in_features)).contiguous()
     codes, outliers, bias = codes.contiguous(), outliers.contiguous(), None if bias is None else bias.contiguous()
@@ -50,7 +50,7 @@ def hyper_linear(
     count, size, card = rows.shape[0], codes.numel(), card_of(x.device)
     has_kernel = codes.dtype == torch.int8 and x.dtype != torch.float64 and count and size and card.has_products
     if has_kernel and count <= few_rows.MAX_ROWS and outliers.shape[0] <= FEW_OUTLIERS * size / 2:
-        y = _few_rows(rows, *operands, tiles, bias, card)
+        y = _few_rows(rows, *operands, outlier_starts, bias, card)
     elif has_kernel and compute == "int8" and far.shape[0] <= MAX_FAR and codes.shape[1] <= MAX_INTEGER_WIDTH:
         y = _integer(rows, *operands, far, bias, card)
     else:
@@ -63,15 +63,21 @@ def _decoded(x: Tensor, codes: Tensor, codebook: Tensor, outliers: Tensor, bias:
 
 
 def _few_rows(
-    x: Tensor, codes: Tensor, codebook: Tensor, outliers: Tensor, tiles: Tensor, bias: Tensor | None, card: Card
+    x: Tensor,
+    codes: Tensor,
+    codebook: Tensor,
+    outliers: Tensor,
+    outlier_starts: Tensor,
+    bias: Tensor | None,
+    card: Card,
 ) -> Tensor:
-    """Multiply without decoding, unless decoding is faster on this card."""
+    """Multiply without decoding, or with decoding where that is faster on this card."""
     precision = _precision(x)
 
     def launch(tile: Tile | None) -> Tensor:
         if tile is None:
             return _decoded(x, codes, codebook, outliers, bias)
-        return few_rows.few_rows(x, codes, codebook, outliers, tiles, bias, tile=tile, precision=precision)
+        return few_rows.few_rows(x, codes, codebook, outliers, outlier_starts, bias, tile=tile, precision=precision)
 
     def offer() -> list[Tile | None]:
         fused = few_rows.tiles_for(x.shape[0], codes.shape[0], codes.shape[1] // 2, x.element_size(), card)
@@ -97,5 +103,5 @@ def _integer(
 
 
 def _precision(x: Tensor) -> str:
-    """How products of `x` in float32 are computed; asking torch takes a while, so other dtypes do not."""
+    """Return how products of float32 `x` are computed. Asking torch is slow, so other dtypes do not ask."""
     return float32_precision() if x.dtype == torch.float32 else "ieee"

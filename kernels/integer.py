@@ -1,9 +1,9 @@
-"""The integer product: activations (rows, in), quantised row by row, times a lattice weight (out, in).
+"""The integer product: activations X (rows, in), quantised row by row, times a lattice weight W (out, in).
 
-    scale = max(|u|, |v|) / 127        A = round([u | v] / scale)        y = step * scale * (A @ [Q | R].T) + offset + bias
+    scale = max(|u|, |v|) / 127        A = round([u | v] / scale)        Y = step * scale * (A @ [Q | R].T) + offset + bias
     u = x_even,  v = x_odd + x_even / n,  offset = offset_even * sum(x_even) + offset_odd * sum(x_odd)
 
-One kernel shears, sums and quantises; one multiplies int8 by int8 in 32-bit integers and scales on the way out.
+One kernel shears, sums and quantises a row of X. A second multiplies int8 by int8 in 32-bit integers, and scales the result.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import triton.language as tl
 from torch import Tensor
 
 from .card import Card
-from .lattice import BLOCK_OUTLIERS, add_outliers, identity, pair_pointer, paired, split_pair
-from .launching import Launcher
-from .sizes import ceil_div, power_of_2
+from .lattice import BLOCK_OUTLIERS, add_outliers, pair_pointer, paired, split_pair, step_and_offsets
+from .launching import Launcher, ceil_div, power_of_2
 from .tuning import Tile
 
 PAIRS_PER_WARP = 256  # in registers: 8 words a thread
-# Of steps: the smallest normal float32. Triton takes a literal below it for a float64, and the whole kernel with it.
+# The least scale: the smallest normal float32. From a smaller literal, Triton would make the whole kernel float64.
 SMALLEST = tl.constexpr(2.0**-126)
 TILES = (
     Tile(256, 128, 128, 1, 8, 3),
@@ -34,14 +33,28 @@ TILES = (
     Tile(64, 64, 128, 1, 4, 3),
     Tile(64, 64, 64, 1, 4, 2),
 )
-OVERHEAD = 32  # of a program, in rows and outputs
-GROUP = 8  # tiles of rows that share the codes in the L2 cache
+OVERHEAD = 32  # what starting a program costs, in rows and outputs loaded
+GROUP = 8  # tiles of rows computed together, so that they read the codes from the L2 cache
 
 
 @triton.jit
 def _quantise_kernel(x, book, integers, scales, offsets, pairs, BLOCK: tl.constexpr):
-    step, even, odd, per_winding = identity(book)
-    row, columns = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
+    """Shear and quantise one row of activations, which stays in registers between its maximum and its rounding.
+
+        scale    = max_j(|u[j]|, |v[j]|) / 127
+        integers = floor([u | v] / scale + 1/2)
+        scales   = scale * step
+        offsets  = offset_even * sum(x_even) + offset_odd * sum(x_odd)
+
+    Args:
+        x: activations (rows, 2*h), row-major, float32, float16 or bfloat16, as `lattice.paired` returns them.
+        book: float32 (7,), a centred codebook, in the order of `resident.FIELDS`.
+        integers: output, int8 (rows, 2*h): u of the row, then v of the row, as Q and R lie in the codes.
+        scales, offsets: outputs, float32 (rows,).
+        pairs: h, at most BLOCK.
+    """
+    step, even, odd, per_winding = step_and_offsets(book)
+    row, columns = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)  # all vectors below are (pairs,)
     inside = columns < pairs
     word = tl.load(pair_pointer(x) + row * pairs + columns, mask=inside, other=0)
     x_even, x_odd = split_pair(word, x.dtype.element_ty)
@@ -59,7 +72,7 @@ def _quantise_kernel(x, book, integers, scales, offsets, pairs, BLOCK: tl.conste
 
 @triton.jit
 def _round(value):
-    """Round to the nearest integer, halves up: int8."""
+    """Return `value` rounded to the nearest integer, halves up, as int8."""
     return tl.floor(value + 0.5).to(tl.int8)
 
 
@@ -70,20 +83,39 @@ def _product_kernel(
     GROUP: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_OUT: tl.constexpr, BLOCK_WIDTH: tl.constexpr,
     BLOCK_OUTLIERS: tl.constexpr,
 ):  # fmt: skip
+    """Compute a tile of Y.T (out, rows):
+
+        Y.T[i, b] = scales[b] * sum_k (codes[i, k] * integers[b, k]) + offsets[b] + correction + bias[i]
+
+    The sum is exact in int32 for rows of up to `resident.MAX_INTEGER_WIDTH` bytes. `lattice.add_outliers` computes the
+    correction, for outliers too far away for a byte. Programs are numbered so that GROUP tiles of rows come before the next
+    tile of outputs: they read the same codes, from the L2 cache.
+
+    Args:
+        integers, scales, offsets: what `_quantise_kernel` wrote for x.
+        x: the activations themselves, (rows, 2*h), for the correction.
+        codes: int8 (out, 2*h), row-major: Q of the row, then R of the row.
+        book, outliers, far: see `resident.Resident`; count is the number of far outliers.
+        bias: (out,) in the dtype of x; read with HAS_BIAS.
+        y: output (rows, out), in the dtype of x.
+        pairs: h.
+        IS_EVEN: 2*h is a multiple of BLOCK_WIDTH, so that loads need no mask.
+        PRECISION: of products of float32, "ieee" or "tf32".
+    """
     width = 2 * pairs
     tiles_rows, tiles_out = tl.cdiv(rows, BLOCK_ROWS), tl.cdiv(out_features, BLOCK_OUT)
     tile = tl.program_id(0)
     group = tile // (GROUP * tiles_out)
     height = tl.minimum(tiles_rows - group * GROUP, GROUP)
-    samples = (group * GROUP + tile % (GROUP * tiles_out) % height) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
-    features = (tile % (GROUP * tiles_out) // height) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
-    columns = tl.arange(0, BLOCK_WIDTH)
-    # What lies beyond the last row or output is computed from others and not stored, so that loads need no mask for it.
+    samples = (group * GROUP + tile % (GROUP * tiles_out) % height) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)  # (rows,)
+    features = (tile % (GROUP * tiles_out) // height) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)  # (out,)
+    columns = tl.arange(0, BLOCK_WIDTH)  # (width,)
+    # Rows and outputs beyond the last read those from the start and are not stored, so that loads need no mask for them.
     at_codes = codes + (features % out_features)[:, None].to(tl.int64) * width + columns[None, :]
     at_integers = integers + (samples % rows)[None, :].to(tl.int64) * width + columns[:, None]
-    total = tl.zeros((BLOCK_OUT, BLOCK_ROWS), dtype=tl.int32)
+    total = tl.zeros((BLOCK_OUT, BLOCK_ROWS), dtype=tl.int32)  # (out, rows)
     for first in range(0, width, BLOCK_WIDTH):
-        if IS_EVEN:
+        if IS_EVEN:  # (out, width) and (width, rows)
             left, right = tl.load(at_codes + first), tl.load(at_integers + first)
         else:
             inside = first + columns < width
@@ -92,9 +124,9 @@ def _product_kernel(
         total = tl.dot(left, right, total, out_dtype=tl.int32)
     scale = tl.load(scales + samples, mask=samples < rows, other=0.0)
     offset = tl.load(offsets + samples, mask=samples < rows, other=0.0)
-    result = total.to(tl.float32) * scale[None, :] + offset[None, :]
+    result = total.to(tl.float32) * scale[None, :] + offset[None, :]  # (out, rows)
     if HAS_OUTLIERS:
-        step, even, odd, per_winding = identity(book)
+        step, even, odd, per_winding = step_and_offsets(book)
         result = add_outliers(
             result, x, codes, outliers, far, 0, count, features, samples, rows, pairs,
             step, even, odd, per_winding, True, BLOCK_OUTLIERS, PRECISION,
@@ -120,10 +152,11 @@ def integer_product(
     tile: Tile,
     precision: str,
 ) -> Tensor:
-    """Return X @ W.T + bias, (rows, out), for a lattice weight; see `resident.Resident` for the operands.
+    """Return X @ W.T + bias, (rows, out), for a lattice weight; `resident.Resident` describes the operands.
 
     Args:
-        tile: one of those that fit the card.
+        x: contiguous, (rows, in) in float32, float16 or bfloat16.
+        tile: one that `tiles_for` returns.
         precision: of the correction for far outliers in float32, "ieee" or "tf32".
     """
     x = paired(x)
@@ -151,16 +184,16 @@ def integer_product(
 
 
 def tiles_for(rows: int, out_features: int, card: Card, *, has_correction: bool) -> list[Tile]:
-    """Return tiles that fit the card, the likeliest first: that which keeps most of its tensor cores busy.
+    """Return the tiles that fit the card, first the one that should keep most of its tensor cores busy.
 
     Args:
-        has_correction: whether far outliers are corrected in float32, for which the largest tiles leave no registers.
+        has_correction: whether far outliers are corrected in float32; the largest tiles leave no registers for that.
     """
 
     def busy(tile: Tile) -> float:
         programs = ceil_div(rows, tile.rows) * ceil_div(out_features, tile.out)
         filled: float = programs / (ceil_div(programs, card.processors) * card.processors)
-        # Operands are loaded once for each row and output of a tile, so that large ones compute more for a byte.
+        # A tile loads its rows and outputs once, so a large tile computes more for each byte.
         return filled * tile.rows * tile.out / (tile.rows + tile.out + OVERHEAD)
 
     fits = [

@@ -1,10 +1,10 @@
 """The operators `torch.ops.bhk.decode` and `torch.ops.bhk.hyper_linear`.
 
     decode(codes, codebook, outliers, in_features, dtype) -> weight (out, in)
-    hyper_linear(x, codes, codebook, outliers, tiles, far, bias, compute) -> x @ weight.T + bias
+    hyper_linear(x, codes, codebook, outliers, outlier_starts, far, bias, compute) -> x @ weight.T + bias
 
-`resident.Resident` describes the operands. Every device runs `reference.py`; CUDA runs `dispatch.py` where Triton is installed.
-Gradients reach x and bias.
+`resident.Resident` describes the operands. Every device can run `reference.py`; CUDA runs `dispatch.py` if Triton is
+installed. Gradients reach x and bias.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from . import reference
 _library = torch.library.Library("bhk", "DEF")
 _library.define("decode(Tensor codes, Tensor codebook, Tensor outliers, int in_features, ScalarType dtype) -> Tensor")
 _library.define(
-    "hyper_linear(Tensor x, Tensor codes, Tensor codebook, Tensor outliers, Tensor tiles, Tensor far, Tensor? bias, "
+    "hyper_linear(Tensor x, Tensor codes, Tensor codebook, Tensor outliers, Tensor outlier_starts, Tensor far, Tensor? bias, "
     "str compute) -> Tensor"
 )
 _library.impl("decode", reference.decode, "CompositeExplicitAutograd")
@@ -34,7 +34,7 @@ def _hyper_linear(
     codes: Tensor,
     codebook: Tensor,
     outliers: Tensor,
-    tiles: Tensor,
+    outlier_starts: Tensor,
     far: Tensor,
     bias: Tensor | None,
     compute: str,
@@ -46,7 +46,7 @@ def _hyper_linear(
 
 @cache
 def _triton() -> Any:
-    """Return the module of the Triton kernels, imported when a card is first used."""
+    """Return `dispatch`, which imports Triton, on the first use of a card."""
     from . import dispatch
 
     return dispatch
@@ -68,7 +68,7 @@ def _hyper_linear_fake(
     codes: Tensor,
     codebook: Tensor,
     outliers: Tensor,
-    tiles: Tensor,
+    outlier_starts: Tensor,
     far: Tensor,
     bias: Tensor | None,
     compute: str,

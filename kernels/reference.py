@@ -1,11 +1,11 @@
-"""The operators in plain torch: the definition of what they compute, and what runs on a CPU.
+"""The operators in plain torch: they define what the operators compute, and run on a CPU.
 
-With u = x_even and v = x_odd + x_even/n, an activation row x times a lattice weight is
+With u = x_even and v = x_odd + x_even/n, a row x of activations times a lattice weight is
 
     x @ W.T = step * [u | v] @ [Q | R].T + offset_even * sum(x_even) + offset_odd * sum(x_odd)
 
-The shear goes to the activations, where it costs rows * in; decoding costs in * out. So few rows take the identity, and many
-rows the decoded weight. In integer mode [u | v] is quantised row by row.
+Shearing the activations costs rows * in operations, decoding the weight in * out. So few rows use the identity, and many rows
+the decoded weight. In integer mode [u | v] is quantised row by row.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from bhk.codec.codebook import BLOCK_PAIRS, Codebook
 from .int8_cpu import make_product, quantise_
 from .resident import MAX_FAR, MAX_INTEGER_WIDTH, codebook_of, sheared, step_and_offsets
 
-# Weights decoded at a time: what a product needs beside its operands stays within 16 MiB in float32, or one row.
+# Weights decoded at a time: bounds the scratch memory of a product to 16 MiB in float32, or one row.
 SCRATCH_WEIGHTS = 1 << 22
-# in * out / (in + out) from which an integer product saves more than shearing, quantising and scaling cost (measured on Zen 3).
+# From this in * out / (in + out) on, an integer product saves more time than shearing, quantising and scaling take (on Zen 3).
 INTEGER_SIZE = 224
-# Rows of activations quantised at a time, so that they are still in the cache when they are multiplied.
+# Rows of activations quantised at a time, few enough to be in the cache when they are multiplied.
 QUANTISED_ROWS = 1024
 
 
 def decode(codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
-    """Return the dense weight (out, in_features) of `dtype`, rounded from the float32 weights that the format defines.
+    """Return the dense weight (out, in_features) in `dtype`, rounded from the float32 weights that the format defines.
 
-    See `resident.Resident` for the operands.
+    `resident.Resident` describes the operands.
     """
     weight = torch.empty(len(codes), in_features, dtype=dtype, device=codes.device)
     _decode_rows(codes, codebook_of(codebook), outliers, slice(0, len(codes)), weight)
@@ -45,8 +45,8 @@ def hyper_linear(
 ) -> Tensor:
     """Return x @ W.T + bias for activations x (rows, in), in their dtype.
 
-    See `resident.Resident` for the operands. `compute` is "exact" or "int8"; few rows of float32, small weights, scalar weights
-    and those with many far outliers are computed exactly in either.
+    `resident.Resident` describes the operands. `compute` is "exact" or "int8". Few rows of float32, small weights, scalar
+    weights, and weights with many far outliers are computed exactly in both.
     """
     is_lattice, book = codes.dtype == torch.int8, codebook_of(codebook)
     is_large = x.shape[1] * len(codes) >= INTEGER_SIZE * (x.shape[1] + len(codes))
@@ -61,7 +61,7 @@ def _many_rows(x: Tensor, codes: Tensor, book: Codebook, outliers: Tensor, bias:
     out, features = len(codes), x.shape[1]
     blocks = list(_row_blocks(out, features, SCRATCH_WEIGHTS))
     weight = x.new_empty(blocks[0].stop, features)
-    if len(blocks) == 1:  # as nn.Linear does it, to the last bit
+    if len(blocks) == 1:  # bit for bit the result of nn.Linear
         _decode_rows(codes, book, outliers, blocks[0], weight)
         return F.linear(x, weight, bias)
     y = x.new_empty(len(x), out)
@@ -70,7 +70,7 @@ def _many_rows(x: Tensor, codes: Tensor, book: Codebook, outliers: Tensor, bias:
         _decode_rows(codes, book, outliers, rows, part)
         if bias is None:
             torch.mm(x, part.t(), out=y[:, rows])
-        else:  # added later it would round twice
+        else:  # adding the bias later would round twice
             torch.addmm(bias[rows], x, part.t(), out=y[:, rows])
     return y
 
@@ -97,9 +97,9 @@ def _integer(x: Tensor, codes: Tensor, book: Codebook, far: Tensor, bias: Tensor
     multiply, levels = make_product(codes)
     index, weights = _outliers_of(far, slice(0, len(codes)), pairs, len(codes))
     row, column = index // pairs, index % pairs
-    missing = sheared(book, weights) - codes.view(-1, 2, pairs)[row, :, column]
+    missing = sheared(book, weights) - codes.view(-1, 2, pairs)[row, :, column]  # (far, 2)
     y = torch.empty(len(x), len(codes), dtype=torch.float32, device=x.device)
-    # Used again and again: memory that comes fresh from the system costs more than the work on it.
+    # Reused for all blocks: fresh memory from the system costs more than the work on it.
     scratch = torch.empty(min(len(x), QUANTISED_ROWS), 2, pairs, dtype=torch.float32, device=x.device)
     for at in range(0, len(x), QUANTISED_ROWS):
         block = y[at : at + QUANTISED_ROWS]
@@ -115,7 +115,7 @@ def _integer(x: Tensor, codes: Tensor, book: Codebook, far: Tensor, bias: Tensor
 
 
 def _shear_into(activations: Tensor, x: Tensor, windings: int) -> Tensor:
-    """Write u and v of x (rows, in) to `activations` (rows, 2, h), and return it."""
+    """Write u and v of x (rows, in) to `activations` (rows, 2, h) and return it."""
     padded = F.pad(x, (0, 1)) if x.shape[1] % 2 else x
     pairs = padded.reshape(len(x), padded.shape[1] // 2, 2)
     activations[:, 0] = pairs[:, :, 0]
@@ -130,7 +130,7 @@ def _offset(activations: Tensor, book: Codebook) -> Tensor:
 
 @lru_cache(maxsize=4096)
 def _offset_vector(book: Codebook, device: torch.device) -> Tensor:
-    """Return the factors of the sums of u and v in the offset: float32 (2, 1)."""
+    """Return the factors of sum(u) and sum(v) in the offset: float32 (2, 1)."""
     _, even, odd = step_and_offsets(book)
     return torch.tensor([[even - odd / book.windings], [odd]], dtype=torch.float32, device=device)
 
@@ -167,12 +167,12 @@ def _split(codes: Tensor, book: Codebook) -> tuple[Tensor, Tensor, Tensor | None
         scalars &= 0xFFFF
     steps = book.trajectory.steps
     step = scalars % steps
-    shell = scalars // steps if book.shells else None  # not in place: `scalars` may be the codes themselves
+    shell = scalars // steps if book.shells else None  # not in place, because `scalars` may be the codes themselves
     return (step // book.windings).float(), (step % book.windings).float(), shell
 
 
 def _outliers_of(outliers: Tensor, rows: slice, pairs: int, out_features: int) -> tuple[Tensor, Tensor]:
-    """Return the outliers in `rows`: the places of their pairs from there on, int32 (E,), and float32 weights (E, 2)."""
+    """Return the outliers in `rows`: the places of their pairs, counted from the first row, and float32 weights (E, 2)."""
     index, weights = outliers[:, 0], outliers.view(torch.float32)[:, 1:]
     if rows == slice(0, out_features):
         return index, weights
@@ -182,6 +182,6 @@ def _outliers_of(outliers: Tensor, rows: slice, pairs: int, out_features: int) -
 
 
 def _row_blocks(rows: int, width: int, limit: int) -> Iterator[slice]:
-    """Cut `rows` rows of `width` items into slices of at most `limit` items, or of one row."""
+    """Cut `rows` rows of `width` items into slices of at most `limit` items, but at least one row."""
     block = max(1, limit // max(width, 1))
     return (slice(at, min(at + block, rows)) for at in range(0, max(rows, 1), block))

@@ -1,13 +1,16 @@
-"""How a coded weight is held in memory.
+"""How a coded weight is held in memory, and the identity that turns its product into one of small integers.
 
-Inside the square a pair of weights is, with the signed integers Q = winding - n//2 and R = phase - n//2,
+A pair of weights inside the square is, with the signed integers Q = winding - n//2 and R = phase - n//2,
 
     w_even = step * (Q + R/n) + offset_even        w_odd = step * R + offset_odd
 
-A *lattice* weight keeps Q and R, a byte each, side by side, so that a product with it is a product with small integers. Of
-pairs in shells, which are few, it keeps the decoded weights beside that ("outliers"); their place among the integers holds
-the nearest ones that fit. A *scalar* weight keeps the scalar codes in 16 or 32 bits and serves every other codebook: the
-published lattice, whose rounding the identity above does not reproduce, and weights with many pairs in shells.
+So the product with a row x of activations is, with u = x_even and v = x_odd + x_even/n,
+
+    x @ W.T = step * (u @ Q.T + v @ R.T) + offset_even * sum(x_even) + offset_odd * sum(x_odd)
+
+A *lattice* weight keeps Q and R, one byte each, side by side. Its few pairs in shells ("outliers") are kept decoded as well;
+their bytes hold the nearest Q and R that fit. A *scalar* weight keeps the scalar codes in 16 or 32 bits. It serves all other
+codebooks: the published lattice, whose rounding the identity does not reproduce, and weights with many pairs in shells.
 """
 
 from __future__ import annotations
@@ -22,15 +25,16 @@ from torch import Tensor
 from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.trajectory import MAX_WINDINGS
 
-# The share of pairs in shells up to which a list of them pays: an outlier takes 96 bits. Beside scalar codes of 16 bits (8 bits
-# a weight) it may cost a quarter of a bit a weight; those of 32 bits it has to undercut.
+# The largest share of outliers for which a list of them pays, by the bits of the scalar codes that would replace it. An outlier
+# takes 96 bits. Against 16-bit scalar codes (8 bits a weight) the list may cost a quarter of a bit a weight more, because
+# products are faster; against 32-bit codes it must be smaller.
 MAX_OUTLIERS = {16: 1 / 200, 32: 1 / 8}
-# More outliers than this that no int8 reaches, and integer products with the weight are not worth their correction.
+# With more outliers beyond the reach of int8 than this, correcting an integer product takes longer than the product saves.
 MAX_FAR = 256
-# Bytes a row up to which the 32-bit sums of an integer product cannot overflow, of unsigned activations (on a CPU) either.
+# Up to this many bytes a row the 32-bit sums of an integer product cannot overflow, even with unsigned activations (on a CPU).
 MAX_INTEGER_WIDTH = (1 << 31) // (255 * 128)
-# Rows of a weight that share an entry of `tiles`; the tiles of the kernels are multiples of it.
-TILE_ROWS = 16
+# Rows of a weight that share an entry of `outlier_starts`; the tiles of the kernels are multiples of it.
+ROWS_PER_START = 16
 # Fields of the tensor `codebook`, in order.
 FIELDS = ("centre_even", "centre_odd", "side", "windings", "shells", "spacing", "centred")
 
@@ -40,37 +44,37 @@ class Resident:
     """A coded weight (out, in) with h = ceil(in / 2) pairs a row, as the operators take it.
 
     Attributes:
-        codes: int8 (out, 2*h), row by row Q and then R, for a lattice weight; int16 (holding unsigned values) or int32
-            (out, h), scalar codes, for a scalar weight.
-        codebook: float32 (7,), see `FIELDS`.
-        outliers: int32 (E, 3): index of a pair (row*h + column, ascending) and the bits of its two decoded float32 weights.
-        tiles: int32 (ceil(out/16) + 1,): where in `outliers` each 16 rows begin, and their number.
-        far: int32 (F,): places in `outliers` of those whose integers do not fit a byte.
+        codes: for a lattice weight, int8 (out, 2*h): Q of a row, then R of the row. For a scalar weight, the scalar codes
+            as int16 (holding unsigned values) or int32 (out, h).
+        codebook: float32 (7,) in the order of `FIELDS`.
+        outliers: int32 (E, 3): a pair's index row*h + column, ascending, and the bits of its two decoded float32 weights.
+        outlier_starts: int32 (ceil(out/16) + 1,): where in `outliers` each 16 rows begin; the last entry is E.
+        far: int32 (F,): positions in `outliers` of those that are more than one step away from the nearest Q and R.
     """
 
     codes: Tensor
     codebook: Tensor
     outliers: Tensor
-    tiles: Tensor
+    outlier_starts: Tensor
     far: Tensor
 
 
 def make_resident(codebook: Codebook, codes: Codes, out_features: int, in_features: int) -> Resident:
-    """Return the weight (out_features, in_features) that `codes`, paired row by row, stand for, on their device."""
+    """Return the weight (out_features, in_features) of `codes`, which are paired row by row, on their device."""
     device = codes.winding.device
     fields = (*codebook.centre, codebook.side, codebook.windings, codebook.shells, codebook.spacing, codebook.centred)
     table = torch.tensor(fields, dtype=torch.float32, device=device)
     shell = codes.shell
     outer = torch.empty(0, dtype=torch.int64, device=device) if shell is None else shell.nonzero().view(-1)
     shape = out_features, (in_features + 1) // 2
-    # The place of a pair fits 32 bits: a weight of 2^32 elements is no weight of a linear layer.
+    # Indices of pairs fit 32 bits: no linear layer has 2^32 weights.
     if codebook.centred and len(outer) <= MAX_OUTLIERS[_scalar_bits(codebook)] * len(codes):
         return _lattice(codebook, table, codes, outer, shape)
     return _scalar(codebook, table, codes, shape)
 
 
 def _lattice(codebook: Codebook, table: Tensor, codes: Codes, outer: Tensor, shape: tuple[int, int]) -> Resident:
-    """Hold `codes` of (rows, pairs) as bytes, and the pairs `outer` (E,), those in shells, decoded as well."""
+    """Hold `codes` of (rows, pairs) as bytes, and the pairs `outer` (E,), which are in shells, decoded as well."""
     rows, pairs = shape
     half = codebook.windings // 2
     planes = torch.empty(rows, 2, pairs, dtype=torch.int8, device=outer.device)
@@ -82,7 +86,7 @@ def _lattice(codebook: Codebook, table: Tensor, codes: Codes, outer: Tensor, sha
     planes.view(-1)[_places(outer, pairs)] = integers.t()
     outliers = torch.cat([outer.to(torch.int32)[:, None], weights.view(torch.int32)], dim=1)
     far = is_far.nonzero().view(-1).to(torch.int32)
-    return Resident(planes.view(rows, 2 * pairs), table, outliers, _tiles(outliers, shape), far)
+    return Resident(planes.view(rows, 2 * pairs), table, outliers, _outlier_starts(outliers, shape), far)
 
 
 def _scalar(codebook: Codebook, table: Tensor, codes: Codes, shape: tuple[int, int]) -> Resident:
@@ -91,16 +95,16 @@ def _scalar(codebook: Codebook, table: Tensor, codes: Codes, shape: tuple[int, i
     if _scalar_bits(codebook) == 16:
         scalars = scalars.to(torch.int16)
     none = torch.empty(0, 3, dtype=torch.int32, device=scalars.device)
-    return Resident(scalars, table, none, _tiles(none, shape), none[:, 0])
+    return Resident(scalars, table, none, _outlier_starts(none, shape), none[:, 0])
 
 
 def _scalar_bits(codebook: Codebook) -> int:
-    """Bits of the integers that hold scalar codes."""
+    """Return the bits of the integers that hold the scalar codes."""
     return 16 if codebook.code_count <= 1 << 16 else 32
 
 
 def codebook_of(codebook: Tensor) -> Codebook:
-    """Return the codebook that the tensor `codebook` holds; read from the device."""
+    """Return the codebook that the tensor `codebook` holds. This waits for the tensor's device."""
     return _codebook(*codebook.tolist())
 
 
@@ -111,7 +115,7 @@ def _codebook(*fields: float) -> Codebook:
 
 
 def find_fault(held: Resident, out_features: int, in_features: int) -> str | None:
-    """Say what is wrong with a weight that came from elsewhere, which kernels would not notice; None when nothing is."""
+    """Return what is wrong with a weight from an untrusted state dict, or None. The kernels themselves check nothing."""
     pairs = (in_features + 1) // 2
     forms = {torch.int8: 2 * pairs, torch.int16: pairs, torch.int32: pairs}
     if tuple(held.codes.shape) != (out_features, forms.get(held.codes.dtype)):
@@ -125,9 +129,9 @@ def find_fault(held: Resident, out_features: int, in_features: int) -> str | Non
     if len(index) and (int(index[0]) < 0 or int(index[-1]) >= out_features * pairs or bool((index.diff() <= 0).any())):
         return "outliers out of order or out of bounds"
     if len(held.far) and not 0 <= int(held.far.min()) <= int(held.far.max()) < len(index):
-        return "far outliers that are none"
-    if not torch.equal(held.tiles, _tiles(held.outliers, (out_features, pairs))):
-        return "tiles that do not fit the outliers"
+        return "far outliers that do not exist"
+    if not torch.equal(held.outlier_starts, _outlier_starts(held.outliers, (out_features, pairs))):
+        return "outlier_starts that do not fit the outliers"
     return None
 
 
@@ -140,14 +144,14 @@ def step_and_offsets(codebook: Codebook) -> tuple[float, float, float]:
 
 
 def sheared(codebook: Codebook, weights: Tensor) -> Tensor:
-    """Return what stands for Q and R in the identity for `weights`, any pairs (P, 2): float32 (P, 2)."""
+    """Return the real numbers in place of Q and R for which the identity gives `weights` (P, 2): float32 (P, 2)."""
     shift, matrix = _shear_map(codebook, weights.device)
     return torch.addmm(shift, weights, matrix)
 
 
 @lru_cache(maxsize=4096)
 def _shear_map(codebook: Codebook, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return shift (2,) and matrix (2, 2) of the map from pairs of weights to what stands for Q and R."""
+    """Return shift (2,) and matrix (2, 2) of the affine map from pairs of weights to Q and R."""
     step, even, odd = step_and_offsets(codebook)
     per_winding = 1 / codebook.windings
     shift = [(odd * per_winding - even) / step, -odd / step]
@@ -159,7 +163,7 @@ def _shear_map(codebook: Codebook, device: torch.device) -> tuple[Tensor, Tensor
 
 
 def _nearest_integers(codebook: Codebook, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the bytes (Q, R) nearest to pairs of weights (P, 2), int8 (P, 2), and for which pairs they are out of reach."""
+    """Return the bytes (Q, R) nearest to pairs of weights (P, 2), int8 (P, 2), and which pairs are over a step away."""
     exact = sheared(codebook, weights)
     phase = exact[:, 1].round().clamp_(-128, 127)
     winding = (exact[:, 0] + (exact[:, 1] - phase) / codebook.windings).round().clamp_(-128, 127)
@@ -168,13 +172,13 @@ def _nearest_integers(codebook: Codebook, weights: Tensor) -> tuple[Tensor, Tens
 
 
 def _places(pairs: Tensor, row_pairs: int) -> Tensor:
-    """Return where in the lattice planes (out, 2, h), seen as one row, Q and R of `pairs` (P,) lie: int64 (2, P)."""
+    """Return the positions of Q and R of `pairs` (P,) in the flattened lattice planes (out, 2, h): int64 (2, P)."""
     winding = pairs + pairs // row_pairs * row_pairs
     return torch.stack([winding, winding + row_pairs])
 
 
-def _tiles(outliers: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Return where in `outliers` each `TILE_ROWS` rows of (rows, pairs) begin, and their number."""
+def _outlier_starts(outliers: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return where in `outliers` each `ROWS_PER_START` rows of (rows, pairs) begin, and the number of outliers."""
     rows, pairs = shape
-    starts = torch.arange(math.ceil(rows / TILE_ROWS) + 1, device=outliers.device) * (TILE_ROWS * pairs)
+    starts = torch.arange(math.ceil(rows / ROWS_PER_START) + 1, device=outliers.device) * (ROWS_PER_START * pairs)
     return torch.searchsorted(outliers[:, 0].to(torch.int64), starts).to(torch.int32)

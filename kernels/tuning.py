@@ -1,9 +1,9 @@
-"""Which tile a kernel takes on a card: measured there once, for each dtype and shape, and kept.
+"""The tile that a kernel uses on a card: measured there once for each dtype and shape, and kept.
 
-What was measured on cards at hand ships in `tiles.csv`, with its times. On any other card the first call of a shape times the
-tiles that `tiles_for` of the kernel's module offers (milliseconds each, but a second or so to compile), and appends the best
-to tiles.csv in the cache of bhk: `$XDG_CACHE_HOME/bhk`, or `~/.cache/bhk`. While a CUDA graph is captured nothing is timed:
-run a model once before, as torch asks for anyway.
+`tiles.csv` ships what was measured on some cards, with its times. On any other card the first call with a new shape times the
+tiles that `tiles_for` of the kernel's module offers (milliseconds each, after about a second to compile), and appends the best
+to tiles.csv in bhk's cache folder: `$XDG_CACHE_HOME/bhk`, or `~/.cache/bhk`. Nothing is timed while a CUDA graph is captured:
+run the model once before, as torch requires anyway.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ import triton
 from torch import Tensor
 
 from .card import Card
-from .sizes import power_of_2
+from .launching import power_of_2
 
 SHIPPED = Path(__file__).with_name("tiles.csv")
 LAUNCHES = 20
-# Clock cycles that a card waits before it is timed, so that every launch lies in its queue by then: else small kernels would
-# be timed by how fast they are launched. 2 ms at 2 GHz.
+# Clock cycles that the card waits before the timed launches (2 ms at 2 GHz), so that all of them are queued by then.
+# Otherwise small kernels would be timed by how fast the host launches them.
 QUEUED = 4_000_000
 
 
 @dataclass(frozen=True)
 class Tile:
-    """How a product is cut into programs.
+    """How a product is divided into programs.
 
     Attributes:
-        rows, out: of the result, in a program.
-        depth: of the input, in a round of its loop: pairs in `few_rows`, bytes in `integer`.
-        splits: programs that share the input of one tile.
-        warps, stages: of a program.
+        rows, out: size of the result that a program computes.
+        depth: input that one round of its loop reads: pairs in `few_rows`, bytes in `integer`.
+        splits: number of programs that share the input of one tile.
+        warps, stages: warps of a program, and stages of its software pipeline.
     """
 
     rows: int
@@ -50,11 +50,12 @@ class Tile:
 
 @dataclass(frozen=True)
 class Problem:
-    """What a tile is chosen for.
+    """A product that needs a tile.
 
     Attributes:
-        dtype: of the activations; "tf32" where products of float32 take that.
-        rows: rounded up to a power of two.
+        dtype: dtype of the activations, or "tf32" where products of float32 use that.
+        rows: number of rows, rounded up to a power of two.
+        out, width: output features, and input features.
     """
 
     kernel: str
@@ -69,8 +70,8 @@ class Measured:
     """A line of tiles.csv.
 
     Attributes:
-        tile: the fastest; None where decoding the weight and torch's product are faster than every tile.
-        microseconds, first_microseconds: what it takes, and what the first tile that was offered takes.
+        tile: the fastest; None if decoding the weight and torch's product are faster than every tile.
+        microseconds, first_microseconds: times of the fastest tile and of the first that was offered.
     """
 
     card: str
@@ -85,7 +86,9 @@ COLUMNS += ("microseconds", "first_microseconds")
 
 Launch = Callable[["Tile | None"], Tensor]
 
-_chosen: dict[tuple[object, ...], Tile | None] = {}  # by card, kernel, dtype, precision, rows, outputs and width
+# The tiles chosen in this process, by card, kernel, dtype, precision, rows, outputs and width. A call from two threads at
+# once may measure a shape twice, and does no other harm.
+_chosen: dict[tuple[object, ...], Tile | None] = {}
 
 
 def choose(
@@ -97,16 +100,16 @@ def choose(
     offer: Callable[[], Sequence[Tile | None]],
     launch: Launch,
 ) -> Tile | None:
-    """Return the best tile for a product of x (rows, in) with a weight (out_features, in): as measured before, or now.
+    """Return the fastest tile for a product of x (rows, in) with a weight (out_features, in), measured before or now.
 
     Args:
-        precision: of float32 products, "ieee" or "tf32".
-        offer: returns the tiles that fit the card, the likeliest first.
+        precision: how products of float32 are computed, "ieee" or "tf32".
+        offer: returns the tiles that fit the card, the most promising first.
         launch: computes the product with a tile.
     """
     rows, width = x.shape
     key = card.name, kernel, x.dtype, precision, power_of_2(rows), out_features, width
-    if key in _chosen:  # each call of a layer comes by here
+    if key in _chosen:  # every call of a layer passes here
         return _chosen[key]
     dtype = "tf32" if precision == "tf32" else str(x.dtype).removeprefix("torch.")
     problem = Problem(kernel, dtype, power_of_2(rows), out_features, width)
@@ -121,30 +124,30 @@ def choose(
 
 
 def cache_path() -> Path:
-    """Where measured tiles are kept."""
+    """Return the file that keeps measured tiles."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "bhk" / "tiles.csv"
 
 
 def read(path: Path) -> Iterator[Measured]:
-    """Yield the lines of a table of tiles that can be read; later ones of the same problem count."""
+    """Yield the readable lines of a table of tiles; of two lines with the same problem, the later counts."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             lines = list(csv.DictReader(file, COLUMNS))
-    except (OSError, UnicodeDecodeError, csv.Error):  # a cache that is not there or was damaged is no cache
+    except (OSError, UnicodeDecodeError, csv.Error):  # a missing or damaged cache counts as empty
         return
     for line in lines:
         try:
             tile = [int(line[f"tile_{field.name}"] or 0) for field in fields(Tile)]
             problem = Problem(line["kernel"], line["dtype"], *(int(line[name]) for name in ("rows", "out", "width")))
             times = float(line["microseconds"]), float(line["first_microseconds"])
-        except (TypeError, ValueError):  # the header, or a line cut short
+        except (TypeError, ValueError):  # the header, or a truncated line
             continue
         yield Measured(line["card"], problem, Tile(*tile) if any(tile) else None, *times)
 
 
 def write(rows: Iterable[Measured], path: Path, mode: str = "w") -> None:
-    """Write a table of tiles, or with mode "a" append to one, each line in one piece."""
+    """Write a table of tiles, or append to it with mode "a"; each line is written in one piece."""
     with path.open(mode, newline="", encoding="utf-8", buffering=1) as file:
         writer = csv.writer(file, lineterminator="\n")
         if not file.tell():
@@ -162,7 +165,7 @@ def _known(card: str) -> dict[Problem, Tile | None]:
 
 
 def _measure(card: Card, problem: Problem, tiles: Sequence[Tile | None], launch: Launch) -> Tile | None:
-    """Time every tile and keep the fastest; the first if the card has no memory to spare for that."""
+    """Time every tile, and keep and return the fastest; without spare memory on the card, return the first."""
     try:
         times = [_microseconds(tile, launch) for tile in tiles]
     except torch.OutOfMemoryError:
@@ -172,18 +175,18 @@ def _measure(card: Card, problem: Problem, tiles: Sequence[Tile | None], launch:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write([Measured(card.name, problem, tiles[best], times[best], times[0])], path, "a")
-    except OSError:  # no place to keep it: the next process measures again
+    except OSError:  # the cache cannot be written, so the next process measures again
         pass
     return tiles[best]
 
 
 def _microseconds(tile: Tile | None, launch: Launch) -> float:
-    """Return the time of a launch on the current card; infinity if the tile does not compile, or takes more than there is."""
+    """Return the time of a launch on the current card; infinity if the tile does not compile or needs too much memory."""
     try:
         launch(tile)
     except torch.OutOfMemoryError:
         raise
-    except (triton.runtime.errors.TritonError, RuntimeError):  # the latter from passes of the compiler
+    except (triton.runtime.errors.TritonError, RuntimeError):  # RuntimeError comes from passes of the compiler
         return float("inf")
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     torch.cuda._sleep(QUEUED)

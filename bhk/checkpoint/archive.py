@@ -16,7 +16,7 @@ from bhk.checkpoint.errors import (
     AmbiguousCheckpointError,
     CorruptCheckpointError,
     NotACheckpointError,
-    UnknownKeyError,
+    UnknownWeightsError,
     UnreadableCheckpointError,
 )
 
@@ -29,7 +29,7 @@ def unpacked(path: Path, key: str | None) -> Iterator[tuple[Path, str, str | Non
     mapped tensors live on.
 
     Raises:
-        NotACheckpointError, AmbiguousCheckpointError, UnknownKeyError: there is no one checkpoint in it.
+        NotACheckpointError, AmbiguousCheckpointError, UnknownWeightsError: there is no one checkpoint in it.
         CorruptCheckpointError: it is damaged or encrypted.
     """
     # Windows cannot remove a file that is mapped; there the system's own cleaning takes it.
@@ -66,7 +66,7 @@ def _choose(members: list[str], key: str | None, path: Path) -> tuple[str, str |
             f"{path} holds several checkpoints: {listed(names)}; choose one by its name as the key", tuple(names)
         )
     if key not in names:
-        raise UnknownKeyError(f"{path} holds no checkpoint {shown(key)!r}; it has: {listed(names)}")
+        raise UnknownWeightsError(f"{path} holds no checkpoint {shown(key)!r}; it has: {listed(names)}")
     return key, None
 
 

@@ -42,7 +42,7 @@ class AmbiguousCheckpointError(CheckpointError):
         self.choices = choices
 
 
-class UnknownKeyError(CheckpointError):
+class UnknownWeightsError(CheckpointError):
     """`key` names no set of weights in the file."""
 
 

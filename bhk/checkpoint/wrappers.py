@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from bhk.base.errors import listed, shown
-from bhk.checkpoint.errors import AmbiguousCheckpointError, NotACheckpointError, UnknownKeyError
+from bhk.checkpoint.errors import AmbiguousCheckpointError, NotACheckpointError, UnknownWeightsError
 
 _KNOWN = frozenset(
     {"model", "state_dict", "model_state_dict", "model_state", "module", "net", "network", "weights", "params"}
@@ -54,7 +54,7 @@ def find_state_dict(top: object, key: str | None, where: str) -> StateDict:
     Raises:
         NotACheckpointError: there are no tensors with names.
         AmbiguousCheckpointError: there is more than one state dict and no `key`.
-        UnknownKeyError: `key` leads to none.
+        UnknownWeightsError: `key` leads to none.
     """
     if not isinstance(top, dict):
         raise NotACheckpointError(
@@ -117,7 +117,7 @@ def _select(top: dict[object, object], key: str, candidates: list[_Candidate], w
         step = next((name for name in _dicts(node) if rest == name or rest.startswith(name + ".")), None)
         if step is None:
             choices = listed(candidates) or "none"
-            raise UnknownKeyError(f"{where} has no weights under the key {shown(key)!r}; it has: {choices}")
+            raise UnknownWeightsError(f"{where} has no weights under the key {shown(key)!r}; it has: {choices}")
         node, path, rest = node[step], (*path, step), rest[len(step) + 1 :]  # type: ignore[assignment]
     return _search(node, path, set())
 

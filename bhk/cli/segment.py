@@ -23,7 +23,7 @@ from bhk.cli.options import (
 from bhk.cli.output import Output, number, size
 
 if TYPE_CHECKING:
-    from bhk.tasks.segment import Segmentation
+    from bhk.tasks.segment import SegmentationReport
 
 
 def _numbers(values: list[str] | None, form: str, option: str) -> list[tuple[float, ...]]:
@@ -108,13 +108,13 @@ def segment(
         output.document(_document(found, model, image, out), indent=None)
 
 
-def _stats(found: Segmentation) -> str:
+def _stats(found: SegmentationReport) -> str:
     seconds = found.seconds
     memory = "" if found.peak_bytes is None else f"; at most {size(found.peak_bytes)} in use"
     return f"load {seconds.load:.2f} s, encode {seconds.encode:.2f} s, decode {seconds.decode:.2f} s{memory}"
 
 
-def _document(found: Segmentation, model: str, image: Path, out: Path | None) -> dict[str, object]:
+def _document(found: SegmentationReport, model: str, image: Path, out: Path | None) -> dict[str, object]:
     from bhk.base.names import BHK_SUFFIX
     from bhk.pictures.rle import encode
     from bhk.tasks.inspect import inspect

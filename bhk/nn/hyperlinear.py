@@ -16,7 +16,7 @@ from bhk.kernels.resident import Resident, find_fault, make_resident
 
 Compute = Literal["exact", "int8"]
 
-BUFFERS = ("codes", "codebook", "outliers", "tiles", "far")
+BUFFERS = ("codes", "codebook", "outliers", "outlier_starts", "far")
 
 
 class HyperLinearError(BhkError):
@@ -33,14 +33,14 @@ class HyperLinear(nn.Module):
     Attributes:
         in_features, out_features: as in `torch.nn.Linear`.
         compute: "exact", or "int8": inputs of many rows are rounded to 8 bits row by row and multiplied as integers.
-        codes, codebook, outliers, tiles, far: buffers, see `bhk.kernels.resident.Resident`.
+        codes, codebook, outliers, outlier_starts, far: buffers, see `bhk.kernels.resident.Resident`.
         bias: parameter (out_features,) or None.
     """
 
     codes: Tensor
     codebook: Tensor
     outliers: Tensor
-    tiles: Tensor
+    outlier_starts: Tensor
     far: Tensor
 
     def __init__(
@@ -61,7 +61,7 @@ class HyperLinear(nn.Module):
         self.register_buffer("codes", torch.zeros(out_features, width, dtype=torch.int8, device=device))
         codebook = torch.tensor([0.0, 0.0, 1.0, 256.0, 0.0, 0.0, 1.0], dtype=torch.float32, device=device)
         self.register_buffer("codebook", codebook)
-        for name, shape in (("outliers", (0, 3)), ("tiles", ((out_features + 15) // 16 + 1,)), ("far", (0,))):
+        for name, shape in (("outliers", (0, 3)), ("outlier_starts", ((out_features + 15) // 16 + 1,)), ("far", (0,))):
             self.register_buffer(name, torch.zeros(shape, dtype=torch.int32, device=device))
         self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=self._dtype)) if bias else None
 
@@ -137,7 +137,7 @@ class HyperLinear(nn.Module):
                 f"input of shape {tuple(x.shape)} and {x.dtype}; this layer takes (..., {self.in_features}) and {dtype}"
             )
         y: Tensor = torch.ops.bhk.hyper_linear(
-            x, self.codes, self.codebook, self.outliers, self.tiles, self.far, bias, self.compute
+            x, self.codes, self.codebook, self.outliers, self.outlier_starts, self.far, bias, self.compute
         )
         return y
 

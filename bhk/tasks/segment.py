@@ -47,7 +47,7 @@ class Seconds:
 
 
 @dataclass(frozen=True, eq=False)
-class Segmentation:
+class SegmentationReport:
     """Masks of a picture, and what they answer.
 
     Attributes:
@@ -94,7 +94,7 @@ def segment(
     out: str | os.PathLike[str] | None = None,
     force: bool = False,
     **load_options: Any,
-) -> Segmentation:
+) -> SegmentationReport:
     """Find masks in a picture with any model of the family.
 
     All points ask for one object, together with the box if there is one; boxes alone ask for one object each. A single
@@ -147,7 +147,7 @@ class _Question:
     points_per_side: int
 
 
-def _answer(module: nn.Module, pixels: Rgb, question: _Question, load: float) -> Segmentation:
+def _answer(module: nn.Module, pixels: Rgb, question: _Question, load: float) -> SegmentationReport:
     height, width, _ = pixels.shape
     with memory_error(module, width, height), torch.no_grad(), mixed_precision(module):
         predictor = predictor_for(module)
@@ -161,7 +161,7 @@ def _answer(module: nn.Module, pixels: Rgb, question: _Question, load: float) ->
                 masks, scores = predictor.everything(pixels, question.points_per_side)
                 answered = (None,) * len(masks)
             total = _now(module) - started
-    return Segmentation(
+    return SegmentationReport(
         masks=masks,
         scores=tuple(scores.tolist()),
         prompts=answered,
@@ -258,7 +258,7 @@ def _peak_bytes(module: nn.Module) -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _write(path: Path, force: bool, pixels: Rgb, result: Segmentation) -> None:
+def _write(path: Path, force: bool, pixels: Rgb, result: SegmentationReport) -> None:
     from bhk.pictures.overlay import draw
 
     picture = draw(pixels, result.masks, [prompt for prompt in result.prompts if prompt is not None])

@@ -11,7 +11,7 @@ from bhk.checkpoint import (
     AmbiguousCheckpointError,
     CorruptCheckpointError,
     NotACheckpointError,
-    UnknownKeyError,
+    UnknownWeightsError,
     UnsafePickleError,
     read,
 )
@@ -51,7 +51,7 @@ def test_several_members_are_settled_by_key(tmp_path: Path) -> None:
         read(path)
     assert caught.value.choices == ("a.pt", "b/b.pth")
     assert list(read(path, key="b/b.pth").tensors) == ["b"]
-    with pytest.raises(UnknownKeyError, match=r"'c\.pt'.*a\.pt, b/b\.pth"):
+    with pytest.raises(UnknownWeightsError, match=r"'c\.pt'.*a\.pt, b/b\.pth"):
         read(path, key="c.pt")
 
 

@@ -7,7 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from bhk.checkpoint import CheckpointError, CorruptCheckpointError, UnknownKeyError, read
+from bhk.checkpoint import CheckpointError, CorruptCheckpointError, UnknownWeightsError, read
 
 _A, _B = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 
@@ -73,7 +73,7 @@ def test_an_index_that_is_no_json_object(tmp_path: Path, text: str) -> None:
 
 
 def test_shards_have_no_keys(tmp_path: Path) -> None:
-    with pytest.raises(UnknownKeyError):
+    with pytest.raises(UnknownWeightsError):
         read(_folder(tmp_path, {"a": _A}, {_A: ["a"]}), key="ema")
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bhk.checkpoint import AmbiguousCheckpointError, NotACheckpointError, UnknownKeyError
+from bhk.checkpoint import AmbiguousCheckpointError, NotACheckpointError, UnknownWeightsError
 from bhk.checkpoint.wrappers import StateDict, find_state_dict
 
 
@@ -94,7 +94,7 @@ def test_a_dotted_key_leads_inside() -> None:
 
 @pytest.mark.parametrize("key", ["decoder", "teacher.x", "epoch", "."])
 def test_a_key_that_leads_nowhere_lists_the_choices(key: str) -> None:
-    with pytest.raises(UnknownKeyError, match=r"has: teacher \(1 tensors\), student \(1 tensors\)"):
+    with pytest.raises(UnknownWeightsError, match=r"has: teacher \(1 tensors\), student \(1 tensors\)"):
         _find({"teacher": _sd("a"), "student": _sd("a"), "epoch": 1}, key)
 
 

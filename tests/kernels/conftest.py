@@ -42,7 +42,7 @@ class CodedWeight:
     def operands(self) -> tuple[Tensor, ...]:
         """What stands between x and bias among the arguments of `bhk::hyper_linear`."""
         held = self.resident
-        return held.codes, held.codebook, held.outliers, held.tiles, held.far
+        return held.codes, held.codebook, held.outliers, held.outlier_starts, held.far
 
     def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Return x @ W.T + bias, float64."""
@@ -108,14 +108,16 @@ class CodedLayer(nn.Module):
 
     def __init__(self, weight: CodedWeight, compute: str = "exact") -> None:
         super().__init__()
-        for name, tensor in zip(("codes", "codebook", "outliers", "tiles", "far"), weight.operands, strict=True):
+        for name, tensor in zip(
+            ("codes", "codebook", "outliers", "outlier_starts", "far"), weight.operands, strict=True
+        ):
             self.register_buffer(name, tensor)
         bias = torch.randn(weight.out, generator=torch.Generator().manual_seed(2))
         self.bias = nn.Parameter(bias.to(weight.codes.winding.device))
         self.compute = compute
 
     def forward(self, x: Tensor) -> Tensor:
-        operands = self.codes, self.codebook, self.outliers, self.tiles, self.far
+        operands = self.codes, self.codebook, self.outliers, self.outlier_starts, self.far
         return torch.ops.bhk.hyper_linear(x, *operands, self.bias, self.compute)
 
 

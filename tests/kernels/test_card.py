@@ -146,10 +146,10 @@ class TestOnCard:
         from bhk.kernels import few_rows
 
         weight, card = weight_of("outliers", out, width), card_of(torch.device(_DEVICE))
-        codes, codebook, outliers, tiles, _ = weight.operands
+        codes, codebook, outliers, starts, _ = weight.operands
         x, bias = _draw(weight, rows, dtype=dtype)
         for tile in few_rows.tiles_for(rows, out, codes.shape[1] // 2, dtype.itemsize, card):
-            y = few_rows.few_rows(x, codes, codebook, outliers, tiles, bias, tile=tile, precision="ieee")
+            y = few_rows.few_rows(x, codes, codebook, outliers, starts, bias, tile=tile, precision="ieee")
             assert relative(y, weight.product(x, bias)) <= _LIMITS[dtype], tile
 
     @pytest.mark.parametrize(("out", "width"), [(328, 1278), (320, 1280)])

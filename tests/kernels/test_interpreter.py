@@ -11,10 +11,10 @@ import pytest
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 def test_kernels_compute_what_the_operators_define() -> None:
-    """Triton decides for a whole process whether it interprets kernels, so they are tested in one of their own."""
-    script = Path(__file__).with_name("interpreted.py")
+    """Triton either interprets or compiles all kernels of a process, so the interpreted ones have a process of their own."""
+    folder = Path(__file__).with_name("interpreted")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-p", "no:xdist", str(script)],
+        [sys.executable, "-m", "pytest", "-x", "-p", "no:xdist", str(folder)],
         env=os.environ | {"TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,

@@ -18,10 +18,8 @@ from triton.runtime.jit import JITFunction
 
 from bhk.kernels import dense, few_rows, integer, launching
 from bhk.kernels.card import Card
-from bhk.kernels.launching import Launcher
+from bhk.kernels.launching import Launcher, ceil_div, power_of_2
 from tools.no_card import NoCard
-
-pytestmark = pytest.mark.skipif(not launching._TAKES_CONSTANTS, reason="launches by Triton's own way")
 
 Launches = list[tuple[str, tuple[Any, ...]]]
 
@@ -29,6 +27,8 @@ Launches = list[tuple[str, tuple[Any, ...]]]
 @pytest.fixture
 def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Launches]:
     """What was launched: who asked, "kernel[grid]" or "compiled[grid]", and everything that the driver was given."""
+    if not launching._TAKES_CONSTANTS:
+        pytest.skip("this version of Triton is launched in its own way")
     before, found, asked = driver._active, [], ["compiled[grid]"]
     run = JITFunction.run
 
@@ -128,3 +128,11 @@ def test_numbers_that_triton_does_not_look_at_are_no_reason_to_compile(launches:
         launch((1, 1, 1), (parts, y), (count,), {"SPLITS": 2, "BLOCK": 64}, {})
         ways.append(launches[0][0])
     assert ways == ["kernel[grid]", "compiled[grid]", "compiled[grid]"]
+
+
+@pytest.mark.parametrize(
+    ("number", "pieces", "power"), [(1, 1, 1), (7, 1, 8), (8, 2, 8), (14, 2, 16), (1025, 147, 2048)]
+)
+def test_rounding_up(number: int, pieces: int, power: int) -> None:
+    assert ceil_div(number, 7) == pieces
+    assert power_of_2(number) == power

@@ -12,7 +12,7 @@ from bhk.codec.tensor import encode
 from bhk.codec.trajectory import float32
 from bhk.kernels import reference
 from bhk.kernels.resident import (
-    TILE_ROWS,
+    ROWS_PER_START,
     Resident,
     codebook_of,
     make_resident,
@@ -33,7 +33,7 @@ def _bits(tensor: torch.Tensor) -> bytes:
 
 
 def _held(resident: Resident) -> int:
-    return sum(getattr(resident, name).nbytes for name in ("codes", "codebook", "outliers", "tiles", "far"))
+    return sum(getattr(resident, name).nbytes for name in ("codes", "codebook", "outliers", "outlier_starts", "far"))
 
 
 @_SETTINGS
@@ -140,8 +140,8 @@ def test_outliers_lie_in_order_and_tiles_say_where(random_weight) -> None:
     assert torch.equal(index, weight.codes.shell.nonzero().view(-1))
     assert torch.equal(held.outliers[:, 1:], decoded[index].view(torch.int32))
     rows = index // 46
-    assert held.tiles.tolist() == [int((rows < at * TILE_ROWS).sum()) for at in range(8)]
-    assert {tensor.dtype for tensor in (held.outliers, held.tiles, held.far)} == {torch.int32}
+    assert held.outlier_starts.tolist() == [int((rows < at * ROWS_PER_START).sum()) for at in range(8)]
+    assert {tensor.dtype for tensor in (held.outliers, held.outlier_starts, held.far)} == {torch.int32}
 
 
 @pytest.mark.parametrize("windings", [2, 37, 255, 256])

@@ -198,8 +198,8 @@ def test_state_dicts_of_other_shapes_are_refused(layer: HyperLinear, shape: tupl
 
 def test_missing_and_unexpected_keys_are_named(layer: HyperLinear) -> None:
     state = layer.state_dict()
-    del state["tiles"]
-    with pytest.raises(RuntimeError, match=r"Missing key.*tiles"):
+    del state["outlier_starts"]
+    with pytest.raises(RuntimeError, match=r"Missing key.*outlier_starts"):
         HyperLinear(51, 40).load_state_dict(state)
     with pytest.raises(RuntimeError, match=r"Unexpected key.*bias"):
         HyperLinear(51, 40, bias=False).load_state_dict(layer.state_dict())
@@ -409,8 +409,8 @@ def test_a_weight_on_a_card_is_coded_there(preset: str) -> None:
     [
         ("outliers", lambda held: held["outliers"].flip(0), "outliers out of order"),
         ("outliers", lambda held: held["outliers"] + 40 * 26, "out of bounds"),
-        ("far", lambda held: held["far"].new_tensor([2]), "far outliers that are none"),
-        ("tiles", lambda held: held["tiles"] + 1, "tiles that do not fit"),
+        ("far", lambda held: held["far"].new_tensor([2]), "far outliers that do not exist"),
+        ("outlier_starts", lambda held: held["outlier_starts"] + 1, "outlier_starts that do not fit"),
         ("codebook", lambda held: held["codebook"] * 0, "a codebook that the format does not allow"),
         ("codebook", lambda held: held["codebook"][:5], "a codebook or outliers of another shape"),
     ],

@@ -16,7 +16,7 @@ from bhk.nn.device import DeviceMemoryError
 from bhk.pictures.image import ImageError
 from bhk.pictures.prompts import Prompt, PromptError
 from bhk.sam.prediction.predictor import PredictionError
-from bhk.tasks.segment import Segmentation, segment
+from bhk.tasks.segment import SegmentationReport, segment
 
 _IMAGE = np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8)
 
@@ -92,7 +92,7 @@ def test_areas_and_boxes() -> None:
     masks = np.zeros((3, 10, 20), dtype=bool)
     masks[0, 2:5, 3:9] = True
     masks[1, 9, 19] = masks[1, 0, 5] = True
-    found = Segmentation(masks, (0.0,) * 3, (None,) * 3, "single", (10, 20), None, None)  # type: ignore[arg-type]
+    found = SegmentationReport(masks, (0.0,) * 3, (None,) * 3, "single", (10, 20), None, None)  # type: ignore[arg-type]
     assert found.areas == (18, 2, 0)
     assert found.boxes == ((3, 2, 6, 3), (5, 0, 15, 10), (0, 0, 0, 0))
 
@@ -218,4 +218,4 @@ def test_a_full_device_is_one_error_with_advice() -> None:
 
 def test_it_is_public() -> None:
     assert bhk.segment is segment
-    assert bhk.Segmentation is Segmentation
+    assert bhk.SegmentationReport is SegmentationReport

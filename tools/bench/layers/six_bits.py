@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from bhk.codec.codebook import Codebook, Codes
 from bhk.kernels.card import card_of, float32_precision
 from bhk.kernels.few_rows import sum_parts
-from bhk.kernels.lattice import identity
+from bhk.kernels.lattice import step_and_offsets
 from bhk.kernels.resident import make_resident
 
 MAX_WINDINGS = 64
@@ -55,7 +55,7 @@ def _signed(integers, dtype: tl.constexpr):
 
 @triton.jit
 def _shear_kernel(x, book, sheared, offsets, in_features, quarter, BLOCK: tl.constexpr):
-    _, even, odd, per_winding = identity(book)
+    _, even, odd, per_winding = step_and_offsets(book)
     row = tl.program_id(0).to(tl.int64)
     at = x + row * in_features
     sum_even = tl.zeros((BLOCK,), dtype=tl.float32)
@@ -78,7 +78,7 @@ def _store(
     HAS_BIAS: tl.constexpr, PARTIAL: tl.constexpr,
 ):  # fmt: skip
     """Scale `total` (tile of outputs, tile of samples), and store it; the first share carries offsets and bias."""
-    step, _, _, _ = identity(book)
+    step, _, _, _ = step_and_offsets(book)
     total *= step
     if split == 0:
         total += tl.load(offsets + samples, mask=samples < rows, other=0.0)[None, :]
