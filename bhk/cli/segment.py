@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,10 +20,7 @@ from bhk.cli.options import (
     ModeOption,
     Quiet,
 )
-from bhk.cli.output import Output, number, size
-
-if TYPE_CHECKING:
-    from bhk.tasks.segment import SegmentationReport
+from bhk.cli.output import Output
 
 
 def _numbers(values: list[str] | None, form: str, option: str) -> list[tuple[float, ...]]:
@@ -91,64 +88,13 @@ def segment(
             compute=compute.value,
             device=device,
             dtype=dtype.value,
-            progress=progress and progress.part,
+            progress=progress,
         )
-    rows = [
-        (str(index), f"{area:,}", ",".join(map(str, around)), number(score, 3))
-        for index, (area, around, score) in enumerate(zip(found.areas, found.boxes, found.scores, strict=True))
-    ]
-    output.table([("mask", "right"), ("pixels", "right"), ("x,y,width,height", "right"), ("score", "right")], rows)
-    if not rows:
-        output.hint("no masks found")
-    if out is not None:
-        output.line(f"{out}: {len(rows)} mask{'' if len(rows) == 1 else 's'} of the {found.output} output")
-    if stats:
-        output.line(_stats(found))
     if as_json:
-        output.document(_document(found, model, image, out), indent=None)
-
-
-def _stats(found: SegmentationReport) -> str:
-    seconds = found.seconds
-    memory = "" if found.peak_bytes is None else f"; at most {size(found.peak_bytes)} in use"
-    return f"load {seconds.load:.2f} s, encode {seconds.encode:.2f} s, decode {seconds.decode:.2f} s{memory}"
-
-
-def _document(found: SegmentationReport, model: str, image: Path, out: Path | None) -> dict[str, object]:
-    from bhk.base.names import BHK_SUFFIX
-    from bhk.pictures.rle import encode
-    from bhk.tasks.inspect import inspect
-
-    held = (
-        inspect(model) if model.endswith(BHK_SUFFIX) and Path(model).is_file() else None
-    )  # or a checkpoint, or on the Hub
-    entry = held.model if held else None
-    prompts = list(dict.fromkeys(prompt for prompt in found.prompts if prompt is not None))
-    height, width = found.size
-    masks = [
-        {
-            "segmentation": encode(mask),
-            "area": area,
-            "bbox": around,
-            "score": score,
-            "prompt": None if prompt is None else prompts.index(prompt),
-        }
-        for mask, area, around, score, prompt in zip(
-            found.masks, found.areas, found.boxes, found.scores, found.prompts, strict=True
-        )
-    ]
-    return {
-        "model": {
-            "path": model,
-            "family": entry.family if entry else None,
-            "variant": entry.variant if entry else None,
-            "ratio": held.ratio if held else None,
-        },
-        "image": {"path": image, "width": width, "height": height},
-        "out": out,
-        "output": found.output,
-        "prompts": prompts,
-        "masks": masks,
-        "seconds": found.seconds,
-        "peak_bytes": found.peak_bytes,
-    }
+        output.document(found.document(), indent=None)
+        return
+    output.report(found)
+    if not found.scores:
+        output.hint("no masks found")
+    if stats:
+        output.line(found.stats())

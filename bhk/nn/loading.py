@@ -71,7 +71,7 @@ def load_into(
     >>> model = bhk.load("demo_sam.safetensors")
     >>> report = bhk.load_into(model, "demo_sam.bhk", mode="hyper", dtype="bfloat16")
     >>> report.replaced, report.missing
-    (0, ())
+    (70, ())
 
     Args:
         model: any module whose state dict has the names and shapes of the file.

@@ -1,4 +1,4 @@
-"""Masks of what is in a picture: `bhk.segment`."""
+"""Masks of the objects in a picture: `bhk.segment`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bhk.base.files import WriteError, check_destination, replace_file
+from bhk.base.report import Report, plain
+from bhk.base.tables import table
+from bhk.base.texts import counted, number, size
 from bhk.nn.device import device_of, memory_error
 from bhk.nn.precision import mixed_precision
 from bhk.pictures.image import Rgb, read_image
 from bhk.pictures.masks import bounding_box
 from bhk.pictures.prompts import Prompt, PromptError, check_inside, make_prompts
+from bhk.pictures.rle import encode
 from bhk.sam.prediction.predictor import Masks, Predictor, predictor_for
 
 if TYPE_CHECKING:
@@ -33,12 +37,12 @@ _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 @dataclass(frozen=True)
 class Seconds:
-    """Wall time.
+    """Wall time of a segmentation, in seconds.
 
     Attributes:
-        load: reading and building the model; 0 when it was given as a module.
+        load: reading and building the model; 0 for a model that was given as a module.
         encode: the image encoder.
-        decode: all else between picture and masks: resizing, prompts, mask decoder, enlarging the masks.
+        decode: everything else between picture and masks: resizing, prompts, the mask decoder, enlarging the masks.
     """
 
     load: float
@@ -47,19 +51,20 @@ class Seconds:
 
 
 @dataclass(frozen=True, eq=False)
-class SegmentationReport:
-    """Masks of a picture, and what they answer.
+class SegmentationReport(Report):
+    """The masks of a picture, and the prompts that they answer.
 
     Attributes:
         masks: bool (n, height, width).
-        scores: the quality that the model expects of each mask, its predicted IoU; not always within 0 ... 1.
-        prompts: for each mask, the prompt it answers; None for all in `everything`.
-        output: "multimask" or "single", which of the decoder's outputs the masks come from; results of the two must
-            not be compared.
+        scores: the model's own estimate of each mask's quality, its predicted IoU; not always within 0 ... 1.
+        prompts: the prompt that each mask answers; None for every mask found by `everything`.
+        output: "multimask" or "single", the output of the mask decoder that the masks come from. Masks and scores of the
+            two cannot be compared.
         size: (height, width) of the picture.
         seconds: how long it took.
-        peak_bytes: most memory in use since the process began: on the GPU, of tensors; else, of the whole process.
-            None where the system does not tell.
+        peak_bytes: highest memory use since the process began: of tensors on a GPU, else of the whole process. None where
+            the system does not tell.
+        model, image, out: the files that were read and written, as they were given; None for other objects.
     """
 
     masks: NDArray[np.bool_] = field(repr=False)
@@ -69,16 +74,64 @@ class SegmentationReport:
     size: tuple[int, int]
     seconds: Seconds
     peak_bytes: int | None
+    model: str | None = None
+    image: str | None = None
+    out: str | None = None
 
     @property
     def areas(self) -> tuple[int, ...]:
-        """Pixels of each mask."""
+        """The number of pixels of each mask."""
         return tuple(np.count_nonzero(self.masks, axis=(1, 2)).tolist())
 
     @property
     def boxes(self) -> tuple[tuple[int, int, int, int], ...]:
-        """The (x, y, width, height) of the smallest box around each mask; zeros for an empty one."""
+        """The (x, y, width, height) of the smallest box around each mask; zeros for an empty mask."""
         return tuple(map(_corner_and_size, self.masks))
+
+    def lines(self) -> Iterator[str]:
+        """Yield a table of the masks, and the file with the picture."""
+        rows = [
+            (str(index), f"{area:,}", ",".join(map(str, box)), number(score, 3))
+            for index, (area, box, score) in enumerate(zip(self.areas, self.boxes, self.scores, strict=True))
+        ]
+        yield table([("mask", "right"), ("pixels", "right"), ("x,y,width,height", "right"), ("score", "right")], rows)
+        if self.out is not None:
+            yield f"{self.out}: {counted(len(rows), 'mask')} of the {self.output} output"
+
+    def stats(self) -> str:
+        """Return time and memory as a line of text."""
+        memory = "" if self.peak_bytes is None else f"; at most {size(self.peak_bytes)} in use"
+        load, encode, decode = self.seconds.load, self.seconds.encode, self.seconds.decode
+        return f"load {load:.2f} s, encode {encode:.2f} s, decode {decode:.2f} s{memory}"
+
+    def document(self) -> dict[str, Any]:
+        """Return the report as JSON values; the masks in COCO's run-length encoding."""
+        prompts = list(dict.fromkeys(prompt for prompt in self.prompts if prompt is not None))
+        height, width = self.size
+        found = zip(self.masks, self.areas, self.boxes, self.scores, self.prompts, strict=True)
+        masks = [
+            {
+                "segmentation": encode(mask),
+                "area": area,
+                "bbox": box,
+                "score": score,
+                "prompt": None if prompt is None else prompts.index(prompt),
+            }
+            for mask, area, box, score, prompt in found
+        ]
+        document: dict[str, Any] = plain(
+            {
+                "model": self.model,
+                "image": {"path": self.image, "width": width, "height": height},
+                "out": self.out,
+                "output": self.output,
+                "prompts": prompts,
+                "masks": masks,
+                "seconds": self.seconds,
+                "peak_bytes": self.peak_bytes,
+            }
+        )
+        return document
 
 
 def segment(
@@ -95,31 +148,35 @@ def segment(
     force: bool = False,
     **load_options: Any,
 ) -> SegmentationReport:
-    """Find masks in a picture with any model of the family.
+    """Find masks in a picture with any model of the Segment Anything family.
 
-    All points ask for one object, together with the box if there is one; boxes alone ask for one object each. A single
-    point may mean a part or the whole: of it the best of three masks is returned. Anything else is clear enough for the
-    single mask, which is the better one then.
+    All points, and the box if there is one, describe one object. Several boxes without points describe one object each. A
+    single point may mean a part or the whole, so the model proposes three masks, and the best one is returned. Other prompts
+    are clear enough for the model's single mask, which is then the better one.
+
+    >>> found = bhk.segment("demo_sam.bhk", "photo.jpg", boxes=[(20, 20, 90, 90)])
+    >>> found.masks.shape, found.masks.dtype, found.output
+    ((1, 384, 384), dtype('bool'), 'single')
 
     Args:
-        model: what `bhk.load` reads, or a module as it returns them or their packages build them; put in eval mode.
-        image: a file, a Pillow image, or uint8 (height, width, 3); how it is read: `bhk.pictures.image`.
-        points: (x, y) on the object, in pixels of the upright picture.
-        not_points: (x, y) beside it.
-        boxes: (x0, y0, x1, y1).
-        everything: find all there is, by a grid of points, instead of answering prompts.
-        multimask: return all masks of the multimask output, not the best: three, or as many as the model has.
-        points_per_side: of the grid.
-        out: draw masks and prompts on the picture and write it: .png, .jpg.
+        model: a file or address that `bhk.load` reads, or a module of one of the family's packages. It is put in eval mode.
+        image: a file, a Pillow image, or uint8 (height, width, 3). Pictures are turned upright, see `bhk.pictures.image`.
+        points: points (x, y) on the object, in pixels of the upright picture.
+        not_points: points (x, y) beside the object.
+        boxes: boxes (x0, y0, x1, y1) around objects.
+        everything: find all objects with a grid of points, instead of answering prompts.
+        multimask: return all masks that the model proposes for a prompt (usually three), instead of the best.
+        points_per_side: number of points along each side of the grid.
+        out: write the picture with masks and prompts drawn on it to this file: .png or .jpg.
         force: replace `out` if it exists.
-        load_options: for `bhk.load`: mode, compute, device, dtype.
+        load_options: options of `bhk.load`: mode, compute, device, dtype, progress.
 
     Raises:
-        PromptError: nothing is asked for, what is asked does not go together, or it is not in the picture.
+        PromptError: there are no prompts, they contradict each other, or they lie outside the picture.
         ImageError: the picture cannot be read.
-        PredictionError: the model is not one that bhk knows to ask, or it cannot do this.
-        MissingPackageError: the model's package needs another one.
-        DeviceMemoryError: not enough memory on the device.
+        PredictionError: bhk does not know how to use the model, or the model cannot do this.
+        MissingPackageError: the model's package needs another package.
+        DeviceMemoryError: the device does not have enough memory.
         LoadError, ReadError, FormatError: see `bhk.load`.
         WriteError: `out` exists, or cannot be written.
     """
@@ -132,15 +189,19 @@ def segment(
     pixels = read_image(image)
     check_inside(prompts, pixels.shape[1], pixels.shape[0])
     module, load = _loaded(model, load_options)
-    result = _answer(module, pixels, _Question(prompts, multimask, points_per_side), load)
+    found = _answer(module, pixels, _Question(prompts, multimask, points_per_side), load)
     if out is not None:
-        _write(Path(out), force, pixels, result)
-    return result
+        _write(Path(out), force, pixels, found)
+    return replace(found, model=_name(model), image=_name(image), out=_name(out))
+
+
+def _name(source: object) -> str | None:
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
 
 
 @dataclass(frozen=True)
 class _Question:
-    """What `segment` was asked; `prompts` is empty if and only if it is everything."""
+    """What `segment` was asked; `prompts` is empty if and only if it was asked for everything."""
 
     prompts: tuple[Prompt, ...]
     multimask: bool
@@ -180,11 +241,11 @@ def _corner_and_size(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
 def _prompts(
     points: list[Sequence[float]], not_points: list[Sequence[float]], boxes: list[Sequence[float]], everything: bool
 ) -> tuple[Prompt, ...]:
-    """Return the prompts; none for everything."""
+    """Return the prompts, or none for everything."""
     if not everything:
         return make_prompts(points, not_points, boxes)
     if points or not_points or boxes:
-        raise PromptError("everything together with points or boxes; choose one")
+        raise PromptError("everything does not go together with points or boxes; choose one")
     return ()
 
 
@@ -198,7 +259,7 @@ def _loaded(model: nn.Module | str | os.PathLike[str], options: dict[str, Any]) 
     """Return the module, and the seconds it took to load it."""
     if isinstance(model, nn.Module):
         if options:
-            raise TypeError(f"{', '.join(options)}: only for a model that segment() loads itself")
+            raise TypeError(f"{', '.join(options)}: these options are for models that segment() loads itself")
         return model.eval(), 0.0
     from bhk.sam.load import load
 
@@ -210,7 +271,7 @@ def _loaded(model: nn.Module | str | os.PathLike[str], options: dict[str, Any]) 
 def _answers(
     predictor: Predictor, pixels: Rgb, question: _Question, several: bool
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32], tuple[Prompt | None, ...]]:
-    """Return masks and scores, every one or the best of each prompt, and the prompt of each."""
+    """Return the masks and scores of every prompt, all of them or the best, and the prompt of each mask."""
     predictor.set_image(pixels)
     found: list[Masks] = []
     answered: list[Prompt] = []
@@ -226,7 +287,7 @@ def _answers(
 
 
 def _now(module: nn.Module) -> float:
-    """Return the time when the device has done what it was told, in seconds."""
+    """Return the time in seconds, after waiting for the device to finish its work."""
     if device_of(module).type == "cuda":
         torch.cuda.synchronize(device_of(module))
     return time.perf_counter()
@@ -234,7 +295,7 @@ def _now(module: nn.Module) -> float:
 
 @contextlib.contextmanager
 def _stopwatch(module: nn.Module) -> Iterator[list[float]]:
-    """Yield a list that each call of `module` in the block adds its seconds to."""
+    """Yield a list to which each call of `module` in the block adds its seconds."""
     starts: list[float] = []
     spent: list[float] = []
     before = module.register_forward_pre_hook(lambda *_: starts.append(_now(module)))

@@ -15,6 +15,7 @@ from bhk.base.files import DestinationExistsError, WriteError
 from bhk.nn.device import DeviceMemoryError
 from bhk.pictures.image import ImageError
 from bhk.pictures.prompts import Prompt, PromptError
+from bhk.pictures.rle import decode
 from bhk.sam.prediction.predictor import PredictionError
 from bhk.tasks.segment import SegmentationReport, segment
 
@@ -97,6 +98,18 @@ def test_areas_and_boxes() -> None:
     assert found.boxes == ((3, 2, 6, 3), (5, 0, 15, 10), (0, 0, 0, 0))
 
 
+def test_the_report_is_a_table_and_a_document(sam: nn.Module, picture: Path) -> None:
+    out = picture.with_name("out.png")
+    found = segment(sam, picture, boxes=[(10, 10, 60, 60)], out=out)
+    *_, row, last = str(found).splitlines()
+    assert row.split() == ["0", f"{found.areas[0]:,}", ",".join(map(str, found.boxes[0])), f"{found.scores[0]:.3f}"]
+    assert last == f"{out}: 1 mask of the single output"
+    document = found.document()
+    assert (document["model"], document["out"]) == (None, str(out))
+    assert document["image"] == {"path": str(picture), "width": 140, "height": 90}
+    assert np.array_equal(decode(document["masks"][0]["segmentation"]), found.masks[0])
+
+
 def test_time_and_memory_are_measured(sam: nn.Module) -> None:
     found = segment(sam, _IMAGE, boxes=[(1, 1, 50, 50)])
     assert found.seconds.load == 0
@@ -171,8 +184,8 @@ def test_the_output_is_checked_before_any_work(picture: Path, tmp_path: Path) ->
     ("prompts", "message"),
     [
         ({}, "nothing to look for"),
-        ({"everything": True, "points": [(1, 1)]}, "everything together with points or boxes; choose one"),
-        ({"everything": True, "boxes": np.ones((1, 4))}, "everything together with points or boxes; choose one"),
+        ({"everything": True, "points": [(1, 1)]}, "everything does not go together with points or boxes"),
+        ({"everything": True, "boxes": np.ones((1, 4))}, "everything does not go together with points or boxes"),
         ({"everything": True, "points_per_side": 0}, "0 points per side of the grid; expected at least 1"),
         ({"points": [(140, 1)]}, "point 140,1 is not in the picture, which is 140 x 90 pixels"),
         ({"boxes": [(5, 5, 5, 9)]}, "box 5,5,5,9 has no inside"),
@@ -198,7 +211,7 @@ def test_other_mistakes(sam: nn.Module, picture: Path, tmp_path: Path) -> None:
         segment("none.bhk", tmp_path / "none.png", points=[(1, 1)])
     with pytest.raises(PredictionError, match="is no model to ask for masks"):
         segment(nn.Linear(1, 1), picture, points=[(1, 1)])
-    with pytest.raises(TypeError, match="mode, device: only for a model that segment"):
+    with pytest.raises(TypeError, match="mode, device: these options are for models that segment"):
         segment(sam, picture, points=[(1, 1)], mode="dense", device="cpu")
     with pytest.raises(bhk.BhkError, match=r"none\.bhk"):
         segment("none.bhk", picture, points=[(1, 1)])
