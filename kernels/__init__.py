@@ -8,6 +8,6 @@
 - `integer`, Triton: quantised activations times codes
 - `dense`, Triton: decoding codes to a dense weight, for many rows
 - `lattice`: what `few_rows` and `integer` share
-- `launching`: launching kernels with little work on the host
+- `launching`: launching kernels with little work on the host; `sizes`: arithmetic for launches
 - `tuning`: the tile sizes of each product, as measured on the card; `card`: the properties of the card
 """

@@ -14,7 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .launching import Launcher, ceil_div
+from .launching import Launcher
+from .sizes import ceil_div
 
 BLOCK_ROWS = 8
 BLOCK_PAIRS = 256

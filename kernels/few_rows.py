@@ -17,8 +17,9 @@ from torch import Tensor
 
 from .card import Card
 from .lattice import BLOCK_OUTLIERS, add_outliers, pair_pointer, paired, split_pair, step_and_offsets
-from .launching import Launcher, ceil_div, power_of_2
+from .launching import Launcher
 from .resident import ROWS_PER_START
+from .sizes import ceil_div, power_of_2
 from .tuning import Tile
 
 MAX_ROWS = 64

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from .card import Card
 from .lattice import BLOCK_OUTLIERS, add_outliers, pair_pointer, paired, split_pair, step_and_offsets
-from .launching import Launcher, ceil_div, power_of_2
+from .launching import Launcher
+from .sizes import ceil_div, power_of_2
 from .tuning import Tile
 
 PAIRS_PER_WARP = 256  # in registers: 8 words a thread

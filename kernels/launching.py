@@ -18,16 +18,6 @@ _TAKES_CONSTANTS = tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 6)
 _ALIGNMENT = 16  # bytes; Triton compiles other code for addresses that are not multiples of this
 
 
-def ceil_div(number: int, divisor: int) -> int:
-    """Return how many pieces of size `divisor` cover `number`. Triton's own function takes 8 microseconds on the host."""
-    return -(-number // divisor)
-
-
-def power_of_2(number: int) -> int:
-    """Return the least power of two that is at least `number`, which is positive. Triton's own is as slow."""
-    return 1 << (number - 1).bit_length()
-
-
 class Launcher:
     """Launches one kernel on the current device.
 

@@ -20,7 +20,7 @@ import triton
 from torch import Tensor
 
 from .card import Card
-from .launching import power_of_2
+from .sizes import power_of_2
 
 SHIPPED = Path(__file__).with_name("tiles.csv")
 LAUNCHES = 20

@@ -18,7 +18,7 @@ from triton.runtime.jit import JITFunction
 
 from bhk.kernels import dense, few_rows, integer, launching
 from bhk.kernels.card import Card
-from bhk.kernels.launching import Launcher, ceil_div, power_of_2
+from bhk.kernels.launching import Launcher
 from tools.no_card import NoCard
 
 Launches = list[tuple[str, tuple[Any, ...]]]
@@ -128,11 +128,3 @@ def test_numbers_that_triton_does_not_look_at_are_no_reason_to_compile(launches:
         launch((1, 1, 1), (parts, y), (count,), {"SPLITS": 2, "BLOCK": 64}, {})
         ways.append(launches[0][0])
     assert ways == ["kernel[grid]", "compiled[grid]", "compiled[grid]"]
-
-
-@pytest.mark.parametrize(
-    ("number", "pieces", "power"), [(1, 1, 1), (7, 1, 8), (8, 2, 8), (14, 2, 16), (1025, 147, 2048)]
-)
-def test_rounding_up(number: int, pieces: int, power: int) -> None:
-    assert ceil_div(number, 7) == pieces
-    assert power_of_2(number) == power
