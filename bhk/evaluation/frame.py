@@ -26,7 +26,7 @@ from bhk.evaluation.results import EvaluatedModel
 from bhk.evaluation.settings import EvaluationSettings
 from bhk.evaluation.shards import run_shards, split
 from bhk.hub.download import local_file
-from bhk.nn.loading import usable_device
+from bhk.nn.device import usable_device
 from bhk.sam.build import UnknownModelError
 from bhk.sam.checkpoints import read_checkpoint
 from bhk.sam.load import model_entry
@@ -175,7 +175,8 @@ def _described(name: str, path: Path) -> EvaluatedModel:
     with Container.open(path) as container:
         ratio = sum(layer.dense_bytes for layer in container.layers) / container.source.length
         source = container.header.metadata.get("source.sha256")
-    return replace(_evaluated(name, (path,), model_entry(path), ratio), source_sha256=source)
+        entry = model_entry(container)
+    return replace(_evaluated(name, (path,), entry, ratio), source_sha256=source)
 
 
 def _checkpoint(name: str, path: Path) -> EvaluatedModel:

@@ -21,7 +21,7 @@ from bhk.base.packages import MissingPackageError
 from bhk.container import reader
 from bhk.container.header import ModelEntry, to_json
 from bhk.container.reader import MAGIC, PREAMBLE, VERSION, Container
-from bhk.evaluation.results import describe
+from bhk.evaluation.frame import find_models
 from bhk.hub import download
 from bhk.hub.errors import HubError
 from bhk.nn import HyperLinear
@@ -111,10 +111,10 @@ def test_options_reach_the_loader(path: Path) -> None:
         bhk.load,
         lambda path: bhk.load_into(build_model(_SMALL), path),
         bhk.load_state_dict,
-        describe,
+        lambda path: find_models(path, None),
         lambda path: bhk.segment(path, np.zeros((20, 30, 3), np.uint8), points=[(5, 5)]),
     ],
-    ids=["load", "load_into", "load_state_dict", "describe", "segment"],
+    ids=["load", "load_into", "load_state_dict", "find_models", "segment"],
 )
 def test_a_file_is_found_opened_and_validated_once(
     path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, where: str, read: Callable[[Any], object]
