@@ -82,19 +82,19 @@ def test_figures_do_not_depend_on_workers_or_interruptions(
         if done == 4:
             raise KeyboardInterrupt
 
-    def run(settings: FidelitySettings = _FEW, progress: Progress | None = None) -> FidelityReport:
+    def run(settings: FidelitySettings = _FEW, progress: Progress | None = None, workers: int = 1) -> FidelityReport:
         return fidelity(
             folder / "sam.bhk",
             folder / "pictures",
             against=folder / "sam.pth",
             settings=settings,
-            workers=2,
+            workers=workers,
             work_dir=tmp_path,
             progress=progress,
         )
 
     with pytest.raises(KeyboardInterrupt):
-        run(progress=stop)
+        run(progress=stop, workers=2)
     assert len(list(tmp_path.glob("shard-*.json"))) in (1, 2)
     assert run() == report
     with pytest.raises(WorkDirError, match="holds results of other work: not the same seed"):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,12 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, mo
     monkeypatch.setattr(tool, "EVALUATED", 1)
     whole = tool.train(tmp_path / "whole", 3, 1, "cpu")
 
+    def lessons_here(first: int, batch: int, offset: int) -> Iterator[tool.Lesson]:
+        """Prepare lessons in this process, because it takes seconds to start another one."""
+        for step in itertools.count(first):
+            yield tool.prepare([offset + step * batch + scene for scene in range(batch)])
+
+    monkeypatch.setattr(tool, "lessons", lessons_here)
     write = tool.write_row
 
     def stop_at_two(path: Path, row: dict[str, float]) -> None:

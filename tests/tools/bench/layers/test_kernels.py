@@ -23,6 +23,7 @@ from tools.no_card import NoCard
 SHARED_BYTES = 227 << 10  # that a program can have on an H100 or H200
 
 
+@pytest.mark.full
 def test_kernels_compute_products_with_decoded_weights() -> None:
     """Triton decides for a whole process whether it interprets kernels, so they are tested in one of their own."""
     script = Path(__file__).with_name("kernels_interpreted.py")
