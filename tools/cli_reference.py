@@ -40,7 +40,9 @@ def text() -> str:
     lines = ["# Command line", "", "Written by `make docs` from the commands; `bhk COMMAND --help` shows the same.", ""]
     for name in group.list_commands(root):
         command = group.get_command(root, name)
-        lines += [f"## bhk {name}", "", (command.help or "").strip(), "", "| argument or option | |", "|---|---|"]
+        examples = (f"    {line}" for line in command.epilog.split("\n\n")[1:])
+        lines += [f"## bhk {name}", "", (command.help or "").strip(), "", *examples, ""]
+        lines += ["| argument or option | |", "|---|---|"]
         lines += [f"| {left} | {right} |" for left, right in (_parameter(p) for p in command.params)]
         lines.append("")
     lines += [

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bhk.base.files import replace_file
 from bhk.base.tables import Table
@@ -16,7 +16,13 @@ from bhk.base.texts import printable
 
 
 class Report:
-    """Base class of the dataclasses that tasks return."""
+    """Base class of the dataclasses that tasks return.
+
+    Attributes:
+        json_indent: indentation of the report as JSON text; None for a single line.
+    """
+
+    json_indent: ClassVar[int | None] = 2
 
     def lines(self) -> Iterator[str]:
         """Yield the report as text: single lines, and tables made by `bhk.base.tables.table`."""
@@ -36,7 +42,7 @@ class Report:
         Raises:
             WriteError: the file cannot be written, or exists and `force` is false.
         """
-        text = json.dumps(self.document(), indent=2, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(self.document(), indent=self.json_indent, allow_nan=False, ensure_ascii=False)
         with replace_file(Path(path), force=force) as file:
             file.write(text.encode("utf-8", errors="backslashreplace") + b"\n")
 

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from types import FrameType
 from typing import Annotated
 
@@ -31,6 +32,30 @@ from bhk.cli.segment import segment
 from bhk.cli.verify import verify
 from bhk.version import __version__
 
+_EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
+    convert: (
+        "bhk convert sam_vit_b_01ec64.pth",
+        "bhk convert facebook/sam-vit-base -o sam_b.bhk --preset small",
+    ),
+    inspect: ("bhk inspect sam_b.bhk --by role", "bhk inspect sam_b.bhk --sort snr --top 10"),
+    verify: ("bhk verify sam_b.bhk", "bhk verify sam_b.bhk --against sam_vit_b_01ec64.pth"),
+    export: ("bhk export sam_b.bhk -o sam_b.pth", "bhk export sam_b.bhk -o ComfyUI/models/sams/"),
+    diff: ("bhk diff sam_vit_b_01ec64.pth sam_b.bhk",),
+    segment: (
+        "bhk segment sam_b.bhk photo.jpg --point 500,375 -o masks.png",
+        "bhk segment sam_b.bhk photo.jpg --everything --json",
+    ),
+    evaluate: (
+        "bhk eval sam_b.bhk --images photos/ --against sam_vit_b_01ec64.pth",
+        "bhk eval sam_b.bhk --images val2017/ --annotations instances_val2017.json --limit 200",
+    ),
+    report: ("bhk report sam_b.bhk --against sam_vit_b_01ec64.pth --images photos/ -o report.html",),
+    compare: ("bhk compare sam_vit_b_01ec64.pth --presets balanced,small --images photos/ --plot presets.svg",),
+    push: ("bhk push sam_b.bhk me/sam-b-bhk --dry-run", "bhk push sam_b.bhk me/sam-b-bhk --eval results.json"),
+    pull: ("bhk pull me/sam-b-bhk", "bhk pull me/sam-b-bhk -o models/sam_b.bhk"),
+    models: ("bhk models",),
+}
+
 app = typer.Typer(
     name="bhk",
     help="Compress Segment Anything checkpoints, and any other, into small checked .bhk files.",
@@ -39,9 +64,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (convert, inspect, verify, export, diff, segment, report, compare, push, pull, models):
-    app.command()(command)
-app.command("eval")(evaluate)
+for command, examples in _EXAMPLES.items():
+    name = "eval" if command is evaluate else command.__name__
+    app.command(name, epilog="\n\n".join(("Examples:" if len(examples) > 1 else "Example:", *examples)))(command)
 
 
 def _show_version(value: bool) -> None:

@@ -84,7 +84,7 @@ class Output:
     def report(self, report: Report) -> None:
         """Print what a task returned: as text, or as one JSON document."""
         if self.as_json:
-            self.document(report.document())
+            self.document(report.document(), indent=report.json_indent)
         elif not self._silent:
             print(report)
 

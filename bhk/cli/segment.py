@@ -24,7 +24,7 @@ from bhk.cli.output import Output
 
 
 def _numbers(values: list[str] | None, form: str, option: str) -> list[tuple[float, ...]]:
-    """Parse options such as 100,200 that have as many numbers as `form`."""
+    """Parse options such as 100,200 with as many numbers as `form` has."""
     parsed = []
     for value in values or []:
         try:
@@ -38,33 +38,37 @@ def _numbers(values: list[str] | None, form: str, option: str) -> list[tuple[flo
 
 def segment(
     model: ModelPath,
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture: JPEG, PNG, WebP, TIFF, BMP.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture: JPEG, PNG, WebP, TIFF, BMP or GIF.")],
     point: Annotated[
         list[str] | None, typer.Option(metavar="X,Y", help="A point on the object, in pixels. Repeatable.")
     ] = None,
-    not_point: Annotated[list[str] | None, typer.Option(metavar="X,Y", help="A point beside it. Repeatable.")] = None,
+    not_point: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y", help="A point outside the object. Repeatable.")
+    ] = None,
     box: Annotated[
         list[str] | None,
-        typer.Option(metavar="X0,Y0,X1,Y1", help="A box around an object. Repeatable: one object each."),
+        typer.Option(metavar="X0,Y0,X1,Y1", help="A box around an object. Repeatable, for one object each."),
     ] = None,
-    everything: Annotated[bool, typer.Option("--everything", help="Find all there is, by a grid of points.")] = False,
+    everything: Annotated[bool, typer.Option("--everything", help="Find every object, with a grid of points.")] = False,
     multimask: Annotated[
-        bool, typer.Option("--multimask", help="All masks the model proposes for a prompt, not the best alone.")
+        bool, typer.Option("--multimask", help="Return all masks that the model proposes, not only the best.")
     ] = False,
-    points_per_side: Annotated[int, typer.Option(min=1, metavar="N", help="Of the grid for --everything.")] = 32,
+    points_per_side: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Size of the grid for --everything: N x N points.")
+    ] = 32,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the picture with the masks: .png .jpg")
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the picture with the masks: .png or .jpg.")
     ] = None,
     mode: ModeOption = Mode.hyper,
     compute: ComputeOption = Compute.exact,
     device: Device = "cpu",
     dtype: DtypeOption = Dtype.float32,
-    stats: Annotated[bool, typer.Option("--stats", help="Say how long it took, and the most memory in use.")] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Show times and the highest memory use.")] = False,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find masks in a picture: of points, of boxes, or of everything."""
+    """Find the masks of objects in a picture, from points, boxes, or a grid over everything."""
     points, boxes = _numbers(point, "x,y", "--point"), _numbers(box, "x0,y0,x1,y1", "--box")
     not_points = _numbers(not_point, "x,y", "--not-point")
     if everything == bool(points or not_points or boxes):
@@ -72,8 +76,8 @@ def segment(
     from bhk.tasks.segment import segment as task
 
     output = Output(as_json=as_json, quiet=quiet)
-    with output.progress("Loading") as progress:
-        found = task(
+    with output.progress() as progress:
+        report = task(
             model,
             image,
             points=points,
@@ -90,11 +94,8 @@ def segment(
             dtype=dtype.value,
             progress=progress,
         )
-    if as_json:
-        output.document(found.document(), indent=None)
-        return
-    output.report(found)
-    if not found.scores:
+    output.report(report)
+    if not report.scores:
         output.hint("no masks found")
     if stats:
-        output.line(found.stats())
+        output.hint(report.stats())

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -66,6 +66,8 @@ class SegmentationReport(Report):
             the system does not tell.
         model, image, out: the files that were read and written, as they were given; None for other objects.
     """
+
+    json_indent: ClassVar[int | None] = None  # each mask has hundreds of run lengths
 
     masks: NDArray[np.bool_] = field(repr=False)
     scores: tuple[float, ...]

@@ -2,18 +2,22 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import typer
 
 import bhk as package
+from bhk.cli.app import app
 from bhk.codec.streams import CHUNK_ITEMS, Stream, compress
 from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry
 from bhk.container.writer import ContainerWriter
@@ -31,6 +35,22 @@ def test_version_and_help(bhk: Shell) -> None:
         assert all(f" {command} " in ended.out for command in ("convert", "inspect", "verify", "export", "diff"))
     for command in ("convert", "inspect", "verify", "export", "diff"):
         assert "--json" in bhk(command, "-h").out
+
+
+def _commands() -> list[tuple[str, Any]]:
+    group = typer.main.get_command(app)
+    return list(group.commands.items())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("name", "command"), _commands(), ids=lambda value: value if isinstance(value, str) else "")
+def test_help_ends_with_examples_that_can_be_typed(name: str, command: Any) -> None:
+    title, *examples = command.epilog.split("\n\n")
+    assert title in ("Example:", "Examples:")
+    assert examples
+    for example in examples:
+        program, typed, *args = shlex.split(example)
+        assert (program, typed) == ("bhk", name)
+        command.make_context(name, args)  # parses the arguments, and runs nothing
 
 
 @pytest.mark.parametrize(
