@@ -36,7 +36,7 @@ from bhk.tasks.inspect import inspect as inspect
 from bhk.tasks.models import Model as Model
 from bhk.tasks.models import ModelsReport as ModelsReport
 from bhk.tasks.models import models as models
-from bhk.tasks.report import WrittenReport as WrittenReport
+from bhk.tasks.report import PageReport as PageReport
 from bhk.tasks.report import report as report
 from bhk.tasks.segment import SegmentationReport as SegmentationReport
 from bhk.tasks.segment import segment as segment

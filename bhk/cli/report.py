@@ -8,26 +8,27 @@ from typing import Annotated
 import typer
 
 from bhk.cli.options import BhkPath, Device, Force, Json, Key, Quiet, Threads
-from bhk.cli.output import Output, number, size
+from bhk.cli.output import Output
 
 
 def report(
     path: BhkPath,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="PAGE.html", help="The page to write; by default FILE's name with .html."),
+        typer.Option("--out", "-o", metavar="PAGE.html", help="The page to write. Default: FILE with .html."),
     ] = None,
     against: Annotated[
-        str | None, typer.Option(metavar="ORIGINAL", help="The checkpoint it was made from, to draw errors as well.")
+        str | None,
+        typer.Option(metavar="ORIGINAL", help="The checkpoint FILE was converted from, to show errors as well."),
     ] = None,
     key: Key = None,
     images: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Pictures to compare masks on, with --against: a folder, or one picture."),
+        typer.Option(metavar="DIR", help="Compare masks on pictures: a folder or a single picture. Needs --against."),
     ] = None,
-    most_images: Annotated[int, typer.Option(min=1, metavar="N", help="Take the first N pictures of a folder.")] = 6,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Use the first N pictures of a folder.")] = 6,
     figures: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the main figures there too, as PNG and SVG.")
+        Path | None, typer.Option(metavar="DIR", help="Also write the main figures there, as PNG and SVG.")
     ] = None,
     device: Device = "cpu",
     threads: Threads = None,
@@ -35,29 +36,27 @@ def report(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a page about a file: layer map, codebooks, errors, masks. One HTML file that needs no network."""
+    """Write an HTML page about a file: layer map, codebooks, errors, masks. It needs no network.
+
+    Example: bhk report sam_b.bhk -o sam_b.html --against sam_vit_b_01ec64.pth
+    """
     from bhk.tasks.report import report as task
 
     output = Output(as_json=as_json, quiet=quiet)
-    with output.progress("Drawing") as progress:
-        written = task(
+    with output.progress() as progress:
+        page = task(
             path,
             out,
             against=against,
             key=key,
             images=images,
-            most_images=most_images,
+            limit=limit,
             figures=figures,
-            force=force,
             device=device,
             threads=threads,
-            progress=progress.stage if progress else None,
+            force=force,
+            progress=progress,
         )
-    for picture in written.skipped:
-        output.hint(f"{picture.name} left out: {picture.reason}")
-    output.line(f"{written.path}: {size(written.bytes)} in {written.seconds:.1f} s")
-    for file in written.figures:
-        output.line(str(file))
-    if written.iou is not None:
-        output.line(f"mean IoU {number(written.iou, 4)} of the masks of {len(written.pictures)} pictures")
-    output.document(written)
+    output.report(page)
+    for hint in page.hints:
+        output.hint(hint)

@@ -1,4 +1,4 @@
-"""How a place on the Hugging Face Hub is written: `user/repo`, `hf://user/repo[/path/in/repo][@revision]`, or its web page."""
+"""Addresses on the Hugging Face Hub: `user/repo`, `hf://user/repo[/path/in/repo][@revision]`, or a web page."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from bhk.hub.errors import HubError, redact
 SCHEME = "hf://"
 _WEB = ("https://", "http://")
 _HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
-FILES = (BHK_SUFFIX, *WEIGHT_SUFFIXES)  # what a file here is called, and no repository
+FILES = (BHK_SUFFIX, *WEIGHT_SUFFIXES)  # suffixes of local files, which repositories do not have
 _REPOSITORY = r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*"
 _ADDRESS = re.compile(rf"(?P<repository>{_REPOSITORY})(?:/(?P<path>[^@]+))?(?:@(?P<revision>.+))?")
-# Of a repository, a folder or a file. Slashes in a revision are escaped there, but perhaps not those of a pull request.
+# The page of a repository, a folder or a file. Slashes in a revision are escaped, except perhaps in refs/pr/N.
 _PAGE = re.compile(
     rf"(?P<repository>{_REPOSITORY})(?:/(?:tree|blob|resolve)/(?P<revision>refs/\w+/[^/]+|[^/]+)(?:/(?P<path>.+))?)?"
 )
@@ -26,7 +26,13 @@ _PAGE = re.compile(
 
 @dataclass(frozen=True)
 class Address:
-    """A repository on the Hub, a file or folder in it (None: its top), and a revision (None: the default one)."""
+    """A place on the Hub.
+
+    Attributes:
+        repository: "user/repo".
+        path: a file or folder in it; None: its top.
+        revision: branch, tag or commit; None: the default branch.
+    """
 
     repository: str
     path: str | None = None
@@ -37,7 +43,7 @@ class Address:
 
     @property
     def name(self) -> str:
-        """The name of the repository without that of its owner."""
+        """The name of the repository without its owner."""
         return self.repository.partition("/")[2]
 
     def at(self, path: str | None) -> Address:
@@ -46,44 +52,49 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Return what `hf://user/repo[/path][@revision]` names, or the address of a page or a file on the web.
+    """Return the address in `hf://user/repo[/path][@revision]` or in the URL of a page or file.
+
+    >>> from bhk.hub.address import parse_address
+    >>> address = parse_address("hf://user/repo/model.bhk@v2")
+    >>> address.repository, address.path, address.revision
+    ('user/repo', 'model.bhk', 'v2')
 
     Raises:
-        HubError: it is malformed, or of another web site.
+        HubError: the text is malformed or a URL of another site.
     """
     is_page = text.startswith(_WEB)
     match = _PAGE.fullmatch(_page(text)) if is_page else _ADDRESS.fullmatch(text.removeprefix(SCHEME).strip("/"))
     if match is None:
         raise HubError(
-            f"{redact(shown(text))} is no Hub address; expected {SCHEME}user/repo[/path/in/repo][@revision]"
-            + ("; download what is elsewhere first" if is_page else "")
+            f"{redact(shown(text))} is not a Hub address; expected {SCHEME}user/repo[/path/in/repo][@revision]"
+            + ("; download files from other sites first" if is_page else "")
         )
     parts = match.groupdict()
     return Address(**{name: part and unquote(part) for name, part in parts.items()} if is_page else parts)
 
 
 def is_address(text: str) -> bool:
-    """Return whether `text` has the scheme of an address, and so can be no path."""
+    """Return whether `text` begins like an address, so that it cannot be a path."""
     return text.startswith((SCHEME, *_WEB))
 
 
 def looks_like_repository(text: str) -> bool:
-    """Return whether `text` may be `user/repo`: two names, not the path of a file or into something that is here."""
+    """Return whether `text` may be `user/repo`: two names, without the suffix of a file, whose first is no local folder."""
     return bool(re.fullmatch(_REPOSITORY, text)) and not text.endswith(FILES) and not Path(text).parent.exists()
 
 
 def address_of(path_or_repo: str | os.PathLike[str]) -> Address | None:
-    """Return the place on the Hub that is meant; None: it is a path on this machine.
+    """Return the address on the Hub, or None for a path on this machine.
 
     Raises:
-        HubError: an address that is malformed.
+        HubError: the address is malformed.
     """
     text = os.fspath(path_or_repo)
     return parse_address(text) if is_address(text) or looks_like_repository(text) else None
 
 
 def _page(text: str) -> str:
-    """Return what an address on the web has after the Hub's own, without a query; nothing if it is none of the Hub."""
+    """Return the part of a URL after the Hub's own, without a query; empty for another site."""
     from huggingface_hub import constants  # slow to import, and rarely needed
 
     for endpoint in (constants.ENDPOINT, *(scheme + host for scheme in _WEB for host in _HOSTS)):

@@ -1,4 +1,4 @@
-"""Files of the Hub as files on this machine, through huggingface_hub's cache."""
+"""Files of the Hub on this machine, through huggingface_hub's cache."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from bhk.hub.address import FILES, Address, address_of
 from bhk.hub.errors import HubBusyError, HubError, HubFileNotFoundError, HubUnreachableError
 from bhk.hub.explained import explained
 
-_CLOCK = 3  # seconds by which the clock of a file system may be behind
+_CLOCK = 3  # seconds that the clock of a file system may be behind
 
-Progress = Callable[[int, int], None]
+Advance = Callable[[int, int], None]  # (bytes done, all bytes)
 Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A file of a repository on this machine.
+    """A local copy of a file of a repository.
 
     Attributes:
-        path: in the cache.
-        commit: which it is from.
-        is_current: whether the Hub was asked; else there may be a newer one, or none any more.
+        path: the file in the cache.
+        commit: the commit it comes from.
+        is_current: whether the Hub was asked; if not, the file there may have changed or be gone.
     """
 
     path: Path
@@ -40,30 +40,30 @@ class Copy:
 
 
 def local_file(path_or_repo: str | os.PathLike[str]) -> Path:
-    """Return the path of a file, or of the copy on this machine of a .bhk file on the Hub: see `with_bhk_file`.
+    """Return the path of a local file, or of the local copy of a .bhk file on the Hub: see `with_bhk_file`.
 
-    A folder means its model.bhk, or else the only .bhk file in it; but itself, if it holds a checkpoint of another format.
+    A folder stands for its model.bhk, or the only .bhk file in it; a folder with a checkpoint stands for itself.
 
     Raises:
-        HubError: the Hub did not give the file.
+        HubError: the Hub did not provide the file.
     """
     address = address_of(path_or_repo)
     return _in_folder(Path(path_or_repo)) if address is None else with_bhk_file(address, fetch_file)
 
 
 def with_bhk_file(address: Address, get: Callable[[Address, str], Found]) -> Found:
-    """Return `get(address, name)` for the .bhk file that `address` means.
+    """Return `get(address, name)` for the .bhk file that `address` stands for.
 
-    That is the file it names; else model.bhk in the folder it names, or else the only .bhk file there.
+    That is the file it names; or model.bhk, or the only .bhk file, in the folder it names.
 
     Raises:
-        HubError: there is no such file or there are several, or `get` raises it.
+        HubError: there is no such file, there are several, or `get` raises it.
     """
     folder = f"{address.path}/" if address.path else ""
     try:
         return get(address, address.path if address.path and address.path.endswith(BHK_SUFFIX) else folder + MODEL_FILE)
     except (HubFileNotFoundError, HubUnreachableError) as error:
-        # Without a network, perhaps the cache has one of another name.
+        # Without a network, the cache may still have one with another name.
         if address.path and address.path.endswith(BHK_SUFFIX):
             raise
         reason = error
@@ -80,29 +80,31 @@ def with_bhk_file(address: Address, get: Callable[[Address, str], Found]) -> Fou
     raise HubFileNotFoundError(f"{address} holds {what}")
 
 
-def fetch_file(address: Address, name: str, progress: Progress | None = None) -> Path:
-    """Download the file `name` of the repository (or find it in the cache) and return the local file: see `fetch_copy`."""
+def fetch_file(address: Address, name: str, progress: Advance | None = None) -> Path:
+    """Return the local copy of the file `name` of the repository: see `fetch_copy`."""
     return fetch_copy(address, name, progress).path
 
 
-def fetch_copy(address: Address, name: str, progress: Progress | None = None) -> Copy:
-    """Download the file `name` of the repository, unless the cache has it; what it has is enough where the Hub cannot be asked.
+def fetch_copy(address: Address, name: str, progress: Advance | None = None) -> Copy:
+    """Download the file `name` of the repository unless the cache has it. If the Hub cannot be reached, the cache is enough.
 
-    What was just downloaded is compared with the hash that the Hub announced, and not kept if it differs.
+    A download is compared with the hash that the Hub announced, and discarded if it differs.
 
     Args:
-        progress: called with (bytes there, all bytes) while something is downloaded; None: the library's own bar.
+        address: the repository and the revision.
+        name: path of the file in the repository.
+        progress: called with (bytes done, all bytes) during a download; None: the library draws its own bar.
 
     Raises:
         HubFileNotFoundError: the repository has no such file.
-        HubError: missing, private or gated repository, no network, no space, damaged on its way.
+        HubError: the repository is missing, private or gated; or there is no network or no space; or the download is damaged.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache  # slow to import, and rarely needed
 
     with explained(address.at(name)):
         known = try_to_load_from_cache(address.repository, name, revision=address.revision)
         if isinstance(known, str):
-            # The library itself would take it without a word, even if the Hub refuses the file.
+            # The library would silently use it, even if the Hub refuses the file.
             path = Path(known)
             there, here = _commit_at_hub(address, name), commit_of(path, name)
             if there in (None, here):
@@ -112,12 +114,14 @@ def fetch_copy(address: Address, name: str, progress: Progress | None = None) ->
         path = Path(hf_hub_download(address.repository, name, revision=address.revision, tqdm_class=bar))
         if path.stat().st_mtime > started - _CLOCK and not _is_intact(path):
             discard(path)
-            raise HubError(f"{address.at(name)} was damaged on its way (other bytes than the Hub announced); try again")
+            raise HubError(
+                f"{address.at(name)} was damaged in the download (its hash is not the one the Hub announced); try again"
+            )
         return Copy(path, commit_of(path, name), True)
 
 
 def cached_file(address: Address, name: str) -> Path:
-    """Return the copy of the file `name` of the repository that is in the cache.
+    """Return the cached copy of the file `name` of the repository.
 
     Raises:
         HubUnreachableError: there is none.
@@ -129,16 +133,16 @@ def cached_file(address: Address, name: str) -> Path:
 
 
 def list_files(address: Address) -> list[str]:
-    """Return the paths of the files of the repository, or of those in the cache when the Hub cannot be asked.
+    """Return the paths of the files of the repository; of the cached ones if the Hub cannot be reached.
 
     Raises:
-        HubError: missing or private repository, or no network and nothing in the cache.
+        HubError: the repository is missing or private, or there is no network and nothing in the cache.
     """
     from huggingface_hub import HfApi, errors, snapshot_download  # slow to import, and rarely needed
 
     with explained(address):
         try:
-            # Not list_repo_files: without a network it tries again for 23 s before it says so.
+            # Not list_repo_files, which retries for 23 s without a network.
             info = HfApi().model_info(address.repository, revision=address.revision, timeout=20)
             return [file.rfilename for file in info.siblings or []]
         except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError):
@@ -153,12 +157,12 @@ def list_files(address: Address) -> list[str]:
 
 
 def commit_of(path: Path, name: str) -> str:
-    """Return the commit that `path`, the file `name` of a repository in the cache, is from."""
+    """Return the commit of `path`, the cached copy of the file `name` of a repository."""
     return path.parents[len(PurePosixPath(name).parts) - 1].name
 
 
 def discard(path: Path) -> None:
-    """Remove a file from the cache, so that it is downloaded anew."""
+    """Remove a file from the cache, so that it is downloaded again."""
     for found in (path.resolve(), path):
         with contextlib.suppress(FileNotFoundError):
             found.unlink()
@@ -167,7 +171,7 @@ def discard(path: Path) -> None:
 def _in_folder(path: Path) -> Path:
     try:
         names = [entry.name for entry in path.iterdir() if entry.name.endswith(FILES)] if path.is_dir() else []
-    except OSError:  # whoever reads it says so
+    except OSError:  # reported when it is read
         return path
     found = [name for name in names if name.endswith(BHK_SUFFIX)]
     if len(found) < len(names) or not found or (MODEL_FILE not in found and len(found) > 1):
@@ -176,7 +180,7 @@ def _in_folder(path: Path) -> Path:
 
 
 def _commit_at_hub(address: Address, name: str) -> str | None:
-    """Return the commit that the revision is at now; None when the Hub cannot be asked."""
+    """Return the current commit of the revision; None if the Hub cannot be reached."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     try:
@@ -188,7 +192,7 @@ def _commit_at_hub(address: Address, name: str) -> str | None:
 
 
 def _is_intact(path: Path) -> bool:
-    """Return whether a file of the cache has the hash that its blob is named after; without symbolic links, no name says."""
+    """Return whether a cached file has the hash that its blob is named after, or no such name (without symbolic links)."""
     name = path.resolve().name
     if re.fullmatch(r"[0-9a-f]{64}", name):  # a large file: its own hash
         return sha256(path) == name
@@ -197,8 +201,8 @@ def _is_intact(path: Path) -> bool:
     return True
 
 
-def _bar(progress: Progress) -> type[Any]:
-    """Return a class of bars that show nothing and tell `progress` how far they are."""
+def _bar(progress: Advance) -> type[Any]:
+    """Return a tqdm class that draws nothing and calls `progress` instead."""
     from tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[misc, unused-ignore]
@@ -211,7 +215,7 @@ def _bar(progress: Progress) -> type[Any]:
             progress(self._done, max(self.total or 0, self._done))
 
         def update_transfer(self, n: float | None = 1) -> None:
-            """Pass over the second bar, of what came through the network, that some downloads have."""
+            """Ignore the second bar of some downloads, which counts bytes from the network."""
 
         set_transfer_postfix_str = tqdm.set_postfix_str
 

@@ -1,4 +1,4 @@
-"""The kinds of failures between here and the Hub; and texts without secrets."""
+"""Errors of the Hub, and how secrets are removed from texts."""
 
 from __future__ import annotations
 
@@ -7,33 +7,26 @@ import re
 from bhk.base.errors import BhkError
 
 _TOKEN = re.compile(r"hf_(?:(?:oauth|jwt|ott)_)?[A-Za-z0-9]{6,}[\w.\-]*|(?<=[Bb]earer )\S+")
-_LOGIN = re.compile(r"(?<=://)[^\s/?#@]+@")  # name and password before a host
-_QUERY = re.compile(r"(?<=://)([^\s?'\"]+)\?[^\s'\"]+")  # what a signed URL is signed with
+_LOGIN = re.compile(r"(?<=://)[^\s/?#@]+@")  # user name and password before a host
+_QUERY = re.compile(r"(?<=://)([^\s?'\"]+)\?[^\s'\"]+")  # the query of a URL, which may hold a signature
 
 
 class HubError(BhkError):
-    """The Hugging Face Hub did not give or take what it was asked for."""
+    """The Hugging Face Hub could not provide or accept something."""
 
 
 class HubFileNotFoundError(HubError):
-    """A repository has no such file."""
+    """The repository has no such file."""
 
 
 class HubUnreachableError(HubError):
-    """The Hub cannot be asked: no network, offline mode, or it is down."""
+    """The Hub cannot be reached: there is no network, offline mode is on, or the Hub is down."""
 
 
 class HubBusyError(HubError):
-    """The Hub was asked too often."""
+    """The Hub refused because of too many requests."""
 
 
 def redact(text: str) -> str:
-    """Return `text` without access tokens, passwords in URLs, and the queries of URLs, which may be signatures."""
+    """Return `text` without access tokens, passwords in URLs and queries of URLs, which may hold signatures."""
     return _QUERY.sub(r"\1?***", _TOKEN.sub("hf_***", _LOGIN.sub("***@", text)))
-
-
-def is_network_error(error: BaseException) -> bool:
-    """Return whether no answer came, or not all of it: the HTTP client (httpx or httpx2) has failed."""
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
-
-    return isinstance(error, HTTPError) and not isinstance(error, HfHubHTTPError)

@@ -1,4 +1,4 @@
-"""What went wrong between here and the Hub, in one line that says what to do, without tokens and signed URLs."""
+"""Turns errors of huggingface_hub into one line that says what to do, without tokens and signed URLs."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from typing import TYPE_CHECKING
 
 from bhk.base.errors import BhkError, shown
 from bhk.hub.address import Address
-from bhk.hub.errors import HubBusyError, HubError, HubFileNotFoundError, HubUnreachableError, is_network_error, redact
+from bhk.hub.errors import HubBusyError, HubError, HubFileNotFoundError, HubUnreachableError, redact
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
-_LIBRARY = ("huggingface_hub.file_download", "huggingface_hub.utils._http")  # whose warnings quote URLs
+_LIBRARY = ("huggingface_hub.file_download", "huggingface_hub.utils._http")  # loggers whose warnings quote URLs
 
 
 @contextlib.contextmanager
 def explained(address: Address, otherwise: str | None = None) -> Iterator[None]:
-    """Raise what goes wrong in the block as one typed line about `address`; errors of bhk pass.
+    """Turn any error in the block into a HubError about `address`. Errors of bhk pass through.
 
     Args:
-        otherwise: what to do when the Hub cannot be reached; None: to download the file by hand.
+        address: what the block works on.
+        otherwise: advice for when the Hub cannot be reached; None: download the file by hand.
 
     Raises:
         HubFileNotFoundError: the repository has no such file.
-        HubUnreachableError: the Hub cannot be asked.
-        HubBusyError: it was asked too often.
-        HubError: anything else that the Hub, the network or the file system refuse.
+        HubUnreachableError: the Hub cannot be reached.
+        HubBusyError: there were too many requests.
+        HubError: the Hub, the network or the file system refused.
     """
     try:
         with _redacted_warnings():
@@ -37,17 +38,24 @@ def explained(address: Address, otherwise: str | None = None) -> Iterator[None]:
         return
     except BhkError:
         raise
-    # The library lets through whatever its HTTP client, the file system and the server's answers raise.
+    # The library passes on whatever its HTTP client, the file system and malformed answers raise.
     except Exception as error:
         failure = _explain(address, error, otherwise)
     try:
         raise failure
     finally:
-        failure.__context__ = None  # it holds requests, with tokens and signed URLs, for any logger to print
+        failure.__context__ = None  # it holds requests with tokens and signed URLs, which loggers would print
+
+
+def is_network_error(error: BaseException) -> bool:
+    """Return whether the HTTP client (httpx or httpx2) failed, so that no answer came, or only part of one."""
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+
+    return isinstance(error, HTTPError) and not isinstance(error, HfHubHTTPError)
 
 
 def _explain(address: Address, error: BaseException, otherwise: str | None) -> HubError:
-    """Return one line on what went wrong at the Hub and what to do."""
+    """Return an error that says what went wrong and what to do."""
     from huggingface_hub import constants, errors
 
     where = f"hf://{address.repository}"
@@ -78,7 +86,7 @@ def _explain(address: Address, error: BaseException, otherwise: str | None) -> H
 
 
 def _root(error: BaseException) -> BaseException:
-    """Return what the library's own error was raised for: an answer of the Hub, a broken connection, a full disk."""
+    """Return the cause of the library's error: an answer of the Hub, a broken connection, a full disk."""
     from huggingface_hub import errors
 
     while error.__cause__ is not None and not isinstance(error, errors.HfHubHTTPError) and not is_network_error(error):
@@ -87,7 +95,7 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _refused(where: str, error: HfHubHTTPError) -> HubError:
-    """Return one line on an answer that is no success."""
+    """Return an error about an unsuccessful answer."""
     from huggingface_hub import constants
 
     status, headers = error.response.status_code, error.response.headers
@@ -96,18 +104,20 @@ def _refused(where: str, error: HfHubHTTPError) -> HubError:
     if status == 401:
         return HubError(
             f"the Hub does not accept the token for {where} (401): it is wrong or has expired; run `hf auth login`, or "
-            "set HF_TOKEN anew"
+            "set HF_TOKEN"
         )
     if status == 403:
         settings = f"{constants.ENDPOINT}/settings/tokens"
-        return HubError(f"the token has no right to do this with {where} (403{said}); give it the right at {settings}")
+        return HubError(
+            f"the token does not permit this with {where} (403{said}); change its permissions at {settings}"
+        )
     if status in (409, 412):
-        return HubError(f"{where} was changed meanwhile ({status}{said}); run the command again")
+        return HubError(f"{where} was changed in the meantime ({status}{said}); run the command again")
     if status == 429:
         after = headers.get("Retry-After")
         when = f"in {shown(after)} s" if after else "later"
         return HubBusyError(
-            f"the Hub asks to slow down (429) for {where}; try again {when}, or `hf auth login` for more"
+            f"too many requests to the Hub (429) for {where}; try again {when}, or run `hf auth login` for a higher limit"
         )
     if status >= 500:
         return HubUnreachableError(
@@ -117,13 +127,13 @@ def _refused(where: str, error: HfHubHTTPError) -> HubError:
 
 
 def _quoted(text: object) -> str:
-    """Return a text of the server or the library as safe to print."""
+    """Return a text of the server or the library in a form that is safe to print."""
     return redact(shown(" ".join(str(text).split()) or type(text).__name__, 200))
 
 
 @contextlib.contextmanager
 def _redacted_warnings() -> Iterator[None]:
-    """Let the library's own warnings, of each attempt, tell no signed URL."""
+    """Remove secrets from the warnings that the library prints about each attempt."""
     loggers = [logging.getLogger(name) for name in _LIBRARY]
 
     def rewrite(record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""A .bhk file on the Hub, read where it lies: by HTTP range requests, always of the one commit that was seen first."""
+"""Reading parts of a .bhk file on the Hub by HTTP range requests, all from the commit that was seen first."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from typing import TYPE_CHECKING, Any
 from bhk.container.reader import Container
 from bhk.hub.address import Address, address_of
 from bhk.hub.download import cached_file, local_file, with_bhk_file
-from bhk.hub.errors import HubError, HubUnreachableError, is_network_error
-from bhk.hub.explained import explained
+from bhk.hub.errors import HubError, HubUnreachableError
+from bhk.hub.explained import explained, is_network_error
 
 if TYPE_CHECKING:
-    Response = Any  # of httpx or httpx2, by the version of huggingface_hub
+    Response = Any  # of httpx or httpx2, depending on the version of huggingface_hub
 
-# What the first request fetches: most headers whole, and most of the largest (279 kB of a SAM ViT-H with 594 tensors).
+# Size of the first request: enough for most headers, and for most of the largest (279 kB for SAM ViT-H with 594 tensors).
 HEAD_BYTES = 1 << 18
-_WAITS = (1, 2, 4, 8)  # seconds before a connection that was cut is tried again, as huggingface_hub does
+_WAITS = (1, 2, 4, 8)  # seconds before reconnecting, as in huggingface_hub
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})")
-_EXPIRED = (400, 401, 403, 404)  # what a storage answers to a signed URL that has expired
+_EXPIRED = (400, 401, 403, 404)  # answers of storage servers to an expired signed URL
 
 
 def open_container(path_or_repo: str | os.PathLike[str]) -> Container:
-    """Open a local .bhk file, or one on the Hub by range requests; without a network, its copy in the cache.
+    """Open a local .bhk file, or one on the Hub by range requests. Without a network, its cached copy is opened.
 
-    What a folder or a repository means, `local_file` says.
+    Args:
+        path_or_repo: a file, folder or address; see `local_file`.
 
     Raises:
-        HubError: the Hub did not give the file.
+        HubError: the Hub did not provide the file.
         ReadError, FormatError: the file cannot be read or breaks a rule of the format.
     """
     address = address_of(path_or_repo)
@@ -47,33 +48,33 @@ def _open_remote(address: Address, name: str) -> Container:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the bytes of a file are: a URL, which may expire, and the headers to send there."""
+    """Where a file can be read: a URL, which may expire, and the headers to send."""
 
     url: str
     headers: dict[str, str]
 
 
 class RemoteFile:
-    """A file of a repository as a `ByteSource`: read by ranges, from any thread.
+    """A `ByteSource` that reads a file of a repository by ranges, from any thread.
 
-    The first request follows the Hub's redirection to the storage, and fetches the beginning of the file. Later ones go to
-    the storage, until its URL expires; the Hub is then asked anew, for the same commit.
+    The first request follows the Hub's redirect to the storage server and fetches the beginning of the file. Later requests go
+    to the storage server directly. When its URL expires, the Hub is asked again, for the same commit.
 
     Attributes:
-        name: its address.
-        commit: the commit of the repository that every byte is from.
-        length: bytes of the file.
+        name: the address of the file.
+        commit: the commit that all bytes come from.
+        length: size of the file in bytes.
     """
 
     def __init__(self, address: Address) -> None:
-        """Ask for the beginning of the file.
+        """Read the beginning of the file.
 
         Args:
-            address: with the path of a file.
+            address: an address with the path of a file.
 
         Raises:
-            HubUnreachableError: no network, offline mode, or the Hub is down.
-            HubError: the Hub did not give the file.
+            HubUnreachableError: there is no network, offline mode is on, or the Hub is down.
+            HubError: the Hub did not provide the file.
         """
         self.name, self.commit, self.length = str(address), "", -1
         self._address = address
@@ -85,7 +86,7 @@ class RemoteFile:
         """Return exactly `length` bytes from `offset`.
 
         Raises:
-            HubError: the Hub does not give them, or those of another version.
+            HubError: the Hub does not provide them, or the file has changed.
         """
         known = self._head[offset : offset + length]
         if len(known) == length:
@@ -94,10 +95,10 @@ class RemoteFile:
             return known + self._range(offset + len(known), offset + length)
 
     def close(self) -> None:
-        """Do nothing: connections belong to huggingface_hub."""
+        """Do nothing, because the connections belong to huggingface_hub."""
 
     def _range(self, start: int, end: int) -> bytes:
-        """Return the bytes from `start` to before `end`, or to the end of the file; what was cut off is taken up again."""
+        """Return the bytes from `start` up to `end` or the end of the file, reconnecting after interruptions."""
         data = bytearray()
         waits = iter(_WAITS)
         while self.length < 0 or start + len(data) < min(end, self.length):
@@ -114,7 +115,7 @@ class RemoteFile:
         return bytes(data)
 
     def _at_hub(self) -> _Place:
-        """Return where the Hub itself has the file, or says who has: of the commit seen first, once one was seen."""
+        """Return the Hub's own URL of the file, at the commit seen first, if one was seen."""
         from huggingface_hub import hf_hub_url
         from huggingface_hub.utils import build_hf_headers
 
@@ -124,7 +125,7 @@ class RemoteFile:
         return _Place(url, {**build_hf_headers(), "Accept-Encoding": "identity"})
 
     def _receive(self, place: _Place, start: int, end: int, data: bytearray) -> None:
-        """Append the bytes from `start` to before `end` to `data`, until the connection breaks."""
+        """Append the bytes from `start` up to `end` to `data`, as far as the connection holds."""
         from huggingface_hub import constants
         from huggingface_hub.utils import hf_raise_for_status, http_stream_backoff
 
@@ -135,7 +136,7 @@ class RemoteFile:
         ) as response:
             hf_raise_for_status(response)
             self._check(response, start)
-            # The HTTP client has dropped the token if it was redirected to another host: nor do later requests have it.
+            # After a redirect to another host, the HTTP client has dropped the token; later requests go without it, too.
             sent = {name: value for name, value in place.headers.items() if name in response.request.headers}
             self._place = _Place(str(response.request.url), sent)
             before, end = len(data), min(end, self.length)
@@ -145,37 +146,37 @@ class RemoteFile:
                 if start >= end:
                     return
             if len(data) == before:
-                raise HubError(f"cannot read {self.name}: the server sends nothing; try again later")
+                raise HubError(f"cannot read {self.name}: the server sends no data; try again later")
 
     def _check(self, response: Response, start: int) -> None:
-        """Check that a response, the last of its redirections, holds bytes from `start` on of the file that was seen first."""
+        """Check that a response holds the bytes from `start` of the file that was seen first."""
         answers = [*response.history, response]
         commit = next((answer.headers["X-Repo-Commit"] for answer in answers if "X-Repo-Commit" in answer.headers), "")
         found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise HubError(f"cannot read parts of {self.name}: a proxy compresses them; get all of it with `bhk pull`")
+            raise HubError(f"cannot read parts of {self.name}: a proxy compresses them; download it with `bhk pull`")
         if response.status_code == 206 and found and int(found[1]) == start:
             length = int(found[2])
-        elif response.status_code == 200 and start == 0:  # the whole file, of which only the beginning is taken
+        elif response.status_code == 200 and start == 0:  # the whole file; only the beginning is used
             length = int(response.headers.get("Content-Length", -1))
         else:
             raise HubError(
-                f"cannot read parts of {self.name}: the server sends no ranges; get all of it with `bhk pull`"
+                f"cannot read parts of {self.name}: the server does not send ranges; download it with `bhk pull`"
             )
         self.commit, self.length = self.commit or commit, length if self.length < 0 else self.length
         if not self.commit:
-            raise HubError(f"cannot read {self.name}: what answers is no Hub; check HF_ENDPOINT and the proxies")
+            raise HubError(f"cannot read {self.name}: the answer is not from the Hub; check HF_ENDPOINT and proxies")
         if (commit or self.commit, length) != (self.commit, self.length):
-            raise HubError(f"{self.name} was changed meanwhile; open it again")
+            raise HubError(f"{self.name} was changed in the meantime; open it again")
 
 
 def _status(error: Exception) -> int | None:
-    """Return the status of an answer that was no success."""
+    """Return the status code of an unsuccessful answer."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return error.response.status_code if isinstance(error, HfHubHTTPError) else None
 
 
 def _is_cut(error: Exception) -> bool:
-    """Return whether a connection broke that had been made."""
+    """Return whether an established connection broke."""
     return is_network_error(error) and not type(error).__name__.startswith("Connect")

@@ -1,4 +1,4 @@
-"""Putting files into a repository on the Hub: what it holds, one atomic commit, and whether that arrived."""
+"""Uploading files to a repository on the Hub: what it holds, one atomic commit, and a check of the result."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
 
 MAIN = "main"
-_TIMEOUT = 20  # seconds to wait for the answer to a question about the repository
-_CHANGED = (409, 412)  # the branch is no longer at the parent of the commit
-_OTHERWISE = "push again later: what has arrived is not sent again"
-_EVERYTHING = "# nothing is left out\n"  # in place of the repository's .gitignore, which the Hub obeys else
+_TIMEOUT = 20  # seconds to wait for information about the repository
+_CHANGED = (409, 412)  # status codes: the branch is no longer at the parent of the commit
+_OTHERWISE = "push again later; what has arrived is not sent again"
+_EVERYTHING = "# nothing is left out\n"  # replaces the repository's .gitignore, which the Hub would obey
 
 
 class NoTokenError(HubError):
-    """Nobody is logged in to the Hub, and writing needs that."""
+    """Nobody is logged in to the Hub, which writing requires."""
 
 
 class ChangedMeanwhileError(HubError):
-    """Somebody else committed between the look at the repository and our commit; nothing was committed."""
+    """Somebody else committed to the repository in the meantime; nothing was committed."""
 
 
 class RefusedContentError(HubError):
-    """The Hub does not take the metadata of a card, or a file."""
+    """The Hub does not accept the metadata of a card, or a file."""
 
 
 class ChangedFileError(HubError):
-    """A file changed on this machine while it was sent; nothing was committed."""
+    """A file changed on this machine while it was being sent; nothing was committed."""
 
 
 class NotArrivedError(HubError):
-    """A commit was made, and the repository does not hold then what was sent."""
+    """A commit was made, but the repository does not hold what was sent."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ class RemoteEntry:
     """A file of a repository.
 
     Attributes:
-        sha256: of a file in large file storage; None of one in git itself.
-        blob: hash that git has of its content; of a file in large file storage, of the pointer to it.
+        bytes: its size.
+        sha256: SHA-256 of a file in large file storage; None for a file in git itself.
+        blob: git's hash of the file, or of the pointer to it in large file storage.
     """
 
     bytes: int
@@ -66,9 +67,11 @@ class Snapshot:
     """What a repository holds at a commit.
 
     Attributes:
-        repository: its name; another than was asked for if it was renamed.
-        entries: by name, those files that were asked for and are there.
-        names: of all files.
+        repository: its name, which differs from the requested one if it was renamed.
+        commit: the commit.
+        private: whether the repository is private.
+        entries: the requested files that exist, by name.
+        names: the names of all files.
     """
 
     repository: str
@@ -88,39 +91,39 @@ class PullRequest:
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit that was made, and the pull request that was opened with it."""
+    """A new commit, and the pull request that was opened with it."""
 
     id: str
     pull_request: PullRequest | None
 
 
 class LocalFile:
-    """A file that a repository is to hold.
+    """A file to upload.
 
     Attributes:
-        name: in the repository.
-        content: a file, or its bytes.
+        name: its name in the repository.
+        content: the local file, or bytes.
         bytes: its size.
     """
 
     def __init__(self, name: str, content: Content) -> None:
-        """Look at the file, which is to stay as it is from then on."""
+        """Note the state of the file, which must not change from now on."""
         self.name, self.content = name, content
         self._state = self._stat()
         self.bytes = len(content) if isinstance(content, bytes) else self._state[0]
 
     @cached_property
     def sha256(self) -> str:
-        """The hash of its content, in hexadecimal digits; whoever knows it already sets it."""
+        """SHA-256 of its content in hexadecimal digits; may be set if it is known."""
         return sha256(self.content)
 
     @property
     def has_changed(self) -> bool:
-        """Whether the file was written to since this object was made."""
+        """Whether the file has changed since this object was made."""
         return self._stat() != self._state
 
     def equals(self, entry: RemoteEntry | None) -> bool:
-        """Tell whether a repository holds just this content."""
+        """Return whether a repository holds exactly this content."""
         if entry is None or entry.bytes != self.bytes:
             return False
         if entry.sha256 is not None:
@@ -135,10 +138,10 @@ class LocalFile:
 
 
 class Uploader:
-    """Speaks with the Hub about one repository. Every method raises HubError, one line without tokens, when it cannot."""
+    """Talks to the Hub about one repository. Every method raises HubError, without tokens in its text."""
 
     def __init__(self, repository: str) -> None:
-        """Take the token from huggingface_hub's own stores.
+        """Take the token from huggingface_hub.
 
         Raises:
             NoTokenError: there is none.
@@ -159,7 +162,7 @@ class Uploader:
         return f"{self._api.endpoint}/{self.address.repository}"
 
     def look(self, names: Collection[str], revision: str = MAIN) -> Snapshot | None:
-        """Return what the repository has of the files `names` at `revision`; None if there is no repository."""
+        """Return the state of the repository and of its files `names` at `revision`; None if it does not exist."""
         from huggingface_hub import RepoFile, errors
 
         repository = self.address.repository
@@ -167,7 +170,7 @@ class Uploader:
             try:
                 info = self._api.model_info(repository, revision=revision, timeout=_TIMEOUT)
             except errors.RepositoryNotFoundError as error:
-                if error.response.status_code == 404:  # else it is our token that the Hub does not take
+                if error.response.status_code == 404:  # otherwise, the Hub does not accept the token
                     return None
                 raise
             assert info.sha is not None
@@ -181,12 +184,12 @@ class Uploader:
         return Snapshot(info.id, info.sha, bool(info.private), entries, names)
 
     def create(self, private: bool | None) -> None:
-        """Make the repository; `private` as the account has it by default when None."""
+        """Create the repository. If `private` is None, the account's default applies."""
         with explained(self.address, _OTHERWISE):
             self._api.create_repo(self.address.repository, private=private, exist_ok=True)
 
     def open_pull_request(self, title: str) -> PullRequest | None:
-        """Return the latest open pull request of this account that is called `title`."""
+        """Return the latest open pull request of this account with this title; None if there is none."""
         with explained(self.address, _OTHERWISE):
             discussions = self._api.get_repo_discussions(
                 self.address.repository,
@@ -209,17 +212,21 @@ class Uploader:
         revision: str = MAIN,
         create_pr: bool = False,
     ) -> Commit:
-        """Send `files` and commit them, all or none; what is in the Hub's storage already is not sent.
+        """Send `files` and commit all of them or none. What the Hub's storage already has is not sent.
 
-        A .gitignore in the repository leaves none of them out: they were named.
+        A .gitignore in the repository is ignored, because the files were named explicitly.
 
         Args:
-            parent: the commit that `revision` must still be at; of a pull request, the one it starts from.
+            files: the files.
+            parent: the commit that `revision` must still be at, or that a pull request starts from.
+            message: title of the commit and of the pull request.
+            revision: the branch, or refs/pr/N.
+            create_pr: open a pull request.
 
         Raises:
             ChangedMeanwhileError: `revision` is at another commit.
-            ChangedFileError: a file is no longer what it was.
-            RefusedContentError: the card's metadata are wrong, or storage does not take a file.
+            ChangedFileError: a file has changed on this machine.
+            RefusedContentError: the card's metadata is wrong, or storage does not accept a file.
         """
         from huggingface_hub import errors
 
@@ -231,7 +238,7 @@ class Uploader:
                 self._api.preupload_lfs_files(
                     additions=operations, free_memory=False, gitignore_content=_EVERYTHING, **where
                 )
-                _check_unchanged(files)  # storage need not notice: it may go by the hash that it was told
+                _check_unchanged(files)  # storage may not notice, because it trusts the hash that it was given
                 made = self._api.create_commit(
                     operations=operations, commit_message=message, parent_commit=parent, **where
                 )
@@ -239,21 +246,21 @@ class Uploader:
                 if error.response.status_code not in _CHANGED:
                     raise
                 failure = ChangedMeanwhileError(
-                    f"{self.address} was changed by somebody else meanwhile; nothing was committed, push again"
+                    f"{self.address} was changed by somebody else in the meantime; nothing was committed, push again"
                 )
-            except json.JSONDecodeError:  # a ValueError, but about an answer that is not the Hub's
+            except json.JSONDecodeError:  # a ValueError, but about an answer that is not from the Hub
                 raise
-            except ValueError as error:  # about metadata of a card, or a file that storage does not take
+            except ValueError as error:  # about a card's metadata, or a file that storage does not accept
                 failure = RefusedContentError(
-                    f"the Hub does not take this for {self.address}: {redact(shown(' '.join(str(error).split()), 300))}"
+                    f"the Hub does not accept this for {self.address}: {redact(shown(' '.join(str(error).split()), 300))}"
                 )
         if failure is not None:
-            raise failure  # not where its context would be an error that holds requests
+            raise failure  # here, so that its context is not an error that holds requests
         pull_request = PullRequest(made.pr_url, made.pr_revision) if made.pr_url and made.pr_revision else None
         return Commit(made.oid, pull_request)
 
     def check(self, files: Collection[LocalFile], commit: str) -> None:
-        """Compare hashes with what the repository holds at `commit`.
+        """Compare hashes with the files of the repository at `commit`.
 
         Raises:
             NotArrivedError: a file is missing there or differs.
@@ -267,7 +274,7 @@ class Uploader:
             )
 
     def _operation(self, file: LocalFile) -> CommitOperationAdd:
-        """Return what is to be done with a file: the same after a commit that failed, as it knows what has arrived."""
+        """Return the operation for a file. It is reused after a failed commit, because it knows what has arrived."""
         from huggingface_hub import CommitOperationAdd
 
         if file not in self._operations:
@@ -281,13 +288,13 @@ def _check_unchanged(files: Collection[LocalFile]) -> None:
     changed = [file.name for file in files if file.has_changed]
     if changed:
         raise ChangedFileError(
-            f"{', '.join(changed)} changed on this machine while it was sent; nothing was committed, push again"
+            f"{', '.join(changed)} changed on this machine during the upload; nothing was committed, push again"
         )
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep huggingface_hub from drawing bars and from writing warnings, some with signed addresses, into our output."""
+    """Keep huggingface_hub from printing progress bars and warnings, some of which contain signed URLs."""
     from huggingface_hub import utils
 
     level, bars = utils.logging.get_verbosity(), not utils.are_progress_bars_disabled()

@@ -1,4 +1,4 @@
-"""The figure of several presets of one model: what is left against how small it becomes."""
+"""A plot of several presets for one model: fidelity against ratio."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".svg", ".png")
 
-# Of Okabe and Ito's colours, told apart by all kinds of colour vision; the markers say the same a second time.
+# Two colours of Okabe and Ito, distinguishable with any colour vision; the markers differ as well.
 _STYLES = (("#D55E00", "o"), ("#0072B2", "s"))
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A preset in the figure.
+    """A preset in the plot.
 
     Attributes:
-        name: what stands beside it.
+        name: its label.
         ratio: how many times smaller the file is.
-        snr_db: of all coded tensors; drawn where there are no masks.
-        masks: for each kind of prompt, mean and first percentile of the IoU with the original's masks.
+        snr_db: signal-to-noise ratio of all coded tensors in dB; plotted if there are no masks.
+        masks: mean and first percentile of the IoU with the original's masks, for each kind of prompt.
     """
 
     name: str
@@ -38,24 +38,26 @@ class Mark:
 
 
 def check_figure(path: Path) -> None:
-    """Raise before any work is done if no figure can be drawn for `path`.
+    """Check before any work that a plot can be drawn for `path`.
 
     Raises:
-        WriteError: its suffix is none of `SUFFIXES`.
+        WriteError: its suffix is not one of `SUFFIXES`.
         MissingPackageError: matplotlib is not installed.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise WriteError(f"{path}: unknown suffix {path.suffix!r}; use {', '.join(SUFFIXES)}")
     if find_spec("matplotlib") is None:
-        raise MissingPackageError("figures need matplotlib, which is not installed; run: pip install 'bhk[report]'")
+        raise MissingPackageError("plots need matplotlib, which is not installed; run: pip install 'bhk[report]'")
 
 
 def draw_comparison(marks: Sequence[Mark], title: str, file: BinaryIO, suffix: str) -> None:
-    """Draw presets by their ratio and their masks, or their signal-to-noise ratio where there are none.
+    """Plot the IoU of each preset against its ratio, or its signal-to-noise ratio if there are no masks.
 
     Args:
-        title: over the figure.
-        suffix: of the format, one of `SUFFIXES`.
+        marks: the presets.
+        title: title of the plot.
+        file: the file to write to.
+        suffix: the format, one of `SUFFIXES`.
     """
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""The main figures of a report for papers, as PNG and SVG by matplotlib: layer map, rate against error, codebook, masks."""
+"""The main figures of a report as PNG and SVG files, drawn by matplotlib: layer map, rate and error, codebook, masks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from bhk.base.files import WriteError, check_destination, replace_file
 from bhk.base.packages import Package, import_package
 from bhk.codec.codebook import Codebook
 from bhk.container.header import LayerEntry
-from bhk.reports.document import Contents, logarithmic
 from bhk.reports.layers import Pairs
+from bhk.reports.page_data import PageContent, logarithmic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ NAMES = ("layer_map", "rate_against_error", "codebook", "masks")
 FORMATS = ("png", "svg")
 DPI = 200
 
-# Okabe and Ito's colours, as on the page.
+# The colours of Okabe and Ito, as on the page.
 ROLE_COLOURS = {
     "linear": "#0072b2",
     "conv": "#d55e00",
@@ -44,42 +44,42 @@ _STYLE: Any = {
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "svg.fonttype": "none",
-    "svg.hashsalt": "bhk",  # the same file for the same figure
+    "svg.hashsalt": "bhk",  # makes the files reproducible
 }
 
 
 def check_figures(folder: Path, *, force: bool) -> None:
-    """Check that the figures can be drawn and written, before any work is done.
+    """Check before any work that the figures can be drawn and written.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
-        WriteError: the folder cannot be made, or holds a figure and `force` is false.
+        WriteError: the folder cannot be created, or holds a figure and `force` is false.
     """
     import_package([MATPLOTLIB])
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise WriteError(f"cannot make folder {folder}: {error.strerror or error}") from error
+        raise WriteError(f"cannot create folder {folder}: {error.strerror or error}") from error
     for name in NAMES:
         for suffix in FORMATS:
             check_destination(folder / f"{name}.{suffix}", force=force)
 
 
-def write_figures(contents: Contents, folder: Path, *, force: bool) -> tuple[Path, ...]:
-    """Write every figure that there are data for; return the files."""
+def write_figures(content: PageContent, folder: Path, *, force: bool) -> tuple[Path, ...]:
+    """Write every figure that there is data for, and return the files."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    coded = [layer for layer in contents.file.layers if layer.error is not None]
+    coded = [layer for layer in content.file.layers if layer.error is not None]
     written = []
     with matplotlib.rc_context(_STYLE):
-        figures = {"layer_map": _layer_map(Figure(layout="constrained"), contents.file.layers)}
+        figures = {"layer_map": _layer_map(Figure(layout="constrained"), content.file.layers)}
         if any(layer.error and layer.error.snr_db is not None for layer in coded):
             figures["rate_against_error"] = _rate(Figure(figsize=(5.2, 3.8), layout="constrained"), coded)
-        if (largest := _representative(contents)) is not None:
+        if (largest := _representative(content)) is not None:
             figures["codebook"] = _codebook(Figure(figsize=(7.2, 4.2), layout="constrained"), *largest)
-        if contents.pictures:
-            figures["masks"] = _masks(Figure(layout="constrained"), contents.pictures)
+        if content.pictures:
+            figures["masks"] = _masks(Figure(layout="constrained"), content.pictures)
         for name, figure in figures.items():
             for suffix in FORMATS:
                 path = folder / f"{name}.{suffix}"
@@ -90,7 +90,7 @@ def write_figures(contents: Contents, folder: Path, *, force: bool) -> tuple[Pat
 
 
 def _layer_map(figure: Figure, layers: Sequence[LayerEntry]) -> Figure:
-    """Draw bytes a block, stacked by role, in the order of the file."""
+    """Draw the bytes of each block, stacked by role, in the order of the file."""
     blocks: dict[str, dict[str, int]] = {}
     for layer in layers:
         sizes = blocks.setdefault(_block(layer.name), {})
@@ -116,7 +116,7 @@ def _block(name: str) -> str:
 
 
 def _rate(figure: Figure, coded: Sequence[LayerEntry]) -> Figure:
-    """Draw bits a weight against SNR with the lines of an entropy-coded lattice and of the bound for normal weights."""
+    """Draw bits per weight against SNR, with lines for an entropy-coded lattice and the bound for normal weights."""
     axes = figure.subplots()
     places = [(8 * layer.stored_bytes / layer.numel, layer) for layer in coded if layer.numel]
     for role, colour in ROLE_COLOURS.items():
@@ -134,28 +134,28 @@ def _rate(figure: Figure, coded: Sequence[LayerEntry]) -> Figure:
     limits = axes.get_ylim()
     axes.plot(ends, 6.0206 * ends - 1.53, color="#555555", linewidth=1, label="entropy-coded lattice")
     axes.plot(ends, 6.0206 * ends, color="#555555", linewidth=1, linestyle="--", label="bound (normal weights)")
-    axes.set(xlim=ends, ylim=limits, xlabel="stored bits a weight", ylabel="SNR, dB")
+    axes.set(xlim=ends, ylim=limits, xlabel="stored bits per weight", ylabel="SNR, dB")
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.legend(frameon=False, fontsize=7)
     return figure
 
 
-def _representative(contents: Contents) -> tuple[LayerEntry, Codebook, Pairs] | None:
-    """Return the coded layer with most bytes, its codebook and its pairs."""
+def _representative(content: PageContent) -> tuple[LayerEntry, Codebook, Pairs] | None:
+    """Return the coded layer with the most bytes, its codebook and its pairs."""
     found = [
         (layer.stored_bytes, layer, sketch.pairs)
-        for layer, sketch in zip(contents.file.layers, contents.sketches, strict=True)
+        for layer, sketch in zip(content.file.layers, content.sketches, strict=True)
         if sketch is not None and sketch.pairs is not None
     ]
     if not found:
         return None
     _, layer, pairs = max(found, key=lambda entry: entry[0])
-    codebook = contents.file.codebook(layer.name)
+    codebook = content.file.codebook(layer.name)
     return None if codebook is None else (layer, codebook, pairs)
 
 
 def _codebook(figure: Figure, layer: LayerEntry, codebook: Codebook, pairs: Pairs) -> Figure:
-    """Draw the steps around the centre, and the square with the density of the pairs, its shells and outliers."""
+    """Draw the steps around the centre, and the square with the density of the pairs, shells and outliers."""
     window, square = figure.subplots(1, 2)
     _draw_window(window, codebook, pairs)
     reach = 0.5 * codebook.scales[-1]

@@ -1,7 +1,7 @@
-"""What a report draws of each layer, from a sample of its weights.
+"""What a report draws of each layer, computed from a sample of its weights.
 
-A SAM-H has 640 million weights; a picture of a layer needs some 100,000 of them. Runs of rows are decoded, evenly spaced,
-and the same rows of the original where there is one.
+SAM-H has 640 million weights, but drawing a layer takes only about 100,000 of them. A few evenly spaced runs of rows are
+decoded, and compared with the same rows of the original if it is given.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ from torch import Tensor
 
 from bhk.base.errors import BhkError
 from bhk.base.parallel import ordered_map, worker_count
+from bhk.base.progress import Progress
 from bhk.codec.codebook import Codebook
 from bhk.codec.shape import Shape
 from bhk.container.header import LayerEntry
 from bhk.file.bhkfile import BhkFile
 
 SAMPLE_WEIGHTS = 1 << 17
-RUNS = 4  # of rows
+RUNS = 4  # at most, of rows per layer
 MAX_BINS = 96
 ERROR_BINS = 60
-ERROR_REACH = 0.75  # steps; inside the square no error is larger than half a step
+ERROR_REACH = 0.75  # steps; inside the square, errors are at most half a step
 MAX_GRID = 64
-WINDOW = 12  # windings and phases of the part around the centre
+WINDOW = 12  # windings and phases drawn around the centre
 MAX_LINKS = 240
 MAX_OUTLIERS = 200
-TOLERANCE = 1e-4  # errors are written with five significant digits
-_TAIL = 5e-4  # of the weights, beyond each end of a histogram
+TOLERANCE = 1e-4  # files state errors with five significant digits
+_TAIL = 5e-4  # share of the weights beyond each end of a histogram
 
 Counts: TypeAlias = NDArray[np.uint32]
 Floats: TypeAlias = NDArray[np.float64]
 Originals: TypeAlias = Callable[[str], Tensor]
-Progress: TypeAlias = Callable[[int, int], None]
 
 
 class OriginalError(BhkError):
-    """What was given as the original is not what the file was made from."""
+    """The file was not converted from the given original."""
 
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """Counts in bins of equal width; the first and the last bin also hold what lies beyond them.
+    """Counts in bins of equal width. The first and the last bin include all values beyond them.
 
     Attributes:
-        low: lower edge of the first bin, in weight units.
-        width: of a bin.
+        low: lower edge of the first bin, in units of the weights.
+        width: width of a bin.
         counts: uint32 (bins,).
     """
 
@@ -61,25 +61,24 @@ class Histogram:
 
     @classmethod
     def of(cls, values: Floats, low: float, width: float, bins: int) -> Histogram:
-        """Count the finite ones among `values`."""
+        """Count the finite values."""
         index = ((values[np.isfinite(values)] - low) / width).clip(0, bins - 0.5).astype(np.int64)
         return cls(low, width, np.bincount(index, minlength=bins).astype(np.uint32))
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """The sampled pairs of a coded layer, on the lattice of its codebook.
+    """The sampled pairs of a coded layer on the lattice of its codebook.
 
     Attributes:
-        density: pairs inside the square on a grid over it, uint32 (g, g): columns of windings, rows of phases.
-        window: pairs at each of the WINDOW x WINDOW steps around the centre (fewer where the lattice has fewer), uint32
-            (windings, phases).
+        density: number of pairs in each cell of a grid over the square, uint32 (windings, phases), at most MAX_GRID each.
+        window: number of pairs at each step around the centre, uint32 (windings, phases), at most WINDOW each.
         corner: winding and phase of the window's first step.
-        links: where original pairs lie, and the steps they were coded by, both inside the window: float64 (k, 4), in
-            steps from the window's first step (x, y of the pair; winding, phase of its code). None without the original.
-        outliers: decoded pairs outside the square relative to its centre, in sides of the square: float64 (k, 2), at most
+        links: original pairs inside the window and the steps they were coded as, float64 (k, 4): x and y of the pair, winding
+            and phase of its code, all in steps from the window's first step. None without the original.
+        outliers: decoded pairs outside the square, float64 (k, 2), relative to its centre in units of its side; at most
             MAX_OUTLIERS.
-        outside: how many of the sampled pairs are decoded to points outside the square.
+        outside: number of sampled pairs that decode to points outside the square.
     """
 
     density: Counts = field(repr=False)
@@ -92,14 +91,14 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class Sketch:
-    """What is drawn of one layer.
+    """What a report draws of one layer.
 
     Attributes:
-        sampled: number of weights it is drawn from.
-        decoded, original: histograms of the weights in the same bins; of a coded layer, bins are as wide as a whole number
-            of lattice steps and centred on the lattice, or its points would fall between them unevenly.
-        error: histogram of decoded minus original.
-        pairs: of a coded layer.
+        sampled: number of sampled weights.
+        decoded, original: histograms of the weights in the same bins. For a coded layer, the width of a bin is a whole number
+            of lattice steps and the bins are centred on the lattice, so that each holds equally many lattice points.
+        error: histogram of decoded minus original weights; None without the original or for an exact layer.
+        pairs: the pairs of a coded layer; None for an exact layer.
     """
 
     sampled: int
@@ -117,11 +116,13 @@ def sketches(
     The hash of every stream is checked on the way.
 
     Args:
-        original: name -> tensor of the checkpoint that the file was made from; None when it is not at hand.
-        progress: called with (bytes of dense tensors done, all bytes).
+        file: the open file.
+        original: returns the tensor of a name from the original checkpoint; None without the original.
+        threads: worker threads; None: one per core.
+        progress: called with ("Layers", dense bytes done, all dense bytes).
 
     Raises:
-        OriginalError: a tensor of the original has another shape or dtype, or is farther from the file than it says.
+        OriginalError: a tensor of the original has another shape or dtype, or a larger error than the file states.
         StreamHashError, ChunkDataError, CodeRangeError: the streams are damaged (rules D2 to D4).
     """
     done, total = 0, sum(layer.dense_bytes for layer in file.layers)
@@ -129,7 +130,7 @@ def sketches(
     for layer, result in zip(file.layers, drawn, strict=True):
         done += layer.dense_bytes
         if progress:
-            progress(done, total)
+            progress("Layers", done, total)
         yield result
 
 
@@ -157,9 +158,9 @@ def sketch(file: BhkFile, layer: LayerEntry, original: Originals | None) -> Sket
 
 
 def sample_rows(layer: LayerEntry) -> list[slice | None]:
-    """Return the runs of rows of the first dimension to look at; None stands for the whole tensor.
+    """Return the runs of rows (first dimension) to sample; None stands for the whole tensor.
 
-    Runs begin with an even row, so that pairs are the same in a part as in the whole, whatever the pairing.
+    Runs begin at an even row, so that the part forms the same pairs as the whole with either pairing.
     """
     if layer.numel <= SAMPLE_WEIGHTS or layer.shape[0] == 1:
         return [None]
@@ -175,24 +176,24 @@ def _reference(tensor: Tensor, layer: LayerEntry, rows: list[slice | None], dtyp
     if tuple(tensor.shape) != layer.shape or tensor.dtype != dtype:
         raise OriginalError(
             f"tensor {layer.name!r} is {dtype} {list(layer.shape)} in the file, but {tensor.dtype} "
-            f"{list(tensor.shape)} in the original; give the checkpoint that the file was made from"
+            f"{list(tensor.shape)} in the original; give the checkpoint that the file was converted from"
         )
     return [tensor if part is None else tensor[part] for part in rows]
 
 
 def _check(layer: LayerEntry, difference: Floats) -> None:
-    """Check that the sampled weights are no farther from the original than the file says of all."""
+    """Check that the errors of the sampled weights are within the largest error that the file states."""
     largest = float(np.abs(difference[np.isfinite(difference)]).max(initial=0.0))
     allowed = layer.error.max_abs * (1 + TOLERANCE) if layer.error else 0.0
     if largest > allowed:
         raise OriginalError(
-            f"tensor {layer.name!r} is {largest:.3g} off the original, at most {allowed:.3g} was measured when the file was "
-            "written; give the checkpoint that the file was made from"
+            f"tensor {layer.name!r} differs by {largest:.3g} from the original, but by at most {allowed:.3g} when the file was "
+            "written; give the checkpoint that the file was converted from"
         )
 
 
 def _joined(parts: list[Tensor]) -> Floats:
-    """Return all elements as float64 (n,), of complex ones both parts."""
+    """Return all elements as float64 (n,), for complex ones both parts."""
     real = [torch.view_as_real(part.resolve_conj()) if part.is_complex() else part for part in parts]
     return torch.cat([part.detach().reshape(-1).to(torch.float64) for part in real]).numpy()
 
@@ -214,7 +215,7 @@ def _bins(weights: Floats, codebook: Codebook | None) -> tuple[float, float, int
 def _pairs(layer: LayerEntry, codebook: Codebook, decoded: list[Tensor], reference: list[Tensor] | None) -> Pairs:
     n = codebook.windings
     pairs = _whole_pairs(layer, decoded)
-    codes, outside = codebook.encode_square(pairs)  # those inside lie on the lattice: these are their codes
+    codes, outside = codebook.encode_square(pairs)  # pairs inside lie on the lattice: these are their codes
     inside = np.ones(len(pairs), dtype=bool)
     inside[outside.numpy()] = False
     winding, phase = (plane.numpy().astype(np.int64) for plane in (codes.winding, codes.phase))
@@ -239,7 +240,7 @@ def _pairs(layer: LayerEntry, codebook: Codebook, decoded: list[Tensor], referen
 
 
 def _whole_pairs(layer: LayerEntry, parts: list[Tensor]) -> Tensor:
-    """Return the pairs of parts of a layer as float32 (P, 2), without those that end in padding."""
+    """Return the pairs of parts of a layer as float32 (P, 2), without pairs that contain padding."""
     pairing = layer.pairs.pairing
     found = []
     for part in parts:

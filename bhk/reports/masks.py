@@ -1,15 +1,16 @@
-"""Masks of the original beside those of the compressed model, for the same prompts."""
+"""Masks of the original and of the compressed model, side by side, for the same prompts."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bhk.base.progress import Progress
 from bhk.evaluation.models import ModelSource, Subject
 from bhk.pictures.image import Rgb
 from bhk.pictures.masks import mask_iou
@@ -18,23 +19,21 @@ from bhk.pictures.prompt_grid import grid_prompts
 from bhk.pictures.prompts import Prompt
 
 LONG_SIDE = 640
-POINTS = 25  # asked of the original
-MASKS = 5  # kept of what it answers
-ALIKE = 0.7  # IoU from which two masks count as one object
-MOST_AREA = 0.6  # of the picture; larger masks are ground, not objects
+POINTS = 25  # prompts for the original
+MASKS = 5  # shown per picture, at most
+ALIKE = 0.7  # IoU from which two masks count as the same object
+MOST_AREA = 0.6  # share of the picture; larger masks are background
 QUALITY = 85
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class ComparedMask:
-    """The masks that both models give to one prompt.
+    """The masks of both models for one prompt.
 
     Attributes:
-        prompt: in words.
-        iou: of the two masks.
-        score, other_score: IoU that the original, and the compressed model, expect of theirs.
+        prompt: the prompt as text.
+        iou: IoU of the two masks.
+        score, other_score: IoU that the original and the compressed model predict for their masks.
     """
 
     prompt: str
@@ -48,11 +47,11 @@ class PictureMasks:
     """A picture with the masks of both models.
 
     Attributes:
-        name: of the picture.
-        width, height: as drawn, in pixels; the models saw it at this size.
-        original, compressed: JPEG files of the picture with masks and prompts on it.
-        difference: PNG file, opaque where the masks of the two models differ.
-        masks: one for each prompt, in the order of their colours.
+        name: name of the picture.
+        width, height: size in pixels, at which it was drawn and given to the models.
+        original, compressed: JPEG files of the picture with masks and prompts.
+        difference: PNG file that is opaque where the masks of the two models differ.
+        masks: one per prompt, in the order of their colours.
     """
 
     name: str
@@ -66,7 +65,7 @@ class PictureMasks:
 
 @dataclass(frozen=True, eq=False)
 class _Answers:
-    """Masks bool (n, height, width) and scores of a model for prompts; `outputs` says which of its masks each one is."""
+    """A model's masks, bool (n, height, width), and scores for prompts; `outputs` holds the index of each mask."""
 
     prompts: tuple[Prompt, ...]
     outputs: tuple[int, ...]
@@ -82,20 +81,21 @@ def compare_masks(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[PictureMasks, ...]:
-    """Ask both models the same about pictures.
+    """Compare the masks of both models for the same prompts.
 
-    Of a coarse grid of points, those are kept to which the original gives the masks that it expects most of, one for each
-    object. A point is asked for several masks; of those, that of the original's best is compared, of both models.
-    The models are loaded one after the other.
+    The original is prompted with a coarse grid of points. The points whose masks it scores best are kept, one per object, and
+    given to the compressed model. Each point has several masks; the original's best one is compared with the other model's
+    mask of the same index. The models are loaded one after the other.
 
     Args:
-        pictures: name and pixels, uint8 (height, width, 3); larger ones are scaled to LONG_SIDE.
-        seed: of the points.
-        progress: called with (pictures done, twice their number).
+        original, compressed: the two models.
+        pictures: names and pixels, uint8 (height, width, 3); larger pictures are scaled down to LONG_SIDE.
+        seed: seed of the points.
+        progress: called with ("Masks", pictures done, all pictures), where each picture counts once per model.
 
     Raises:
         BhkError: see `bhk.load`.
-        PredictionError: bhk does not know how to ask the model.
+        PredictionError: bhk does not know how to prompt the model.
     """
     scaled = [(name, _scaled(pixels)) for name, pixels in pictures]
     total = 2 * len(scaled)
@@ -104,13 +104,13 @@ def compare_masks(
     for number, (_, pixels) in enumerate(scaled):
         asked.append(_best(subject, pixels, (seed, number)))
         if progress:
-            progress(number + 1, total)
+            progress("Masks", number + 1, total)
     subject = Subject(compressed.load())
     found = []
     for number, ((name, pixels), answers) in enumerate(zip(scaled, asked, strict=True)):
         found.append(_compared(name, pixels, answers, _same(subject, pixels, answers)))
         if progress:
-            progress(len(scaled) + number + 1, total)
+            progress("Masks", len(scaled) + number + 1, total)
     return tuple(found)
 
 
@@ -124,7 +124,7 @@ def _scaled(pixels: Rgb) -> Rgb:
 
 
 def _best(subject: Subject, pixels: Rgb, seed: tuple[int, int]) -> _Answers:
-    """Return the answers of the original that are worth showing, best first; at least one."""
+    """Return the original's answers that are worth showing, best first; at least one."""
     subject.look(pixels)
     height, width, _ = pixels.shape
     prompts = grid_prompts(width, height, seed, points=POINTS, boxes=0)
@@ -151,7 +151,7 @@ def _best(subject: Subject, pixels: Rgb, seed: tuple[int, int]) -> _Answers:
 
 
 def _same(subject: Subject, pixels: Rgb, asked: _Answers) -> _Answers:
-    """Return what another model answers to the same prompts, by the same of its outputs."""
+    """Return another model's masks for the same prompts, with the same indices."""
     subject.look(pixels)
     masks, scores = [], []
     for prompt, output in zip(asked.prompts, asked.outputs, strict=True):
@@ -186,7 +186,7 @@ def _drawn(pixels: Rgb, answers: _Answers) -> bytes:
 
 
 def _spots(differing: NDArray[np.bool_]) -> bytes:
-    """Return a PNG file of two colours, magenta where `differing` (height, width) and clear elsewhere."""
+    """Return a PNG file that is magenta where `differing`, bool (height, width), and transparent elsewhere."""
     image = Image.fromarray(differing.astype(np.uint8), mode="P")
     image.putpalette([0, 0, 0, 255, 0, 200])
     file = io.BytesIO()

@@ -1,8 +1,8 @@
-"""The page of a report: one HTML file with everything in it, which asks no network for anything.
+"""The HTML file of a report page. It contains everything it needs and loads nothing from the network.
 
-Data are one JSON value in a script element that no browser runs; the page's own scripts put its texts into the document as
-text. A Content-Security-Policy names style and script by their hashes and forbids all else: nothing that the name of a tensor
-or an entry of the metadata may hold is run or loaded.
+The data is one JSON value in a script element that browsers do not run; the page's own scripts insert it as plain text. A
+Content-Security-Policy allows its style and script by their hashes and forbids everything else, so nothing in the name of a
+tensor or in the metadata can run or be loaded.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 SCRIPTS = ("base", "map", "charts", "codebook", "layer", "rate", "table", "masks", "start")
 
 
-def render(document: Any, title: str) -> str:
-    """Return the page for a JSON value as `bhk.reports.document` makes it."""
+def render(data: Any, title: str) -> str:
+    """Return the HTML of the page for the data of `bhk.reports.page_data`."""
     folder = resources.files(__package__) / "page"
     style = (folder / "style.css").read_text("utf-8")
     script = "\n".join((folder / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
@@ -27,7 +27,7 @@ def render(document: Any, title: str) -> str:
         "title": html.escape(title),
         "policy": _policy(style, script),
         "style": style,
-        "data": script_json(document),
+        "data": script_json(data),
         "script": script,
     }
     template = (folder / "page.html").read_text("utf-8")
@@ -35,7 +35,7 @@ def render(document: Any, title: str) -> str:
 
 
 def script_json(value: Any) -> str:
-    """Return `value` as JSON that may stand inside a script element: without <, > and &, all ASCII."""
+    """Return `value` as JSON that is safe inside a script element: ASCII without <, > and &."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

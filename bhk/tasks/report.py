@@ -1,4 +1,4 @@
-"""A page about a .bhk file: `bhk.report`."""
+"""An HTML page about a .bhk file: `bhk.report`."""
 
 from __future__ import annotations
 
@@ -12,42 +12,45 @@ from typing import TYPE_CHECKING
 
 from bhk.base.errors import BhkError
 from bhk.base.files import check_destination, replace_file
+from bhk.base.progress import Progress
+from bhk.base.report import Report
+from bhk.base.texts import counted, number, size
 from bhk.checkpoint.roles import natural_key
 from bhk.evaluation.results import Skipped
 from bhk.file.bhkfile import BhkFile, open_file
 from bhk.hub.address import address_of
 from bhk.hub.download import local_file
 from bhk.pictures.image import ImageError, Rgb, read_image
-from bhk.reports.document import Contents, document, shown
 from bhk.reports.layers import OriginalError, sketches
 from bhk.reports.page import render
+from bhk.reports.page_data import PageContent, page_data, unicode_name
 from bhk.sam.checkpoints import TensorFile, open_tensors
 
 if TYPE_CHECKING:
+    import torch
+
     from bhk.reports.masks import PictureMasks
 
 SUFFIX = ".html"
-MOST_PICTURES = 6
-
-Progress = Callable[[str, int, int], None]
+LIMIT = 6  # pictures
 
 
 class ReportError(BhkError):
-    """What was asked of a report does not go together."""
+    """The options of a report page do not fit together."""
 
 
 @dataclass(frozen=True)
-class WrittenReport:
-    """What `bhk.report` wrote.
+class PageReport(Report):
+    """What `bhk.report` returns.
 
     Attributes:
-        path: of the page.
+        path: the page.
         bytes: its size.
         figures: the files of the figures.
         pictures: names of the pictures whose masks are shown.
-        iou: mean IoU of their masks; None without.
+        iou: mean IoU between the masks of the two models; None without pictures.
         skipped: pictures that could not be read.
-        seconds: how long it took.
+        seconds: wall-clock time.
     """
 
     path: Path
@@ -58,6 +61,18 @@ class WrittenReport:
     skipped: tuple[Skipped, ...]
     seconds: float
 
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """The names of skipped pictures."""
+        return tuple(f"skipped {picture.name}: {picture.reason}" for picture in self.skipped)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the report as text."""
+        yield f"{self.path}: {size(self.bytes)} in {self.seconds:.1f} s"
+        yield from map(str, self.figures)
+        if self.iou is not None:
+            yield f"mean IoU {number(self.iou, 4)} of the masks of {counted(len(self.pictures), 'picture')}"
+
 
 def report(
     path: str | os.PathLike[str],
@@ -66,32 +81,39 @@ def report(
     against: str | os.PathLike[str] | None = None,
     key: str | None = None,
     images: str | os.PathLike[str] | None = None,
-    most_images: int = MOST_PICTURES,
+    limit: int = LIMIT,
     figures: str | os.PathLike[str] | None = None,
-    force: bool = False,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     threads: int | None = None,
+    force: bool = False,
     progress: Progress | None = None,
-) -> WrittenReport:
-    """Write one HTML page about a .bhk file that needs nothing else and asks no network for anything.
+) -> PageReport:
+    """Write an HTML page about a .bhk file: sizes, provenance, layer map, and histograms and codebook of every layer.
 
-    It shows size, provenance, the layer map, and of each layer histograms and its codebook over a sample of its weights.
-    With the original, its histograms and the errors too; with pictures as well, masks of both models side by side.
+    With the original, the page also shows its histograms and the errors; with pictures as well, the masks of both models side
+    by side. The page is a single file and loads nothing from the network.
+
+    >>> import bhk
+    >>> page = bhk.report("demo_sam.bhk", "demo_sam.html", against="demo_sam.safetensors", force=True)
+    >>> print(page.path)
+    demo_sam.html
 
     Args:
-        path: the file, or one on the Hugging Face Hub, "hf://user/repo[/file.bhk][@revision]".
-        out: the page; None: beside the file, with the suffix .html; of one on the Hub, in the current folder.
-        against: the checkpoint that the file was made from.
-        key: which state dict of it, when it holds several.
-        images: a picture, or a folder of which the first `most_images` that can be read are taken, by name.
-        figures: a folder for the main figures as PNG and SVG; made where it does not exist.
-        force: replace what exists.
-        device: where masks are computed.
-        progress: called with (what is being done, done, all of it).
+        path: the file, here or on the Hub: "hf://user/repo[/file.bhk][@revision]".
+        out: the page to write; None: beside the file with the suffix .html, or in the current folder for a file on the Hub.
+        against: the checkpoint that the file was converted from.
+        key: which of its state dicts, if it holds several.
+        images: a picture, or a folder whose first `limit` readable pictures, by name, are used. Needs `against`.
+        limit: number of pictures, at most.
+        figures: also write the main figures to this folder, as PNG and SVG; it is created if it does not exist.
+        device: the device that computes masks.
+        threads: worker threads; None: one per core.
+        force: overwrite existing files.
+        progress: called with ("Layers", dense bytes done, all dense bytes), then ("Masks", pictures done, all pictures).
 
     Raises:
-        ReportError: pictures without the original, of which the masks would have to be, or no picture that can be read.
-        OriginalError: `against` is not what the file was made from.
+        ReportError: there are pictures but no original, or none of the pictures can be read.
+        OriginalError: the file was not converted from `against`.
         HubError, ReadError, FormatError, CheckpointError: a file cannot be read.
         BhkError: with pictures, see `bhk.load`.
         MissingPackageError: figures need matplotlib, pictures need Pillow.
@@ -103,54 +125,42 @@ def report(
     sources = (Path(path),) if against is None else (Path(path), Path(against))
     check_destination(page, force=force, sources=sources)
     path = local_file(path)
-    draw = None if figures is None else _figure_writer(Path(figures), force)
-    pictures, skipped = _pictures(images, most_images, against)
+    write = None if figures is None else _figure_writer(Path(figures), force)
+    pictures, skipped = _pictures(images, limit, against)
     with open_file(path) as file, _original(file, against, key) as original:
-        drawn = sketches(
-            file,
-            original.tensor if original else None,
-            threads=threads,
-            progress=progress and _named(progress, "Layers"),
+        tensor, label = (original.tensor, original.label) if original else (None, None)
+        drawn = tuple(sketches(file, tensor, threads=threads, progress=progress))
+        masks = (
+            _masks((os.fspath(against), os.fspath(path)), pictures, device, progress) if against and pictures else ()
         )
-        contents = Contents(
-            file,
-            path,
-            tuple(drawn),
-            original.label if original else None,
-            _masks((os.fspath(against), os.fspath(path)), pictures, device, progress) if against and pictures else (),
-        )
-        text = render(document(contents), shown(path.name))
-        files = draw(contents) if draw else ()
-    data = text.encode("utf-8")
+        content = PageContent(file, path, drawn, label, masks)
+        html = render(page_data(content), unicode_name(path.name)).encode("utf-8")
+        written = write(content) if write else ()
     with replace_file(page, force=force) as output:
-        output.write(data)
-    ious = [mask.iou for picture in contents.pictures for mask in picture.masks]
-    return WrittenReport(
+        output.write(html)
+    ious = [mask.iou for picture in masks for mask in picture.masks]
+    return PageReport(
         path=page,
-        bytes=len(data),
-        figures=files,
-        pictures=tuple(picture.name for picture in contents.pictures),
+        bytes=len(html),
+        figures=written,
+        pictures=tuple(picture.name for picture in masks),
         iou=sum(ious) / len(ious) if ious else None,
         skipped=skipped,
         seconds=time.perf_counter() - started,
     )
 
 
-def _named(progress: Progress, what: str) -> Callable[[int, int], None]:
-    return lambda done, total: progress(what, done, total)
-
-
-def _figure_writer(folder: Path, force: bool) -> Callable[[Contents], tuple[Path, ...]]:
-    """Return what draws the figures into `folder`, once all is known to be there that it needs."""
+def _figure_writer(folder: Path, force: bool) -> Callable[[PageContent], tuple[Path, ...]]:
+    """Return a function that writes the figures to `folder`, after checking everything it needs."""
     from bhk.reports.figures import check_figures, write_figures
 
     check_figures(folder, force=force)
-    return lambda contents: write_figures(contents, folder, force=force)
+    return lambda content: write_figures(content, folder, force=force)
 
 
 @contextlib.contextmanager
 def _original(file: BhkFile, against: str | os.PathLike[str] | None, key: str | None) -> Iterator[TensorFile | None]:
-    """Open the original; its names must be those of the file."""
+    """Open the original, whose tensors must have the same names as those of the file."""
     if against is None:
         yield None
         return
@@ -158,35 +168,37 @@ def _original(file: BhkFile, against: str | os.PathLike[str] | None, key: str | 
         alone = sorted(set(file.names) ^ set(original.names))
         if alone:
             raise OriginalError(
-                f"{len(alone)} tensors are only in one of the file and {original.label}, the first of them {alone[0]!r}; "
-                "give the checkpoint that the file was made from"
+                f"the file and {original.label} differ in {counted(len(alone), 'tensor name')}, such as {alone[0]!r}; "
+                "give the checkpoint that the file was converted from"
             )
         yield original
 
 
 def _pictures(
-    images: str | os.PathLike[str] | None, most: int, against: str | os.PathLike[str] | None
+    images: str | os.PathLike[str] | None, limit: int, against: str | os.PathLike[str] | None
 ) -> tuple[list[tuple[str, Rgb]], tuple[Skipped, ...]]:
-    """Return name and pixels of the pictures, and those that could not be read."""
+    """Return names and pixels of the pictures, and those that could not be read."""
     if images is None:
         return [], ()
     if against is None:
-        raise ReportError("masks are compared with those of the original, which was not given; add --against ORIGINAL")
-    if most < 1:
-        raise ReportError(f"{most} pictures were asked for; give 1 or more, or no folder of pictures")
+        raise ReportError(
+            "masks are compared with those of the original; give the checkpoint that the file was converted from"
+        )
+    if limit < 1:
+        raise ReportError(f"a limit of {limit} pictures leaves none; expected 1 or more")
     folder = Path(images)
     paths = sorted(folder.iterdir(), key=lambda path: natural_key(path.name)) if folder.is_dir() else [folder]
     found: list[tuple[str, Rgb]] = []
     skipped = []
     for path in paths:
-        if len(found) == most:
+        if len(found) == limit:
             break
         if path.is_dir() or path.name.startswith("."):
             continue
         try:
-            found.append((shown(path.name), read_image(path)))
+            found.append((unicode_name(path.name), read_image(path)))
         except ImageError as error:
-            skipped.append(Skipped(shown(path.name), str(error)))
+            skipped.append(Skipped(unicode_name(path.name), str(error)))
     if not found:
         reason = f"; {skipped[0].reason}" if skipped else ""
         raise ReportError(f"{folder} has no picture that can be read{reason}")
@@ -194,11 +206,11 @@ def _pictures(
 
 
 def _masks(
-    models: tuple[str, str], pictures: list[tuple[str, Rgb]], device: str, progress: Progress | None
+    models: tuple[str, str], pictures: list[tuple[str, Rgb]], device: str | torch.device, progress: Progress | None
 ) -> tuple[PictureMasks, ...]:
-    """Return the masks of the original and the file, whose paths are `models`."""
+    """Return the masks of the original and of the file, whose paths are `models`."""
     from bhk.evaluation.models import ModelSource
     from bhk.reports.masks import compare_masks
 
-    original, compressed = (ModelSource(model, device=device) for model in models)
-    return compare_masks(original, compressed, pictures, progress=progress and _named(progress, "Pictures"))
+    original, compressed = (ModelSource(model, device=str(device)) for model in models)
+    return compare_masks(original, compressed, pictures, progress=progress)

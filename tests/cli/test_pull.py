@@ -54,10 +54,10 @@ def test_what_exists_is_not_replaced(bhk: Shell, there: FakeHub) -> None:
     ("stage", "fault", "message"),
     [
         ("resolve", {"status": 401}, "does not accept the token for hf://user/tiny (401)"),
-        ("resolve", {"status": 403}, "no right to do this with hf://user/tiny (403)"),
+        ("resolve", {"status": 403}, "does not permit this with hf://user/tiny (403)"),
         ("resolve", {"status": 404, "headers": {"X-Error-Code": "RepoNotFound"}}, "does not exist or is private"),
         ("blob", {"status": 500}, "has trouble with hf://user/tiny (500: Internal Server Error)"),
-        ("blob", {"corrupt": True}, "damaged on its way"),
+        ("blob", {"corrupt": True}, "damaged in the download"),
     ],
 )
 def test_a_fault_is_one_line(bhk: Shell, there: FakeHub, stage: str, fault: dict[str, Any], message: str) -> None:

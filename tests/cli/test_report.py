@@ -16,7 +16,7 @@ def test_it_names_the_page(bhk: Shell, converted: Path) -> None:
 
 
 def test_what_goes_wrong_is_said_in_one_line(bhk: Shell, converted: Path) -> None:
-    assert "which was not given; add --against" in bhk.fails("report", "sam.bhk", "--images", ".")
+    assert "give the checkpoint that the file was converted from" in bhk.fails("report", "sam.bhk", "--images", ".")
     (bhk.folder / "sam.html").write_text("mine")
     assert bhk.fails("report", "sam.bhk") == "sam.html exists; use --force (force=True) to replace it"
     assert (bhk.folder / "sam.html").read_text() == "mine"

@@ -47,7 +47,7 @@ def test_addresses_on_the_web(page: str, address: Address, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("page", ["", "u", "datasets/u/r", "u/r/model.bhk", "u/r/discussions/1"])
 def test_other_pages_of_the_hub_are_refused(page: str) -> None:
-    with pytest.raises(HubError, match=r"is no Hub address; expected hf://user/repo"):
+    with pytest.raises(HubError, match=r"is not a Hub address; expected hf://user/repo"):
         address_of(f"https://huggingface.co/{page}")
 
 
@@ -61,7 +61,7 @@ def test_other_pages_of_the_hub_are_refused(page: str) -> None:
     ],
 )
 def test_other_places_on_the_web_are_refused_without_their_secrets(text: str) -> None:
-    with pytest.raises(HubError, match="download what is elsewhere first") as caught:
+    with pytest.raises(HubError, match="download files from other sites first") as caught:
         address_of(text)
     assert _TOKEN not in str(caught.value)
     assert "secret" not in str(caught.value)

@@ -55,7 +55,7 @@ def test_progress_is_told_in_bytes(hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 def test_what_was_damaged_on_its_way_is_not_kept(hub: FakeHub, name: str, stage: str, times: int) -> None:
     hub.add("u/r", {"model.bhk": _CONTENT, "config.json": _SMALL})
     hub.inject(stage, corrupt=True, times=times)
-    with pytest.raises(HubError, match=rf"hf://u/r/{name} was damaged on its way.*try again"):
+    with pytest.raises(HubError, match=rf"hf://u/r/{name} was damaged in the download.*try again"):
         fetch_file(Address("u/r"), name)
     assert fetch_file(Address("u/r"), name).read_bytes() == hub.files("u/r")[name]
 
@@ -64,14 +64,24 @@ def test_what_was_damaged_on_its_way_is_not_kept(hub: FakeHub, name: str, stage:
     ("stage", "fault", "kind", "message"),
     [
         ("resolve", {"status": 401}, HubError, r"does not accept the token.*\(401\)"),
-        ("resolve", {"status": 403}, HubError, r"no right.*\(403"),
+        ("resolve", {"status": 403}, HubError, r"does not permit.*\(403"),
         ("resolve", {"status": 404, "headers": {"X-Error-Code": "EntryNotFound"}}, HubFileNotFoundError, "has no file"),
-        ("resolve", {"status": 429, "headers": {"Retry-After": "9"}}, HubError, r"slow down \(429\).*in 9 s"),
+        (
+            "resolve",
+            {"status": 429, "headers": {"Retry-After": "9"}},
+            HubError,
+            r"too many requests.* \(429\).*in 9 s",
+        ),
         ("resolve", {"status": 500}, HubUnreachableError, r"trouble.*\(500"),
         ("resolve", {"cut_after": 5}, HubUnreachableError, "cannot reach the Hub"),
         ("blob", {"status": 403}, HubError, r"\(403"),
         ("blob", {"status": 404}, HubError, r"\(404"),
-        ("blob", {"status": 429, "headers": {"Retry-After": "9"}}, HubError, r"slow down \(429\).*in 9 s"),
+        (
+            "blob",
+            {"status": 429, "headers": {"Retry-After": "9"}},
+            HubError,
+            r"too many requests.* \(429\).*in 9 s",
+        ),
         ("blob", {"status": 500}, HubUnreachableError, r"trouble.*\(500"),
         ("blob", {"cut_after": 30}, HubUnreachableError, "cannot reach the Hub"),
     ],

@@ -36,12 +36,12 @@ def test_tokens_and_signatures_are_redacted(text: str, expected: str) -> None:
     [
         (401, {}, r"does not accept the token for hf://u/r \(401\).*expired; run `hf auth login`"),
         (403, {"X-Error-Code": "GatedRepo"}, "is gated; accept its terms at http://[0-9.:]+/u/r,"),
-        (403, {"X-Error-Message": "No write right"}, r"no right to do this with hf://u/r \(403: No write right\)"),
+        (403, {"X-Error-Message": "No write right"}, r"does not permit this with hf://u/r \(403: No write right\)"),
         (404, {"X-Error-Code": "RepoNotFound"}, "does not exist or is private.*hf auth login"),
         (404, {"X-Error-Code": "RevisionNotFound"}, "has no revision 'v9'"),
-        (409, {}, r"changed meanwhile \(409.*run the command again"),
+        (409, {}, r"changed in the meantime \(409.*run the command again"),
         (412, {"X-Error-Message": "A commit has happened since"}, r"\(412: A commit has happened since\)"),
-        (429, {"Retry-After": "77"}, r"slow down \(429\) for hf://u/r; try again in 77 s"),
+        (429, {"Retry-After": "77"}, r"too many requests to the Hub \(429\) for hf://u/r; try again in 77 s"),
         (
             400,
             {"X-Error-Message": f"Bearer {_TOKEN} and {_TOKEN} are no good"},

@@ -125,7 +125,7 @@ def test_a_file_that_is_replaced_after_it_was_sent_is_not_committed(hub: FakeHub
         (tmp_path / "new").replace(path)
 
     hub.inject("upload", action=replace)
-    with pytest.raises(ChangedFileError, match=r"model\.bhk changed on this machine while it was sent"):
+    with pytest.raises(ChangedFileError, match=r"model\.bhk changed on this machine during the upload"):
         Uploader("user/sam").commit([LocalFile("model.bhk", path)], before, message="Title")
     assert hub.files("user/sam") == {"a.txt": b"1"}
 

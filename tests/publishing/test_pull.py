@@ -19,19 +19,19 @@ from publishing.weights import weights
 _DAMAGED = weights()[:-20] + bytes([weights()[-20] ^ 1]) + weights()[-19:]
 _FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("resolve", {"status": 401}, r"does not accept the token.*\(401\)"),
-    ("resolve", {"status": 403}, r"no right.*\(403"),
+    ("resolve", {"status": 403}, r"does not permit.*\(403"),
     ("resolve", {"status": 403, "headers": {"X-Error-Code": "GatedRepo"}}, "is gated"),
     ("resolve", {"status": 404, "headers": {"X-Error-Code": "RepoNotFound"}}, "does not exist or is private"),
     ("resolve", {"status": 404, "headers": {"X-Error-Code": "RevisionNotFound"}}, "has no revision"),
-    ("resolve", {"status": 429, "headers": {"Retry-After": "9"}}, r"slow down \(429\)"),
+    ("resolve", {"status": 429, "headers": {"Retry-After": "9"}}, r"too many requests to the Hub \(429\)"),
     ("resolve", {"status": 500}, r"trouble.*\(500"),
     ("resolve", {"cut_after": 0}, "cannot reach the Hub"),
     ("blob", {"status": 403}, r"\(403"),
     ("blob", {"status": 404}, r"\(404"),
-    ("blob", {"status": 429, "headers": {"Retry-After": "9"}}, r"slow down \(429\)"),
+    ("blob", {"status": 429, "headers": {"Retry-After": "9"}}, r"too many requests to the Hub \(429\)"),
     ("blob", {"status": 500}, r"trouble.*\(500"),
     ("blob", {"cut_after": 100}, "cannot reach the Hub"),
-    ("blob", {"corrupt": True}, "damaged on its way"),
+    ("blob", {"corrupt": True}, "damaged in the download"),
 ]
 
 

@@ -266,7 +266,7 @@ def test_a_file_that_changes_after_it_was_checked_is_not_committed(
         path.write_bytes(weights(1))
 
     monkeypatch.setattr("bhk.publishing.push.verify", check)
-    with pytest.raises(HubError, match=r"model\.bhk changed on this machine while it was sent"):
+    with pytest.raises(HubError, match=r"model\.bhk changed on this machine during the upload"):
         push(path, "user/sam")
     assert "model.bhk" not in hub.files("user/sam")
 

@@ -11,10 +11,10 @@ from sam import models
 
 import bhk
 from bhk.pictures.scenes import make_scene
-from bhk.tasks.report import WrittenReport
+from bhk.tasks.report import PageReport
 
 HOSTILE = "</script><img src=x onerror=alert(1)>.weight"
-LICENCE = '"><script>alert(2)</script>'
+LICENSE = '"><script>alert(2)</script>'
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Made:
     original: Path
     file: Path
     images: Path
-    report: WrittenReport
+    report: PageReport
 
     @property
     def page(self) -> Path:
@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("report")
     original = folder / "sam.pth"
     torch.save(models.confident(models.small_sam()).state_dict(), original)
-    file = bhk.convert(original, threads=1, metadata={"licence": LICENCE}).path
+    file = bhk.convert(original, threads=1, metadata={"license": LICENSE}).path
     assert file is not None
     images = folder / "images"
     images.mkdir()

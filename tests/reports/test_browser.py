@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reports.conftest import LICENCE, Made
+from reports.conftest import LICENSE, Made
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -51,7 +51,7 @@ def test_what_is_there(page: Any, made: Made) -> None:
     summary = page.locator("#summary").inner_text()
     assert f"{made.file.stat().st_size:,} bytes" in summary
     assert f"{made.report.iou:.3f}" in summary
-    assert LICENCE in page.locator("#provenance").inner_text()
+    assert LICENSE in page.locator("#provenance").inner_text()
     assert page.locator("#verify").inner_text() == "bhk verify sam.bhk --against sam.pth"
     cells, rows = page.locator("#map button").count(), page.locator("#table tbody tr").count()
     assert cells == rows == int(re.search(r"Tensors\s+(\d+)", summary)[1])  # type: ignore[index]

@@ -97,9 +97,9 @@ def test_runs_of_rows_are_even_and_within(file: BhkFile) -> None:
 
 def test_another_original_is_an_error(file: BhkFile, tensors: dict[str, torch.Tensor]) -> None:
     cases = [
-        ("heavy.weight", tensors["heavy.weight"] + 1, "off the original, at most"),
+        ("heavy.weight", tensors["heavy.weight"] + 1, "from the original, but by at most"),
         ("heavy.weight", tensors["heavy.weight"][:5], r"\[5, 512\] in the original; give the checkpoint"),
-        ("norm.weight", tensors["norm.weight"] * 2, "tensor 'norm.weight' is 1 off"),
+        ("norm.weight", tensors["norm.weight"] * 2, "tensor 'norm.weight' differs by 1 from"),
         ("half.weight", tensors["half.weight"].float(), r"torch\.float16 \[50, 50\] in the file"),
     ]
     for name, other, message in cases:

@@ -12,25 +12,25 @@ import pytest
 import torch
 
 import bhk
-from bhk.reports.document import logarithmic, short
 from bhk.reports.page import render, script_json
-from reports.conftest import HOSTILE, LICENCE, Made
+from bhk.reports.page_data import logarithmic, rounded
+from reports.conftest import HOSTILE, LICENSE, Made
 
 
-def document_of(page: Path) -> Any:
+def data_of(page: Path) -> Any:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text("utf-8"), re.DOTALL)
     assert found
     return json.loads(found[1])
 
 
-def test_the_document_says_what_the_file_says(made: Made) -> None:
-    document, inspected = document_of(made.page), bhk.inspect(made.file)
-    assert document["file"]["bytes"] == made.file.stat().st_size
-    assert document["file"]["sha256"] == hashlib.sha256(made.file.read_bytes()).hexdigest()
-    assert document["file"]["verify"] == "bhk verify sam.bhk --against sam.pth"
-    assert dict(document["file"]["metadata"]) == inspected.metadata
-    assert sum(layer["bytes"] for layer in document["layers"]) == inspected.streams
-    for layer, row in zip(document["layers"], inspected.rows, strict=True):
+def test_the_data_says_what_the_file_says(made: Made) -> None:
+    data, inspected = data_of(made.page), bhk.inspect(made.file)
+    assert data["file"]["bytes"] == made.file.stat().st_size
+    assert data["file"]["sha256"] == hashlib.sha256(made.file.read_bytes()).hexdigest()
+    assert data["file"]["verify"] == "bhk verify sam.bhk --against sam.pth"
+    assert dict(data["file"]["metadata"]) == inspected.metadata
+    assert sum(layer["bytes"] for layer in data["layers"]) == inspected.streams
+    for layer, row in zip(data["layers"], inspected.rows, strict=True):
         assert (layer["name"], tuple(layer["shape"]), layer["bytes"]) == (row.name, row.shape, row.bytes)
         assert (layer["error"] or {}).get("snr") == pytest.approx(row.snr_db)
         counts = np.frombuffer(base64.b64decode(layer["sketch"]["decoded"]), "<u4")
@@ -38,14 +38,14 @@ def test_the_document_says_what_the_file_says(made: Made) -> None:
 
 
 def test_masks_are_compared(made: Made) -> None:
-    document, written = document_of(made.page), made.report
+    data, written = data_of(made.page), made.report
     assert written.pictures == ("scene 0.png", "scene 1.png")
-    assert [picture["name"] for picture in document["pictures"]] == list(written.pictures)
-    masks = [mask for picture in document["pictures"] for mask in picture["masks"]]
+    assert [picture["name"] for picture in data["pictures"]] == list(written.pictures)
+    masks = [mask for picture in data["pictures"] for mask in picture["masks"]]
     assert written.iou == pytest.approx(np.mean([mask["iou"] for mask in masks]))
     assert written.iou > 0.5
     assert [skipped.name for skipped in written.skipped] == ["a damaged one.jpg", "notes.txt"]
-    for picture in document["pictures"]:
+    for picture in data["pictures"]:
         assert (picture["width"], picture["height"]) == (128, 128)
         assert base64.b64decode(picture["original"].split(",")[1]).startswith(b"\xff\xd8\xff")
         assert base64.b64decode(picture["difference"].split(",")[1]).startswith(b"\x89PNG")
@@ -69,7 +69,7 @@ def test_the_page_needs_and_allows_nothing_else(made: Made) -> None:
 
 
 def test_hostile_texts_stay_texts(made: Made, tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    assert LICENCE in dict(document_of(made.page)["file"]["metadata"]).values()
+    assert LICENSE in dict(data_of(made.page)["file"]["metadata"]).values()
     assert "<script>alert" not in made.page.read_text("utf-8")
     torch.save(tensors, tmp_path / "<b>&.pth")
     file = bhk.convert(tmp_path / "<b>&.pth", threads=1).path
@@ -77,7 +77,7 @@ def test_hostile_texts_stay_texts(made: Made, tmp_path: Path, tensors: dict[str,
     page = bhk.report(file, threads=1).path
     assert page == tmp_path / "<b>&.html"
     text = page.read_text("utf-8")
-    assert HOSTILE in {layer["name"] for layer in document_of(page)["layers"]}
+    assert HOSTILE in {layer["name"] for layer in data_of(page)["layers"]}
     assert "<img" not in text
     assert "<title>&lt;b&gt;&amp;.bhk" in text
 
@@ -91,7 +91,7 @@ def test_json_in_a_script_has_no_markup() -> None:
         script_json(float("nan"))
 
 
-def test_figures_are_short_and_finite() -> None:
-    assert (short(1 / 3), short(float("inf")), short(None)) == (0.333333, None, None)
+def test_numbers_are_short_and_finite() -> None:
+    assert (rounded(1 / 3), rounded(float("inf")), rounded(None)) == (0.333333, None, None)
     assert logarithmic(np.array([[0, 1], [9, 99]], np.uint32)).tolist() == [[0, 38], [128, 255]]
     assert logarithmic(np.zeros((2, 2), np.uint32)).max() == 0

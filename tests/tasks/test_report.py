@@ -9,7 +9,7 @@ from hub.fake_hub import FakeHub
 import bhk
 from bhk.base.files import DestinationExistsError, WriteError
 from bhk.reports.layers import OriginalError
-from bhk.tasks.report import ReportError, WrittenReport, report
+from bhk.tasks.report import PageReport, ReportError, report
 
 
 @pytest.fixture
@@ -45,8 +45,11 @@ def test_a_file_on_the_hub_gets_its_page_in_the_current_folder(
 
 def test_another_original_leaves_no_page(file: Path, tmp_path: Path) -> None:
     for tensors, message in (
-        ({"a.weight": torch.randn(40, 40), "b": torch.ones(3)}, "off the original"),
-        ({"a.weight": torch.randn(40, 40), "c": torch.ones(3)}, "2 tensors are only in one of the file and other.pth"),
+        ({"a.weight": torch.randn(40, 40), "b": torch.ones(3)}, "from the original, but by at most"),
+        (
+            {"a.weight": torch.randn(40, 40), "c": torch.ones(3)},
+            "the file and other.pth differ in 2 tensor names, such as",
+        ),
     ):
         torch.save(tensors, tmp_path / "other.pth")
         with pytest.raises(OriginalError, match=message):
@@ -55,15 +58,15 @@ def test_another_original_leaves_no_page(file: Path, tmp_path: Path) -> None:
 
 
 def test_pictures_need_the_original_and_must_be_some(file: Path, tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="add --against ORIGINAL"):
+    with pytest.raises(ReportError, match="give the checkpoint that the file was"):
         report(file, images=tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ReportError, match="empty has no picture that can be read"):
         report(file, images=tmp_path / "empty", against=tmp_path / "a.pth")
-    with pytest.raises(ReportError, match="0 pictures were asked for"):
-        report(file, images=tmp_path / "empty", against=tmp_path / "a.pth", most_images=0)
+    with pytest.raises(ReportError, match="a limit of 0 pictures leaves none"):
+        report(file, images=tmp_path / "empty", against=tmp_path / "a.pth", limit=0)
 
 
 def test_it_is_public() -> None:
     assert bhk.report is report
-    assert bhk.WrittenReport is WrittenReport
+    assert bhk.PageReport is PageReport

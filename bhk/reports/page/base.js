@@ -1,4 +1,4 @@
-// What all parts of the page use: data, elements, figures as text, colours, keys. The files are joined into one module.
+// Shared by all parts of the page: data, elements, numbers as text, colours, keyboard. The files are joined into one module.
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -27,7 +27,7 @@ function viridis(share) {
 }
 const css = (colour) => `rgb(${colour.join(" ")})`;
 
-// Elements are built from texts, never from markup: names come from files.
+// Elements are built from text, never from markup, because names come from files.
 function el(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
@@ -63,11 +63,11 @@ const decibels = (layer) => (layer.snr === null ? (layer.encoding === "exact" ? 
 const plural = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 
 function describe(layer) {
-  const error = layer.encoding === "exact" ? "kept exact" : `${decibels(layer)} dB`;
-  return `${layer.name}\n${layer.role}, ${shape(layer)}, ${size(layer.bytes)}, ${layer.bits.toFixed(2)} bits a weight, ${error}`;
+  const error = layer.encoding === "exact" ? "stored exactly" : `${decibels(layer)} dB`;
+  return `${layer.name}\n${layer.role}, ${shape(layer)}, ${size(layer.bytes)}, ${layer.bits.toFixed(2)} bits per weight, ${error}`;
 }
 
-// A colour of the style sheet as the canvas takes it.
+// A colour of the style sheet in a form that a canvas accepts.
 const probe = document.body.appendChild(el("i", { hidden: true }));
 function themed(name) {
   probe.style.color = `var(--${name})`;
@@ -94,7 +94,7 @@ function tip(node, text) {
   node.addEventListener("blur", hide);
 }
 
-// One stop for the tab key among many items; arrow keys, Home and End walk through them in the order of `items()`.
+// The tab key stops once among many items; arrow keys, Home and End move between them in the order of `items()`.
 function roving(container, items) {
   const stop = (node) => {
     for (const item of container.querySelectorAll("[tabindex='0']")) item.setAttribute("tabindex", "-1");
@@ -124,7 +124,7 @@ function facts(list) {
   return el("dl", { class: "facts" }, ...list.map(([term, value]) => el("div", {}, el("dt", {}, term), el("dd", {}, value))));
 }
 
-// Around what is chosen: parts listen, and `select` tells them all. `from` is where the focus may go back to.
+// Selection: parts register listeners, and `select` calls them all. `from` is the element that "Back" returns to.
 const listeners = [];
 let selected = null;
 function select(index, from = null) {

@@ -1,6 +1,6 @@
 // Axes and histograms as SVG.
 
-// Round places for `wanted` ticks or so between two ends.
+// Round values for about `wanted` ticks between two ends.
 function ticks(low, high, wanted = 5) {
   const rough = (high - low) / wanted;
   if (!(rough > 0)) return [low];
@@ -18,10 +18,10 @@ function tickText(value) {
   return String(Number(value.toPrecision(4))).replace("-", "−");
 }
 
-// A linear scale from values to places; `to` may run backwards, as the vertical axis of the screen does.
+// A linear scale from values to positions. `to` may be less than `from`, as on the vertical axis of a screen.
 const linear = (low, high, from, to) => (value) => from + ((value - low) / (high - low || 1)) * (to - from);
 
-// Outline of bars, closed along the base line.
+// The outline of bars, closed along the base line.
 function barsPath(counts, x, y) {
   let path = `M${x(0).toFixed(1)} ${y(0).toFixed(1)}`;
   counts.forEach((value, i) => {
@@ -30,7 +30,7 @@ function barsPath(counts, x, y) {
   return `${path}V${y(0).toFixed(1)}Z`;
 }
 
-// series: [{counts, colour, filled, name}] in the same bins; `label` says what is drawn to those who do not see it.
+// series: [{counts, colour, filled, name}] in the same bins; `label` is the text for screen readers.
 function histogram({ series, low, width, logarithmic, label, marks = [] }) {
   const W = 430, H = 150, bottom = 124;
   const bins = series[0].counts.length;

@@ -1,4 +1,4 @@
-// The codebook of a layer over its pairs of weights, on canvas: the steps around the centre, the square, the shells.
+// The codebook of a layer with its pairs of weights, on canvases: steps around the centre, square, shells.
 
 function canvas(pixels, label, draw) {
   const node = el("canvas", { width: pixels, height: pixels, role: "img", "aria-label": label });
@@ -30,7 +30,7 @@ function dot(pen, x, y, radius, colour, alpha = 1) {
   pen.globalAlpha = 1;
 }
 
-// Steps around the centre: discs as large as there are pairs coded by them; on the winding they lie on.
+// The steps around the centre, on their windings. The area of a disc shows how many pairs are coded as that step.
 function drawWindow(pairs, windings) {
   const counts = bytes(pairs.window, Uint32Array);
   const links = pairs.links === null ? [] : Array.from(bytes(pairs.links, Int16Array), (value) => value / pairs.scales[0]);
@@ -76,7 +76,7 @@ function densityImage(pairs) {
   return sheet;
 }
 
-// The square and, where there are shells, their squares around it; `reach` is half of what is shown, in sides.
+// The square and the squares of the shells around it. `reach` is half the width shown, in sides of the square.
 function drawSquare(pairs, codebook, reach, every) {
   const image = densityImage(pairs);
   const outliers = Array.from(bytes(pairs.outliers, Int16Array), (value) => value / pairs.scales[1]);
@@ -107,12 +107,12 @@ function codebookFigures(layer) {
   const every = Math.max(Math.round(n / 32), 1);
   const share = (200 * pairs.outside) / sampled;
   const windows = el("figure", {},
-    canvas(640, `${pairs.size} by ${pairs.size} steps of the trajectory around the centre, with the pairs coded by them`, drawWindow(pairs, n)),
-    el("figcaption", {}, `${pairs.size} × ${pairs.size} steps around the centre. Lines: windings, upwards. Discs: pairs coded by a step.`
-      + (pairs.links === null ? "" : " Dots: original pairs, joined to their step.")));
+    canvas(640, `${pairs.size} by ${pairs.size} steps of the trajectory around the centre, with the pairs coded as them`, drawWindow(pairs, n)),
+    el("figcaption", {}, `${pairs.size} × ${pairs.size} steps around the centre. Lines: windings, upwards. Discs: number of pairs coded as a step.`
+      + (pairs.links === null ? "" : " Dots: original pairs, each joined to its step.")));
   const square = el("figure", {},
-    canvas(640, `Density of the pairs over the square of ${n} windings`, drawSquare(pairs, codebook, 0.54, every)),
-    el("figcaption", {}, `The square, ${n} windings of ${n} steps${every > 1 ? `; one in ${every} is drawn` : ""}. Colour: density of the pairs, logarithmic.`));
+    canvas(640, `Density of the pairs in the square of ${n} windings`, drawSquare(pairs, codebook, 0.54, every)),
+    el("figcaption", {}, `The square, ${n} windings of ${n} steps each${every > 1 ? ` (one in ${every} drawn)` : ""}. Colour: density of the pairs, on a logarithmic scale.`));
   const parts = [windows, square];
   if (codebook.shells) {
     const reach = (codebook.scales.at(-1) / 2) * 1.06;

@@ -9,7 +9,7 @@ function layerFacts(layer) {
     ["Shape", shape(layer)],
     ["Dtype", layer.dtype],
     ["Bytes", `${count(layer.bytes)} (of ${size(layer.dense)})`],
-    ["Bits a weight", layer.bits.toFixed(3)],
+    ["Bits per weight", layer.bits.toFixed(3)],
     ["Ratio", fixed(layer.ratio, 2)],
   ];
   if (layer.encoding === "exact") return facts([...list, ["Encoding", "exact, no error"]]);
@@ -39,7 +39,7 @@ function weightsFigure(layer) {
   const all = sketch.sampled === layer.weights ? "All" : "A sample of";
   return el("figure", {},
     el("div", { class: "label" }, "Weights", el("label", {}, toggle, " log counts")), holder, seriesLegend(series),
-    el("figcaption", {}, `${all} ${count(sketch.sampled)} weights; the outermost bars hold what lies beyond.`));
+    el("figcaption", {}, `${all} ${count(sketch.sampled)} weights. The outermost bars include everything beyond.`));
 }
 
 function errorFigure(layer) {
@@ -49,14 +49,14 @@ function errorFigure(layer) {
   const series = [{ counts, colour: "var(--accent)", filled: true }];
   const picture = histogram({ series, low: -reach, width: (2 * reach) / counts.length, marks: [-0.5, 0.5], label: "Histogram of errors, in lattice steps" });
   return el("figure", {}, el("div", { class: "label" }, "Errors, in lattice steps"), picture,
-    el("figcaption", {}, "Decoded minus original. A lattice spreads them evenly over ± half a step (dashed); beyond lie outliers."));
+    el("figcaption", {}, "Decoded minus original. Inside the square, errors are spread evenly over ± half a step (dashed); larger ones belong to outliers."));
 }
 
 function streamList(layer) {
-  const names = layer.aliases.length ? [el("p", {}, `Also called ${layer.aliases.join(", ")}`)] : [];
+  const names = layer.aliases.length ? [el("p", {}, `Also named ${layer.aliases.join(", ")}`)] : [];
   const items = layer.streams.map(([kind, codec, stored, decoded, hash]) =>
-    el("li", {}, `${kind}: ${count(stored)} bytes, ${codec} of ${count(decoded)}; SHA-256 `, el("code", {}, hash)));
-  return el("details", {}, el("summary", {}, `${plural(layer.streams.length, "stream")} and hashes`), ...names, el("ul", { class: "hashes" }, ...items));
+    el("li", {}, `${kind}: ${count(stored)} bytes (${codec}, ${count(decoded)} decoded); SHA-256 `, el("code", {}, hash)));
+  return el("details", {}, el("summary", {}, `${plural(layer.streams.length, "stream")} with hashes`), ...names, el("ul", { class: "hashes" }, ...items));
 }
 
 function showLayer(layer, from) {

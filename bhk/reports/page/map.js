@@ -1,4 +1,4 @@
-// The layer map: a squarified treemap (Bruls, Huizing and van Wijk, 2000), blocks first, layers inside them.
+// The layer map: a squarified treemap (Bruls, Huizing and van Wijk, 2000) of blocks, with their layers inside.
 
 function squarify(items, box) {
   const placed = [];
@@ -31,9 +31,9 @@ function squarify(items, box) {
 
 const block = (name) => (/^.*?\.\d+(?=\.|$)/.exec(name) ?? [name.split(".")[0]])[0];
 
-// How a value becomes a place on the colour scale; layers kept exact are neutral.
+// Values for the colour scale; layers stored exactly are neutral.
 const SCALES = {
-  bits: { text: "Bits a weight", of: (layer) => layer.bits, show: (value) => value.toFixed(1) },
+  bits: { text: "Bits per weight", of: (layer) => layer.bits, show: (value) => value.toFixed(1) },
   snr: { text: "SNR", of: (layer) => layer.snr, show: (value) => `${value.toFixed(1)} dB` },
   max: { text: "Largest error", of: (layer) => (layer.max ? Math.log10(layer.max) : null), show: (value) => small(10 ** value) },
   role: { text: "Role" },
@@ -62,10 +62,10 @@ function roleLegend(target, present) {
 function mapLegend(kind, scale) {
   if (kind === "role") return roleLegend($("map-legend"), new Set(layers.map((layer) => layer.role)));
   const stops = VIRIDIS.map((colour, i) => svg("rect", { x: i * 12, width: 12.5, height: 12, fill: css(colour) }));
-  const ramp = svg("svg", { width: VIRIDIS.length * 12, height: 12, role: "img", "aria-label": "from dark, low, to bright, high" }, ...stops);
+  const ramp = svg("svg", { width: VIRIDIS.length * 12, height: 12, role: "img", "aria-label": "from dark (low) to bright (high)" }, ...stops);
   $("map-legend").replaceChildren(
     ...(scale.ends ? [el("span", {}, scale.ends[0], ramp, scale.ends[1])] : []),
-    el("span", {}, swatch("var(--neutral)"), "kept exact"),
+    el("span", {}, swatch("var(--neutral)"), "stored exactly"),
   );
 }
 

@@ -1,4 +1,4 @@
-// Masks of the original beside those of the file, under a slider that arrow keys move too.
+// Masks of the original and of the file on one picture, with a slider between them that arrow keys move as well.
 
 const MASK_COLOURS = ["#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2"];
 
@@ -9,7 +9,7 @@ function slider(picture) {
   const spots = image(picture.difference, "", "spots");
   spots.hidden = true;
   const edge = el("div", { class: "edge" });
-  const range = el("input", { type: "range", min: 0, max: 100, value: 50, step: 1, "aria-label": `${picture.name}: share of the original that is shown` });
+  const range = el("input", { type: "range", min: 0, max: 100, value: 50, step: 1, "aria-label": `${picture.name}: share of the picture that shows the original` });
   const move = () => {
     over.style.clipPath = `inset(0 ${100 - range.value}% 0 0)`;
     edge.style.left = `${range.value}%`;
@@ -21,7 +21,7 @@ function slider(picture) {
     move();
   };
   range.addEventListener("input", move);
-  // The thumb of a range lags behind the pointer by up to half its width: the edge is to be where the pointer is.
+  // The thumb of a range input lags behind the pointer by up to half its width; this puts the edge at the pointer.
   range.addEventListener("pointerdown", (event) => { range.setPointerCapture(event.pointerId); follow(event); event.preventDefault(); range.focus({ focusVisible: false }); });
   range.addEventListener("pointermove", (event) => { if (event.buttons) follow(event); });
   move();
@@ -46,15 +46,15 @@ const meanIou = (masks) => masks.reduce((sum, mask) => sum + mask.iou, 0) / mask
 function showPictures() {
   const every = data.pictures.flatMap((picture) => picture.masks);
   $("pictures").hidden = false;
-  $("pictures-note").textContent = `The same prompts, asked of ${data.original} and of the compressed model: mean IoU ${meanIou(every).toFixed(4)} `
-    + `over ${plural(every.length, "mask")} of ${plural(data.pictures.length, "picture")}. IoU is between the two models' masks, not with any truth. Move the edge by mouse, finger or arrow keys.`;
+  $("pictures-note").textContent = `Masks of ${data.original} and of the compressed model for the same prompts: mean IoU ${meanIou(every).toFixed(4)} `
+    + `over ${plural(every.length, "mask")} on ${plural(data.pictures.length, "picture")}. The IoU compares the two models with each other, not with annotations. Drag the edge, or move it with the arrow keys.`;
   for (const picture of data.pictures) {
     const { holder, spots } = slider(picture);
     const box = el("input", { type: "checkbox" });
     box.addEventListener("change", () => { spots.hidden = !box.checked; });
     const side = el("div", {}, el("h3", {}, picture.name),
       el("p", { class: "note" }, `Mean IoU ${meanIou(picture.masks).toFixed(4)}`),
-      maskTable(picture), el("p", {}, el("label", {}, box, " show where the masks differ")));
+      maskTable(picture), el("p", {}, el("label", {}, box, " Show where the masks differ")));
     $("picture-list").append(el("div", { class: "picture" }, holder, side));
   }
 }

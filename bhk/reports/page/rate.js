@@ -1,4 +1,4 @@
-// Rate against error: one dot a coded layer.
+// Rate and error: one dot per coded layer.
 
 const coded = layers.filter((layer) => layer.snr !== null).sort((a, b) => a.bits - b.bits);
 const dots = new Map();
@@ -10,7 +10,7 @@ function rateChart() {
   const [b0, b1] = [Math.max(Math.min(...bits) - 0.5, 0), Math.max(...bits) + 0.5];
   const [s0, s1] = [Math.min(...snrs) - 3, Math.max(...snrs) + 3];
   const x = linear(b0, b1, left, W - right), y = linear(s0, s1, H - bottom, top);
-  const picture = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "group", "aria-label": "Bits a weight against signal-to-noise ratio, one dot a layer" });
+  const picture = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "group", "aria-label": "Signal-to-noise ratio against bits per weight, one dot per layer" });
   for (const value of ticks(b0, b1, W / 100)) {
     picture.append(svg("line", { x1: x(value), x2: x(value), y1: top, y2: H - bottom, class: "grid" }),
       svg("text", { x: x(value), y: H - bottom + 18, "text-anchor": "middle" }, tickText(value)));
@@ -19,7 +19,7 @@ function rateChart() {
     picture.append(svg("line", { x1: left, x2: W - right, y1: y(value), y2: y(value), class: "grid" }),
       svg("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, tickText(value)));
   }
-  picture.append(svg("text", { x: (left + W - right) / 2, y: H - 6, "text-anchor": "middle" }, "stored bits a weight"),
+  picture.append(svg("text", { x: (left + W - right) / 2, y: H - 6, "text-anchor": "middle" }, "stored bits per weight"),
     svg("text", { x: 12, y: (top + H - bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${(top + H - bottom) / 2})` }, "SNR, dB"),
     svg("clipPath", { id: "plot" }, svg("rect", { x: left, y: top, width: W - left - right, height: H - top - bottom })));
   for (const [offset, dashes] of [[-1.53, null], [0, "5 4"]]) {
@@ -57,5 +57,5 @@ if (coded.length) {
     for (const [index, node] of dots) node.setAttribute("aria-pressed", String(index === layer.index));
   });
 } else {
-  $("rate").append(el("p", { class: "note" }, "No layer of this file has an error."));
+  $("rate").append(el("p", { class: "note" }, "All layers of this file are stored exactly."));
 }

@@ -1,4 +1,4 @@
-// Size at a glance, provenance, light and dark, and the first layer.
+// Summary, provenance, light and dark theme, and the layer shown first.
 
 function summary() {
   const { file } = data;
@@ -9,9 +9,9 @@ function summary() {
   const tiles = [
     ["File", size(file.bytes), `${count(file.bytes)} bytes`],
     ["Ratio", dense ? `${(dense / file.bytes).toFixed(2)}×` : "–", `from ${size(dense)}`],
-    ["Bits a weight", weights ? ((8 * file.bytes) / weights).toFixed(2) : "–", `${count(weights)} weights`],
+    ["Bits per weight", weights ? ((8 * file.bytes) / weights).toFixed(2) : "–", `${count(weights)} weights`],
     ["Tensors", count(layers.length), `${count(lossy.length)} coded, ${count(layers.length - lossy.length)} exact`],
-    ["Lowest SNR", lowest ? `${lowest.snr.toFixed(1)} dB` : "–", lowest ? lowest.name : "nothing is coded"],
+    ["Lowest SNR", lowest ? `${lowest.snr.toFixed(1)} dB` : "–", lowest ? lowest.name : "all tensors exact"],
   ];
   if (data.pictures.length) {
     const masks = data.pictures.flatMap((picture) => picture.masks);
@@ -20,7 +20,7 @@ function summary() {
   const list = tiles.map(([term, value, more], i) =>
     el("div", { class: i === 1 ? "lead" : null }, el("dt", {}, term), el("dd", {}, el("strong", {}, value), el("small", {}, more))));
   const share = dense ? Math.min((1000 * file.bytes) / dense, 1000) : 0;
-  const bar = svg("svg", { class: "weight", viewBox: "0 0 1000 10", preserveAspectRatio: "none", role: "img", "aria-label": `The file has ${(share / 10).toFixed(1)} % of the bytes of the dense tensors` },
+  const bar = svg("svg", { class: "weight", viewBox: "0 0 1000 10", preserveAspectRatio: "none", role: "img", "aria-label": `The file takes ${(share / 10).toFixed(1)} % of the bytes of the original tensors` },
     svg("rect", { width: 1000, height: 10, fill: "var(--neutral)" }), svg("rect", { width: share, height: 10, fill: "var(--accent)" }));
   $("summary").append(el("dl", { class: "tiles" }, ...list), bar);
   $("subtitle").textContent = [file.model, methodText(lossy), file.generator].filter(Boolean).join(" · ");
@@ -38,10 +38,10 @@ function provenance() {
   const entries = [["File", file.name], ["SHA-256 of the file", file.sha256], ["Generator", file.generator], ...file.metadata];
   $("provenance").append(...entries.flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]));
   $("verify").textContent = file.verify;
-  $("provenance-note").textContent = "Header and every stream had the hashes that the file names when this page was made. "
+  $("provenance-note").textContent = "When this page was made, the header and all streams matched the hashes in the file. "
     + (data.original === null
-      ? "Errors are those measured against the original when the file was written; the original was not at hand for this page, so nothing of it is drawn and no masks are compared."
-      : `Histograms of the original and of errors are drawn from ${data.original}, whose sampled weights were within the errors that the file names.`);
+      ? "The errors are those measured when the file was written. The original was not given for this page, so it shows neither its weights nor a comparison of masks."
+      : `The histograms of the original and of the errors come from ${data.original}. All sampled weights are within the errors that the file states.`);
 }
 
 function setTheme(dark) {
@@ -58,7 +58,7 @@ const isDark = () => (document.documentElement.dataset.theme ?? (darkSystem.matc
 $("theme").setAttribute("aria-pressed", String(isDark()));
 $("theme").addEventListener("click", () => setTheme(!isDark()));
 darkSystem.addEventListener("change", () => { $("theme").setAttribute("aria-pressed", String(isDark())); redraw(); });
-// The canvases are drawn in the colours of the screen; paper is light.
+// Canvases keep the colours they were drawn in; print in the light theme.
 let beforePrint = null;
 addEventListener("beforeprint", () => { beforePrint = isDark(); if (beforePrint) setTheme(false); });
 addEventListener("afterprint", () => { if (beforePrint) setTheme(true); });

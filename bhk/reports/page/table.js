@@ -1,4 +1,4 @@
-// The table of all layers: searched, sorted, walked through by arrow keys.
+// The table of all layers, with search, sorting and arrow keys.
 
 const COLUMNS = [
   { text: "Layer", kind: "text", of: (layer) => layer.name, first: 1 },

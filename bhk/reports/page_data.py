@@ -1,4 +1,4 @@
-"""What the page of a report shows, as one JSON value. The page's scripts compute the rest from it."""
+"""The data of a report page, as one JSON value. The page's scripts compute everything else from it."""
 
 from __future__ import annotations
 
@@ -22,20 +22,23 @@ if TYPE_CHECKING:
     from bhk.reports.masks import PictureMasks
 
 Json: TypeAlias = Any
-_LINK_SCALE = 2048  # what a step is in the integers that places in the window are written as; 16 steps fit
-_SIDE_SCALE = 256  # and what the side of a square is in those of outliers; 127 sides reach farther than 15 shells do
+
+# Positions are 16-bit integers: 1/2048 of a step in the window (up to 16 steps), and 1/256 of the square's side for outliers
+# (up to 127 sides, more than 15 shells reach).
+_LINK_SCALE = 2048
+_SIDE_SCALE = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Contents:
-    """What a report is about.
+class PageContent:
+    """What a report page shows.
 
     Attributes:
-        file: the file, open.
-        path: of the file.
-        sketches: one a layer, in the order of the layer map.
-        original: name of the original checkpoint; None when it was not at hand.
-        pictures: masks of the original and of the file; empty without.
+        file: the open file.
+        path: path of the file.
+        sketches: one per layer, in the order of the layer map.
+        original: name of the original checkpoint; None without it.
+        pictures: masks of the original and of the file; empty without pictures.
     """
 
     file: BhkFile
@@ -45,37 +48,35 @@ class Contents:
     pictures: tuple[PictureMasks, ...]
 
 
-def document(contents: Contents) -> Json:
-    """Return the JSON value; free of NaN and infinity."""
-    layers = contents.file.layers
+def page_data(content: PageContent) -> Json:
+    """Return the data as a JSON value without NaN and infinity."""
+    layers = content.file.layers
     return {
-        "file": _file(contents),
-        "original": contents.original,
-        "layers": [
-            _layer(contents.file, layer, sketch) for layer, sketch in zip(layers, contents.sketches, strict=True)
-        ],
-        "pictures": [_picture(picture) for picture in contents.pictures],
+        "file": _file(content),
+        "original": content.original,
+        "layers": [_layer(content.file, layer, sketch) for layer, sketch in zip(layers, content.sketches, strict=True)],
+        "pictures": [_picture(picture) for picture in content.pictures],
     }
 
 
-def _file(contents: Contents) -> Json:
-    file, header = contents.file, contents.file.container.header
+def _file(content: PageContent) -> Json:
+    file, header = content.file, content.file.container.header
     metadata = file.metadata
     against = ["--against", metadata["source.name"]] if "source.name" in metadata else []
     model = header.model
     return {
-        "name": shown(contents.path.name),
+        "name": unicode_name(content.path.name),
         "bytes": file.container.source.length,
-        "sha256": sha256([contents.path]),
+        "sha256": sha256([content.path]),
         "generator": header.generator,
         "model": None if model is None else title_of(model.family, model.variant),
         "metadata": list(metadata.items()),
-        "verify": shlex.join(["bhk", "verify", shown(contents.path.name), *against]),
+        "verify": shlex.join(["bhk", "verify", unicode_name(content.path.name), *against]),
     }
 
 
-def shown(name: str) -> str:
-    """Return the name of a file, which may be no Unicode, as Unicode."""
+def unicode_name(name: str) -> str:
+    """Return a file name as valid Unicode, which file names need not be."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -95,13 +96,13 @@ def _layer(file: BhkFile, layer: LayerEntry, sketch: Sketch | None) -> Json:
         "weights": layer.numel,
         "error": None
         if error is None
-        else {"mean": short(error.mean_abs), "max": short(error.max_abs), "snr": short(error.snr_db)},
+        else {"mean": rounded(error.mean_abs), "max": rounded(error.max_abs), "snr": rounded(error.snr_db)},
         "codebook": None
         if codebook is None
         else {
             **{name: value for name, value in asdict(codebook).items() if name != "spacing"},
-            "step": short(codebook.step),
-            "scales": [short(scale) for scale in codebook.scales],
+            "step": rounded(codebook.step),
+            "scales": [rounded(scale) for scale in codebook.scales],
         },
         "streams": [[s.kind, s.codec, s.stored, s.decoded, s.sha256] for s in layer.streams],
         "sketch": None if sketch is None else _sketch(sketch),
@@ -111,8 +112,8 @@ def _layer(file: BhkFile, layer: LayerEntry, sketch: Sketch | None) -> Json:
 def _sketch(sketch: Sketch) -> Json:
     return {
         "sampled": sketch.sampled,
-        "low": short(sketch.decoded.low),
-        "width": short(sketch.decoded.width),
+        "low": rounded(sketch.decoded.low),
+        "width": rounded(sketch.decoded.width),
         "decoded": _counts(sketch.decoded),
         "original": _counts(sketch.original),
         "error": _counts(sketch.error),
@@ -148,8 +149,8 @@ def _picture(picture: PictureMasks) -> Json:
         "masks": [
             {
                 "prompt": mask.prompt,
-                "iou": short(mask.iou),
-                "scores": [short(mask.score), short(mask.other_score)],
+                "iou": rounded(mask.iou),
+                "scores": [rounded(mask.score), rounded(mask.other_score)],
             }
             for mask in picture.masks
         ],
@@ -166,7 +167,7 @@ def _counts(histogram: Histogram | None) -> str | None:
 
 
 def logarithmic(counts: NDArray[np.uint32]) -> NDArray[np.uint8]:
-    """Return counts as shades on a logarithmic scale, 0 for none and 255 for the largest: uint8 of the same shape."""
+    """Return counts on a logarithmic scale from 0 for none to 255 for the largest, uint8 of the same shape."""
     most = max(int(counts.max(initial=0)), 1)
     return np.rint(255 * np.log1p(counts) / math.log1p(most)).astype(np.uint8)
 
@@ -180,6 +181,6 @@ def packed(values: NDArray[Any]) -> str:
     return base64.b64encode(values.tobytes()).decode("ascii")
 
 
-def short(value: float | None) -> float | None:
-    """Return a figure with six significant digits; None for one that is not finite."""
+def rounded(value: float | None) -> float | None:
+    """Return a number rounded to six significant digits; None if it is None or not finite."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
