@@ -21,6 +21,7 @@ from bhk.evaluation.faults import FaultCount
 from bhk.evaluation.fidelity import Agreement, Fidelity, PictureFidelity
 from bhk.evaluation.intervals import Estimate
 from bhk.evaluation.settings import AccuracySettings, FidelitySettings, SettingsError
+from bhk.nn.errors import LoadOptionError
 from bhk.version import __version__
 
 FORMAT = "bhk-evaluation"
@@ -258,7 +259,7 @@ def read_report(path: str | os.PathLike[str]) -> FidelityReport | AccuracyReport
         report: FidelityReport | AccuracyReport = msgspec.json.decode(data, type=_REPORTS[envelope.protocol])
     except OSError as error:
         raise EvaluationDocumentError(f"cannot read {name}: {error.strerror or error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, SettingsError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, SettingsError, LoadOptionError) as error:
         raise EvaluationDocumentError(
             f"{name} is not a result of an evaluation ({shown(error)}); {expected}"
         ) from error

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from bhk.base.errors import BhkError
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.plan import Mode
+from bhk.nn.precision import floating_dtype
 
 if TYPE_CHECKING:
-    import torch
-
-    Device: TypeAlias = str | torch.device
-    Dtype: TypeAlias = str | torch.dtype
+    from bhk.nn.device import Device
+    from bhk.nn.precision import Dtype
 else:  # the names that results documents hold; `__post_init__` turns torch's objects into them
     Device = Dtype = str
 
@@ -37,6 +36,10 @@ class EvaluationSettings:
         device: the device of both models, a name or a `torch.device`; kept as a name.
         dtype: the data type of both models' weights, a name or a `torch.dtype`; kept as a name.
         mode, compute: how the compressed model is loaded; see `bhk.load`.
+
+    Raises:
+        LoadOptionError: torch has no such floating-point dtype.
+        SettingsError: another setting is unknown or out of range.
     """
 
     seed: int = 0
@@ -48,7 +51,7 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", str(self.device))
-        object.__setattr__(self, "dtype", str(self.dtype).removeprefix("torch."))
+        object.__setattr__(self, "dtype", str(floating_dtype(self.dtype)).removeprefix("torch."))
         if self.seed < 0:
             raise SettingsError(f"the seed is {self.seed}; expected 0 or more")
         if self.limit is not None and self.limit < 1:
@@ -71,6 +74,7 @@ class FidelitySettings(EvaluationSettings):
             Slow on processors without bfloat16 instructions.
 
     Raises:
+        LoadOptionError: torch has no such floating-point dtype.
         SettingsError: there are no prompts, or a setting is out of range.
     """
 
@@ -99,6 +103,7 @@ class AccuracySettings(EvaluationSettings):
         output: which mask counts: the "single" mask, or of the "multi"-mask output the one that the model scores best.
 
     Raises:
+        LoadOptionError: torch has no such floating-point dtype.
         SettingsError: a setting is unknown or out of range.
     """
 

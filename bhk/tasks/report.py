@@ -20,6 +20,7 @@ from bhk.evaluation.results import Skipped
 from bhk.file.bhkfile import BhkFile, open_file
 from bhk.hub.address import address_of
 from bhk.hub.download import local_file
+from bhk.nn.device import Device
 from bhk.pictures.image import ImageError, Rgb, read_image
 from bhk.reports.layers import OriginalError, sketches
 from bhk.reports.page import render
@@ -27,8 +28,6 @@ from bhk.reports.page_data import PageContent, page_data, unicode_name
 from bhk.sam.checkpoints import TensorFile, open_tensors
 
 if TYPE_CHECKING:
-    import torch
-
     from bhk.reports.masks import PictureMasks
 
 SUFFIX = ".html"
@@ -83,7 +82,7 @@ def report(
     images: str | os.PathLike[str] | None = None,
     limit: int = LIMIT,
     figures: str | os.PathLike[str] | None = None,
-    device: str | torch.device = "cpu",
+    device: Device = "cpu",
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -206,7 +205,7 @@ def _pictures(
 
 
 def _masks(
-    models: tuple[str, str], pictures: list[tuple[str, Rgb]], device: str | torch.device, progress: Progress | None
+    models: tuple[str, str], pictures: list[tuple[str, Rgb]], device: Device, progress: Progress | None
 ) -> tuple[PictureMasks, ...]:
     """Return the masks of the original and of the file, whose paths are `models`."""
     from bhk.evaluation.models import ModelSource

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bhk.evaluation.settings import AccuracySettings, FidelitySettings, SettingsError
+from bhk.nn.errors import LoadOptionError
 
 
 def test_torch_objects_become_names() -> None:
@@ -35,3 +36,9 @@ def test_prompts_have_one_order() -> None:
 def test_a_setting_out_of_range_is_refused(settings: Callable[..., Any], options: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         settings(**options)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "bfloat61", torch.int64])
+def test_weights_need_a_floating_dtype(dtype: Any) -> None:
+    with pytest.raises(LoadOptionError, match="is not a floating-point dtype of torch"):
+        FidelitySettings(dtype=dtype)
