@@ -1,9 +1,9 @@
-"""Publish a compressed model on the Hugging Face Hub, with a card that says how closely its masks follow the original's.
+"""Publish a compressed model on the Hugging Face Hub, with a card that says how closely its masks match the original's.
 
     python examples/publish.py                                                   # shows what would be published
     python examples/publish.py sam_b.bhk --against sam_vit_b_01ec64.pth --images photos/ --repository me/sam-b-bhk --send
 
-The token is the one of `hf auth login` or of the environment's HF_TOKEN. Run again, it sends what has changed only.
+The token comes from `hf auth login` or the environment variable HF_TOKEN. A second run only sends what has changed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def evaluate(model: Path, against: Path, images: Path, points: int) -> bhk.Fidel
 
 
 def main(arguments: Sequence[str] | None = None) -> bhk.PushReport:
-    """Publish the file of the command line; without one, show what would be published of the demo model."""
+    """Publish the file given on the command line, or show what would be published for the demo model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", type=Path, help="a .bhk file")
     parser.add_argument("--against", type=Path, help="the checkpoint that it was made from")
     parser.add_argument("--images", type=Path, default=DEMO / "pictures", help="pictures to compare masks in")
-    parser.add_argument("--points", type=int, default=8, help="asked for in each picture; and half as many boxes")
+    parser.add_argument("--points", type=int, default=8, help="prompts per picture; boxes are half as many")
     parser.add_argument("--repository", default="me/demo-sam-bhk")
-    parser.add_argument("--base-model", metavar="USER/REPO", help="where the Hub has the original")
+    parser.add_argument("--base-model", metavar="USER/REPO", help="the original on the Hub")
     parser.add_argument("--license", help="of the weights, such as apache-2.0")
     parser.add_argument("--send", action="store_true", help="really publish it")
     options = parser.parse_args(arguments)

@@ -1,10 +1,10 @@
-"""Masks from a compressed Segment Anything model, drawn on the picture.
+"""Find masks with a compressed Segment Anything model, and draw them on the picture.
 
-    python examples/segment.py                                    # the small model and a picture in examples/demo
+    python examples/segment.py                                    # the demo model and a picture in examples/demo
     python examples/segment.py sam_vit_b.bhk photo.jpg --point 500,375
     python examples/segment.py user/repo photo.jpg --box 75,275,850,725 --box 600,100,900,400
 
-Points are on one object; each box is around one.
+All points are on one object. Each box is around an object of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KITES = (
     (0, 95, 266, 257),
     (295, 0, 384, 138),
     (164, 231, 313, 359),
-)  # boxes around three of them in the demo's picture
+)  # boxes around three kites in the demo's picture
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -32,7 +32,7 @@ def numbers(text: str) -> tuple[float, ...]:
 
 
 def segment(model: str, image: str | Path, points: Sequence, boxes: Sequence, out: Path) -> bhk.SegmentationReport:
-    """Load a model, ask it for masks, and write them: drawn on the picture, and as an array."""
+    """Load a model, find masks, and write them as a picture and as an array."""
     sam = bhk.load(model)  # its linear layers keep their codes: about 8 bits a weight
     found = bhk.segment(sam, image, points=points, boxes=boxes, out=out, force=True)
     np.save(out.with_suffix(".npy"), found.masks)  # bool (masks, height, width)
@@ -40,15 +40,15 @@ def segment(model: str, image: str | Path, points: Sequence, boxes: Sequence, ou
 
 
 def demo_model(folder: str) -> str:
-    """Convert the small model beside this file."""
+    """Convert the demo model."""
     checkpoint = DEMO / "demo_sam.safetensors"  # yours: sam_vit_b_01ec64.pth, …
     return str(bhk.convert(checkpoint, Path(folder) / "demo_sam.bhk").path)
 
 
 def main(arguments: Sequence[str] | None = None) -> bhk.SegmentationReport:
-    """Segment what the command line says; without any, the demo's picture by the demo's model."""
+    """Segment the picture given on the command line, or the demo's picture with the demo model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", help="a .bhk file, or a repository of the Hub that holds one")
+    parser.add_argument("model", nargs="?", help="a .bhk file, or a repository on the Hub")
     parser.add_argument("image", nargs="?", default=DEMO / "pictures" / "kites.jpg")
     parser.add_argument("--point", type=numbers, action="append", default=[], metavar="X,Y", help="on the object")
     parser.add_argument("--box", type=numbers, action="append", default=[], metavar="X0,Y0,X1,Y1", help="around it")

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import bhk
 from bhk.cli.app import app
-from bhk.sam import demo
+from tools import demo
 
 ROOT = Path(__file__).parents[1]
 GENERATED = {"cli.md", "python.md"}

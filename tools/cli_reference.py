@@ -37,7 +37,12 @@ def text() -> str:
     """Return the reference in Markdown."""
     group = typer.main.get_command(app)
     root = group.make_context("bhk", [], resilient_parsing=True)
-    lines = ["# Command line", "", "Written by `make docs` from the commands; `bhk COMMAND --help` shows the same.", ""]
+    lines = [
+        "# Command line",
+        "",
+        "`make docs` writes this page from the commands. `bhk COMMAND --help` shows the same.",
+        "",
+    ]
     for name in group.list_commands(root):
         command = group.get_command(root, name)
         examples = (f"    {line}" for line in command.epilog.split("\n\n")[1:])
@@ -46,8 +51,8 @@ def text() -> str:
         lines += [f"| {left} | {right} |" for left, right in (_parameter(p) for p in command.params)]
         lines.append("")
     lines += [
-        "Every command exits with 0 when done, 1 with one line on stderr when it could not, and 2 when it was called wrongly.",
-        "Data goes to stdout, hints and progress to stderr; progress shows on terminals only.",
+        "Every command exits with 0 on success, with 1 and one line on stderr on failure, and with 2 on wrong usage. Data goes",
+        "to stdout; hints and progress go to stderr. Progress only shows on a terminal.",
         "",
     ]
     return "\n".join(lines)

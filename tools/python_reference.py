@@ -21,8 +21,8 @@ TARGET = Path(__file__).parents[1] / "docs" / "python.md"
 WIDTH = 100  # of signatures
 HEADING = """# Python reference
 
-Written by `make docs` from the docstrings. The tests run every example in a folder with the demo model
-(`demo_sam.safetensors`, and `demo_sam.bhk` made from it) and a picture (`photo.jpg`), after `import bhk, torch` and
+`make docs` writes this page from the docstrings. The tests run every example, in a folder that holds the demo model
+(`demo_sam.safetensors`), the same model converted (`demo_sam.bhk`) and a picture (`photo.jpg`), after `import bhk, torch` and
 `import numpy as np`.
 """
 TITLES = {

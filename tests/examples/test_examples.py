@@ -133,7 +133,7 @@ def test_an_adapter_is_small_lowers_the_loss_and_comes_back(
     before, after, again = module.main(["--steps", "12", "--out", str(path)])
     assert after < 0.85 * before
     assert again == after
-    assert "to train the adapter: 73,728 parameters, 1.2 MB" in capsys.readouterr().out
+    assert "training the adapters: 73,728 parameters, 1.2 MB" in capsys.readouterr().out
     adapter, sam = load_file(path), bhk.load(model)
     assert sum(tensor.numel() for tensor in adapter.values()) == 73728
     picture = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
