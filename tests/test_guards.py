@@ -35,7 +35,7 @@ def _lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_rooms_import_only_what_stands_above_them_in_the_flow() -> None:
+def test_each_room_imports_only_rooms_below_it() -> None:
     done = _lint_imports(_ROOT)
     assert done.returncode == 0, done.stdout
 
@@ -48,7 +48,7 @@ def test_rooms_import_only_what_stands_above_them_in_the_flow() -> None:
         ("bhk/codec/shape.py", "from bhk.kernels.sizes import ceil_div"),
     ],
 )
-def test_an_import_against_the_flow_is_found(planted: Path, file: str, line: str) -> None:
+def test_an_import_of_a_room_above_is_found(planted: Path, file: str, line: str) -> None:
     path = planted / file
     path.write_text(path.read_text() + f"\n{line}\n")
     done = _lint_imports(planted)

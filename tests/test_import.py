@@ -40,6 +40,21 @@ def test_inspecting_needs_no_torch(tmp_path: Path) -> None:
     assert not modules & {"torch", "rich", "typer", "huggingface_hub"}
 
 
+def test_converting_and_running_a_model_on_the_cpu_needs_no_triton(tmp_path: Path) -> None:
+    code = f"""
+import bhk, torch
+model = torch.nn.Sequential(torch.nn.Linear(64, 64))
+torch.save(model.state_dict(), {str(tmp_path / "a.pth")!r})
+bhk.convert({str(tmp_path / "a.pth")!r})
+bhk.load_into(model, {str(tmp_path / "a.bhk")!r})
+assert isinstance(model[0], bhk.nn.HyperLinear)
+model(torch.ones(1, 64))
+"""
+    modules = _modules_after(code)
+    assert "bhk.kernels.operators" in modules
+    assert not modules & {"triton", "huggingface_hub", "typer", "rich", "yaml", "PIL"}
+
+
 @pytest.mark.parametrize("name", bhk.__all__)
 def test_every_public_name_is_what_it_was(name: str) -> None:
     first = getattr(bhk, name)

@@ -1,1 +1,1 @@
-"""The ground floor: errors, files, hashes, JSON, threads, texts. Knows nothing of codes, files of weights, or models."""
+"""The ground floor: errors, files, hashes, JSON, threads, texts. It knows nothing about codes, checkpoints or models."""

@@ -1,4 +1,4 @@
-"""Writing a file so that readers see the old one or the new one, never half of it; and what goes wrong with files."""
+"""Replacing files in one step, so that readers see the old file or the new one and never a part of it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class ReadError(BhkError):
 
 
 class WriteError(BhkError):
-    """A file could not be written; the destination is as it was before."""
+    """A file could not be written; what was there before is unchanged."""
 
 
 class DestinationExistsError(WriteError):
-    """The destination exists and overwriting was not asked for."""
+    """The file to write exists, and overwriting was not requested."""
 
 
 _umask_lock = threading.Lock()
 
 
 def _umask() -> int:
-    """Return the process umask, which POSIX only tells by setting it."""
+    """Return the umask of the process; POSIX can only read it by setting it."""
     with _umask_lock:
         mask = os.umask(0o077)
         os.umask(mask)
@@ -39,7 +39,7 @@ def _umask() -> int:
 
 
 def _mode_for(path: Path) -> int:
-    """Return the permission bits of the file at `path`, or those the umask gives a new one."""
+    """Return the permission bits of the file at `path`, or those that the umask gives a new file."""
     try:
         return stat.S_IMODE(path.stat().st_mode)
     except FileNotFoundError:
@@ -47,12 +47,12 @@ def _mode_for(path: Path) -> int:
 
 
 def _temporary_name(path: Path) -> Path:
-    """Return a name in the folder of `path`, within the 255 bytes a name may have: a character takes up to four."""
+    """Return a name in the folder of `path`. Names have at most 255 bytes, and a character has up to four."""
     return path.parent / f".{path.name[:40]}.{secrets.token_hex(8)}.tmp"
 
 
 def _open_unnamed(folder: Path) -> int | None:
-    """Open a file that has no name, so that even SIGKILL leaves nothing behind; None where the system has none."""
+    """Open a file without a name, so that even SIGKILL leaves nothing behind; None where the system cannot."""
     if not hasattr(os, "O_TMPFILE"):
         return None
     try:
@@ -64,7 +64,12 @@ def _open_unnamed(folder: Path) -> int | None:
 
 
 def check_destination(path: Path, *, force: bool, sources: tuple[Path, ...] = ()) -> None:
-    """Raise before any work is done if `path` cannot become the output of reading `sources`.
+    """Check that a file can be written, before any work is done.
+
+    Args:
+        path: the file to write.
+        force: whether an existing file may be overwritten.
+        sources: files that are read meanwhile, and so must not be overwritten.
 
     Raises:
         DestinationExistsError: `path` exists and `force` is false.
@@ -72,30 +77,30 @@ def check_destination(path: Path, *, force: bool, sources: tuple[Path, ...] = ()
     """
     try:
         if path.exists():
-            if not path.is_file():  # putting a file in the place of /dev/null would break the system
+            if not path.is_file():  # replacing /dev/null by a file would break the system
                 kind = "a folder" if path.is_dir() else "not a regular file"
                 raise WriteError(f"{path} is {kind}; give the name of a file to write")
             if any(source.exists() and path.samefile(source) for source in sources):
-                raise WriteError(f"{path} is the file that is being read; give another destination")
+                raise WriteError(f"{path} is the file that is being read; give another name")
         elif not path.parent.is_dir():
             raise WriteError(f"folder {path.parent} does not exist; create it first")
         if not force and os.path.lexists(path):
-            raise DestinationExistsError(f"{path} exists; use --force (force=True) to replace it")
+            raise DestinationExistsError(f"{path} exists; set force to overwrite it")
     except OSError as error:
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
 def replace_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
-    """Yield a binary file, open for reading and writing, that becomes `path` when the block ends without an error.
+    """Yield a binary file, open for reading and writing, that replaces `path` when the block ends without an error.
 
-    The data go to a temporary file in the folder of `path` (one without a name where the system offers it), are
-    flushed to the disk, get the permission bits of the file they replace (or those of the umask), and take its place
-    in one step. On any error or interruption `path` stays as it was and the temporary file is gone.
+    The data is written to a temporary file in the folder of `path` (without a name, where the system can do that) and
+    flushed to disk. The file then gets the permission bits of the file it replaces, or those of the umask, and takes its
+    place in one step. After any error or interruption, `path` is as it was before and the temporary file is gone.
 
     Raises:
-        DestinationExistsError: `force` is false, and `path` came to be while the block ran.
-        WriteError: the system refused (disk full, no permission, no such folder).
+        DestinationExistsError: `force` is false, and `path` was created while the block ran.
+        WriteError: the system refused: no space, no permission, no such folder.
     """
     temporary = _temporary_name(path)
     try:
@@ -114,7 +119,7 @@ def replace_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
                 os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
             if unnamed:
-                # A directory descriptor (unused with an absolute path) makes Python call linkat, which follows the link.
+                # With a directory descriptor, here unused, Python calls linkat, which follows the link.
                 os.link(f"/proc/self/fd/{file.fileno()}", temporary, src_dir_fd=file.fileno(), follow_symlinks=True)
         if force or not _link_new(temporary, path):
             os.replace(temporary, path)
@@ -127,20 +132,20 @@ def replace_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
 
 
 def _link_new(temporary: Path, path: Path) -> bool:
-    """Give the file `temporary` the name `path` if that is free; return False where the file system has no hard links."""
+    """Give `temporary` the name `path` if that is free; return False if the file system has no hard links."""
     try:
         os.link(temporary, path)
     except FileExistsError:
-        raise DestinationExistsError(f"{path} exists now; use --force (force=True) to replace it") from None
+        raise DestinationExistsError(f"{path} exists now; set force to overwrite it") from None
     except OSError:
         if os.path.lexists(path):
-            raise DestinationExistsError(f"{path} exists now; use --force (force=True) to replace it") from None
+            raise DestinationExistsError(f"{path} exists now; set force to overwrite it") from None
         return False
     return True
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename durable, where the system can: some neither open nor flush folders."""
+    """Make a rename durable. Some systems can neither open nor flush folders."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Hashes of files: SHA-256, and the hash by which git knows a file."""
+"""Hashes of files: SHA-256, and the hash that git gives a file."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def sha256(content: Content | Iterable[Path], stopped: Callable[[], bool] = lamb
     """Return a SHA-256 in hexadecimal digits.
 
     Args:
-        content: bytes, a file, or several files whose bytes are hashed one after the other.
-        stopped: asked before each block; once it is true, the result is of no use.
+        content: bytes, a file, or several files that are hashed as if they were one.
+        stopped: called before each block; when it returns true, hashing ends early and the result is meaningless.
 
     Raises:
         ReadError: a file cannot be read.
@@ -61,5 +61,5 @@ def _size(path: Path) -> int:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:  # or a caller that writes would take it for a failure to write
+    except OSError as error:  # else a caller that writes would report an error of writing
         raise ReadError(f"cannot read {path}: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""Packages that only some work needs: importing them, and saying how to get one that is missing."""
+"""Optional packages: importing them, and saying how to install a missing one."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from bhk.base.errors import BhkError
 
 
 class MissingPackageError(BhkError):
-    """A package that this work needs is not installed, or fails when it is imported."""
+    """A package that is needed is not installed, or cannot be imported."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package that some work needs.
+    """An optional package.
 
     Attributes:
-        name: of the module to import.
-        install: what to do to have it, as the end of a sentence.
+        name: name of the module to import.
+        install: how to install it, as the end of a sentence: "run: pip install pillow".
     """
 
     name: str
@@ -29,7 +29,7 @@ class Package:
 
 
 def is_installed(package: Package) -> bool:
-    """Tell whether a package can be found, without importing it. A folder of its name, such as a clone, is none."""
+    """Tell whether a package can be found, without importing it. Folders of that name, such as a clone, do not count."""
     spec = importlib.util.find_spec(package.name)
     return spec is not None and spec.origin is not None
 
@@ -38,7 +38,7 @@ def import_package(choices: Sequence[Package]) -> ModuleType:
     """Import the first of `choices` that is installed.
 
     Raises:
-        MissingPackageError: none is, or it does not import; the message says how to get it.
+        MissingPackageError: none is installed, or importing it fails; the message says how to install it.
     """
     package = next(filter(is_installed, choices), None)
     if package is None:

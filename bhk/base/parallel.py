@@ -1,4 +1,4 @@
-"""Work on many tensors at once, results in order."""
+"""Working on many tensors at once, with results in order."""
 
 from __future__ import annotations
 
@@ -23,18 +23,20 @@ _Tasks: TypeAlias = "SimpleQueue[_Task[Item, Result] | None]"
 
 
 class ThreadsError(BhkError):
-    """A number of threads that is not positive."""
+    """The number of threads is not positive."""
 
 
 def worker_count(threads: int | None) -> int:
-    """Return `threads`, or for None the number of cores this process may use.
+    """Return `threads`, or the number of cores that this process may use for None.
 
     Raises:
         ThreadsError: `threads` is not positive.
     """
     if threads is not None:
         if threads < 1:
-            raise ThreadsError(f"{threads} threads were asked for; give 1 or more, or none for one a core")
+            raise ThreadsError(
+                f"cannot work with {threads} threads; give 1 or more, or leave the number out for one per core"
+            )
         return threads
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -42,13 +44,14 @@ def worker_count(threads: int | None) -> int:
 
 
 def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """Yield `work(item)` of each item in order, computed on `threads` threads, at most threads + 1 results ahead.
+    """Yield `work(item)` for each item in order, computed by `threads` threads, at most threads + 1 results ahead.
 
-    Each thread runs torch on one core: whole tensors side by side scale where the threads inside one operation do not,
-    and sums come out the same whatever `threads` is.
+    Each thread runs torch on one core. Working on several tensors at once scales better than threads within one
+    operation, and sums do not depend on `threads`.
 
-    Not by concurrent.futures, whose locks are taken in Python code: an exception that a signal raises between taking and
-    noting it (Ctrl-C did in one of 50 conversions) leaves a lock taken for ever. A SimpleQueue is one step.
+    concurrent.futures is not used, because it takes its locks in Python code: when a signal raises an exception between
+    taking a lock and noting that, the lock stays taken for ever (Ctrl-C did this in one of 50 conversions). A SimpleQueue
+    works in one step.
     """
     tasks: _Tasks[Item, Result] = SimpleQueue()
     pending: deque[SimpleQueue[_Outcome[Result]]] = deque()
@@ -72,7 +75,7 @@ def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], threads: 
             with contextlib.suppress(Empty):
                 while True:
                     tasks.get_nowait()
-            for _ in range(threads):  # one may have been started and not noted
+            for _ in range(threads):  # not len(workers): a thread may have been started but not yet appended
                 tasks.put(None)
             for worker in workers:
                 worker.join()
@@ -80,9 +83,9 @@ def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], threads: 
 
 @contextlib.contextmanager
 def background(work: Callable[[Callable[[], bool]], Result]) -> Iterator[Callable[[], Result]]:
-    """Run `work(stopped)` on a thread beside the block; yield a function that waits for its result.
+    """Run `work(stopped)` in a thread while the block runs; yield a function that waits for its result.
 
-    `stopped()` turns true when the block ends: `work` should then come to an end soon, for the block waits for it.
+    `stopped()` returns true once the block has ended. `work` should then end soon, because leaving the block waits for it.
     """
     outcome: SimpleQueue[_Outcome[Result]] = SimpleQueue()
     ended: list[bool] = []
@@ -104,7 +107,7 @@ def _serve(work: Callable[[Item], Result], tasks: _Tasks[Item, Result]) -> None:
 
 
 def _answer(work: Callable[[Item], Result], task: _Task[Item, Result] | None) -> bool:
-    """Do one task; its tensors are not kept while the worker waits for the next one."""
+    """Do one task. As a function of its own, it keeps no tensors alive while the worker waits for the next task."""
     if task is not None:
         item, outcome = task
         outcome.put(_attempt(work, item))
@@ -125,13 +128,13 @@ def _result(outcome: SimpleQueue[_Outcome[Result]]) -> Result:
     try:
         raise error
     finally:
-        del error  # its traceback refers to this frame
+        del error  # its traceback refers to this frame: a cycle
 
 
 class _ThreadSetting:
-    """Restores torch's number of threads when the last of several users is done.
+    """Restores torch's number of threads when its last user is done.
 
-    Setting it in a worker changes it for that thread, and for every thread that anybody starts later.
+    A worker that sets the number changes it for its own thread and for all threads that are started later.
     """
 
     def __init__(self) -> None:

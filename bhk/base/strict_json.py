@@ -1,4 +1,4 @@
-"""JSON from outside: each key of an object once, and nothing that JSON does not know."""
+"""Strict parsing of JSON from outside: no duplicate keys, nothing beyond the JSON standard."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ class StrictJsonError(ValueError):
 
 
 def parse_object(text: bytes) -> dict[str, Any]:
-    """Return the JSON object in `text`. Python's NaN and Infinity are let through, as transformers writes them.
+    """Return the JSON object in `text`. NaN and Infinity are allowed, because transformers writes them.
 
     Raises:
-        StrictJsonError: it is no UTF-8, no JSON, no object, or some key occurs twice.
+        StrictJsonError: the text is not UTF-8, not JSON or not an object, or a key occurs twice.
     """
     value, twice = parse(text, finite=False)
     if twice is not None:
         raise StrictJsonError(f"the key {twice!r} occurs twice")
     if not isinstance(value, dict):
-        raise StrictJsonError("JSON, but no object")
+        raise StrictJsonError("JSON, but not an object")
     return value
 
 
 def parse(text: bytes, *, finite: bool) -> tuple[Any, str | None]:
-    """Return the JSON value in `text`, and the first key found twice in one object; None where there is none.
+    """Return the JSON value in `text`, and the first key that occurs twice in one object, or None.
 
-    An object with such a key comes back as the list of its values, so that none of them is hidden.
+    An object with a duplicate key is returned as the list of all its values, so that none is hidden.
 
     Args:
-        finite: refuse NaN, Infinity, and numbers beyond the range of a double.
+        finite: refuse NaN, Infinity and numbers beyond the range of a double.
 
     Raises:
-        StrictJsonError: it is no UTF-8 or no JSON.
+        StrictJsonError: the text is not UTF-8 or not JSON.
     """
     twice: list[str] = []
 
@@ -70,5 +70,5 @@ def _finite(text: str) -> float:
 
 
 def _integer(text: str) -> int:
-    _finite(text)  # also keeps int() away from thousands of digits
+    _finite(text)  # also keeps thousands of digits away from int()
     return int(text)

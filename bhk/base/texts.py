@@ -1,4 +1,4 @@
-"""Figures and texts as people read them."""
+"""Numbers and texts for people to read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def size(count: int) -> str:
-    """Return bytes as people write them: 2.56 GB."""
+    """Return a number of bytes as text: "2.56 GB"."""
     value = float(count)
     for unit in ("B", "kB", "MB"):
         if value < 999.5:
@@ -16,22 +16,22 @@ def size(count: int) -> str:
 
 
 def number(value: float | None, digits: int = 2, suffix: str = "") -> str:
-    """Return a figure with `digits` decimals, a dash for None or NaN, and the sign for infinity."""
+    """Return a number with `digits` decimals and a suffix; a dash for None and NaN, "∞" for infinity."""
     if value is None or math.isnan(value):
         return "–"
     return "∞" if math.isinf(value) else f"{value:.{digits}f}{suffix}"
 
 
 def scientific(value: float | None) -> str:
-    """Return a small figure with three significant digits."""
+    """Return a number with three significant digits, such as "1.23e-02"; a dash for None and NaN."""
     return "–" if value is None or math.isnan(value) else f"{value:.2e}" if value else "0"
 
 
 def printable(text: str) -> str:
-    """Return `text` with control characters escaped: names come from files, and a terminal would obey them."""
+    """Return `text` with control characters escaped; names come from files, and a terminal would obey them."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """Return a number of things in words: "1 picture", "1,200 pictures"."""
+    """Return a number of things: "1 picture", "1,200 pictures"."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

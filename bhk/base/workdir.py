@@ -1,4 +1,4 @@
-"""Folders for intermediate results: long work is kept as it comes, and taken up again after an interruption."""
+"""Folders for intermediate results, so that long work can continue after an interruption."""
 
 from __future__ import annotations
 
@@ -18,23 +18,27 @@ _IDENTITY = "identity.json"
 
 
 class WorkDirError(BhkError):
-    """A folder for intermediate results that holds those of other work, or no results."""
+    """A folder for intermediate results holds those of other work, or unreadable files."""
 
 
 @dataclass(frozen=True)
 class WorkDir:
-    """A folder of JSON files, and others that the work puts there."""
+    """A folder of results as JSON files, and of other files that the work keeps there.
+
+    Attributes:
+        folder: created when the work begins.
+    """
 
     folder: Path
 
     def claim(self, identity: Mapping[str, str]) -> None:
-        """Make the folder this work's.
+        """Reserve the folder for this work.
 
         Args:
-            identity: all that the results depend on; what the folder holds must have the same.
+            identity: everything the results depend on. Results that are there already must have the same identity.
 
         Raises:
-            WorkDirError: the folder holds results of other work, or what cannot be read.
+            WorkDirError: the folder holds results of other work, or unreadable files.
             WriteError: the folder cannot be written.
         """
         try:
@@ -46,15 +50,15 @@ class WorkDir:
             self.write(_IDENTITY, dict(identity))
         elif other := sorted(name for name in {*found, *identity} if found.get(name) != identity.get(name)):
             raise WorkDirError(
-                f"{self.folder} holds results of other work: not the same {', '.join(other)}; "
+                f"{self.folder} holds results of other work (different {', '.join(other)}); "
                 "give another folder, or remove this one"
             )
 
     def read(self, name: str, type_: type[Result]) -> Result | None:
-        """Return the result in file `name`; None where there is no such file.
+        """Return the result in the file `name`, or None if there is no such file.
 
         Raises:
-            WorkDirError: it holds no result of that type.
+            WorkDirError: the file holds something else.
         """
         path = self.folder / name
         try:
@@ -62,10 +66,10 @@ class WorkDir:
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError) as error:
-            raise WorkDirError(f"{path} is no result of this work ({error}); remove the file") from error
+            raise WorkDirError(f"{path} is not a result of this work ({error}); remove the file") from error
 
     def write(self, name: str, result: Any) -> None:
-        """Keep a result, which msgspec writes as JSON and reads back the same.
+        """Write a result as JSON, which msgspec reads back unchanged.
 
         Raises:
             WriteError: the folder cannot be written.

@@ -225,7 +225,7 @@ def _opened(path: Path, device: torch.device | None = None) -> Iterator[Any]:
         with safe_open(path, "pt", device=str(device or "cpu")) as file:
             yield file
     except (OSError, SafetensorError, KeyError, TypeError) as error:
-        raise WorkDirError(f"{path} is no result of this work ({error}); remove the file") from error
+        raise WorkDirError(f"{path} is not a result of this work ({error}); remove the file") from error
 
 
 def _sensitivities(

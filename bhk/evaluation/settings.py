@@ -55,7 +55,7 @@ class EvaluationSettings:
         if self.seed < 0:
             raise SettingsError(f"the seed is {self.seed}; expected 0 or more")
         if self.limit is not None and self.limit < 1:
-            raise SettingsError(f"a limit of {self.limit} pictures leaves none; expected 1 or more")
+            raise SettingsError(f"cannot use {self.limit} pictures; the limit must be 1 or more")
         check_choice("mode", self.mode, get_args(Mode))
         check_choice("compute", self.compute, get_args(Compute))
 

@@ -1,1 +1,1 @@
-"""Pictures, prompts and masks as arrays: reading, drawing, measuring, making up. Needs no torch."""
+"""Pictures, prompts and masks as arrays: reading, drawing, measuring and generating them. Needs no torch."""

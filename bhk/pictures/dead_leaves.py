@@ -1,4 +1,4 @@
-"""Pictures made by rule, with the statistics of natural ones or of none: dead leaves, and white noise."""
+"""Generated pictures: dead leaves, which have the statistics of natural pictures, and white noise."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from numpy.typing import NDArray
 from bhk.pictures.scenes import SMALLEST_AREA, Scene
 
 _DISCS = 60
-_SMALLEST, _LARGEST = 0.03, 0.35  # radius of a disc, as a share of the side
-_NOISE = 8  # grey levels by which a pixel may be off either way
+_SMALLEST, _LARGEST = 0.03, 0.35  # radii of discs, as fractions of the side
+_NOISE = 8  # largest deviation of a pixel, in grey levels
 
 
 def dead_leaves(seed: int, size: int) -> Scene:
-    """Return discs of one colour each that fall on one another, with a little noise: a picture of dead leaves.
+    """Return a picture of dead leaves: discs, each of one colour, that cover one another, with a little noise.
 
-    Radii r have density r^-3 between two bounds, which gives the picture the statistics of natural ones (Lee, Mumford and
-    Huang, "Occlusion models for natural images", 2001). Equal on every machine: only whole numbers, and square roots.
+    The density of radii r is r^-3 between two bounds, which gives the picture the statistics of natural ones (Lee,
+    Mumford and Huang, "Occlusion models for natural images", 2001). It is the same on every machine, because it is
+    computed with integers and square roots only.
 
     Args:
-        seed: any integer from 0.
+        seed: an integer from 0.
         size: side of the square picture in pixels.
     """
     rng = np.random.default_rng((seed, size))
@@ -39,7 +40,7 @@ def dead_leaves(seed: int, size: int) -> Scene:
 
 
 def _disc(centre: NDArray[np.float64], radius: float, size: int) -> tuple[slice, slice, NDArray[np.bool_]]:
-    """Return the rows and columns around a disc, and which of their pixels are in it."""
+    """Return the rows and columns around a disc, and a mask of its pixels there."""
     rows, columns = (slice(max(0, math.floor(at - radius)), min(size, math.ceil(at + radius) + 1)) for at in centre)
     down = np.arange(rows.start, rows.stop)[:, None] - centre[0]
     aside = np.arange(columns.start, columns.stop) - centre[1]
@@ -47,7 +48,7 @@ def _disc(centre: NDArray[np.float64], radius: float, size: int) -> tuple[slice,
 
 
 def _visible(front: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return masks (objects, height, width) of the numbers but 0 that fill enough of the picture, the largest first."""
+    """Return masks (objects, height, width) of the discs that are large enough where they are visible, largest first."""
     areas = np.bincount(front.ravel(), minlength=_DISCS + 1)
     areas[0] = 0
     largest_first = np.argsort(-areas, kind="stable")
@@ -56,6 +57,6 @@ def _visible(front: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def white_noise(seed: int, size: int) -> Scene:
-    """Return a picture whose values are all drawn alike, with the masks of the dead leaves of that seed."""
+    """Return a picture of uniform noise, with the masks of the dead leaves of the same seed."""
     picture = np.random.default_rng((seed, size, 1)).integers(0, 256, (size, size, 3), np.uint8)
     return Scene(picture, dead_leaves(seed, size).masks)

@@ -1,4 +1,4 @@
-"""The pictures of a folder."""
+"""The pictures in a folder."""
 
 from __future__ import annotations
 
@@ -16,20 +16,25 @@ Item = TypeVar("Item")
 
 
 class NoPicturesError(BhkError):
-    """What should be a folder with pictures is none, or none of its pictures can be used."""
+    """A folder of pictures cannot be read, or holds none that can be used."""
 
 
 def find_pictures(folder: Path, *, limit: int | None = None, seed: int = 0) -> tuple[str, ...]:
-    """Return the pictures in a folder and all below it, known by their suffixes: paths from the folder, with /, sorted.
+    """Return the pictures in a folder and its subfolders, recognised by their suffixes.
 
-    Hidden files and folders (their names begin with a dot) are left out.
+    Hidden files and folders, whose names begin with a dot, are left out.
 
     Args:
-        limit: at most as many, drawn at random by `seed`; None for all.
+        folder: where to look.
+        limit: return at most this many, drawn at random; None for all.
+        seed: seed of the draw.
+
+    Returns:
+        sorted paths, relative to the folder, with "/" between folders.
 
     Raises:
-        NoPicturesError: there is no such folder, it cannot be read, there are no pictures in it, the name of one is not
-            UTF-8, or none are wanted.
+        NoPicturesError: the folder does not exist, cannot be read or holds no pictures; the name of a picture is not
+            UTF-8; or `limit` is not positive.
     """
 
     def refuse(error: OSError) -> None:
@@ -44,7 +49,7 @@ def find_pictures(folder: Path, *, limit: int | None = None, seed: int = 0) -> t
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
         ]
     if not names:
-        raise NoPicturesError(f"{folder} holds no pictures; expected files that end in {', '.join(SUFFIXES)}")
+        raise NoPicturesError(f"{folder} holds no pictures; expected files with the suffixes {', '.join(SUFFIXES)}")
     for name in names:
         if not name.isascii() and name.encode(errors="ignore").decode() != name:
             raise NoPicturesError(f"{folder} holds {name!a}, whose name is not UTF-8; rename it")
@@ -52,13 +57,13 @@ def find_pictures(folder: Path, *, limit: int | None = None, seed: int = 0) -> t
 
 
 def draw(items: Sequence[Item], limit: int | None, seed: int) -> tuple[Item, ...]:
-    """Return at most `limit` items, drawn at random by `seed`, in their order; all of them for None.
+    """Return at most `limit` items, drawn at random with the seed `seed`, in their order. None returns all.
 
     Raises:
         NoPicturesError: `limit` is not positive.
     """
     if limit is not None and limit < 1:
-        raise NoPicturesError(f"a limit of {limit} pictures leaves none; expected 1 or more")
+        raise NoPicturesError(f"cannot use {limit} pictures; the limit must be 1 or more")
     if limit is None or limit >= len(items):
         return tuple(items)
     drawn = np.random.default_rng(seed).choice(len(items), limit, replace=False)

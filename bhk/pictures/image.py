@@ -1,4 +1,4 @@
-"""Pictures as the models want them: upright, RGB, eight bits."""
+"""Reading pictures as models expect them: upright, RGB, 8 bits."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
 
 _PILLOW = Package("PIL", "run: pip install pillow")
 
-# Not all that Pillow reads: EPS, for one, is handed to another program.
+# Pillow reads more formats, but hands some, such as EPS, to other programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")  # of such files, in lower case
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")  # of these formats
 
 Rgb = NDArray[np.uint8]  # (height, width, 3)
 
 
 class ImageError(BhkError):
-    """What should be a picture cannot be read as one."""
+    """A picture cannot be read."""
 
 
 def read_image(source: str | os.PathLike[str] | Picture | NDArray[Any]) -> Rgb:
-    """Return a picture as uint8 (height, width, 3), turned upright as its EXIF entry says.
+    """Return a picture as uint8 (height, width, 3), turned upright according to its EXIF data.
 
-    Transparent pictures are laid on white. Grey ones of 16 or 32 bits are scaled from their own range, lowest to
-    highest value, to 0 ... 255: what a microscope or a scanner uses of its range is often a small part. Of an
-    animation the first frame counts.
+    Transparent pictures are put on white. Grey pictures of 16 or 32 bits are scaled from their own range (lowest to
+    highest value) to 0 ... 255, because microscopes and scanners often use a small part of the full range. Animations
+    give their first frame.
 
     Args:
         source: a JPEG, PNG, WebP, TIFF, BMP or GIF file, a Pillow image, or uint8 (height, width, 3).
 
     Raises:
-        ImageError: not a picture, damaged, empty, or larger than Pillow allows.
+        ImageError: the source is not a picture, is damaged or empty, or is larger than Pillow allows.
         MissingPackageError: Pillow is not installed.
     """
     if isinstance(source, np.ndarray):
@@ -62,7 +62,7 @@ def _checked_array(array: NDArray[Any]) -> Rgb:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         found = f"{array.dtype} of shape {array.shape}"
         raise ImageError(f"the image is {found}; expected uint8 of shape (height, width, 3), or a file")
-    return np.ascontiguousarray(array)  # torch takes no array that is turned round, such as one from BGR
+    return np.ascontiguousarray(array)  # torch does not accept reversed arrays, such as BGR turned to RGB
 
 
 @contextlib.contextmanager
@@ -74,13 +74,15 @@ def _image_errors(name: str) -> Iterator[None]:
     except (BhkError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"{name} is no picture of a known kind; expected JPEG, PNG, WebP, TIFF, BMP or GIF") from None
+        raise ImageError(
+            f"{name} is not a picture of a known format; expected JPEG, PNG, WebP, TIFF, BMP or GIF"
+        ) from None
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise ImageError(f"{name} has more than {limit:,} pixels; cut it into tiles") from None
     except OSError as error:
         raise ImageError(f"cannot read {name}: {error.strerror or error}") from error
-    except Exception as error:  # of damaged files, decoders raise SyntaxError, ValueError, struct.error, ...
+    except Exception as error:  # for damaged files, decoders raise SyntaxError, ValueError, struct.error, ...
         raise ImageError(f"cannot read {name}: {error}; the file is damaged") from error
 
 
@@ -99,7 +101,7 @@ def _to_rgb(image: Picture) -> Rgb:
 
 
 def _scaled(values: NDArray[np.float64]) -> Rgb:
-    """Return a grey picture (height, width) scaled from its finite range to 0 ... 255, as RGB."""
+    """Return a grey picture (height, width) as RGB, scaled from its range of finite values to 0 ... 255."""
     finite = np.isfinite(values)
     low, high = (values[finite].min(), values[finite].max()) if finite.any() else (0.0, 0.0)
     scale = 255 / (high - low) if high > low else 0.0

@@ -1,4 +1,4 @@
-"""How alike two masks are, and where a mask lies."""
+"""How similar two masks are, and where a mask lies."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]  # (height, width)
 
-BAND = 0.02  # width of the band along a mask's edge, as a share of the picture's diagonal
+BAND = 0.02  # width of the band along a mask's edge, as a fraction of the picture's diagonal
 
 
 def mask_iou(a: Mask, b: Mask) -> float:
-    """Return intersection over union of two masks of one shape, 0 ... 1; of two empty masks, 1."""
+    """Return the intersection over union of two masks of the same shape, 0 ... 1; 1 for two empty masks."""
     union = np.count_nonzero(a | b)
     return float(np.count_nonzero(a & b) / union) if union else 1.0
 
 
 def boundary_iou(a: Mask, b: Mask, ratio: float = BAND) -> float:
-    """Return the IoU of the bands along the inside of the edges of two masks, 0 ... 1; of two empty masks, 1.
+    """Return the IoU of the bands just inside the edges of two masks, 0 ... 1; 1 for two empty masks.
 
-    Cheng, Girshick, Dollár, Berg and Kirillov, "Boundary IoU", CVPR 2021; as in their code, distances are those of a
-    square (the larger of rows and columns), and what lies beyond the picture counts as outside the mask.
+    Source: Cheng, Girshick, Dollár, Berg and Kirillov, "Boundary IoU", CVPR 2021. As in their code, a distance is the
+    larger of those in rows and columns, and everything beyond the picture counts as outside the mask.
 
     Args:
-        ratio: width of the band, as a share of the picture's diagonal; it is at least one pixel.
+        a, b: masks of the same shape.
+        ratio: width of the band, as a fraction of the picture's diagonal; it is at least one pixel wide.
     """
     width = max(1, round(ratio * math.hypot(*a.shape)))
     return mask_iou(_band(a, width), _band(b, width))
 
 
 def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
-    """Return (x0, y0, x1, y1) of the smallest box around a mask, x1 and y1 exclusive; zeros for an empty one."""
+    """Return (x0, y0, x1, y1) of the smallest box around a mask, x1 and y1 exclusive; zeros for an empty mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return 0, 0, 0, 0
@@ -41,9 +42,9 @@ def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
 
 
 def innermost_point(mask: Mask) -> tuple[int, int]:
-    """Return (x, y) of the pixel of a mask that is farthest from all pixels outside, by Euclidean distance.
+    """Return (x, y) of the pixel of a mask that is farthest from all pixels outside it (Euclidean distance).
 
-    What lies beyond the picture counts as outside. Of several such pixels, the first from top left by rows.
+    Everything beyond the picture counts as outside. If several pixels are equally far, it is the first in row order.
 
     Raises:
         ValueError: the mask is empty.
@@ -62,7 +63,7 @@ def _band(mask: Mask, width: int) -> Mask:
 
 
 def _eroded(mask: Mask, width: int, axis: int) -> Mask:
-    """Return the pixels all of whose neighbours along an axis, up to `width` to either side, are in the mask."""
+    """Return the pixels whose `width` neighbours on either side along an axis are all in the mask."""
     padding = [(width + 1, width) if dim == axis else (0, 0) for dim in range(2)]
     counts = np.cumsum(np.pad(mask, padding), axis=axis, dtype=np.int32)
     length, window = mask.shape[axis], 2 * width + 1
@@ -71,9 +72,9 @@ def _eroded(mask: Mask, width: int, axis: int) -> Mask:
 
 
 def _squared_distances(mask: Mask) -> NDArray[np.int64]:
-    """Return for each pixel the squared distance to the nearest one outside the mask, which has an empty border.
+    """Return the exact squared distance from each pixel to the nearest one outside the mask, whose border is empty.
 
-    Exact: first along columns, then over the offsets between columns, as many as the largest distance.
+    It first finds distances within columns, then compares neighbouring columns up to the largest distance.
     """
     squared = _column_distances(mask) ** 2
     nearest = squared.copy()
@@ -87,7 +88,7 @@ def _squared_distances(mask: Mask) -> NDArray[np.int64]:
 
 
 def _column_distances(mask: Mask) -> NDArray[np.int64]:
-    """Return for each pixel the distance to the nearest one outside the mask in its column."""
+    """Return the distance from each pixel to the nearest one outside the mask in the same column."""
     rows = np.arange(len(mask))[:, None]
     above = np.maximum.accumulate(np.where(mask, 0, rows), axis=0)
     below = np.minimum.accumulate(np.where(mask, len(mask) - 1, rows)[::-1], axis=0)[::-1]

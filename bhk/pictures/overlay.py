@@ -1,4 +1,4 @@
-"""Masks and prompts drawn on the picture."""
+"""Drawing masks and prompts on a picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Point, Prompt
 
-# Source: Okabe and Ito, Color Universal Design (2008): eight colours that all kinds of colour vision tell apart; less black.
+# Source: Okabe and Ito, Color Universal Design (2008), without black. All kinds of colour vision tell them apart.
 COLOURS = (
     (86, 180, 233),
     (230, 159, 0),
@@ -22,15 +22,15 @@ COLOURS = (
     (0, 114, 178),
 )
 OPACITY = 0.45
-_SMOOTH = 4  # prompts are drawn so many times larger, then reduced
+_SMOOTH = 4  # prompts are drawn this many times larger, then scaled down, for smooth edges
 
 
 def draw(image: Rgb, masks: NDArray[np.bool_], prompts: Iterable[Prompt]) -> Image.Image:
-    """Return the picture with masks and prompts on it, at the size of the picture.
+    """Return a picture with masks and prompts drawn on it, at the size of the picture.
 
-    Masks are tinted, large ones first, so that small ones lie on top. Around each runs a white line with a black one
-    outside it, one of which stands out on any ground; so do the prompts' rings. Points on the object are discs, points
-    beside it discs with a bar.
+    Masks are tinted, the largest first, so that small ones lie on top. Each mask has a white outline with a black one
+    around it, and so have points; one of the two is visible on any background. Points on the object are discs, and
+    points outside it are discs with a bar.
 
     Args:
         image: uint8 (height, width, 3).
@@ -56,7 +56,7 @@ def draw(image: Rgb, masks: NDArray[np.bool_], prompts: Iterable[Prompt]) -> Ima
 
 
 def _tint(drawn: Rgb, mask: NDArray[np.bool_], colour: tuple[int, int, int], unit: int) -> None:
-    """Tint what `mask` covers, and draw its contour, in place."""
+    """Tint a mask and draw its outline, in place."""
     if not mask.any():
         return
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -78,8 +78,8 @@ def _tint(drawn: Rgb, mask: NDArray[np.bool_], colour: tuple[int, int, int], uni
 def _rings(mask: NDArray[np.bool_], unit: int) -> Iterator[NDArray[np.bool_]]:
     """Yield the ring of `unit` pixels around a mask, and the next one around that.
 
-    The mask grows by a pixel a step, every other time over corners too, which makes octagons of dots. Filters of Pillow
-    would take as many comparisons a pixel as the square of the line's width.
+    The mask grows by one pixel per step, in every other step across corners too, so that a dot becomes an octagon.
+    Pillow's filters would need as many comparisons per pixel as the square of the line's width.
     """
     grown = mask.copy()
     for ring in range(2):
@@ -106,7 +106,7 @@ def _box(picture: Image.Image, box: tuple[float, ...], colour: tuple[int, int, i
 
 
 def _disc(picture: Image.Image, at: Point, colour: tuple[int, int, int], radius: int, *, bar: bool) -> None:
-    """Draw a disc in a white ring in a black ring, with smooth edges; `bar` puts a white bar across it."""
+    """Draw a disc with a white and a black ring around it, and with a white bar if `bar`."""
     side = 2 * radius + 1
     stamp = Image.new("RGBA", (side * _SMOOTH, side * _SMOOTH))
     pen = ImageDraw.Draw(stamp)

@@ -1,4 +1,4 @@
-"""Prompts for pictures that nobody annotated."""
+"""Prompts for pictures without annotations."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from numpy.typing import NDArray
 
 from bhk.pictures.prompts import Prompt
 
-_SMALLEST, _LARGEST = 0.08, 0.8  # sides of boxes, as shares of the picture's
+_SMALLEST, _LARGEST = 0.08, 0.8  # sides of boxes, as fractions of the picture's
 
 
 def grid_prompts(width: int, height: int, seed: tuple[int, ...], points: int, boxes: int) -> tuple[Prompt, ...]:
-    """Return prompts all over a picture, the same for equal arguments: first the points, then the boxes.
+    """Return prompts all over a picture: first the points, then the boxes. Equal arguments give equal prompts.
 
-    Points, and the centres of boxes, are drawn one in each cell of a grid, so that no part of the picture is left out.
-    Sides of boxes are drawn between 8 and 80 % of the picture's, small ones as often as large ones (log-uniform); what
-    sticks out is cut off.
+    Each point, and the centre of each box, is drawn in another cell of a grid, so that they cover the whole picture. Sides
+    of boxes are log-uniform between 8 and 80 % of the picture's sides; boxes are cut at the edge of the picture.
 
     Args:
-        width, height: of the picture in pixels.
-        seed: such as (seed, number of the picture).
+        width, height: size of the picture in pixels.
+        seed: for example (seed, number of the picture).
         points, boxes: how many of each.
     """
     on = np.random.default_rng((*seed, 0))
@@ -37,7 +36,7 @@ def grid_prompts(width: int, height: int, seed: tuple[int, ...], points: int, bo
 
 
 def _jittered(rng: np.random.Generator, width: int, height: int, count: int) -> NDArray[np.float64]:
-    """Return (count, 2) places (x, y) in the picture, each in a cell of its own of a regular grid."""
+    """Return (count, 2) places (x, y) in the picture, each in another cell of a regular grid."""
     columns = max(1, round(math.sqrt(count * width / height)))
     rows = max(1, math.ceil(count / columns))
     cells = np.sort(rng.choice(rows * columns, count, replace=False))
@@ -47,6 +46,6 @@ def _jittered(rng: np.random.Generator, width: int, height: int, count: int) -> 
 
 
 def _within(centre: float, side: float, length: int) -> tuple[float, float]:
-    """Return the ends of an interval in whole pixels, at least one, cut to 0 ... length."""
+    """Return the ends of an interval, in whole pixels and within 0 ... length; it is at least one pixel long."""
     low = max(0, math.floor(centre - side / 2))
     return float(low), float(min(length, max(low + 1, math.ceil(centre + side / 2))))

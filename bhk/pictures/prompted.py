@@ -1,4 +1,4 @@
-"""Pictures with prompts to show to a model: made by rule, or the user's own."""
+"""Pictures with prompts for a model: generated ones, or the user's own."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from bhk.pictures.prompt_grid import grid_prompts
 from bhk.pictures.prompts import Prompt
 from bhk.pictures.scenes import Scene
 
-Asked = tuple[Rgb, tuple[Prompt, ...]]  # a picture and what is asked about it
+Asked = tuple[Rgb, tuple[Prompt, ...]]  # a picture and its prompts
 
 Kind = Literal["dead-leaves", "noise"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-OBJECTS = 6  # of a picture, each asked for by a box and by a point
+OBJECTS = 6  # per picture, each with a box and a point as prompts
 
 
 def scene_prompts(scene: Scene) -> tuple[Prompt, ...]:
-    """Return a box and a point for each of the largest objects: the box around it, and its innermost point."""
+    """Return two prompts for each of the largest objects: the box around it, and its innermost point."""
     prompts = []
     for mask in scene.masks[:OBJECTS]:
         prompts += [Prompt(box=bounding_box(mask)), Prompt(points=(innermost_point(mask),))]
@@ -32,10 +32,12 @@ def scene_prompts(scene: Scene) -> tuple[Prompt, ...]:
 
 
 def synthetic(kind: Kind, count: int, seed: int, size: int) -> tuple[Asked, ...]:
-    """Return pictures made by rule, with prompts; the first of them are the same for any count.
+    """Return generated pictures with prompts. The first pictures are the same for any count.
 
     Args:
-        seed: any integer from 0.
+        kind: "dead-leaves" or "noise".
+        count: how many.
+        seed: an integer from 0.
         size: side of the square pictures in pixels.
     """
     make = {"dead-leaves": dead_leaves, "noise": white_noise}[kind]
@@ -44,14 +46,16 @@ def synthetic(kind: Kind, count: int, seed: int, size: int) -> tuple[Asked, ...]
 
 
 def from_folder(folder: Path, count: int, seed: int, side: int) -> tuple[tuple[Asked, ...], tuple[str, ...]]:
-    """Return pictures of a folder with prompts all over them, and of the files that are no pictures what is wrong.
+    """Return pictures from a folder, with prompts all over them, and messages about files that cannot be read.
 
     Args:
-        count: how many are drawn at random by `seed`; of a folder with fewer, all are taken.
+        folder: where to look, subfolders included.
+        count: how many to draw at random; a folder with fewer gives all it has.
+        seed: seed of the draw and of the prompts.
         side: longest side in pixels; larger pictures are scaled down.
 
     Raises:
-        NoPicturesError: there are none that can be read.
+        NoPicturesError: the folder holds no picture that can be read.
         MissingPackageError: Pillow is not installed.
     """
     names = find_pictures(folder)

@@ -1,4 +1,4 @@
-"""Prompts: what is asked for, in pixels of the upright picture."""
+"""Prompts: points and boxes that tell a model which object to find, in pixels of the upright picture."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Box = tuple[float, float, float, float]
 
 
 class PromptError(BhkError):
-    """A prompt that says nothing about this picture, or prompts that do not go together."""
+    """A prompt lies outside the picture, or prompts contradict each other."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One object, asked for.
+    """A prompt for one object.
 
     Attributes:
         points: (x, y) of points on the object.
-        not_points: (x, y) of points beside it.
-        box: (x0, y0, x1, y1) around it; None when there are only points.
+        not_points: (x, y) of points outside it.
+        box: (x0, y0, x1, y1) around it; None for points only.
     """
 
     points: tuple[Point, ...] = ()
@@ -32,7 +32,7 @@ class Prompt:
 
     @property
     def ambiguous(self) -> bool:
-        """Whether it is a single point, which may mean a part or the whole."""
+        """Whether the prompt is a single point, which may mean a part of an object or all of it."""
         return self.box is None and len(self.points) + len(self.not_points) == 1
 
 
@@ -41,21 +41,24 @@ def make_prompts(
     not_points: Iterable[Sequence[float]] = (),
     boxes: Iterable[Sequence[float]] = (),
 ) -> tuple[Prompt, ...]:
-    """Return one prompt for all points, with the box if there is one; without points, one for each box.
+    """Return one prompt for all points and the box, if there is one; without points, one prompt for each box.
 
     Raises:
-        PromptError: not numbers, points with several boxes, only points beside the object, or nothing at all.
+        PromptError: there are no prompts, only points outside the object, points with several boxes, or values that are
+            not numbers.
     """
     on, beside = tuple(map(_point, points)), tuple(map(_point, not_points))
     around = tuple(map(_box, boxes))
     if on or beside:
         if len(around) > 1:
-            raise PromptError(f"points with {len(around)} boxes: which box they belong to is unknown; give one box")
+            raise PromptError(
+                f"points with {len(around)} boxes: it is not clear which box they belong to; give one box"
+            )
         if not on and not around:
-            raise PromptError("only points beside the object; give a point on it, or a box around it")
+            raise PromptError("only points outside the object; add a point on it, or a box around it")
         return (Prompt(on, beside, around[0] if around else None),)
     if not around:
-        raise PromptError("nothing to look for; give points, boxes, or everything")
+        raise PromptError("no prompts; give points or boxes, or ask for everything")
     return tuple(Prompt(box=box) for box in around)
 
 
@@ -63,20 +66,20 @@ def check_inside(prompts: Iterable[Prompt], width: int, height: int) -> None:
     """Check that every prompt lies in a picture of `width` x `height` pixels.
 
     Raises:
-        PromptError: one does not, or a box has no inside.
+        PromptError: a prompt does not, or a box is empty.
     """
     within = f"the picture, which is {width} x {height} pixels"
     for prompt in prompts:
         for x, y in prompt.points + prompt.not_points:
             if not (0 <= x < width and 0 <= y < height):
-                raise PromptError(f"point {x:g},{y:g} is not in {within}")
+                raise PromptError(f"point {x:g},{y:g} is outside {within}")
         if prompt.box is not None:
             x0, y0, x1, y1 = prompt.box
             text = f"box {x0:g},{y0:g},{x1:g},{y1:g}"
             if not all(map(math.isfinite, prompt.box)) or x0 < 0 or y0 < 0 or x1 > width or y1 > height:
-                raise PromptError(f"{text} is not in {within}")
+                raise PromptError(f"{text} is not inside {within}")
             if x0 >= x1 or y0 >= y1:
-                raise PromptError(f"{text} has no inside; expected x0 < x1 and y0 < y1 in {within}")
+                raise PromptError(f"{text} is empty; expected x0 < x1 and y0 < y1 in {within}")
 
 
 def _point(values: Sequence[float]) -> Point:

@@ -1,6 +1,6 @@
-"""COCO's uncompressed run-length encoding of masks.
+"""COCO's uncompressed run-length encoding of masks. Runs go down the columns, and the first run is of zeros.
 
-Source: the COCO data format, and `pycocotools.mask` for the order: runs go down the columns, and the first is of zeros.
+Source: the COCO data format; `pycocotools.mask` for the order.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 def encode(mask: NDArray[np.bool_]) -> dict[str, list[int]]:
-    """Return `{"size": [height, width], "counts": [...]}` of a bool mask (height, width)."""
+    """Return a bool mask (height, width) as `{"size": [height, width], "counts": [...]}`."""
     flat = mask.ravel(order="F")
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     counts = np.diff(edges, prepend=0, append=flat.size).tolist()
@@ -22,7 +22,7 @@ def encode(mask: NDArray[np.bool_]) -> dict[str, list[int]]:
 
 
 def decode(rle: dict[str, Any]) -> NDArray[np.bool_]:
-    """Return the bool mask (height, width) of what `encode` returned."""
+    """Return the bool mask (height, width) that `encode` was given."""
     counts = rle["counts"]
     values = np.arange(len(counts)) % 2 == 1
     return np.repeat(values, counts).reshape(rle["size"], order="F")

@@ -1,7 +1,7 @@
-"""Procedural pictures whose objects are known: overlapping textured shapes on a textured ground.
+"""Procedural pictures with known objects: overlapping textured shapes on a textured background.
 
 Sizes follow the power law of dead leaves (Lee, Mumford and Huang 2001), which gives pictures the statistics of natural ones.
-Shapes have texture, shading and shadows; the whole picture has light, blur and noise. Every scene depends on its seed alone.
+Shapes have texture, shading and shadows; the whole picture has light, blur and noise. A scene depends on its seed alone.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 
-HELD_OUT = 1 << 40  # the demo model was trained on no scene of a seed from here on
-SMALLEST_AREA = 0.008  # of the picture; what is seen of an object must be larger to count
-_SMALLEST, _LARGEST = 0.08, 0.36  # radius of an object, as a share of the side
-_SHADOW = 3 / 128  # how far shadows fall, as a share of the side
+HELD_OUT = 1 << 40  # the demo model was not trained on scenes with seeds from here on
+SMALLEST_AREA = 0.008  # fraction of the picture; objects with a smaller visible part do not count
+_SMALLEST, _LARGEST = 0.08, 0.36  # radii of objects, as fractions of the side
+_SHADOW = 3 / 128  # length of shadows, as a fraction of the side
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Scene:
 
     Attributes:
         picture: (height, width, 3) uint8, RGB.
-        masks: (objects, height, width) bool; what is seen of each object, the largest first. They do not overlap.
+        masks: (objects, height, width) bool; the visible part of each object, largest first. They do not overlap.
     """
 
     picture: NDArray[np.uint8]
@@ -35,11 +35,11 @@ class Scene:
 
 @dataclass(frozen=True)
 class _Materials:
-    """What the surfaces of a scene have in common.
+    """Properties that all surfaces of a scene share.
 
     Attributes:
         textures: (3, size, size) noise, from fine to coarse.
-        saturation: 0 (greys) … 1.
+        saturation: of colours, from 0 (grey) to 1.
     """
 
     textures: Floats
@@ -50,7 +50,7 @@ def make_scene(seed: int, size: int = 128) -> Scene:
     """Return the scene of a seed.
 
     Args:
-        seed: any integer from 0; equal seeds give equal scenes of a size.
+        seed: an integer from 0; the same seed and size give the same scene.
         size: side of the square picture in pixels.
     """
     rng = np.random.default_rng((seed, size))
@@ -69,7 +69,7 @@ def make_scene(seed: int, size: int = 128) -> Scene:
 
 
 def _noise(rng: np.random.Generator, size: int, exponent: float) -> Floats:
-    """Return (size, size) noise of variance 1 that tiles; its amplitudes fall with frequency to the power of `exponent`."""
+    """Return (size, size) noise of variance 1 that tiles; amplitudes fall with frequency as f^-exponent."""
     rows, columns = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :]
     spectrum = np.fft.rfft2(rng.standard_normal((size, size), np.float32))
     spectrum *= np.hypot(np.hypot(rows, columns), 1 / size) ** -exponent
@@ -79,7 +79,7 @@ def _noise(rng: np.random.Generator, size: int, exponent: float) -> Floats:
 
 
 def _paint(rng: np.random.Generator, materials: _Materials, at: Floats) -> Floats:
-    """Return (3, rows, columns) colours in 0 … 1 of a random material at the places `at` ((2, rows, columns), sides of 1)."""
+    """Return the colours (3, rows, columns), 0 … 1, of a random material at places (2, rows, columns) in a unit square."""
     rows, columns = at.shape[1:]
     greys, hues = rng.random((2, 1, 1, 1), np.float32), rng.random((2, 3, 1, 1), np.float32)
     colour, other = greys + np.float32(materials.saturation) * (hues - greys)
@@ -101,14 +101,14 @@ def _paint(rng: np.random.Generator, materials: _Materials, at: Floats) -> Float
 
 
 def _cut(rng: np.random.Generator, texture: Floats, rows: int, columns: int) -> Floats:
-    """Return a random piece of a texture that tiles."""
+    """Return a random part of a texture that tiles."""
     return np.roll(texture, rng.integers(0, len(texture), 2), (0, 1))[:rows, :columns]
 
 
 def _place(
     rng: np.random.Generator, materials: _Materials, canvas: Floats, front: NDArray[np.int32], number: int
 ) -> None:
-    """Put one object before the others."""
+    """Put one object in front of the others."""
     size = len(front)
     power = rng.random()  # radii r with density r^-3
     radius = size * (power * _LARGEST**-2 + (1 - power) * _SMALLEST**-2) ** -0.5
@@ -135,7 +135,7 @@ def _place(
 
 
 def _cover(rng: np.random.Generator, offset: Floats, radius: float) -> Floats:
-    """Return how much of each pixel, at an offset from the centre, a random shape of this radius covers, 0 … 1."""
+    """Return how much of each pixel a random shape covers, 0 … 1, given the pixels' offsets from its centre."""
     angle = rng.random() * 2 * np.pi
     down = np.cos(angle) * offset[0] + np.sin(angle) * offset[1]
     aside = np.cos(angle) * offset[1] - np.sin(angle) * offset[0]
@@ -162,7 +162,7 @@ def _cover(rng: np.random.Generator, offset: Floats, radius: float) -> Floats:
 
 
 def _develop(rng: np.random.Generator, canvas: Floats) -> NDArray[np.uint8]:
-    """Return the picture of a canvas: uneven light, blur, noise."""
+    """Return the canvas as a picture, with uneven light, blur and noise."""
     size = canvas.shape[1]
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
     tilt = rng.uniform(-0.5, 0.5, 2)
@@ -174,7 +174,7 @@ def _develop(rng: np.random.Generator, canvas: Floats) -> NDArray[np.uint8]:
 
 
 def _blur(canvas: Floats, width: float, axis: int) -> Floats:
-    """Return the canvas blurred along an axis by a Gaussian of `width` pixels."""
+    """Return the canvas blurred along an axis by a Gaussian with a standard deviation of `width` pixels."""
     reach = int(np.ceil(3 * width))
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(width, 1e-3)) ** 2)
     weights /= weights.sum()

@@ -118,7 +118,7 @@ def test_a_second_time_nothing_is_shown(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_folder_of_other_work(tmp_path: Path) -> None:
     _calibrated(tmp_path)
     model = Model()
-    with pytest.raises(WorkDirError, match="holds results of other work: not the same it"):
+    with pytest.raises(WorkDirError, match=r"holds results of other work \(different it"):
         calibrate(model, _weights(model), _batches(), folder=tmp_path, identity={"it": "2"})
 
 
@@ -160,7 +160,7 @@ def test_a_damaged_work_folder(tmp_path: Path) -> None:
     _calibrated(tmp_path)
     path = tmp_path / "feedback-0.safetensors"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(WorkDirError, match=r"feedback-0\.safetensors is no result of this work .*; remove the file"):
+    with pytest.raises(WorkDirError, match=r"feedback-0\.safetensors is not a result of this work .*; remove the file"):
         _calibrated(tmp_path)
 
 

@@ -51,7 +51,7 @@ def test_where_a_machine_had_the_weights_is_not_told(folder: Path) -> None:
     [
         (b'{"model_type": "bert", "model_type": "sam"}', "is the key 'model_type' occurs twice"),
         (b"{", "is invalid JSON"),
-        (b"[]", "is JSON, but no object"),
+        (b"[]", "is JSON, but not an object"),
         (b'{"model_type": "bert", "x": NaN}', "holds numbers that JSON lacks"),
         (b'{"architecture": "resnet"}', "names no model_type"),
         (b'{"model_type": "bert", "quantization_config": {}}', "has a quantization_config"),

@@ -137,9 +137,9 @@ def test_progress_is_shown_on_a_terminal_only(bhk: Shell, source: Path) -> None:
     [
         (["none.pth"], "none.pth does not exist; check the name, or use hf://user/repo for the Hub"),
         (["sam.pth", "-o", "none/sam.bhk"], "folder none does not exist; create it first"),
-        (["sam.pth", "-o", "sam.pth", "--force"], "sam.pth is the file that is being read; give another destination"),
+        (["sam.pth", "-o", "sam.pth", "--force"], "sam.pth is the file that is being read; give another name"),
         (["sam.pth", "-o", "."], ". is a folder; give the name of a file to write"),
-        (["sam.pth", "-o", "old.bhk"], "old.bhk exists; use --force (force=True) to replace it"),
+        (["sam.pth", "-o", "old.bhk"], "old.bhk exists; set force to overwrite it"),
         (["sam.pth", "--preset", "best"], "unknown preset 'best'; choose one of fine, balanced, small, birkhoff"),
         (["sam.pth", "--exact", "x*"], "pattern 'x*' matches none of"),
         (["sam.pth", "--snr-for", "steps=30"], "pattern 'steps' matches no tensor that is coded"),

@@ -39,7 +39,7 @@ def test_a_table_of_agreement(shell: Shell) -> None:
     args = ("eval", "sam.bhk", "--images", "pictures", "--against", "sam.pth", *_FEW, "--out", "results.json")
     ended = shell(*args)
     assert ended.status == 0
-    assert ended.err.splitlines()[0].startswith("skipped bad.png: pictures/bad.png is no picture of a known kind")
+    assert ended.err.splitlines()[0].startswith("skipped bad.png: pictures/bad.png is not a picture of a known format")
     assert ended.err.splitlines()[1:] == ["wrote results.json"]
     head, columns, _, *rows, embedding = ended.out.splitlines()
     ratio = package.inspect(shell.folder / "sam.bhk").ratio
@@ -49,7 +49,7 @@ def test_a_table_of_agreement(shell: Shell) -> None:
     assert embedding.startswith("image embedding: cosine 0.9")
     document = json.loads((shell.folder / "results.json").read_bytes())
     assert (document["format"], document["protocol"], document["pictures"]) == ("bhk-evaluation", "fidelity", 3)
-    assert shell.fails(*args) == "results.json exists; use --force (force=True) to replace it"
+    assert shell.fails(*args) == "results.json exists; set force to overwrite it"
 
 
 def test_another_original_than_the_file_was_made_from_is_pointed_out(shell: Shell) -> None:
@@ -69,7 +69,7 @@ def test_json_is_the_whole_output_and_work_goes_on(shell: Shell) -> None:
     assert len(document["images"]) == 3
     assert document["fidelity"]["single"]["flips"] is None
     assert shell(*args, "--json").document == document
-    assert "not the same seed" in shell.fails(*args, "--seed", "1")
+    assert "different seed" in shell.fails(*args, "--seed", "1")
     rows = shell(*args).out.splitlines()
     assert sum(row.startswith("control: ") for row in rows) == 4
     assert shell(*args, "--quiet").out == ""

@@ -46,7 +46,7 @@ def test_quiet_says_nothing(bhk: Shell, there: FakeHub) -> None:
 
 def test_what_exists_is_not_replaced(bhk: Shell, there: FakeHub) -> None:
     (bhk.folder / "tiny.bhk").write_bytes(b"mine")
-    assert "tiny.bhk exists; use --force" in bhk.fails("pull", "user/tiny", environment=there.environment)
+    assert "tiny.bhk exists; set force to overwrite it" in bhk.fails("pull", "user/tiny", environment=there.environment)
     assert bhk("pull", "user/tiny", "--force", environment=there.environment).status == 0
 
 

@@ -50,7 +50,7 @@ def test_a_picture_with_the_masks(shell: Shell) -> None:
     assert ended.err.startswith("load ")
     assert ended.err.endswith("B in use\n")
     assert Image.open(shell.folder / "out.png").size == (140, 90)
-    assert shell.fails(*args) == "out.png exists; use --force (force=True) to replace it"
+    assert shell.fails(*args) == "out.png exists; set force to overwrite it"
     assert shell(*args, "--force", "--quiet").out == ""
 
 
@@ -113,13 +113,16 @@ def test_wrong_usage(shell: Shell, args: list[str], message: str) -> None:
     ("args", "message"),
     [
         (["sam.bhk", "none.png", "--point", "1,1"], "cannot read none.png: No such file or directory"),
-        (["sam.bhk", "sam.bhk", "--point", "1,1"], "sam.bhk is no picture of a known kind"),
+        (["sam.bhk", "sam.bhk", "--point", "1,1"], "sam.bhk is not a picture of a known format"),
         (["none.bhk", "picture.png", "--point", "1,1"], "cannot read none.bhk: No such file or directory"),
         (["picture.png", "picture.png", "--point", "1,1"], "in no format that bhk knows"),
-        (["sam.bhk", "picture.png", "--point", "140,1"], "point 140,1 is not in the picture, which is 140 x 90 pixels"),
-        (["sam.bhk", "picture.png", "--point", "nan,1"], "point nan,1 is not in the picture"),
-        (["sam.bhk", "picture.png", "--box", "9,9,3,3"], "box 9,9,3,3 has no inside"),
-        (["sam.bhk", "picture.png", "--not-point", "9,9"], "only points beside the object"),
+        (
+            ["sam.bhk", "picture.png", "--point", "140,1"],
+            "point 140,1 is outside the picture, which is 140 x 90 pixels",
+        ),
+        (["sam.bhk", "picture.png", "--point", "nan,1"], "point nan,1 is outside the picture"),
+        (["sam.bhk", "picture.png", "--box", "9,9,3,3"], "box 9,9,3,3 is empty"),
+        (["sam.bhk", "picture.png", "--not-point", "9,9"], "only points outside the object"),
         (
             ["sam.bhk", "picture.png", "--point", "1,1", "--out", "a.tif"],
             "unknown suffix '.tif'; use .png, .jpg, .jpeg",

@@ -147,10 +147,10 @@ def test_a_sam_by_dead_leaves_and_a_work_folder(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("bhk.calibration.inputs.SamInputs.run", lambda *_: pytest.fail("shown again"))
     again = bhk.convert(path, tmp_path / "again.bhk", bhk.Quality(ratio=5), calibration=calibration)
     assert again.ratio == pytest.approx(5, rel=0.01)
-    with pytest.raises(WorkDirError, match="not the same pictures, seed"):
+    with pytest.raises(WorkDirError, match="different pictures, seed"):
         bhk.convert(path, tmp_path / "other.bhk", calibration=replace(calibration, seed=1))
     other = save(tmp_path / "other.pth", {name: tensor * 1.01 for name, tensor in small_sam().state_dict().items()})
-    with pytest.raises(WorkDirError, match="not the same model"):
+    with pytest.raises(WorkDirError, match="different model"):
         bhk.convert(other, calibration=calibration)
 
 

@@ -26,7 +26,7 @@ def test_prompts_have_one_order() -> None:
         (FidelitySettings, {"points": 0, "boxes": 0}, "0 points and 0 boxes per picture"),
         (FidelitySettings, {"points": -1}, "-1 points"),
         (FidelitySettings, {"seed": -1}, "the seed is -1"),
-        (FidelitySettings, {"limit": 0}, "a limit of 0 pictures leaves none"),
+        (FidelitySettings, {"limit": 0}, "cannot use 0 pictures"),
         (FidelitySettings, {"mode": "sparse"}, "unknown mode 'sparse'; choose hyper or dense"),
         (FidelitySettings, {"compute": "int4"}, "unknown compute 'int4'; choose exact or int8"),
         (AccuracySettings, {"prompts": ("mask",)}, "unknown prompt 'mask'; choose box or point"),

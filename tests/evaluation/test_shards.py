@@ -82,12 +82,12 @@ def test_kept_results_are_not_computed_again(tmp_path: Path) -> None:
 
 def test_results_of_other_work_are_refused(tmp_path: Path) -> None:
     run_shards(partial(_add, 0), _SHARDS, Sum, work_dir=tmp_path, identity=_IDENTITY)
-    with pytest.raises(WorkDirError, match="other work: not the same model, points; give another folder"):
+    with pytest.raises(WorkDirError, match=r"other work \(different model, points\); give another folder"):
         run_shards(
             partial(_add, 0), _SHARDS, Sum, work_dir=tmp_path, identity={"model": "b", "seed": "0", "points": "3"}
         )
     (tmp_path / "shard-000001.json").write_bytes(b'{"total": 1')
-    with pytest.raises(WorkDirError, match=r"shard-000001.json is no result of this work .*; remove the file"):
+    with pytest.raises(WorkDirError, match=r"shard-000001.json is not a result of this work .*; remove the file"):
         run_shards(partial(_add, 0), _SHARDS, Sum, work_dir=tmp_path, identity=_IDENTITY)
 
 

@@ -125,7 +125,7 @@ def test_of_an_animation_the_first_frame(tmp_path: Path) -> None:
 def test_what_is_no_picture(tmp_path: Path) -> None:
     for content in (b"", b"no picture at all", b"\x89PNG\r\n\x1a\n"):
         (tmp_path / "a.png").write_bytes(content)
-        with pytest.raises(ImageError, match=r"a\.png is no picture of a known kind; expected JPEG, PNG"):
+        with pytest.raises(ImageError, match=r"a\.png is not a picture of a known format; expected JPEG, PNG"):
             read_image(tmp_path / "a.png")
 
 

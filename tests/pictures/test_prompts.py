@@ -38,8 +38,8 @@ def test_numbers_come_in_any_container(make: Any) -> None:
 @pytest.mark.parametrize(
     ("prompts", "message"),
     [
-        ({}, "nothing to look for; give points, boxes, or everything"),
-        ({"not_points": [(1, 2)]}, "only points beside the object; give a point on it, or a box around it"),
+        ({}, "no prompts; give points or boxes, or ask for everything"),
+        ({"not_points": [(1, 2)]}, "only points outside the object; add a point on it, or a box around it"),
         ({"points": [(1, 2)], "boxes": [(0, 0, 1, 1)] * 2}, "points with 2 boxes"),
         ({"points": [(1, 2, 3)]}, "point (1, 2, 3) has 3 numbers; expected x, y in pixels"),
         ({"points": [3]}, "point 3 is not x, y in pixels"),
@@ -68,18 +68,18 @@ def test_boxes_inside(box: tuple[float, ...]) -> None:
 @pytest.mark.parametrize("kind", ["points", "not_points"])
 def test_points_outside(kind: str, point: tuple[float, float]) -> None:
     prompt = Prompt(**{kind: (point,)})
-    with pytest.raises(PromptError, match=r"^point .* is not in the picture, which is 640 x 480 pixels$"):
+    with pytest.raises(PromptError, match=r"^point .* is outside the picture, which is 640 x 480 pixels$"):
         check_inside([prompt], 640, 480)
 
 
 @pytest.mark.parametrize(
     ("box", "message"),
     [
-        ((0, 0, 641, 480), "box 0,0,641,480 is not in the picture, which is 640 x 480 pixels"),
+        ((0, 0, 641, 480), "box 0,0,641,480 is not inside the picture, which is 640 x 480 pixels"),
         ((-1, 0, 5, 5), "box -1,0,5,5 is not in"),
         ((0, 0, float("nan"), 5), "box 0,0,nan,5 is not in"),
-        ((9, 0, 5, 5), "box 9,0,5,5 has no inside; expected x0 < x1 and y0 < y1 in the picture, which is 640 x 480"),
-        ((0, 5, 5, 5), "box 0,5,5,5 has no inside"),
+        ((9, 0, 5, 5), "box 9,0,5,5 is empty; expected x0 < x1 and y0 < y1 in the picture, which is 640 x 480"),
+        ((0, 5, 5, 5), "box 0,5,5,5 is empty"),
     ],
 )
 def test_boxes_outside(box: tuple[float, ...], message: str) -> None:

@@ -76,7 +76,7 @@ def test_lvis_and_sa1b_with_the_multimask_output(folder: Path) -> None:
 def test_it_goes_on_where_it_was_interrupted(folder: Path, tmp_path: Path) -> None:
     first = _run(folder, settings=_BOX, work_dir=tmp_path)
     assert _run(folder, settings=_BOX, work_dir=tmp_path) == first == _run(folder, settings=_BOX, workers=2)
-    with pytest.raises(WorkDirError, match="not the same output"):
+    with pytest.raises(WorkDirError, match="different output"):
         _run(folder, settings=AccuracySettings(prompts=("box",), output="multi"), work_dir=tmp_path)
 
 

@@ -183,12 +183,12 @@ def test_the_output_is_checked_before_any_work(picture: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("prompts", "message"),
     [
-        ({}, "nothing to look for"),
+        ({}, "no prompts"),
         ({"everything": True, "points": [(1, 1)]}, "everything does not go together with points or boxes"),
         ({"everything": True, "boxes": np.ones((1, 4))}, "everything does not go together with points or boxes"),
         ({"everything": True, "points_per_side": 0}, "0 points per side of the grid; expected at least 1"),
-        ({"points": [(140, 1)]}, "point 140,1 is not in the picture, which is 140 x 90 pixels"),
-        ({"boxes": [(5, 5, 5, 9)]}, "box 5,5,5,9 has no inside"),
+        ({"points": [(140, 1)]}, "point 140,1 is outside the picture, which is 140 x 90 pixels"),
+        ({"boxes": [(5, 5, 5, 9)]}, "box 5,5,5,9 is empty"),
     ],
 )
 def test_prompts_are_checked_before_the_model_is_loaded(prompts: dict[str, Any], message: str) -> None:
