@@ -254,7 +254,7 @@ def test_a_good_destination_passes_and_stays_as_it_is(place: Path, name: str, fo
 
 @pytest.mark.parametrize("name", ["taken", "soft folder/taken", "dangling"])
 def test_what_exists_needs_force(place: Path, name: str) -> None:
-    with pytest.raises(DestinationExistsError, match="--force"):
+    with pytest.raises(DestinationExistsError, match="set force to overwrite it"):
         check_destination(place / name, force=False)
 
 
