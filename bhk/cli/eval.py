@@ -87,10 +87,7 @@ def evaluate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure how closely a model's masks match those of its original, or how well they match annotated objects.
-
-    Example: bhk eval sam_b.bhk --against sam_vit_b_01ec64.pth --images photos/
-    """
+    """Measure how closely a model's masks match those of its original, or how well they match annotated objects."""
     has_annotations = annotations is not None or format is not None
     if has_annotations and (points is not None or boxes is not None or no_control):
         raise typer.BadParameter("cannot be used with annotations, which bring the prompts", param_hint="--points")

@@ -27,10 +27,7 @@ def pull(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Download a .bhk file from the Hugging Face Hub, and verify it before writing it.
-
-    Example: bhk pull user/sam-b-bhk -o sam_b.bhk
-    """
+    """Download a .bhk file from the Hugging Face Hub, and verify it before writing it."""
     from bhk.publishing.pull import pull as task
 
     output = Output(as_json=as_json, quiet=quiet)

@@ -62,10 +62,7 @@ def push(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Publish .bhk files on the Hugging Face Hub, with configuration files and a model card.
-
-    Example: bhk push sam_b.bhk me/sam-b-bhk --license apache-2.0 --eval fidelity.json
-    """
+    """Publish .bhk files on the Hugging Face Hub, with configuration files and a model card."""
     from bhk.publishing.content import Card
     from bhk.publishing.push import push as task
 

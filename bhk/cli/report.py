@@ -36,10 +36,7 @@ def report(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write an HTML page about a file: layer map, codebooks, errors, masks. It needs no network.
-
-    Example: bhk report sam_b.bhk -o sam_b.html --against sam_vit_b_01ec64.pth
-    """
+    """Write an HTML page about a file: layer map, codebooks, errors, masks. It needs no network."""
     from bhk.tasks.report import report as task
 
     output = Output(as_json=as_json, quiet=quiet)

@@ -1,1 +1,1 @@
-"""How good a compressed model is: the same questions to two models, and their answers compared."""
+"""Measuring compressed models: how closely their masks match those of the original, or annotated objects."""

@@ -29,7 +29,7 @@ _FILES = [
     ("original", "right"),
     ("size", "right"),
     ("times smaller", "right"),
-    ("bits a weight", "right"),
+    ("bits per weight", "right"),
 ]
 _LAYERS = [
     ("role", "left"),
@@ -188,12 +188,21 @@ def _file_row(file: PublishedFile) -> list[str]:
     dtypes = ", ".join(_dtypes(file))
     return [
         code(file.name),
-        (file.variant.title if file.variant else found.title if file.family else file.architecture) or "–",
+        _title(file),
         size(found.total.dense_bytes) + (f", {dtypes}" if dtypes else ""),
         size(found.file_bytes),
         number(found.ratio),
         number(8 * found.file_bytes / found.total.weights if found.total.weights else None),
     ]
+
+
+def _title(file: PublishedFile) -> str:
+    """Return the name of the model in a table."""
+    if file.variant is not None:
+        return file.variant.title
+    if file.segments and file.same_sizes is None:
+        return "Segment Anything"
+    return (file.inspection.title if file.family else file.architecture) or "–"
 
 
 def _local_name(content: CardContent, file: PublishedFile) -> str:

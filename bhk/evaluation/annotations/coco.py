@@ -1,4 +1,4 @@
-"""COCO instances, and LVIS v1, which is COCO but for the names of pictures and what it says of absent categories.
+"""COCO instances and LVIS v1, which differs in how it names pictures and in what it says about absent categories.
 
 Sources: cocodataset.org, "Data format"; lvisdataset.org, "Data format".
 """
@@ -31,7 +31,7 @@ class _Image(msgspec.Struct):
 
     @property
     def name(self) -> str:
-        """Of the picture; LVIS has its address instead, which ends in the folder and the name."""
+        """The file name. LVIS has a URL instead, which ends with the folder and the name."""
         if self.file_name is not None:
             return self.file_name
         return "/".join(urlsplit(self.coco_url or "").path.split("/")[-2:])
@@ -61,7 +61,7 @@ def read_coco(document: Document, pictures: PictureFolder, kind: Format) -> Anno
 
     Raises:
         WrongSplitError: the folder holds other pictures.
-        UnknownFormatError: its lists are none.
+        UnknownFormatError: what should be lists is something else.
     """
     log = FaultLog()
     categories = _unique(records(members(document, "categories"), _Category, log), log)
@@ -97,7 +97,7 @@ def read_coco(document: Document, pictures: PictureFolder, kind: Format) -> Anno
 
 
 def _unique(found: list[_Record], log: FaultLog) -> dict[int, _Record]:
-    """Return records by their ids, the first of each, and count the others."""
+    """Return the first record of each id, and count the others in `log`."""
     unique: dict[int, _Record] = {}
     for record in found:
         if unique.setdefault(record.id, record) is not record:

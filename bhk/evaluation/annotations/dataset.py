@@ -1,4 +1,4 @@
-"""Annotations in memory: what all formats have in common. Masks stay as the file has them until one is asked for."""
+"""Annotations in memory, in one form for all formats. Masks stay encoded until they are needed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Category:
 
     Attributes:
         id: its number in the file.
-        name: what people call it.
-        frequency: "r", "c" or "f" for rare, common and frequent (LVIS only).
+        name: its name.
+        frequency: "r", "c" or "f" for rare, common or frequent (LVIS only).
     """
 
     id: int
@@ -33,12 +33,12 @@ class GroundTruth:
     """An annotated object.
 
     Attributes:
-        id: of the annotation.
-        category: id of its category; None where the format has none.
-        segmentation: its mask as the JSON text of the file; `bhk.evaluation.annotations.segmentation` decodes it.
-        box: (x0, y0, x1, y1) as annotated; None where there is none.
-        crowd: whether it is a region of many objects.
-        area: in pixels, as annotated; None where it is not.
+        id: id of the annotation.
+        category: id of its category; None if the format has none.
+        segmentation: its mask as JSON text; `bhk.evaluation.annotations.segmentation` decodes it.
+        box: the annotated box (x0, y0, x1, y1); None if there is none.
+        crowd: whether the region holds many objects.
+        area: the annotated area in pixels; None if there is none.
     """
 
     id: int
@@ -54,11 +54,11 @@ class AnnotatedImage:
     """A picture and the objects in it.
 
     Attributes:
-        id: of the image in the file.
-        path: of the picture.
-        width, height: in pixels, as annotated.
-        objects: in the order of the file.
-        absent: categories known not to be in the picture (LVIS only).
+        id: id of the image in the file.
+        path: path of the picture.
+        width, height: the annotated size in pixels.
+        objects: its objects, in the order of the file.
+        absent: categories that are known not to be in the picture (LVIS only).
         incomplete: categories of which not every object is annotated (LVIS only).
     """
 
@@ -72,17 +72,17 @@ class AnnotatedImage:
 
     @property
     def name(self) -> str:
-        """The image as messages call it."""
+        """The name of the image in messages."""
         return f"image {self.id} ({os.path.basename(self.path)})"
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A picture whose annotations are in a JSON file of their own, not yet read (SA-1B).
+    """A picture with its own annotation file, which has not been read yet (SA-1B).
 
     Attributes:
-        json: path of the file.
-        path: of the picture.
+        json: path of the annotation file.
+        path: path of the picture.
     """
 
     json: str
@@ -91,15 +91,15 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class Annotations:
-    """Ground truth of a set of pictures.
+    """The annotations of a set of pictures.
 
     Attributes:
-        format: of the file.
-        images: those whose pictures are there; `bhk.evaluation.annotations.reading.resolve` makes an `AnnotatedImage` of
-            each.
-        ids: of all images in the file, also of those whose pictures are missing; none for SA-1B.
-        categories: in the order of their ids; none where the format has none.
-        faults: what was wrong with the file.
+        format: the format of the file.
+        images: the images whose pictures exist; `bhk.evaluation.annotations.reading.resolve` turns each into an
+            `AnnotatedImage`.
+        ids: the ids of all images in the file, including those without a picture; empty for SA-1B.
+        categories: the categories in the order of their ids; empty if the format has none.
+        faults: faults found in the file.
     """
 
     format: Format

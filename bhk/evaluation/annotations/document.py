@@ -1,4 +1,4 @@
-"""Annotation files as JSON, and which format one is of."""
+"""Annotation files as JSON, and how their format is recognised."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from bhk.evaluation.annotations.errors import AnnotationError, UnknownFormatErro
 from bhk.evaluation.faults import FaultKind, FaultLog
 from bhk.pictures.prompts import Box
 
-Document = Mapping[str, msgspec.Raw]  # the members of a JSON object, not yet decoded
+Document = Mapping[str, msgspec.Raw]  # the members of a JSON object, still encoded
 Record = TypeVar("Record", bound=msgspec.Struct)
 
-_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last where lists are in lists in lists
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last for deeply nested lists
 
 _FORMATS = "expected COCO instances, LVIS v1 (both with images and annotations) or SA-1B (image and annotations)"
 
 
 def load_json(path: Path, kind: type[Any]) -> Any:
-    """Return a JSON file decoded to what msgspec calls `kind`.
+    """Return a JSON file, decoded by msgspec as the type `kind`.
 
     Raises:
-        AnnotationError: it cannot be read, or is not JSON.
-        msgspec.ValidationError: it is JSON, but not of that kind.
+        AnnotationError: the file cannot be read or is not JSON.
+        msgspec.ValidationError: it is JSON of another type.
     """
     try:
         text = path.read_bytes()
@@ -43,10 +43,10 @@ def load_json(path: Path, kind: type[Any]) -> Any:
 
 
 def decode(text: bytes | msgspec.Raw, kind: Any) -> Any:
-    """Return a part of a JSON file decoded to what msgspec calls `kind`.
+    """Return a part of a JSON file, decoded by msgspec as the type `kind`.
 
     Raises:
-        msgspec.ValidationError: it is not of that kind; or no JSON, which the whole file is not checked for.
+        msgspec.ValidationError: it has another type, or is not JSON (a file is not checked as a whole).
     """
     try:
         return msgspec.json.decode(text, type=kind)
@@ -57,10 +57,10 @@ def decode(text: bytes | msgspec.Raw, kind: Any) -> Any:
 
 
 def _without_nan(path: Path, text: bytes, error: Exception) -> bytes:
-    """Return what Python's json wrote as JSON: null instead of NaN and Infinity.
+    """Return what Python's json module wrote as valid JSON, with null in place of NaN and Infinity.
 
     Raises:
-        AnnotationError: it is not even that.
+        AnnotationError: Python cannot read it, either.
     """
     try:
         return msgspec.json.encode(json.loads(text))
@@ -72,22 +72,27 @@ def load_document(path: Path) -> Document:
     """Return the members of an annotation file.
 
     Raises:
-        AnnotationError: it cannot be read, or is not JSON.
-        UnknownFormatError: it is JSON, but no object.
+        AnnotationError: the file cannot be read or is not JSON.
+        UnknownFormatError: it is JSON, but not an object.
     """
     try:
         return load_json(path, dict[str, msgspec.Raw])  # type: ignore[no-any-return]
     except msgspec.ValidationError as error:
         raise UnknownFormatError(
-            f"{path} is JSON of another form ({error}); {_FORMATS}; a list of results can be given as detections"
+            f"{path} is JSON, but not an object ({error}); {_FORMATS}; give a list of results as detections"
         ) from error
 
 
 def recognise(path: Path, document: Document, named: str | None) -> Format:
-    """Return the format of a document; where one is named, that one.
+    """Return the format of a document.
+
+    Args:
+        path: path of the file, for messages.
+        document: the document.
+        named: the format it should have; None: any.
 
     Raises:
-        UnknownFormatError: it is none of them, or cannot be the named one.
+        UnknownFormatError: it has no known format, or not the named one.
     """
     if named is not None and named not in FORMATS:
         raise UnknownFormatError(f"unknown format {named!r}; choose {', '.join(FORMATS)}")
@@ -95,14 +100,14 @@ def recognise(path: Path, document: Document, named: str | None) -> Format:
     if "annotations" not in document or not (has_image or has_images):
         raise UnknownFormatError(f"{path} has {_members(document)}; {_FORMATS}")
     if named is not None and (named == "sa1b") != has_image:
-        raise UnknownFormatError(f"{path} has {_members(document)}, which is not of the format {named}; {_FORMATS}")
+        raise UnknownFormatError(f"{path} has {_members(document)}, so its format is not {named}; {_FORMATS}")
     if named is None:
         return "sa1b" if has_image else _coco_or_lvis(document)
     return next(name for name in FORMATS if name == named)
 
 
 def _coco_or_lvis(document: Document) -> Format:
-    """Tell LVIS by what only its images have."""
+    """Recognise LVIS by keys that only its images have."""
     for raw in members(document, "images")[:1]:
         with contextlib.suppress(msgspec.ValidationError):
             image = decode(raw, dict[str, msgspec.Raw])
@@ -112,7 +117,7 @@ def _coco_or_lvis(document: Document) -> Format:
 
 
 def members(document: Document, name: str) -> list[msgspec.Raw]:
-    """Return the elements of a list in a document, not yet decoded; none where it has no such list."""
+    """Return the elements of a list in a document, still encoded; empty if it has no such list."""
     try:
         return decode(document[name], list[msgspec.Raw]) if name in document else []
     except msgspec.ValidationError as error:
@@ -120,7 +125,7 @@ def members(document: Document, name: str) -> list[msgspec.Raw]:
 
 
 def records(raws: Sequence[msgspec.Raw], kind: type[Record], log: FaultLog) -> list[Record]:
-    """Return the elements that are records of this kind, and count those that are not."""
+    """Return the elements that are records of this kind, and count the others in `log`."""
     found = []
     for number, raw in enumerate(raws):
         try:
@@ -131,7 +136,7 @@ def records(raws: Sequence[msgspec.Raw], kind: type[Record], log: FaultLog) -> l
 
 
 def box_of(raw: msgspec.Raw) -> Box | None:
-    """Return the (x0, y0, x1, y1) of a JSON box [x, y, width, height], or None where it is none."""
+    """Return a JSON box [x, y, width, height] as (x0, y0, x1, y1), or None if it is not a box."""
     try:
         x, y, width, height = decode(raw, tuple[float, float, float, float])
     except msgspec.ValidationError:

@@ -1,15 +1,15 @@
-"""What makes annotations unusable as a whole; faults of single records are counted instead (`bhk.evaluation.faults`)."""
+"""Errors that make annotations unusable. Faults of single records are counted instead (`bhk.evaluation.faults`)."""
 
 from bhk.base.errors import BhkError
 
 
 class AnnotationError(BhkError):
-    """Annotations that cannot be used."""
+    """Annotations cannot be used."""
 
 
 class UnknownFormatError(AnnotationError):
-    """A JSON file that is of none of the known formats, or not of the one that was named."""
+    """A JSON file has none of the known formats, or not the named one."""
 
 
 class WrongSplitError(AnnotationError):
-    """The folder holds other pictures than those that are annotated."""
+    """The folder holds other pictures than the annotated ones."""

@@ -1,4 +1,4 @@
-"""The pictures that annotations speak of, in a folder."""
+"""Finding the annotated pictures in a folder."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from bhk.pictures.folder import find_pictures
 
 
 class PictureFolder:
-    """A folder of pictures, found by the names that annotations give them.
+    """A folder in which pictures are found by the names that annotations give them.
 
     Args:
-        path: the folder; its subfolders count.
+        path: the folder; its subfolders are included.
 
     Raises:
-        NoPicturesError: it is no folder, or it holds no picture.
+        NoPicturesError: it is not a folder, or it holds no pictures.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -30,16 +30,17 @@ class PictureFolder:
         self._by_stem = _by_endings((str(PurePosixPath(name).with_suffix("")), name) for name in names)
 
     def match(self, names: Sequence[str], log: FaultLog) -> Mapping[str, Path]:
-        """Return where the annotated pictures are, by their names, and count those that are missing or ambiguous.
+        """Return the paths of the annotated pictures by their names, and count missing and ambiguous ones in `log`.
 
-        Part of the annotated pictures is fine, and so are others beside them; but not both.
+        The folder may lack annotated pictures, or hold other pictures as well, but not both for the most part.
 
         Args:
-            names: from the folder, or with more or fewer folders before them, or (SA-1B) even without the suffix. One
-                that is none from the folder has to fit a single picture, which no other name fits.
+            names: paths within the folder, perhaps with more or fewer leading folders, or without the suffix (SA-1B). A name
+                that is not exactly the path of a picture must match one picture only, which no other name matches.
+            log: counts the faults.
 
         Raises:
-            WrongSplitError: few of the annotated pictures are there, and few of those that are there are annotated.
+            WrongSplitError: most annotated pictures are missing, and most pictures in the folder are not annotated.
         """
         fitting = {name: self._fitting(name) for name in names}
         missing = [name for name in names if not fitting[name]]
@@ -47,7 +48,7 @@ class PictureFolder:
         if 2 * found < min(len(names), len(self._names)):
             raise WrongSplitError(
                 f"{found} of {len(names)} annotated pictures are in {self._path}, which holds {len(self._names)} "
-                f"pictures: it looks like another split; annotated is {missing[0]!r}, there is {min(self._names)!r}"
+                f"pictures: it looks like another split (annotated: {missing[0]!r}; in the folder: {min(self._names)!r})"
             )
         for name in missing:
             log.add(FaultKind.MISSING_PICTURE, name)
@@ -61,7 +62,7 @@ class PictureFolder:
         return matched
 
     def _fitting(self, name: str) -> Sequence[str]:
-        """Return the pictures that a name may mean: those that share most of its folders."""
+        """Return the pictures that a name may stand for: those that share the longest ending with it."""
         if name in self._names:
             return (name,)
         for ending in _endings(name):
@@ -71,7 +72,7 @@ class PictureFolder:
 
 
 def _by_endings(pictures: Iterable[tuple[str, str]]) -> Mapping[str, Sequence[str]]:
-    """Return pictures, given as (name, picture), by all endings of their names."""
+    """Return pictures, given as (name, picture), by every ending of their names."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for name, picture in pictures:
         for ending in _endings(name):
@@ -80,6 +81,6 @@ def _by_endings(pictures: Iterable[tuple[str, str]]) -> Mapping[str, Sequence[st
 
 
 def _endings(name: str) -> Iterator[str]:
-    """Yield a name, and what is left of it without its first folder, without its second, …"""
+    """Yield a path, then the path without its first folder, without its first two, …"""
     parts = name.split("/")
     yield from ("/".join(parts[start:]) for start in range(len(parts)))

@@ -1,6 +1,6 @@
-"""SA-1B: one JSON file a picture, without categories.
+"""SA-1B: one JSON file per picture, without categories.
 
-Source: the data card of the dataset, and the README of `segment-anything`.
+Sources: the data card of the dataset, and the README of `segment-anything`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class _Annotation(msgspec.Struct):
 
 
 def list_sa1b(files: list[Path], pictures: PictureFolder) -> Annotations:
-    """Return the annotations of SA-1B files, which are read one by one later: there are eleven million.
+    """Return the annotations of SA-1B files, which are read one by one later, because there are 11 million.
 
-    A file has the name of its picture, but for the suffix.
+    A file has the name of its picture, except for the suffix.
 
     Raises:
         WrongSplitError: the folder holds other pictures.
@@ -50,7 +50,7 @@ def list_sa1b(files: list[Path], pictures: PictureFolder) -> Annotations:
 
 
 def read_sa1b(source: ImageFile, log: FaultLog) -> AnnotatedImage | None:
-    """Return the annotations of one picture; None where its file is not of the format, which is counted."""
+    """Return the annotations of one picture; None if its file has another format, which is counted in `log`."""
     path = Path(source.json)
     try:
         document = load_document(path)

@@ -1,8 +1,8 @@
-"""Masks as annotation files write them: polygons, and run-length encodings (RLE), plain or compressed.
+"""Masks in annotation files: polygons, and run-length encodings (RLE), plain or compressed.
 
-Source: the COCO data format, and `maskApi.c` of pycocotools for the compressed counts: six bits a character from "0" on,
-five of the value and one that says whether it goes on, least significant first; from the fourth on, a count is the
-difference from the last but one.
+Sources: the COCO data format, and `maskApi.c` of pycocotools for compressed counts. Each character, counted from "0", holds
+five bits of the value, least significant first, and one bit that says whether more follow. From the fourth count on, it is
+the difference from the last but one that is stored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bhk.pictures import rle as runs
 
 Report = Callable[[FaultKind], None]
 
-_MOST_GROUPS = 12  # of five bits in a count: more would not fit in 64
+_MOST_GROUPS = 12  # of five bits per count, as more would not fit into 64 bits
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Rle:
     """A mask in compressed RLE.
 
     Attributes:
-        height, width: in pixels.
+        height, width: size in pixels.
         counts: the compressed counts.
     """
 
@@ -41,7 +41,7 @@ class Rle:
 
     @property
     def area(self) -> int:
-        """Pixels of the mask."""
+        """The number of pixels in the mask."""
         return sum(expand(self.counts)[1::2])
 
     def decode(self) -> NDArray[np.bool_]:
@@ -49,7 +49,7 @@ class Rle:
         return runs.decode({"size": [self.height, self.width], "counts": expand(self.counts)})
 
     def plain(self) -> dict[str, object]:
-        """Return it as JSON files and mask libraries have it."""
+        """Return it in the form that JSON files and mask libraries use."""
         return {"size": [self.height, self.width], "counts": self.counts}
 
 
@@ -75,12 +75,12 @@ def encode(mask: NDArray[np.bool_]) -> Rle:
 
 
 def read_segmentation(text: bytes, height: int, width: int, report: Report) -> Rle | None:
-    """Return the mask that a segmentation describes, or None where it has no usable pixel.
+    """Return the mask that a segmentation describes, or None if it has no usable pixels.
 
     Args:
         text: the JSON of the segmentation.
-        height, width: of the picture in pixels.
-        report: is called with each fault.
+        height, width: size of the picture in pixels.
+        report: called with each fault.
     """
     try:
         found = decode(text, Any)
@@ -100,10 +100,10 @@ def read_segmentation(text: bytes, height: int, width: int, report: Report) -> R
 
 
 def expand(counts: str) -> list[int]:
-    """Return the counts that compressed counts stand for.
+    """Return compressed counts as numbers.
 
     Raises:
-        ValueError: it is not a text of compressed counts.
+        ValueError: the text is not compressed counts.
     """
     codes = np.frombuffer(counts.encode(), dtype=np.uint8).astype(np.int64) - 48
     if not codes.size:
@@ -151,7 +151,7 @@ def _from_polygons(polygons: list[Any], height: int, width: int, report: Report)
 
 
 def _polygon(polygon: Any, height: int, width: int, report: Report) -> list[float] | None:
-    """Return the numbers of a polygon as the rasteriser can take them, or None where it is none."""
+    """Return the coordinates of a polygon in a form that the rasteriser accepts, or None if it is not a polygon."""
     if not isinstance(polygon, list) or not all(type(number) in (int, float) for number in polygon):
         report(FaultKind.MALFORMED_SEGMENTATION)
         return None
@@ -169,7 +169,7 @@ def _polygon(polygon: Any, height: int, width: int, report: Report) -> list[floa
         return None
     if (points < 0).any() or (points > size).any():
         report(FaultKind.POLYGON_OUT_OF_BOUNDS)
-        points = np.clip(points, -size, 2 * size)  # the rasteriser clips, but walks along every edge: not to infinity
+        points = np.clip(points, -size, 2 * size)  # the rasteriser clips too, but walks along every edge first
     return points.ravel().tolist()
 
 

@@ -147,7 +147,7 @@ def test_names_in_several_folders_are_not_mixed_up(tmp_path: Path) -> None:
 
 def test_another_split_is_refused(tmp_path: Path) -> None:
     images = [{"id": number, "file_name": f"train_{number}.jpg", "width": 9, "height": 7} for number in range(5)]
-    message = "0 of 5 annotated pictures are in .* which holds 1 pictures: .* 'train_0.jpg', there is 'a.png'"
+    message = "0 of 5 annotated pictures are in .* which holds 1 pictures: .* 'train_0.jpg', in the folder: 'a.png'"
     with pytest.raises(WrongSplitError, match=message):
         _read(tmp_path, _document(images=images))
 
@@ -155,10 +155,10 @@ def test_another_split_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "options", "message"),
     [
-        ([{"image_id": 1}], {}, "a list of results can be given as detections"),
+        ([{"image_id": 1}], {}, "give a list of results as detections"),
         ({"info": 1, "licenses": 2}, {}, "has info, licenses; expected COCO instances, LVIS v1"),
         (_document(images=3), {}, "images is not a list"),
-        (_document(), {"format": "sa1b"}, "which is not of the format sa1b"),
+        (_document(), {"format": "sa1b"}, "so its format is not sa1b"),
         (_document(), {"format": "voc"}, "unknown format 'voc'; choose coco, lvis, sa1b"),
     ],
 )
@@ -170,15 +170,15 @@ def test_other_documents_are_refused(tmp_path: Path, document: Any, options: dic
 def test_what_is_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="is not JSON"):
         _read(tmp_path, "{")
-    with pytest.raises(AnnotationError, match="annotates no picture"):
+    with pytest.raises(AnnotationError, match="has annotations for none of the pictures"):
         _read(tmp_path, _document(images=[]))
     with pytest.raises(AnnotationError, match=r"cannot read .*none\.json"):
         read_annotations(tmp_path / "none.json", tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(AnnotationError, match="holds no JSON file; expected those of SA-1B"):
+    with pytest.raises(AnnotationError, match="holds no JSON files; expected those of SA-1B"):
         read_annotations(tmp_path / "empty", tmp_path)
     _read(tmp_path, _document())
-    with pytest.raises(UnknownFormatError, match="of the format coco, which has one file for all pictures"):
+    with pytest.raises(UnknownFormatError, match="has the format coco, which keeps all pictures in one file"):
         read_annotations(tmp_path, tmp_path)
     with pytest.raises(NoPicturesError):
         read_annotations(tmp_path / "truth.json", tmp_path / "empty")
