@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from bhk.base.texts import counted
 from bhk.evaluation.annotations.errors import WrongSplitError
 from bhk.evaluation.faults import FaultKind, FaultLog
 from bhk.pictures.folder import find_pictures
@@ -47,8 +48,8 @@ class PictureFolder:
         found = len(names) - len(missing)
         if 2 * found < min(len(names), len(self._names)):
             raise WrongSplitError(
-                f"{found} of {len(names)} annotated pictures are in {self._path}, which holds {len(self._names)} "
-                f"pictures: it looks like another split (annotated: {missing[0]!r}; in the folder: {min(self._names)!r})"
+                f"{found} of {len(names)} annotated pictures are in {self._path}, which holds "
+                f"{counted(len(self._names), 'picture')}: it looks like another split (annotated: {missing[0]!r}; in the folder: {min(self._names)!r})"
             )
         for name in missing:
             log.add(FaultKind.MISSING_PICTURE, name)

@@ -147,7 +147,7 @@ def test_names_in_several_folders_are_not_mixed_up(tmp_path: Path) -> None:
 
 def test_another_split_is_refused(tmp_path: Path) -> None:
     images = [{"id": number, "file_name": f"train_{number}.jpg", "width": 9, "height": 7} for number in range(5)]
-    message = "0 of 5 annotated pictures are in .* which holds 1 pictures: .* 'train_0.jpg', in the folder: 'a.png'"
+    message = "0 of 5 annotated pictures are in .* which holds 1 picture: .* 'train_0.jpg'; in the folder: 'a.png'"
     with pytest.raises(WrongSplitError, match=message):
         _read(tmp_path, _document(images=images))
 
