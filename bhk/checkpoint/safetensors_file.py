@@ -18,25 +18,10 @@ from bhk.base.errors import shown
 from bhk.base.strict_json import StrictJsonError, parse_object
 from bhk.checkpoint.contents import Entry, TensorSpec
 from bhk.checkpoint.errors import CorruptCheckpointError, UnreadableCheckpointError, UnsupportedTensorError
+from bhk.codec.dtypes import DTYPE_NAMES
 
-_DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e5m2: "F8_E5M2",
-    torch.complex64: "C64",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint64: "U64",
-    torch.uint32: "U32",
-    torch.uint16: "U16",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
+# The format's names are those of safetensors, which has no complex128.
+_DTYPES = {dtype: name for dtype, name in DTYPE_NAMES.items() if dtype != torch.complex128}
 _METADATA = "__metadata__"
 
 

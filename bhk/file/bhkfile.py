@@ -23,27 +23,32 @@ from bhk.hub.ranges import open_container
 
 
 class UnknownTensorError(BhkError):
-    """A file holds no tensor of that name."""
+    """A file holds no tensor of that name, or not those rows of it."""
 
 
 def open_file(path: str | os.PathLike[str], *, verify: bool = True) -> BhkFile:
-    """Open a .bhk file; its tensors are decoded when they are asked for.
+    """Open a .bhk file. Tensors are read and decoded when you ask for them.
+
+    >>> with bhk.open("demo_sam.bhk") as file:
+    ...     len(file.names), file.tensor("mask_decoder.iou_token.weight").shape
+    (230, torch.Size([1, 64]))
 
     Args:
-        path: a file, a folder with one, or one on the Hub, "hf://user/repo[/file.bhk][@revision]": of it only what is asked
-            for is fetched, by range requests; without a network, its copy in the cache is read.
-        verify: check the hash of each stream before it is decoded; for slices of rows, once a stream.
+        path: a file, a folder that holds one, or a place on the Hugging Face Hub, "hf://user/repo[/file.bhk][@revision]".
+            From the Hub only the parts that you ask for are fetched, by range requests; without a network, the copy in the
+            cache is read.
+        verify: check the hash of each stream before decoding it. When you read slices of rows, each stream is checked once.
 
     Raises:
-        HubError: the Hub did not give the file.
-        ReadError: the system could not read it.
-        FormatError: it breaks a rule of the format; the error names the rule.
+        HubError: the Hub did not deliver the file.
+        ReadError: the system could not read the file.
+        FormatError: the file breaks a rule of the format; the error names the rule.
     """
     return BhkFile(open_container(path), verify=verify)
 
 
 def open_downloaded(path: str | os.PathLike[str], *, verify: bool = True) -> BhkFile:
-    """Open a .bhk file that will be read whole: a file on the Hub is downloaded into the cache first.
+    """Open a .bhk file that will be read whole. A file on the Hub is first downloaded into the cache.
 
     Args:
         path, verify: see `open_file`.
@@ -57,23 +62,40 @@ def open_downloaded(path: str | os.PathLike[str], *, verify: bool = True) -> Bhk
 def load_state_dict(
     path: str | os.PathLike[str], *, verify: bool = True, threads: int | None = None
 ) -> dict[str, Tensor]:
-    """Decode a whole .bhk file: name -> tensor of the original shape and dtype, on the CPU. Tied names share a tensor.
+    """Decode a whole .bhk file into a state dict: names and tensors of the original shapes and dtypes, on the CPU.
+
+    Names that were tied in the checkpoint share one tensor.
+
+    >>> weights = bhk.load_state_dict("demo_sam.bhk")
+    >>> weights["mask_decoder.iou_token.weight"].dtype
+    torch.float16
 
     Args:
-        path: a file, or one on the Hugging Face Hub, which is downloaded into the cache.
+        path: a file, a folder that holds one, or a place on the Hugging Face Hub; the file is downloaded into the cache.
+        verify: check the hash of each stream.
+        threads: number of threads that decode; by default one per core.
 
     Raises:
-        HubError, ReadError, FormatError: see `open_file`.
+        HubError, ReadError, FormatError: see `bhk.open`.
     """
     with open_downloaded(path, verify=verify) as file:
         return file.state_dict(threads=threads)
 
 
 class BhkFile:
-    """A .bhk file, open and lazy; a context manager. Made by `bhk.open`.
+    """An open .bhk file, which reads and decodes tensors on demand. `bhk.open` makes one; it is a context manager.
+
+    Any number of threads may use it at once.
+
+    >>> file = bhk.open("demo_sam.bhk")
+    >>> file.layer("mask_decoder.iou_token.weight").encoding
+    'trajectory'
+    >>> file.tensor("image_encoder.blocks.0.attn.proj.weight", slice(0, 2)).shape
+    torch.Size([2, 192])
+    >>> file.close()
 
     Attributes:
-        container: the file as bytes and header.
+        container: the header and the stored bytes.
     """
 
     def __init__(self, container: Container, *, verify: bool = True) -> None:
@@ -84,7 +106,7 @@ class BhkFile:
 
     @property
     def layers(self) -> tuple[LayerEntry, ...]:
-        """The layer map, one entry a tensor."""
+        """The layer map: one entry for each tensor."""
         return self.container.layers
 
     @property
@@ -94,42 +116,48 @@ class BhkFile:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What the writer recorded of the source."""
+        """What the writer recorded about the source: string pairs."""
         return dict(self.container.header.metadata)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name of a tensor, aliases included."""
+        """All names of tensors, including aliases."""
         return tuple(self._by_name)
 
     def layer(self, name: str) -> LayerEntry:
-        """Return the layer called `name` (or aliased to it).
+        """Return the entry of the tensor with that name or alias.
 
         Raises:
-            UnknownTensorError: there is none.
+            UnknownTensorError: the file holds no such tensor.
         """
         if name not in self._by_name:
             raise UnknownTensorError(f"{self.container.source.name} holds no tensor {name!r}; see `bhk inspect`")
         return self._by_name[name]
 
     def codebook(self, name: str) -> Codebook | None:
-        """Return the codebook of tensor `name`; None when it is kept exact."""
+        """Return the codebook of tensor `name`, or None if the tensor is stored exactly.
+
+        Raises:
+            UnknownTensorError: the file holds no such tensor.
+        """
         index = self.layer(name).codebook
         return None if index is None else codebook_of(self.codebooks[index])
 
     def codes(self, name: str) -> Tensor | None:
-        """Return the scalar codes of tensor `name`, int32 (pairs,); None when it is kept exact.
+        """Return the scalar codes of tensor `name`, int32 (pairs,), or None if the tensor is stored exactly.
 
         Raises:
+            UnknownTensorError: the file holds no such tensor.
             StreamHashError, ChunkDataError, CodeRangeError: the streams are damaged (rules D2 to D4).
         """
         codebook, planes = self.codebook(name), self.planes(name)
         return None if codebook is None or planes is None else planes.scalars(codebook.windings)
 
     def planes(self, name: str) -> Codes | None:
-        """Return the codes of tensor `name` as planes; None when it is kept exact.
+        """Return the codes of tensor `name` as planes, uint8 (pairs,) each, or None if the tensor is stored exactly.
 
         Raises:
+            UnknownTensorError: the file holds no such tensor.
             StreamHashError, ChunkDataError, CodeRangeError: the streams are damaged (rules D2 to D4).
         """
         layer = self.layer(name)
@@ -139,10 +167,16 @@ class BhkFile:
         return self._stored(layer, 0, layer.pairs.count).codes(codebook, 0, layer.pairs.count)
 
     def tensor(self, name: str, rows: slice | None = None) -> Tensor:
-        """Decode tensor `name`, or `rows` of its first dimension (a slice without step): only the chunks that hold them.
+        """Decode tensor `name`, or only some of its rows, for which only the chunks that hold them are decoded.
+
+        Args:
+            rows: a slice of the first dimension, without a step; None for all.
+
+        Returns:
+            a tensor of the original dtype, on the CPU.
 
         Raises:
-            UnknownTensorError: there is no such tensor.
+            UnknownTensorError: the file holds no such tensor, or `rows` is not a range of its rows.
             StreamHashError, ChunkDataError, CodeRangeError: the streams are damaged (rules D2 to D4).
         """
         layer = self.layer(name)
@@ -150,17 +184,17 @@ class BhkFile:
             return self._decode(layer, layer.shape, 0)
         if not layer.shape or rows.step not in (None, 1):
             raise UnknownTensorError(
-                f"rows {rows} of tensor {name!r} of shape {list(layer.shape)}: not a range of rows"
+                f"rows {rows} is not a range of rows of tensor {name!r}, which has shape {list(layer.shape)}"
             )
         start, stop, _ = rows.indices(layer.shape[0])
         return self._decode(layer, (max(stop - start, 0), *layer.shape[1:]), start)
 
     def state_dict(self, *, threads: int | None = None) -> dict[str, Tensor]:
-        """Decode every tensor; see `load_state_dict`."""
+        """Decode all tensors; see `bhk.load_state_dict`."""
         return dict(self.tensors(threads=threads))
 
     def tensors(self, *, threads: int | None = None) -> Iterator[tuple[str, Tensor]]:
-        """Yield every (name, tensor), decoded on `threads` threads (as many as there are cores); aliases follow at once."""
+        """Yield (name, tensor) of every tensor, decoded on `threads` threads; aliases come right after their tensor."""
         decoded = ordered_map(lambda layer: self._decode(layer, layer.shape, 0), self.layers, worker_count(threads))
         for layer, tensor in zip(self.layers, decoded, strict=True):
             for name in (layer.name, *layer.aliases):
@@ -179,7 +213,7 @@ class BhkFile:
         self.close()
 
     def _decode(self, layer: LayerEntry, shape: tuple[int, ...], start: int) -> Tensor:
-        """Decode the part of `layer` of `shape` that begins with row `start`."""
+        """Decode the part of `layer` that begins with row `start` and has shape `shape`."""
         part = Shape(shape, layer.pairs.pairing)
         dtype = TORCH_DTYPES[layer.dtype]
         first = start * (layer.numel // layer.shape[0]) if layer.numel and start else 0
@@ -194,7 +228,7 @@ class BhkFile:
         return weights[first % 2 :].reshape(shape)
 
     def _exact(self, layer: LayerEntry, first: int, count: int) -> Tensor:
-        """Return `count` elements of an exact layer from element `first` on, as one row of bytes (bool: of bools)."""
+        """Return `count` elements of an exact layer from element `first` on, as bytes, or as bools for dtype BOOL."""
         if not count:
             return torch.empty(0, dtype=torch.uint8)
         values = torch.from_numpy(self._stored(layer, first, count).values(first, count))
@@ -203,12 +237,12 @@ class BhkFile:
     def _pairs(self, layer: LayerEntry, codebook: Codebook, first: int, count: int, dtype: torch.dtype) -> Tensor:
         """Return pairs `first` ... `first + count - 1` of a trajectory layer: (count, 2).
 
-        Chunk by chunk, so that what a chunk unpacks to is still in the cache when it is decoded.
+        They are decoded chunk by chunk, while the unpacked chunk is still in the cache.
         """
         stored = self._stored(layer, first, count)
         pairs = torch.empty(count, 2, dtype=dtype)
         start, stop = first, first + count
-        # By smaller ones, the large chunks of another stream would be unpacked again and again.
+        # Steps of a smaller chunk would unpack the large chunks of another stream several times.
         chunk = max(stream.chunk for stream in layer.streams)
         while start < stop:
             end = min((start // chunk + 1) * chunk, stop)
@@ -217,9 +251,9 @@ class BhkFile:
         return pairs
 
     def _stored(self, layer: LayerEntry, first: int, count: int) -> StoredLayer:
-        """Read the chunks of every stream of `layer` that hold items `first` ... `first + count - 1`.
+        """Read the chunks that hold items `first` ... `first + count - 1` of every stream of `layer`.
 
-        A whole stream is verified whenever it is read; for a part of it, when it is first touched and not again.
+        A stream that is read whole is verified each time; one that is read in parts, only the first time.
         """
         parts = []
         for stream in layer.streams:

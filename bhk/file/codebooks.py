@@ -1,4 +1,4 @@
-"""A codebook as the codec knows it, and as the header of a file writes it."""
+"""Both halves of the mapping between a codebook of the codec and its entry in a header."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stored chunks of a layer, unpacked: bytes of streams -> codes or values."""
+"""Unpacking the stored chunks of a layer: from bytes of streams to codes or values."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class StoredPart:
-    """Neighbouring chunks of a stream.
+    """Consecutive chunks of a stream.
 
     Attributes:
-        low: index of the first of them.
-        chunks: (stored bytes, decoded length) of each.
+        low: index of the first chunk.
+        chunks: (stored bytes, decoded length in bytes) of each.
     """
 
     stream: StreamEntry
@@ -35,7 +35,7 @@ class StoredPart:
 
 @dataclass(frozen=True)
 class StoredLayer:
-    """A layer and the stored chunks of its streams, of all or of a range of its items (pairs, or exact elements)."""
+    """A layer and the stored chunks of its streams, for all or some of its items (pairs, or elements of exact layers)."""
 
     layer: LayerEntry
     parts: tuple[StoredPart, ...]
@@ -99,7 +99,7 @@ class StoredLayer:
 
     @contextlib.contextmanager
     def _rule_d3(self, stream: StreamEntry) -> Iterator[None]:
-        """Give the codec's complaint about a chunk its rule and place."""
+        """Turn an error of the codec about a chunk into one that names rule and place."""
         try:
             yield
         except CorruptStreamError as error:

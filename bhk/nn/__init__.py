@@ -1,4 +1,4 @@
-"""Compressed weights in models: `HyperLinear`, and loading a .bhk file into any `nn.Module`."""
+"""Compressed weights in PyTorch models: the layer `HyperLinear`, and loading a .bhk file into any `nn.Module`."""
 
 from __future__ import annotations
 

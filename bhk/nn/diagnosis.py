@@ -1,4 +1,4 @@
-"""Why the names in a .bhk file are not those of a model, in words."""
+"""Explanations in words, for the case that the names in a .bhk file differ from those of a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bhk.nn.hyperlinear import HyperLinear
 
 
 def find_prefix(names: Collection[str], wanted: Collection[str]) -> str | None:
-    """Return what `names` have before those of `wanted`; None when not even half of `wanted` are found that way."""
+    """Return the prefix behind which `names` hold the names `wanted`, or None if it fits fewer than half of them."""
     known = set(wanted)
     prefixes = Counter(prefix for name in names for prefix, rest in _splits(name) if rest in known)
     prefix, count = max(prefixes.items(), key=lambda item: item[1], default=("", 0))
@@ -33,22 +33,22 @@ def _splits(name: str) -> Iterator[tuple[str, str]]:
 def diagnose(
     model: nn.Module, in_file: Collection[str], in_model: Collection[str], prefix: str, entry: ModelEntry | None
 ) -> list[str]:
-    """Return what explains that the names in a file are not those in `model`, and what to do.
+    """Return reasons why the names in a file may differ from those in `model`, with what to do.
 
     Args:
-        prefix: what the caller said that the file's names begin with.
-        entry: what the file says that it holds.
+        prefix: the prefix that the caller gave for the file's names.
+        entry: what the file says about its model.
     """
     found = []
     if held := sum(isinstance(module, HyperLinear) for module in model.modules()):
-        found.append(f"{held} of the model's layers are held as codes already; build a new model for another file")
+        found.append(f"{held} of the model's layers already hold codes; build a new model for another file")
     better = find_prefix(in_file, in_model)
     if better is not None and better != prefix:
-        found.append(f"the names in the file have {better!r} before the model's; pass prefix={better!r}")
+        found.append(f"the names in the file start with {better!r}; pass prefix={better!r}")
     if wrapper := find_prefix(in_model, [name.removeprefix(prefix) for name in in_file]):
         inner = wrapper.rstrip(".")
-        found.append(f"the model's names have {wrapper!r} before the file's; load into model.get_submodule({inner!r})")
+        found.append(f"the model's names start with {wrapper!r}; load into model.get_submodule({inner!r})")
     if entry is not None:
         variant = f", variant {entry.variant}" if entry.variant else ""
-        found.append(f"the file says that it is of family {entry.family}{variant}")
+        found.append(f"the file holds a model of family {entry.family}{variant}")
     return found

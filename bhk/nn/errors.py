@@ -1,4 +1,4 @@
-"""Every way in which a .bhk file and a model can disagree. Whatever is raised, the model is as it was."""
+"""Errors of loading a .bhk file into a model. After any of them, the model is unchanged."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ class LoadError(BhkError):
 
 
 class LoadOptionError(LoadError):
-    """A mode, a kind of computation, a dtype or a device that there is not."""
+    """A mode, a kind of computation, a dtype or a device does not exist or cannot be used."""
 
 
 class MismatchError(LoadError):
-    """The tensors of the file are not those of the model.
+    """The tensors of the file do not fit the model.
 
     Attributes:
-        missing: names of tensors of the model that the file lacks.
-        unexpected: names of tensors of the file that the model lacks.
-        differing: names of tensors whose shape or kind of number differs.
+        missing: names of the model's tensors that the file does not hold.
+        unexpected: names of the file's tensors that the model does not have.
+        differing: names of tensors whose shapes or kinds of number differ.
     """
 
     def __init__(
@@ -34,8 +34,8 @@ class MismatchError(LoadError):
 
 
 class NoDataError(LoadError):
-    """A tensor on the meta device is not in the file: nothing can give it values."""
+    """A tensor of the model is on the meta device and not in the file, so it has no values."""
 
 
 class OutOfMemoryError(LoadError):
-    """The device has no room for the model."""
+    """The device does not have enough memory for the model."""

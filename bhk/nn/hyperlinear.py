@@ -13,6 +13,8 @@ from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.tensor import encode
 from bhk.kernels import operators as operators  # registers torch.ops.bhk
 from bhk.kernels.resident import Resident, find_fault, make_resident
+from bhk.nn.device import Device
+from bhk.nn.precision import Dtype, floating_dtype
 
 Compute = Literal["exact", "int8"]
 
@@ -20,21 +22,36 @@ BUFFERS = ("codes", "codebook", "outliers", "outlier_starts", "far")
 
 
 class HyperLinearError(BhkError):
-    """A linear layer cannot be held as codes, or cannot be computed as asked."""
+    """A linear layer cannot be held as codes, or cannot compute this input."""
 
 
 class HyperLinear(nn.Module):
-    """y = x @ W.T + b with W held as codes and decoded as it is multiplied; behaves like `torch.nn.Linear`.
+    """y = x @ W.T + b, with W held as codes and decoded while it is multiplied. It behaves like `torch.nn.Linear`.
 
-    Made by `from_codes` or `from_linear`; constructed directly, it has the place for a state dict and weights near zero.
-    Gradients reach the input and the bias. Source: Birkhoff ("Compress Any Segment Anything Model", 2025) for the trajectory;
-    `bhk.kernels.resident` for the identity that makes the product one with small integers.
+    Make one with `from_codes` or `from_linear`, or let `bhk.load` do it. The constructor alone makes a layer with weights near
+    zero, ready for `load_state_dict`. Gradients reach the input and the bias; the weight itself is fixed.
+
+    >>> layer = bhk.nn.HyperLinear.from_linear(torch.nn.Linear(768, 256))
+    >>> layer(torch.ones(4, 768)).shape
+    torch.Size([4, 256])
+
+    Source: Birkhoff ("Compress Any Segment Anything Model", 2025) for the trajectory; `bhk.kernels.resident` for the identity
+    that makes the product one with small integers.
+
+    Args:
+        in_features, out_features, bias, device: as in `torch.nn.Linear`.
+        dtype: dtype of inputs, outputs and bias: float64, float32, float16 or bfloat16; None is torch's default dtype.
+        compute: see the attribute.
 
     Attributes:
         in_features, out_features: as in `torch.nn.Linear`.
-        compute: "exact", or "int8": inputs of many rows are rounded to 8 bits row by row and multiplied as integers.
+        compute: "exact", or "int8", which rounds inputs of many rows to 8 bits row by row and multiplies integers.
         codes, codebook, outliers, outlier_starts, far: buffers, see `bhk.kernels.resident.Resident`.
         bias: parameter (out_features,) or None.
+
+    Raises:
+        LoadOptionError: `dtype` is not a floating-point dtype.
+        HyperLinearError: `compute` is unknown.
     """
 
     codes: Tensor
@@ -48,15 +65,15 @@ class HyperLinear(nn.Module):
         in_features: int,
         out_features: int,
         bias: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        device: Device | None = None,
+        dtype: Dtype | None = None,
         *,
         compute: Compute = "exact",
     ) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self.compute = _check_compute(compute)
-        self._dtype = dtype or torch.get_default_dtype()
+        self._dtype = torch.get_default_dtype() if dtype is None else floating_dtype(dtype)
         width = 2 * ((in_features + 1) // 2)
         self.register_buffer("codes", torch.zeros(out_features, width, dtype=torch.int8, device=device))
         codebook = torch.tensor([0.0, 0.0, 1.0, 256.0, 0.0, 0.0, 1.0], dtype=torch.float32, device=device)
@@ -74,22 +91,25 @@ class HyperLinear(nn.Module):
         out_features: int,
         bias: Tensor | None = None,
         *,
-        dtype: torch.dtype = torch.float32,
+        dtype: Dtype = torch.float32,
         compute: Compute = "exact",
     ) -> HyperLinear:
-        """Return the layer whose weight (out_features, in_features) `codes` stand for, paired row by row.
+        """Return the layer whose weight (out_features, in_features) is given by codes that are paired row by row.
 
         Args:
-            codes: planes of out_features * ceil(in_features / 2) pairs; the layer lies on their device.
-            bias: (out_features,) or None; taken over in `dtype`.
-            dtype: of inputs, outputs and bias: float64, float32, float16 or bfloat16.
+            codes: planes of out_features * ceil(in_features / 2) pairs; the layer is on their device.
+            bias: (out_features,) or None; converted to `dtype`.
+            dtype: dtype of inputs, outputs and bias: float64, float32, float16 or bfloat16.
+
+        Raises:
+            LoadOptionError, HyperLinearError: see the class.
         """
         layer = cls(in_features, out_features, bias is not None, "meta", dtype, compute=compute)
         resident = make_resident(codebook, codes, out_features, in_features)
         for name in BUFFERS:
             setattr(layer, name, getattr(resident, name))
         if bias is not None:
-            layer.bias = nn.Parameter(bias.detach().to(codes.winding.device, dtype))
+            layer.bias = nn.Parameter(bias.detach().to(codes.winding.device, layer._dtype))
         return layer
 
     @classmethod
@@ -102,10 +122,10 @@ class HyperLinear(nn.Module):
         step: float | None = None,
         compute: Compute = "exact",
     ) -> HyperLinear:
-        """Return a layer with the weight of `linear` coded on its own; see `bhk.encode` for preset, snr_db and step.
+        """Return a layer with the weight of `linear`, which is encoded by itself; see `bhk.encode` for the options.
 
         Raises:
-            HyperLinearError: the weight cannot be coded (NaN, infinity).
+            HyperLinearError: the weight cannot be encoded (NaN, infinity), or would not get smaller.
             PresetError: see `bhk.encode`.
         """
         encoded = encode(linear.weight, preset, snr_db=snr_db, step=step)
@@ -120,15 +140,15 @@ class HyperLinear(nn.Module):
             dtype=linear.weight.dtype,
             compute=compute,
         )
-        if layer.bias is not None:  # not the memory of the caller's
+        if layer.bias is not None:  # a copy, because the caller keeps `linear`
             layer.bias = nn.Parameter(layer.bias.detach().clone(), linear.bias.requires_grad)
         return layer.train(linear.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x @ W.T + b for x (..., in_features) of the layer's dtype: (..., out_features)."""
+        """Return x @ W.T + b, (..., out_features), for x (..., in_features) of the layer's dtype."""
         bias: Tensor | None = self.bias
         dtype, kind = self._dtype, x.device.type
-        # Autocast leaves float64 alone, and there is none on the meta device.
+        # Autocast does not touch float64, and does not exist on the meta device.
         if x.dtype != torch.float64 and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
             x, bias = x.to(dtype), None if bias is None else bias.to(dtype)
@@ -141,14 +161,20 @@ class HyperLinear(nn.Module):
         )
         return y
 
-    def dense_weight(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return the decoded weight (out_features, in_features); in float32 bit for bit as the container decodes it."""
-        weight: Tensor = torch.ops.bhk.decode(self.codes, self.codebook, self.outliers, self.in_features, dtype)
+    def dense_weight(self, dtype: Dtype = torch.float32) -> Tensor:
+        """Return the decoded weight (out_features, in_features). In float32 it equals the file's decoded tensor bit for bit.
+
+        Raises:
+            LoadOptionError: `dtype` is not a floating-point dtype.
+        """
+        weight: Tensor = torch.ops.bhk.decode(
+            self.codes, self.codebook, self.outliers, self.in_features, floating_dtype(dtype)
+        )
         return weight
 
     @property
     def weight(self) -> Tensor:
-        """The decoded weight in the layer's dtype, made anew each time; for code that looks at it."""
+        """The decoded weight in the layer's dtype, decoded at each access, for code that reads `linear.weight`."""
         return self.dense_weight(self._dtype)
 
     def to_linear(self) -> nn.Linear:
@@ -161,17 +187,17 @@ class HyperLinear(nn.Module):
 
     @property
     def bits_per_weight(self) -> float:
-        """Bits held for each weight, everything counted but the bias."""
+        """Bits in memory for each weight, counting everything except the bias."""
         held = sum(int(getattr(self, name).nbytes) for name in BUFFERS)
         return 8 * held / max(self.in_features * self.out_features, 1)
 
     @property
     def is_lattice(self) -> bool:
-        """Whether products take the codes as integers; else the weight is decoded for each of them."""
+        """Whether products use the codes as integers; otherwise every product decodes the weight first."""
         return self.codes.dtype == torch.int8
 
     def extra_repr(self) -> str:
-        """Return what stands between the brackets of `repr`."""
+        """Return the text inside the brackets of `repr`."""
         compute = self.compute if self.is_lattice else "decoded"
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
@@ -179,7 +205,7 @@ class HyperLinear(nn.Module):
         )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HyperLinear:
-        """Move and cast as modules do, but what holds the weight keeps its dtype whatever that of the layer."""
+        """Move and cast as modules do; only the buffers of the weight keep their own dtypes."""
         held = {name: getattr(self, name) for name in BUFFERS}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, before in held.items():
@@ -199,7 +225,7 @@ class HyperLinear(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Check what came from elsewhere, and make place for codes of the other class and another number of outliers."""
+        """Check the buffers from outside, and make room for another class of codes and number of outliers."""
         found = {name: state_dict.get(prefix + name) for name in BUFFERS}
         tensors = {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor) and not tensor.is_meta}
         if len(tensors) == len(BUFFERS):

@@ -1,4 +1,4 @@
-"""The tensors of a model: each once, with every place that holds it."""
+"""The tensors of a model, each listed once with all places that hold it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Place:
     """An attribute of a module that holds a parameter, a buffer or a submodule.
 
     Attributes:
-        name: dotted, as in the model's state dict.
+        name: dotted name, as in the model's state dict.
     """
 
     module: nn.Module
@@ -30,8 +30,8 @@ class ModelTensor:
     """A parameter or buffer of a model.
 
     Attributes:
-        places: where it is; several when it is shared ("tied").
-        names: those of its places that the model's state dict lists.
+        places: where it is; a shared ("tied") tensor has several.
+        names: the names of those places that are in the model's state dict.
     """
 
     tensor: Tensor
@@ -40,7 +40,7 @@ class ModelTensor:
 
     @property
     def is_recomputed(self) -> bool:
-        """Tell whether `eval()` may compute it anew: it is in no state dict, and its module has a `train` of its own."""
+        """Whether `eval()` may recompute it: it is not in the state dict, and its module defines its own `train`."""
         return not self.names and all(type(place.module).train is not nn.Module.train for place in self.places)
 
 
@@ -62,10 +62,10 @@ def model_tensors(model: nn.Module) -> list[ModelTensor]:
 
 
 def plain_linears(model: nn.Module, tensors: Iterable[ModelTensor]) -> dict[ModelTensor, tuple[Place, nn.Linear]]:
-    """Return the linear layers that another module can stand in for, by their weight (of `tensors`), and where they are.
+    """Return the linear layers that another module can replace, with their places, by their weight among `tensors`.
 
-    Not those of a subclass, whose weights other modules read; nor with shared tensors or anything that others added to them;
-    nor `model` itself.
+    Left out are subclasses (other modules read their weights), layers with shared tensors, layers with hooks or other
+    additions, and `model` itself.
     """
     unshared = {id(target.tensor): target for target in tensors if len(target.places) == 1}
     return {
@@ -77,7 +77,7 @@ def plain_linears(model: nn.Module, tensors: Iterable[ModelTensor]) -> dict[Mode
 
 
 def _is_unaltered(linear: nn.Linear) -> bool:
-    """Tell whether nobody gave the layer hooks, parts or a `forward` of its own."""
+    """Return whether the layer has no hooks, no additional parts and no `forward` of its own."""
     has_parts = set(linear._parameters) != {"weight", "bias"} or linear._buffers or linear._modules
     has_hooks = any(getattr(linear, hooks) for hooks in _HOOKS)
     return not (has_parts or has_hooks or "forward" in vars(linear))
@@ -88,7 +88,7 @@ def _join(path: str, attribute: str) -> str:
 
 
 def names_on_meta(model: nn.Module) -> list[str]:
-    """Return the names of the tensors without data in `model`: parameters, buffers and plain attributes."""
+    """Return the names of all tensors on the meta device in `model`: parameters, buffers and plain attributes."""
     return [
         _join(path, attribute)
         for path, module in model.named_modules()
@@ -99,7 +99,7 @@ def names_on_meta(model: nn.Module) -> list[str]:
 
 @contextlib.contextmanager
 def unchanged_on_error(model: nn.Module) -> Iterator[None]:
-    """Put every attribute of every module of `model` back if the block raises. Tensors must not be written to in place."""
+    """Restore all attributes of all modules of `model` if the block raises. It must not write to tensors in place."""
     before = [(module, _attributes(module)) for module in model.modules()]
     try:
         yield
@@ -111,7 +111,7 @@ def unchanged_on_error(model: nn.Module) -> Iterator[None]:
 
 
 def _attributes(module: nn.Module) -> dict[str, object]:
-    """Return the attributes of a module, collections (such as that of its parameters) copied."""
+    """Return the attributes of a module, with copies of its collections, such as its parameters."""
     return {
         name: copy.copy(value) if isinstance(value, dict | list | set) else value
         for name, value in vars(module).items()

@@ -1,4 +1,4 @@
-"""The Segment Anything family: the table of its variants, recognising checkpoints, building models, asking them for masks."""
+"""The Segment Anything family: its variants, recognising checkpoints, building and loading models, predicting masks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from bhk.sam.registry import sam_hq_model_registry as sam_hq_model_registry
     from bhk.sam.registry import sam_model_registry as sam_model_registry
 
-# Imported when they are used: the table of variants needs no torch.
+# Imported on first use, because the table of variants needs no torch.
 __all__ = ["build_sam2", "build_sam2_video_predictor", "sam_hq_model_registry", "sam_model_registry"]
 
 

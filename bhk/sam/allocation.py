@@ -1,12 +1,14 @@
-"""How finely each part of a Segment Anything model is coded when nothing is measured: the shipped table.
+"""How finely each part of a Segment Anything model is coded if nothing is measured on the model itself: the shipped table.
 
-An error matters as much as it moves the masks. With kappa the expected squared change of the outputs for each weight and unit
-of squared error, the total is least for a size where step^2 is proportional to 1 / kappa (reverse water-filling): where a part
-is finer than the model by 10 log10 kappa decibels and a constant. `tools/bench/allocation.py` measures kappa on the demo SAM,
-and what each part costs its masks when it alone is coded. The two differ a little; the table, in whole decibels, lies between
-them. Beside two offsets, for the encoder's blocks and for all else, it makes files of the demo SAM 5 % smaller at equal masks,
-and 8 % of another one that it was not made for. The depth of a block is left out: with the first MLPs 6 dB finer than the last,
-0.7 % more. The constant is such that preset `balanced` keeps the demo's masks as close to the original's as preset `birkhoff`.
+An error in a weight matters as much as it moves the masks. Let kappa be the expected squared change of the outputs per weight
+and unit of squared error. For a given file size the total change is smallest if step^2 is proportional to 1 / kappa (reverse
+water-filling), so a part should be finer than the model by 10 log10 kappa decibels plus a constant.
+
+`tools/bench/allocation.py` measures kappa on the demo SAM, and also how much the masks change when only one part is coded. The
+two results differ slightly; the table, in whole decibels, lies between them. Compared with two offsets (one for the encoder's
+blocks, one for the rest) it makes files of the demo SAM 5 % smaller at equal masks, and 8 % smaller for another SAM that it
+was not made for. The depth of a block is ignored: making the first MLPs 6 dB finer than the last would save another 0.7 %.
+The constant is chosen so that preset `balanced` keeps the demo's masks as close to the original's as preset `birkhoff` does.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ class Part:
     """A part of a model.
 
     Attributes:
-        title: what it is.
-        pattern: found in the names of its tensors, in every layout that has it.
-        finer_db: by how many dB the signal-to-noise ratio of its tensors is above the model's.
+        title: what people call it.
+        pattern: found in the names of its tensors, in every layout that has the part.
+        finer_db: how many dB the signal-to-noise ratio of its tensors is above the model's.
     """
 
     title: str
@@ -40,10 +42,12 @@ def _part(title: str, pattern: str, finer_db: float) -> Part:
 _ENCODERS = ("image_encoder", "vision_encoder", "ImageEncoder")
 _HYPERNETWORK = r"\b(output_hypernetworks_mlps\.\d+|hf_mlp|hq_mask_mlp)"
 
-# A tensor belongs to the first part whose pattern is found in its name. Nothing was measured of what the demo SAM lacks:
+# A tensor belongs to the first part whose pattern is found in its name. Parts that the demo SAM lacks were not measured:
 # convolutions in the blocks of small image encoders, memory, object scores, the high-quality branch.
 _ENCODER = (
-    _part("encoder: position embedding", r"^(\w+\.)?pos_embed$", -12),  # not Hiera's, stretched over many positions
+    _part(
+        "encoder: position embedding", r"^(\w+\.)?pos_embed$", -12
+    ),  # not Hiera's, which is stretched over many positions
     _part("encoder: patch embedding", r"(^|\.)patch_embed\.", 3),
     _part("encoder: relative positions", r"\.rel_pos_[hw]$", 6),
     _part("encoder: attention", r"\.attn\.(qkv|proj)\.weight$", -7),
@@ -68,11 +72,11 @@ PARTS = (*_ENCODER, *_DECODER)
 
 
 def part_of(family: Family, name: str) -> Part:
-    """Return the part of a model that tensor `name`, without the prefix of a wrapper, belongs to."""
+    """Return the part of a model to which tensor `name` belongs. The name has no prefix of a wrapper."""
     in_encoder = family.type is VitEncoder or name.partition(".")[0] in _ENCODERS
     return next(part for part in (_ENCODER if in_encoder else _DECODER) if part.pattern.search(name))
 
 
 def finer_db(family: Family, name: str) -> float:
-    """Return by how many dB the signal-to-noise ratio of tensor `name` (without the prefix) is above the model's."""
+    """Return how many dB the signal-to-noise ratio of tensor `name`, without a prefix, is above the model's."""
     return part_of(family, name).finer_db

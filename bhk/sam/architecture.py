@@ -1,7 +1,7 @@
-"""What the shapes of a state dict tell of the module it belongs to: the arguments of its constructor.
+"""Reading the sizes of a model, the arguments of its constructor, off the shapes in its state dict.
 
-Each architecture is a struct that reads itself from shapes, is written to a header as a model's arguments, and is checked
-when it comes back: files are not to be trusted with sizes.
+Each architecture is a struct. It is read from shapes, written to a file's header as the model's arguments, and checked when
+it is read back, because the sizes in a file cannot be trusted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Indexes = Annotated[tuple[Index, ...], msgspec.Meta(max_length=1 << 8)]
 
 
 class UnreadableShapesError(Exception):
-    """Shapes that are not those of the architecture; caught by `bhk.sam.recognise`."""
+    """Shapes do not fit the architecture; `bhk.sam.recognise` catches this."""
 
 
 class Shapes:
@@ -43,23 +43,23 @@ class Shapes:
         return shape[dim]
 
     def count(self, module: str) -> int:
-        """Return how many children of `module` are numbered: one more than the highest number."""
+        """Return the number of numbered children of `module`: one more than the highest number."""
         numbered = re.compile(re.escape(module) + r"\.(\d{1,4})\.")
         return 1 + max((int(found[1]) for name in self.by_name if (found := numbered.match(name))), default=-1)
 
     def has(self, start: str) -> bool:
-        """Tell whether the name of any tensor starts so."""
+        """Return whether the name of any tensor starts with `start`."""
         return any(name.startswith(start) for name in self.by_name)
 
 
 class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of the architectures."""
+    """Base class of all architectures."""
 
 
 class VitEncoder(Architecture, frozen=True):
-    """SAM's image encoder, a plain vision transformer: every size that `segment_anything`'s class takes.
+    """SAM's image encoder, a plain vision transformer, with all sizes that `segment_anything`'s class takes.
 
-    Sizes in pixels, patches or channels, named as there; `prompt_embed_dim` channels come out.
+    Sizes are in pixels, patches or channels and named as there. The output has `prompt_embed_dim` channels.
     """
 
     embed_dim: Size
@@ -74,9 +74,9 @@ class VitEncoder(Architecture, frozen=True):
 
 
 class VitSam(VitEncoder, frozen=True):
-    """SAM and SAM-HQ with such an encoder.
+    """SAM or SAM-HQ with a plain vision transformer.
 
-    Shapes do not tell the number of heads of the mask decoder, which is 8 in every published one.
+    Shapes do not tell the number of heads of the mask decoder; it is 8 in every published model.
     """
 
     mask_in_chans: Size = 16
@@ -96,7 +96,7 @@ class TinyVitSam(Architecture, frozen=True):
 
 
 class RepVitSam(Architecture, frozen=True):
-    """EdgeSAM: channels of the RepViT's stem, number of its blocks; with `proposals`, it has a head for region proposals."""
+    """EdgeSAM: channels of the RepViT's stem, number of its blocks, and whether it has a head for region proposals."""
 
     width: Size = 48
     blocks: Count = 27
@@ -111,27 +111,27 @@ class EfficientSam(Architecture, frozen=True):
 
 
 class PromptGuidedDecoder(Architecture, frozen=True):
-    """MobileSAMv2 without its image encoder, which is in another file."""
+    """MobileSAMv2 without its image encoder, which is published in another file."""
 
     prompt_embed_dim: Size = 256
 
 
 class Hiera(Architecture, frozen=True):
-    """Channels of the first stage, and blocks of each stage, of SAM 2's image encoder."""
+    """SAM 2's image encoder: channels of the first stage, and blocks of each stage."""
 
     embed_dim: Size
     stages: Counts
 
 
 class Sam2(Hiera, frozen=True):
-    """SAM 2. Release 2.1 has three tensors more: its object pointers carry positions, its missing objects an embedding."""
+    """SAM 2. Release 2.1 has three more tensors: positions of object pointers, and an embedding for missing objects."""
 
     release: Literal["2", "2.1"]
 
 
 @dataclass(frozen=True)
 class _EncoderNames:
-    """Where a layout keeps the tensors that tell the sizes of an image encoder."""
+    """Names, in one layout, of the tensors that tell the sizes of an image encoder."""
 
     positions: str
     blocks: str
@@ -141,10 +141,10 @@ class _EncoderNames:
 
 @dataclass(frozen=True)
 class _DecoderNames:
-    """Where a layout keeps the tensors that tell the sizes of prompt encoder and mask decoder, as far as layouts differ.
+    """Names, in one layout, of the tensors that tell the sizes of prompt encoder and mask decoder, where layouts differ.
 
     Attributes:
-        iou_layers_aside: layers of the head for mask quality that are not numbered.
+        iou_layers_aside: number of layers of the head for mask quality that are not numbered.
     """
 
     mask: str
@@ -173,7 +173,7 @@ _TRANSFORMERS = _DecoderNames(
 
 
 def read_vit_encoder(shapes: Shapes) -> VitEncoder:
-    """Read the sizes of an image encoder whose names nothing precedes."""
+    """Read the sizes of an image encoder whose names have no prefix."""
     return _read_encoder(shapes, _original_encoder(""))
 
 
@@ -257,7 +257,7 @@ def read_transformers_sam2(shapes: Shapes) -> Hiera:
 
 
 def _read_hiera(shapes: Shapes, trunk: str, patches: str) -> Hiera:
-    """Read a trunk: each stage but the first begins with a block that has a projection to more channels."""
+    """Read a trunk. Each stage except the first starts with a block that projects to more channels."""
     depth = shapes.count(f"{trunk}.blocks")
     starts = [block for block in range(depth) if f"{trunk}.blocks.{block}.proj.weight" in shapes.by_name]
     ends = [*starts, depth]

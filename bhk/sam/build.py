@@ -1,4 +1,4 @@
-"""A header's model entry -> the module, without weights: built by the package that the model comes from."""
+"""Building the module that a header describes, without weights, with the package that the model comes from."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ PIXEL_MEAN, PIXEL_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 
 class UnknownModelError(BhkError):
-    """A file says of its model nothing that bhk can build."""
+    """A file does not say which model it holds, or bhk cannot build that model."""
 
 
 def build_model(entry: ModelEntry) -> nn.Module:
-    """Build the module that a header's model entry describes, in eval mode, with the names that the file's tensors have.
+    """Build the module that a header's model entry describes, in eval mode; its tensors have the names in the file.
 
-    Weights are those of the initialisation, or none: build within `bhk.nn.weights_on_meta`.
+    Build it within `bhk.nn.weights_on_meta` to have no weights instead of initialised ones.
 
     Raises:
-        UnknownModelError: no family of that name, or sizes that nothing builds.
-        MissingPackageError: its package is missing; the message says how to get it.
+        UnknownModelError: there is no such family, or nothing builds these sizes.
+        MissingPackageError: the model's package is missing; the message says how to install it.
     """
     family = _family(entry)
     architecture = architecture_of(entry)
@@ -43,11 +43,11 @@ def build_model(entry: ModelEntry) -> nn.Module:
         return _BUILDERS[family.name](package, architecture).eval()
     except (ImportError, AttributeError) as error:
         raise MissingPackageError(
-            f"the package {package.__name__} as it is installed cannot build this model ({error}); update it"
+            f"the installed version of {package.__name__} cannot build this model ({error}); update it"
         ) from error
     except (AssertionError, ArithmeticError, RuntimeError, ValueError) as error:
         raise UnknownModelError(
-            f"{package.__name__} builds no model of the file's sizes {entry.arguments}: {error}"
+            f"{package.__name__} cannot build a model of the file's sizes {entry.arguments}: {error}"
         ) from error
 
 
@@ -55,33 +55,32 @@ def _family(entry: ModelEntry) -> Family:
     if entry.family not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise UnknownModelError(
-            f"the file holds a model of family {entry.family[:80]!r}; bhk builds {known}; update bhk"
+            f"the file holds a model of family {entry.family[:80]!r}, but this version of bhk builds {known}; update bhk"
         )
     return FAMILIES[entry.family]
 
 
 def architecture_of(entry: ModelEntry) -> Architecture:
-    """Return the architecture of an entry, its sizes checked.
+    """Return the architecture of an entry, after checking its sizes.
 
     Raises:
-        UnknownModelError: no family of that name; its sizes are missing or out of bounds, or of a variant that cannot be
-            built.
+        UnknownModelError: there is no such family, the sizes are missing or out of bounds, or nothing builds them.
     """
     family = _family(entry)
     if not entry.arguments:
         raise UnknownModelError(
-            f"the file's tensors are not those of a whole {family.name} model as bhk builds them; "
+            f"the file's tensors do not make up a whole {family.name} model that bhk can build; "
             "load them into a module of your own with bhk.load_into"
         )
     try:
         architecture = msgspec.convert(entry.arguments, family.type)
     except msgspec.ValidationError as error:
         raise UnknownModelError(
-            f"the file's model has arguments that no {family.name} has: {str(error)[:200]}"
+            f"the file's model has arguments that no {family.name} model has: {str(error)[:200]}"
         ) from None
     if not family.any_size and find_variant(family.name, architecture) is None:
         raise UnknownModelError(
-            f"the file holds a {family.name} model of sizes {entry.arguments}, which were never published; "
+            f"the file holds a {family.name} model of unpublished sizes, {entry.arguments}; "
             "build the module yourself and load it with bhk.load_into"
         )
     return architecture
@@ -107,7 +106,7 @@ def _build_vit_encoder(package: ModuleType, sizes: VitEncoder) -> nn.Module:
 
 
 def _build_vit_sam(package: ModuleType, sizes: VitSam, *, hq: bool) -> nn.Module:
-    """Build from the classes of `segment_anything`, or with `hq` of `segment_anything_hq`."""
+    """Build with the classes of `segment_anything`, or of `segment_anything_hq` if `hq`."""
     parts: Any = importlib.import_module(f"{package.__name__}.modeling")
     decoder = partial(parts.MaskDecoderHQ, vit_dim=sizes.embed_dim) if hq else parts.MaskDecoder
     model: nn.Module = parts.Sam(
@@ -149,9 +148,9 @@ def _mask_decoder(parts: Any, build: Callable[..., nn.Module], sizes: VitSam) ->
 
 
 def registered(package: Any, key: str) -> Callable[..., Any]:
-    """Return the builder that a package keeps under `key` in its registry.
+    """Return the builder under `key` in a package's registry.
 
-    `segment_anything_hq` has MobileSAM, too: in the registry of the models it is compared with.
+    `segment_anything_hq` has MobileSAM too, in the registry of the models that it is compared with.
     """
     if package.__name__ == SEGMENT_ANYTHING_HQ.name and key == "vit_t":
         builder: Callable[..., Any] = package.sam_model_registry_baseline["vit_tiny"]
@@ -166,19 +165,17 @@ def _build_registered(package: ModuleType, _: Architecture, *, key: str) -> nn.M
 
 
 def _build_mobile_sam_v2(package: ModuleType, _: Architecture) -> nn.Module:
-    """Build the two modules that MobileSAMv2 has in one file, under its names; `segment_anything` has the same two."""
+    """Build the two modules that one file of MobileSAMv2 holds, under its names; `segment_anything` has the same two."""
     if package.__name__ != SEGMENT_ANYTHING.name:
         return nn.ModuleDict(registered(package, "PromptGuidedDecoder")())
     parts: Any = importlib.import_module(f"{package.__name__}.modeling")
-    sizes = VitSam(
-        embed_dim=1280, depth=32, num_heads=16, global_attn_indexes=()
-    )  # of which the encoder's do not matter
+    sizes = VitSam(embed_dim=1280, depth=32, num_heads=16, global_attn_indexes=())  # the encoder's sizes do not matter
     decoder = _mask_decoder(parts, parts.MaskDecoder, sizes)
     return nn.ModuleDict({"PromtEncoder": _prompt_encoder(parts, sizes), "MaskDecoder": decoder})
 
 
 def _build_efficient_sam(package: ModuleType, sizes: EfficientSam) -> nn.Module:
-    """Build by the function under `build_efficient_sam_vitt` and `..._vits`, which insist on reading a checkpoint."""
+    """Build with the function behind `build_efficient_sam_vitt` and `..._vits`; those always read a checkpoint."""
     inner: Any = importlib.import_module(f"{package.__name__}.efficient_sam")
     model: nn.Module = inner.build_efficient_sam(
         encoder_patch_embed_dim=sizes.embed_dim, encoder_num_heads=sizes.embed_dim // 64
@@ -188,14 +185,14 @@ def _build_efficient_sam(package: ModuleType, sizes: EfficientSam) -> nn.Module:
 
 @dataclass(frozen=True)
 class _HieraSize:
-    """What the shapes do not tell of a published size of SAM 2's image encoder.
+    """The numbers of a published size of SAM 2's image encoder that shapes do not tell.
 
     Attributes:
-        letter: in the name of its configuration.
-        num_heads: of the first stage; doubled by each further one.
-        global_blocks: whose attention sees the whole image.
-        windows: of the other blocks, a stage.
-        background: side of the table of positions that is stretched over the image.
+        letter: the size's letters in the name of its configuration.
+        num_heads: heads of the first stage; each further stage doubles them.
+        global_blocks: blocks whose attention sees the whole image.
+        windows: window size of the other blocks, for each stage.
+        background: side of the position table that is stretched over the image.
     """
 
     letter: str
@@ -222,7 +219,7 @@ def sam2_config(sizes: Sam2) -> str:
 def _hiera_size(sizes: Hiera) -> _HieraSize:
     size = _HIERA_SIZES.get(Hiera(sizes.embed_dim, sizes.stages))
     if size is None:
-        raise ValueError("expected those of a published SAM 2")
+        raise ValueError("expected the sizes of a published SAM 2")
     return size
 
 
@@ -233,7 +230,7 @@ def _build_sam2(package: ModuleType, sizes: Sam2) -> nn.Module:
 
 
 def _build_transformers_sam(package: Any, sizes: VitSam, *, hq: bool) -> nn.Module:
-    """Build a `SamModel`, or with `hq` a `SamHQModel`."""
+    """Build a `SamModel`, or a `SamHQModel` if `hq`."""
     config_type, model_type = (package.SamHQConfig, package.SamHQModel) if hq else (package.SamConfig, package.SamModel)
     image = {"image_size": sizes.image_size, "patch_size": sizes.patch_size}
     config = config_type(

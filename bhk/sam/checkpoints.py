@@ -1,4 +1,4 @@
-"""Opening what a user names: a checkpoint that may be of the family, or a .bhk file."""
+"""Opening what a user names: a checkpoint, of the family or not, or a .bhk file."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from bhk.sam.recognise import Recognised, recognise
 def read_checkpoint(
     src: str | os.PathLike[str] | nn.Module, key: str | None = None
 ) -> tuple[Checkpoint, Recognised | None]:
-    """Read a checkpoint, or take a module's state dict, and recognise it.
+    """Read a checkpoint, or a module's state dict, and recognise its model.
 
-    The prefix of a wrapper module is stripped from the names of a recognised one.
+    If the model is recognised, the prefix of a wrapper module is stripped from the names.
 
     Raises:
         CheckpointError: see `bhk.checkpoint.read`.
@@ -52,9 +52,9 @@ class TensorFile:
     """The tensors of a checkpoint or a .bhk file, decoded one at a time.
 
     Attributes:
-        label: its base name, for messages.
-        names: every name, aliases included.
-        tensor: name -> tensor.
+        label: the file's base name, for messages.
+        names: all names, including aliases.
+        tensor: returns the tensor of a name.
     """
 
     label: str
@@ -64,7 +64,7 @@ class TensorFile:
 
 @contextlib.contextmanager
 def open_tensors(path: str | os.PathLike[str], key: str | None = None) -> Iterator[TensorFile]:
-    """Open a .bhk file or a checkpoint, on this machine or the Hub; a folder or repository that has both gives the checkpoint.
+    """Open a .bhk file or a checkpoint, here or on the Hub. If a folder or repository has both, open the checkpoint.
 
     Raises:
         HubError, ReadError, FormatError, CheckpointError: it cannot be read.

@@ -1,4 +1,4 @@
-"""What the config.json beside a checkpoint of transformers says that no shape tells."""
+"""The settings in the config.json beside a checkpoint of transformers that no shape tells."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COMMON = {
     "mask_decoder_config.num_attention_heads": 8,
 }
 _SAM = {**_COMMON, "mask_decoder_config.hidden_act": "relu", "mask_decoder_config.layer_norm_eps": 1e-6}
-# What `bhk.sam.build` builds, by family: the defaults of transformers.
+# The settings of the models that `bhk.sam.build` builds, by family: the defaults of transformers.
 _BUILT = {
     "transformers_sam": _SAM,
     "transformers_sam_hq": _SAM,
@@ -30,7 +30,7 @@ _BUILT = {
 
 
 def deviations(family: str, folder: Path) -> tuple[str, ...]:
-    """Return what the config.json in `folder` has otherwise than bhk builds a model of `family`, such as "a.b = 1"."""
+    """Return the settings in `folder`'s config.json that differ from those bhk builds `family` with, as "a.b = 1"."""
     if family not in _BUILT:
         return ()
     try:

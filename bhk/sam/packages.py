@@ -1,4 +1,4 @@
-"""The packages that models of the family come from, and how to get them. Needs neither torch nor any of them."""
+"""The packages that models of the family come from, and how to install them. Imports neither torch nor any of them."""
 
 from __future__ import annotations
 

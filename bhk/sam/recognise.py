@@ -1,4 +1,4 @@
-"""Is this a Segment Anything checkpoint, which one, and how finely is each tensor to be coded? By names and shapes alone."""
+"""Recognising a Segment Anything checkpoint by the names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Recognised:
     """A recognised checkpoint.
 
     Attributes:
-        family: its architecture and layout.
-        prefix: what a wrapper module put before every name.
-        architecture: its sizes; None where the shapes are not those of the family, such as those of a part of a model.
-        variant: the published model of these sizes; None where there is none.
+        family: its architecture and layout of names.
+        prefix: the prefix that a wrapper module put before every name.
+        architecture: its sizes; None if the shapes do not make up a whole model of the family.
+        variant: the published model of these sizes, if there is one.
     """
 
     family: Family
@@ -33,17 +33,17 @@ class Recognised:
 
     @property
     def entry(self) -> ModelEntry:
-        """What a header says of the model, for a loader to build it."""
+        """The model's entry in a header, from which a loader builds it."""
         arguments = {} if self.architecture is None else msgspec.json.decode(msgspec.json.encode(self.architecture))
         return ModelEntry(self.family.name, self.variant.name if self.variant else None, arguments)
 
     def finer_db(self, name: str) -> float:
-        """Return by how many dB the signal-to-noise ratio of tensor `name` (without the prefix) is above the model's."""
+        """Return how many dB the signal-to-noise ratio of tensor `name`, without the prefix, is above the model's."""
         return finer_db(self.family, name)
 
 
 def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
-    """Return what the checkpoint with tensors of these names and shapes is; None when it is not of the family."""
+    """Return which model has tensors of these names and shapes, or None if it is not of the family."""
     for prefix in _PREFIXES:
         if not all(name.startswith(prefix) for name in shapes):
             continue
@@ -57,7 +57,7 @@ def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Recognised | None:
 
 
 def _read(family: Family, shapes: Shapes) -> Architecture | None:
-    """Return the architecture as a header would bring it back, which bounds its sizes; None when the shapes tell none."""
+    """Return the architecture as a header would give it back, with its sizes checked, or None if the shapes do not fit."""
     try:
         return msgspec.convert(msgspec.to_builtins(family.read(shapes)), family.type)
     except (UnreadableShapesError, msgspec.ValidationError):

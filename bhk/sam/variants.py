@@ -1,6 +1,6 @@
-"""The one table of the Segment Anything family: how a state dict is recognised, what builds its module, what was published.
+"""The table of the Segment Anything family: how state dicts are recognised, what builds a model, and what was published.
 
-Needs neither torch nor any package of the family.
+Imports neither torch nor any package of the family.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class Family:
     """An architecture in one layout of names.
 
     Attributes:
-        name: as a header's model entry gives it.
-        marks: every one of them begins the name of some tensor. The first family in `FAMILIES` whose marks are all
-            there is the one; later ones are less demanding.
-        type: of its architecture.
+        name: its name in a header's model entry.
+        marks: prefixes, each of which must start the name of some tensor. A checkpoint belongs to the first family in
+            `FAMILIES` with all marks present; later families are less demanding.
+        type: the class of its architecture.
         read: reads the architecture from shapes.
-        packages: any of which builds the same modules; the first installed one does.
-        any_size: built from the sizes that were read; else only the variants of the table can be built.
-        extra: patterns (as in fnmatch) of names that a file may hold beyond the module's: what `ignore` of
-            `bhk.load_into` is to be. Nothing else may differ, though the packages of SAM-HQ and EdgeSAM are less strict.
+        packages: packages that build the same modules; the first one installed is used.
+        any_size: whether a model of any size can be built, or only the variants in the table.
+        extra: patterns (see `fnmatch`) of names that a file may hold in addition to the module's, for `ignore` of
+            `bhk.load_into`. No other names may differ, although the packages of SAM-HQ and EdgeSAM are less strict.
     """
 
     name: str
@@ -54,15 +54,15 @@ class Variant:
     """A model as it was published.
 
     Attributes:
-        name: as a header's model entry gives it.
+        name: its name in a header's model entry.
         family: name of its family.
         title: what people call it.
         files: names of the published files.
         license: license of the weights.
-        parameters: number of elements of the state dict; None where it depends.
-        published_ratio: by which the published method makes the file smaller; None where none was published.
-        architecture: its sizes; None for a layout that takes any.
-        hub: its repository on the Hugging Face Hub, by those who published it; None where there is none that is known.
+        parameters: number of elements in the state dict; None if it varies.
+        published_ratio: compression ratio published for the Birkhoff method, if any.
+        architecture: its sizes; None for a layout of any size.
+        hub: repository of its publishers on the Hugging Face Hub, if there is one.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Variant:
     hub: str | None = None
 
 
-# Files of Sam2VideoModel, which is what the Hub has, load into Sam2Model too, without the modules for memory.
+# The Hub has files of Sam2VideoModel; they load into Sam2Model too, without the modules for memory.
 _VIDEO = (
     "memory_*",
     "mask_downsample.*",
@@ -128,7 +128,7 @@ FAMILIES = {
             arch.RepVitSam,
             arch.read_rep_vit_sam,
             (EDGE_SAM,),
-            extra=("fpn.*", "rpn_head.*"),  # the head for region proposals, which prompts do not need
+            extra=("fpn.*", "rpn_head.*"),  # the head for region proposals, which prompts do not use
         ),
         Family(
             "efficient_sam",
@@ -192,8 +192,8 @@ def _sam(size: str, title: str, digest: str, parameters: int, ratio: float, arch
     return Variant(name, "sam", title, (f"{name}_{digest}.pth",), "Apache-2.0", parameters, ratio, architecture, hub)
 
 
-# Two variants of one family and architecture cannot be told apart by names and shapes; the first is the one recognised, and
-# the modules are the same.
+# Names and shapes cannot tell two variants of one family and architecture apart. The first is recognised; the modules are
+# the same.
 VARIANTS = {
     variant.name: variant
     for variant in (
@@ -251,9 +251,7 @@ VARIANTS = {
             "mobile_sam_v2",
             "mobile_sam_v2",
             "MobileSAMv2",
-            (
-                "Prompt_guided_Mask_Decoder.pt",
-            ),  # the image encoder is in a file of its own: sam_encoder, or MobileSAM's
+            ("Prompt_guided_Mask_Decoder.pt",),  # the image encoder has its own file: sam_encoder, or MobileSAM's
             published_ratio=4.72,
             architecture=arch.PromptGuidedDecoder(),
         ),
@@ -311,7 +309,7 @@ VARIANTS = {
 
 
 def title_of(family: str, variant: str | None) -> str:
-    """Return what people call a model of a header's family and variant: "SAM-B or MedSAM", which cannot be told apart."""
+    """Return what people call a model of a header's family and variant, such as "SAM-B or MedSAM" for equal shapes."""
     found = VARIANTS.get(variant) if variant else None
     if found is None or found.family != family:
         return (
@@ -321,7 +319,7 @@ def title_of(family: str, variant: str | None) -> str:
 
 
 def published_files(family: str, variant: str | None) -> tuple[str, ...]:
-    """Return the names of the published files of a header's family and variant, and of variants that look the same."""
+    """Return the names of the published files of a header's family and variant, and of variants with equal shapes."""
     found = VARIANTS.get(variant) if variant else None
     if found is None or found.family != family:
         return ()
@@ -334,14 +332,14 @@ def _same(one: Variant, other: Variant) -> bool:
 
 
 def find_variant(family: str, architecture: Architecture) -> Variant | None:
-    """Return the first variant of a family that has the architecture; None for a size that was not published."""
+    """Return the first variant of a family with this architecture, or None for an unpublished size."""
     of_family = (variant for variant in VARIANTS.values() if variant.family == family)
     return next((variant for variant in of_family if variant.architecture in (None, architecture)), None)
 
 
 def published_as(family: str, variant: str | None, file: str) -> Variant | None:
-    """Return which model of a header's family and variant was published as `file`; None where the name tells of none."""
+    """Return the variant, equal in shapes to a header's family and variant, that was published as `file`, or None."""
     found = VARIANTS.get(variant) if variant else None
-    if found is None or found.family != family or found.architecture is None:  # of a layout, all files have one name
+    if found is None or found.family != family or found.architecture is None:  # all files of such a layout share a name
         return None
     return next((twin for twin in VARIANTS.values() if _same(twin, found) and file in twin.files), None)

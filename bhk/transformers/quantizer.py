@@ -20,6 +20,7 @@ from bhk.file.bhkfile import BhkFile, open_file
 from bhk.nn.hyperlinear import BUFFERS, HyperLinear
 from bhk.nn.model_tensors import Place, model_tensors, plain_linears
 from bhk.nn.plan import counted, stays_coded
+from bhk.nn.precision import Dtype, floating_dtype
 from bhk.transformers.errors import RepositoryError, TyingError
 from bhk.transformers.names import Naming, find_names
 
@@ -100,7 +101,7 @@ class BhkQuantizer(HfQuantizer):
                 "threads at once, nor after that; load them one after another, in a new process"
             )
 
-    def _dequantize(self, model: PreTrainedModel, dtype: torch.dtype | str | None = None) -> PreTrainedModel:
+    def _dequantize(self, model: PreTrainedModel, dtype: Dtype | None = None) -> PreTrainedModel:
         """Put an `nn.Linear` with the decoded weight in the place of each `HyperLinear`."""
         for parent in list(model.modules()):
             for name, child in list(parent.named_children()):
@@ -109,7 +110,7 @@ class BhkQuantizer(HfQuantizer):
         if getattr(model.config, "transformers_weights", None) is not None:
             del model.config.transformers_weights
         # By default that of the configuration, of which saving makes a name.
-        return model.to(dtype=getattr(torch, dtype) if isinstance(dtype, str) else dtype)
+        return model.to(dtype=None if dtype is None else floating_dtype(dtype))
 
     def get_state_dict_and_metadata(
         self, model: PreTrainedModel, *_: Any

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bhk.codec.streams import CHUNK_ITEMS, packed_size
+from bhk.codec.dtypes import TORCH_DTYPES
 from bhk.container.errors import FieldTypeError, HeaderSyntaxError, UnknownFeatureError, UnknownKeyError
 from bhk.container.header import (
+    DTYPES,
     MAX_INTEGER,
     CodebookEntry,
     ErrorEntry,
@@ -181,3 +183,7 @@ def test_chunk_lengths(stream: StreamEntry, width: int, expected: list[tuple[int
 def test_largest_chunk_of_codes() -> None:
     size = packed_size(CHUNK_ITEMS, 24)
     assert StreamEntry("codes", 0, size + 3, size + 3, "", "packed", bits=24).chunk_lengths(1) == [(size,) * 2, (3, 3)]
+
+
+def test_sizes_of_dtypes_are_those_of_torch() -> None:
+    assert {name: dtype.itemsize for name, dtype in TORCH_DTYPES.items()} == DTYPES

@@ -15,6 +15,7 @@ import bhk
 from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.tensor import encode
 from bhk.kernels import reference
+from bhk.nn.errors import LoadOptionError
 from bhk.nn.hyperlinear import HyperLinear, HyperLinearError
 
 _DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
@@ -442,3 +443,11 @@ def test_layers_without_features_are_those_of_torch(width: int, out: int, leadin
     layer, x = HyperLinear(width, out), torch.randn(*leading, width)
     assert layer.dense_weight().shape == (out, width)
     assert torch.equal(layer(x), functional.linear(x, torch.zeros(out, width), layer.bias))
+
+
+def test_dtypes_and_devices_by_name() -> None:
+    layer = HyperLinear(6, 4, device="cpu", dtype="bfloat16")
+    assert layer.bias.dtype == layer(torch.zeros(1, 6, dtype=torch.bfloat16)).dtype == torch.bfloat16
+    assert layer.dense_weight("float64").dtype == torch.float64
+    with pytest.raises(LoadOptionError, match="dtype 'int8' is not a floating-point dtype"):
+        HyperLinear(6, 4, dtype="int8")

@@ -95,13 +95,16 @@ def test_what_the_file_says_that_it_is(write) -> None:
     model = nn.ModuleDict({"mask_decoder": nn.Linear(48, 48)})
     path = write(model)
     other = nn.ModuleDict({"decoder": nn.Linear(48, 48)})
-    with unchanged(other), pytest.raises(MismatchError, match="the file says that it is of family sam"):
+    with unchanged(other), pytest.raises(MismatchError, match="the file holds a model of family sam"):
         bhk.load_into(other, path)
 
 
 def test_a_prefix_in_the_file(write) -> None:
     path, model = write(_Net(), "net."), _Net()
-    with unchanged(model), pytest.raises(MismatchError, match=r"'net\.' before the model's; pass prefix='net\.'"):
+    with (
+        unchanged(model),
+        pytest.raises(MismatchError, match=r"names in the file start with 'net\.'; pass prefix='net\.'"),
+    ):
         bhk.load_into(model, path)
     bhk.load_into(model, path, prefix="net.")
 
@@ -124,7 +127,7 @@ def test_a_wrapper_around_the_model(path: Path, wrap) -> None:
 def test_a_model_that_is_loaded_already(path: Path) -> None:
     model = _Net()
     bhk.load_into(model, path)
-    with unchanged(model), pytest.raises(MismatchError, match="3 of the model's layers are held as codes already"):
+    with unchanged(model), pytest.raises(MismatchError, match="3 of the model's layers already hold codes"):
         bhk.load_into(model, path)
 
 

@@ -1,1 +1,1 @@
-"""From a picture and prompts to masks, by the predictors of the packages the models come from."""
+"""Predicting masks for a picture and prompts, with the predictors of the models' own packages."""

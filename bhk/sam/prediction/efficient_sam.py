@@ -1,4 +1,4 @@
-"""Models of `efficient_sam`, whose package has no predictor: the model takes the picture and the prompts itself."""
+"""Predicting with `efficient_sam`. The package has no predictor: the model takes picture and prompts itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bhk.sam.prediction.predictor import Masks, PredictionError, to_masks
 
 
 class EfficientSamPredictor:
-    """Asks the model by its two halves, `get_image_embeddings` and `predict_masks`."""
+    """Calls the two halves of the model, `get_image_embeddings` and `predict_masks`."""
 
     has_single = True
 
@@ -35,7 +35,7 @@ class EfficientSamPredictor:
 
     @property
     def side(self) -> int:
-        """Pixels of the long side of what the encoder sees."""
+        """Long side of the encoder's input in pixels."""
         return self._model.image_encoder.img_size  # type: ignore[no-any-return]
 
     def set_image(self, image: Rgb) -> None:
@@ -48,16 +48,18 @@ class EfficientSamPredictor:
         """Return the masks of one object.
 
         Raises:
-            PredictionError: the model does not know such prompts: points beside the object, or more than six points.
+            PredictionError: the model cannot take these prompts: points beside the object, or more than six points.
         """
         limit = self._model.decoder_max_num_input_points
         points, labels = list(prompt.points), [1] * len(prompt.points)
-        if prompt.box is not None:  # a box is two points to this model, labelled 2 and 3
+        if prompt.box is not None:  # this model takes a box as two points, labelled 2 and 3
             points, labels = [*points, prompt.box[:2], prompt.box[2:]], [*labels, 2, 3]
         if prompt.not_points:
-            raise PredictionError("EfficientSAM knows no points beside the object; leave them out")
+            raise PredictionError("EfficientSAM cannot use points beside the object; leave them out")
         if len(points) > limit:
-            raise PredictionError(f"{len(points)} points, but EfficientSAM takes {limit} (a box counts for two)")
+            raise PredictionError(
+                f"{len(points)} points were given, but EfficientSAM takes {limit} (a box counts as two)"
+            )
         height, width = self._size
         device = self._embedding.device
         masks, scores = self._model.predict_masks(
@@ -73,7 +75,7 @@ class EfficientSamPredictor:
         return to_masks(masks[0, 0] >= 0, scores[0, 0])
 
     def everything(self, image: Rgb, points_per_side: int) -> Masks:
-        """Refuse: the package has no mask generator.
+        """Raise an error, because the package has no mask generator.
 
         Raises:
             PredictionError: always.

@@ -1,4 +1,4 @@
-"""Models of `transformers`: SamModel, SamHQModel, Sam2Model."""
+"""Predicting with models of `transformers`: SamModel, SamHQModel, Sam2Model."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bhk.sam.prediction.predictor import Masks, check_proportions, grid_batch, t
 
 
 class HuggingFacePredictor:
-    """Asks the model itself, between the image processor of transformers before and after it.
+    """Calls the model itself, with the image processor of transformers before and after it.
 
-    The image processor is made from the model's configuration, with nothing to download.
+    The image processor is made from the model's configuration, so nothing is downloaded.
     """
 
     has_single = True
@@ -41,7 +41,7 @@ class HuggingFacePredictor:
 
     @property
     def side(self) -> int:
-        """Pixels of the long side of what the encoder sees."""
+        """Long side of the encoder's input in pixels."""
         return self._processor.size.longest_edge or self._processor.size.height  # type: ignore[no-any-return]
 
     def set_image(self, image: Rgb) -> None:
@@ -49,7 +49,7 @@ class HuggingFacePredictor:
         self._check(image)
         self._inputs = dict(self._processor(images=image, input_data_format="channels_last", return_tensors="pt"))
         found = self._model.get_image_embeddings(self._inputs.pop("pixel_values").to(self._model.device))
-        if isinstance(found, tuple):  # SamHQModel's
+        if isinstance(found, tuple):  # from SamHQModel
             self._embeddings = {"image_embeddings": found[0], "intermediate_embeddings": found[1]}
         else:
             self._embeddings = {"image_embeddings": found}
@@ -68,7 +68,7 @@ class HuggingFacePredictor:
         return to_masks(masks[0][0], found.iou_scores[0, 0])
 
     def everything(self, image: Rgb, points_per_side: int) -> Masks:
-        """Return masks of all that a grid of points finds."""
+        """Return the masks of everything that a grid of points finds."""
         self._check(image)
         from PIL import Image
 
@@ -85,7 +85,7 @@ class HuggingFacePredictor:
             check_proportions(image, self._processor.size.longest_edge)
 
     def _scaled(self, points: Any) -> Tensor:
-        """Return (x, y) of the picture in pixels of the encoder's input: float32 (points, 2)."""
+        """Return points (x, y) of the picture in pixels of the encoder's input: float32 (points, 2)."""
         height, width = self._inputs["original_sizes"][0].tolist()
         if "reshaped_input_sizes" in self._inputs:
             new_height, new_width = self._inputs["reshaped_input_sizes"][0].tolist()

@@ -1,4 +1,4 @@
-"""Models of `segment_anything`, and of packages that follow it: SAM-HQ, MobileSAM, EdgeSAM, TinySAM."""
+"""Predicting with models of `segment_anything` and the packages derived from it: SAM-HQ, MobileSAM, EdgeSAM, TinySAM."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bhk.sam.prediction.predictor import Masks, check_proportions, from_records,
 
 
 class SamPredictor:
-    """Asks by the `SamPredictor` and the `SamAutomaticMaskGenerator` of the model's package."""
+    """Uses the `SamPredictor` and the `SamAutomaticMaskGenerator` of the model's package."""
 
     has_single = True
 
@@ -35,7 +35,7 @@ class SamPredictor:
 
     @property
     def side(self) -> int:
-        """Pixels of the long side of what the encoder sees."""
+        """Long side of the encoder's input in pixels."""
         return self._predictor.transform.target_length  # type: ignore[no-any-return]
 
     def set_image(self, image: Rgb) -> None:
@@ -58,7 +58,7 @@ class SamPredictor:
         return to_masks(masks[0], scores[0])
 
     def everything(self, image: Rgb, points_per_side: int) -> Masks:
-        """Return masks of all that a grid of points finds."""
+        """Return the masks of everything that a grid of points finds."""
         check_proportions(image, self._predictor.transform.target_length)
         generator = self._package.SamAutomaticMaskGenerator(
             self._model, points_per_side=points_per_side, points_per_batch=grid_batch(image)
@@ -75,7 +75,7 @@ class SamPredictor:
 
 
 class EdgeSamPredictor(SamPredictor):
-    """EdgeSAM's predictor takes the features, and the number of masks."""
+    """EdgeSAM, whose predictor takes the features and the number of masks."""
 
     def _decode(
         self, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None, multimask: bool
@@ -92,12 +92,12 @@ class EdgeSamPredictor(SamPredictor):
 
 
 class TinySamPredictor(SamPredictor):
-    """TinySAM has three masks always, and a mask generator of its own."""
+    """TinySAM, which always returns three masks, and has its own mask generator."""
 
     has_single = False
 
     def everything(self, image: Rgb, points_per_side: int) -> Masks:
-        """Return masks of all that a grid of points finds."""
+        """Return the masks of everything that a grid of points finds."""
         check_proportions(image, self._predictor.transform.target_length)
         generator = self._package.SamHierarchicalMaskGenerator(
             self._model, points_per_side=points_per_side, points_per_batch=grid_batch(image)
@@ -113,6 +113,6 @@ class TinySamPredictor(SamPredictor):
 
 
 def _with_float_outputs(predictor: Any) -> None:
-    """Make a predictor return float32 logits and scores: the generators turn scores into numpy, which has no bfloat16."""
+    """Make a predictor return float32 logits and scores. The generators convert scores to numpy, which has no bfloat16."""
     predict = predictor.predict_torch
     predictor.predict_torch = lambda *args, **options: tuple(map(Tensor.float, predict(*args, **options)))

@@ -1,4 +1,4 @@
-"""One way to ask every kind of model: `predictor_for`."""
+"""One interface to the predictors of all packages: `predictor_for`."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from bhk.base.packages import MissingPackageError
 from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
 
-# Masks bool (n, height, width), and the quality the model expects of each, its predicted IoU, float32 (n,).
+# Masks, bool (n, height, width), and the model's own estimate of their quality, its predicted IoU, float32 (n,).
 Masks = tuple[NDArray[np.bool_], NDArray[np.float32]]
 
-GRID_BYTES = 1 << 30  # for the masks, float32 of the size of the picture, that a mask generator makes at a time
-GRID_BATCH = 64  # points at a time: what the packages take
+GRID_BYTES = 1 << 30  # memory for the masks that a mask generator makes at a time, float32 of the picture's size
+GRID_BATCH = 64  # points at a time, the default of the packages
 
 
 class PredictionError(BhkError):
-    """The model, or its package, cannot do what was asked."""
+    """The model, or its package, cannot predict what was asked for."""
 
 
 class Predictor(Protocol):
-    """Masks from one kind of model; made from the model and the package that its class comes from.
+    """Predicts masks with one kind of model. It is made from the model and the package of the model's class.
 
     Attributes:
-        has_single: whether the model has a single mask beside those of the multimask output.
+        has_single: whether the model can return a single mask instead of those of the multimask output.
     """
 
     has_single: bool
@@ -42,35 +42,35 @@ class Predictor(Protocol):
 
     @property
     def decoder(self) -> nn.Module:
-        """The module that decodes masks: called for every prompt, it returns logits of masks, predicted IoUs, and more."""
+        """The module that decodes masks. It is called for every prompt and returns mask logits, predicted IoUs, and more."""
 
     @property
     def side(self) -> int:
-        """Pixels of the long side of what the encoder sees; pictures are scaled to it."""
+        """Long side of the encoder's input in pixels; pictures are scaled to it."""
 
     def set_image(self, image: Rgb) -> None:
         """Encode a picture, uint8 (height, width, 3)."""
 
     def predict(self, prompt: Prompt, *, multimask: bool) -> Masks:
-        """Return the masks of one object in the picture: three with `multimask` (or as many as it has), else one."""
+        """Return the masks of one object: with `multimask` all that the model proposes (usually three), else one."""
 
     def everything(self, image: Rgb, points_per_side: int) -> Masks:
-        """Return masks of all that a grid of points finds in a picture, as the package's own generator does."""
+        """Return the masks of everything that a grid of points finds, with the package's own mask generator."""
 
 
 def predictor_for(model: nn.Module) -> Predictor:
-    """Return the predictor for a model, by its class.
+    """Return the predictor for a model's class.
 
     Raises:
-        PredictionError: it is of no class that is known.
-        MissingPackageError: something that its package needs is not installed.
+        PredictionError: the class is not known.
+        MissingPackageError: a package that the model's package needs is not installed.
     """
     for kind in type(model).__mro__:
         package = kind.__module__.partition(".")[0]
         if found := _PREDICTORS.get(f"{package}.{kind.__name__}"):
             return _make(found, model, package)
     name = f"{type(model).__module__}.{type(model).__name__}"
-    raise PredictionError(f"{name} is no model to ask for masks; expected {', '.join(_PREDICTORS)}")
+    raise PredictionError(f"bhk cannot predict masks with {name}; expected one of {', '.join(_PREDICTORS)}")
 
 
 def _make(name: str, model: nn.Module, package: str) -> Predictor:
@@ -81,11 +81,11 @@ def _make(name: str, model: nn.Module, package: str) -> Predictor:
     try:
         return make(model, importlib.import_module(package))
     except ImportError as error:
-        needs = f"masks from a model of {package} need a package that is missing ({error})"
+        needs = f"predicting masks with {package} needs a package that is missing ({error})"
         raise MissingPackageError(f"{needs}; run: pip install torchvision pillow") from error
 
 
-# Package and class of whole models -> module and class of their predictor.
+# Package and class of a model -> module and class of its predictor.
 _PREDICTORS = {
     "segment_anything.Sam": "meta.SamPredictor",
     "segment_anything_hq.Sam": "meta.SamPredictor",
@@ -101,23 +101,23 @@ _PREDICTORS = {
 
 
 def grid_batch(image: Rgb) -> int:
-    """Return how many points of a grid a mask generator can take at a time within `GRID_BYTES`."""
+    """Return how many points of a grid a mask generator can process at a time within `GRID_BYTES`."""
     height, width, _ = image.shape
     mask_bytes: int = 4 * height * width
     return max(1, min(GRID_BATCH, GRID_BYTES // (3 * mask_bytes)))  # three masks a point
 
 
 def check_proportions(image: Rgb, side: int) -> None:
-    """Check that something is left of a picture when its long side is scaled to `side` pixels.
+    """Check that a picture keeps at least one pixel on its short side when its long side is scaled to `side` pixels.
 
     Raises:
-        PredictionError: its short side would have no pixel.
+        PredictionError: the short side would vanish.
     """
     height, width, _ = image.shape
     if 2 * side * min(height, width) < max(height, width):
         raise PredictionError(
-            f"the picture of {width} x {height} pixels has no short side left when its long one is scaled to {side}; "
-            "cut it into pieces"
+            f"the picture of {width} x {height} pixels is too narrow: scaling its long side to {side} leaves less than a "
+            "pixel; cut it into pieces"
         )
 
 
@@ -127,7 +127,7 @@ def to_masks(masks: Tensor, scores: Tensor) -> Masks:
 
 
 def from_records(records: list[dict[str, Any]], image: Rgb) -> Masks:
-    """Return what the mask generators return, the best mask first."""
+    """Return the records of a mask generator as masks and scores, the best mask first."""
     records = sorted(records, key=lambda record: -record["predicted_iou"])
     masks = np.zeros((len(records), *image.shape[:2]), dtype=bool)
     for mask, record in zip(masks, records, strict=True):

@@ -1,4 +1,4 @@
-"""Models of `sam2`."""
+"""Predicting with models of `sam2`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
 from bhk.sam.prediction.predictor import Masks, from_records, grid_batch
 
-_STRIDES = (4, 8, 16)  # of the feature maps
+_STRIDES = (4, 8, 16)  # strides of the feature maps
 
 
 class Sam2Predictor:
-    """Asks by the `SAM2ImagePredictor` and the `SAM2AutomaticMaskGenerator` of the package.
+    """Uses the `SAM2ImagePredictor` and the `SAM2AutomaticMaskGenerator` of the package.
 
-    Neither needs its CUDA extension: that only removes small holes and islands, which is off here as it is by default.
+    Neither needs the package's CUDA extension, which only removes small holes and islands. That is off here, as by default.
     """
 
     has_single = True
@@ -41,7 +41,7 @@ class Sam2Predictor:
 
     @property
     def side(self) -> int:
-        """Pixels of the long side of what the encoder sees."""
+        """Long side of the encoder's input in pixels."""
         return self._model.image_size  # type: ignore[return-value]
 
     def set_image(self, image: Rgb) -> None:
@@ -60,7 +60,7 @@ class Sam2Predictor:
         return masks.astype(bool), scores
 
     def everything(self, image: Rgb, points_per_side: int) -> Masks:
-        """Return masks of all that a grid of points finds."""
+        """Return the masks of everything that a grid of points finds."""
         module = importlib.import_module("sam2.automatic_mask_generator")
         generator = module.SAM2AutomaticMaskGenerator(
             self._model, points_per_side=points_per_side, points_per_batch=grid_batch(image)
@@ -69,7 +69,7 @@ class Sam2Predictor:
         return from_records(generator.generate(image), image)
 
     def _of_size(self, predictor: Any) -> Any:
-        """Tell the predictor the sizes of the feature maps; it has those of 1024 pixels written into it."""
+        """Set the predictor's sizes of feature maps, which are hard-coded for 1024 pixels."""
         side: Any = self._model.image_size
         predictor._bb_feat_sizes = [(side // stride, side // stride) for stride in _STRIDES]
         return predictor
