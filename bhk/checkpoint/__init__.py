@@ -1,4 +1,4 @@
-"""Other people's checkpoint formats, in and out."""
+"""Reading and writing checkpoints in the formats of other programs."""
 
 from bhk.checkpoint.contents import Checkpoint, Source, TensorSpec
 from bhk.checkpoint.errors import (

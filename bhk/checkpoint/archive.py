@@ -1,4 +1,4 @@
-"""A checkpoint inside an ordinary zip file, as EfficientSAM publishes one."""
+"""Checkpoints inside ordinary zip files, as EfficientSAM publishes them."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from bhk.checkpoint.errors import (
 
 @contextlib.contextmanager
 def unpacked(path: Path, key: str | None) -> Iterator[tuple[Path, str, str | None]]:
-    """Yield the checkpoint in the zip file at `path` as a temporary file, what to call it, and what is left of `key`.
+    """Yield the checkpoint in the zip file at `path` as a temporary file, its name for messages, and the rest of `key`.
 
-    With several checkpoints, `key` names the one to take and is then used up. The file goes when the block ends; its
-    mapped tensors live on.
+    If the zip file holds several checkpoints, `key` selects one, and nothing of it is left. The temporary file is removed when
+    the block ends; tensors that are mapped from it stay valid.
 
     Raises:
-        NotACheckpointError, AmbiguousCheckpointError, UnknownWeightsError: there is no one checkpoint in it.
+        NotACheckpointError, AmbiguousCheckpointError, UnknownWeightsError: it does not hold exactly one such checkpoint.
         CorruptCheckpointError: it is damaged or encrypted.
     """
-    # Windows cannot remove a file that is mapped; there the system's own cleaning takes it.
+    # Windows cannot remove a mapped file; there the system removes it later.
     with tempfile.TemporaryDirectory(prefix="bhk-", ignore_cleanup_errors=True) as folder:
         try:
             with zipfile.ZipFile(path) as archive:
@@ -57,7 +57,7 @@ def _choose(members: list[str], key: str | None, path: Path) -> tuple[str, str |
     if not names:
         raise NotACheckpointError(
             f"{path} is a zip file without a checkpoint (it holds {listed(members) or 'nothing'}); expected a .pth,"
-            " .pt, .bin or .safetensors inside"
+            " .pt, .bin or .safetensors file inside"
         )
     if len(names) == 1:
         return names[0], None if key == names[0] else key
@@ -71,5 +71,5 @@ def _choose(members: list[str], key: str | None, path: Path) -> tuple[str, str |
 
 
 def _is_checkpoint(name: PurePosixPath) -> bool:
-    """Return whether a member is a checkpoint, and not what macOS adds for each file."""
+    """Return whether a member is a checkpoint, and not one of the files that macOS adds."""
     return name.suffix in WEIGHT_SUFFIXES and "__MACOSX" not in name.parts and not name.name.startswith(".")

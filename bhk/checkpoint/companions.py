@@ -1,4 +1,4 @@
-"""What stands beside a checkpoint of transformers and without which it cannot be built: its configuration files.
+"""The configuration files beside a checkpoint of transformers, without which its model cannot be built.
 
 `bhk convert` keeps their text in the metadata of the .bhk file, under `file.config.json` and so on.
 """
@@ -17,28 +17,28 @@ from bhk.checkpoint.layout import Layout
 
 CONFIG = "config.json"
 COMPANIONS = (CONFIG, "preprocessor_config.json", "processor_config.json")
-KEY = "file."  # how the names of their metadata entries begin
-MAX_BYTES = 64_000  # of the text of one of them; those of Segment Anything have some 5 kB
+KEY = "file."  # prefix of their metadata entries
+MAX_BYTES = 64_000  # of one file's text; those of Segment Anything have about 5 kB
 
-_PLACE = "_name_or_path"  # where a machine had the weights: of no use on another, and it may tell whose machine it was
+_PLACE = "_name_or_path"  # a path on the machine that wrote it: useless elsewhere, and possibly private
 
-# Only a checkpoint that transformers wrote has the names that its config.json speaks of: original ones often lie beside it.
+# Only checkpoints written by transformers have the names that config.json describes; original ones often lie beside them.
 _WEIGHTS = re.compile(r"(model|pytorch_model)(\.[\w-]+)?\.(safetensors|bin)(\.index\.json)?")
 
 
 class _UnusableError(ValueError):
-    """A companion cannot be kept; the message goes on from its name."""
+    """A companion cannot be kept; the message continues a sentence that starts with its name."""
 
 
 def has_companions(name: str) -> bool:
-    """Tell whether the checkpoint file called `name` (an index, if sharded) is one that transformers finds by its name."""
+    """Return whether transformers finds a checkpoint file (an index, if sharded) by the name `name`."""
     return bool(_WEIGHTS.fullmatch(name))
 
 
 def companions_beside(checkpoint: Checkpoint) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return the metadata entries for the files beside `checkpoint`, and in words what could not be kept and why.
+    """Return the metadata entries for the files beside `checkpoint`, and reasons in words for those that are not kept.
 
-    There are none without a usable config.json, nor for tensors that are not under their own names.
+    There are no entries without a usable config.json, or if the checkpoint wraps or renames its tensors.
     """
     source = checkpoint.source
     if not source.files or checkpoint.layout != Layout():
@@ -56,12 +56,12 @@ def companions_beside(checkpoint: Checkpoint) -> tuple[dict[str, str], tuple[str
 
 
 def companions_of(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return the text of each file that `companions_beside` kept, by its name."""
+    """Return the text of each file that `companions_beside` kept, by file name."""
     return {name: metadata[KEY + name] for name in COMPANIONS if KEY + name in metadata}
 
 
 def _text(path: Path) -> str:
-    """Return the JSON of a file, without white space."""
+    """Return the JSON text of a file without white space."""
     try:
         value = parse_object(path.read_bytes())
         if path.name == CONFIG:
@@ -72,11 +72,11 @@ def _text(path: Path) -> str:
     except StrictJsonError as error:
         raise _UnusableError(f"is {shown(error)}") from None
     except ValueError:
-        raise _UnusableError("holds numbers that JSON lacks (NaN, infinity)") from None
+        raise _UnusableError("holds NaN or infinity, which JSON does not allow") from None
     if path.name == CONFIG and "model_type" not in value:
-        raise _UnusableError("names no model_type of transformers")
+        raise _UnusableError("has no model_type of transformers")
     if path.name == CONFIG and "quantization_config" in value:
-        raise _UnusableError("has a quantization_config, so the tensors are in the form of another method")
+        raise _UnusableError("has a quantization_config, so another method has stored the tensors in its own form")
     if len(text) > MAX_BYTES:
         raise _UnusableError(f"has {len(text):,} bytes, more than {MAX_BYTES:,}")
     return text

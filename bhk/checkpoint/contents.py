@@ -1,4 +1,4 @@
-"""What `read` returns: the tensors of a checkpoint and what is known about them."""
+"""The result of `read`: the tensors of a checkpoint and what is known about them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Source:
     """Where a checkpoint came from.
 
     Attributes:
-        name: the file's base name or the Hub id as the user gave it, never an absolute path; the class of a module.
-        files: the files on this machine that hold it; all the shards of a sharded one, none of a module.
-        index: the index of the shards.
+        name: base name of the file, the Hub address as the user gave it, or the class of a module; never an absolute path.
+        files: the files on this machine that hold the checkpoint: all shards, or none for a module.
+        index: the index of the shards, if there is one.
     """
 
     name: str
@@ -30,12 +30,12 @@ class Source:
 
     @property
     def inputs(self) -> tuple[Path, ...]:
-        """Every file that was read."""
+        """All files that were read."""
         return self.files if self.index is None else (*self.files, self.index)
 
     @property
     def size(self) -> int:
-        """Bytes of all the files together."""
+        """Size of all files together in bytes."""
         return sum(file.stat().st_size for file in self.files)
 
 
@@ -44,12 +44,12 @@ class Checkpoint:
     """The weights of one model, as they were stored.
 
     Attributes:
-        tensors: name to CPU tensor in the order of the file, each tensor once; mapped from the file where it can be,
-            so that a tensor costs memory only while it is looked at. To be read, not written to.
-        aliases: stored name to the other names of the same tensor (same memory, offset, shape, strides and dtype).
+        tensors: CPU tensors by name, in the order of the file, each tensor once. They are mapped from the file where possible,
+            so that a tensor takes memory only while it is used. Read them, but do not write to them.
+        aliases: stored name -> other names of the same tensor (same memory, offset, shape, strides and dtype).
         layout: how to put the tensors back.
         source: the files.
-        left_out: what the files held beside the weights, in words for the user.
+        left_out: what else the files held, in words for the user.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -61,7 +61,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What a tensor will be, before it is there."""
+    """Name, dtype and shape of a tensor that has not been computed yet."""
 
     name: str
     dtype: torch.dtype
@@ -69,38 +69,38 @@ class TensorSpec:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the dense data."""
+        """Size of the dense data in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor to be written and all its names in the file, its own first."""
+    """A tensor to write, and all its names in the file, its own first."""
 
     spec: TensorSpec
     names: tuple[str, ...]
 
     @property
     def nbytes(self) -> int:
-        """Bytes in a format without ties: the tensor once for each name."""
+        """Size in bytes in a format without ties, which has the tensor once for each name."""
         return self.spec.nbytes * len(self.names)
 
 
 def untie(named: Iterable[tuple[str, torch.Tensor]]) -> tuple[dict[str, torch.Tensor], dict[str, tuple[str, ...]]]:
-    """Return each tensor under the first of its names, and the other names by the first.
+    """Return each tensor under its first name, and its other names by the first.
 
     Raises:
-        UnsupportedTensorError: a tensor has no plain dense data.
+        UnsupportedTensorError: a tensor does not have plain dense data.
     """
     tensors: dict[str, torch.Tensor] = {}
     aliases: dict[str, tuple[str, ...]] = {}
     first_name: dict[tuple[object, ...], str] = {}
     for name, stored in named:
         tensor = _plain(name, stored)
-        # Empty storages all sit at address 0: they are equal without being tied.
+        # All empty storages have address 0, although they are not tied.
         address = tensor.untyped_storage().data_ptr() if tensor.numel() else name
-        identity = (address, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
-        first = first_name.setdefault(identity, name)
+        memory = (address, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
+        first = first_name.setdefault(memory, name)
         if first == name:
             tensors[name] = tensor
         else:
@@ -109,7 +109,7 @@ def untie(named: Iterable[tuple[str, torch.Tensor]]) -> tuple[dict[str, torch.Te
 
 
 def _plain(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Return `tensor` as a plain dense one without gradient, sharing its memory."""
+    """Return `tensor` as a plain dense tensor without gradient that shares its memory."""
     if tensor.is_meta:
         fault = "has no data (device meta)"
     elif tensor.is_quantized:
@@ -119,5 +119,5 @@ def _plain(name: str, tensor: torch.Tensor) -> torch.Tensor:
     else:
         return tensor.detach().resolve_conj().resolve_neg()
     raise UnsupportedTensorError(
-        f"tensor {shown(name)!r} {fault}; expected a dense tensor: convert it in the program that made the checkpoint"
+        f"tensor {shown(name)!r} {fault}; expected a dense tensor, so convert it in the program that made the checkpoint"
     )

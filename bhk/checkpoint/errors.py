@@ -1,4 +1,4 @@
-"""Every way in which somebody else's checkpoint can disappoint."""
+"""Errors of reading and writing checkpoints in the formats of other programs."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ class CheckpointNotFoundError(CheckpointError):
 
 
 class UnreadableCheckpointError(CheckpointError, ReadError):
-    """The system did not let the file be read."""
+    """The system could not read the file."""
 
 
 class NotACheckpointError(CheckpointError):
-    """The file holds something other than weights with names."""
+    """The file does not hold named weights."""
 
 
 class AlreadyBhkError(NotACheckpointError):
-    """The file is a .bhk file, which is bhk's own output."""
+    """The file is already a .bhk file."""
 
 
 class CorruptCheckpointError(CheckpointError):
-    """The file is truncated, damaged or contradicts itself."""
+    """The file is truncated or damaged, or contradicts itself."""
 
 
 class UnsafePickleError(CheckpointError):
@@ -35,7 +35,7 @@ class UnsafePickleError(CheckpointError):
 
 
 class AmbiguousCheckpointError(CheckpointError):
-    """There is more than one set of weights; `choices` says what `key` may be, or which files there are."""
+    """There are several sets of weights; `choices` lists the possible keys, or the files."""
 
     def __init__(self, message: str, choices: tuple[str, ...]) -> None:
         super().__init__(message)
@@ -43,20 +43,20 @@ class AmbiguousCheckpointError(CheckpointError):
 
 
 class UnknownWeightsError(CheckpointError):
-    """`key` names no set of weights in the file."""
+    """The file holds no set of weights under the given key."""
 
 
 class UnsupportedTensorError(CheckpointError):
-    """A tensor is sparse, quantized, without data, or of a type that the output format lacks."""
+    """A tensor is sparse or quantized, has no data, or has a dtype that the output format cannot hold."""
 
 
 class UnsupportedFormatError(CheckpointError):
-    """The suffix of the output names no format that bhk writes."""
+    """bhk does not write the format that the suffix of the output stands for."""
 
 
 class TensorMismatchError(CheckpointError):
-    """A tensor to be written is not what was announced."""
+    """A tensor to write does not have the announced dtype or shape."""
 
 
 class LayoutError(CheckpointError):
-    """The stored description of a checkpoint's layout is malformed."""
+    """The stored description of a checkpoint's layout is invalid."""

@@ -1,4 +1,4 @@
-"""Which of the files that lie together is the checkpoint: in a folder, or in a repository of the Hub."""
+"""Finding the checkpoint among the files of a folder, or of a repository on the Hub."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bhk.checkpoint.errors import AmbiguousCheckpointError, NotACheckpointError
 
 INDEX_SUFFIX = ".index.json"
 
-# In the order in which transformers looks for them.
+# In the order in which transformers searches.
 _STANDARD = (
     "model.safetensors",
     "model.safetensors" + INDEX_SUFFIX,
@@ -30,27 +30,27 @@ _TRAINER_STATE = re.compile(r"^(optimizer|scheduler|scaler|training_args|rng_sta
 
 @dataclass(frozen=True)
 class Pick:
-    """The file to read (an index, if sharded), and the other checkpoint files beside it."""
+    """The file to read (an index, if sharded), and the other checkpoint files in its folder."""
 
     name: str
     others: tuple[str, ...]
 
 
 def pick(names: Iterable[str], where: str) -> Pick:
-    """Return the one checkpoint among the file `names` of the folder `where`.
+    """Return the checkpoint among the file `names` in the folder `where`.
 
-    A standard name wins; of the same name in two formats, safetensors.
+    A standard name takes precedence, and safetensors over another format with the same name.
 
     Raises:
-        NotACheckpointError: there is none.
-        AmbiguousCheckpointError: there are several that nothing says to be the same weights.
+        NotACheckpointError: there is no checkpoint.
+        AmbiguousCheckpointError: there are several, and nothing indicates that they hold the same weights.
     """
     present = sorted(name for name in names if name.endswith(_ENDINGS) and not name.startswith("."))
     whole = [name for name in present if not _SHARD.search(name)]
     if not whole:
         found = f"shards without an index ({listed(present)})" if present else "no checkpoint"
         raise NotACheckpointError(
-            f"{where} holds {found}; expected model.safetensors, pytorch_model.bin, an index of shards or one .pth"
+            f"{where} holds {found}; expected model.safetensors, pytorch_model.bin, an index of shards or one .pth file"
         )
     weights = [name for name in whole if not _TRAINER_STATE.match(name)]
     safe = {_stem(name) for name in weights if ".safetensors" in name}
@@ -59,7 +59,7 @@ def pick(names: Iterable[str], where: str) -> Pick:
     if choice is None:
         choices = tuple(weights or whole)
         raise AmbiguousCheckpointError(
-            f"{where} holds several checkpoints: {listed(choices)}; give one of them", choices
+            f"{where} holds several checkpoints: {listed(choices)}; name one of them", choices
         )
     return Pick(choice, tuple(name for name in whole if name != choice))
 

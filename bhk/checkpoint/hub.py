@@ -1,4 +1,4 @@
-"""Checkpoints on the Hugging Face Hub: which files they are, and fetching only those."""
+"""Fetching a checkpoint from the Hugging Face Hub, and only the files that belong to it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from bhk.hub.errors import HubFileNotFoundError, HubUnreachableError
 
 
 def fetch(address: Address) -> Path:
-    """Download the checkpoint at `address` (or find it in the cache) and return its local file: an index, if sharded.
+    """Download the checkpoint at `address`, or find it in the cache, and return its local file (an index, if sharded).
 
-    Its companions come with it, as far as the repository has them.
+    Its companions in the repository are downloaded too.
 
     Raises:
-        HubError: missing, private or gated repository, no network, no space; the message is one line without tokens.
-        NotACheckpointError, AmbiguousCheckpointError: the repository holds no one checkpoint.
+        HubError: missing, private or gated repository, no network, or no space. The message is one line without tokens.
+        NotACheckpointError, AmbiguousCheckpointError: the repository holds no checkpoint, or several.
     """
     name = _choose(address)
     path = fetch_file(address, name)
@@ -30,13 +30,13 @@ def fetch(address: Address) -> Path:
         for shard in sorted(set(read_index(path).values())):
             fetch_file(address, folder + slash + shard)
     for companion in COMPANIONS if has_companions(file) else ():
-        with contextlib.suppress(HubFileNotFoundError, HubUnreachableError):  # without a network: neither in the cache
+        with contextlib.suppress(HubFileNotFoundError, HubUnreachableError):  # not in the cache either
             fetch_file(address, folder + slash + companion)
     return path
 
 
 def _choose(address: Address) -> str:
-    """Return the path in the repository of the file to read."""
+    """Return the path, within the repository, of the file to read."""
     if address.path is not None and address.path.endswith((*WEIGHT_SUFFIXES, INDEX_SUFFIX, ".zip")):
         return address.path
     names = list_files(address)

@@ -1,4 +1,4 @@
-"""What a file is, from its first bytes: suffixes lie, and downloads go wrong in a few well-known ways."""
+"""Identifying a file by its first bytes, because suffixes mislead and downloads fail in a few well-known ways."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from bhk.container.reader import MAGIC
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _FOREIGN = {
-    b"\x1f\x8b": "a gzip file: unpack it first",
-    b"BZh": "a bzip2 file: unpack it first",
-    b"\xfd7zXZ\x00": "an xz file: unpack it first",
-    b"7z\xbc\xaf\x27\x1c": "a 7-Zip file: unpack it first",
-    b"\x28\xb5\x2f\xfd": "a Zstandard file: unpack it first",
+    b"\x1f\x8b": "a gzip file; unpack it first",
+    b"BZh": "a bzip2 file; unpack it first",
+    b"\xfd7zXZ\x00": "an xz file; unpack it first",
+    b"7z\xbc\xaf\x27\x1c": "a 7-Zip file; unpack it first",
+    b"\x28\xb5\x2f\xfd": "a Zstandard file; unpack it first",
     b"\x89HDF\r\n\x1a\n": "an HDF5 (Keras) file; expected PyTorch or safetensors weights",
     b"GGUF": "a GGUF file; expected PyTorch or safetensors weights",
     b"\x93NUMPY": "a NumPy array; expected PyTorch or safetensors weights",
@@ -37,21 +37,21 @@ class Kind(enum.Enum):
     SAFETENSORS = enum.auto()
     TORCH_ZIP = enum.auto()
     TORCH_LEGACY = enum.auto()  # before PyTorch 1.6; cannot be mapped
-    ZIP = enum.auto()  # an ordinary zip, which may hold one of the others
+    ZIP = enum.auto()  # an ordinary zip file, which may hold one of the others
 
 
 def identify(path: Path, label: str) -> Kind:
-    """Return what the file at `path` is; errors call it `label`.
+    """Return how the weights in the file at `path` are stored; error messages call the file `label`.
 
     Raises:
-        CheckpointNotFoundError, UnreadableCheckpointError: it cannot be opened.
-        NotACheckpointError: it is something else, which the message names.
-        CorruptCheckpointError: it begins as a checkpoint and does not end as one.
-        UnsafePickleError: it is a TorchScript program.
+        CheckpointNotFoundError, UnreadableCheckpointError: the file cannot be opened.
+        NotACheckpointError: the file is something else, which the message names.
+        CorruptCheckpointError: the file starts like a checkpoint, but its end is missing or damaged.
+        UnsafePickleError: the file is a TorchScript program.
     """
     start, size = _start(path, label)
     if size == 0:
-        raise NotACheckpointError(f"{label} is empty; the download or copy probably failed: get it again")
+        raise NotACheckpointError(f"{label} is empty; the download or copy probably failed, so get it again")
     if start.startswith(MAGIC):
         raise AlreadyBhkError(f"{label} is already a .bhk file; use `bhk export` to turn it back into a checkpoint")
     if start.startswith(b"PK"):
@@ -62,7 +62,7 @@ def identify(path: Path, label: str) -> Kind:
     if len(start) > 8 and start[8:9] == b"{":
         if header > size - 8:
             raise CorruptCheckpointError(
-                f"{label} has {size} bytes, but its safetensors header alone should have {header}; get the file again"
+                f"{label} has {size} bytes, but its safetensors header alone has {header}; get the file again"
             )
         return Kind.SAFETENSORS
     raise NotACheckpointError(f"{label} is {_describe(start)}")
@@ -90,7 +90,7 @@ def _zip_kind(path: Path, label: str) -> Kind:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise CorruptCheckpointError(
-            f"{label} begins as a PyTorch or zip file but its end is missing or damaged; get the file again"
+            f"{label} starts like a PyTorch or zip file, but its end is missing or damaged; get the file again"
         ) from error
     top = {name.partition("/")[2] for name in names}
     if "constants.pkl" in top:
@@ -102,17 +102,17 @@ def _zip_kind(path: Path, label: str) -> Kind:
 
 
 def _describe(start: bytes) -> str:
-    """Return what a file that is no checkpoint seems to be, and what to do."""
+    """Return what a file that is not a checkpoint seems to be, and what to do."""
     if start.startswith(_LFS_POINTER):
         return "a Git LFS pointer, not the file itself; run `git lfs pull` in its repository"
     for magic, what in _FOREIGN.items():
         if start.startswith(magic):
             return what
     if start[257:262] == b"ustar":
-        return "a tar archive: unpack it first"
+        return "a tar archive; unpack it first"
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
-        return "a web page, not a checkpoint: the address probably asked for a login; download the file itself"
+        return "a web page, perhaps because the address required a login; download the file itself"
     if all(byte >= 32 or byte in b"\t\r\n" for byte in start):
         return "a text file; expected PyTorch (.pth, .pt, .bin) or safetensors weights"
-    return "in no format that bhk knows; expected PyTorch (.pth, .pt, .bin) or safetensors weights"
+    return "in an unknown format; expected PyTorch (.pth, .pt, .bin) or safetensors weights"

@@ -1,4 +1,4 @@
-"""Where the tensors of a checkpoint sat, so that they can be put back."""
+"""The nesting and prefixes of the tensors in a checkpoint, so that they can be put back."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _KEY = "checkpoint."
 
 @dataclass(frozen=True)
 class Layout:
-    """How the tensors sat in the file.
+    """How the tensors were nested in the file.
 
     Attributes:
         wrapper: keys from the top of the file to the state dict, such as ("model",).
-        groups: dictionaries at that place that were merged into one name space; the names of their tensors start
-            with the group and a dot. A group has no dot in its own name.
-        prefix: stripped from every name when read, put back when written; with groups, it follows the group's dot.
+        groups: dictionaries at that place that were merged into one; the names of their tensors start with the group's
+            name and a dot. A group's own name has no dot.
+        prefix: removed from every name on reading and added on writing; with groups, it follows the group's dot.
     """
 
     wrapper: tuple[str, ...] = ()
@@ -28,7 +28,7 @@ class Layout:
     prefix: str = ""
 
     def to_metadata(self) -> dict[str, str]:
-        """Return the layout as string pairs (`checkpoint.wrapper`, …), empty fields left out."""
+        """Return the layout as string pairs (`checkpoint.wrapper`, …), without empty fields."""
         fields = {}
         if self.wrapper:
             fields[_KEY + "wrapper"] = json.dumps(self.wrapper)
@@ -40,10 +40,10 @@ class Layout:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> Layout:
-        """Return the layout that `to_metadata` described; other keys of `metadata` are ignored.
+        """Return the layout from the entries that `to_metadata` wrote; other keys of `metadata` are ignored.
 
         Raises:
-            LayoutError: a field is not what `to_metadata` writes.
+            LayoutError: an entry is invalid.
         """
         groups = _names(metadata, "groups")
         if any("." in group for group in groups) or len(set(groups)) < len(groups):
@@ -51,22 +51,22 @@ class Layout:
         return cls(_names(metadata, "wrapper"), groups, metadata.get(_KEY + "prefix", ""))
 
     def split(self, name: str) -> tuple[str | None, str]:
-        """Return the group of a tensor (None without groups) and its key inside, prefix put back.
+        """Return the group of a tensor (None without groups), and its key in the group with the prefix.
 
         Raises:
-            LayoutError: there are groups, and `name` starts with none of them.
+            LayoutError: there are groups, but `name` does not start with one.
         """
         if not self.groups:
             return None, self.prefix + name
         group, dot, rest = name.partition(".")
         if not dot or group not in self.groups:
             raise LayoutError(
-                f"tensor {name!r} belongs to none of the groups {', '.join(self.groups)}; start its name with one"
+                f"tensor {name!r} is in no group; expected a name that starts with one of {', '.join(self.groups)}"
             )
         return group, self.prefix + rest
 
     def flat(self, name: str) -> str:
-        """Return the name of a tensor in a file that has no nesting."""
+        """Return the name of a tensor in a file without nesting."""
         group, key = self.split(name)
         return key if group is None else f"{group}.{key}"
 
@@ -78,14 +78,14 @@ def _names(metadata: Mapping[str, str], field: str) -> tuple[str, ...]:
     try:
         value = json.loads(text)
     except (ValueError, TypeError, RecursionError) as error:
-        raise LayoutError(f"metadata {_KEY}{field} is no JSON; expected an array of strings") from error
+        raise LayoutError(f"metadata {_KEY}{field} is not JSON; expected an array of strings") from error
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise LayoutError(f'metadata {_KEY}{field} is no JSON array of strings; expected one like ["model"]')
+        raise LayoutError(f'metadata {_KEY}{field} is not a JSON array of strings; expected one such as ["model"]')
     return tuple(value)
 
 
 def common_prefix(names: Collection[str]) -> str:
-    """Return what trainers put before every one of `names`: any repetition of `module.` and `_orig_mod.`."""
+    """Return the prefix that trainers put before all `names`: any repetition of `module.` and `_orig_mod.`."""
     prefix = ""
     while names:
         longer = next((prefix + p for p in _TRAINER_PREFIXES if all(_carries(n, prefix + p) for n in names)), None)

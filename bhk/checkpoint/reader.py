@@ -1,4 +1,4 @@
-"""`read`: any checkpoint, from anywhere, as tensors with names."""
+"""Reading a checkpoint of any format, from a file, a folder or the Hub: `read`."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ from bhk.hub.errors import redact
 def read(source: str | os.PathLike[str], *, key: str | None = None) -> Checkpoint:
     """Return the weights at `source`, mapped from the file where its format allows it.
 
+    No code in a file is ever run.
+
     Args:
-        source: a .pth, .pt or .bin file of torch.save, a .safetensors file, a zip file with one of them inside, an
-            index of shards, a folder with any of these, or a place on the Hugging Face Hub: `user/repo` or
-            `hf://user/repo[/path/in/repo][@revision]`. What a file is, its content says and not its suffix.
-        key: settles which weights where there are several: the keys from the top of the file joined by dots ("."
-            for tensors at the top itself), or the name of a checkpoint in a zip file.
+        source: a .pth, .pt or .bin file of torch.save, a .safetensors file, a zip file with one of them inside, an index of
+            shards, a folder with any of these, or a place on the Hugging Face Hub: `user/repo` or
+            `hf://user/repo[/path/in/repo][@revision]`. Files are identified by their content, not by their suffix.
+        key: selects one of several sets of weights: the keys from the top of the file joined by dots ("." for tensors at
+            the top itself), or the name of a checkpoint in a zip file.
 
     Raises:
-        HubError: the Hub did not give the checkpoint.
-        CheckpointError: one of its kinds, with what was found, what was expected and what to do. No file, however
-            made, is run.
+        HubError: the Hub did not deliver the checkpoint.
+        CheckpointError: the checkpoint cannot be read; the subclass and the message say why.
     """
     name, label, path = _locate(os.fsdecode(source))
     others: tuple[str, ...] = ()
@@ -64,10 +65,10 @@ def read(source: str | os.PathLike[str], *, key: str | None = None) -> Checkpoin
 
 
 def of_module(module: nn.Module) -> Checkpoint:
-    """Return the state dict of a module as if it had been read; the tensors share the module's memory.
+    """Return the state dict of a module in the form of a checkpoint; its tensors share the module's memory.
 
     Raises:
-        UnsupportedTensorError: a tensor has no plain dense data.
+        UnsupportedTensorError: a tensor does not have plain dense data.
     """
     tensors, aliases = untie(module.state_dict().items())
     on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
@@ -75,7 +76,7 @@ def of_module(module: nn.Module) -> Checkpoint:
 
 
 def _locate(text: str) -> tuple[str, str, Path]:
-    """Return the name of a source, what to call it in errors, and its file or folder on this machine."""
+    """Return the name of a source, its name in error messages, and its file or folder on this machine."""
     shown_text = redact(shown(text, 300))
     if is_address(text):
         return shown_text, shown_text, fetch(parse_address(text))
@@ -103,7 +104,7 @@ def _file_names(folder: Path) -> list[str]:
 
 
 def _load_file(path: Path, label: str, key: str | None) -> tuple[object, str | None]:
-    """Return the content of a file, and the part of `key` that is still to be used."""
+    """Return the content of a file, and the part of `key` that has not been used."""
     with contextlib.ExitStack() as stack:
         kind = identify(path, label)
         if kind is Kind.ZIP:
@@ -124,7 +125,7 @@ def _load_shard(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _checkpoint(state: StateDict, source: Source, others: tuple[str, ...]) -> Checkpoint:
-    """Return the state dict under its own names: what trainers put before all of them is kept in the layout."""
+    """Return the state dict without the common prefix of its names, which is kept in the layout."""
     keys = [name.partition(".")[2] if state.groups else name for name in state.tensors]
     layout = Layout(state.wrapper, state.groups, common_prefix(keys))
     tensors, aliases = untie((_strip(name, layout), tensor) for name, tensor in state.tensors.items())

@@ -1,4 +1,4 @@
-"""What a tensor is for, read off its name and shape: a checkpoint alone does not say."""
+"""The role of a tensor, guessed from its name and shape, because a checkpoint does not record it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from torch import Tensor
 
 _BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked", "positional_encoding_gaussian_matrix"})
-# In a module path, the last part that is not a number says what the module is.
+# The last part of a module path that is not a number tells the kind of module.
 _TABLE = re.compile(r"embed(ding)?s?$|embed_positions$|tokens?$|_points$|^w[tp]e$|relative_attention_bias$")
 _POSITION = re.compile(r"(^|_)(pos|rel_pos|position)|embed|token")
 
@@ -15,13 +15,13 @@ _POSITION = re.compile(r"(^|_)(pos|rel_pos|position)|embed|token")
 def role_of(name: str, tensor: Tensor) -> str:
     """Return the role of tensor `name`: linear, conv, embedding, norm, bias, buffer or other.
 
-    Source: the naming habits of torch.nn modules, checked against the state dicts of the SAM family.
+    Source: the naming conventions of torch.nn modules, checked against the state dicts of the SAM family.
     """
     *modules, leaf = name.split(".")
     module = next((part for part in reversed(modules) if not part.isdigit()), "")
     if leaf in _BUFFERS or not (tensor.is_floating_point() or tensor.is_complex()):
         return "buffer"
-    # transformers calls SAM's Gaussian matrix (2, features) a positional embedding; others give that name to parameters.
+    # transformers gives SAM's Gaussian matrix (2, features) this name, which belongs to parameters elsewhere.
     if leaf == "positional_embedding" and tensor.ndim == 2 and tensor.shape[0] == 2:
         return "buffer"
     if tensor.ndim <= 1:
@@ -34,6 +34,6 @@ def role_of(name: str, tensor: Tensor) -> str:
 
 
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
-    """Return a sorting key that puts block 2 before block 10."""
+    """Return a sort key that puts block 2 before block 10."""
     parts = re.split(r"(\d+)", name)
     return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in parts)

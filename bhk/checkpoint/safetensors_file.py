@@ -1,7 +1,7 @@
-"""The .safetensors format: read as views of the mapped file, written in one pass.
+"""The .safetensors format: reading views of the mapped file, and writing in one pass.
 
-The library's own writer needs the whole model in memory, is not atomic and makes files that only their owner can read;
-hence the few lines that write the format here.
+The format is written here because the library's own writer needs the whole model in memory, is not atomic, and makes files
+that only their owner can read.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _METADATA = "__metadata__"
 
 
 def load(path: Path, label: str) -> dict[str, torch.Tensor]:
-    """Return the tensors of the file in the order of its header; no data are read yet.
+    """Return the tensors of the file in the order of its header, without reading their data.
 
-    Errors call the file `label`.
+    Error messages call the file `label`.
 
     Raises:
-        CorruptCheckpointError: the header is malformed, or names a tensor twice (which the library lets pass).
+        CorruptCheckpointError: the header is invalid, or names a tensor twice (which the library accepts).
     """
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
@@ -43,7 +43,7 @@ def load(path: Path, label: str) -> dict[str, torch.Tensor]:
         raise CorruptCheckpointError(
             f"{label} is a damaged safetensors file ({shown(error)}); get the file again"
         ) from error
-    # A dtype that this PyTorch lacks surfaces as an attribute or a key it does not know.
+    # A dtype that this version of PyTorch lacks raises one of these errors.
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CorruptCheckpointError(
             f"{label} holds a tensor that PyTorch cannot represent ({shown(error)})"
@@ -51,31 +51,37 @@ def load(path: Path, label: str) -> dict[str, torch.Tensor]:
 
 
 def _names(path: Path) -> list[str]:
-    """Return the tensor names in the order of the header, which safe_open has found to be sound but for repetitions."""
+    """Return the tensor names in the order of the header, which safe_open has checked except for repeated names."""
     with open(path, "rb") as file:
         header = parse_object(file.read(int.from_bytes(file.read(8), "little")))
     return [name for name in header if name != _METADATA]
 
 
 def check(entry: Entry) -> None:
-    """Raise UnsupportedTensorError if the format cannot hold the tensor."""
+    """Raise an error if the format cannot hold the tensor.
+
+    Raises:
+        UnsupportedTensorError: its dtype or one of its names is not allowed.
+    """
     name = shown(entry.names[0])
     if entry.spec.dtype not in _DTYPES:
         raise UnsupportedTensorError(
-            f"tensor {name!r} is {entry.spec.dtype}, which safetensors lacks; write a .pth file"
+            f"tensor {name!r} is {entry.spec.dtype}, which safetensors cannot hold; write a .pth file"
         )
     for other in entry.names:
         if other == _METADATA or any(0xD800 <= ord(letter) <= 0xDFFF for letter in other):
-            raise UnsupportedTensorError(f"safetensors allows no tensor name {shown(other)!r}; write a .pth file")
+            raise UnsupportedTensorError(
+                f"safetensors does not allow the tensor name {shown(other)!r}; write a .pth file"
+            )
 
 
 def save(
     file: BinaryIO, entries: Sequence[Entry], fetch: Callable[[TensorSpec], torch.Tensor], metadata: Mapping[str, str]
 ) -> None:
-    """Write `entries` in one pass with one tensor in memory at a time; a tied tensor is written under each name.
+    """Write `entries` in one pass with one tensor in memory at a time. A tied tensor is written under each name.
 
-    The header keeps the order of `entries`; the data go by falling item size, so that each tensor lies at a multiple
-    of its item size, as the library's own writer does.
+    The header keeps the order of `entries`. The data are sorted by falling item size, so that each tensor starts at a multiple
+    of its item size, as in files of the library.
     """
     by_size = sorted(entries, key=lambda entry: -entry.spec.dtype.itemsize)
     begin, offsets = 0, dict[str, tuple[int, int]]()
@@ -93,11 +99,11 @@ def save(
         data = fetch(entry.spec).contiguous().reshape(-1).view(torch.uint8).numpy().data
         for _ in entry.names:
             file.write(data)
-        del data  # or it would live on while the next one is fetched
+        del data  # otherwise it stays in memory while the next tensor is fetched
 
 
 def _packed(header: dict[str, object]) -> bytes:
-    """Return the length and the JSON of `header`, padded so that the data start at a multiple of 8."""
+    """Return the length and JSON of `header`, padded so that the data start at a multiple of 8."""
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text

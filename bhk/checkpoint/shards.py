@@ -1,4 +1,4 @@
-"""Weights cut into several files, with an index that says which tensor is where."""
+"""Weights divided into several files, with an index that says which tensor is where."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MAX_INDEX_BYTES = 100_000_000
 
 
 def read_index(path: Path) -> dict[str, str]:
-    """Return which file beside the index at `path` holds which tensor.
+    """Return the file name of each tensor, from the index at `path`. Files are relative to the folder of the index.
 
     Raises:
-        CorruptCheckpointError: the index is malformed, or names a file outside its folder.
+        CorruptCheckpointError: the index is invalid, or names a file outside its folder.
     """
     try:
         if path.stat().st_size > MAX_INDEX_BYTES:
@@ -42,7 +42,7 @@ def read_index(path: Path) -> dict[str, str]:
 
 
 def _stays_inside(file: str) -> bool:
-    """Return whether `file` is a relative path without a way out, on any system."""
+    """Return whether `file` is, on every system, a relative path that does not leave its folder."""
     parts = PurePosixPath(file).parts
     return bool(parts) and not file.startswith("/") and ".." not in parts and not re.search(r"[\\:\0]", file)
 
@@ -56,14 +56,14 @@ def shard_files(index: Path, weight_map: dict[str, str]) -> tuple[Path, ...]:
     files = sorted(set(weight_map.values()))
     missing = [file for file in files if not (index.parent / file).is_file()]
     if missing:
-        raise CorruptCheckpointError(f"index {index} names shards that are not there: {listed(missing)}; get them too")
+        raise CorruptCheckpointError(f"index {index} names missing shards: {listed(missing)}; get them too")
     return tuple(index.parent / file for file in files)
 
 
 def load_shards(
     index: Path, weight_map: dict[str, str], load: Callable[[Path], dict[str, torch.Tensor]]
 ) -> dict[str, torch.Tensor]:
-    """Return the tensors of all shards, in the order of the files' names and of the tensors in each.
+    """Return the tensors of all shards, ordered by file name and then as in the file.
 
     Raises:
         CorruptCheckpointError: index and shards contradict each other.

@@ -1,4 +1,4 @@
-"""The files of torch.save: read without ever running what they say, and written."""
+"""The files of torch.save: reading them without running any code in them, and writing them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _REFUSED = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)")
 
 
 def load(path: Path, kind: Kind, label: str) -> object:
-    """Return the object in a file of torch.save; its tensors are mapped from the file where the format allows it.
+    """Return the object in a file of torch.save. Its tensors are mapped from the file where the format allows it.
 
-    Errors call the file `label`.
+    Error messages call the file `label`.
 
     Raises:
-        UnsafePickleError: the pickle names anything beside plain containers and tensors.
+        UnsafePickleError: the pickle uses anything other than plain containers and tensors.
         CorruptCheckpointError: the file is damaged.
     """
     try:
@@ -39,16 +39,16 @@ def load(path: Path, kind: Kind, label: str) -> object:
         raise _refusal(label, str(error)) from error
     except OSError as error:
         raise UnreadableCheckpointError(f"cannot read {label}: {error.strerror or error}") from error
-    # A damaged pickle is a program gone wrong: it may raise anything, from KeyError to MemoryError.
+    # A damaged pickle is a broken program: it can raise anything, from KeyError to MemoryError.
     except Exception as error:
         reason = shown(str(error).partition("\n")[0] or type(error).__name__)
         raise CorruptCheckpointError(
-            f"{label} is damaged or no PyTorch checkpoint ({reason}); get the file again"
+            f"{label} is damaged or not a PyTorch checkpoint ({reason}); get the file again"
         ) from error
 
 
 def _can_map(path: Path) -> bool:
-    """Return whether torch finds the data as they are: not packed, and not under a name it gives to safetensors."""
+    """Return whether torch can map the data: they are not compressed, and the suffix does not mean safetensors to it."""
     if path.suffix == ".safetensors":
         return False
     with zipfile.ZipFile(path) as archive:
@@ -59,20 +59,20 @@ def _refusal(label: str, message: str) -> UnsafePickleError | CorruptCheckpointE
     refused = _REFUSED.search(message)
     if refused is None and "Unsupported operand" not in message:
         reason = shown(message.rstrip().rpartition("\n\n")[0].rpartition("\n")[2] or "unknown instruction")
-        return CorruptCheckpointError(f"{label} is no plain PyTorch checkpoint ({reason}); get the file again")
-    # torch's safe reader knows the instructions of protocol 2, in which torch.save writes.
+        return CorruptCheckpointError(f"{label} is not a plain PyTorch checkpoint ({reason}); get the file again")
+    # torch's safe reader knows the instructions of protocol 2, which torch.save uses.
     what = f"{shown(refused[1])}, which may run code" if refused else "pickle instructions that cannot be checked"
     return UnsafePickleError(
         f"{label} needs {what} to load, so bhk does not open it; if you trust the file, load it in the program that"
-        ' made it and save only the weights: torch.save(model.state_dict(), "weights.pth"), or safetensors'
+        ' made it, and save only the weights: torch.save(model.state_dict(), "weights.pth"), or safetensors'
     )
 
 
 def save(file: BinaryIO, entries: Sequence[Entry], layout: Layout, fetch: Callable[[TensorSpec], torch.Tensor]) -> None:
-    """Write `entries` by torch.save, nested as `layout` says; tied names share one storage. Needs all in memory.
+    """Write `entries` with torch.save, nested as `layout` says. Tied names share one storage; all tensors are in memory.
 
     Raises:
-        WriteError, OSError: torch, or the system, could not write.
+        WriteError, OSError: torch or the system could not write.
     """
     content: dict[str, object] = {group: {} for group in layout.groups}
     for entry in entries:
@@ -85,7 +85,7 @@ def save(file: BinaryIO, entries: Sequence[Entry], layout: Layout, fetch: Callab
         content = {key: content}
     try:
         torch.save(content, file)
-    # After the system refused data, torch's writer complains about its position instead.
+    # If the system refuses data, torch's writer reports a wrong position instead.
     except RuntimeError as error:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
@@ -93,6 +93,6 @@ def save(file: BinaryIO, entries: Sequence[Entry], layout: Layout, fetch: Callab
 
 
 def _alone(tensor: torch.Tensor) -> torch.Tensor:
-    """Return `tensor` with a storage of its own size: torch.save would write all of what it is a view of."""
+    """Return `tensor` with a storage of its own size, because torch.save writes the whole storage of a view."""
     needed = tensor.numel() * tensor.dtype.itemsize
     return tensor if tensor.untyped_storage().nbytes() == needed else tensor.clone()

@@ -1,4 +1,4 @@
-"""Finding the state dict inside what a trainer saved around it."""
+"""Finding the state dict within everything that a trainer saved with it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TOP = "."
 
 @dataclass(frozen=True)
 class StateDict:
-    """A state dict and its place: tensors by name (groups merged), and what stood beside it, in words."""
+    """A state dict and its place: tensors by name, with groups merged, and what else was there, in words."""
 
     tensors: dict[str, torch.Tensor]
     wrapper: tuple[str, ...]
@@ -48,13 +48,13 @@ class _Candidate:
 def find_state_dict(top: object, key: str | None, where: str) -> StateDict:
     """Return the state dict in `top`, the content of the file `where`.
 
-    `key` settles which one where there are several: the keys from the top joined by dots, or "." for the tensors at
-    the top itself. Several dictionaries of tensors with unknown, different names are the parts of one model: groups.
+    If there are several, `key` selects one: the keys from the top joined by dots, or "." for the tensors at the top itself.
+    Several dictionaries of tensors whose keys are unknown and whose names differ are taken for the parts of one model: groups.
 
     Raises:
-        NotACheckpointError: there are no tensors with names.
-        AmbiguousCheckpointError: there is more than one state dict and no `key`.
-        UnknownWeightsError: `key` leads to none.
+        NotACheckpointError: there are no named tensors.
+        AmbiguousCheckpointError: there are several state dicts and no `key`.
+        UnknownWeightsError: `key` leads to no state dict.
     """
     if not isinstance(top, dict):
         raise NotACheckpointError(
@@ -75,7 +75,7 @@ def find_state_dict(top: object, key: str | None, where: str) -> StateDict:
 
 
 def _search(node: dict[object, object], path: tuple[str, ...], seen: set[int]) -> list[_Candidate]:
-    """Return the state dicts at and below `node`; each dictionary is visited once, for a pickle may tie knots."""
+    """Return the state dicts at and below `node`. Each dictionary is visited once, because a pickle may have cycles."""
     if id(node) in seen or len(path) > 8:
         return []
     seen.add(id(node))
@@ -89,7 +89,7 @@ def _search(node: dict[object, object], path: tuple[str, ...], seen: set[int]) -
     if known:
         return known
     own = {name: value for name, value in node.items() if isinstance(name, str) and isinstance(value, torch.Tensor)}
-    # Beside a state dict, lone scalars are counters such as "step", not weights.
+    # Scalars next to a state dict are counters such as "step", not weights.
     if own and not (below and all(tensor.ndim == 0 for tensor in own.values())):
         return [_Candidate(path, (), frozenset(own)), *below]
     if len(below) > 1 and _are_parts(node, below, path):
@@ -99,7 +99,7 @@ def _search(node: dict[object, object], path: tuple[str, ...], seen: set[int]) -
 
 
 def _are_parts(node: dict[object, object], below: list[_Candidate], path: tuple[str, ...]) -> bool:
-    """Return whether every entry of `node` is a state dict of its own, none a second version of another."""
+    """Return whether every entry of `node` is a separate state dict, and none a second version of another."""
     plain = all(len(c.path) == len(path) + 1 and not c.groups and "." not in c.path[-1] for c in below)
     return plain and len(below) == len(node) and len({c.names for c in below}) == len(below)
 
@@ -144,7 +144,7 @@ def _take(top: dict[object, object], candidate: _Candidate) -> StateDict:
 
 
 def _describe(name: object, value: object) -> str:
-    """Return one entry of a checkpoint in words for the user, such as "optimizer (state of 594 tensors)"."""
+    """Return a description of an entry of a checkpoint for the user, such as "optimizer (state of 594 tensors)"."""
     words = shown(name, 60)
     if isinstance(value, dict) and isinstance(value.get("state"), dict) and "param_groups" in value:
         return f"{words} (state of {len(value['state'])} tensors)"
@@ -155,7 +155,7 @@ def _describe(name: object, value: object) -> str:
 
 
 def _count(value: object) -> int:
-    """Return the number of tensors anywhere in `value`, each container once."""
+    """Return the number of tensors anywhere in `value`; each container is visited once."""
     total, waiting, seen = 0, [value], set[int]()
     while waiting:
         item = waiting.pop()

@@ -1,4 +1,4 @@
-"""`write`: tensors back into the formats that other programs read."""
+"""Writing tensors in the formats that other programs read: `write`."""
 
 from __future__ import annotations
 
@@ -37,30 +37,30 @@ def write(
     sources: tuple[Path, ...] = (),
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Path, ...]:
-    """Write a checkpoint and return its files; the suffix of `path` says the format.
+    """Write a checkpoint and return its files. The suffix of `path` determines the format.
 
-    `.safetensors` holds one tensor in memory at a time, has no nesting (the wrapper is dropped, groups stay in the
-    names) and no ties (a tied tensor is written under each name). `.pth`, `.pt` and `.bin` are written by torch.save
-    with the whole model in memory, nested as `layout` says, ties kept.
+    `.safetensors` is written with one tensor in memory at a time. The format has no nesting (the wrapper is dropped, groups
+    stay in the names) and no ties (a tied tensor is written under each name). `.pth`, `.pt` and `.bin` are written by
+    torch.save with the whole model in memory, nested as `layout` says, and keep ties.
 
     Args:
         path: the file to write.
         specs: the tensors in the order of the file.
         fetch: returns the tensor of a name; called once for each, in the order in which the data are written.
-        aliases: name to the other names of the same tensor.
-        layout: its prefix is put before every name.
-        shard_bytes: beyond this size, write `STEM-00001-of-0000N.SUFFIX`, … and `path` + `.index.json` as Hugging
-            Face libraries do; shards have flat names. A tensor is never cut.
-        metadata: string pairs for the header of `.safetensors`; other formats have no place for them.
-        force: replace what is there.
+        aliases: name -> other names of the same tensor.
+        layout: nesting and prefix of the names.
+        shard_bytes: if the tensors are larger than this, write `STEM-00001-of-0000N.SUFFIX`, … and `path` + `.index.json`,
+            as Hugging Face libraries do. Shards have flat names; a tensor is never divided.
+        metadata: string pairs for the header of `.safetensors`; other formats cannot hold them.
+        force: replace existing files.
         sources: files that must not be replaced because they are being read.
-        progress: called with the bytes of each tensor when it has been fetched.
+        progress: called with the bytes of each tensor after it was fetched.
 
     Raises:
-        UnsupportedFormatError: unknown suffix.
-        UnsupportedTensorError, TensorMismatchError, LayoutError: the tensors do not fit the format, what was
-            announced, or the layout; nothing is written.
-        WriteError: the destination exists or cannot be written; nothing new is left behind.
+        UnsupportedFormatError: the suffix is unknown.
+        UnsupportedTensorError, TensorMismatchError, LayoutError: the tensors do not fit the format, their announcement or the
+            layout; nothing is written.
+        WriteError: the destination exists or cannot be written; no new file is left behind.
     """
     path = Path(path)
     if path.suffix not in WEIGHT_SUFFIXES:
@@ -85,7 +85,7 @@ def write(
 
 
 def _cut(entries: Sequence[Entry], limit: int) -> list[list[Entry]]:
-    """Return `entries` in order, cut before each that would take a shard beyond `limit` bytes."""
+    """Return `entries` in order, divided into shards of at most `limit` bytes, or of one larger tensor."""
     shards: list[list[Entry]] = [[]]
     size = 0
     for entry in entries:
@@ -98,7 +98,7 @@ def _cut(entries: Sequence[Entry], limit: int) -> list[list[Entry]]:
 
 
 def _check(path: Path, shards: list[list[Entry]], layout: Layout) -> None:
-    """Raise before anything is written if the format cannot hold the tensors."""
+    """Raise an error, before anything is written, if the format cannot hold the tensors."""
     seen: set[tuple[str | None, str]] = set()
     for entry in (entry for shard in shards for entry in shard):
         if path.suffix == _SAFETENSORS:
@@ -111,7 +111,7 @@ def _check(path: Path, shards: list[list[Entry]], layout: Layout) -> None:
 
 
 def _checking(fetch: Callable[[str], torch.Tensor], progress: Callable[[int], None] | None) -> _Fetch:
-    """Return a function that fetches a tensor, holds it against its spec and reports progress."""
+    """Return a function that fetches a tensor, compares it with its spec and reports progress."""
 
     def fetch_checked(spec: TensorSpec) -> torch.Tensor:
         tensor = fetch(spec.name).detach().cpu()
@@ -144,19 +144,19 @@ def _write_shards(
     force: bool,
     sources: tuple[Path, ...],
 ) -> tuple[Path, ...]:
-    """Write all the data before any file takes its name, and let the index take its name last."""
+    """Write the shards and their index. All data are written before any file gets its name, and the index gets its last."""
     index = path.with_name(path.name + INDEX_SUFFIX)
     count = len(shards)
     files = tuple(path.with_name(f"{path.stem}-{i:05d}-of-{count:05d}{path.suffix}") for i in range(1, count + 1))
     for file in (*files, index):
         check_destination(file, force=force, sources=sources)
     with _removing_on_failure(files), contextlib.ExitStack() as stack:
-        # The stack closes in reverse: what is opened first is in place last.
+        # The stack closes in reverse order, so the file opened first gets its name last.
         index_file = stack.enter_context(replace_file(index))
         index_file.write(_index(files, shards))
         for file, shard in zip(files, shards, strict=True):
             _save(file, stack.enter_context(replace_file(file)), shard, Layout(), fetch, metadata)
-    # Readers prefer a whole file to an index of the same name: an old one would hide the new shards.
+    # Readers prefer a whole file to an index of the same name, so an old file would hide the new shards.
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -166,7 +166,7 @@ def _write_shards(
 
 @contextlib.contextmanager
 def _removing_on_failure(files: Sequence[Path]) -> Iterator[None]:
-    """Remove those of `files` that the block has made, if it fails between putting the first and the last in place."""
+    """If the block fails, remove those of `files` that did not exist before it."""
     new = [file for file in files if not file.exists()]
     try:
         yield

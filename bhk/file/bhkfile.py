@@ -31,7 +31,7 @@ def open_file(path: str | os.PathLike[str], *, verify: bool = True) -> BhkFile:
 
     >>> with bhk.open("demo_sam.bhk") as file:
     ...     len(file.names), file.tensor("mask_decoder.iou_token.weight").shape
-    (230, torch.Size([1, 64]))
+    (230, torch.Size([1, 128]))
 
     Args:
         path: a file, a folder that holds one, or a place on the Hugging Face Hub, "hf://user/repo[/file.bhk][@revision]".
@@ -88,7 +88,7 @@ class BhkFile:
     Any number of threads may use it at once.
 
     >>> file = bhk.open("demo_sam.bhk")
-    >>> file.layer("mask_decoder.iou_token.weight").encoding
+    >>> file.layer("image_encoder.blocks.0.attn.proj.weight").encoding
     'trajectory'
     >>> file.tensor("image_encoder.blocks.0.attn.proj.weight", slice(0, 2)).shape
     torch.Size([2, 192])

@@ -1,4 +1,4 @@
-"""Every way in which transformers and a .bhk file can disagree, beyond those of `bhk.nn`."""
+"""Errors of loading and saving .bhk files with transformers, in addition to those of `bhk.nn`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ class TransformersError(BhkError):
 
 
 class UnsupportedTransformersError(TransformersError):
-    """transformers is not installed, or of a version whose loading bhk cannot join."""
+    """transformers is not installed, or bhk does not work with its version."""
 
 
 class RepositoryError(TransformersError):
-    """The config.json of a repository does not say what its weights are."""
+    """The config.json of a repository does not describe its weights correctly."""
 
 
 class OffloadError(TransformersError):
-    """Part of a model is to lie on the disk, for which transformers needs safetensors."""
+    """Part of a model would be offloaded to the disk, which transformers supports for safetensors only."""
 
 
 class TyingError(TransformersError):
-    """Tensors of a model that are to be one are not: transformers loaded models in several threads at once."""
+    """Tensors that should be tied are not, because transformers loaded models in several threads at once."""
 
 
 class SaveError(TransformersError):
-    """A model cannot be written back as a .bhk file; nothing was changed."""
+    """A model cannot be saved as a .bhk file; nothing was written."""

@@ -1,4 +1,4 @@
-"""Loading: what `from_pretrained` does otherwise when the weights are in a .bhk file."""
+"""Loading: the steps of `from_pretrained` that differ when the weights are in a .bhk file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _QUIETLY = dict.fromkeys(
 
 
 def find_file(original: Function) -> Function:
-    """Return transformers' search for weight files, extended by names that end in .bhk."""
+    """Return transformers' search for weight files, extended to names that end in .bhk."""
 
     @functools.wraps(original)
     def resolve(*args: Any, **options: Any) -> Any:
@@ -54,7 +54,7 @@ def find_file(original: Function) -> Function:
             return original(*args, **options)
         if Path(name).name != name or "\\" in name:  # the name comes from a config.json
             raise RepositoryError(
-                f"transformers_weights {shown(name)!r} is no plain name of a file; expected one such as 'model.bhk'"
+                f"transformers_weights {shown(name)!r} is not a plain file name; expected one such as 'model.bhk'"
             )
         folder = options["pretrained_model_name_or_path"]
         path = cached_file(folder, name, user_agent=options.get("user_agent"), **(options.get("download_kwargs") or {}))
@@ -64,23 +64,24 @@ def find_file(original: Function) -> Function:
 
 
 def _refuse_parts(folder: Any, options: Mapping[str, Any]) -> None:
-    """Refuse to load from a repository whose config.json names a .bhk file by a configuration that does not.
+    """Raise an error if the repository's config.json names a .bhk file, but the configuration in use does not.
 
-    Such as that of a part of the model: transformers would take any dense weights that lie there, too, perhaps older ones.
+    That happens when part of a model is loaded with its own configuration. transformers would then take any dense weights in
+    the repository, which may be older.
     """
-    here = {**options, "local_files_only": True, "force_download": False}  # it has just been read
+    here = {**options, "local_files_only": True, "force_download": False}  # transformers has just read it
     try:
         path = cached_file(folder, CONFIG, **here, **_QUIETLY)
         config = {} if path is None else parse_object(Path(path).read_bytes())
-    except (OSError, ValueError):  # none of ours: transformers says what is wrong with it
+    except (OSError, ValueError):  # not a repository of ours; transformers reports what is wrong
         return
     name = config.get("transformers_weights")
     if isinstance(name, str) and name.endswith(BHK_SUFFIX):
         kinds = config.get("architectures")
         whole = listed(kinds) if isinstance(kinds, list) and kinds else "whole model"
         raise RepositoryError(
-            f"{shown(str(folder))} holds a {whole} in {shown(name)!r}, and what is being loaded is another class or "
-            "configuration; load the whole by its own config.json, and take the part from it"
+            f"{shown(str(folder))} holds a {whole} in {shown(name)!r}, but another class or configuration is being loaded; "
+            "load the whole model with its own config.json, and take the part from it"
         )
 
 
@@ -102,7 +103,7 @@ class _Metadata(dict[str, str]):
 
 
 def load_weights(original: Function) -> Function:
-    """Return transformers' loading of weights into a model on the meta device, extended by .bhk files."""
+    """Return transformers' loading of weights into a model on the meta device, extended to .bhk files."""
 
     @functools.wraps(original)
     def load(
@@ -123,8 +124,8 @@ def load_weights(original: Function) -> Function:
             )
         if "disk" in (load_config.device_map or {}).values():
             raise OffloadError(
-                f"part of {type(model).__name__} would be offloaded to the disk, which a {BHK_SUFFIX} file does not allow; "
-                "give another device_map, or more max_memory"
+                f"part of {type(model).__name__} would be offloaded to the disk, which does not work with {BHK_SUFFIX} files; "
+                "use another device_map, or a larger max_memory"
             )
         with quantizer.loaded.take_file() as file:
             tensors = _decode(model, file, quantizer.loaded, load_config.weight_mapping)
@@ -136,9 +137,9 @@ def load_weights(original: Function) -> Function:
 
 
 def _decode(model: PreTrainedModel, file: BhkFile, loaded: Loaded, conversions: Any) -> dict[str, Tensor]:
-    """Return a state dict under the names of the file, with the buffers of a `HyperLinear` in place of its weight.
+    """Return a state dict with the file's names, where the buffers of each `HyperLinear` replace its weight.
 
-    The layers get buffers of their shape, and `loaded` gets to know the names.
+    The layers get empty buffers of the same shapes, and `loaded` gets the mapping of names.
     """
     buffers = {name: buffer_names(name) for name in loaded.coded}
     names = {*file.names, *(name for held in buffers.values() for name in held)}
@@ -162,29 +163,29 @@ def _decode(model: PreTrainedModel, file: BhkFile, loaded: Loaded, conversions: 
 
 
 def resident_buffers(file: BhkFile, layer: LayerEntry) -> dict[str, Tensor]:
-    """Return the buffers of the `HyperLinear` whose weight is `layer`, by name.
+    """Return the buffers, by name, of the `HyperLinear` whose weight is `layer`.
 
     Raises:
         StreamHashError, ChunkDataError, CodeRangeError: the streams are damaged (rules D2 to D4).
     """
     codebook, codes = file.codebook(layer.name), file.planes(layer.name)
-    assert codebook is not None  # the caller takes no others
+    assert codebook is not None  # the caller passes coded layers only
     assert codes is not None
     held = make_resident(codebook, codes, *layer.shape)
     return {buffer: getattr(held, buffer) for buffer in BUFFERS}
 
 
 def _check_complete(model: PreTrainedModel, found: Any, file: str) -> None:
-    """Refuse what transformers would give random values, and tensors that it would drop.
+    """Raise an error where transformers would initialise tensors at random, or drop tensors of the file.
 
     Args:
-        found: the LoadStateDictInfo of transformers.
+        found: transformers' LoadStateDictInfo.
 
     Raises:
         MismatchError: names or shapes of file and model differ.
     """
     info = copy.copy(found)
-    model._adjust_missing_and_unexpected_keys(info)  # what transformers knows to be no fault
+    model._adjust_missing_and_unexpected_keys(info)  # removes what transformers knows to be harmless
     tied = model.all_tied_weights_keys.items()
     settled = {name for pair in tied for name in pair if not info.missing_keys.issuperset(pair)}
     missing = tuple(sorted(info.missing_keys - settled))

@@ -1,4 +1,4 @@
-"""What transformers calls the tensors of a file: it renames those of older checkpoints, and adds or takes off prefixes."""
+"""The names that transformers gives to the tensors of a file: it renames older ones, and adds or removes prefixes."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from transformers.core_model_loading import WeightConverter, WeightRenaming, dot
 
 @dataclass(frozen=True)
 class Naming:
-    """Where the tensors of a file go in a model; the model has no place for those that are in neither field.
+    """Where the tensors of a file go in a model. The model does not use tensors that are in neither field.
 
     Attributes:
         places: name in the file -> name in the model.
-        fused: names in the file of tensors of which transformers makes others.
+        fused: names in the file of tensors that transformers converts into others.
     """
 
     places: Mapping[str, str]
     fused: frozenset[str]
 
     def is_used(self, name: str) -> bool:
-        """Tell whether the model takes the tensor of that name in the file."""
+        """Return whether the model uses the tensor with that name in the file."""
         return name in self.places or name in self.fused
 
 
 def find_names(
     model: PreTrainedModel, known: Container[str], names: Iterable[str], conversions: Sequence[Any]
 ) -> Naming:
-    """Return what `convert_and_load_state_dict_in_model` of transformers will make of the `names` in a file.
+    """Return how transformers' `convert_and_load_state_dict_in_model` will rename the `names` in a file.
 
     Args:
         known: the names of the model's state dict.
-        conversions: as `get_model_conversion_mapping` returns them; they are left as they are.
+        conversions: as `get_model_conversion_mapping` returns them; they are not changed.
     """
-    steps = copy.deepcopy(list(conversions))  # they note that they were used
+    steps = copy.deepcopy(list(conversions))  # a copy, because they record their own use
     renamings = [step for step in steps if isinstance(step, WeightRenaming)]
     converters = [step for step in steps if isinstance(step, WeightConverter)]
     prefix, lookup = model.base_model_prefix, _Known(known)
     places: dict[str, str] = {}
     fused = set()
-    for name in sorted(names, key=dot_natural_key):  # some renamings depend on those before
+    for name in sorted(names, key=dot_natural_key):  # some renamings depend on earlier ones
         renamed, pattern = rename_source_key(name, renamings, converters, prefix, lookup)
         if renamed not in known and name in known:
             renamed, pattern = rename_source_key(name, [], [], prefix, lookup)
@@ -55,7 +55,7 @@ def find_names(
 
 
 class _Known(dict[str, bool]):
-    """Answers for the model's state dict, of which transformers only asks whether it holds a name."""
+    """Stands in for the model's state dict, which transformers only asks whether it holds a name."""
 
     def __init__(self, names: Container[str]) -> None:
         self._names = names

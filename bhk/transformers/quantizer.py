@@ -1,4 +1,4 @@
-"""What transformers asks of a way to store weights: the quantizer "bhk"."""
+"""The quantizer "bhk": transformers' interface for a way to store weights."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class BhkConfig(QuantizationConfigMixin):
     """The `quantization_config` of a config.json.
 
     Attributes:
-        file: base name of the weight file; `transformers_weights` beside it says the same, and transformers reads that.
+        file: base name of the weight file. `transformers_weights` beside it repeats it; transformers reads only that.
     """
 
     def __init__(self, file: str = MODEL_FILE, **_: Any) -> None:
@@ -63,10 +63,10 @@ class Loaded:
 
 
 class BhkQuantizer(HfQuantizer):
-    """Puts `HyperLinear` layers in the place of linear ones whose weight a .bhk file holds in codes.
+    """Replaces linear layers by `HyperLinear` layers where the .bhk file holds codes of their weights.
 
     Attributes:
-        loaded: set when a model is being loaded.
+        loaded: set while a model is loaded.
     """
 
     requires_calibration = False
@@ -78,7 +78,7 @@ class BhkQuantizer(HfQuantizer):
         """Replace layers of `model`, which is on the meta device.
 
         Raises:
-            RepositoryError: the weights are in another kind of file.
+            RepositoryError: the weights are not in a .bhk file.
             ReadError, FormatError: the file cannot be read or breaks a rule of the format.
         """
         path = _weight_file(checkpoint_files)
@@ -87,10 +87,10 @@ class BhkQuantizer(HfQuantizer):
         return model
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: Any) -> None:
-        """Check that tensors that are one in the model, of which the file may hold only one, are.
+        """Check that transformers tied the tensors that the model shares; the file may hold them under one name only.
 
         Raises:
-            TyingError: transformers has not made them one.
+            TyingError: it did not.
         """
         state = model.state_dict()
         pairs = [pair for pair in model.all_tied_weights_keys.items() if state.keys() >= set(pair)]
@@ -102,34 +102,34 @@ class BhkQuantizer(HfQuantizer):
             )
 
     def _dequantize(self, model: PreTrainedModel, dtype: Dtype | None = None) -> PreTrainedModel:
-        """Put an `nn.Linear` with the decoded weight in the place of each `HyperLinear`."""
+        """Replace each `HyperLinear` by an `nn.Linear` with the decoded weight."""
         for parent in list(model.modules()):
             for name, child in list(parent.named_children()):
                 if isinstance(child, HyperLinear):
                     setattr(parent, name, child.to_linear())
         if getattr(model.config, "transformers_weights", None) is not None:
             del model.config.transformers_weights
-        # By default that of the configuration, of which saving makes a name.
+        # By default transformers passes the configuration's dtype, which saving has turned into a name.
         return model.to(dtype=None if dtype is None else floating_dtype(dtype))
 
     def get_state_dict_and_metadata(
         self, model: PreTrainedModel, *_: Any
     ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-        """Return no tensors: `save_pretrained` of transformers writes what belongs to them, and `saving` the .bhk file."""
+        """Return no tensors: transformers' `save_pretrained` writes the files around them, `saving` the .bhk file."""
         return {}, {}
 
     def is_serializable(self, **_: Any) -> bool:
-        """Tell that `save_pretrained` works: see `bhk.transformers.saving`."""
+        """Return True: `save_pretrained` works, see `bhk.transformers.saving`."""
         return True
 
     @property
     def is_trainable(self) -> bool:
-        """Tell that adapters can be trained on top: gradients reach the inputs and biases of every `HyperLinear`."""
+        """True: adapters can be trained, because gradients reach the inputs and biases of every `HyperLinear`."""
         return True
 
     @property
     def is_compileable(self) -> bool:
-        """Tell that torch.compile takes the layers: their operators have meta kernels."""
+        """True: torch.compile works, because the operators of the layers have meta kernels."""
         return True
 
 
@@ -144,10 +144,10 @@ def _weight_file(files: Sequence[str] | None) -> Path:
 
 
 def _put_hyperlinears(model: PreTrainedModel, file: BhkFile) -> dict[str, str]:
-    """Put a `HyperLinear` on the meta device in the place of each linear layer that can have one.
+    """Replace each linear layer of which the file holds codes by a `HyperLinear` on the meta device.
 
     Returns:
-        name of the weight in the file -> name of the layer.
+        a dictionary: name of the weight in the file -> name of the layer.
     """
     linears = _replaceable(model)
     known = {*model.state_dict(), *(f"{name}.{buffer}" for name in linears for buffer in BUFFERS)}
@@ -167,9 +167,9 @@ def _put_hyperlinears(model: PreTrainedModel, file: BhkFile) -> dict[str, str]:
 
 
 def _replaceable(model: PreTrainedModel) -> dict[str, tuple[Place, nn.Linear]]:
-    """Return the linear layers that a `HyperLinear` can stand in for, by name."""
+    """Return the linear layers that a `HyperLinear` can replace, by name."""
     tied = {name for pair in model.all_tied_weights_keys.items() for name in pair}
-    # What stays in float32 in a model of a smaller dtype: the code around it looks at its weight.
+    # Layers that stay in float32 in a model of a smaller dtype: the code around them reads their weight.
     kept = (*(model._keep_in_fp32_modules or ()), *(model._keep_in_fp32_modules_strict or ()))
     patterns = [] if model.dtype == torch.float32 else [pattern.replace("*", ".*") for pattern in kept]
     return {
@@ -180,7 +180,7 @@ def _replaceable(model: PreTrainedModel) -> dict[str, tuple[Place, nn.Linear]]:
 
 
 def buffer_names(weight: str) -> tuple[str, ...]:
-    """Return what the buffers of a `HyperLinear` are called beside its `weight` in a file."""
+    """Return the names for the buffers of a `HyperLinear`, given the name of its weight in a file."""
     return tuple(f"{weight.removesuffix('weight')}{buffer}" for buffer in BUFFERS)
 
 

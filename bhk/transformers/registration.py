@@ -1,4 +1,4 @@
-"""Making transformers know of .bhk files. The only module here that changes it."""
+"""Registering .bhk files with transformers. No other module here changes transformers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bhk.transformers.errors import UnsupportedTransformersError
 
 OLDEST = (5, 1)
 
-# What is extended or asked, and transformers does not promise to keep.
+# Functions that are extended or used here, and that transformers does not promise to keep.
 _NEEDED = (
     "transformers.modeling_utils:_get_resolved_checkpoint_files",
     "transformers.modeling_utils:PreTrainedModel._load_pretrained_model",
@@ -28,10 +28,10 @@ _NEEDED = (
 
 
 def register() -> None:
-    """Register the quantizer "bhk", and extend what finds, loads and saves weights; once, however often it is called.
+    """Register the quantizer "bhk", and extend how transformers finds, loads and saves weights. Repeated calls do nothing.
 
     Raises:
-        UnsupportedTransformersError: transformers is not installed, or of a version that works otherwise.
+        UnsupportedTransformersError: transformers is not installed, or its version works differently.
     """
     _check_version()
     from transformers import PreTrainedModel, modeling_utils
@@ -71,6 +71,6 @@ def _check_version() -> None:
             pkgutil.resolve_name(name)
         except (ImportError, AttributeError):
             raise UnsupportedTransformersError(
-                f"transformers {version} has no {name.partition(':')[2]}, by which bhk joins it; update bhk, or install "
-                f"another version of transformers, {oldest} or newer"
+                f"transformers {version} has no {name.partition(':')[2]}, which bhk needs; update bhk, or install another "
+                f"version of transformers, {oldest} or newer"
             ) from None

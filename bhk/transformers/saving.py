@@ -1,7 +1,7 @@
-"""Saving: `save_pretrained` of a model that came from a .bhk file writes one again.
+"""Saving: `save_pretrained` of a model that came from a .bhk file writes a .bhk file again.
 
-Nothing is coded anew: what the model still holds as the file has it is copied stream by stream, with its codebook and its
-measured error, and tensors that changed since are kept exact.
+Nothing is encoded again. Tensors that are unchanged are copied from the file stream by stream, with codebook and measured
+error; tensors that changed are stored exactly.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from bhk.transformers.quantizer import METHOD, BhkQuantizer, Loaded
 
 _UNSUPPORTED = {
     "push_to_hub": "call model.push_to_hub(repository), or save it and run `bhk push`",
-    "state_dict": "the tensors are those of the model; leave it out",
-    "variant": f"its name is {MODEL_FILE}; leave it out",
+    "state_dict": "the tensors come from the model; leave it out",
+    "variant": f"the file is always called {MODEL_FILE}; leave it out",
     "distributed_checkpoint": "leave it out",
 }
 
 
 def save(original: Callable[..., None]) -> Callable[..., None]:
-    """Return transformers' `save_pretrained`, extended by models that came from a .bhk file."""
+    """Return transformers' `save_pretrained`, extended to models that came from a .bhk file."""
     signature = inspect.signature(original)
 
     @functools.wraps(original)
@@ -58,11 +58,11 @@ def save(original: Callable[..., None]) -> Callable[..., None]:
         call = signature.bind(model, *args, **options)
         for name, advice in _UNSUPPORTED.items():
             if call.arguments.get(name):
-                raise SaveError(f"save_pretrained(…, {name}=…) does not go with a .bhk file; {advice}")
+                raise SaveError(f"save_pretrained(…, {name}=…) does not work for a .bhk file; {advice}")
         folder = Path(call.arguments["save_directory"])
         with tempfile.TemporaryDirectory(prefix="bhk-") as scratch:
             call.arguments["save_directory"] = scratch
-            original(*call.args, **call.kwargs)  # everything but the weights
+            original(*call.args, **call.kwargs)  # everything except the weights
             if call.arguments.get("is_main_process", True):
                 _write_folder(model, quantizer.loaded, Path(scratch), folder)
         return None
@@ -71,7 +71,7 @@ def save(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def _write_folder(model: PreTrainedModel, loaded: Loaded, scratch: Path, folder: Path) -> None:
-    """Write model.bhk and, after it, what transformers has put into `scratch`."""
+    """Write model.bhk, and then the files that transformers has written to `scratch`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -79,7 +79,7 @@ def _write_folder(model: PreTrainedModel, loaded: Loaded, scratch: Path, folder:
     others = sorted(path.name for path in folder.iterdir() if has_companions(path.name))
     if others:
         raise SaveError(
-            f"{folder} holds {listed(others, 3)}, from which transformers would load older weights; save into another folder"
+            f"{folder} holds {listed(others, 3)}, and transformers would load those older weights; save to another folder"
         )
     config = json.loads((scratch / CONFIG).read_text(encoding="utf-8"))
     config.pop("quantization_config", None)
@@ -88,7 +88,7 @@ def _write_folder(model: PreTrainedModel, loaded: Loaded, scratch: Path, folder:
     config |= {"quantization_config": {"quant_method": METHOD, "file": MODEL_FILE}, "transformers_weights": MODEL_FILE}
     (scratch / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for path in sorted(scratch.iterdir()):
-        if path.is_file() and path.suffix != ".safetensors":  # which holds no tensor
+        if path.is_file() and path.suffix != ".safetensors":  # it holds no tensors
             with replace_file(folder / path.name) as file:
                 file.write(path.read_bytes())
 
@@ -97,14 +97,14 @@ def _write_file(model: PreTrainedModel, loaded: Loaded, config: Mapping[str, Any
     if loaded.naming.fused:
         names = sorted(loaded.naming.fused)
         raise SaveError(
-            f"transformers made other tensors of {counted(names)} of {loaded.path.name}, which cannot be written back; "
+            f"transformers converted {counted(names)} of {loaded.path.name} into others, which cannot be written back; "
             "call model.dequantize() and save the dense model"
         )
     try:
         source = open_file(loaded.path)
     except ReadError as error:
         raise SaveError(
-            f"the file that the model came from is gone ({error}), and its codes are copied from there; put it back, or "
+            f"the file that the model came from is gone ({error}), but its codes are copied from there; put it back, or "
             "call model.dequantize() and save the dense model"
         ) from None
     with replace_file(path) as file, source:
@@ -121,7 +121,7 @@ def _write_file(model: PreTrainedModel, loaded: Loaded, config: Mapping[str, Any
 
 
 def _outline(layer: LayerEntry, tensor: Tensor | None) -> LayerEntry:
-    """Return the entry of `layer`; of one that takes the values of `tensor`, without streams."""
+    """Return the entry of `layer`, or an exact entry without streams if it takes the values of `tensor`."""
     if tensor is None:
         return layer
     dtype, shape = DTYPE_NAMES[tensor.dtype], tuple(tensor.shape)
@@ -136,10 +136,10 @@ def _write_layer(writer: ContainerWriter, source: BhkFile, layer: LayerEntry, te
 
 
 def _changed(model: PreTrainedModel, loaded: Loaded, source: BhkFile) -> dict[str, Tensor]:
-    """Return the tensors of `model` that are not as the file has them, by their names there.
+    """Return the tensors of `model` that differ from the file, by their names in the file.
 
     Raises:
-        SaveError: the model has other tensors than the file, or has none of its own where they are offloaded.
+        SaveError: model and file have different tensors, or some of the model's are offloaded.
     """
     state = model.state_dict()
     _check_names(model, loaded, state)
@@ -148,11 +148,11 @@ def _changed(model: PreTrainedModel, loaded: Loaded, source: BhkFile) -> dict[st
 
 
 def _check_names(model: PreTrainedModel, loaded: Loaded, state: Mapping[str, Tensor]) -> None:
-    """Refuse tensors of the model that the file has no name for, and those without data."""
+    """Raise an error for tensors of the model that have no name in the file, or no data."""
     empty = [name for name, tensor in state.items() if tensor.is_meta]
     if empty:
         raise SaveError(
-            f"{counted(empty)} of the model without data (offloaded?); load it without offloading to save it"
+            f"{counted(empty)} of the model without data, perhaps offloaded; load it without offloading to save it"
         )
     known = {*loaded.naming.places.values(), *(f"{module}.weight" for module in loaded.coded.values())}
     for target, other in model.all_tied_weights_keys.items():
@@ -162,7 +162,7 @@ def _check_names(model: PreTrainedModel, loaded: Loaded, state: Mapping[str, Ten
     added = [name for name in state if name not in known]
     if added:
         raise SaveError(
-            f"{counted(added)} of the model not in {loaded.path.name}, from which it came; take off what was added, or call "
+            f"{counted(added)} of the model not in {loaded.path.name}, from which it came; remove what was added, or call "
             "model.dequantize() and save the dense model"
         )
 
@@ -170,12 +170,12 @@ def _check_names(model: PreTrainedModel, loaded: Loaded, state: Mapping[str, Ten
 def _difference(
     model: PreTrainedModel, loaded: Loaded, state: Mapping[str, Tensor], source: BhkFile, layer: LayerEntry
 ) -> Tensor | None:
-    """Return what `model` has for `layer`; None when it is what the file has, or when it has no place for it."""
+    """Return the model's tensor for `layer`, or None if it equals the file's or the model does not use it."""
     module = model.get_submodule(loaded.coded[layer.name]) if layer.name in loaded.coded else None
     if isinstance(module, HyperLinear):
         held = resident_buffers(source, layer)
         if not all(torch.equal(getattr(module, buffer).cpu(), held[buffer]) for buffer in BUFFERS):
-            raise SaveError(f"the codes of {layer.name} are not those of {loaded.path.name}; load the model again")
+            raise SaveError(f"the codes of {layer.name} differ from those in {loaded.path.name}; load the model again")
         return None
     places = [loaded.naming.places[name] for name in (layer.name, *layer.aliases) if name in loaded.naming.places]
     if module is not None:
@@ -184,7 +184,7 @@ def _difference(
         return None
     tensors = [state[place].cpu() for place in places if place in state]
     if len(tensors) < len(places) or not all(torch.equal(tensor, tensors[0]) for tensor in tensors):
-        raise SaveError(f"{', '.join(places)}: not in the model any more, or no longer the same tensor; load it again")
+        raise SaveError(f"{', '.join(places)}: no longer in the model, or no longer one tensor; load the model again")
     stored = source.tensor(layer.name)
     same = stored.shape == tensors[0].shape and torch.equal(stored.to(tensors[0].dtype), tensors[0])
     return None if same else tensors[0].contiguous()

@@ -117,7 +117,7 @@ def test_the_file_gets_the_permissions_of_the_umask(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "dtype", "message"),
     [
-        ("a", torch.complex128, "complex128, which safetensors lacks"),
+        ("a", torch.complex128, "complex128, which safetensors cannot hold"),
         ("__metadata__", torch.float32, "__metadata__"),
         ("\ud800", torch.float32, "ud800"),
     ],

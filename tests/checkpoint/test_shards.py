@@ -44,7 +44,7 @@ def test_sharded_bin_files_are_read_with_ties(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("weight_map", "shards", "message"),
     [
-        ({"a": _A, "b": _B}, {_A: ["a"]}, "shards that are not there: model-00002"),
+        ({"a": _A, "b": _B}, {_A: ["a"]}, "missing shards: model-00002"),
         ({"a": _A, "b": _A}, {_A: ["a"]}, "'b' .*in no shard"),
         ({"a": _A, "b": _A}, {_A: ["a"], _B: ["b"]}, "'b' .*in no shard"),
         ({"a": _A, "b": _A, "c": _B}, {_A: ["a"], _B: ["b", "c"]}, "'b' .*it is in model-00002"),

@@ -115,7 +115,7 @@ def test_wrong_usage(shell: Shell, args: list[str], message: str) -> None:
         (["sam.bhk", "none.png", "--point", "1,1"], "cannot read none.png: No such file or directory"),
         (["sam.bhk", "sam.bhk", "--point", "1,1"], "sam.bhk is not a picture of a known format"),
         (["none.bhk", "picture.png", "--point", "1,1"], "cannot read none.bhk: No such file or directory"),
-        (["picture.png", "picture.png", "--point", "1,1"], "in no format that bhk knows"),
+        (["picture.png", "picture.png", "--point", "1,1"], "in an unknown format"),
         (
             ["sam.bhk", "picture.png", "--point", "140,1"],
             "point 140,1 is outside the picture, which is 140 x 90 pixels",

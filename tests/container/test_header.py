@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bhk.codec.streams import CHUNK_ITEMS, packed_size
 from bhk.codec.dtypes import TORCH_DTYPES
+from bhk.codec.streams import CHUNK_ITEMS, packed_size
 from bhk.container.errors import FieldTypeError, HeaderSyntaxError, UnknownFeatureError, UnknownKeyError
 from bhk.container.header import (
     DTYPES,

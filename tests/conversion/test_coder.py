@@ -200,7 +200,7 @@ def test_a_fidelity_out_of_reach() -> None:
 
 
 def test_a_fidelity_for_what_gives_no_masks(tmp_path: Path) -> None:
-    with pytest.raises(bhk.BhkError, match="cannot predict masks with .*Encoder"):
+    with pytest.raises(bhk.BhkError, match=r"cannot predict masks with .*Encoder"):
         bhk.convert(Encoder(), tmp_path / "a.bhk", bhk.Quality(fidelity=0.9))
 
 

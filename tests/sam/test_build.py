@@ -248,18 +248,21 @@ def test_a_package_that_does_not_import_says_what_it_misses(install: Install) ->
     ("entry", "message"),
     [
         (ModelEntry("sam3", "sam3_large"), "family 'sam3'"),
-        (ModelEntry("sam"), "not those of a whole sam model"),
+        (ModelEntry("sam"), "do not make up a whole sam model"),
         (ModelEntry("sam", None, {"embed_dim": 64}), "missing required field `depth`"),
         (ModelEntry("sam", None, {**_SMALL, "code": "os.system"}), "unknown field `code`"),
         (ModelEntry("sam", None, {**_SMALL, "embed_dim": "64"}), "Expected `int`"),
         (ModelEntry("sam", None, {**_SMALL, "depth": 10**9}), "`int` <= 256"),
         (ModelEntry("sam", None, {**_SMALL, "global_attn_indexes": [1] * 257}), "length <= 256"),
-        (ModelEntry("sam", None, {**_SMALL, "image_size": 1 << 14, "patch_size": 1, "embed_dim": 1 << 14}), "no model"),
-        (ModelEntry("sam", None, {**_SMALL, "prompt_embed_dim": 62}), "no model of the file's sizes"),
-        (ModelEntry("mobile_sam", None, {"embed_dims": [8, 8, 8, 8]}), "never published"),
-        (ModelEntry("sam2", None, {"embed_dim": 96, "stages": [1, 1], "release": "2"}), "never published"),
+        (
+            ModelEntry("sam", None, {**_SMALL, "image_size": 1 << 14, "patch_size": 1, "embed_dim": 1 << 14}),
+            "cannot build a model",
+        ),
+        (ModelEntry("sam", None, {**_SMALL, "prompt_embed_dim": 62}), "cannot build a model of the file's sizes"),
+        (ModelEntry("mobile_sam", None, {"embed_dims": [8, 8, 8, 8]}), "unpublished sizes"),
+        (ModelEntry("sam2", None, {"embed_dim": 96, "stages": [1, 1], "release": "2"}), "unpublished sizes"),
         (ModelEntry("sam2", None, {"embed_dim": 96, "stages": [1, 2, 7, 2], "release": "3"}), "Invalid enum value '3'"),
-        (ModelEntry("transformers_sam2", None, {"embed_dim": 96, "stages": [1, 1]}), "those of a published SAM 2"),
+        (ModelEntry("transformers_sam2", None, {"embed_dim": 96, "stages": [1, 1]}), "the sizes of a published SAM 2"),
     ],
 )
 def test_what_cannot_be_built_is_refused_with_the_reason(entry: ModelEntry, message: str) -> None:

@@ -58,7 +58,7 @@ def test_what_is_saved_is_what_was_loaded(published: Path, tmp_path: Path) -> No
 def test_older_weights_are_not_left_beside_the_new(published: Path, tmp_path: Path) -> None:
     small_hf_sam().save_pretrained(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(SaveError, match=r"holds model\.safetensors, from which transformers would load older weights"):
+    with pytest.raises(SaveError, match=r"holds model\.safetensors, and transformers would load those older weights"):
         SamModel.from_pretrained(published).save_pretrained(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -141,11 +141,11 @@ def test_what_cannot_be_saved_leaves_the_folder_as_it_was(repository: Path, tmp_
     del model.extra
     layer = model.get_submodule(CODED.removesuffix(".weight"))
     layer.codes[0, 0] += 1
-    refused(f"the codes of {CODED} are not those of model.bhk")
+    refused(f"the codes of {CODED} differ from those in model.bhk")
     layer.codes[0, 0] -= 1
     loaded = model.hf_quantizer.loaded
     loaded.naming = Naming(loaded.naming.places, frozenset({"experts.0.weight"}))
-    refused(r"made other tensors of 1 tensor \(experts\.0\.weight\) of model\.bhk, which cannot be written back")
+    refused(r"converted 1 tensor \(experts\.0\.weight\) of model\.bhk into others, which cannot be written back")
     loaded.naming = Naming(loaded.naming.places, frozenset())
     parameter = model.vision_encoder.pos_embed
     model.vision_encoder.pos_embed = nn.Parameter(parameter.to("meta"))

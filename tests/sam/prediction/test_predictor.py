@@ -168,7 +168,9 @@ def test_other_modules_and_parts_of_models_are_not_asked() -> None:
 def test_what_a_package_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     model = models.small_sam2()
     monkeypatch.setitem(sys.modules, "sam2.sam2_image_predictor", None)
-    with pytest.raises(MissingPackageError, match=r"a model of sam2 need .*sam2_image_predictor.*; run: pip install"):
+    with pytest.raises(
+        MissingPackageError, match=r"predicting masks with sam2 needs .*sam2_image_predictor.*; run: pip install"
+    ):
         predictor_for(model)
 
 
