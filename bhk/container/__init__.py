@@ -1,1 +1,1 @@
-"""The .bhk file: header, rules, reading, writing. Knows no models and no mathematics."""
+"""The .bhk file: its header, the rules of the format, reading and writing. Knows neither models nor mathematics."""

@@ -1,4 +1,4 @@
-"""One error class for each rule of the format. The docstring is the rule as `format_spec/README.md` prints it."""
+"""One error class for each rule of the format. Its docstring is the rule's text in `format_spec/README.md`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ class FormatError(BhkError):
 
     Attributes:
         rule: ID of the rule.
-        where: the layer, codebook or stream concerned; empty for the file as a whole.
-        found, expected: in words.
+        where: the layer, codebook or stream at fault, or the name of the file.
+        found, expected: what the file holds and what the rule requires, in words.
     """
 
     rule: ClassVar[str] = ""
 
     def __init__(self, found: object, expected: object, where: str = "") -> None:
         self.found, self.expected, self.where = str(found), str(expected), where
-        place = f"{where}: " if where else ""
-        super().__init__(f"{place}found {self.found}, expected {self.expected} [rule {self.rule}]")
+        super().__init__(f"{self._fault()} [rule {self.rule}]")
+
+    def _fault(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        return f"{place}found {self.found}, expected {self.expected}"
 
 
 class FileTooShortError(FormatError):
@@ -34,6 +37,9 @@ class BadMagicError(FormatError):
     """Bytes 0–7 are `89 42 48 4B 0D 0A 1A 0A`."""
 
     rule = "P2"
+
+    def _fault(self) -> str:
+        return f"{self.where or 'this'} is not a .bhk file (it starts with {self.found}); make one with `bhk convert`"
 
 
 class UnsupportedVersionError(FormatError):
@@ -297,5 +303,5 @@ class CodeRangeError(FormatError):
 
 
 def rules() -> dict[str, type[FormatError]]:
-    """Return every rule's error class by rule ID, in the order of the text."""
+    """Return the error class of every rule by rule ID, in the order of the text."""
     return {cls.rule: cls for cls in FormatError.__subclasses__()}

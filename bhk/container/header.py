@@ -1,6 +1,7 @@
-"""The typed header of a .bhk file: JSON text <-> structs.
+"""The typed header of a .bhk file, and its conversion from and to JSON.
 
-Source: format_spec/README.md. Field names and JSON types are those of the text; `validate.py` holds the rules about values.
+Source: format_spec/README.md. Field names and JSON types are those of the specification; `validate.py` has the rules about
+values.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from bhk.codec.streams import CHUNK_ITEMS, packed_size
 from bhk.container.errors import FieldTypeError, FormatError, HeaderSyntaxError, UnknownFeatureError, UnknownKeyError
 from bhk.container.header_text import load_object
 
-# Bytes an element. Names as in safetensors.
+# Bytes per element. The names are those of safetensors.
 DTYPES = {
     "F64": 8,
     "F32": 4,
@@ -43,13 +44,13 @@ PAIRINGS = ("rows", "flat")
 LATTICES = ("centred", "corner")
 KINDS = ("winding", "phase", "shell", "codes", "values")
 
-# What every JSON library keeps exact.
+# The largest integer that every JSON library keeps exactly.
 MAX_INTEGER = (1 << 53) - 1
 Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 
 KNOWN_FEATURES: frozenset[str] = frozenset()
 
-# How msgspec words what it refuses. A key is free text, a place is not.
+# The wording of msgspec's errors. A key is free text; a place is not.
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISTYPED = re.compile(r"Expected (.*?)(?:, got (.*))?")
 _MISSING = re.compile(r"Object missing required field (.*)")
@@ -57,16 +58,16 @@ _PLACE = re.compile(r" - at `(\$[\w.\[\]]*)`\Z")
 
 
 class _Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Base of the header's objects: immutable; fields at their default are not written."""
+    """Base class of the header's objects: immutable; fields with their default value are not written."""
 
 
 class StreamEntry(_Entry, frozen=True):
-    """Where a stream lies and how it is coded. Lengths and offset in bytes.
+    """The place and the coding of a stream. Lengths and offset are in bytes.
 
     Attributes:
-        chunk: items (pairs, or elements of an exact tensor) in each chunk but the last.
-        chunks: stored length of each chunk, for the codecs with zstd; may be left out when there is one.
-        bits: bits a code, for codec packed.
+        chunk: items (pairs, or elements of an exact tensor) in each chunk except the last.
+        chunks: stored length of each chunk, for the codecs with zstd; may be left out for a single chunk.
+        bits: bits per code, for codec packed.
     """
 
     kind: str
@@ -80,7 +81,7 @@ class StreamEntry(_Entry, frozen=True):
     bits: Integer = 0
 
     def chunk_lengths(self, width: int) -> list[tuple[int, int]]:
-        """Return (stored, decoded) length of each chunk, for items of `width` decoded bytes (of codec packed: ignored)."""
+        """Return the (stored, decoded) length of each chunk, for items of `width` decoded bytes (unused for packed)."""
         full = packed_size(self.chunk, self.bits) if self.codec == "packed" else self.chunk * width
         decoded = [min(full, self.decoded - start) for start in range(0, self.decoded, full)]
         stored = self.chunks or ((self.stored,) if len(decoded) == 1 else decoded)
@@ -88,7 +89,7 @@ class StreamEntry(_Entry, frozen=True):
 
 
 class ErrorEntry(_Entry, frozen=True):
-    """The error of a trajectory layer as measured by the writer. `snr_db` is null when signal or error is zero."""
+    """The error of a trajectory layer, as measured by the writer. `snr_db` is null if signal or error is zero."""
 
     mean_abs: float
     max_abs: float
@@ -111,27 +112,27 @@ class LayerEntry(_Entry, frozen=True):
 
     @property
     def numel(self) -> int:
-        """Number of elements."""
+        """The number of elements."""
         return math.prod(self.shape)
 
     @property
     def dense_bytes(self) -> int:
-        """Bytes of the original tensor."""
+        """Size of the original tensor in bytes."""
         return self.numel * DTYPES[self.dtype]
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of the streams."""
+        """Size of the streams in bytes."""
         return sum(stream.stored for stream in self.streams)
 
     @property
     def pairs(self) -> Shape:
-        """How the tensor falls into pairs (trajectory layers)."""
+        """How the tensor of a trajectory layer is divided into pairs."""
         return Shape(self.shape, "rows" if self.pairing == "rows" else "flat")
 
     @property
     def item_bytes(self) -> int:
-        """Decoded bytes an item of the layer's plane or value streams."""
+        """Decoded bytes per item of the layer's plane or value streams."""
         return DTYPES[self.dtype] if self.encoding == "exact" else 1
 
 
@@ -147,7 +148,7 @@ class CodebookEntry(_Entry, frozen=True):
 
 
 class ModelEntry(_Entry, frozen=True):
-    """What a loader needs to construct the module: family, variant and builder arguments."""
+    """What a loader needs to build the module: family, variant, and arguments of the builder."""
 
     family: str
     variant: str | None = None
@@ -169,7 +170,7 @@ def to_json(header: Header) -> bytes:
     """Return the header as JSON bytes, without padding.
 
     Raises:
-        HeaderSyntaxError: a string is no Unicode text.
+        HeaderSyntaxError: a string is not valid Unicode.
     """
     try:
         return msgspec.json.encode(header)
@@ -178,7 +179,7 @@ def to_json(header: Header) -> bytes:
 
 
 def parse(data: bytes) -> Header:
-    """Return the typed header of the header bytes `data`; values are not validated yet.
+    """Return the typed header in the bytes `data`; its values are not validated yet.
 
     Raises:
         HeaderSyntaxError, DuplicateKeyError, UnknownFeatureError, UnknownKeyError, FieldTypeError: rules H1 to H5.
@@ -192,7 +193,7 @@ def parse(data: bytes) -> Header:
 
 
 def _check_features(features: Any) -> None:
-    """Check rule H5 before H3 and H4: a feature may bring keys of its own. Values of another type are left to H4."""
+    """Check rule H5 before H3 and H4, because a feature may add keys. Wrong types are left to H4."""
     for feature in features if isinstance(features, list) else ():
         if isinstance(feature, str) and feature not in KNOWN_FEATURES:
             raise UnknownFeatureError(f"feature {feature[:80]!r}", "a feature this version knows; update bhk")
@@ -212,7 +213,7 @@ def _type_error(message: str) -> FormatError:
 
 
 def _without_extensions(value: Any) -> Any:
-    """Return `value` without the keys `x-…` of the format's own objects; maps with free keys stay whole."""
+    """Return `value` without the keys `x-…` of the format's own objects. Maps with free keys stay complete."""
     if isinstance(value, list):
         return [_without_extensions(item) for item in value]
     if not isinstance(value, dict):

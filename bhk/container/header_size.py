@@ -1,4 +1,4 @@
-"""How long a header will be, at most and about, before anything is encoded."""
+"""The length of a header before anything is encoded: an upper bound, and an estimate."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, 
 
 _WORST_FLOAT = -1.2345678901234567e-100
 _WORST_CODEBOOK = CodebookEntry((_WORST_FLOAT, _WORST_FLOAT), abs(_WORST_FLOAT), 256, "centred", 255, abs(_WORST_FLOAT))
-# The longest that five digits become: from 1e16 on, JSON has an exponent.
+# The longest text of a number with five digits: from 1e16 on, JSON has an exponent.
 _WORST_ERROR = ErrorEntry(1234500000000000.0, 1234500000000000.0, -1234.5)
 
 _LIKELY_CODEBOOK = CodebookEntry((0.0, 0.0), 1.234567890123456, 64)
 _LIKELY_ERROR = ErrorEntry(0.0012345, 0.012345, 12.345)
-_LIKELY_RATIO = 8  # of dense tensors to streams, give or take a digit
-# Of the demo SAM, 83 layers share 19 to 29 codebooks where one step serves most of them; with a step for each they share none.
+_LIKELY_RATIO = 8  # dense bytes to stream bytes; only the number of digits matters
+# The 83 coded layers of the demo SAM share 19 to 29 codebooks if most have the same step; with a step for each they share none.
 _LAYERS_A_CODEBOOK = 2
 
 
 @dataclass(frozen=True)
 class _Guess:
-    """What a header does not tell before anything is encoded.
+    """Assumptions about everything that a header does not know before the tensors are encoded.
 
     Attributes:
         planes: kinds of the streams of a coded layer.
-        offset: of any stream.
-        stored: stored bytes of that many decoded ones.
+        offset: the offset of every stream.
+        stored: returns the stored bytes for a number of decoded bytes.
     """
 
     planes: tuple[str, ...]
@@ -39,7 +39,7 @@ class _Guess:
     codebooks: tuple[CodebookEntry, ...]
 
     def length(self, header: Header) -> int:
-        """Return the JSON bytes of `header` if the guess is right."""
+        """Return the length of the JSON of `header` in bytes, if the assumptions hold."""
         layers = tuple(map(self._layer, header.layers))
         return len(to_json(msgspec.structs.replace(header, layers=layers, codebooks=self.codebooks)))
 
@@ -59,16 +59,16 @@ class _Guess:
 
 
 def rounded(value: float) -> float:
-    """Round a measured figure to five significant digits, as `header_room` counts on."""
+    """Round a measured number to five significant digits, which `header_room` assumes."""
     return float(f"{value:.5g}")
 
 
 def header_room(header: Header) -> int:
-    """Return an upper bound of the JSON bytes of `header` once its layers have streams, errors and codebooks."""
+    """Return an upper bound of the length of `header` as JSON once its layers have streams, errors and codebooks."""
     worst = _Guess(
         planes=("winding", "phase", "shell"),
         offset=2 * _dense_bytes(header) + (1 << 30),
-        stored=lambda decoded: 2 * decoded + 100,  # more than zstd makes of anything
+        stored=lambda decoded: 2 * decoded + 100,  # zstd never needs more
         error=_WORST_ERROR,
         codebooks=(_WORST_CODEBOOK,) * _coded(header),
     )
@@ -76,7 +76,7 @@ def header_room(header: Header) -> int:
 
 
 def header_estimate(header: Header) -> int:
-    """Return about how many JSON bytes `header` has once its layers have streams, errors and codebooks."""
+    """Return an estimate of the length of `header` as JSON once its layers have streams, errors and codebooks."""
     likely = _Guess(
         planes=("winding", "phase"),
         offset=_dense_bytes(header) // _LIKELY_RATIO,

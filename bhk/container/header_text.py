@@ -1,4 +1,4 @@
-"""The header's JSON text -> plain values: rules H1 and H2, whatever the text is about."""
+"""Parsing the JSON text of a header into plain values: rules H1 and H2."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bhk.container.errors import DuplicateKeyError, HeaderSyntaxError
 
 MAX_DEPTH = 64
 
-# A pair of surrogate escapes, a lone one (the group), or any other escape. In valid JSON every backslash starts one.
+# A pair of surrogate escapes, a lone one (the group), or any other escape. In valid JSON every backslash starts an escape.
 _ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
 
 
 def load_object(data: bytes) -> dict[str, Any]:
-    """Return the JSON object in `data`, the header bytes with their padding.
+    """Return the JSON object in `data`, the bytes of the header with their padding.
 
     Raises:
         HeaderSyntaxError: rule H1.

@@ -1,4 +1,4 @@
-"""Reading a .bhk file: preamble, header, streams."""
+"""Reading a .bhk file: its preamble, header and streams."""
 
 from __future__ import annotations
 
@@ -23,28 +23,27 @@ PREAMBLE = struct.Struct("<8sHH4sQQ32s")
 
 
 class ByteSource(Protocol):
-    """Random access to the bytes of a container."""
+    """Random access to the bytes of a .bhk file."""
 
     name: str
     length: int
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return exactly `length` bytes from `offset`, or raise ReadError."""
+        """Return exactly `length` bytes from `offset` on, or raise ReadError."""
 
     def close(self) -> None:
-        """Release the source."""
+        """Close the source."""
 
 
 class FileSource:
-    """A local file, read from any thread."""
+    """A local file, which any thread can read."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.name = os.fspath(path)
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for its writer
-                raise ReadError(
-                    f"{self.name} is {'a folder' if Path(path).is_dir() else 'no regular file'}, expected a .bhk file"
-                )
+                kind = "a folder" if Path(path).is_dir() else "not a regular file"
+                raise ReadError(f"{self.name} is {kind}; expected a .bhk file")
             self._file = open(path, "rb", buffering=0)  # noqa: SIM115 -- closed by close()
             self.length = os.fstat(self._file.fileno()).st_size
         except OSError as error:
@@ -52,14 +51,14 @@ class FileSource:
         self._lock = threading.Lock()
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return exactly `length` bytes from `offset`."""
+        """Return exactly `length` bytes from `offset` on."""
         parts: list[bytes] = []
         done = 0
         while done < length:
             part = self._read_once(offset + done, length - done)
             if not part:
                 raise ReadError(
-                    f"{self.name} ended at {offset + done} bytes while it was read; it was changed meanwhile"
+                    f"{self.name} ended at {offset + done} bytes while it was read; it was changed in the meantime"
                 )
             parts.append(part)
             done += len(part)
@@ -81,11 +80,11 @@ class FileSource:
 
 
 class Container:
-    """An open .bhk file whose header is valid. Streams are read on demand, from any thread.
+    """An open .bhk file with a valid header. Streams are read on demand, from any thread.
 
     Raises:
-        ReadError: the system could not read it.
-        FormatError: it breaks a rule of the format.
+        ReadError: the system could not read the file.
+        FormatError: the file breaks a rule of the format.
     """
 
     def __init__(self, source: ByteSource) -> None:
@@ -110,7 +109,7 @@ class Container:
         """Return the stored bytes of each chunk of `stream`.
 
         Raises:
-            StreamHashError: with `verify`, if they do not have the hash of the layer map.
+            StreamHashError: with `verify`, if their hash is not the one in the layer map.
         """
         data = self.source.read(stream.offset, stream.stored)
         if verify and hashlib.sha256(data).hexdigest() != stream.sha256:
@@ -122,7 +121,7 @@ class Container:
         return chunks
 
     def read_chunks(self, layer: LayerEntry, stream: StreamEntry, first: int, last: int) -> list[bytes]:
-        """Return the stored bytes of chunks `first` to `last` alone, without verification of the stream's hash."""
+        """Return the stored bytes of chunks `first` to `last` only, without checking the stream's hash."""
         lengths = [stored for stored, _ in stream.chunk_lengths(layer.item_bytes)]
         start = stream.offset + sum(lengths[:first])
         chunks = []
@@ -145,7 +144,7 @@ class Container:
                 end = stream.offset + stream.stored
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the file."""
         self.source.close()
 
     def __enter__(self) -> Container:
@@ -162,18 +161,16 @@ def _where(layer: LayerEntry, stream: StreamEntry) -> str:
 
 
 def _read_header(source: ByteSource) -> tuple[int, Header]:
-    """Check preamble and header; return H and the header."""
+    """Check preamble and header, and return H, the length of the header, and the header."""
     length = source.length
     if length < PREAMBLE_BYTES:
         head = source.read(0, length)
         if head[: len(MAGIC)] != MAGIC[: len(head)]:
-            raise e.BadMagicError(f"the bytes {head[:8].hex(' ') or 'of an empty file'}", MAGIC.hex(" "), source.name)
+            raise e.BadMagicError(f"the bytes {head[:8].hex(' ')}" if head else "nothing", MAGIC.hex(" "), source.name)
         raise e.FileTooShortError(f"{length} bytes", f"at least {PREAMBLE_BYTES}; the file is cut off", source.name)
     magic, major, minor, reserved, header_length, file_length, digest = PREAMBLE.unpack(source.read(0, PREAMBLE_BYTES))
     if magic != MAGIC:
-        raise e.BadMagicError(
-            f"the bytes {magic.hex(' ')}", f"{MAGIC.hex(' ')}: not a .bhk file; convert a checkpoint first", source.name
-        )
+        raise e.BadMagicError(f"the bytes {magic.hex(' ')}", MAGIC.hex(" "), source.name)
     if major != VERSION[0]:
         raise e.UnsupportedVersionError(f"version {major}.{minor}", f"{VERSION[0]}.x; update bhk", source.name)
     if reserved.strip(b"\0"):

@@ -1,6 +1,6 @@
-"""One `validate` for reader and writer: every rule about the values in a header.
+"""All rules about the values in a header, in one function for reader and writer: `validate`.
 
-All sizes are Python ints, and are compared with the file length before anything is allocated or looped over.
+All sizes are Python integers. They are compared with the length of the file before anything is allocated or looped over.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def validate(header: Header, header_length: int, file_length: int) -> None:
     """Check every rule about the values of `header`.
 
     Args:
-        header_length: H, in bytes, padding included.
+        header_length: H in bytes, including the padding.
         file_length: length of the file in bytes.
 
     Raises:
-        FormatError: the subclass of the first rule that is broken.
+        FormatError: its subclass for the first rule that is broken.
     """
     for what, count, limit in (
         ("layers", len(header.layers), MAX_ENTRIES),
@@ -79,7 +79,7 @@ def validate(header: Header, header_length: int, file_length: int) -> None:
 
 
 def _check_name(name: str, where: str) -> None:
-    size = len(name.encode("utf-8", errors="surrogatepass"))  # lone surrogates are caught in the text, by rule H1
+    size = len(name.encode("utf-8", errors="surrogatepass"))  # rule H1 catches lone surrogates in the text
     if size > MAX_NAME_BYTES:
         raise e.BadNameError(f"a name of {size} bytes", f"at most {MAX_NAME_BYTES}", where)
     if _CONTROL.search(name):
@@ -137,7 +137,7 @@ def _one_of(value: str, known: Iterable[str], error: type[e.FormatError], where:
 def _check_shape(shape: tuple[int, ...], where: str) -> None:
     if len(shape) > MAX_DIMENSIONS:
         raise e.ShapeError(f"{len(shape)} dimensions", f"at most {MAX_DIMENSIONS}", where)
-    # A size of 0 counts as 1: libraries multiply the others for strides.
+    # A size of 0 counts as 1, because libraries multiply the other sizes for strides.
     if any(size < 0 for size in shape) or math.prod(max(size, 1) for size in shape) >= MAX_ELEMENTS:
         raise e.ShapeError(f"shape {list(shape)}", "sizes from 0 and fewer than 2^48 elements", where)
 
@@ -211,7 +211,7 @@ def _check_stream(stream: StreamEntry, layer: LayerEntry, where: str) -> None:
 
 
 def _check_place(stream: StreamEntry, end: int, file_length: int, where: str) -> int:
-    """Return the end of `stream`, which follows what ends at `end`."""
+    """Check the place of `stream` after the previous one, which ends at `end`; return its own end."""
     if stream.offset != align(end):
         raise e.StreamOffsetError(f"offset {stream.offset}", align(end), where)
     if stream.offset + stream.stored > file_length:

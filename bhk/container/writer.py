@@ -1,4 +1,4 @@
-"""Writing a .bhk file: room for the header, the streams behind it; then the header, and the streams moved up to it."""
+"""Writing a .bhk file: space for the header, then the streams, then the header; at last the streams close the gap."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ BLOCK_BYTES = 1 << 20
 
 
 class ContainerWriter:
-    """Writes streams to `file`, an empty binary file open for reading and writing, then the header in front of them.
+    """Writes streams to a file, and then the header in front of them.
 
     Args:
-        reserve: bytes kept for the header; see `bhk.container.header_size`.
+        file: an empty binary file, open for reading and writing.
+        reserve: bytes reserved for the header; see `bhk.container.header_size`.
     """
 
     def __init__(self, file: BinaryIO, reserve: int) -> None:
@@ -33,11 +34,11 @@ class ContainerWriter:
         file.write(b"\0" * self._end)
 
     def write(self, streams: Iterable[Stream]) -> tuple[StreamEntry, ...]:
-        """Append the streams of one layer; return their entries for the layer map."""
+        """Append the streams of one layer, and return their entries for the layer map."""
         return tuple(self._write(stream) for stream in streams)
 
     def copy(self, stream: StreamEntry, chunks: Iterable[bytes | memoryview]) -> StreamEntry:
-        """Append a stream of another file, the `chunks` as they are stored there; return its entry for the layer map."""
+        """Append a stream of another file with its stored `chunks`, and return its entry for the layer map."""
         offset, digest = self._append(chunks)
         return msgspec.structs.replace(stream, offset=offset, sha256=digest)
 
@@ -45,7 +46,7 @@ class ContainerWriter:
         return stream_entry(stream, *self._append(stream.chunks))
 
     def _append(self, chunks: Iterable[bytes | memoryview]) -> tuple[int, str]:
-        """Append the chunks of a stream; return its offset and its SHA-256."""
+        """Append the chunks of a stream, and return its offset and SHA-256."""
         offset = align(self._end)
         self._file.write(b"\0" * (offset - self._end))
         self._end = offset
@@ -56,7 +57,7 @@ class ContainerWriter:
         return offset, digest.hexdigest()
 
     def finish(self, header: Header) -> tuple[Header, int]:
-        """Write preamble and header; close the gap before the streams; return the header as written and the file's length.
+        """Write preamble and header, and close the gap before the streams. Return the final header and the file's length.
 
         Raises:
             FormatError: the header breaks a rule of the format.
@@ -67,7 +68,7 @@ class ContainerWriter:
         header, gap = self._close_gap(header)
         self._header_length -= gap
         data = to_json(header).ljust(self._header_length, b" ")
-        validate(parse(data), self._header_length, self._end - gap)  # what a reader will see
+        validate(parse(data), self._header_length, self._end - gap)  # as a reader will
         self._move_streams(gap)
         preamble = PREAMBLE.pack(
             MAGIC, *VERSION, bytes(4), self._header_length, self._end, hashlib.sha256(data).digest()
@@ -77,9 +78,10 @@ class ContainerWriter:
         return header, self._end
 
     def _close_gap(self, header: Header) -> tuple[Header, int]:
-        """Return `header` for streams that start right behind it, and by how many bytes, a multiple of 64, they move.
+        """Return `header` for streams that start right behind it, and the multiple of 64 bytes by which they move.
 
-        Smaller offsets can have fewer digits, which makes a shorter header and offsets smaller still, until they stay.
+        Smaller offsets can have fewer digits, which shortens the header and makes offsets smaller again, so this repeats
+        until nothing changes.
         """
         moved, gap = header, 0
         start = PREAMBLE_BYTES + self._header_length
@@ -88,7 +90,7 @@ class ContainerWriter:
         return moved, gap
 
     def _move_streams(self, gap: int) -> None:
-        """Move all streams by `gap` bytes towards the start: 0.1 s for the 330 MB of a SAM ViT-H, by way of the page cache."""
+        """Move all streams by `gap` bytes towards the start. This takes 0.1 s for the 330 MB of a SAM ViT-H."""
         if not gap:
             return
         for position in range(PREAMBLE_BYTES + self._header_length + gap, self._end, BLOCK_BYTES):
@@ -101,7 +103,7 @@ class ContainerWriter:
 
 
 def _moved(header: Header, gap: int) -> Header:
-    """Return `header` for streams that lie `gap` bytes nearer to the start."""
+    """Return `header` for streams that are `gap` bytes closer to the start."""
 
     def moved(layer: LayerEntry) -> LayerEntry:
         streams = tuple(msgspec.structs.replace(stream, offset=stream.offset - gap) for stream in layer.streams)
@@ -111,7 +113,7 @@ def _moved(header: Header, gap: int) -> Header:
 
 
 def stream_entry(stream: Stream, offset: int, sha256: str) -> StreamEntry:
-    """Return the layer map's entry for `stream` at `offset`."""
+    """Return the entry of the layer map for `stream` at `offset`."""
     lengths = tuple(map(len, stream.chunks))
     return StreamEntry(
         stream.kind,
