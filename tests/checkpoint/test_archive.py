@@ -45,7 +45,7 @@ def test_a_zipped_checkpoint_outlives_its_temporary_file(tmp_path: Path, monkeyp
     assert checkpoint.source.size == path.stat().st_size
 
 
-def test_several_members_are_settled_by_key(tmp_path: Path) -> None:
+def test_the_key_selects_a_member(tmp_path: Path) -> None:
     path = _zip(tmp_path / "both.zip", {n: _checkpoint({n[0]: torch.ones(1)}) for n in ("a.pt", "b/b.pth")})
     with pytest.raises(AmbiguousCheckpointError, match=r"a\.pt, b/b\.pth") as caught:
         read(path)

@@ -41,7 +41,7 @@ def test_companions_are_kept_without_white_space(folder: Path, source: str) -> N
     assert kept["preprocessor_config.json"] == '{"size":8}'
 
 
-def test_where_a_machine_had_the_weights_is_not_told(folder: Path) -> None:
+def test_the_path_of_the_weights_is_not_kept(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"_name_or_path": "/home/somebody/run", **_CONFIG}))
     assert json.loads(_kept(bhk.convert(folder, folder.parent / "out.bhk"))["config.json"]) == _CONFIG
 
@@ -65,7 +65,7 @@ def test_without_a_usable_configuration_none_are_kept(folder: Path, config: byte
     assert [fault in warning for warning in report.warnings] == [True]
 
 
-def test_a_preprocessor_too_large_is_left_out_alone(folder: Path) -> None:
+def test_only_a_file_that_is_too_large_is_left_out(folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps({"size": "x" * MAX_BYTES}))
     report = bhk.convert(folder)
     assert list(_kept(report)) == ["config.json"]

@@ -25,7 +25,7 @@ def test_one_checkpoint_is_picked(names: list[str], choice: str) -> None:
     assert pick(names, "folder").name == choice
 
 
-def test_the_others_are_told() -> None:
+def test_other_checkpoints_are_reported() -> None:
     names = ["model.safetensors", "sam2.pt", "optimizer.pt", "config.json"]
     assert pick(names, "folder") == Pick("model.safetensors", ("optimizer.pt", "sam2.pt"))
 

@@ -15,7 +15,7 @@ from bhk.hub.errors import HubError
 
 
 def _served(hub: FakeHub) -> list[str]:
-    """Return the names of the files that were asked for, each once."""
+    """Return the names of the requested files, each once."""
     return list(dict.fromkeys(request.path.split("/")[-1] for request in hub.requests if request.stage == "resolve"))
 
 
@@ -94,7 +94,7 @@ def test_a_gated_repository(hub: FakeHub, source: str) -> None:
 @pytest.mark.parametrize(
     ("source", "message"), [("hf://u/r@v9", "no revision 'v9'"), ("hf://u/r/sam.pth", r"no file 'sam\.pth'")]
 )
-def test_what_a_repository_lacks(hub: FakeHub, source: str, message: str) -> None:
+def test_missing_files_of_a_repository(hub: FakeHub, source: str, message: str) -> None:
     hub.add("u/r", {})
     with pytest.raises(HubError, match=message):
         read(source)

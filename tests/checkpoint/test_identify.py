@@ -35,10 +35,10 @@ def _identify(path: Path) -> Kind:
         (b"\x89HDF\r\n\x1a\n", "HDF5"),
         (b"GGUF\x03\x00\x00\x00", "GGUF"),
         (b"a.pth" + bytes(252) + b"ustar\x0000", "tar archive"),
-        (b"\x00\x01\x02\x03 noise", "no format"),
+        (b"\x00\x01\x02\x03 noise", "unknown format"),
     ],
 )
-def test_what_is_no_checkpoint_is_called_by_its_name(tmp_path: Path, content: bytes, message: str) -> None:
+def test_other_files_are_named(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "sam.pth"
     path.write_bytes(content)
     with pytest.raises(NotACheckpointError, match=message):
@@ -95,7 +95,7 @@ def test_a_file_without_permission_is_unreadable(tmp_path: Path) -> None:
     path.chmod(0)
     user = os.geteuid()
     if user == 0:
-        os.seteuid(65534)  # the superuser may read everything
+        os.seteuid(65534)  # the superuser can read everything
     try:
         with pytest.raises(UnreadableCheckpointError, match="Permission denied"):
             _identify(path)

@@ -40,7 +40,7 @@ def test_the_prefix_follows_the_group() -> None:
     layout = Layout((), ("A", "B"), "module.")
     assert layout.split("B.x.weight") == ("B", "module.x.weight")
     assert layout.flat("B.x.weight") == "B.module.x.weight"
-    with pytest.raises(LayoutError, match="none of the groups A, B"):
+    with pytest.raises(LayoutError, match="in no group; expected a name that starts with one of A, B"):
         layout.split("C.x")
 
 

@@ -43,7 +43,7 @@ def test_the_source_has_a_name_without_a_place(here: Path) -> None:
     assert read("sam.pth").source.size == (here / "sam.pth").stat().st_size
 
 
-def test_other_checkpoints_in_the_folder_are_told(here: Path) -> None:
+def test_other_checkpoints_in_the_folder_are_reported(here: Path) -> None:
     for name in ("model.pth", "optimizer.pt"):
         torch.save({"a": torch.ones(1)}, name)
     assert read(".").left_out == ("optimizer.pt (another file in the folder)",)
@@ -57,7 +57,7 @@ def test_unrelated_checkpoints_in_a_folder_are_ambiguous(here: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["sam.pth", "/no/such/sam", "folder/sam", "user/sam.pth", "file/sam", "a/b/c"])
-def test_a_missing_file_is_not_looked_for_on_the_hub(here: Path, source: str) -> None:
+def test_a_missing_file_is_not_searched_on_the_hub(here: Path, source: str) -> None:
     (here / "folder").mkdir()
     (here / "file").touch()
     with pytest.raises(CheckpointNotFoundError, match="does not exist; check the name"):

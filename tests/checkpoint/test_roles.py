@@ -17,7 +17,7 @@ def _role(name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32)
 
 @pytest.mark.parametrize("path", _LISTS, ids=lambda path: path.stem)
 def test_linear_weights_and_buffers_of_the_family_are_known(path: Path) -> None:
-    """Against what torch says of the models: which tensors are weights of nn.Linear, which are buffers."""
+    """They are compared with torch: the weights of nn.Linear, and the buffers."""
     expected, found = {}, {}
     for name, shape, dtype, role in json.loads(path.read_text())["tensors"]:
         expected[name] = role

@@ -122,7 +122,7 @@ def test_the_file_gets_the_permissions_of_the_umask(tmp_path: Path) -> None:
         ("\ud800", torch.float32, "ud800"),
     ],
 )
-def test_what_the_format_lacks_is_refused_before_writing(
+def test_tensors_that_the_format_cannot_hold_are_refused_before_writing(
     tmp_path: Path, name: str, dtype: torch.dtype, message: str
 ) -> None:
     tensor = torch.ones(1, dtype=dtype)

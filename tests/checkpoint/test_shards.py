@@ -60,13 +60,13 @@ def test_sharded_bin_files_are_read_with_ties(tmp_path: Path) -> None:
         ([], {}, "no weight_map"),
     ],
 )
-def test_an_index_that_is_wrong(tmp_path: Path, weight_map: object, shards: dict[str, list[str]], message: str) -> None:
+def test_a_wrong_index(tmp_path: Path, weight_map: object, shards: dict[str, list[str]], message: str) -> None:
     with pytest.raises(CorruptCheckpointError, match=message):
         read(_folder(tmp_path, weight_map, shards))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"weight_map": {"a": "x", "a": "y"}}', "\udcff"])
-def test_an_index_that_is_no_json_object(tmp_path: Path, text: str) -> None:
+def test_an_index_that_is_not_a_json_object(tmp_path: Path, text: str) -> None:
     (tmp_path / "model.safetensors.index.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(CorruptCheckpointError, match="damaged"):
         read(tmp_path)

@@ -32,12 +32,12 @@ def _assert_same(checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], layou
     assert checkpoint.left_out == ()
 
 
-def test_there_are_lists_of_the_family() -> None:
+def test_the_lists_of_the_family_exist() -> None:
     assert len(_LISTS) >= 18
 
 
 @pytest.mark.parametrize("path", _LISTS, ids=lambda path: path.stem)
-def test_a_published_checkpoint_reads_and_goes_back(tmp_path: Path, path: Path) -> None:
+def test_a_published_checkpoint_is_read_and_written_back(tmp_path: Path, path: Path) -> None:
     tensors, wrapper = _content(path)
     layout = Layout((wrapper,) if wrapper else ())
     torch.save({wrapper: tensors} if wrapper else tensors, tmp_path / "published.pth")

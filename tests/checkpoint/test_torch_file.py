@@ -13,7 +13,7 @@ from bhk.checkpoint import CorruptCheckpointError, UnsafePickleError, Unsupporte
 
 
 class _Trap:
-    """Creates a file when it is unpickled by anything that runs what a pickle says."""
+    """Creates a file when anything that runs pickled code unpickles it."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -40,7 +40,7 @@ def test_a_pickle_that_would_run_code_does_not(tmp_path: Path, save: str) -> Non
         pickle.loads(path.read_bytes())
     else:
         torch.load(path, weights_only=False)
-    assert proof.exists()  # the trap was a true one
+    assert proof.exists()  # the trap works
 
 
 def test_a_whole_module_is_refused_by_name(tmp_path: Path) -> None:
@@ -93,10 +93,10 @@ def test_a_damaged_pickle_is_corrupt_whatever_it_raises(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_a_plain_pickle_of_numbers_is_no_torch_file(tmp_path: Path) -> None:
+def test_a_plain_pickle_is_not_a_torch_file(tmp_path: Path) -> None:
     path = tmp_path / "numbers.bin"
     path.write_bytes(pickle.dumps([1, 2, 3], protocol=2))
-    with pytest.raises(CorruptCheckpointError, match="no PyTorch checkpoint"):
+    with pytest.raises(CorruptCheckpointError, match="not a PyTorch checkpoint"):
         read(path)
 
 

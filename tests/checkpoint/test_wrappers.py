@@ -40,7 +40,7 @@ def test_the_wrapper_is_found(wrapper: tuple[str, ...]) -> None:
     assert found.left_out == ("epoch",) * len(wrapper)
 
 
-def test_what_trainers_add_is_left_out_by_name() -> None:
+def test_additions_of_trainers_are_listed_as_left_out() -> None:
     moments = {i: {"exp_avg": torch.ones(2), "exp_avg_sq": torch.ones(2)} for i in range(3)}
     found = _find(
         {
@@ -68,12 +68,12 @@ def test_what_trainers_add_is_left_out_by_name() -> None:
     )
 
 
-def test_names_of_what_is_left_out_cannot_steer_the_terminal() -> None:
+def test_names_of_left_out_entries_cannot_control_the_terminal() -> None:
     found = _find({"a": torch.ones(1), "\x1b[31mred\n": 1, "x" * 1000: 2})
     assert all(words.isprintable() and len(words) < 100 for words in found.left_out)
 
 
-def test_several_state_dicts_are_settled_by_key() -> None:
+def test_the_key_selects_a_state_dict() -> None:
     content = {"teacher": _sd("a", "b"), "student": _sd("a"), "epoch": 1}
     with pytest.raises(AmbiguousCheckpointError, match=r"teacher \(2 tensors\), student \(1 tensors\)") as caught:
         _find(content)
@@ -107,7 +107,7 @@ def test_tensors_beside_an_unknown_dictionary_are_ambiguous() -> None:
     assert list(_find(content, "my_net").tensors) == ["a", "b"]
 
 
-def test_a_counter_beside_the_weights_is_no_second_model() -> None:
+def test_a_counter_beside_the_weights_is_not_a_second_model() -> None:
     found = _find({"my_net": _sd("a"), "step": torch.tensor(5)})
     assert found.wrapper == ("my_net",)
     assert found.left_out == ("step (a tensor)",)
@@ -133,7 +133,7 @@ def test_parts_of_one_model_become_groups() -> None:
         {"en.coder": _sd("a"), "decoder": _sd("b")},
     ],
 )
-def test_what_may_be_versions_of_a_model_is_not_merged(content: dict[str, object]) -> None:
+def test_possible_versions_of_one_model_are_not_merged(content: dict[str, object]) -> None:
     with pytest.raises(AmbiguousCheckpointError):
         _find(content)
 
@@ -150,12 +150,12 @@ def test_what_may_be_versions_of_a_model_is_not_merged(content: dict[str, object
         {"optimizer": {"state": {0: {"exp_avg": torch.ones(1)}}, "param_groups": []}},
     ],
 )
-def test_content_without_named_weights_is_no_checkpoint(content: object) -> None:
+def test_content_without_named_weights_is_not_a_checkpoint(content: object) -> None:
     with pytest.raises(NotACheckpointError, match=r"sam\.pth holds"):
         _find(content)
 
 
-def test_endless_nesting_ends_the_search() -> None:
+def test_the_search_survives_deep_nesting() -> None:
     content: dict[str, object] = dict(_sd("a"))
     for _ in range(5000):
         content = {"model": content}
@@ -163,7 +163,7 @@ def test_endless_nesting_ends_the_search() -> None:
         _find(content)
 
 
-def test_a_dictionary_that_holds_itself_ends_the_search() -> None:
+def test_the_search_survives_cycles() -> None:
     knot: dict[str, object] = {}
     knot["self"] = knot
     with pytest.raises(NotACheckpointError):

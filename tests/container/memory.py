@@ -28,7 +28,7 @@ class MemorySource:
 
 
 def validate_all(file_or_data: Path | bytes, *, verify: bool = True) -> BhkFile:
-    """Do what a validator does: open, check the padding, decode everything."""
+    """Open a file, check its padding and decode everything, like a validator."""
     source = MemorySource(file_or_data) if isinstance(file_or_data, bytes) else FileSource(file_or_data)
     file = BhkFile(Container(source), verify=verify)
     file.container.check_padding()

@@ -154,13 +154,13 @@ def test_an_unknown_feature_is_named_before_the_keys_it_brings() -> None:
             parse(_json(required_features=features, new_key=1, layers=7))
 
 
-def test_text_that_is_no_unicode_is_not_written() -> None:
+def test_invalid_unicode_is_not_written() -> None:
     for header in (Header("\ud800", ()), Header("g", (), metadata={"a": "\udcff"})):
         with pytest.raises(HeaderSyntaxError):
             to_json(header)
 
 
-def test_numbers_that_json_lacks_do_not_come_back() -> None:
+def test_nan_and_infinity_do_not_come_back() -> None:
     layer = LayerEntry("a", (1,), "F32", "other", "trajectory", error=ErrorEntry(float("nan"), float("inf")))
     with pytest.raises(FieldTypeError):
         parse(to_json(Header("g", (layer,))))

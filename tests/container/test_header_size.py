@@ -16,7 +16,7 @@ from bhk.container.writer import ContainerWriter
 
 
 @pytest.mark.parametrize("preset", ["fine", "small", "birkhoff"])
-def test_there_is_room_for_what_becomes_of_any_tensor(preset: str) -> None:
+def test_the_reserved_length_suffices_for_any_tensor(preset: str) -> None:
     generator = torch.Generator().manual_seed(5)
     shapes = [(1, 1), (3, 5), (40, 33), (2, 3, 3, 3), (7,), (), (0,), (1500, 1000)]
     tensors = [torch.randn(shape, generator=generator) * 10.0 ** (index - 5) for index, shape in enumerate(shapes)]
@@ -52,7 +52,7 @@ def test_room_and_estimate_hold_the_notes_whole() -> None:
 
 
 @given(st.floats(-1e300, 1e300))
-def test_rounded_figures_are_near_and_no_longer_than_room_is_kept(value: float) -> None:
+def test_rounded_numbers_are_close_and_short_enough(value: float) -> None:
     short = rounded(value)
     assert rounded(short) == short
     assert len(msgspec.json.encode(short)) <= len("-1234500000000000.0")

@@ -17,7 +17,7 @@ _values = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=5), _values, max_size=5), st.booleans(), st.integers(0, 3))
-def test_gives_what_json_gives(value: dict[str, object], escape: bool, spaces: int) -> None:
+def test_parses_like_json(value: dict[str, object], escape: bool, spaces: int) -> None:
     text = json.dumps(value, ensure_ascii=escape) + " " * spaces
     assert load_object(text.encode()) == value
 
@@ -81,7 +81,7 @@ def test_accepts(text: bytes, expected: object) -> None:
         b'{"a":[["\\ud800"]]}',
     ],
 )
-def test_refuses_what_is_no_single_object(text: bytes) -> None:
+def test_refuses_anything_but_a_single_object(text: bytes) -> None:
     with pytest.raises(HeaderSyntaxError) as caught:
         load_object(text)
     assert len(str(caught.value).splitlines()) == 1
@@ -98,7 +98,7 @@ def test_depth_counts_objects_and_arrays(open_: bytes, close: bytes) -> None:
             load_object(nested(depth))
 
 
-def test_width_is_no_depth() -> None:
+def test_width_is_not_depth() -> None:
     assert len(load_object(b'{"a":[' + b",".join([b"[[]]"] * 5000) + b"]}")["a"]) == 5000
 
 
@@ -132,12 +132,12 @@ def test_syntax_is_checked_before_duplicates(fault: bytes, fault_first: bool) ->
         load_object(b"{" + b",".join(parts) + b"}")
 
 
-def test_faults_under_a_double_key_count() -> None:
+def test_faults_below_a_repeated_key_count() -> None:
     with pytest.raises(HeaderSyntaxError):
         load_object(b'{"a":' + b"[" * 64 + b"]" * 64 + b',"a":1}')
 
 
-def test_finds_one_double_key_among_very_many() -> None:
+def test_finds_one_repeated_key_among_very_many() -> None:
     keys = ",".join(f'"{index}":0' for index in range(300_000))
     with pytest.raises(DuplicateKeyError, match="'299999'"):
         load_object(f'{{{keys},"299999":0}}'.encode())

@@ -60,7 +60,7 @@ def test_bad_vectors_break_their_rule_and_no_other(path: str) -> None:
         assert Path(caught.value.where) == VECTORS / path
 
 
-def test_tensors_come_one_by_one_as_they_come_together() -> None:
+def test_tensors_read_one_by_one_equal_those_read_together() -> None:
     for path in GOOD:
         file = validate_all((VECTORS / path).read_bytes())
         for name, tensor in file.state_dict(threads=1).items():
@@ -120,7 +120,7 @@ def test_errors_of_the_system_are_read_errors(tmp_path: Path) -> None:
         Container.open(tmp_path / "none.bhk")
 
 
-def test_a_file_that_shrinks_meanwhile_is_a_read_error(tmp_path: Path) -> None:
+def test_a_file_that_shrinks_while_it_is_read_is_a_read_error(tmp_path: Path) -> None:
     path = tmp_path / "file.bhk"
     path.write_bytes((VECTORS / "good" / "example.bhk").read_bytes())
     with Container.open(path) as container:
@@ -138,7 +138,7 @@ _noise = st.binary(max_size=9) | st.sampled_from(
 
 @st.composite
 def _damaged(draw: st.DrawFn) -> bytes:
-    """Return a good file of which some places were changed, cut out, or given more bytes."""
+    """Return a good file with some bytes changed, removed or added."""
     data = draw(_files)
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(data)))
@@ -147,7 +147,7 @@ def _damaged(draw: st.DrawFn) -> bytes:
 
 
 def _message(data: bytes, *, verify: bool) -> str:
-    """Return what a validator complains about, or nothing; errors that are none of bhk's own pass through."""
+    """Return the error of a validator, or None; errors other than bhk's pass through."""
     try:
         validate_all(data, verify=verify)
     except BhkError as error:
@@ -156,19 +156,19 @@ def _message(data: bytes, *, verify: bool) -> str:
 
 
 def _resealed(data: bytes) -> bytes:
-    """Return `data` with its length and the hash of its header set right, as someone hostile would."""
+    """Return `data` with its length and the hash of its header corrected, as an attacker would."""
     return seal(data) if len(data) >= 64 else data
 
 
 @settings(max_examples=400, deadline=None)
 @given(_damaged(), st.booleans())
-def test_damaged_files_raise_nothing_but_bhk_errors(data: bytes, hostile: bool) -> None:
+def test_damaged_files_raise_only_bhk_errors(data: bytes, hostile: bool) -> None:
     assert _message(_resealed(data) if hostile else data, verify=not hostile).count("\n") == 0
 
 
 @settings(max_examples=400, deadline=None)
 @given(_files, st.data())
-def test_damaged_headers_raise_nothing_but_bhk_errors(data: bytes, draw: st.DataObject) -> None:
+def test_damaged_headers_raise_only_bhk_errors(data: bytes, draw: st.DataObject) -> None:
     length = int.from_bytes(data[16:24], "little")
     text = data[64 : 64 + length].rstrip(b" ")
     numbers = [index for index, byte in enumerate(text) if chr(byte).isdigit()]
@@ -185,7 +185,7 @@ def test_every_flipped_bit_is_noticed(data: bytes, draw: st.DataObject) -> None:
     position = draw.draw(st.integers(0, len(data) * 8 - 1))
     changed = bytearray(data)
     changed[position // 8] ^= 1 << position % 8
-    if position // 8 in (10, 11):  # the minor version means nothing to a reader
+    if position // 8 in (10, 11):  # readers ignore the minor version
         validate_all(bytes(changed))
         return
     with pytest.raises(FormatError):

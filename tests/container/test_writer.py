@@ -26,7 +26,7 @@ from container.memory import validate_all
 
 
 def _write(tensors: dict[str, torch.Tensor], preset: str = "balanced") -> tuple[bytes, dict[str, EncodedTensor]]:
-    """Write tensors as a program does that uses the two lower rooms alone."""
+    """Write tensors with `codec` and `container` only."""
     file = io.BytesIO()
     writer = ContainerWriter(file, 20_000)
     layers, codebooks, coded = [], [], {}
@@ -67,7 +67,7 @@ def written(request: pytest.FixtureRequest) -> tuple[bytes, dict[str, EncodedTen
     return _write(_tensors(), request.param)
 
 
-def test_what_is_written_is_read(written: tuple[bytes, dict[str, EncodedTensor]]) -> None:
+def test_written_tensors_are_read_back(written: tuple[bytes, dict[str, EncodedTensor]]) -> None:
     data, coded = written
     file = validate_all(data)
     assert list(file.names) == list(coded)
@@ -195,7 +195,7 @@ def test_streams_longer_than_a_block_are_moved_whole() -> None:
     assert bytes(validate_all(files[1]).tensor("a").numpy()) == contents
 
 
-def test_what_is_closed_up_is_cut_off_on_disk(tmp_path: Path) -> None:
+def test_the_closed_gap_is_cut_off_on_disk(tmp_path: Path) -> None:
     path = tmp_path / "a.bhk"
     with replace_file(path) as file:
         writer = ContainerWriter(file, 50_000)
@@ -223,7 +223,7 @@ def test_a_header_that_outgrows_its_room_is_refused() -> None:
         ContainerWriter(io.BytesIO(), 64).finish(Header("g" * 100, ()))
 
 
-def test_room_beyond_the_limit_is_refused_before_it_is_written() -> None:
+def test_a_reserved_length_beyond_the_limit_is_refused_before_writing() -> None:
     file = io.BytesIO()
     with pytest.raises(HeaderLengthError):
         ContainerWriter(file, MAX_HEADER_BYTES + 1)

@@ -61,7 +61,7 @@ def _weights() -> dict[str, torch.Tensor]:
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Equal bit for bit."""
+    """Return whether two tensors are equal bit for bit."""
     return (
         one.dtype == other.dtype and one.shape == other.shape and bytes(tensor_bytes(one)) == bytes(tensor_bytes(other))
     )
@@ -104,7 +104,7 @@ def test_every_tensor_comes_back_in_shape_and_dtype(file: bhk.BhkFile) -> None:
     assert encodings == {"exact", "trajectory"}
 
 
-def test_the_file_holds_what_the_tests_below_are_about(file: bhk.BhkFile) -> None:
+def test_the_file_covers_the_cases_below(file: bhk.BhkFile) -> None:
     chunks = {name: len(file.layer(name).streams[0].chunk_lengths(file.layer(name).item_bytes)) for name in _CHUNKED}
     assert chunks == {"rows.weight": 2, "flat.weight": 2, "exact.index": 3}
     codecs = {stream.codec for layer in file.layers for stream in layer.streams}
@@ -116,7 +116,7 @@ def test_the_file_holds_what_the_tests_below_are_about(file: bhk.BhkFile) -> Non
 
 @settings(deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_rows_are_those_of_the_whole(file: bhk.BhkFile, data: st.DataObject) -> None:
+def test_any_rows_equal_those_of_the_whole_tensor(file: bhk.BhkFile, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from([name for name in _ROWS if name not in _CHUNKED]))
     ends = st.none() | st.integers(-99, 99)
     rows = slice(data.draw(ends), data.draw(ends), data.draw(st.sampled_from([None, 1])))
@@ -124,7 +124,7 @@ def test_any_rows_are_those_of_the_whole(file: bhk.BhkFile, data: st.DataObject)
 
 
 @pytest.mark.parametrize("name", _CHUNKED)
-def test_rows_on_both_sides_of_a_chunk_are_those_of_the_whole(file: bhk.BhkFile, name: str) -> None:
+def test_rows_across_chunks_equal_those_of_the_whole_tensor(file: bhk.BhkFile, name: str) -> None:
     whole = file.tensor(name)
     items = whole.shape[0] and whole[0].numel()
     # The row in which the first chunk ends: pairs of two weights (rows of odd length have a padding weight more).
@@ -179,7 +179,7 @@ def test_an_unknown_name_is_refused(file: bhk.BhkFile, ask: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["linear.weight", "conv.weight", "shells.weight", *_CHUNKED[:2]])
-def test_codes_and_codebook_make_the_tensor(file: bhk.BhkFile, name: str) -> None:
+def test_codes_and_codebook_decode_to_the_tensor(file: bhk.BhkFile, name: str) -> None:
     codes, codebook, layer = file.planes(name), file.codebook(name), file.layer(name)
     assert codes is not None
     assert codebook is not None
@@ -243,7 +243,7 @@ def _damaged(path: Path, tmp_path: Path, name: str, at: int) -> Path:
     return copy
 
 
-def test_hashes_are_checked_unless_told_otherwise(path: Path, tmp_path: Path) -> None:
+def test_hashes_are_checked_unless_switched_off(path: Path, tmp_path: Path) -> None:
     with bhk.open(path) as file:
         (stream,) = file.layer("noise").streams
         whole = file.tensor("noise")
@@ -263,7 +263,7 @@ def test_hashes_are_checked_unless_told_otherwise(path: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", _CHUNKED)
-def test_a_part_is_only_believed_when_its_whole_stream_is_sound(path: Path, tmp_path: Path, name: str) -> None:
+def test_reading_a_part_verifies_its_whole_stream(path: Path, tmp_path: Path, name: str) -> None:
     with bhk.open(path) as file:
         last = file.layer(name).streams[0].stored - 1
         expected = file.tensor(name, slice(3, 5))
@@ -293,7 +293,7 @@ def test_a_broken_frame_is_refused_with_and_without_hashes(path: Path, tmp_path:
 
 
 def _handmade(path: Path, codebook: CodebookEntry, streams: tuple[Stream, ...], pairs: int) -> Path:
-    """A file of any streams of a (1, 2 * pairs) tensor "weight", sound but for what they decode to."""
+    """Write a file with given streams of a (1, 2 * pairs) tensor "weight"; only what they decode to may be wrong."""
     error = ErrorEntry(0.1, 0.1, 20.0)
     layer = LayerEntry("weight", (1, 2 * pairs), "F32", "linear", "trajectory", pairing="rows", codebook=0, error=error)
     header = Header(generator="test", layers=(layer,), codebooks=(codebook,))

@@ -18,7 +18,7 @@ from bhk.kernels.resident import Resident, make_resident
 
 @dataclass(frozen=True, eq=False)
 class CodedWeight:
-    """A weight (out, in) as codes."""
+    """A weight (out, in) held as codes."""
 
     book: Codebook
     codes: Codes
@@ -40,7 +40,7 @@ class CodedWeight:
 
     @property
     def operands(self) -> tuple[Tensor, ...]:
-        """What stands between x and bias among the arguments of `bhk::hyper_linear`."""
+        """The arguments of `bhk::hyper_linear` between x and bias."""
         held = self.resident
         return held.codes, held.codebook, held.outliers, held.outlier_starts, held.far
 
@@ -104,7 +104,7 @@ def _random_weight() -> Callable[..., CodedWeight]:
 
 
 class CodedLayer(nn.Module):
-    """The least of a layer: operands as buffers, and a bias."""
+    """A minimal layer: the operands as buffers, and a bias."""
 
     def __init__(self, weight: CodedWeight, compute: str = "exact") -> None:
         super().__init__()
@@ -128,13 +128,13 @@ def coded_layer() -> type[CodedLayer]:
 
 @pytest.fixture
 def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Multiply integers even where the weight is so small that it does not pay."""
+    """Multiply integers even if the weight is too small for that to save time."""
     monkeypatch.setattr(reference, "INTEGER_SIZE", 0)
 
 
 @pytest.fixture
 def poison() -> Iterator[None]:
-    """Fill new memory with NaN, and with the largest integer, so that what nobody wrote shows."""
+    """Fill new memory with NaN or the largest integer, so that elements nobody wrote are noticed."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     assert torch.utils.deterministic.fill_uninitialized_memory
     assert torch.ones(1).new_empty(9).isnan().all()
@@ -144,5 +144,5 @@ def poison() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def relative() -> Callable[[Tensor, Tensor], float]:
-    """The norm of what a product is off, over the norm of the exact one."""
+    """Returns the norm of the error of a product, divided by the norm of the exact product."""
     return lambda y, exact: float((y.double() - exact).norm() / exact.norm().clamp(min=1e-30))

@@ -1,4 +1,4 @@
-"""The operators on a card, beside the codec and float64. All of it needs one, but what torch's settings are called."""
+"""The operators on a card, compared with the codec and float64. Only the tests of torch's settings need no card."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_precision_of_float32_follows_torch(setting: str, words: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch is older than 2.9")
-def test_precision_may_be_set_for_cards_alone() -> None:
+def test_precision_can_be_set_for_cards_only() -> None:
     for setting in ("tf32", "ieee"):
         torch.backends.cuda.matmul.fp32_precision = setting
         assert float32_precision() == setting
@@ -64,7 +64,7 @@ class TestOnCard:
 
     @pytest.fixture(autouse=True)
     def _likeliest(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """Take the likeliest tile unasked: to compile all of them for every shape here would take ten minutes."""
+        """Use the first tile without measuring: compiling all tiles for every shape here would take ten minutes."""
         from bhk.kernels import tuning
 
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -123,7 +123,7 @@ class TestOnCard:
     @pytest.mark.parametrize("kind", ["plain", "outliers"])
     @pytest.mark.parametrize(("out", "width"), [(1, 1), (65, 33), (130, 1281), (1280, 1280)])
     @pytest.mark.parametrize("dtype", _DTYPES[:3])
-    def test_integer_products_are_those_of_rows_rounded_to_a_byte(
+    def test_integer_products_round_each_row_to_a_byte(
         self, relative, weight_of, poison, kind: str, out: int, width: int, dtype: torch.dtype
     ) -> None:
         weight = weight_of(kind, out, width)
@@ -131,7 +131,7 @@ class TestOnCard:
             x, bias = _draw(weight, rows, dtype=dtype)
             x[rows // 2] = 0
             y = _linear(x, weight, bias, "int8")
-            # A few activations lie half-way between two steps, and may be rounded to either.
+            # A few activations lie half-way between two steps and may be rounded either way.
             limit = {torch.float32: 3e-4, torch.float16: 1e-3, torch.bfloat16: 4e-3}[dtype]
             assert relative(y, weight.rounded_product(x, bias, 127)) <= limit, rows
             assert torch.equal(y[rows // 2], bias)
@@ -214,7 +214,7 @@ class TestOnCard:
             again = _linear(x, weight, bias, compute)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-        assert torch.equal(again, first)  # and bit for bit so each time
+        assert torch.equal(again, first)  # bit for bit the same each time
         graph, new = torch.cuda.CUDAGraph(), torch.flip(x, (0,)).contiguous()
         with torch.cuda.graph(graph):
             y = _linear(x, weight, bias, compute)

@@ -14,7 +14,7 @@ _SETTINGS = settings(deadline=None, derandomize=True, max_examples=60)
 
 @pytest.fixture(params=["onednn", "plain"])
 def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What multiplies integers here, and what does where torch has no oneDNN."""
+    """The product of integers on this machine, and the one on machines without oneDNN."""
     if request.param == "plain":
         monkeypatch.setattr(int8_cpu, "_has_onednn", lambda: False)
     elif not int8_cpu._has_onednn():
@@ -39,7 +39,7 @@ def _extremes(rows: int, width: int, lowest: int, highest: int) -> Tensor:
 
 @pytest.mark.parametrize("width", [1, 2, 3, 31, 64, 130, 1280])
 @pytest.mark.parametrize(("low", "high"), [(-128, 127), (-127, 127), (-64, 63), (-65, 0), (0, 65), (-64, 64), (0, 0)])
-def test_products_of_extremes_are_exact(machine: str, width: int, low: int, high: int) -> None:
+def test_products_of_extreme_values_are_exact(machine: str, width: int, low: int, high: int) -> None:
     weight = _extremes(9, width, low, high).to(torch.int8)
     multiply, levels = make_product(weight)
     zero = levels + 1
@@ -53,9 +53,7 @@ def test_products_of_extremes_are_exact(machine: str, width: int, low: int, high
 
 
 @pytest.mark.parametrize("saturates", [True, False])
-def test_levels_are_those_that_the_machine_adds_up_without_loss(
-    monkeypatch: pytest.MonkeyPatch, saturates: bool
-) -> None:
+def test_levels_do_not_saturate_on_the_machine(monkeypatch: pytest.MonkeyPatch, saturates: bool) -> None:
     if not int8_cpu._has_onednn():
         pytest.skip("torch has no oneDNN on this machine")
     monkeypatch.setattr(int8_cpu, "_saturates", lambda: saturates)
@@ -92,7 +90,7 @@ def test_products_of_any_integers_are_exact(rows: int, width: int, out: int, top
     scale=st.sampled_from([1e-40, 1e-30, 1e-3, 1.0, 1e5, 1e30]),
     seed=st.integers(0, 99),
 )
-def test_rows_are_rounded_to_symmetric_steps_of_their_own(
+def test_each_row_is_rounded_to_its_own_symmetric_steps(
     rows: int, width: int, levels: int, scale: float, seed: int
 ) -> None:
     x = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)) * scale

@@ -1,4 +1,4 @@
-"""The arguments that reach a card, by `Launcher` and by Triton's own way; no card is needed to compare them."""
+"""Compares the arguments that a card gets from `Launcher` and from Triton's own launches, without a card."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Launches = list[tuple[str, tuple[Any, ...]]]
 
 @pytest.fixture
 def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Launches]:
-    """What was launched: who asked, "kernel[grid]" or "compiled[grid]", and everything that the driver was given."""
+    """The launches: the way, "kernel[grid]" or "compiled[grid]", and all arguments that the driver got."""
     if not launching._TAKES_CONSTANTS:
         pytest.skip("this version of Triton is launched in its own way")
     before, found, asked = driver._active, [], ["compiled[grid]"]
@@ -67,7 +67,7 @@ def _of_decoding(weight) -> Callable[[Tensor, Tensor | None], Tensor]:
 
 
 @pytest.mark.parametrize("make", [_of_integers, _of_few_rows, _of_decoding])
-def test_a_card_is_given_the_same_either_way(launches: Launches, random_weight, make, monkeypatch) -> None:
+def test_both_ways_to_launch_pass_the_same_arguments(launches: Launches, random_weight, make, monkeypatch) -> None:
     weight = random_weight(72, 1040, 200, 5, outliers=40)
     product = make(weight)
     for launcher in (few_rows._launch, few_rows._launch_sum, integer._launch_quantising, integer._launch_product):
@@ -93,13 +93,13 @@ def test_a_card_is_given_the_same_either_way(launches: Launches, random_weight, 
 
 
 def _told(value: object) -> object:
-    """Return what of an argument must be the same: where fresh memory lies may differ, and what profilers are told."""
+    """Return the part of an argument that must be equal. Addresses of fresh memory and data for profilers may differ."""
     if isinstance(value, Tensor):
         return value.dtype, value.shape, value.data_ptr() % 16 == 0
     return type(value) if isinstance(value, LazyDict) else value
 
 
-def test_what_triton_tells_apart_is_compiled_apart(launches: Launches) -> None:
+def test_arguments_that_triton_distinguishes_are_compiled_separately(launches: Launches) -> None:
     launch = Launcher(integer._quantise_kernel)
     book, integers = torch.zeros(7), torch.zeros(4, 64, dtype=torch.int8)
     scales, offsets = torch.zeros(4), torch.zeros(4)
@@ -119,7 +119,7 @@ def test_what_triton_tells_apart_is_compiled_apart(launches: Launches) -> None:
         assert call(shifted) == "kernel[grid]"
 
 
-def test_numbers_that_triton_does_not_look_at_are_no_reason_to_compile(launches: Launches) -> None:
+def test_unspecialised_numbers_do_not_cause_compilation(launches: Launches) -> None:
     launch = Launcher(few_rows._sum_kernel)
     parts, y = torch.zeros(2, 64), torch.zeros(64)
     ways = []

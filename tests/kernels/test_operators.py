@@ -113,7 +113,7 @@ def test_gradients_are_those_of_a_linear_layer(
     torch.testing.assert_close(bias.grad, bias2.grad, rtol=tolerance, atol=tolerance)
 
 
-def test_gradients_come_only_where_asked_for(weight) -> None:
+def test_gradients_are_computed_only_where_required(weight) -> None:
     x, bias = _draw(weight, 5)
     assert not _linear(x, weight, bias).requires_grad
     _linear(x, weight, bias.requires_grad_()).sum().backward()

@@ -18,7 +18,7 @@ _SETTINGS = settings(deadline=None, derandomize=True, max_examples=80)
 
 
 def _draw(rows: int, width: int, out: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Activations that are not centred, and a bias."""
+    """Draw activations with a mean other than zero, and a bias."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(rows, width, generator=generator) + 0.2
     return x.to(dtype), torch.randn(out, generator=generator).to(dtype)
@@ -99,7 +99,7 @@ def test_other_dtypes_are_as_exact_as_a_linear_layer(
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_integer_products_are_those_of_rows_rounded_to_a_byte(
+def test_integer_products_round_each_row_to_a_byte(
     any_size,
     random_weight,
     relative,
@@ -119,7 +119,7 @@ def test_integer_products_are_those_of_rows_rounded_to_a_byte(
     x[rows // 2] = 0
     y, exact = _run(weight, x, bias, "int8"), weight.product(x, bias)
     levels = make_product(weight.resident.codes)[1]
-    # A few activations lie half-way between two steps, and may be rounded to either.
+    # A few activations lie half-way between two steps and may be rounded either way.
     rounding = 2e-4 if dtype == torch.float32 else 3e-3
     assert relative(y, weight.rounded_product(x, bias, levels)) <= rounding
     assert torch.equal(y[rows // 2], bias)
@@ -129,7 +129,7 @@ def test_integer_products_are_those_of_rows_rounded_to_a_byte(
         assert error > 1e-4  # it was not the exact product
 
 
-def test_rows_are_rounded_apart(any_size, random_weight, relative) -> None:
+def test_each_row_is_rounded_by_itself(any_size, random_weight, relative) -> None:
     weight = random_weight(33, 40)
     x, bias = _draw(40, 40, 33)
     y = _run(weight, x, bias, "int8")
@@ -165,7 +165,7 @@ def test_few_rows_and_scalar_weights_are_multiplied_exactly_in_integer_mode(any_
 
 
 @pytest.mark.parametrize("compute", ["exact", "int8"])
-def test_operands_are_left_as_they_are(any_size, random_weight, compute: str) -> None:
+def test_operands_are_not_changed(any_size, random_weight, compute: str) -> None:
     for weight in (random_weight(20, 100, 256, 9, outliers=5), random_weight(20, 100, 256, 9, outliers=50)):
         for rows in (1, 100):
             x, bias = _draw(rows, 100, 20)

@@ -46,12 +46,12 @@ def _held(resident: Resident) -> int:
     centred=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_weights_decode_as_the_codec_does_bit_for_bit(
+def test_weights_decode_bit_for_bit_like_the_codec(
     random_weight, out: int, width: int, windings: int, shells: int, outliers: int, centred: bool, seed: int
 ) -> None:
     count = outliers if shells else 0
     weight = random_weight(out, width, windings, shells, outliers=count, centred=centred, seed=seed)
-    for _ in range(2):  # decoding leaves the codes as they are
+    for _ in range(2):  # decoding must not change the codes
         assert _bits(_decode(weight.resident, width)) == _bits(weight.dense)
     assert codebook_of(weight.resident.codebook) == weight.book
 
@@ -60,7 +60,7 @@ def test_weights_decode_as_the_codec_does_bit_for_bit(
 @pytest.mark.parametrize("shape", [(48, 64), (41, 33), (1, 512), (512, 1), (17, 131)])
 @pytest.mark.parametrize("degrees", [2, 100])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
-def test_what_the_presets_make_decodes_as_the_container_does(
+def test_weights_of_all_presets_decode_like_the_file(
     preset: str, shape: tuple[int, int], degrees: int, dtype: torch.dtype
 ) -> None:
     torch.manual_seed(3)
@@ -100,7 +100,7 @@ def test_extreme_codebooks_decode_bit_for_bit(book: Codebook, centred: bool) -> 
     ("windings", "shells", "outliers", "centred", "dtype"),
     [
         (256, 0, 0, True, _LATTICE),
-        (256, 255, 0, True, _LATTICE),  # shells that no pair lies in
+        (256, 255, 0, True, _LATTICE),  # shells without pairs
         (40, 3, 5, True, _LATTICE),  # 5 of 1,000 pairs
         (40, 3, 6, True, _NARROW),
         (128, 3, 6, True, _NARROW),  # 65,536 codes
@@ -132,7 +132,7 @@ def test_the_lattice_is_two_planes_of_signed_integers(random_weight, out: int, w
         assert torch.equal(planes[:, 1].reshape(-1), weight.codes.phase.long())
 
 
-def test_outliers_lie_in_order_and_tiles_say_where(random_weight) -> None:
+def test_outliers_are_sorted_and_outlier_starts_index_them(random_weight) -> None:
     weight = random_weight(100, 91, 64, 9, outliers=20)
     held, decoded = weight.resident, weight.book.decode(weight.codes)
     index = held.outliers[:, 0].long()
@@ -146,7 +146,7 @@ def test_outliers_lie_in_order_and_tiles_say_where(random_weight) -> None:
 
 @pytest.mark.parametrize("windings", [2, 37, 255, 256])
 @pytest.mark.parametrize("spacing", [1e-4, 0.05, 3.0])
-def test_far_are_the_outliers_that_no_byte_comes_near(random_weight, windings: int, spacing: float) -> None:
+def test_far_lists_the_outliers_beyond_the_reach_of_bytes(random_weight, windings: int, spacing: float) -> None:
     weight = random_weight(60, 400, windings, 6, outliers=55)
     weight = replace(weight, book=replace(weight.book, spacing=float32(spacing)))
     held = weight.resident
@@ -193,7 +193,7 @@ def test_a_layer_takes_little_more_than_a_byte_a_weight(preset: str, bits: float
     shell = torch.zeros(len(encoded.planes), dtype=torch.uint8)
     shell[: len(shell) // 200] = 1
     codes = Codes(encoded.planes.winding, encoded.planes.phase, shell)
-    if most.centred:  # as many outliers as a lattice holds
+    if most.centred:  # as many outliers as a lattice may have
         held = make_resident(most, codes, *shape)
         assert held.codes.dtype == _LATTICE
         assert 8 * _held(held) / (shape[0] * shape[1]) <= 8.5

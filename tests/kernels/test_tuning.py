@@ -1,4 +1,4 @@
-"""The choice of tiles. Times are those that the tests say; test_card.py chooses by a card's."""
+"""The choice of tiles, with times made up by the tests; test_card.py uses times of a card."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TILES = [Tile(16, 64, 128, 4, 4, 3), Tile(16, 64, 64, 2, 4, 4), None]
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[Tile | None]]:
-    """Let the second tile be the fastest, nothing be known, and keep which tiles were timed."""
+    """The tiles that were timed, where the second is the fastest and nothing is known before."""
     asked: list[Tile | None] = []
 
     def microseconds(tile: Tile | None, launch: object) -> float:
@@ -39,7 +39,7 @@ def timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[Tile
 
 
 def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be another process."""
+    """Act like a new process."""
     monkeypatch.setattr(tuning, "_chosen", {})
     tuning._known.cache_clear()
 
@@ -73,7 +73,7 @@ def test_other_shapes_and_cards_are_measured_anew(timed) -> None:
         assert len(timed) == 3 * (count + 1)
 
 
-def test_that_decoding_is_the_fastest_is_kept_too(timed, monkeypatch) -> None:
+def test_the_choice_to_decode_is_kept_too(timed, monkeypatch) -> None:
     monkeypatch.setattr(tuning, "_microseconds", lambda tile, launch: 1.0 if tile is None else 2.0)
     assert _choose() is None
     _forget(monkeypatch)
@@ -81,7 +81,7 @@ def test_that_decoding_is_the_fastest_is_kept_too(timed, monkeypatch) -> None:
     assert _choose() is None
 
 
-def test_what_ships_counts_for_more_than_the_cache(timed, monkeypatch, tmp_path) -> None:
+def test_the_shipped_table_takes_precedence_over_the_cache(timed, monkeypatch, tmp_path) -> None:
     _choose()
     tuning.write([Measured("Some card", PROBLEM, TILES[0], 4.0, 4.0)], tmp_path / "shipped.csv")
     monkeypatch.setattr(tuning, "SHIPPED", tmp_path / "shipped.csv")
@@ -96,13 +96,13 @@ def test_a_tile_that_is_no_longer_offered_is_measured_anew(timed, monkeypatch) -
 
 
 @pytest.mark.parametrize("damage", [b"\xff\xfe\x00", b"Some card,few_rows,bfloat16,16,40", b"\n,,,\n1,2,3\n", b""])
-def test_a_damaged_cache_is_no_cache(timed, damage: bytes) -> None:
+def test_a_damaged_cache_counts_as_empty(timed, damage: bytes) -> None:
     tuning.cache_path().parent.mkdir(parents=True)
     tuning.cache_path().write_bytes(damage)
     assert _choose() == TILES[1]
 
 
-def test_a_cache_that_cannot_be_written_costs_nothing_but_time(timed, monkeypatch, tmp_path) -> None:
+def test_without_a_writable_cache_tiles_are_measured_again(timed, monkeypatch, tmp_path) -> None:
     (tmp_path / "bhk").write_text("a file in the place of the folder")
     assert _choose() == TILES[1]
     _forget(monkeypatch)
@@ -117,7 +117,7 @@ def test_nothing_is_measured_while_a_graph_is_captured(timed, monkeypatch) -> No
     assert _choose() == TILES[1]
 
 
-def test_without_memory_to_measure_in_the_first_is_taken(timed, monkeypatch) -> None:
+def test_the_first_tile_is_used_if_there_is_no_memory_to_measure(timed, monkeypatch) -> None:
     def fail(tile: Tile | None, launch: object) -> float:
         raise torch.OutOfMemoryError("no memory")
 
@@ -136,7 +136,7 @@ def test_a_tile_that_does_not_compile_is_the_slowest(error: Exception) -> None:
     assert tuning._microseconds(TILES[0], launch) == float("inf")
 
 
-def test_the_table_that_ships_can_be_read_whole() -> None:
+def test_the_shipped_table_is_valid() -> None:
     lines = tuning.SHIPPED.read_text(encoding="utf-8").splitlines()
     assert tuple(lines[0].split(",")) == tuning.COLUMNS
     assert len(list(tuning.read(tuning.SHIPPED))) == len(lines) - 1

@@ -14,7 +14,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes the state dict of a model, each name behind `prefix`, and returns the .bhk file made of it."""
+    """Converts the state dict of a model, with `prefix` before each name, and returns the .bhk file."""
 
     def write(model: nn.Module, prefix: str = "", **options: object) -> Path:
         state = {prefix + name: tensor for name, tensor in model.state_dict().items()}
@@ -27,7 +27,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def randomise(model: nn.Module, scale: float = 0.05) -> nn.Module:
-    """Give every floating tensor of the state dict random values, as training does to those that begin as zeros."""
+    """Give all floating tensors of the state dict random values, including those that start as zeros."""
     generator = torch.Generator().manual_seed(0)
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point():

@@ -19,7 +19,5 @@ from bhk.nn.diagnosis import find_prefix
         (["a.w"], [], None),
     ],
 )
-def test_a_prefix_is_what_most_of_the_wanted_names_have_before_them(
-    names: list[str], wanted: list[str], prefix: str | None
-) -> None:
+def test_the_prefix_that_fits_most_names_is_found(names: list[str], wanted: list[str], prefix: str | None) -> None:
     assert find_prefix(names, wanted) == prefix

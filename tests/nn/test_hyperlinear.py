@@ -33,7 +33,7 @@ def _linear(width: int = 51, out: int = 40, bias: bool = True, outliers: int = 2
 
 @pytest.fixture(params=["lattice", "narrow", "wide"])
 def layer(request: pytest.FixtureRequest) -> HyperLinear:
-    """One of each class; the lattice has outliers."""
+    """A layer of each class; the lattice has outliers."""
     if request.param == "lattice":
         return HyperLinear.from_linear(_linear(), "fine")
     if request.param == "narrow":
@@ -42,7 +42,7 @@ def layer(request: pytest.FixtureRequest) -> HyperLinear:
 
 
 def _wide() -> HyperLinear:
-    """Return a layer on the published lattice with more codes than 16 bits hold."""
+    """Return a layer on the published lattice with more codes than fit 16 bits."""
     generator = torch.Generator().manual_seed(0)
     planes = (torch.randint(0, limit, (40 * 26,), generator=generator, dtype=torch.uint8) for limit in (256, 256, 2))
     codebook = Codebook((0.0, 0.0), 0.25, 256, 1, 0.125, centred=False)
@@ -70,7 +70,7 @@ def test_the_three_layers_are_of_three_classes() -> None:
 
 @pytest.mark.parametrize("leading", [(), (0,), (7,), (2, 3), (100,)])
 @pytest.mark.parametrize("dtype", _DTYPES)
-def test_it_computes_as_the_linear_layer_with_its_weight(
+def test_it_computes_like_a_linear_layer_with_the_same_weight(
     layer: HyperLinear, leading: tuple[int, ...], dtype: torch.dtype
 ) -> None:
     layer = layer.to(dtype)
@@ -81,7 +81,7 @@ def test_it_computes_as_the_linear_layer_with_its_weight(
 
 @pytest.mark.parametrize("preset", ["fine", "balanced", "small", "birkhoff"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_from_linear_codes_the_weight_as_encode_does(preset: str, bias: bool) -> None:
+def test_from_linear_encodes_the_weight_like_encode(preset: str, bias: bool) -> None:
     linear = _linear(bias=bias).eval()
     layer = HyperLinear.from_linear(linear, preset)
     assert torch.equal(layer.dense_weight(), encode(linear.weight, preset).decode())
@@ -107,7 +107,7 @@ def test_from_linear_takes_quality_and_compute() -> None:
     assert HyperLinear.from_linear(linear.half()).weight.dtype == torch.float16
 
 
-def test_weights_are_those_that_the_container_decodes(tmp_path: Path) -> None:
+def test_weights_equal_the_decoded_tensors_of_the_file(tmp_path: Path) -> None:
     state = {"a.weight": _linear().weight.detach(), "b.weight": _linear(64, 48).weight.detach().half()}
     torch.save(state, tmp_path / "model.pth")
     for preset in ("fine", "birkhoff"):
@@ -119,7 +119,7 @@ def test_weights_are_those_that_the_container_decodes(tmp_path: Path) -> None:
                 assert torch.equal(layer.dense_weight(tensor.dtype), file.tensor(name))
 
 
-def test_from_codes_takes_the_bias_over_in_the_dtype_asked_for() -> None:
+def test_from_codes_converts_the_bias_to_the_given_dtype() -> None:
     codes = Codes(torch.arange(6, dtype=torch.uint8), torch.arange(6, dtype=torch.uint8))
     bias = torch.tensor([1.0, 2.0], requires_grad=True)
     layer = HyperLinear.from_codes(Codebook((0.0, 0.0), 1.0, 8), codes, 5, 2, bias, dtype=torch.bfloat16)
@@ -159,7 +159,7 @@ def test_casts_reach_bias_and_products_and_leave_the_codes(
     assert layer(_x(layer, 3, dtype=weight)).dtype == weight
 
 
-def test_state_dicts_go_round(layer: HyperLinear) -> None:
+def test_a_state_dict_can_be_saved_and_loaded(layer: HyperLinear) -> None:
     fresh = HyperLinear(51, 40)
     assert fresh(_x(layer, 3)).shape == (3, 40)
     assert not fresh.load_state_dict(layer.state_dict()).missing_keys
@@ -209,7 +209,7 @@ def test_missing_and_unexpected_keys_are_named(layer: HyperLinear) -> None:
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
-def test_copies_are_equal_and_apart(layer: HyperLinear, copied: Callable[[HyperLinear], HyperLinear]) -> None:
+def test_copies_are_equal_and_independent(layer: HyperLinear, copied: Callable[[HyperLinear], HyperLinear]) -> None:
     layer.bfloat16()
     other = copied(layer)
     assert _same(other, layer)
@@ -219,7 +219,7 @@ def test_copies_are_equal_and_apart(layer: HyperLinear, copied: Callable[[HyperL
     assert layer.codes.any()
 
 
-def test_its_repr_says_what_it_is(layer: HyperLinear) -> None:
+def test_its_repr_describes_it(layer: HyperLinear) -> None:
     text = repr(layer)
     assert text.startswith("HyperLinear(in_features=51, out_features=40, bias=True, bits_per_weight=")
     assert text.endswith("compute=exact)" if layer.is_lattice else "compute=decoded)")
@@ -252,7 +252,7 @@ def test_only_the_bias_is_a_parameter(layer: HyperLinear) -> None:
     assert not layer(_x(layer, 5)).requires_grad
 
 
-def test_a_bias_learns(layer: HyperLinear) -> None:
+def test_the_bias_can_be_trained(layer: HyperLinear) -> None:
     x, dense = _x(layer, 30), layer.dense_weight()
     target = functional.linear(x, dense) + 3
     optimizer = torch.optim.SGD(layer.parameters(), lr=5.0)
@@ -264,7 +264,7 @@ def test_a_bias_learns(layer: HyperLinear) -> None:
     assert torch.equal(layer.dense_weight(), dense)
 
 
-def test_it_goes_to_the_meta_device(layer: HyperLinear) -> None:
+def test_it_can_move_to_the_meta_device(layer: HyperLinear) -> None:
     layer.half().to("meta")
     assert all(tensor.is_meta for tensor in layer.state_dict().values())
     y = layer(torch.empty(2, 51, dtype=torch.float16, device="meta"))
@@ -279,7 +279,7 @@ def test_its_memory_can_be_shared(layer: HyperLinear) -> None:
     assert layer(_x(layer, 3)).shape == (3, 40)
 
 
-def test_autocast_computes_in_its_dtype_as_for_a_linear_layer(layer: HyperLinear) -> None:
+def test_autocast_works_as_for_a_linear_layer(layer: HyperLinear) -> None:
     linear = layer.to_linear()
     for dtype in (torch.float32, torch.float64):
         x = _x(layer, 70, dtype=dtype)
@@ -292,7 +292,7 @@ def test_autocast_computes_in_its_dtype_as_for_a_linear_layer(layer: HyperLinear
             assert layer(x).dtype == dtype
 
 
-def test_int8_is_near_the_exact_product() -> None:
+def test_int8_is_close_to_the_exact_product() -> None:
     layer = HyperLinear.from_linear(_linear(511, 500), "balanced", compute="int8")
     x = _x(layer, 300)
     exact = functional.linear(x, layer.weight, layer.bias).detach()
@@ -313,12 +313,12 @@ def test_int8_is_near_the_exact_product() -> None:
         torch.zeros(3, 51, dtype=torch.int64),
     ],
 )
-def test_other_inputs_are_refused(layer: HyperLinear, x: Tensor) -> None:
+def test_wrong_inputs_are_refused(layer: HyperLinear, x: Tensor) -> None:
     with pytest.raises(HyperLinearError, match=r"takes \(\.\.\., 51\) and torch.float32"):
         layer(x)
 
 
-def test_an_unknown_way_to_compute_is_refused() -> None:
+def test_an_unknown_compute_mode_is_refused() -> None:
     with pytest.raises(HyperLinearError, match=r"compute 'fast'; choose one of exact, int8"):
         HyperLinear(4, 4, compute="fast")  # type: ignore[arg-type]
 
@@ -332,14 +332,14 @@ def test_weights_that_cannot_be_coded_are_refused(value: float) -> None:
         HyperLinear.from_linear(linear)
 
 
-def test_weights_that_are_smaller_exact_are_refused() -> None:
+def test_weights_that_encoding_would_not_shrink_are_refused() -> None:
     linear = nn.Linear(64, 64)
     nn.init.zeros_(linear.weight)
     with pytest.raises(HyperLinearError, match=r"keep it an nn.Linear"):
         HyperLinear.from_linear(linear)
 
 
-def test_training_is_a_flag_like_any_other(layer: HyperLinear) -> None:
+def test_train_and_eval_set_the_flag(layer: HyperLinear) -> None:
     assert layer.training
     assert not layer.eval().training
     assert not layer.to_linear().training
@@ -400,7 +400,7 @@ def test_a_weight_on_a_card_is_coded_there(preset: str) -> None:
     linear = _linear(255, 64)
     here, there = HyperLinear.from_linear(linear, preset), HyperLinear.from_linear(linear.cuda(), preset)
     assert all(tensor.is_cuda for tensor in there.state_dict().values())
-    # Pairs near half-way between two points of the lattice may be rounded to either.
+    # Pairs half-way between two points of the lattice may be rounded either way.
     differing = there.dense_weight().cpu() != here.dense_weight()
     assert float(differing.float().mean()) < 0.01
 
@@ -416,7 +416,7 @@ def test_a_weight_on_a_card_is_coded_there(preset: str) -> None:
         ("codebook", lambda held: held["codebook"][:5], "a codebook or outliers of another shape"),
     ],
 )
-def test_a_state_that_kernels_would_trust_is_checked(
+def test_loaded_buffers_are_checked_before_kernels_use_them(
     name: str, change: Callable[[dict[str, Tensor]], Tensor], fault: str
 ) -> None:
     layer = HyperLinear.from_linear(_linear(), "fine")
@@ -429,7 +429,7 @@ def test_a_state_that_kernels_would_trust_is_checked(
     assert all(torch.equal(before[key], value) for key, value in fresh.state_dict().items() if key != "bias")
 
 
-def test_what_holds_the_weight_is_never_cast(layer: HyperLinear) -> None:
+def test_the_buffers_of_the_weight_are_never_cast(layer: HyperLinear) -> None:
     weight, kinds = layer.dense_weight(), [buffer.dtype for buffer in layer.buffers()]
     layer.type(torch.float16)
     assert [buffer.dtype for buffer in layer.buffers()] == kinds
@@ -439,7 +439,7 @@ def test_what_holds_the_weight_is_never_cast(layer: HyperLinear) -> None:
 
 @pytest.mark.parametrize("leading", [(3,), (0,), (2, 2)])
 @pytest.mark.parametrize(("width", "out"), [(0, 5), (4, 0), (0, 0)])
-def test_layers_without_features_are_those_of_torch(width: int, out: int, leading: tuple[int, ...]) -> None:
+def test_layers_without_features_behave_like_those_of_torch(width: int, out: int, leading: tuple[int, ...]) -> None:
     layer, x = HyperLinear(width, out), torch.randn(*leading, width)
     assert layer.dense_weight().shape == (out, width)
     assert torch.equal(layer(x), functional.linear(x, torch.zeros(out, width), layer.bias))

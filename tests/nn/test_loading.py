@@ -13,7 +13,7 @@ from bhk.nn.hyperlinear import HyperLinear
 
 
 class _Zoo(nn.Module):
-    """What makes loading hard, in one module: odd sizes, ties, subclasses, tensors that are no weights."""
+    """A module with everything that makes loading hard: odd sizes, ties, subclasses, tensors other than weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ def decoded(path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def expected(decoded) -> nn.Module:
-    """The model as torch loads the decoded weights."""
+    """The model, with the decoded weights loaded by torch."""
     model = _zoo()
     model.load_state_dict(decoded)
     return model.eval()
@@ -87,7 +87,7 @@ def _identities(model: nn.Module) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("build", ["materialised", "weights_on_meta"])
-def test_dense_is_what_torch_loads(path, expected: nn.Module, build: str) -> None:
+def test_dense_mode_loads_the_same_as_torch(path, expected: nn.Module, build: str) -> None:
     if build == "materialised":
         model = _zoo().train()
     else:
@@ -103,7 +103,7 @@ def test_dense_is_what_torch_loads(path, expected: nn.Module, build: str) -> Non
     assert report.bytes == sum(tensor.nbytes for tensor in (*expected.parameters(), *expected.buffers()))
 
 
-def test_hyper_replaces_plain_linear_layers_and_no_others(path, expected: nn.Module) -> None:
+def test_hyper_mode_replaces_only_plain_linear_layers(path, expected: nn.Module) -> None:
     model = _zoo()
     report = bhk.load_into(model, path)
     replaced = {name: module for name, module in model.named_modules() if isinstance(module, HyperLinear)}
@@ -120,7 +120,7 @@ def test_hyper_replaces_plain_linear_layers_and_no_others(path, expected: nn.Mod
 
 
 @pytest.mark.parametrize("mode", ["dense", "hyper"])
-def test_what_was_shared_is_shared(path, mode: str) -> None:
+def test_shared_tensors_stay_shared(path, mode: str) -> None:
     with weights_on_meta():
         model = _zoo()
     bhk.load_into(model, path, mode=mode)
@@ -128,7 +128,7 @@ def test_what_was_shared_is_shared(path, mode: str) -> None:
     assert model.shared is model.also_shared
 
 
-def test_names_of_one_tensor_in_the_file_are_copies_where_the_model_has_two(path, decoded) -> None:
+def test_a_tied_tensor_of_the_file_is_copied_for_an_untied_model(path, decoded) -> None:
     model = _zoo()
     model.head.weight = nn.Parameter(torch.zeros(64, 48))
     bhk.load_into(model, path, mode="dense")
@@ -151,7 +151,7 @@ def test_one_name_of_a_shared_tensor_is_enough(write) -> None:
 
 
 @pytest.mark.parametrize("mode", ["dense", "hyper"])
-def test_each_tensor_takes_the_dtype_it_has_in_the_model(path, expected: nn.Module, mode: str) -> None:
+def test_each_tensor_keeps_its_dtype_in_the_model(path, expected: nn.Module, mode: str) -> None:
     model = _zoo().half()
     model.norm.double()
     bhk.load_into(model, path, mode=mode)
@@ -165,7 +165,7 @@ def test_each_tensor_takes_the_dtype_it_has_in_the_model(path, expected: nn.Modu
 
 
 @pytest.mark.parametrize("mode", ["dense", "hyper"])
-def test_a_dtype_is_that_of_everything_but_integers(path, expected: nn.Module, mode: str) -> None:
+def test_a_given_dtype_applies_to_all_floating_tensors(path, expected: nn.Module, mode: str) -> None:
     with weights_on_meta():
         model = _zoo()
     bhk.load_into(model, path, mode=mode, dtype=torch.bfloat16)
@@ -188,7 +188,7 @@ def test_on_a_gpu(path, expected: nn.Module, mode: str, dtype: torch.dtype | Non
     torch.testing.assert_close(_run(model).float().cpu(), _run(expected), atol=tolerance, rtol=tolerance)
 
 
-def test_gradients_are_asked_for_as_before(path) -> None:
+def test_requires_grad_is_kept(path) -> None:
     model = _zoo()
     model.embedding.requires_grad_(False)
     model.odd.bias.requires_grad_(False)
@@ -197,7 +197,7 @@ def test_gradients_are_asked_for_as_before(path) -> None:
     assert frozen == {"embedding.weight", "odd.bias"}
 
 
-def test_what_the_file_lacks_stays_itself(path, write) -> None:
+def test_tensors_that_the_file_lacks_are_unchanged(path, write) -> None:
     model = _zoo()
     model.extra = nn.Linear(3, 3)
     before, scale = model.extra.weight, model.scale
@@ -207,7 +207,7 @@ def test_what_the_file_lacks_stays_itself(path, write) -> None:
     assert model.scale is scale
 
 
-def test_what_the_model_lacks_is_reported_or_passed_over(path) -> None:
+def test_tensors_that_the_model_lacks_are_reported_or_ignored(path) -> None:
     model = _zoo()
     del model.mlp
     model.extra = nn.Parameter(torch.zeros(1))
@@ -217,14 +217,14 @@ def test_what_the_model_lacks_is_reported_or_passed_over(path) -> None:
     assert (report.missing, report.unexpected) == ((), ())
 
 
-def test_a_part_is_loaded_by_its_prefix(path, expected: nn.Module) -> None:
+def test_a_prefix_selects_part_of_the_file(path, expected: nn.Module) -> None:
     mlp = _zoo().mlp
     report = bhk.load_into(mlp, path, mode="dense", prefix="mlp.")
     assert report.unexpected == ()
     assert torch.equal(mlp[2].weight, expected.mlp[2].weight)
 
 
-def test_a_linear_layer_alone_stays_one(write) -> None:
+def test_a_model_that_is_a_linear_layer_itself_is_not_replaced(write) -> None:
     linear = nn.Linear(48, 48)
     path = write(linear)
     assert bhk.load_into(linear, path).replaced == 0
@@ -240,7 +240,7 @@ def test_recurrent_layers_compute_with_the_new_weights(write) -> None:
     assert torch.equal(model(x)[0], source(x)[0])
 
 
-def test_loading_again_needs_a_dense_model_only(path, expected: nn.Module) -> None:
+def test_a_dense_model_can_be_loaded_again(path, expected: nn.Module) -> None:
     model = _zoo()
     bhk.load_into(model, path, mode="dense")
     bhk.load_into(model, path)
@@ -273,7 +273,7 @@ def test_a_file_on_the_hub(path, hub: FakeHub) -> None:
     assert list(bhk.load_state_dict("user/zoo")) == list(bhk.load_state_dict(path))
 
 
-def test_nothing_depends_on_the_number_of_threads(path) -> None:
+def test_the_number_of_threads_does_not_change_the_result(path) -> None:
     first, second = _zoo(), _zoo()
     bhk.load_into(first, path, mode="dense", threads=1)
     bhk.load_into(second, path, mode="dense", threads=4)

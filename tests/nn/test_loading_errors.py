@@ -28,7 +28,7 @@ class _Net(nn.Module):
 
 @contextlib.contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
-    """Check that the block leaves every module, tensor, value and attribute of `model` what it is."""
+    """Check that the block changes no module, tensor, value or attribute of `model`."""
 
     def everything() -> dict[str, object]:
         return {
@@ -53,7 +53,7 @@ def path(write) -> Path:
 
 
 @pytest.mark.parametrize("mode", ["dense", "hyper"])
-def test_another_depth(path: Path, mode: str) -> None:
+def test_a_model_of_another_depth(path: Path, mode: str) -> None:
     model = _Net(depth=5).train()
     with (
         unchanged(model),
@@ -68,7 +68,7 @@ def test_another_depth(path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_another_width(path: Path, strict: bool) -> None:
+def test_a_model_of_another_width(path: Path, strict: bool) -> None:
     model = _Net(width=32)
     message = r"10 tensors .*blocks.0.weight is \[48, 48\] float32 in the file, \[32, 32\] float32 in the model"
     with unchanged(model), pytest.raises(MismatchError, match=message) as caught:
@@ -76,7 +76,7 @@ def test_another_width(path: Path, strict: bool) -> None:
     assert len(caught.value.differing) == 10
 
 
-def test_weights_where_the_model_counts(path: Path) -> None:
+def test_floating_weights_for_an_integer_tensor(path: Path) -> None:
     model = _Net()
     model.blocks[1].weight = nn.Parameter(torch.zeros(48, 48, dtype=torch.int32), requires_grad=False)
     with unchanged(model), pytest.raises(MismatchError, match=r"float32 in the file, \[48, 48\] int32 in the model"):
@@ -84,14 +84,14 @@ def test_weights_where_the_model_counts(path: Path) -> None:
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_another_architecture(path: Path, strict: bool) -> None:
+def test_a_model_of_another_architecture(path: Path, strict: bool) -> None:
     model = nn.Conv2d(3, 8, 3)
     with unchanged(model), pytest.raises(MismatchError, match="does not fit Conv2d: 2 tensors") as caught:
         bhk.load_into(model, path, strict=strict)
     assert caught.value.missing == ("weight", "bias")
 
 
-def test_what_the_file_says_that_it_is(write) -> None:
+def test_the_message_names_the_family_in_the_file(write) -> None:
     model = nn.ModuleDict({"mask_decoder": nn.Linear(48, 48)})
     path = write(model)
     other = nn.ModuleDict({"decoder": nn.Linear(48, 48)})
@@ -109,7 +109,7 @@ def test_a_prefix_in_the_file(write) -> None:
     bhk.load_into(model, path, prefix="net.")
 
 
-def test_a_prefix_that_is_not_there(path: Path) -> None:
+def test_a_prefix_that_the_file_does_not_have(path: Path) -> None:
     model = _Net()
     with unchanged(model), pytest.raises(MismatchError, match=r"11 tensors .* of the model not .*; pass prefix=''"):
         bhk.load_into(model, path, prefix="net.")
@@ -124,14 +124,14 @@ def test_a_wrapper_around_the_model(path: Path, wrap) -> None:
     bhk.load_into(model.get_submodule(name), path, mode="dense")
 
 
-def test_a_model_that_is_loaded_already(path: Path) -> None:
+def test_a_model_that_already_holds_codes(path: Path) -> None:
     model = _Net()
     bhk.load_into(model, path)
     with unchanged(model), pytest.raises(MismatchError, match="3 of the model's layers already hold codes"):
         bhk.load_into(model, path)
 
 
-def test_sizes_that_are_not_known_yet(path: Path) -> None:
+def test_a_model_with_lazy_layers(path: Path) -> None:
     model = _Net()
     model.blocks[1] = nn.LazyLinear(48)
     with pytest.raises(MismatchError, match=r"blocks.1.weight is .* of unknown shape in the model"):
@@ -151,13 +151,13 @@ def test_sizes_that_are_not_known_yet(path: Path) -> None:
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
     ],
 )
-def test_options_that_there_are_not(path: Path, options: dict[str, object], message: str) -> None:
+def test_impossible_options(path: Path, options: dict[str, object], message: str) -> None:
     model = _Net()
     with unchanged(model), pytest.raises(LoadOptionError, match=message):
         bhk.load_into(model, path, **options)
 
 
-def test_no_threads(path: Path) -> None:
+def test_zero_threads(path: Path) -> None:
     with pytest.raises(ThreadsError):
         bhk.load_into(_Net(), path, threads=0)
 
@@ -172,7 +172,7 @@ def test_a_damaged_stream(path: Path, mode: str) -> None:
         bhk.load_into(model, path, mode=mode)
 
 
-def test_what_is_no_bhk_file(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_bhk_file(tmp_path: Path) -> None:
     model = _Net()
     torch.save(model.state_dict(), tmp_path / "a.pth")
     with unchanged(model), pytest.raises(FormatError):
@@ -181,7 +181,7 @@ def test_what_is_no_bhk_file(tmp_path: Path) -> None:
         bhk.load_into(model, tmp_path / "none.bhk")
 
 
-def test_a_computed_buffer_without_data(path: Path) -> None:
+def test_a_computed_buffer_on_meta(path: Path) -> None:
     with torch.device("meta"):
         model = _Net()
     message = r"1 tensor \(table\) of the model on the meta device .* under bhk\.nn\.weights_on_meta\(\)"
@@ -189,14 +189,14 @@ def test_a_computed_buffer_without_data(path: Path) -> None:
         bhk.load_into(model, path)
 
 
-def test_an_attribute_without_data(path: Path) -> None:
+def test_a_plain_attribute_on_meta(path: Path) -> None:
     model = _Net()
     model.blocks.positions = torch.empty(3, device="meta")
     with unchanged(model), pytest.raises(NoDataError, match=r"blocks\.positions"):
         bhk.load_into(model, path)
 
 
-def test_a_weight_without_data_that_the_file_lacks(path: Path) -> None:
+def test_a_weight_on_meta_that_the_file_lacks(path: Path) -> None:
     with weights_on_meta():
         model = _Net(depth=4)
     with unchanged(model), pytest.raises(NoDataError, match=r"2 tensors \(blocks\.3\.weight, blocks\.3\.bias\)"):
@@ -222,7 +222,7 @@ class _Cached(nn.Module):
 
 
 @pytest.mark.parametrize("build", [contextlib.nullcontext, weights_on_meta, lambda: torch.device("meta")])
-def test_what_eval_computes_is_computed_from_what_was_loaded(write, build) -> None:
+def test_eval_recomputes_its_buffers_from_the_loaded_weights(write, build) -> None:
     path = write(_Cached())
     with build():
         model = _Cached()
@@ -230,7 +230,7 @@ def test_what_eval_computes_is_computed_from_what_was_loaded(write, build) -> No
     torch.testing.assert_close(model.cached, bhk.load_state_dict(path)["linear.weight"].sum(0) * torch.arange(48.0))
 
 
-def test_an_error_after_the_change_takes_it_back(write) -> None:
+def test_an_error_during_the_change_is_rolled_back(write) -> None:
     path, model = write(_Cached()), _Cached()
     model.fails = True
     with unchanged(model), pytest.raises(ArithmeticError):
@@ -256,14 +256,14 @@ def _no_gpu_memory() -> None:
 
 
 @pytest.mark.parametrize("use_up", [_no_memory, _no_gpu_memory, lambda: torch.empty(1 << 50)])
-def test_no_room_on_the_device(path: Path, use_up) -> None:
+def test_a_device_without_enough_memory(path: Path, use_up) -> None:
     model = _Net()
     with unchanged(model), pytest.raises(OutOfMemoryError, match=r"no room on cpu for .*model\.bhk") as caught:
         bhk.load_into(model, path, device="cpu", progress=lambda *_: use_up())
-    assert caught.value.__context__ is None  # whose traceback would keep all that was decoded
+    assert caught.value.__context__ is None  # its traceback would keep all decoded tensors alive
 
 
-def test_other_errors_are_let_through(path: Path) -> None:
+def test_other_errors_pass_through(path: Path) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("something else")
 

@@ -35,7 +35,7 @@ def load(path, mode):
 
 small, large, mode = sys.argv[1:]
 torch.set_num_threads(1)
-load(small, mode)  # what the first use of everything takes
+load(small, mode)  # so that memory of first uses does not count
 before = resident("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")
 model, report = load(large, mode)
@@ -55,7 +55,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not count a peak anew")
 @pytest.mark.parametrize(("mode", "least", "most"), [("hyper", 0.2, 0.8), ("dense", 0.9, 1.4)])
-def test_the_peak_is_that_of_what_the_model_becomes(files: list[str], mode: str, least: float, most: float) -> None:
+def test_the_memory_peak_is_that_of_the_loaded_model(files: list[str], mode: str, least: float, most: float) -> None:
     done = subprocess.run([sys.executable, "-c", _PROGRAM, *files, mode], capture_output=True, text=True, check=True)
     peak, resident = json.loads(done.stdout)
     assert least * DENSE < resident < most * DENSE

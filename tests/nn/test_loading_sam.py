@@ -121,7 +121,7 @@ def case(request, tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.mark.parametrize("mode", ["dense", "hyper"])
 @pytest.mark.parametrize("build_under", [weights_on_meta, torch.no_grad])
-def test_outputs_are_those_of_the_decoded_weights(case, mode: str, build_under) -> None:
+def test_outputs_equal_those_of_the_decoded_weights(case, mode: str, build_under) -> None:
     build, path, run = case
     expected = build()
     expected.load_state_dict(bhk.load_state_dict(path))

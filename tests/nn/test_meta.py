@@ -36,7 +36,7 @@ def test_parameters_take_no_memory_and_no_random_numbers(build) -> None:
     assert not _on_meta(build())
 
 
-def test_what_a_module_computes_is_real() -> None:
+def test_tensors_that_a_module_computes_are_real() -> None:
     with weights_on_meta():
         norm, vit = nn.BatchNorm2d(4), tiny_vit.TinyViT(img_size=64, depths=[1] * 4, num_heads=[2] * 4)
     assert _on_meta(norm) == {"weight", "bias"}
@@ -44,7 +44,7 @@ def test_what_a_module_computes_is_real() -> None:
     assert any(name.endswith("attention_bias_idxs") for name, _ in vit.named_buffers())
 
 
-def test_the_weights_of_a_sam_are_on_meta_and_its_constants_are_not() -> None:
+def test_weights_of_a_sam_are_on_meta_but_not_its_constants() -> None:
     with weights_on_meta():
         sam = segment_anything.sam_model_registry["vit_h"]()
     real = [tensor for tensor in sam.parameters() if not tensor.is_meta]
@@ -52,7 +52,7 @@ def test_the_weights_of_a_sam_are_on_meta_and_its_constants_are_not() -> None:
     assert sam.pixel_mean.flatten().tolist() == pytest.approx([123.675, 116.28, 103.53])
 
 
-def test_a_device_that_is_named_is_kept() -> None:
+def test_an_explicit_device_is_kept() -> None:
     with weights_on_meta():
         linear = nn.Linear(5, 3, device="cpu")
         like = torch.empty(2, device=None), torch.empty(2, device=torch.device("cpu"))
@@ -61,7 +61,7 @@ def test_a_device_that_is_named_is_kept() -> None:
 
 
 @pytest.mark.parametrize("where", [("cpu",), ("cpu", torch.float16), (torch.device("cpu"), torch.float16)])
-def test_moving_inside_leaves_weights_where_they_are(where: tuple[object, ...]) -> None:
+def test_moving_a_module_inside_leaves_its_weights_on_meta(where: tuple[object, ...]) -> None:
     with weights_on_meta():
         norm = nn.BatchNorm2d(4).to(*where)
         norm.to(device="cpu")
@@ -71,7 +71,7 @@ def test_moving_inside_leaves_weights_where_they_are(where: tuple[object, ...]) 
     assert norm.num_batches_tracked.dtype == torch.int64
 
 
-def test_nothing_outside_is_changed() -> None:
+def test_modules_built_outside_are_real() -> None:
     with pytest.raises(ZeroDivisionError), weights_on_meta():
         raise ZeroDivisionError
     assert not torch.empty(1).is_meta

@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
-    """Writes a package that has the entry points of one that no index has."""
+    """Writes a package with the entry points of one that no package index has."""
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
 

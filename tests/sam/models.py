@@ -138,7 +138,7 @@ def small_hf_sam2() -> nn.Module:
 
 
 def confident(model: nn.Module) -> nn.Module:
-    """Let a small model expect much of its masks, and draw them clearly, so that mask generators keep them."""
+    """Make a small model predict high IoUs and clear masks, so that mask generators keep them."""
     decoder: Any = getattr(model, "mask_decoder", None) or model.sam_mask_decoder
     with torch.no_grad():
         _last(decoder.iou_prediction_head).bias.fill_(5)

@@ -59,7 +59,7 @@ def test_a_built_module_has_the_names_and_shapes_of_the_published_checkpoint(pat
     assert not model.training
 
 
-def test_the_modules_of_mobile_sam_v2_are_those_of_sam() -> None:
+def test_mobile_sam_v2_has_the_modules_of_sam() -> None:
     pytest.importorskip("segment_anything")
     odd = {"prompt_encoder": "PromtEncoder", "mask_decoder": "MaskDecoder"}
     parts = [(name.partition("."), shape) for name, shape in shapes_of("sam_vit_h").items()]
@@ -83,7 +83,7 @@ def test_an_image_encoder_alone_is_a_model_too() -> None:
 @pytest.mark.parametrize(
     ("package", "name"), [("segment_anything", "sam_vit_b"), ("segment_anything_hq", "sam_hq_vit_b")]
 )
-def test_a_vision_transformer_is_what_its_package_builds(package: str, name: str) -> None:
+def test_a_vision_transformer_equals_the_one_its_package_builds(package: str, name: str) -> None:
     original = pytest.importorskip(package)
     found = recognise(shapes_of(name))
     assert found is not None
@@ -103,7 +103,7 @@ def test_a_vision_transformer_is_what_its_package_builds(package: str, name: str
     ("family", "package"), [("sam", "segment_anything"), ("sam_hq", "segment_anything_hq"),
                             ("transformers_sam", "transformers"), ("transformers_sam_hq", "transformers")]
 )  # fmt: skip
-def test_any_size_goes_from_shapes_to_a_module_and_back(family: str, package: str) -> None:
+def test_any_size_is_read_from_shapes_and_built_again(family: str, package: str) -> None:
     pytest.importorskip(package)
     shapes = _shapes(_build(ModelEntry(family, None, _SMALL)))
     found = recognise(shapes)
@@ -163,7 +163,7 @@ def test_a_sam2_of_transformers_has_the_configuration_of_its_size() -> None:
     assert built.config.to_dict() == original.config.to_dict()
 
 
-def test_a_sam2_for_films_is_a_sam2_with_names_to_pass_over() -> None:
+def test_a_sam2_video_model_loads_as_a_sam2() -> None:
     transformers = pytest.importorskip("transformers")
     with torch.device("meta"):
         shapes = _shapes(transformers.Sam2VideoModel(transformers.Sam2VideoConfig()))
@@ -207,7 +207,7 @@ _PACKAGES = {
         ),
     ],
 )
-def test_packages_are_asked_by_their_registries(package: str, family: str, names: set[str], install: Install) -> None:
+def test_packages_build_by_their_registries(package: str, family: str, names: set[str], install: Install) -> None:
     install(package, _PACKAGES[package])
     model = _build(ModelEntry(family, None, _published_arguments(family)))
     assert set(model.state_dict()) == names
@@ -219,7 +219,7 @@ def _published_arguments(family: str) -> dict[str, Any]:
     return arguments
 
 
-def test_efficient_sam_is_built_without_the_checkpoint_that_its_builders_want(tmp_path: Path, install: Install) -> None:
+def test_efficient_sam_is_built_without_a_checkpoint(tmp_path: Path, install: Install) -> None:
     install("efficient_sam", "")
     (tmp_path / "efficient_sam" / "efficient_sam.py").write_text(
         "from torch import nn\n"
@@ -231,14 +231,14 @@ def test_efficient_sam_is_built_without_the_checkpoint_that_its_builders_want(tm
     assert (model.in_features, model.out_features) == (384, 6)
 
 
-def test_a_missing_package_is_named_with_what_to_do() -> None:
+def test_a_missing_package_is_named_with_advice() -> None:
     if is_installed(EFFICIENT_SAM):
         pytest.skip("efficient_sam is installed")
     with pytest.raises(MissingPackageError, match=r"needs the package efficient_sam, .* pip install git\+https://"):
         build_model(ModelEntry("efficient_sam", "efficient_sam_vitt", {"embed_dim": 192}))
 
 
-def test_a_package_that_does_not_import_says_what_it_misses(install: Install) -> None:
+def test_a_package_that_fails_to_import_is_named_with_the_reason(install: Install) -> None:
     install("edge_sam", "import mmdet_that_nobody_has")
     with pytest.raises(MissingPackageError, match=r"edge_sam is installed but cannot be imported .*mmdet_that_nobody"):
         build_model(ModelEntry("edge_sam", "edge_sam", _published_arguments("edge_sam")))
@@ -265,6 +265,6 @@ def test_a_package_that_does_not_import_says_what_it_misses(install: Install) ->
         (ModelEntry("transformers_sam2", None, {"embed_dim": 96, "stages": [1, 1]}), "the sizes of a published SAM 2"),
     ],
 )
-def test_what_cannot_be_built_is_refused_with_the_reason(entry: ModelEntry, message: str) -> None:
+def test_models_that_cannot_be_built_are_refused_with_the_reason(entry: ModelEntry, message: str) -> None:
     with pytest.raises(UnknownModelError, match=message):
         _build(entry)

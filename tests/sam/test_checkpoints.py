@@ -12,7 +12,7 @@ from bhk.container.errors import FormatError
 from bhk.sam.checkpoints import open_tensors, read_checkpoint
 
 
-def test_what_nothing_recognises_keeps_its_names(tmp_path: Path) -> None:
+def test_an_unknown_checkpoint_keeps_its_names(tmp_path: Path) -> None:
     tensors = {f"sam.{name}": tensor for name, tensor in small().items()}
     checkpoint, recognised = read_checkpoint(save(tmp_path / "a.pth", tensors))
     assert recognised is None
@@ -29,7 +29,7 @@ def test_the_prefixes_of_trainer_and_wrapper_add_up(tmp_path: Path) -> None:
     assert checkpoint.layout.prefix == "module.sam."
 
 
-def test_both_kinds_of_files_open_alike_with_every_name(tmp_path: Path) -> None:
+def test_both_kinds_of_files_open_with_all_names(tmp_path: Path) -> None:
     tied = draw({"x": (40, 40)})["x"]
     source = save(tmp_path / "a.pth", {"b.weight": tied, "a.weight": tied, "c.steps": torch.tensor(3)})
     report = bhk.convert(source)
@@ -41,7 +41,7 @@ def test_both_kinds_of_files_open_alike_with_every_name(tmp_path: Path) -> None:
             assert torch.equal(file.tensor("c.steps"), torch.tensor(3))
 
 
-def test_what_is_neither_says_so(tmp_path: Path) -> None:
+def test_a_file_of_neither_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("hello")
     (tmp_path / "b.bhk").write_bytes(b"\x89BHK\r\n\x1a\n" + bytes(100))
     with pytest.raises(CheckpointError, match="text file"), open_tensors(tmp_path / "a.txt"):

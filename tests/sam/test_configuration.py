@@ -11,7 +11,7 @@ from sam import models
 
 
 @pytest.mark.parametrize("kind", ["small_hf_sam", "small_hf_sam_hq", "small_hf_sam2"])
-def test_a_configuration_as_it_is_built_deviates_in_nothing(kind: str, tmp_path: Path) -> None:
+def test_the_configuration_of_a_built_model_has_no_deviations(kind: str, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     getattr(models, kind)().config.save_pretrained(tmp_path)
     family = kind.replace("small_hf", "transformers")
@@ -19,7 +19,7 @@ def test_a_configuration_as_it_is_built_deviates_in_nothing(kind: str, tmp_path:
     assert deviations(family, tmp_path) == ()
 
 
-def test_another_activation_is_not_rebuilt_as_if_it_were_the_usual_one(tmp_path: Path) -> None:
+def test_another_activation_is_a_deviation(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     model = models.small_hf_sam()
     model.config.vision_config.hidden_act = "relu"
@@ -32,7 +32,7 @@ def test_another_activation_is_not_rebuilt_as_if_it_were_the_usual_one(tmp_path:
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"vision_config": 3}', '{"vision_config": {"hidden_act": null}}'])
-def test_what_a_configuration_does_not_say_does_not_deviate(text: str, tmp_path: Path) -> None:
+def test_missing_settings_are_not_deviations(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
     assert deviations("transformers_sam", tmp_path) == ()
     assert deviations("sam", tmp_path) == ()

@@ -71,7 +71,7 @@ def _run(model: nn.Module) -> torch.Tensor:
 
 
 def _say(path: Path, entry: ModelEntry) -> None:
-    """Let the file at `path` say that it holds `entry`; the header keeps its length."""
+    """Write `entry` into the header of the file at `path`, without changing the header's length."""
     with Container.open(path) as container:
         header, room = container.header, container.header_bytes
     text = to_json(msgspec.structs.replace(header, model=entry)).ljust(room)
@@ -130,7 +130,7 @@ def test_a_file_is_found_opened_and_validated_once(
 
 @pytest.mark.parametrize("address", ["user/sam", "hf://user/sam", "hf://user/sam/model.bhk", "hf://user/sam/small"])
 def test_a_repository_of_the_hub(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    """From the cache of the Hub's own library, which needs no network."""
+    """It is read from the cache of the Hub's own library, without a network."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
@@ -146,7 +146,7 @@ def test_a_repository_of_the_hub(path: Path, tmp_path: Path, monkeypatch: pytest
         bhk.load("hf://user/other")
 
 
-def test_a_folder_means_its_file_unless_it_has_a_checkpoint(path: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_in_a_folder_takes_precedence(path: Path, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "model.bhk").write_bytes(path.read_bytes())
@@ -155,7 +155,7 @@ def test_a_folder_means_its_file_unless_it_has_a_checkpoint(path: Path, tmp_path
     assert not any(isinstance(module, HyperLinear) for module in bhk.load(folder).modules())
 
 
-def test_a_path_is_not_taken_for_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_is_not_mistaken_for_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ReadError, match=r"cannot read models/sam\.bhk"):
         bhk.load("models/sam.bhk")
@@ -169,13 +169,13 @@ def test_a_model_of_transformers_that_is_not_of_the_family(tmp_path: Path) -> No
         bhk.load(path)
 
 
-def test_a_file_that_says_nothing_of_its_model(tmp_path: Path) -> None:
+def test_a_file_that_does_not_name_its_model(tmp_path: Path) -> None:
     path = bhk.convert(save(tmp_path / "a.pth", draw({"a.weight": (48, 48)}))).path
     with pytest.raises(UnknownModelError, match=r"does not say which model .* bhk\.load_into"):
         bhk.load(path)
 
 
-def test_a_family_that_nothing_builds(path: Path) -> None:
+def test_an_unknown_family(path: Path) -> None:
     _say(path, ModelEntry("sam9", "sam9_vit_b"))
     with pytest.raises(UnknownModelError, match="family 'sam9'"):
         bhk.load(path)
@@ -187,7 +187,7 @@ def test_a_package_that_is_not_installed(path: Path, monkeypatch: pytest.MonkeyP
         bhk.load(path)
 
 
-def test_a_file_that_does_not_hold_what_it_says(path: Path) -> None:
+def test_a_file_whose_tensors_contradict_its_model(path: Path) -> None:
     _say(path, ModelEntry("sam", None, {**_SMALL.arguments, "depth": 3}))
     with pytest.raises(
         UnknownModelError, match=r"says that it holds a sam model .*'depth': 3.* but its tensors have other shapes"
@@ -229,7 +229,7 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused(tmp_path: Path) -> None:
         bhk.load(save(tmp_path / "a.pth", tensors))
 
 
-def test_a_checkpoint_may_have_one_name_of_a_shared_tensor(tmp_path: Path) -> None:
+def test_a_checkpoint_may_hold_a_shared_tensor_under_one_name(tmp_path: Path) -> None:
     model = small_hf_sam()
     model.save_pretrained(tmp_path)  # leaves the second name out
     loaded = bhk.load(tmp_path)

@@ -9,7 +9,7 @@ from bhk.sam.architecture import VitSam
 from bhk.sam.recognise import Recognised, recognise
 from sam.state_dicts import LISTS, shapes_of
 
-# Which cannot be told from the first: the same names and shapes.
+# These have the same names and shapes as another variant.
 _TWINS = {"tinysam": "mobile_sam"}
 
 
@@ -78,7 +78,7 @@ def test_other_checkpoints_are_not_recognised(names: list[str]) -> None:
     assert recognise(dict.fromkeys(names, (1,))) is None
 
 
-def test_arguments_are_what_the_shapes_say() -> None:
+def test_arguments_follow_from_the_shapes() -> None:
     shapes = shapes_of("sam_vit_b")
     found = recognise(shapes)
     assert found is not None
@@ -113,7 +113,7 @@ def test_a_size_that_was_never_published_is_read_too() -> None:
         ("mask_decoder.mask_tokens.weight", (1, 256)),
     ],
 )
-def test_sizes_out_of_all_bounds_are_no_architecture(name: str, shape: tuple[int, ...]) -> None:
+def test_absurd_sizes_are_not_an_architecture(name: str, shape: tuple[int, ...]) -> None:
     found = recognise({**shapes_of("sam_vit_b"), name: shape})
     assert found is not None
     assert found.architecture is None

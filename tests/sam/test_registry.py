@@ -25,7 +25,7 @@ Published = Callable[[str], tuple[Path, Path]]
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """Makes the checkpoint of a variant, nothing but one tensor drawn, and its .bhk file."""
+    """Makes the checkpoint of a variant, zeros except for one random tensor, and its .bhk file."""
     folder, made = tmp_path_factory.mktemp("published"), dict[str, tuple[Path, Path]]()
 
     def make(name: str) -> tuple[Path, Path]:
@@ -45,7 +45,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SAM of no published size."""
+    """A SAM of an unpublished size."""
     pytest.importorskip("segment_anything")
     path = tmp_path_factory.mktemp("small") / "small.pth"
     torch.save(small_sam().state_dict(), path)
@@ -66,7 +66,7 @@ def test_registries_have_the_keys_of_the_packages() -> None:
     assert sam_model_registry.get("vit_g") is None
 
 
-def test_the_package_names_what_it_lacks() -> None:
+def test_a_missing_attribute_is_named() -> None:
     with pytest.raises(AttributeError, match=r"module 'bhk\.sam' has no attribute 'build_sam3'"):
         bhk.sam.build_sam3  # noqa: B018
 
@@ -75,7 +75,7 @@ def test_the_package_names_what_it_lacks() -> None:
     ("registry", "key", "name"),
     [(sam_model_registry, "vit_t", "mobile_sam"), (sam_hq_model_registry, "vit_tiny", "sam_hq_vit_tiny")],
 )
-def test_a_bhk_file_and_the_checkpoint_are_the_same_to_a_builder(
+def test_a_builder_takes_a_bhk_file_like_the_checkpoint(
     registry: Any, key: str, name: str, published: Published
 ) -> None:
     pytest.importorskip("segment_anything_hq")
@@ -125,7 +125,7 @@ def test_a_file_of_another_model_is_refused(published: Published, small: Path) -
         sam_model_registry["default"](checkpoint=converted)
 
 
-def test_a_file_that_does_not_say_what_it_holds_is_judged_by_its_tensors(tmp_path: Path) -> None:
+def test_a_file_that_does_not_name_its_model_is_judged_by_its_tensors(tmp_path: Path) -> None:
     pytest.importorskip("segment_anything_hq")
     torch.save({"layer.weight": torch.ones(40, 40)}, tmp_path / "a.pth")
     bhk.convert(tmp_path / "a.pth")
@@ -133,9 +133,7 @@ def test_a_file_that_does_not_say_what_it_holds_is_judged_by_its_tensors(tmp_pat
         sam_model_registry["vit_t"](checkpoint=tmp_path / "a.bhk")
 
 
-def test_the_head_for_region_proposals_of_edge_sam_is_passed_over(
-    tmp_path: Path, install: Callable[[str, str], None]
-) -> None:
+def test_the_region_proposal_head_of_edge_sam_is_ignored(tmp_path: Path, install: Callable[[str, str], None]) -> None:
     install(
         "edge_sam",
         "class Model(nn.Module):\n"

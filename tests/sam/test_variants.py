@@ -27,7 +27,7 @@ def test_families_can_be_built_and_are_those_of_variants() -> None:
 
 
 def test_the_most_demanding_family_comes_first() -> None:
-    """Or a later one would never be found: `recognise` takes the first whose marks are all there."""
+    """Otherwise `recognise`, which takes the first family with all marks present, would never find a later one."""
     families = list(FAMILIES.values())
     for i, later in enumerate(families):
         for earlier in families[:i]:
@@ -55,7 +55,7 @@ def test_published_files_are_those_of_all_that_look_the_same() -> None:
 
 
 @pytest.mark.parametrize("variant", [None, "sam2_hiera_tiny", "sam_vit_g"])
-def test_what_the_table_lacks_has_a_title_too(variant: str | None) -> None:
+def test_unknown_models_have_a_title_too(variant: str | None) -> None:
     assert title_of("sam", variant) == "sam, of no published size"
     assert title_of("sam9", variant) == "sam9, which this version does not know"
 

@@ -11,7 +11,7 @@ from sam.models import small_hf_sam
 import bhk
 from bhk.checkpoint.companions import companions_of
 
-pytest.importorskip("transformers.modeling_utils")  # this folder alone would pass for the package
+pytest.importorskip("transformers.modeling_utils")  # without the package, this folder could be imported in its place
 
 
 def publish(source: Path, folder: Path, **options: object) -> Path:
@@ -28,7 +28,7 @@ def publish(source: Path, folder: Path, **options: object) -> Path:
 
 
 def change_config(folder: Path, **entries: object) -> None:
-    """Give entries of the config.json in `folder` other values; None takes one out."""
+    """Change entries of the config.json in `folder`; None removes one."""
     config = {**json.loads((folder / "config.json").read_text()), **entries}
     (folder / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
 
@@ -53,5 +53,5 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def repository(published: Path, tmp_path: Path) -> Path:
-    """A repository of a small `SamModel` of the test's own."""
+    """A repository of a small `SamModel` that the test may change."""
     return shutil.copytree(published, tmp_path / "repository")

@@ -20,7 +20,7 @@ from bhk.publishing.push import push
 
 @pytest.fixture(autouse=True)
 def _fresh_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let transformers speak with the Hub of this test: it keeps its client, and the client the address."""
+    """Make transformers use the Hub of this test; it keeps its client, which keeps the address."""
     monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)
 
 

@@ -62,7 +62,7 @@ def _dense(model: nn.Module, repository: Path) -> nn.Module:
 
 
 @pytest.mark.parametrize("build", [models.small_hf_sam, models.small_hf_sam2, models.small_hf_sam_hq])
-def test_models_of_the_family_answer_as_their_dense_weights_do(
+def test_models_of_the_family_give_the_masks_of_their_dense_weights(
     tmp_path: Path, publish: Callable[..., Path], build: Callable[[], Any]
 ) -> None:
     model = build()
@@ -89,7 +89,7 @@ def test_dtypes(published: Path, dtype: str) -> None:
     assert (_prompted(model)["masks"] - _prompted(SamModel.from_pretrained(published))["masks"]).abs().max() < 0.05
 
 
-def test_auto_is_the_dtype_of_the_file_where_the_configuration_has_none(
+def test_dtype_auto_is_the_dtype_of_the_file_without_one_in_the_configuration(
     repository: Path, change_config: Callable[..., None]
 ) -> None:
     change_config(repository, dtype=None)
@@ -112,7 +112,7 @@ def test_device_maps(published: Path, device_map: object) -> None:
     torch.testing.assert_close(_prompted(model), expected, atol=0, rtol=0)
 
 
-def test_nothing_goes_to_the_disk(published: Path, tmp_path: Path) -> None:
+def test_offloading_to_the_disk_is_refused(published: Path, tmp_path: Path) -> None:
     with pytest.raises(OffloadError, match="part of SamModel would be offloaded to the disk"):
         SamModel.from_pretrained(
             published, device_map={"": "cpu", "vision_encoder": "disk"}, offload_folder=tmp_path / "offload"
@@ -127,7 +127,7 @@ def test_tied_tensors_stay_tied(published: Path) -> None:
 
 
 def test_tensors_that_transformers_does_not_tie_are_refused(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # What remains after models were loaded in several threads at once.
+    # The state after loading models in several threads at once.
     monkeypatch.setattr(PreTrainedModel, "tie_weights", lambda *_, **__: None)
     with pytest.raises(TyingError, match=r"did not tie 1 tensor \(prompt_encoder.*in several threads at once"):
         SamModel.from_pretrained(published)

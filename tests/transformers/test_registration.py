@@ -24,7 +24,7 @@ def test_an_old_version_is_refused(monkeypatch: pytest.MonkeyPatch, version: str
         register()
 
 
-def test_a_version_that_works_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_that_works_differently_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     _set_version(monkeypatch, "6.1.0.dev0")
     register()
     monkeypatch.delattr(PreTrainedModel, "_load_pretrained_model")

@@ -33,7 +33,7 @@ def _without_offsets(layer: LayerEntry) -> tuple[object, ...]:
     return layer.name, layer.codebook, layer.error, [(stream.kind, stream.sha256) for stream in layer.streams]
 
 
-def test_what_is_saved_is_what_was_loaded(published: Path, tmp_path: Path) -> None:
+def test_a_saved_model_equals_the_loaded_one(published: Path, tmp_path: Path) -> None:
     model = SamModel.from_pretrained(published)
     model.save_pretrained(tmp_path / "new" / "saved")
     saved = tmp_path / "new" / "saved"
@@ -124,7 +124,7 @@ def test_tied_tensors_are_saved_once(tmp_path: Path, publish: Callable[..., Path
         model.save_pretrained(tmp_path / "untied")
 
 
-def test_what_cannot_be_saved_leaves_the_folder_as_it_was(repository: Path, tmp_path: Path) -> None:
+def test_after_an_error_the_folder_is_unchanged(repository: Path, tmp_path: Path) -> None:
     model = SamModel.from_pretrained(repository)
     before = {path.name: path.read_bytes() for path in repository.iterdir()}
 
@@ -157,7 +157,7 @@ def test_what_cannot_be_saved_leaves_the_folder_as_it_was(repository: Path, tmp_
     model.save_pretrained(repository)
 
 
-def test_a_model_whose_file_has_gone(repository: Path, tmp_path: Path) -> None:
+def test_a_model_whose_file_is_gone(repository: Path, tmp_path: Path) -> None:
     model = SamModel.from_pretrained(repository)
     os.remove(repository / "model.bhk")
     with pytest.raises(SaveError, match="the file that the model came from is gone"):
@@ -169,7 +169,7 @@ def test_only_the_main_process_writes(published: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "saved").exists()
 
 
-def test_dequantized_models_are_those_of_transformers(published: Path, tmp_path: Path) -> None:
+def test_dequantized_models_are_plain_models_of_transformers(published: Path, tmp_path: Path) -> None:
     model = SamModel.from_pretrained(published)
     coded = {name: module for name, module in model.named_modules() if isinstance(module, HyperLinear)}
     model.save_pretrained(tmp_path / "coded")

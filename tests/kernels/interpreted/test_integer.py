@@ -18,7 +18,7 @@ from bhk.kernels.card import Card
         (3, torch.float32, (65, 260, 7, 255, 42)),
     ],
 )
-def test_integer_products_are_those_of_rows_rounded_to_a_byte(
+def test_integer_products_round_each_row_to_a_byte(
     random_weight, relative, draw, fenced, rows: int, dtype: torch.dtype, lattice: tuple[int, ...]
 ) -> None:
     out, width, windings, shells, count = lattice
@@ -29,7 +29,7 @@ def test_integer_products_are_those_of_rows_rounded_to_a_byte(
     tile, *_ = integer.tiles_for(rows, out, Card("H100", 1, 227 << 10), has_correction=True)
     for given in (bias, None):
         y = integer.integer_product(x, codes, codebook, outliers, far, given, tile=tile, precision="ieee")
-        # A few activations lie half-way between two steps, and may be rounded to either.
+        # A few activations lie half-way between two steps and may be rounded either way.
         limit = 2e-4 if dtype == torch.float32 else 5e-4
         assert (y.shape, y.dtype) == ((rows, out), dtype)
         assert relative(y, weight.rounded_product(x, given, 127)) <= limit

@@ -88,7 +88,7 @@ def test_mobile_sam(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(_masks(model, multimask=False)[0], _masks(models.small_sam(), multimask=False)[0])
 
 
-def test_tiny_sam_has_three_masks_always(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiny_sam_always_returns_three_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     members = {"SamPredictor": _TinyPredictor, "SamHierarchicalMaskGenerator": _HierarchicalGenerator}
     model = _install(monkeypatch, "tinysam", **members)
     expected, _ = _masks(models.small_sam(), multimask=True)
@@ -99,7 +99,7 @@ def test_tiny_sam_has_three_masks_always(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 class _EfficientSam(nn.Module):
-    """Fills the box around the points it is asked for."""
+    """Returns the box around the points of a prompt as its mask."""
 
     decoder_max_num_input_points = 6
 
@@ -158,7 +158,9 @@ def test_efficient_sam(monkeypatch: pytest.MonkeyPatch) -> None:
         (Prompt(((1, 1),) * 5, (), (0, 0, 9, 9)), "7 points were given, but EfficientSAM takes 6"),
     ],
 )
-def test_efficient_sam_says_what_it_cannot_do(monkeypatch: pytest.MonkeyPatch, prompt: Prompt, message: str) -> None:
+def test_efficient_sam_refuses_prompts_that_it_cannot_use(
+    monkeypatch: pytest.MonkeyPatch, prompt: Prompt, message: str
+) -> None:
     predictor = predictor_for(_efficient_sam(monkeypatch))
     predictor.set_image(_IMAGE)
     with pytest.raises(PredictionError) as error:

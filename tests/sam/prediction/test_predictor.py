@@ -43,7 +43,7 @@ def predictor(request: pytest.FixtureRequest) -> Predictor:
 @torch.no_grad()
 @pytest.mark.parametrize("multimask", [False, True])
 @pytest.mark.parametrize("prompt", _PROMPTS, ids=["point", "points", "box", "point-box", "not-point-box"])
-def test_masks_are_of_the_size_of_the_picture(predictor: Predictor, prompt: Prompt, multimask: bool) -> None:
+def test_masks_have_the_size_of_the_picture(predictor: Predictor, prompt: Prompt, multimask: bool) -> None:
     masks, scores = predictor.predict(prompt, multimask=multimask)
     hq = type(predictor._model).__module__.startswith("segment_anything_hq")  # type: ignore[attr-defined]
     count = 3 if multimask and not hq else 1  # segment_anything_hq joins the best of three with its own
@@ -71,14 +71,14 @@ def test_the_generators_of_the_packages_find_everything(kind: Callable[[], nn.Mo
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", _KINDS)
-def test_everything_may_be_nothing(kind: Callable[[], nn.Module]) -> None:
+def test_everything_may_find_nothing(kind: Callable[[], nn.Module]) -> None:
     masks, scores = predictor_for(kind()).everything(_IMAGE, 2)
     assert (masks.shape, masks.dtype, scores.shape) == ((0, 90, 140), np.bool_, (0,))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("prompt", _PROMPTS)
-def test_sam_answers_as_its_predictor_does(prompt: Prompt) -> None:
+def test_sam_gives_the_masks_of_its_predictor(prompt: Prompt) -> None:
     from segment_anything import SamPredictor
 
     model = models.small_sam()
@@ -100,7 +100,7 @@ def test_sam_answers_as_its_predictor_does(prompt: Prompt) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("prompt", _PROMPTS)
 @pytest.mark.parametrize("kind", [models.small_hf_sam, models.small_hf_sam_hq, models.small_hf_sam2])
-def test_transformers_answer_as_their_processors_do(kind: Callable[[], nn.Module], prompt: Prompt) -> None:
+def test_transformers_give_the_masks_of_their_processors(kind: Callable[[], nn.Module], prompt: Prompt) -> None:
     import transformers
 
     model: Any = kind()
@@ -155,7 +155,7 @@ def test_long_pictures(kind: Callable[[], nn.Module]) -> None:
                 ask(np.zeros((1, 257, 3), dtype=np.uint8))
 
 
-def test_other_modules_and_parts_of_models_are_not_asked() -> None:
+def test_other_modules_are_refused() -> None:
     sam: Any = models.small_sam()
     hf_sam: Any = models.small_hf_sam()
     for module in (nn.Linear(2, 2), nn.ModuleDict(), sam.image_encoder, hf_sam.vision_encoder):
@@ -165,7 +165,7 @@ def test_other_modules_and_parts_of_models_are_not_asked() -> None:
             predictor_for(module)
 
 
-def test_what_a_package_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_a_package_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     model = models.small_sam2()
     monkeypatch.setitem(sys.modules, "sam2.sam2_image_predictor", None)
     with pytest.raises(
@@ -174,7 +174,7 @@ def test_what_a_package_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         predictor_for(model)
 
 
-def test_a_class_of_ones_own_is_asked_as_the_one_it_extends() -> None:
+def test_a_subclass_is_predicted_with_like_its_base_class() -> None:
     sam = models.small_sam()
     sam.__class__ = type("Mine", (type(sam),), {"__module__": "mine"})
     assert type(predictor_for(sam)) is type(predictor_for(models.small_sam()))
