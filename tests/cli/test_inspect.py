@@ -129,7 +129,7 @@ def test_text_of_the_file_cannot_steer_the_terminal(bhk: Shell, source: Path) ->
 
 def test_what_goes_wrong_is_said_in_one_line(bhk: Shell, source: Path) -> None:
     assert bhk.fails("inspect", "none.bhk") == "cannot read none.bhk: No such file or directory"
-    assert bhk.fails("inspect", ".") == ". is a folder, expected a .bhk file"
+    assert bhk.fails("inspect", ".") == ". is a folder; expected a .bhk file"
     assert "not a .bhk file" in bhk.fails("inspect", "sam.pth")
 
 

@@ -126,7 +126,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_a_read_error(tmp_path: Path) ->
     with Container.open(path) as container:
         os.truncate(path, 64)
         layer = container.layers[0]
-        with pytest.raises(ReadError, match="changed meanwhile"):
+        with pytest.raises(ReadError, match="changed in the meantime"):
             container.read_stream(layer, layer.streams[0])
 
 
