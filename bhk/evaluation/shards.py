@@ -18,7 +18,6 @@ from bhk.base.workdir import WorkDir
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
-Progress = Callable[[int, int], None]
 
 
 class WorkerError(BhkError):
@@ -38,7 +37,7 @@ def run_shards(
     workers: int = 1,
     work_dir: Path | None = None,
     identity: Mapping[str, str],
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Result]:
     """Return `work(shard)` for every shard, in order.
 

@@ -52,7 +52,7 @@ def test_a_table_of_agreement(shell: Shell) -> None:
     assert shell.fails(*args) == "results.json exists; set force to overwrite it"
 
 
-def test_another_original_than_the_file_was_made_from_is_pointed_out(shell: Shell) -> None:
+def test_a_wrong_original_is_pointed_out(shell: Shell) -> None:
     package.export(shell.folder / "sam.bhk", shell.folder / "restored.pth")
     ended = shell("eval", "sam.bhk", "--images", "pictures", "--against", "restored.pth", *_FEW, "--limit", "1")
     assert ended.status == 0
@@ -61,7 +61,7 @@ def test_another_original_than_the_file_was_made_from_is_pointed_out(shell: Shel
     assert "than restored.pth (" in warning
 
 
-def test_json_is_the_whole_output_and_work_goes_on(shell: Shell) -> None:
+def test_json_is_the_only_output_and_work_continues(shell: Shell) -> None:
     args = ("eval", "sam.bhk", "--images", "pictures", "--against", "sam.pth", *_FEW[:-1], "--work-dir", "work")
     document = shell(*args, "--json").document
     assert document["settings"]["control"]
@@ -108,7 +108,7 @@ def test_wrong_usage(shell: Shell, args: list[str], message: str) -> None:
         (["--images", "pictures", "--out", "sam.pth", "--force"], "sam.pth is the file that is being read"),
     ],
 )
-def test_what_goes_wrong_is_said_in_one_line(shell: Shell, args: list[str], message: str) -> None:
+def test_an_error_is_one_line(shell: Shell, args: list[str], message: str) -> None:
     if args[1] == ".":
         shutil.rmtree(shell.folder / "pictures")
     assert message in shell.fails("eval", "sam.bhk", "--against", "sam.pth", *args)

@@ -16,7 +16,7 @@ def there(hub: FakeHub, converted: Path) -> FakeHub:
     return hub
 
 
-def test_it_says_what_came(bhk: Shell, converted: Path, there: FakeHub) -> None:
+def test_it_reports_the_file(bhk: Shell, converted: Path, there: FakeHub) -> None:
     ended = bhk("pull", "user/tiny", environment=there.environment)
     assert (ended.status, ended.err) == (0, "")
     commit = there.commits("user/tiny")[0]
@@ -44,7 +44,7 @@ def test_quiet_says_nothing(bhk: Shell, there: FakeHub) -> None:
     assert (ended.status, ended.out, ended.err) == (0, "", "")
 
 
-def test_what_exists_is_not_replaced(bhk: Shell, there: FakeHub) -> None:
+def test_existing_files_are_not_replaced(bhk: Shell, there: FakeHub) -> None:
     (bhk.folder / "tiny.bhk").write_bytes(b"mine")
     assert "tiny.bhk exists; set force to overwrite it" in bhk.fails("pull", "user/tiny", environment=there.environment)
     assert bhk("pull", "user/tiny", "--force", environment=there.environment).status == 0
@@ -69,14 +69,14 @@ def test_a_fault_is_one_line(bhk: Shell, there: FakeHub, stage: str, fault: dict
 
 
 @pytest.mark.parametrize(("options", "lines"), [((), 1), (("--quiet",), 0)])
-def test_a_wait_is_said(bhk: Shell, there: FakeHub, options: tuple[str, ...], lines: int) -> None:
+def test_waiting_is_announced(bhk: Shell, there: FakeHub, options: tuple[str, ...], lines: int) -> None:
     there.inject("blob", status=429, headers={"Retry-After": "0"})
     ended = bhk("pull", "user/tiny", *options, environment=there.environment)
     assert ended.status == 0
     assert ended.err.count("waiting for the Hub: rate limited. Waiting 1.0s") == ended.err.count("\n") == lines
 
 
-def test_offline_the_cache_is_all_there_is(bhk: Shell, there: FakeHub) -> None:
+def test_the_cache_is_used_offline(bhk: Shell, there: FakeHub) -> None:
     offline = {**there.environment, "HF_HUB_OFFLINE": "1"}
     assert "check the network and HF_HUB_OFFLINE" in bhk.fails("pull", "user/tiny", environment=offline)
     assert bhk("pull", "user/tiny", environment=there.environment).status == 0

@@ -11,7 +11,7 @@ from hub.fake_hub import FakeHub
 from cli.conftest import Shell
 
 
-def test_it_says_what_it_did_and_how_to_load_it(bhk: Shell, converted: Path, hub: FakeHub) -> None:
+def test_it_reports_the_commit_and_how_to_load_it(bhk: Shell, converted: Path, hub: FakeHub) -> None:
     ended = bhk("push", "sam.bhk", "user/sam", "--license", "mit", "--private", environment=hub.environment)
     assert ended.status == 0, ended.err
     *table, last = ended.out.splitlines()
@@ -98,9 +98,7 @@ def test_into_a_folder(bhk: Shell, converted: Path) -> None:
         (["sam.bhk", "user/sam", "--revision", "v2"], "does not exist or is private"),
     ],
 )
-def test_what_goes_wrong_is_said_in_one_line(
-    bhk: Shell, converted: Path, hub: FakeHub, args: list[str], message: str
-) -> None:
+def test_an_error_is_one_line(bhk: Shell, converted: Path, hub: FakeHub, args: list[str], message: str) -> None:
     assert message in bhk.fails("push", *args, environment=hub.environment)
     assert not hub.repositories
 

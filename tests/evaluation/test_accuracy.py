@@ -26,7 +26,7 @@ def subject() -> Subject:
     return Subject(models.small_sam())
 
 
-def test_objects_are_asked_for_by_box_and_innermost_point_but_crowds_are_not() -> None:
+def test_objects_are_prompted_by_box_and_innermost_point_but_crowds_are_not() -> None:
     detection = Detection(None, (5.0, 5.0, 9.0, 9.0), None)
     found = questions_about(_OBJECTS, [detection], ("box", "point"))
     assert [(question.kind, question.about) for question in found] == [
@@ -53,7 +53,7 @@ def test_the_single_mask_counts(subject: Subject) -> None:
         assert answer.oracle is None
 
 
-def test_of_several_masks_the_best_scored_counts_and_the_oracle_is_apart(subject: Subject) -> None:
+def test_the_best_scored_mask_counts_and_the_oracle_is_separate(subject: Subject) -> None:
     (question,) = questions_about(_OBJECTS[:1], (), ("point",))
     (found,) = image_accuracy(subject, _SCENE.picture, [question], output="multi", keep_masks=False)
     masks, scores = subject.answer(question.prompt, multimask=True)
@@ -72,7 +72,7 @@ def _image(ious: list[float], originals: list[float], areas: list[float]) -> Ima
     return ImageAccuracy(1, 1, 1, objects, (), model, against)
 
 
-def test_miou_is_the_mean_over_objects_and_by_area_as_coco_has_it() -> None:
+def test_miou_is_the_mean_over_objects_with_the_size_classes_of_coco() -> None:
     images = [_image([0.2, 0.4, 0.9], [0.2] * 3, [10, 32**2, 96**2]), _image([0.5], [0.5], [32**2 - 1])]
     truth = Annotations("sa1b", (), frozenset(), (), ())
     found = prompt_accuracy(images, lambda image: image.model, "box", truth, 0)

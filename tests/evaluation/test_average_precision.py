@@ -77,7 +77,7 @@ def _by_pycocotools(truths: list[TrueMask], found: list[FoundMask]) -> list[floa
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_it_is_what_pycocotools_computes(seed: int) -> None:
+def test_ap_equals_that_of_pycocotools(seed: int) -> None:
     truths, found = _data(seed)
     assert any(entry.crowd for entry in truths)
     ours = average_precision(_SCOPES, _CATEGORIES, truths, found)
@@ -87,7 +87,7 @@ def test_it_is_what_pycocotools_computes(seed: int) -> None:
     assert (ours.rare, ours.class_agnostic) == (None, False)
 
 
-def test_what_is_perfect_and_what_is_not_there() -> None:
+def test_perfect_masks_and_missing_objects() -> None:
     truths = [replace(entry, crowd=False) for entry in _data(0)[0]]
     found = [FoundMask(entry.image, entry.category, entry.mask, 1.0) for entry in truths]
     perfect = average_precision(_SCOPES, _CATEGORIES, truths, found)
@@ -97,7 +97,7 @@ def test_what_is_perfect_and_what_is_not_there() -> None:
     assert average_precision(_SCOPES, _CATEGORIES, [], found).ap is None
 
 
-def test_ids_of_images_are_any_numbers() -> None:
+def test_image_ids_may_be_any_numbers() -> None:
     truths, found = _data(0)
     ids = {scope.image: place for scope, place in zip(_SCOPES, (-(10**30), -1, 10**30), strict=True)}
     scopes, renumbered, answers = (
@@ -107,7 +107,7 @@ def test_ids_of_images_are_any_numbers() -> None:
     assert ours == average_precision(_SCOPES, _CATEGORIES, truths, found)
 
 
-def test_masks_without_categories_are_judged_without() -> None:
+def test_masks_without_categories_are_class_agnostic() -> None:
     truths, found = _data(0)
     one = (Category(1, "object"),)
     expected = average_precision(

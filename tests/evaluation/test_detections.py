@@ -61,7 +61,7 @@ def test_boxes_are_cut_to_the_picture_and_those_outside_are_counted() -> None:
     assert inside((0, 0, float("inf"), 1), 5, 5) is None
 
 
-def test_what_is_no_list_of_results(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_list_of_results(tmp_path: Path) -> None:
     with pytest.raises(UnknownFormatError, match="is not a list of results"):
         _read(tmp_path, {"images": []}, FaultLog())
     with pytest.raises(AnnotationError, match="cannot read"):

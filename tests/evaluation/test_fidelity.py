@@ -53,7 +53,7 @@ def test_masks_of_the_index_that_the_original_scores_best_are_compared() -> None
     assert found.embedding_cosine < 0.999
 
 
-def test_values_that_are_no_numbers() -> None:
+def test_values_that_are_not_finite() -> None:
     for part in ("mask_decoder.iou_prediction_head", "image_encoder.neck"):
         model = models.small_sam()
         with torch.no_grad():
@@ -76,7 +76,7 @@ def _image(iou: list[float], cosine: float = 1.0) -> ImageFidelity:
     )
 
 
-def test_figures() -> None:
+def test_statistics() -> None:
     found = summarise([_image([0.9, 1.0, 0.8, 1.0], 0.5), _image([0.94, 0.96, 0.7, 0.5])], seed=1)
     assert found.points is not None
     assert found.boxes is not None
@@ -101,7 +101,7 @@ def test_figures() -> None:
     assert (found.embedding_cosine.value, found.embedding_cosine_min) == (0.75, 0.5)
 
 
-def test_kinds_that_were_not_asked_have_no_figures() -> None:
+def test_kinds_without_prompts_have_no_agreement() -> None:
     image = ImageFidelity(["point"], [1.0], [1.0], [0.0], [False], [True], 1.0)
     found = summarise([image])
     assert (found.boxes, found.single) == (None, None)

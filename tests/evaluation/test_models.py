@@ -46,7 +46,7 @@ def test_embeddings_tell_pictures_apart(make: Callable[[], nn.Module]) -> None:
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_a_source_is_a_model_that_can_be_sent(tmp_path: Path) -> None:
+def test_a_source_can_be_pickled(tmp_path: Path) -> None:
     torch.save(models.small_sam().state_dict(), tmp_path / "sam.pth")
     source = pickle.loads(pickle.dumps(ModelSource(str(tmp_path / "sam.pth"), dtype="bfloat16")))
     subject = Subject(source.load())

@@ -15,7 +15,7 @@ from bhk.evaluation.results import FORMAT, VERSION, EvaluationDocumentError, Ski
 _SHA256 = "0" * 64
 
 
-def test_a_report_is_read_back_as_it_was(tmp_path: Path) -> None:
+def test_a_report_is_read_back_unchanged(tmp_path: Path) -> None:
     for report in (fidelity(_SHA256), accuracy(_SHA256)):
         assert read_report(written(tmp_path / "a.json", report)) == report
     assert (report.model.name, report.annotations_name) == ("x.bhk", "instances_val2017.json")
@@ -71,7 +71,7 @@ def test_faults_are_hinted_at_with_examples() -> None:
         ({"settings": {"points": 0, "boxes": 0}}, "expected at least one prompt"),
     ],
 )
-def test_a_document_of_another_form_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_a_malformed_document_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps(fidelity(_SHA256).document() | changes))
     with pytest.raises(EvaluationDocumentError, match=message) as caught:
@@ -88,6 +88,6 @@ def test_another_file_is_refused(tmp_path: Path, data: bytes) -> None:
         read_report(tmp_path / "a.json")
 
 
-def test_a_missing_file_is_said_so(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(EvaluationDocumentError, match="No such file"):
         read_report(tmp_path / "none.json")

@@ -59,7 +59,7 @@ def test_results_are_in_order_and_computed_on_one_thread(workers: int) -> None:
     assert seen == [(done, 4) for done in range(5)]
 
 
-def test_kept_results_are_not_computed_again(tmp_path: Path) -> None:
+def test_saved_results_are_not_computed_again(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "work"
     calls = []
 
@@ -95,7 +95,7 @@ def test_results_of_other_work_are_refused(tmp_path: Path) -> None:
     ("number", "message"),
     [(2, "^the third is bad$"), (3, "ZeroDivisionError"), (4, "a worker process was killed")],
 )
-def test_a_worker_that_fails_is_one_error(number: int, message: str) -> None:
+def test_a_failed_worker_is_one_error(number: int, message: str) -> None:
     with pytest.raises(WorkerError, match=message):
         run_shards(_fail, [(0,), (number,)], Sum, workers=2, identity={})
 
@@ -110,6 +110,6 @@ class _Ending:
         return os._exit, (1,)
 
 
-def test_a_worker_that_ends_before_it_takes_a_shard_larger_than_a_pipe() -> None:
+def test_a_worker_that_ends_before_it_receives_a_shard_larger_than_a_pipe() -> None:
     with pytest.raises(WorkerError, match="a worker process was killed"):
         run_shards(_Ending(), [bytes(1 << 20)] * 2, Sum, workers=2, identity={})

@@ -38,7 +38,7 @@ def test_addresses(text: str, address: Address) -> None:
         ("u/r/blob/refs/pr/1/model.bhk", Address("u/r", "model.bhk", "refs/pr/1")),
     ],
 )
-def test_addresses_on_the_web(page: str, address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_urls(page: str, address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://mirror:80/hf")
     for endpoint in ("https://huggingface.co", "http://mirror:80/hf"):
         assert parse_address(f"{endpoint}/{page}") == address
@@ -60,7 +60,7 @@ def test_other_pages_of_the_hub_are_refused(page: str) -> None:
         "https://user:secret@example.com/u/r?X-Amz-Signature=secret",
     ],
 )
-def test_other_places_on_the_web_are_refused_without_their_secrets(text: str) -> None:
+def test_urls_of_other_sites_are_refused_without_their_secrets(text: str) -> None:
     with pytest.raises(HubError, match="download files from other sites first") as caught:
         address_of(text)
     assert _TOKEN not in str(caught.value)
@@ -68,7 +68,7 @@ def test_other_places_on_the_web_are_refused_without_their_secrets(text: str) ->
 
 
 @pytest.mark.parametrize("host", ["http://huggingface.co", "https://hf.co", "https://www.huggingface.co"])
-def test_the_hub_has_several_names(host: str) -> None:
+def test_the_hub_has_several_hosts(host: str) -> None:
     assert address_of(f"{host}/u/r") == Address("u/r")
 
 
@@ -87,7 +87,7 @@ def test_only_two_plain_names_look_like_a_repository(tmp_path: Path, monkeypatch
     assert not any(map(looks_like_repository, others))
 
 
-def test_what_is_on_the_hub_and_what_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_and_local_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert address_of("user/repo") == Address("user/repo")
     assert address_of("hf://user/repo/a.bhk") == Address("user/repo", "a.bhk")

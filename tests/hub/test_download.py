@@ -43,7 +43,7 @@ def test_a_file_is_downloaded_once(hub: FakeHub, monkeypatch: pytest.MonkeyPatch
     assert cached_file(Address("u/r"), "model.bhk").read_bytes() == _CONTENT
 
 
-def test_progress_is_told_in_bytes(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_counts_bytes(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 20_000)
     hub.add("u/r", {"model.bhk": _CONTENT})
     told: list[tuple[int, int]] = []
@@ -52,7 +52,7 @@ def test_progress_is_told_in_bytes(hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(("name", "stage", "times"), [("model.bhk", "blob", 1), ("config.json", "resolve", 2)])
-def test_what_was_damaged_on_its_way_is_not_kept(hub: FakeHub, name: str, stage: str, times: int) -> None:
+def test_a_damaged_download_is_not_kept(hub: FakeHub, name: str, stage: str, times: int) -> None:
     hub.add("u/r", {"model.bhk": _CONTENT, "config.json": _SMALL})
     hub.inject(stage, corrupt=True, times=times)
     with pytest.raises(HubError, match=rf"hf://u/r/{name} was damaged in the download.*try again"):
@@ -86,7 +86,7 @@ def test_what_was_damaged_on_its_way_is_not_kept(hub: FakeHub, name: str, stage:
         ("blob", {"cut_after": 30}, HubUnreachableError, "cannot reach the Hub"),
     ],
 )
-def test_faults_that_stay_end_in_one_line_and_leave_nothing(
+def test_lasting_faults_end_in_one_line_and_leave_nothing(
     hub: FakeHub, stage: str, fault: dict[str, int], kind: type[HubError], message: str
 ) -> None:
     hub.add("u/r", {"model.bhk": _CONTENT})
@@ -99,14 +99,14 @@ def test_faults_that_stay_end_in_one_line_and_leave_nothing(
 
 
 @pytest.mark.parametrize("fault", [{"status": 429, "headers": {"Retry-After": "7"}}, {"cut_after": 50_000}])
-def test_faults_that_pass_are_waited_for(hub: FakeHub, fault: dict[str, int]) -> None:
+def test_passing_faults_are_waited_for(hub: FakeHub, fault: dict[str, int]) -> None:
     hub.add("u/r", {"model.bhk": _CONTENT})
     hub.inject("blob", **fault)  # type: ignore[arg-type]
     assert fetch_file(Address("u/r"), "model.bhk").read_bytes() == _CONTENT
     assert hub.waits == ([8.0] if "status" in fault else [1])
 
 
-def test_a_file_that_changes_between_question_and_download(hub: FakeHub) -> None:
+def test_a_file_that_changes_before_the_download(hub: FakeHub) -> None:
     hub.add("u/r", {"model.bhk": _CONTENT})
     other = _CONTENT[::-1]
     hub.inject("blob", action=lambda: hub.add("u/r", {"model.bhk": other}))
@@ -124,7 +124,7 @@ def test_a_file_that_changes_between_question_and_download(hub: FakeHub) -> None
         (("b.bhk", "c.bhk"), "hf://u/r/c.bhk", "c.bhk"),
     ],
 )
-def test_which_file_an_address_means(hub: FakeHub, files: tuple[str, ...], address: str, name: str) -> None:
+def test_which_file_an_address_stands_for(hub: FakeHub, files: tuple[str, ...], address: str, name: str) -> None:
     hub.add("u/r", {file: file.encode() for file in files})
     assert local_file(address).read_bytes() == name.encode()
     assert with_bhk_file(parse_address(address), lambda _, found: found if found == name else "") in (name, "")
@@ -138,13 +138,15 @@ def test_which_file_an_address_means(hub: FakeHub, files: tuple[str, ...], addre
         (("a.bhk",), "hf://u/r/b.bhk", r"has no file 'b\.bhk'"),
     ],
 )
-def test_an_address_that_means_no_one_file(hub: FakeHub, files: tuple[str, ...], address: str, message: str) -> None:
+def test_an_address_that_stands_for_no_single_file(
+    hub: FakeHub, files: tuple[str, ...], address: str, message: str
+) -> None:
     hub.add("u/r", dict.fromkeys(files, b"1"))
     with pytest.raises(HubFileNotFoundError, match=message):
         local_file(address)
 
 
-def test_paths_stay_what_they_are(tmp_path: Path) -> None:
+def test_paths_are_unchanged(tmp_path: Path) -> None:
     assert local_file(tmp_path / "a.bhk") == tmp_path / "a.bhk"
     assert local_file("no/such.bhk") == Path("no/such.bhk")
 
@@ -160,13 +162,13 @@ def test_paths_stay_what_they_are(tmp_path: Path) -> None:
         (["config.json"], ""),
     ],
 )
-def test_which_file_a_folder_means(tmp_path: Path, files: list[str], name: str) -> None:
+def test_which_file_a_folder_stands_for(tmp_path: Path, files: list[str], name: str) -> None:
     for file in files:
         (tmp_path / file).touch()
     assert local_file(tmp_path) == tmp_path / name
 
 
-def test_without_a_network_the_cache_is_all_there_is(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_cache_is_used(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add("u/r", {"b.bhk": _CONTENT, "c.txt": b"c"})
     fetch_file(Address("u/r"), "b.bhk")
     _offline(monkeypatch)

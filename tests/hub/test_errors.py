@@ -49,9 +49,7 @@ def test_tokens_and_signatures_are_redacted(text: str, expected: str) -> None:
         ),
     ],
 )
-def test_what_the_hub_refuses_is_said_in_one_line(
-    hub: FakeHub, status: int, headers: dict[str, str], message: str
-) -> None:
+def test_a_refusal_of_the_hub_is_one_line(hub: FakeHub, status: int, headers: dict[str, str], message: str) -> None:
     hub.inject("info", status=status, headers=headers)
     with pytest.raises(HubError, match=message) as caught, explained(_ADDRESS):
         HfApi().model_info("u/r")
@@ -59,7 +57,7 @@ def test_what_the_hub_refuses_is_said_in_one_line(
     assert _TOKEN not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_file_that_is_not_there(hub: FakeHub) -> None:
+def test_a_missing_file(hub: FakeHub) -> None:
     hub.add("u/r", {"a.txt": b""})
     with pytest.raises(HubFileNotFoundError, match=r"hf://u/r has no file 'model\.bhk'"), explained(_ADDRESS):
         hf_hub_download("u/r", "model.bhk")
@@ -87,7 +85,7 @@ def test_a_connection_that_is_cut(hub: FakeHub) -> None:
         (ValueError(f"see http://h/x?sign={_TOKEN}\nthere"), r"\(see http://h/x\?\*\*\* there\)"),
     ],
 )
-def test_what_this_machine_refuses(error: Exception, message: str) -> None:
+def test_errors_of_this_machine(error: Exception, message: str) -> None:
     with pytest.raises(HubError, match=message), explained(_ADDRESS):
         raise error
 
@@ -99,12 +97,12 @@ def test_nothing_of_the_original_error_is_kept() -> None:
     assert caught.value.__cause__ is None
 
 
-def test_errors_of_bhk_pass() -> None:
+def test_errors_of_bhk_pass_through() -> None:
     with pytest.raises(BhkError, match="as it is"), explained(_ADDRESS):
         raise BhkError("as it is")
 
 
-def test_warnings_of_attempts_tell_no_signature(hub: FakeHub, caplog: pytest.LogCaptureFixture) -> None:
+def test_warnings_show_no_signatures(hub: FakeHub, caplog: pytest.LogCaptureFixture) -> None:
     hub.add("u/r", {"model.bhk": bytes(50_000)})
     hub.inject("blob", cut_after=20_000)
     with caplog.at_level(logging.WARNING), explained(_ADDRESS):

@@ -18,7 +18,7 @@ def _add(name: str, content: bytes) -> CommitOperationAdd:
     return CommitOperationAdd(name, content)
 
 
-def test_files_large_and_small_go_there_and_come_back(hub: FakeHub) -> None:
+def test_large_and_small_files_are_uploaded_and_downloaded(hub: FakeHub) -> None:
     api = HfApi()
     api.create_repo("user/sam", private=True)
     made = api.create_commit(
@@ -37,7 +37,7 @@ def test_files_large_and_small_go_there_and_come_back(hub: FakeHub) -> None:
     assert not hub.requests[stages.index("blob")].authorization
 
 
-def test_what_is_there_is_told_and_not_uploaded_again(hub: FakeHub) -> None:
+def test_existing_files_are_reported_and_not_uploaded_again(hub: FakeHub) -> None:
     api = HfApi()
     commit = hub.add("user/sam", {"model.bhk": _WEIGHTS, "a/b.txt": b"text"})
     info = api.model_info("user/sam", files_metadata=True)
@@ -68,7 +68,7 @@ def test_pull_requests_and_branches(hub: FakeHub) -> None:
     assert [ref.ref for ref in refs.pull_requests or []] == ["refs/pr/1"]
 
 
-def test_a_commit_that_happened_meanwhile(hub: FakeHub) -> None:
+def test_a_concurrent_commit(hub: FakeHub) -> None:
     before = hub.add("user/sam", {"a.txt": b"1"})
     hub.inject("commit", action=lambda: hub.add("user/sam", {"a.txt": b"other"}))
     with pytest.raises(errors.HfHubHTTPError, match="412"):
@@ -102,7 +102,7 @@ def test_an_answer_that_was_lost(hub: FakeHub) -> None:
     assert hub.files("user/sam") == {"a.txt": b"2"}
 
 
-def test_a_download_that_is_cut_off_goes_on_where_it_was(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_download_continues(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
     hub.add("user/sam", {"model.bhk": _WEIGHTS})
     hub.inject("blob", cut_after=100_000)

@@ -66,7 +66,7 @@ def test_one_layer_is_fetched_alone(hub: FakeHub, tmp_path: Path, monkeypatch: p
         assert all(map(torch.equal, remote.state_dict(threads=2).values(), local.state_dict().values()))
 
 
-def test_the_token_goes_to_the_hub_alone(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_hub_gets_the_token(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     _remote(hub, monkeypatch).read(5000, 10)
     assert [(request.stage, request.authorization) for request in hub.requests] == [
         ("resolve", True),
@@ -83,14 +83,14 @@ def test_any_range(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, span: tuple[in
     assert remote.read(offset, length) == _CONTENT[offset : offset + length]
 
 
-def test_a_small_file_that_git_holds_itself(hub: FakeHub) -> None:
+def test_a_small_file_in_git(hub: FakeHub) -> None:
     hub.add("u/r", {"small.bhkx": b"0123456789"})
     remote = RemoteFile(Address("u/r", "small.bhkx"))
     assert (remote.length, remote.read(2, 3)) == (10, b"234")
     assert _stages(hub) == ["resolve"]
 
 
-def test_a_url_that_expires_is_asked_for_anew(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_expired_url_is_renewed(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     remote = _remote(hub, monkeypatch)
     hub.expire_urls()
     assert remote.read(5000, 10) == _CONTENT[5000:5010]
@@ -114,7 +114,7 @@ def test_bytes_of_another_version_are_refused(hub: FakeHub, monkeypatch: pytest.
         remote.read(5000, 10)
 
 
-def test_a_commit_that_is_gone(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_commit(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     remote = _remote(hub, monkeypatch)
     hub.repositories["u/r"].commits.clear()
     hub.expire_urls()
@@ -122,7 +122,7 @@ def test_a_commit_that_is_gone(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) ->
         remote.read(5000, 10)
 
 
-def test_a_server_without_ranges_sends_its_beginning_only(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_without_ranges_serves_only_the_beginning(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     content = bytes(20_000_000)
     hub.ranges = False
     hub.add("u/r", {"model.bhk": content})
@@ -135,7 +135,7 @@ def test_a_server_without_ranges_sends_its_beginning_only(hub: FakeHub, monkeypa
     assert all(request.sent < 10_000_000 for request in hub.requests)
 
 
-def test_more_than_was_asked_for_is_left(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_extra_bytes_are_ignored(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add("u/r", {"model.bhk": _CONTENT})
     hub.inject("blob", headers={"Content-Range": "bytes 0-999/1000"})
     remote = RemoteFile(_ADDRESS)
@@ -150,14 +150,14 @@ def test_more_than_was_asked_for_is_left(hub: FakeHub, monkeypatch: pytest.Monke
         ({"Content-Range": f"bytes 0-999/{'9' * 5000}"}, "the server does not send ranges"),
     ],
 )
-def test_ranges_that_are_none(hub: FakeHub, headers: dict[str, str], message: str) -> None:
+def test_malformed_ranges(hub: FakeHub, headers: dict[str, str], message: str) -> None:
     hub.add("u/r", {"model.bhk": _CONTENT})
     hub.inject("blob", headers=headers)
     with pytest.raises(HubError, match=message):
         RemoteFile(_ADDRESS)
 
 
-def test_what_answers_is_no_hub(hub: FakeHub) -> None:
+def test_a_server_that_is_not_the_hub(hub: FakeHub) -> None:
     hub.add("u/r", {"model.bhk": _CONTENT})
     hub.inject("resolve", headers={"X-Repo-Commit": ""})
     with pytest.raises(HubError, match="the answer is not from the Hub; check HF_ENDPOINT"):
@@ -174,14 +174,14 @@ def test_what_answers_is_no_hub(hub: FakeHub) -> None:
         ({"cut_after": 7, "times": 2}, [1, 2]),
     ],
 )
-def test_faults_that_pass_are_waited_for(hub: FakeHub, stage: str, fault: dict[str, int], waits: list[float]) -> None:
+def test_passing_faults_are_waited_for(hub: FakeHub, stage: str, fault: dict[str, int], waits: list[float]) -> None:
     hub.add("u/r", {"model.bhk": _CONTENT})
     hub.inject(stage, **fault)  # type: ignore[arg-type]
     assert RemoteFile(_ADDRESS).read(0, 5000) == _CONTENT[:5000]
     assert hub.waits == waits
 
 
-def test_what_was_cut_off_is_taken_up_again(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_read_continues(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     remote = _remote(hub, monkeypatch)
     hub.inject("blob", cut_after=60)
     assert remote.read(5000, 100) == _CONTENT[5000:5100]
@@ -211,7 +211,7 @@ def test_what_was_cut_off_is_taken_up_again(hub: FakeHub, monkeypatch: pytest.Mo
         ("blob", {"cut_after": 0}, HubUnreachableError, "cannot reach the Hub"),
     ],
 )
-def test_faults_that_stay(hub: FakeHub, stage: str, fault: dict[str, int], kind: type[HubError], message: str) -> None:
+def test_lasting_faults(hub: FakeHub, stage: str, fault: dict[str, int], kind: type[HubError], message: str) -> None:
     hub.add("u/r", {"model.bhk": _CONTENT})
     hub.inject(stage, times=-1, **fault)  # type: ignore[arg-type]
     with pytest.raises(kind, match=message) as caught:
@@ -243,7 +243,7 @@ def test_no_network_at_all(hub: FakeHub) -> None:
         bhk.open("hf://u/s")
 
 
-def test_the_only_file_of_another_name(hub: FakeHub) -> None:
+def test_the_only_file_may_have_any_name(hub: FakeHub) -> None:
     hub.add("u/r", {"sam.bhk": weights(), "README.md": b""})
     hub.add("u/s", {"a.bhk": weights(), "b.bhk": weights()})
     with bhk.open("u/r") as file:
@@ -252,7 +252,7 @@ def test_the_only_file_of_another_name(hub: FakeHub) -> None:
         bhk.open("hf://u/s")
 
 
-def test_a_file_that_is_no_bhk_file(hub: FakeHub) -> None:
+def test_a_file_that_is_not_bhk(hub: FakeHub) -> None:
     hub.add("u/r", {"model.bhk": _CONTENT})
     with pytest.raises(bhk.BhkError, match=r"hf://u/r/model\.bhk: found the bytes"):
         bhk.open("hf://u/r")

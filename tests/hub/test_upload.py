@@ -28,7 +28,7 @@ def _sent(hub: FakeHub) -> int:
     return sum(request.received for request in list(hub.requests) if request.stage == "upload")
 
 
-def test_hashes_are_those_of_the_storage_and_of_git(tmp_path: Path) -> None:
+def test_hashes_match_storage_and_git(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"text\n")
     for file in (LocalFile("a", tmp_path / "a"), LocalFile("a", b"text\n")):
         assert file.bytes == 5
@@ -62,14 +62,14 @@ def test_a_missing_repository_is_created_once(hub: FakeHub) -> None:
         assert (snapshot.private, snapshot.entries) == (True, {})
 
 
-def test_a_token_that_is_not_taken_is_no_missing_repository(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_token_is_not_a_missing_repository(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_" + "Expired" * 5)
     with pytest.raises(HubError, match="hf auth login") as caught:
         Uploader("user/none").look(["a.txt"])
     assert "Expired" not in str(caught.value)
 
 
-def test_without_a_token_nothing_begins(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_token_nothing_starts(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(NoTokenError, match=r"cannot write to hf://user/sam.*hf auth login.*HF_TOKEN"):
         Uploader("user/sam")
@@ -89,7 +89,7 @@ def test_a_commit_holds_all_files_and_leaves_others_alone(hub: FakeHub, tmp_path
     uploader.check(files, made.id)
 
 
-def test_somebody_else_was_faster(hub: FakeHub) -> None:
+def test_somebody_else_commits_first(hub: FakeHub) -> None:
     before = hub.add("user/sam", {"a.txt": b"1"})
     hub.inject("commit", action=lambda: hub.add("user/sam", {"a.txt": b"2"}))
     uploader, file = Uploader("user/sam"), LocalFile("model.bhk", WEIGHTS)
@@ -102,7 +102,7 @@ def test_somebody_else_was_faster(hub: FakeHub) -> None:
     assert [request.stage for request in list(hub.requests)].count("lfs-batch") == 1  # the second time, nobody asks
 
 
-def test_a_pull_request_and_the_way_back_to_it(hub: FakeHub) -> None:
+def test_a_pull_request_is_found_again(hub: FakeHub) -> None:
     before = hub.add("user/sam", {"a.txt": b"1"})
     uploader = Uploader("user/sam")
     assert uploader.open_pull_request("Title") is None
@@ -131,13 +131,13 @@ def test_a_file_that_is_replaced_after_it_was_sent_is_not_committed(hub: FakeHub
 
 
 @pytest.mark.parametrize("there", [{}, {"model.bhk": b"others"}, {"model.bhk": WEIGHTS[:-1] + b"S"}])
-def test_what_did_not_arrive_is_named(hub: FakeHub, there: dict[str, bytes]) -> None:
+def test_missing_files_are_named(hub: FakeHub, there: dict[str, bytes]) -> None:
     commit = hub.add("user/sam", {**there, "a.txt": b"1"})
     with pytest.raises(NotArrivedError, match=rf"commit {commit[:8]} does not hold what was sent: model\.bhk differ"):
         Uploader("user/sam").check([LocalFile("model.bhk", WEIGHTS), LocalFile("a.txt", b"1")], commit)
 
 
-def test_a_file_that_changes_while_it_is_sent_does_not_get_there(hub: FakeHub, tmp_path: Path) -> None:
+def test_a_file_that_changes_during_the_upload_is_not_committed(hub: FakeHub, tmp_path: Path) -> None:
     before = hub.add("user/sam", {"a.txt": b"1"})
     path = tmp_path / "sam.bhk"
     path.write_bytes(WEIGHTS)
@@ -149,7 +149,7 @@ def test_a_file_that_changes_while_it_is_sent_does_not_get_there(hub: FakeHub, t
     assert hub.files("user/sam") == {"a.txt": b"1"}
 
 
-def test_the_library_is_silent_and_then_as_it_was(hub: FakeHub, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_library_is_silenced_and_restored(hub: FakeHub, capfd: pytest.CaptureFixture[str]) -> None:
     before = hub.add("user/sam", {"a.txt": b"1"})
     hub.inject("upload", status=503)
     hub.inject("yaml", status=200)

@@ -96,7 +96,7 @@ def _metadata(card: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("kind", _KINDS)
-def test_the_hub_takes_every_card(tmp_path: Path, hub: FakeHub, kind: Callable[[Path], CardContent]) -> None:
+def test_the_hub_accepts_every_card(tmp_path: Path, hub: FakeHub, kind: Callable[[Path], CardContent]) -> None:
     from huggingface_hub import ModelCard
 
     text = make_card(kind(tmp_path))
@@ -169,7 +169,7 @@ def test_a_visitor_is_told_how_to_load_it(
     assert all(line in card for line in lines), card
 
 
-def test_figures_are_there_when_they_were_measured(tmp_path: Path) -> None:
+def test_results_are_shown_if_they_were_measured(tmp_path: Path) -> None:
     card = make_card(_evaluated(tmp_path))
     assert "| points | 1,234 | 0.9876 | 0.9776 … 0.9976 | 0.4938 | 98.8 % | 0.9876 |" in card
     assert "| all, original in bfloat16 | 1,234 | 0.9987 |" in card
@@ -191,7 +191,7 @@ def test_nothing_is_claimed_that_was_not_measured(tmp_path: Path) -> None:
     assert "IoU" not in card
 
 
-def test_of_several_files_each_has_its_results(tmp_path: Path) -> None:
+def test_each_of_several_files_has_its_results(tmp_path: Path) -> None:
     files = {
         name: bhk_file(tmp_path / name, model=entry(kind))
         for name, kind in (("a.bhk", "sam_vit_b"), ("b.bhk", "sam_vit_l"))
@@ -216,7 +216,7 @@ def test_an_original_that_is_not_the_source_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_results_stay_as_long_as_the_file(content: CardContent, end: str) -> None:
+def test_results_are_kept_until_the_file_changes(content: CardContent, end: str) -> None:
     card = make_card(content).replace("\n", end)
     (file,) = content.files
     unmeasured = dataclasses.replace(content, files=(dataclasses.replace(file, evaluations=()),))
@@ -265,12 +265,12 @@ def test_only_the_section_changes_with_the_content(content: CardContent) -> None
 
 
 @pytest.mark.parametrize("existing", [None, "", "\n \n", "\ufeff"])
-def test_an_empty_card_is_none(content: CardContent, existing: str | None) -> None:
+def test_an_empty_card_counts_as_none(content: CardContent, existing: str | None) -> None:
     assert make_card(content, existing=existing) == make_card(content)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_card_of_metadata_alone_gets_a_title(content: CardContent, end: str) -> None:
+def test_a_card_with_only_metadata_gets_a_title(content: CardContent, end: str) -> None:
     existing = f"---{end}license: mit{end}---{end}"  # as the Hub makes one for a new repository
     _, text = metadata_of(make_card(content, existing=existing))
     assert text.startswith(f"{end}# sam-b{end}{end}{BEGIN}{end}")
@@ -295,7 +295,7 @@ def test_windows_line_ends_are_kept(content: CardContent) -> None:
         (f"```\n  <!-- bhk:begin -->\n```\n{BEGIN}\n{END}", "begin in line 9"),
     ],
 )
-def test_marks_that_are_no_pair_are_refused(content: CardContent, text: str, places: str) -> None:
+def test_unpaired_marks_are_refused(content: CardContent, text: str, places: str) -> None:
     existing = f"---\nlicense: mit\n---\n\n# Mine\n\nwords\n{text}\n"
     for card in (existing, existing.replace("\n", "\r\n")):
         with pytest.raises(MarkersError, match=places):
@@ -347,7 +347,7 @@ def _made(tmp_path_factory: pytest.TempPathFactory) -> None:
 @example("\ufeff# Title\r\nmixed\nends\r\n", 0)
 @example("---\n---\n", 1)
 @example("---\n\n---", 1)
-def test_a_card_made_from_a_card_is_that_card(existing: str, which: int) -> None:
+def test_making_a_card_from_itself_changes_nothing(existing: str, which: int) -> None:
     """And whatever a person wrote is in it, to the byte."""
     content = _CONTENTS[which]
     try:
@@ -373,7 +373,7 @@ def test_a_card_made_from_a_card_is_that_card(existing: str, which: int) -> None
 @example("`", "``")
 @example(f"\n{END}\n", f"a\n{BEGIN}\n")
 @example("a|b", "<script>alert(1)</script>")
-def test_no_text_of_a_file_is_markdown_or_a_mark(name: str, generator: str) -> None:
+def test_texts_from_files_are_escaped(name: str, generator: str) -> None:
     plain = _CONTENTS[0]
     file = plain.files[0]
     metadata = {**file.metadata, "source.name": name, "source.sha256": name, "source.bytes": name}

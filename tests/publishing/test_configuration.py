@@ -14,7 +14,7 @@ def _header(config: str | None = None, model: ModelEntry | None = None) -> Heade
     return Header("bhk 1", (), metadata={} if config is None else {"file.config.json": config}, model=model)
 
 
-def test_of_transformers_it_is_the_original_that_names_the_weights() -> None:
+def test_a_transformers_config_is_the_original_with_the_weight_file() -> None:
     text = make_config(_header('{"model_type":"sam","a":{"z":1,"b":[1e-06,null]}}'), "model.bhk")
     config = json.loads(text)
     assert config == {
@@ -27,7 +27,7 @@ def test_of_transformers_it_is_the_original_that_names_the_weights() -> None:
     assert text == json.dumps(config, indent=2) + "\n"
 
 
-def test_of_others_it_is_what_the_header_says() -> None:
+def test_another_config_says_what_the_header_says() -> None:
     config = json.loads(make_config(_header(model=ModelEntry("sam", "sam_vit_b", {"width": 768})), "model.bhk"))
     assert config == {
         "bhk": {"family": "sam", "variant": "sam_vit_b", "arguments": {"width": 768}},
@@ -35,13 +35,13 @@ def test_of_others_it_is_what_the_header_says() -> None:
     }
 
 
-def test_of_an_unknown_model_it_says_where_the_weights_are() -> None:
+def test_the_config_of_an_unknown_model_names_the_weight_file() -> None:
     assert json.loads(make_config(_header(), "other name.bhk")) == {
         "quantization_config": {"quant_method": "bhk", "file": "other name.bhk"}
     }
 
 
-def test_the_text_is_the_same_when_made_from_itself() -> None:
+def test_making_a_config_from_itself_changes_nothing() -> None:
     text = make_config(_header('{"model_type":"sam","x":"\\ud800 é"}'), "model.bhk")
     assert make_config(_header(text), "model.bhk") == text
     text.encode("utf-8")
@@ -58,7 +58,7 @@ def test_the_text_is_the_same_when_made_from_itself() -> None:
         ('{"quantization_config":"int8"}', "int8.*before that quantization"),
     ],
 )
-def test_a_stored_one_that_cannot_be_published_is_refused(stored: str, message: str) -> None:
+def test_a_stored_config_that_cannot_be_published_is_refused(stored: str, message: str) -> None:
     with pytest.raises(StoredConfigError, match=message) as caught:
         make_config(_header(stored), "model.bhk")
     assert str(caught.value).isprintable()

@@ -42,7 +42,7 @@ def test_the_name_of_the_source_tells_what_was_published(
     assert content.license == license
 
 
-def test_what_is_given_comes_first_then_what_the_file_states(tmp_path: Path) -> None:
+def test_the_publisher_takes_precedence_over_the_file_name(tmp_path: Path) -> None:
     metadata = source("sam_vit_b_01ec64.pth") | {"license": "MIT"}
     file = {"model": entry("sam_vit_b"), "metadata": metadata}
     assert _content(tmp_path, **file).license == License("mit")
@@ -61,7 +61,7 @@ def test_a_repository_is_not_its_own_base_model(tmp_path: Path) -> None:
         _content(tmp_path, Card(base_model="me/repo"))
 
 
-def test_the_find_license_edge_sam_is_one_that_the_hub_lacks(tmp_path: Path) -> None:
+def test_the_license_of_edge_sam_is_not_on_the_hub(tmp_path: Path) -> None:
     content = _content(tmp_path, model=entry("edge_sam"), metadata=source("edge_sam_3x.pth"))
     assert content.license is not None
     assert (content.license.id, content.license.name) == ("other", "s-lab-license-1.0")
@@ -102,7 +102,7 @@ def test_a_base_model_is_a_repository(tmp_path: Path, base: str) -> None:
         _content(tmp_path, Card(base_model=base))
 
 
-def test_results_are_of_this_very_file(tmp_path: Path) -> None:
+def test_results_must_be_about_the_published_file(tmp_path: Path) -> None:
     path = bhk_file(tmp_path / "a.bhk")
     mine = written(tmp_path / "mine.json", fidelity(sha256([path])))
     more = written(tmp_path / "more.json", accuracy(sha256([path])))

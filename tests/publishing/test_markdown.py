@@ -16,7 +16,7 @@ from bhk.publishing.markdown import block, code, repository_link, table
         ("<b>|x", "`<b>|x`"),
     ],
 )
-def test_code_is_what_it_was(text: str, expected: str) -> None:
+def test_inline_code_keeps_its_text(text: str, expected: str) -> None:
     assert code(text) == expected
 
 

@@ -41,7 +41,7 @@ def _merged(content: CardContent, text: str) -> dict[str, Any]:
         ("date: 2024-99-99", "not YAML"),
     ],
 )
-def test_metadata_that_cannot_be_kept_are_refused(content: CardContent, text: str, message: str) -> None:
+def test_malformed_metadata_is_refused(content: CardContent, text: str, message: str) -> None:
     with pytest.raises(CardMetadataError, match=message) as caught:
         _merged(content, text)
     assert str(caught.value).isprintable()
@@ -49,16 +49,16 @@ def test_metadata_that_cannot_be_kept_are_refused(content: CardContent, text: st
 
 
 @pytest.mark.parametrize("text", ["", "# nothing but a comment", "{}"])
-def test_empty_metadata_get_those_of_bhk(content: CardContent, text: str) -> None:
+def test_empty_metadata_gets_the_entries_of_bhk(content: CardContent, text: str) -> None:
     assert _merged(content, text)["library_name"] == "bhk"
 
 
-def test_what_says_all_already_is_kept_with_its_comments(content: CardContent) -> None:
+def test_complete_metadata_keeps_its_comments(content: CardContent) -> None:
     block = merged("", content, line_end="\n").replace("tags:\n", "# chosen with care\ntags:\n- first\n")
     assert merged(block, content, line_end="\n") == block
 
 
-def test_values_that_are_no_text_are_kept(content: CardContent) -> None:
+def test_values_that_are_not_strings_are_kept(content: CardContent) -> None:
     text = "date: 2024-01-02\nempty:\nwords: |\n  one\n  two\nmodel-index:\n- name: odd\n  results: 3\nñ: 日本"
     assert _merged(content, text).items() >= yaml.safe_load(text).items()
 
@@ -67,18 +67,18 @@ def test_values_that_are_no_text_are_kept(content: CardContent) -> None:
     "line",
     ["language: no", "version: 1.10", "code: 010", "at: 12:30:45  # UTC", "list: [no, 0x1F] # as it is", "s: 'a'"],
 )
-def test_what_bhk_does_not_know_keeps_its_words(content: CardContent, line: str) -> None:
+def test_unknown_entries_keep_their_text(content: CardContent, line: str) -> None:
     block = merged(f"---\n# Mine.\nlicense: mit\n{line}\ntitle: b\n---\n", content, line_end="\n")
     assert block.startswith(f"---\n# Mine.\nlicense: apache-2.0\n{line}\ntitle: b\nlibrary_name: bhk\n")
     assert merged(block, content, line_end="\n") == block
 
 
-def test_metadata_in_one_line_or_with_aliases_are_written_anew(content: CardContent) -> None:
+def test_metadata_in_one_line_or_with_aliases_is_rewritten(content: CardContent) -> None:
     assert _merged(content, "{a: 1, language: en}").items() >= {"a": 1, "language": "en", "library_name": "bhk"}.items()
     assert _merged(content, "tags: &tags\n- one\nmore: *tags")["more"] == ["one"]
 
 
-def test_a_name_and_a_link_are_of_the_license_that_they_stand_with(content: CardContent) -> None:
+def test_license_name_and_link_go_with_their_license(content: CardContent) -> None:
     stale = "license: other\nlicense_name: mine\nlicense_link: https://example.org"
     found = _merged(content, stale)
     assert found["license"] == "apache-2.0"
@@ -87,7 +87,7 @@ def test_a_name_and_a_link_are_of_the_license_that_they_stand_with(content: Card
     assert _merged(other, stale).items() >= yaml.safe_load(stale).items()
 
 
-def test_a_pipeline_tag_and_a_base_model_of_a_person_are_kept(tmp_path: Path) -> None:
+def test_a_hand_written_pipeline_tag_and_base_model_are_kept(tmp_path: Path) -> None:
     content = card_content({"model.bhk": bhk_file(tmp_path / "a.bhk")}, "me/any")
     found = _merged(content, "pipeline_tag: feature-extraction\nbase_model: some/model\ntags: one")
     assert found["pipeline_tag"] == "feature-extraction"
@@ -100,7 +100,7 @@ def test_a_card_may_have_none(card: str) -> None:
     assert metadata_of(card) == ("", card)
 
 
-def test_what_a_card_states_is_known(tmp_path: Path) -> None:
+def test_an_existing_card_fills_gaps(tmp_path: Path) -> None:
     silent = card_content({"model.bhk": bhk_file(tmp_path / "a.bhk")}, "me/any")
     assert len(silent.hints) == 2
     card = "---\nlicense: other\nlicense_name: mine\nlicense_link: LICENSE\nbase_model: [a/b, c/d]\n---\nwords\n"
@@ -113,5 +113,5 @@ def test_what_a_card_states_is_known(tmp_path: Path) -> None:
     assert completed(silent, "---\nlicense: [mit]\nbase_model: [1, {}, a b]\n---\n") == silent
 
 
-def test_what_is_given_counts_more_than_what_a_card_states(content: CardContent) -> None:
+def test_the_publisher_takes_precedence_over_an_existing_card(content: CardContent) -> None:
     assert completed(content, "---\nlicense: mit\nbase_model: a/b\n---\n") == content

@@ -42,7 +42,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_file_comes_whole(hub: FakeHub, here: Path) -> None:
+def test_a_file_is_downloaded_and_verified(hub: FakeHub, here: Path) -> None:
     commit = hub.add("user/sam", {"model.bhk": weights()})
     told: list[tuple[str, int, int]] = []
     report = pull("user/sam", progress=lambda *done: told.append(done))
@@ -66,7 +66,7 @@ def test_a_file_comes_whole(hub: FakeHub, here: Path) -> None:
         ("hf://user/sam/a@v2", None, "sam.bhk", "a/model.bhk"),
     ],
 )
-def test_which_file_and_where_to(
+def test_the_file_and_where_it_is_written(
     hub: FakeHub, here: Path, repository: str, file: str | None, written: str, source: str
 ) -> None:
     files = {name: weights(seed) for seed, name in enumerate(("model.bhk", "small.bhk", "a/model.bhk"))}
@@ -84,7 +84,7 @@ def test_a_folder_to_write_to(hub: FakeHub, here: Path) -> None:
         pull("user/sam", out=here)
 
 
-def test_a_folder_that_is_not_there_is_not_taken_for_a_file(hub: FakeHub, here: Path) -> None:
+def test_a_missing_folder_is_not_taken_for_a_file(hub: FakeHub, here: Path) -> None:
     hub.add("user/sam", {"model.bhk": weights()})
     with pytest.raises(WriteError, match="folder new does not exist"):
         pull("user/sam", out="new/")
@@ -107,13 +107,15 @@ def test_the_only_file_of_a_repository(hub: FakeHub, here: Path) -> None:
         ("user/sam", "config.json", r"is not a \.bhk file; get other files with `hf download`"),
     ],
 )
-def test_what_cannot_be_meant(hub: FakeHub, here: Path, repository: str, file: str | None, message: str) -> None:
+def test_addresses_that_cannot_be_pulled(
+    hub: FakeHub, here: Path, repository: str, file: str | None, message: str
+) -> None:
     with pytest.raises(HubError, match=message):
         pull(repository, file=file)
     assert not hub.requests
 
 
-def test_what_exists_is_replaced_only_by_force(hub: FakeHub, here: Path) -> None:
+def test_existing_files_are_replaced_only_by_force(hub: FakeHub, here: Path) -> None:
     hub.add("user/sam", {"model.bhk": weights()})
     (here / "sam.bhk").write_bytes(b"mine")
     with pytest.raises(DestinationExistsError):
@@ -153,7 +155,7 @@ def test_a_file_that_was_published_damaged_is_refused(hub: FakeHub, here: Path) 
     assert (here / "sam.bhk").read_bytes() == weights()
 
 
-def test_a_copy_in_the_cache_that_went_bad_is_downloaded_anew(hub: FakeHub, here: Path) -> None:
+def test_a_damaged_cached_copy_is_downloaded_again(hub: FakeHub, here: Path) -> None:
     hub.add("user/sam", {"model.bhk": weights()})
     pull("user/sam", out="first.bhk")
     blob = next(Path(huggingface_hub.constants.HF_HUB_CACHE).rglob("model.bhk")).resolve()
@@ -176,7 +178,7 @@ def test_an_expired_token(hub: FakeHub, here: Path, monkeypatch: pytest.MonkeyPa
     assert pull("user/sam").bytes == len(weights())
 
 
-def test_a_repository_that_changes_meanwhile_gives_one_version(hub: FakeHub, here: Path) -> None:
+def test_a_repository_that_changes_during_the_download_gives_one_version(hub: FakeHub, here: Path) -> None:
     commit = hub.add("user/sam", {"model.bhk": weights()})
     hub.inject("blob", action=lambda: hub.add("user/sam", {"model.bhk": weights(1)}))
     assert pull("user/sam").commit == commit
@@ -196,7 +198,7 @@ def test_no_network(hub: FakeHub, here: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", [{"status": 500}, {"status": 429}, {"cut_after": 0}])
-def test_a_hub_in_trouble_leaves_what_the_cache_has(hub: FakeHub, here: Path, fault: dict[str, int]) -> None:
+def test_a_hub_in_trouble_leaves_the_cached_copy(hub: FakeHub, here: Path, fault: dict[str, int]) -> None:
     hub.add("user/sam", {"model.bhk": weights()})
     assert not pull("user/sam").from_cache
     with hub.trouble("resolve", **fault):
@@ -204,9 +206,7 @@ def test_a_hub_in_trouble_leaves_what_the_cache_has(hub: FakeHub, here: Path, fa
     assert not pull("user/sam", force=True).from_cache
 
 
-def test_what_the_hub_refuses_is_not_taken_from_the_cache(
-    hub: FakeHub, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_file_is_not_taken_from_the_cache(hub: FakeHub, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add("user/sam", {"model.bhk": weights()}, private=True)
     pull("user/sam", out="first.bhk")
     monkeypatch.delenv("HF_TOKEN")

@@ -65,7 +65,7 @@ def test_a_new_repository(hub: FakeHub, path: Path) -> None:
     assert hub.repositories["user/sam"].private
 
 
-def test_the_second_time_nothing_is_done(hub: FakeHub, path: Path) -> None:
+def test_pushing_twice_does_nothing(hub: FakeHub, path: Path) -> None:
     first = push(path, "user/sam")
     commits, sent, before = hub.commits("user/sam"), _sent(hub), len(hub.requests)
     second = push(path, "hf://user/sam")
@@ -77,7 +77,7 @@ def test_the_second_time_nothing_is_done(hub: FakeHub, path: Path) -> None:
     assert second.card == first.card
 
 
-def test_only_what_differs_is_sent(hub: FakeHub, path: Path, tmp_path: Path) -> None:
+def test_only_changed_files_are_sent(hub: FakeHub, path: Path, tmp_path: Path) -> None:
     push(path, "user/sam")
     notes = _write(tmp_path / "NOTES", b"text")
     report = push(path, "user/sam", include=notes)
@@ -101,7 +101,7 @@ def test_several_files_of_a_model_of_transformers(hub: FakeHub, tmp_path: Path) 
     assert report.usage[-1] == 'bhk.load_into(model, "hf://user/sam/fine.bhk")'
 
 
-def test_what_a_person_wrote_stays_and_so_do_other_files(hub: FakeHub, path: Path) -> None:
+def test_hand_written_text_and_other_files_are_kept(hub: FakeHub, path: Path) -> None:
     hub.add("user/sam", {"README.md": b"---\r\nlanguage: en\r\n---\r\nMine.\r\n", "notes.txt": b"mine"})
     report = push(path, "user/sam", card=Card(license="mit"))
     files = hub.files("user/sam")
@@ -117,7 +117,7 @@ def test_what_a_person_wrote_stays_and_so_do_other_files(hub: FakeHub, path: Pat
 @pytest.mark.parametrize(
     "config", [b'{"model_type": "sam"}', b'{"quantization_config": {"quant_method": "gptq"}}', b"no"]
 )
-def test_a_configuration_by_which_others_load_is_not_replaced(
+def test_a_config_that_others_load_by_is_not_replaced(
     hub: FakeHub, path: Path, config: bytes, options: dict[str, Any]
 ) -> None:
     before = {"config.json": config, "model.safetensors": b"weights"}
@@ -129,20 +129,20 @@ def test_a_configuration_by_which_others_load_is_not_replaced(
     assert not _sent(hub)
 
 
-def test_a_configuration_of_bhk_is_replaced(hub: FakeHub, path: Path, tmp_path: Path) -> None:
+def test_a_config_of_bhk_is_replaced(hub: FakeHub, path: Path, tmp_path: Path) -> None:
     push(path, "user/sam")
     report = push(_write(tmp_path / "other.bhk", weights_of_transformers()), "user/sam")
     assert _states(report)["config.json"] == "uploaded"
     assert json.loads(hub.files("user/sam")["config.json"])["model_type"] == "sam"
 
 
-def test_a_card_of_the_repository_that_is_no_text(hub: FakeHub, path: Path) -> None:
+def test_an_existing_card_that_is_not_text(hub: FakeHub, path: Path) -> None:
     hub.add("user/sam", {"README.md": b"\xff\xfe"})
     with pytest.raises(PublicationError, match=r"README\.md of hf://user/sam is not UTF-8 text"):
         push(path, "user/sam")
 
 
-def test_the_card_says_what_it_is_told(hub: FakeHub, path: Path, tmp_path: Path) -> None:
+def test_the_card_follows_its_options(hub: FakeHub, path: Path, tmp_path: Path) -> None:
     template = _write(tmp_path / "card.md", "# Größe\n\n{{ summary }}\n{{ loading }}\n{{ provenance }}\n".encode())
     report = push(path, "user/sam", card=Card(template=template, base_model="facebook/sam-vit-base"), dry_run=True)
     assert "# Größe" in report.card
@@ -186,7 +186,7 @@ def test_into_a_folder(hub: FakeHub, path: Path, tmp_path: Path, monkeypatch: py
         push(path, "user/sam", out=path)
 
 
-def test_a_folder_that_cannot_be_filled_is_as_it_was(
+def test_a_folder_that_cannot_be_written_is_unchanged(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -219,7 +219,7 @@ def test_a_pull_request_is_opened_once(hub: FakeHub, path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"create_pr": True}, {"revision": "v2"}])
-def test_the_last_lines_load_what_was_pushed(hub: FakeHub, path: Path, options: dict[str, Any]) -> None:
+def test_the_usage_loads_the_pushed_file(hub: FakeHub, path: Path, options: dict[str, Any]) -> None:
     for revision in ("main", "v2"):
         hub.add("user/sam", {"notes.txt": b"mine"}, revision=revision)
     _, address, _ = push(path, "user/sam", **options).usage[-1].split('"')
@@ -227,7 +227,7 @@ def test_the_last_lines_load_what_was_pushed(hub: FakeHub, path: Path, options: 
         assert torch.equal(file.tensor("blocks.2.weight"), original.tensor("blocks.2.weight"))
 
 
-def test_the_last_lines_for_a_model_of_transformers(hub: FakeHub, tmp_path: Path) -> None:
+def test_the_usage_of_a_model_of_transformers(hub: FakeHub, tmp_path: Path) -> None:
     path = _write(tmp_path / "a.bhk", weights_of_transformers())
     *imports, last = push(path, "user/sam").usage
     assert imports[0].startswith("import bhk.transformers")
@@ -238,7 +238,7 @@ def test_the_last_lines_for_a_model_of_transformers(hub: FakeHub, tmp_path: Path
     assert last == 'model = AutoModel.from_pretrained("user/other", revision="refs/pr/1")'
 
 
-def test_files_that_this_push_does_not_contain_are_named(hub: FakeHub, path: Path, tmp_path: Path) -> None:
+def test_stale_bhk_files_are_named(hub: FakeHub, path: Path, tmp_path: Path) -> None:
     assert not any("still holds" in hint for hint in push(path, "user/sam").hints)
     others = [_write(tmp_path / name, weights(1)) for name in ("a.bhk", "b.bhk")]
     hints = push(others, "user/sam").hints
@@ -252,7 +252,7 @@ def test_files_that_this_push_does_not_contain_are_named(hub: FakeHub, path: Pat
     )
 
 
-def test_configurations_that_this_push_does_not_bring_are_named(hub: FakeHub, path: Path, tmp_path: Path) -> None:
+def test_stale_configuration_files_are_named(hub: FakeHub, path: Path, tmp_path: Path) -> None:
     push(_write(tmp_path / "hf.bhk", weights_of_transformers()), "user/sam")
     hints = push(path, "user/sam").hints
     assert any("still holds preprocessor_config.json, which transformers reads" in hint for hint in hints)
@@ -271,7 +271,7 @@ def test_a_file_that_changes_after_it_was_checked_is_not_committed(
     assert "model.bhk" not in hub.files("user/sam")
 
 
-def test_a_license_given_does_not_overrule_that_of_the_file(tmp_path: Path) -> None:
+def test_the_license_in_a_file_takes_precedence(tmp_path: Path) -> None:
     path = bhk_file(tmp_path / "mit.bhk", metadata={"license": "mit"})
     assert "license: mit\n" in push(path, "user/sam", card=Card(license="MIT"), dry_run=True).card
     with pytest.raises(PublicationError, match=r"model\.bhk states the license mit, but apache-2\.0 was given"):
@@ -284,7 +284,7 @@ def test_a_license_given_does_not_overrule_that_of_the_file(tmp_path: Path) -> N
     assert "license: mit\n" in push(unknown, "user/sam", card=Card(license="mit"), dry_run=True).card
 
 
-def test_measurements_stay_until_the_file_is_another(hub: FakeHub, path: Path, tmp_path: Path) -> None:
+def test_results_stay_on_the_card_until_the_file_changes(hub: FakeHub, path: Path, tmp_path: Path) -> None:
     results = written(tmp_path / "results.json", fidelity(sha256([path])))
     first = push(path, "user/sam", card=Card(evaluation=results))
     assert "**Fidelity.**" in first.card
@@ -298,7 +298,7 @@ def test_measurements_stay_until_the_file_is_another(hub: FakeHub, path: Path, t
     assert not any("are gone" in hint for hint in push(path, "user/sam").hints)
 
 
-def test_no_pull_request_for_what_is_there(hub: FakeHub, path: Path) -> None:
+def test_no_pull_request_without_changes(hub: FakeHub, path: Path) -> None:
     push(path, "user/sam")
     report = push(path, "user/sam", create_pr=True)
     assert (report.changed, report.pull_request) == (False, None)
@@ -325,7 +325,7 @@ def test_a_branch_with_a_slash(hub: FakeHub, path: Path) -> None:
     assert report.usage[-1] == 'bhk.load_into(model, "hf://user/sam@try/v2")'
 
 
-def test_what_gitignore_names_is_sent_all_the_same(hub: FakeHub, path: Path) -> None:
+def test_gitignore_is_ignored(hub: FakeHub, path: Path) -> None:
     hub.add("user/sam", {".gitignore": b"*.bhk\n"})
     assert push(path, "user/sam").changed
     assert hub.files("user/sam")["model.bhk"] == weights()
@@ -339,9 +339,7 @@ def test_a_repository_that_was_renamed(hub: FakeHub, path: Path) -> None:
     assert hub.files("user/new") == {"a.txt": b"1"}
 
 
-def test_a_token_that_is_only_sent_where_it_is_asked_for(
-    hub: FakeHub, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_token_with_implicit_use_disabled(hub: FakeHub, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
     assert push(path, "user/sam").created
 
@@ -353,7 +351,7 @@ def test_a_missing_repository_has_no_branches(hub: FakeHub, path: Path, options:
     assert not hub.repositories
 
 
-def test_the_visibility_of_a_repository_stays(hub: FakeHub, path: Path) -> None:
+def test_the_visibility_of_a_repository_does_not_change(hub: FakeHub, path: Path) -> None:
     hub.add("user/hidden", {"a.txt": b"1"}, private=True)
     assert any("is private and stays private" in hint for hint in push(path, "user/hidden", private=False).hints)
     assert hub.repositories["user/hidden"].private
@@ -364,7 +362,7 @@ def test_the_visibility_of_a_repository_stays(hub: FakeHub, path: Path) -> None:
     assert _sent(hub) == len(weights())
 
 
-def test_what_others_commit_meanwhile_is_taken_into_account(hub: FakeHub, path: Path) -> None:
+def test_commits_of_others_are_taken_into_account(hub: FakeHub, path: Path) -> None:
     hub.add("user/sam", {"a.txt": b"1"})
     hub.inject("commit", action=lambda: hub.add("user/sam", {"README.md": b"Theirs.\n", "b.txt": b"2"}))
     report = push(path, "user/sam")
@@ -376,7 +374,7 @@ def test_what_others_commit_meanwhile_is_taken_into_account(hub: FakeHub, path: 
     assert _sent(hub) == len(weights())
 
 
-def test_others_who_never_stop(hub: FakeHub, path: Path) -> None:
+def test_others_who_never_stop_committing(hub: FakeHub, path: Path) -> None:
     hub.add("user/sam", {"a.txt": b"0"})
     counter = iter(range(100))
     hub.inject("commit", times=-1, action=lambda: hub.add("user/sam", {"a.txt": b"%d" % next(counter)}))
@@ -414,7 +412,7 @@ def test_a_damaged_file_is_never_published(hub: FakeHub, path: Path, tmp_path: P
         ({"card": Card(template="none.md")}, PublicationError, "cannot read template none.md: No such file"),
     ],
 )
-def test_what_does_not_go_together(
+def test_arguments_that_do_not_fit_together(
     hub: FakeHub, path: Path, options: dict[str, object], error: type[bhk.BhkError], message: str
 ) -> None:
     with pytest.raises(error, match=message) as caught:
@@ -423,13 +421,13 @@ def test_what_does_not_go_together(
     assert not hub.requests
 
 
-def test_a_template_that_does_not_do(hub: FakeHub, path: Path, tmp_path: Path) -> None:
+def test_an_incomplete_template(hub: FakeHub, path: Path, tmp_path: Path) -> None:
     with pytest.raises(TemplateError):
         push(path, "user/sam", card=Card(template=_write(tmp_path / "card.md", b"{{summary}}")))
     assert not hub.requests
 
 
-def test_a_template_that_is_no_text(path: Path, tmp_path: Path) -> None:
+def test_a_template_that_is_not_text(path: Path, tmp_path: Path) -> None:
     with pytest.raises(PublicationError, match=r"card\.md is not UTF-8 text"):
         push(path, "user/sam", card=Card(template=_write(tmp_path / "card.md", b"\xff")), dry_run=True)
 
@@ -440,7 +438,7 @@ def test_without_a_token_nothing_is_read(hub: FakeHub, monkeypatch: pytest.Monke
         push("none.bhk", "user/sam")
 
 
-def test_progress_has_names(hub: FakeHub, path: Path) -> None:
+def test_progress_names_its_stages(hub: FakeHub, path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     push(path, "user/sam", progress=lambda *what: seen.append(what))
     assert seen[0][0] == "Verifying sam.bhk"

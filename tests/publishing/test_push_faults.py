@@ -89,7 +89,7 @@ def _goes_on(hub: FakeHub, path: Path, **options: Any) -> PushReport:
 
 
 @pytest.mark.parametrize("stage", [*BEFORE, *DURING])
-def test_faults_that_stay(there: FakeHub, path: Path, stage: str) -> None:
+def test_lasting_faults(there: FakeHub, path: Path, stage: str) -> None:
     for name, fault in FAULTS.items():
         with there.trouble(stage, **fault):
             assert isinstance(_try(path), HubError), name
@@ -100,7 +100,7 @@ def test_faults_that_stay(there: FakeHub, path: Path, stage: str) -> None:
 
 @pytest.mark.parametrize("fault", ["429", "500", "cut"])
 @pytest.mark.parametrize("stage", RETRIED)
-def test_a_fault_that_passes(there: FakeHub, path: Path, stage: str, fault: str) -> None:
+def test_a_passing_fault(there: FakeHub, path: Path, stage: str, fault: str) -> None:
     there.inject(stage, **FAULTS[fault])
     assert isinstance(_try(path), PushReport)
     assert _is_new(there)
@@ -109,7 +109,7 @@ def test_a_fault_that_passes(there: FakeHub, path: Path, stage: str, fault: str)
 
 @pytest.mark.parametrize("fault", ["409", "412"])
 @pytest.mark.parametrize("stage", ["preupload", "commit"])
-def test_a_conflict_that_passes(there: FakeHub, path: Path, stage: str, fault: str) -> None:
+def test_a_passing_conflict(there: FakeHub, path: Path, stage: str, fault: str) -> None:
     there.inject(stage, **FAULTS[fault])
     assert isinstance(_try(path), PushReport)
     assert _is_new(there)
@@ -160,7 +160,7 @@ def test_faults_of_a_pull_request(there: FakeHub, path: Path, stage: str) -> Non
     assert not _is_new(there)
 
 
-def test_a_blob_that_is_corrupted_on_its_way(there: FakeHub, path: Path) -> None:
+def test_a_blob_that_is_corrupted_in_transit(there: FakeHub, path: Path) -> None:
     there.inject("upload", corrupt=True)
     assert isinstance(_try(path), HubError)
     assert not _is_new(there)
@@ -180,7 +180,7 @@ def test_a_repository_that_holds_something_else_in_the_end(there: FakeHub, path:
     _goes_on(there, path)
 
 
-def test_a_card_that_the_hub_does_not_take(there: FakeHub, path: Path) -> None:
+def test_a_card_that_the_hub_refuses(there: FakeHub, path: Path) -> None:
     there.add("user/sam", {"README.md": b"---\nlicense: My Own!\n---\nMine.\n"})
     with pytest.raises(RefusedContentError, match='"license" must be one of the known'):
         push(path, "user/sam")
@@ -227,7 +227,7 @@ def talkative() -> Iterator[None]:
 
 @pytest.mark.usefixtures("talkative")
 @pytest.mark.parametrize("stage", ["create", *BEFORE, *DURING])
-def test_the_token_is_never_told(
+def test_the_token_is_never_shown(
     hub: FakeHub, path: Path, stage: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     if stage != "create":

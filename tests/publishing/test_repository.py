@@ -24,11 +24,11 @@ def _content(files: tuple[LocalFile, ...], name: str) -> bytes:
     return content
 
 
-def test_a_lone_file_gets_the_name_that_programs_look_for() -> None:
+def test_a_single_file_becomes_model_bhk() -> None:
     assert weight_files(["here/sam-hq.bhk"]) == {"model.bhk": Path("here/sam-hq.bhk")}
 
 
-def test_several_keep_their_names() -> None:
+def test_several_files_keep_their_names() -> None:
     assert weight_files(["b/fine.bhk", "a/small.bhk"]) == {
         "fine.bhk": Path("b/fine.bhk"),
         "small.bhk": Path("a/small.bhk"),
@@ -54,7 +54,7 @@ def test_names_that_several_files_cannot_have(paths: list[str], message: str) ->
     assert str(caught.value).isprintable()
 
 
-def test_a_repository_has_the_file_and_its_configuration(tmp_path: Path) -> None:
+def test_a_repository_holds_the_file_and_its_configuration(tmp_path: Path) -> None:
     path = _write(tmp_path / "sam.bhk", weights())
     weight, config = repository_files({"model.bhk": path})
     assert (weight.name, weight.content) == ("model.bhk", path)
@@ -64,14 +64,14 @@ def test_a_repository_has_the_file_and_its_configuration(tmp_path: Path) -> None
     assert config.bytes == len(_content((config,), "config.json"))
 
 
-def test_of_a_model_of_transformers_all_its_configuration_files(tmp_path: Path) -> None:
+def test_a_model_of_transformers_brings_all_its_configuration_files(tmp_path: Path) -> None:
     files = repository_files({"model.bhk": _write(tmp_path / "a.bhk", weights_of_transformers())})
     assert [file.name for file in files] == ["model.bhk", "config.json", "preprocessor_config.json"]
     assert json.loads(_content(files, "config.json"))["model_type"] == "sam"
     assert _content(files, "preprocessor_config.json") == b'{\n  "size": {\n    "longest_edge": 1024\n  }\n}\n'
 
 
-def test_of_several_the_first_says_what_the_model_is(tmp_path: Path) -> None:
+def test_the_first_of_several_files_brings_the_configuration(tmp_path: Path) -> None:
     first = _write(tmp_path / "first.bhk", weights_of_transformers())
     second = _write(tmp_path / "second.bhk", weights())
     files = repository_files({"first.bhk": first, "second.bhk": second})
@@ -118,6 +118,6 @@ def test_files_that_cannot_be_included(
         repository_files({"model.bhk": path}, names)
 
 
-def test_what_is_no_bhk_file_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_bhk_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError):
         repository_files({"model.bhk": _write(tmp_path / "a.bhk", b"nothing")})

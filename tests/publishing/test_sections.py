@@ -50,7 +50,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture.save(tmp_path / "photo.jpg")
 
 
-def test_of_a_segment_anything_model(tmp_path: Path, hub: FakeHub) -> None:
+def test_the_card_of_a_segment_anything_model(tmp_path: Path, hub: FakeHub) -> None:
     original = models.small_sam(depth=1, width=32).state_dict()
     torch.save(original, tmp_path / "my_sam.pth")
     bhk.convert(tmp_path / "my_sam.pth", tmp_path / "here.bhk")
@@ -63,7 +63,7 @@ def test_of_a_segment_anything_model(tmp_path: Path, hub: FakeHub) -> None:
     assert torch.load(tmp_path / "small-restored.pth").keys() == original.keys()
 
 
-def test_of_a_model_of_transformers(tmp_path: Path, hub: FakeHub) -> None:
+def test_the_card_of_a_model_of_transformers(tmp_path: Path, hub: FakeHub) -> None:
     models.small_hf_sam().save_pretrained(tmp_path / "original")
     bhk.convert(tmp_path / "original", tmp_path / "here.bhk")
     card = push(tmp_path / "here.bhk", "me/sam-hf").card
@@ -72,7 +72,7 @@ def test_of_a_model_of_transformers(tmp_path: Path, hub: FakeHub) -> None:
     type(by_bhk["model"]).from_pretrained(tmp_path / "sam-hf-restored")
 
 
-def test_of_several_files(tmp_path: Path, hub: FakeHub) -> None:
+def test_the_card_of_several_files(tmp_path: Path, hub: FakeHub) -> None:
     for seed, name in enumerate(("one.bhk", "it's two.bhk")):
         layer = nn.Linear(48, 64)
         layer.load_state_dict(draw({"weight": (64, 48), "bias": (64,)}, seed=seed))

@@ -17,7 +17,7 @@ def content(tmp_path: Path) -> CardContent:
     return card_content({"model.bhk": bhk_file(tmp_path / "a.bhk")}, "me/any")
 
 
-def test_the_bundled_one_has_every_section_and_explains_them(content: CardContent) -> None:
+def test_the_built_in_template_has_and_explains_every_section(content: CardContent) -> None:
     from importlib import resources
 
     text = resources.files("bhk.publishing").joinpath("card.md").read_text("utf-8")
@@ -33,14 +33,14 @@ def test_every_section_has_a_meaning() -> None:
     assert list(MEANINGS) == list(SECTIONS)
 
 
-def test_a_template_of_ones_own(content: CardContent) -> None:
+def test_your_own_template(content: CardContent) -> None:
     filled = fill(content, f"\ufeff<!-- for me\r\n-->\r\n## Mine <!-- seen -->\r\n{_LEAST}\r\n")
     assert filled.startswith("## Mine <!-- seen -->\n")
     assert SECTIONS["loading"](content) in filled
     assert "\r" not in filled
 
 
-def test_only_a_comment_at_the_head_is_left_out(content: CardContent) -> None:
+def test_only_a_comment_at_the_top_is_left_out(content: CardContent) -> None:
     assert fill(content, f"# Mine\n<!-- kept -->\n{_LEAST}").startswith("# Mine\n<!-- kept -->\n")
 
 
@@ -62,6 +62,6 @@ def test_only_a_comment_at_the_head_is_left_out(content: CardContent) -> None:
         (f"{_LEAST}\nfiles: {{{{files}}}}", "within a line"),
     ],
 )
-def test_placeholders_that_are_wrong_are_named(content: CardContent, template: str, message: str) -> None:
+def test_wrong_placeholders_are_named(content: CardContent, template: str, message: str) -> None:
     with pytest.raises(TemplateError, match=message):
         fill(content, template)

@@ -46,7 +46,7 @@ def _names(page: Any) -> list[str]:
     return page.locator("#table tbody button").all_inner_texts()  # type: ignore[no-any-return]
 
 
-def test_what_is_there(page: Any, made: Made) -> None:
+def test_the_parts_of_the_page(page: Any, made: Made) -> None:
     assert page.locator("h1").inner_text() == "sam.bhk"
     summary = page.locator("#summary").inner_text()
     assert f"{made.file.stat().st_size:,} bytes" in summary
@@ -76,7 +76,7 @@ def test_searching_and_sorting(page: Any) -> None:
     assert _names(page) == []
 
 
-def test_layers_are_chosen_from_the_table_the_map_and_the_chart(page: Any) -> None:
+def test_layers_are_selected_from_table_map_and_chart(page: Any) -> None:
     title = page.locator("#layer-title")
     name = _names(page)[3]
     page.locator("#table tbody button").nth(3).click()
@@ -149,7 +149,7 @@ def test_dark_mode(page: Any) -> None:
     assert page.evaluate(ground) != light
 
 
-def test_a_phone_shows_it_all_without_scrolling_sideways(page: Any) -> None:
+def test_a_phone_needs_no_horizontal_scrolling(page: Any) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     page.locator("#table tbody button").first.click()

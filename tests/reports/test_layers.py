@@ -48,7 +48,7 @@ def test_only_coded_layers_have_pairs_and_errors(file: BhkFile, tensors: dict[st
     assert all(drawn.pairs.links is None for drawn in alone.values() if drawn.pairs)
 
 
-def test_pairs_are_those_of_the_codes(file: BhkFile, tensors: dict[str, torch.Tensor]) -> None:
+def test_pairs_match_the_codes(file: BhkFile, tensors: dict[str, torch.Tensor]) -> None:
     for name in [name for name in ("heavy.weight", "half.weight") if file.codebook(name)]:  # sampled as a whole
         drawn, codebook, planes = _drawn(file, tensors)[name].pairs, file.codebook(name), file.planes(name)
         assert drawn is not None
@@ -107,7 +107,7 @@ def test_another_original_is_an_error(file: BhkFile, tensors: dict[str, torch.Te
             sketch(file, file.layer(name), {name: other}.__getitem__)
 
 
-def test_a_histogram_keeps_what_lies_beyond_in_its_ends() -> None:
+def test_the_outer_bins_of_a_histogram_include_everything_beyond() -> None:
     values = np.array([-9, 0, 0.5, 1.5, 99, np.nan, np.inf])
     found = Histogram.of(values, 0, 1, 3)
     assert found.counts.tolist() == [3, 1, 1]

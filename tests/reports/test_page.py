@@ -51,7 +51,7 @@ def test_masks_are_compared(made: Made) -> None:
         assert base64.b64decode(picture["difference"].split(",")[1]).startswith(b"\x89PNG")
 
 
-def test_the_page_needs_and_allows_nothing_else(made: Made) -> None:
+def test_the_page_is_self_contained(made: Made) -> None:
     text = made.page.read_text("utf-8")
     assert made.report.bytes == made.page.stat().st_size < 2_000_000
     assert "default-src 'none'" in text
@@ -68,7 +68,7 @@ def test_the_page_needs_and_allows_nothing_else(made: Made) -> None:
     assert not re.search(r"https?://|\bsrc=|\bhref=\"(?!#)|\bstyle=|\bon\w+=", without_data)
 
 
-def test_hostile_texts_stay_texts(made: Made, tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
+def test_hostile_text_stays_text(made: Made, tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
     assert LICENSE in dict(data_of(made.page)["file"]["metadata"]).values()
     assert "<script>alert" not in made.page.read_text("utf-8")
     torch.save(tensors, tmp_path / "<b>&.pth")

@@ -73,7 +73,7 @@ def test_lvis_and_sa1b_with_the_multimask_output(folder: Path) -> None:
     assert (sa1b.annotation_format, sa1b.pictures, sa1b.accuracy[0].precision) == ("sa1b", 1, None)
 
 
-def test_it_goes_on_where_it_was_interrupted(folder: Path, tmp_path: Path) -> None:
+def test_an_interrupted_evaluation_continues(folder: Path, tmp_path: Path) -> None:
     first = _run(folder, settings=_BOX, work_dir=tmp_path)
     assert _run(folder, settings=_BOX, work_dir=tmp_path) == first == _run(folder, settings=_BOX, workers=2)
     with pytest.raises(WorkDirError, match="different output"):

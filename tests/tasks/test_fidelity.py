@@ -44,7 +44,7 @@ def report(folder: Path) -> FidelityReport:
     return fidelity(folder / "sam.bhk", folder / "pictures", against=folder / "sam.pth", settings=_FEW, workers=1)
 
 
-def test_a_compressed_model_is_near_its_original(folder: Path, report: FidelityReport) -> None:
+def test_a_compressed_model_is_close_to_its_original(folder: Path, report: FidelityReport) -> None:
     assert report.fidelity.all.masks == 5 * 4
     assert 0.5 < report.fidelity.all.iou_mean.value < 1
     assert report.control is not None
@@ -74,7 +74,7 @@ def test_an_original_agrees_with_itself_exactly(folder: Path) -> None:
     assert found.control is None
 
 
-def test_figures_do_not_depend_on_workers_or_interruptions(
+def test_results_do_not_depend_on_workers_or_interruptions(
     folder: Path, report: FidelityReport, tmp_path: Path
 ) -> None:
     def stop(stage: str, done: int, total: int) -> None:

@@ -20,7 +20,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_page_is_beside_the_file_and_replaces_nothing_unasked(file: Path) -> None:
+def test_the_page_is_beside_the_file_and_replaced_only_by_force(file: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     written = report(file, progress=lambda *args: seen.append(args), threads=1)
     assert written.path == file.with_suffix(".html")
@@ -43,7 +43,7 @@ def test_a_file_on_the_hub_gets_its_page_in_the_current_folder(
     assert report("hf://user/tiny", threads=1).path == Path("tiny.html")
 
 
-def test_another_original_leaves_no_page(file: Path, tmp_path: Path) -> None:
+def test_a_wrong_original_leaves_no_page(file: Path, tmp_path: Path) -> None:
     for tensors, message in (
         ({"a.weight": torch.randn(40, 40), "b": torch.ones(3)}, "from the original, but by at most"),
         (
@@ -57,7 +57,7 @@ def test_another_original_leaves_no_page(file: Path, tmp_path: Path) -> None:
     assert not file.with_suffix(".html").exists()
 
 
-def test_pictures_need_the_original_and_must_be_some(file: Path, tmp_path: Path) -> None:
+def test_pictures_need_the_original_and_must_exist(file: Path, tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="give the checkpoint that the file was"):
         report(file, images=tmp_path)
     (tmp_path / "empty").mkdir()

@@ -49,7 +49,8 @@ class PictureFolder:
         if 2 * found < min(len(names), len(self._names)):
             raise WrongSplitError(
                 f"{found} of {len(names)} annotated pictures are in {self._path}, which holds "
-                f"{counted(len(self._names), 'picture')}: it looks like another split (annotated: {missing[0]!r}; in the folder: {min(self._names)!r})"
+                f"{counted(len(self._names), 'picture')}: it looks like another split "
+                f"(annotated: {missing[0]!r}; in the folder: {min(self._names)!r})"
             )
         for name in missing:
             log.add(FaultKind.MISSING_PICTURE, name)

@@ -58,7 +58,7 @@ def test_every_format_is_recognised_and_gives_the_masks_of_the_scenes(scene_set:
         assert {fault.kind for fault in log.counts()} <= {FaultKind.CROWD}
 
 
-def test_lvis_says_what_is_known_of_categories(tmp_path: Path) -> None:
+def test_lvis_names_absent_and_incomplete_categories(tmp_path: Path) -> None:
     image = {"id": 1, "coco_url": "http://images.example.org/val2017/a.png", "width": 9, "height": 7}
     image |= {"neg_category_ids": [3], "not_exhaustive_category_ids": [1]}
     categories = [{"id": 1, "name": "x", "frequency": "r"}, {"id": 3, "name": "y", "frequency": "f"}]
@@ -111,7 +111,7 @@ def test_a_faulty_object_is_counted(tmp_path: Path, changes: dict[str, Any], kin
         assert [entry.box for entry in objects] == [(1, 1, 6, 5)]
 
 
-def test_numbers_that_are_none_are_faults_of_their_record(tmp_path: Path) -> None:
+def test_nan_is_a_fault_of_its_record(tmp_path: Path) -> None:
     text = json.dumps(_document(_annotation(1, area=float("nan")), _annotation(2, bbox=[float("nan")] * 4)))
     (image,) = _read(tmp_path, text).images
     assert isinstance(image, AnnotatedImage)
@@ -167,7 +167,7 @@ def test_other_documents_are_refused(tmp_path: Path, document: Any, options: dic
         _read(tmp_path, document, **options)
 
 
-def test_what_is_no_data_set(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_data_set(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="is not JSON"):
         _read(tmp_path, "{")
     with pytest.raises(AnnotationError, match="has annotations for none of the pictures"):
@@ -184,7 +184,7 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
         read_annotations(tmp_path / "truth.json", tmp_path / "empty")
 
 
-def test_a_damaged_file_of_sa1b_is_counted(tmp_path: Path) -> None:
+def test_a_damaged_sa1b_file_is_counted(tmp_path: Path) -> None:
     write_scene_set(tmp_path, scenes=2, format="sa1b", size=32)
     (tmp_path / "images" / "scene_000001.json").write_text('{"annotations": []}')
     log = FaultLog()

@@ -24,7 +24,7 @@ def _read(segmentation: Any, height: int = 7, width: int = 9) -> tuple[Rle | Non
 
 @settings(deadline=None)
 @given(arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))))
-def test_what_is_encoded_decodes_the_same_here_and_elsewhere(mask: Any) -> None:
+def test_masks_decode_the_same_here_and_in_pycocotools(mask: Any) -> None:
     found = encode(mask)
     assert np.array_equal(found.decode(), mask)
     assert found.area == mask.sum()
@@ -33,7 +33,7 @@ def test_what_is_encoded_decodes_the_same_here_and_elsewhere(mask: Any) -> None:
 
 @settings(deadline=None)
 @given(st.text(max_size=12))
-def test_texts_that_are_no_counts_are_refused(text: str) -> None:
+def test_malformed_counts_are_refused(text: str) -> None:
     try:
         counts = expand(text)
     except ValueError:
@@ -92,14 +92,14 @@ def test_a_faulty_polygon_is_reported_and_the_others_count(segmentation: list[An
         ({"size": [7, 9], "counts": "n1"}, [FaultKind.RLE_LENGTH]),
     ],
 )
-def test_what_gives_no_mask_says_why(segmentation: Any, kinds: list[FaultKind]) -> None:
+def test_a_segmentation_without_a_mask_says_why(segmentation: Any, kinds: list[FaultKind]) -> None:
     found, faults = _read(segmentation)
     assert found is None
     assert faults == kinds
 
 
 @pytest.mark.parametrize("text", [b"[" * 100_000 + b"]" * 100_000, b'"\xff"', b'{"size": [7, 9], "counts": "\xff"}'])
-def test_what_is_not_even_json(text: bytes) -> None:
+def test_a_segmentation_that_is_not_json(text: bytes) -> None:
     faults: list[FaultKind] = []
     assert read_segmentation(text, 7, 9, faults.append) is None
     assert faults == [FaultKind.MALFORMED_SEGMENTATION]
