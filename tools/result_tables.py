@@ -229,7 +229,6 @@ def transformers_loading(rows: Rows) -> list[str]:
 def headline() -> list[str]:
     """Return the three figures at the top of the README, as a list."""
     size = _row("family", variant="sam_vit_b")
-    speed = _row("conversion", checkpoint="SAM-B", task="convert", tool="bhk")
     plain = _row("calibration_demo_sam", coder="bhk", setting="balanced")
     shown = _row("calibration_demo_sam", coder="bhk, dead leaves", setting="ratio 10.5")
     published = _row("calibration_demo_sam", coder="published method")
@@ -238,7 +237,7 @@ def headline() -> list[str]:
     dense, small = (int(size[column]) / 1e6 for column in ("dense_bytes", "bytes"))
     return [
         f"- **{float(size['ratio']):.1f} times smaller.** SAM-B shrinks from {dense:.0f} MB to {small:.0f} MB in "
-        f"{float(speed['seconds']):.1f} seconds on two CPU cores (synthetic weights of the true shapes).",
+        f"{float(size['seconds']):.0f} seconds on two CPU cores (synthetic weights of the true shapes).",
         f"- **The same masks.** The masks of a small trained SAM keep an IoU of {iou} with the original's at a ratio of "
         f"{float(plain['ratio']):.1f}, and with calibration at {float(shown['ratio']):.1f} (334 objects in 40 pictures it "
         f"never saw). The published method reaches that IoU at a ratio of {float(published['ratio']):.1f}.",
