@@ -47,7 +47,10 @@ def parse(name: str, *arguments: str) -> None:
     command.make_parser(type(context)(command)).parse_args(args=list(arguments))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]  # which names old options, too
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=lambda page: page.name)
 def test_commands_and_options_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for line in commands(text):
