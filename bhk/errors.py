@@ -20,7 +20,7 @@ Converting:
 Models:
     UnknownModelError: a file does not hold a model that bhk can build.
     LoadError: the tensors of a file do not fit the model.
-    DeviceMemoryError: the device has too little memory.
+    DeviceMemoryError: the device does not have enough memory, for the model or for a picture.
     MissingPackageError: a package that this work needs is not installed.
 
 Pictures:

@@ -11,7 +11,7 @@ from bhk.codec.fit import PresetError as PresetError
 from bhk.container.errors import FormatError as FormatError
 from bhk.evaluation.annotations.errors import AnnotationError as AnnotationError
 from bhk.hub.errors import HubError as HubError
-from bhk.nn.device import DeviceMemoryError as DeviceMemoryError
+from bhk.nn.errors import DeviceMemoryError as DeviceMemoryError
 from bhk.nn.errors import LoadError as LoadError
 from bhk.pictures.image import ImageError as ImageError
 from bhk.pictures.prompts import PromptError as PromptError

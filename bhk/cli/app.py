@@ -1,4 +1,4 @@
-"""The application `bhk`: its commands, and how they end."""
+"""The command line `bhk`: its commands, and how they end."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
 
 app = typer.Typer(
     name="bhk",
-    help="Compress Segment Anything checkpoints, and any other, into small checked .bhk files.",
+    help="Compress Segment Anything checkpoints, and any others, into small, checked .bhk files.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -78,23 +78,23 @@ def _show_version(value: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
     pass
 
 
-_INTERRUPTED = "interrupted; no file is left half written"
+_INTERRUPTED = "interrupted; no file was left half-written"
 
 
 class _Interrupted(BaseException):
-    """Ctrl-C or a kill. Not KeyboardInterrupt, which typer would answer for us."""
+    """Ctrl-C or a kill. Not a KeyboardInterrupt, which typer would handle itself."""
 
 
 class _Signals:
-    """Answers signals by `_Interrupted`, and remembers: libraries that are being imported may swallow the exception.
+    """Raises `_Interrupted` on a signal, and remembers it, because a library that is being imported may swallow it.
 
-    What comes within a second of the last one belongs to it, and must not disturb the cleaning up.
+    A signal within a second of the last one belongs to it; it must not disturb the cleaning up.
     """
 
     def __init__(self) -> None:
@@ -112,18 +112,18 @@ class _Signals:
 
 
 def main() -> None:
-    """Run the command line and exit: 0 when done, 1 with one line on stderr when not, 2 for wrong usage."""
+    """Run the command line and exit: with 0 on success, 1 and one line on stderr on failure, 2 on wrong usage."""
     signals = _Signals()
     _answer_signals(signals)
     _open_streams()
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # torch's are about its own future
+        warnings.simplefilter("ignore")  # torch warns about its own future
     if "HF_HUB_VERBOSITY" not in os.environ:
-        os.environ["HF_HUB_VERBOSITY"] = "error"  # what goes wrong at last is said in one line
+        os.environ["HF_HUB_VERBOSITY"] = "error"  # bhk reports final failures itself, in one line
         Waits().install()
     try:
         status = _run(signals)
-        _answer_signals(signal.SIG_IGN)  # all is done and said; the status must not change while Python ends
+        _answer_signals(signal.SIG_IGN)  # everything is done; a signal must not change the status now
     except _Interrupted:
         _answer_signals(signal.SIG_IGN)
         status = _fail(_INTERRUPTED)
@@ -136,11 +136,11 @@ def _answer_signals(handler: _Signals | signal.Handlers) -> None:
 
 
 def _open_streams() -> None:
-    """Let every text be printed: nowhere where a stream is closed, escaped where its encoding lacks a character."""
+    """Make every text printable: closed streams discard it, and characters that the encoding lacks are escaped."""
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 -- open until the process ends
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is from the start
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr always is
 
 
 def _run(signals: _Signals) -> int:
@@ -165,7 +165,7 @@ def _run(signals: _Signals) -> int:
 
 
 def _exit_status() -> int:
-    """Run the application; typer leaves by SystemExit, with 2 and a message of its own for wrong usage."""
+    """Run the application. typer exits by SystemExit; on wrong usage, with 2 and its own message."""
     try:
         app()
     except SystemExit as end:
@@ -174,7 +174,7 @@ def _exit_status() -> int:
 
 
 def _discard_output() -> None:
-    """Forget what stdout could not take, or Python would complain of it once more at the end."""
+    """Drop what could not be written to stdout, or Python would complain about it again when it ends."""
     with open(os.devnull, "w") as nowhere, contextlib.suppress(OSError):
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 

@@ -12,7 +12,7 @@ from bhk.base.parallel import ordered_map
 from bhk.codec.codebook import Codes
 from bhk.container.header import LayerEntry
 from bhk.file.bhkfile import BhkFile
-from bhk.nn.errors import OutOfMemoryError
+from bhk.nn.errors import ModelMemoryError
 from bhk.nn.hyperlinear import HyperLinear
 from bhk.nn.model_tensors import ModelTensor
 from bhk.nn.plan import Decoding, LoadOptions, Plan, Replacement
@@ -35,7 +35,7 @@ def build(file: BhkFile, plan: Plan, options: LoadOptions) -> list[Change]:
 
     Raises:
         StreamHashError, ChunkDataError, CodeRangeError: the file is damaged (rules D2 to D4).
-        OutOfMemoryError: a device does not have enough memory.
+        ModelMemoryError: a device does not have enough memory.
     """
     try:
         with torch.no_grad():
@@ -48,7 +48,7 @@ def build(file: BhkFile, plan: Plan, options: LoadOptions) -> list[Change]:
             raise
     # Outside the except block, because the traceback of the first error keeps all decoded tensors alive.
     size = sum(layer.dense_bytes for layer in plan.layers)
-    raise OutOfMemoryError(
+    raise ModelMemoryError(
         f"no room on {options.device or 'the device of the model'} for {file.container.source.name},"
         f" {size / 1e6:.0f} MB when decoded ({reason}); use another device, mode='hyper' or a smaller dtype"
     )

@@ -9,15 +9,10 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from bhk.base.errors import BhkError
-from bhk.nn.errors import LoadOptionError
+from bhk.nn.errors import DeviceMemoryError, LoadOptionError
 
 # A torch device, or its name: "cpu", "cuda:1".
 Device: TypeAlias = torch.device | str
-
-
-class DeviceMemoryError(BhkError):
-    """The device does not have enough memory for the picture, or for that many masks at a time."""
 
 
 def usable_device(device: Device) -> torch.device:

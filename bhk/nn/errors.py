@@ -37,5 +37,9 @@ class NoDataError(LoadError):
     """A tensor of the model is on the meta device and not in the file, so it has no values."""
 
 
-class OutOfMemoryError(LoadError):
-    """The device does not have enough memory for the model."""
+class DeviceMemoryError(BhkError):
+    """A device does not have enough memory for the work."""
+
+
+class ModelMemoryError(LoadError, DeviceMemoryError):
+    """A device does not have enough memory for the model."""

@@ -96,7 +96,7 @@ def load_into(
         LoadOptionError: `mode`, `compute`, `device` or `dtype` has an impossible value.
         MismatchError: names, shapes or kinds of number differ between file and model; the message suggests a reason.
         NoDataError: a tensor of the model is on the meta device and not in the file.
-        OutOfMemoryError: the device does not have enough memory.
+        ModelMemoryError: the device does not have enough memory.
     """
     options = load_options(
         mode=mode,

@@ -145,7 +145,7 @@ def test_a_full_disk_is_a_write_error(tmp_path: Path, way: str) -> None:
 
 @_posix
 @_both_ways
-def test_a_new_file_has_the_permissions_of_theumask(tmp_path: Path, umask: int) -> None:
+def test_a_new_file_has_the_permissions_of_the_umask(tmp_path: Path, umask: int) -> None:
     path = tmp_path / "a.bhk"
     _fill(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640

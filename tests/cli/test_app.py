@@ -168,7 +168,7 @@ def test_a_lack_of_memory_is_one_line(bhk: Shell) -> None:
     assert [path.name for path in bhk.folder.iterdir()] == ["vast.bhk"]
 
 
-INTERRUPTED = "error: interrupted; no file is left half written\n"
+INTERRUPTED = "error: interrupted; no file was left half-written\n"
 
 
 @pytest.fixture

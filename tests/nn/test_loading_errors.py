@@ -15,7 +15,7 @@ from bhk.base.files import ReadError
 from bhk.base.parallel import ThreadsError
 from bhk.container.errors import FormatError, StreamHashError
 from bhk.nn import weights_on_meta
-from bhk.nn.errors import LoadOptionError, MismatchError, NoDataError, OutOfMemoryError
+from bhk.nn.errors import LoadOptionError, MismatchError, ModelMemoryError, NoDataError
 
 
 class _Net(nn.Module):
@@ -258,7 +258,7 @@ def _no_gpu_memory() -> None:
 @pytest.mark.parametrize("use_up", [_no_memory, _no_gpu_memory, lambda: torch.empty(1 << 50)])
 def test_a_device_without_enough_memory(path: Path, use_up) -> None:
     model = _Net()
-    with unchanged(model), pytest.raises(OutOfMemoryError, match=r"no room on cpu for .*model\.bhk") as caught:
+    with unchanged(model), pytest.raises(ModelMemoryError, match=r"no room on cpu for .*model\.bhk") as caught:
         bhk.load_into(model, path, device="cpu", progress=lambda *_: use_up())
     assert caught.value.__context__ is None  # its traceback would keep all decoded tensors alive
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import bhk
 from bhk.base.files import DestinationExistsError, WriteError
-from bhk.nn.device import DeviceMemoryError
+from bhk.nn.errors import DeviceMemoryError
 from bhk.pictures.image import ImageError
 from bhk.pictures.prompts import Prompt, PromptError
 from bhk.pictures.rle import decode
