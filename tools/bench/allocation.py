@@ -1,27 +1,22 @@
-"""Which parts of a Segment Anything model need fine steps: the study behind the table of bhk/sam/allocation.py.
-
-    python -m tools.bench.allocation [--checkpoint sam.safetensors]
+"""Which parts of a Segment Anything model need fine steps: the study behind bhk/sam/allocation.py.
 
 A row for each part of the model, with two measures of what it needs; both are relative to the mean over all coded weights.
 
 * Sensitivity: the squared change of masks and predicted IoUs for each weight and unit of squared error, by gradients of random
-  projections of the outputs on dead leaves. By theory (reverse water-filling) a part is to be finer than another by as many
-  dB as it is more sensitive. The constant is chosen so that the weights together get as many dB as by the table.
-* Cost: 1 - IoU with the original's masks of held-out scenes when the part alone is coded. Costs of parts add up in squares;
-  at the best allocation the square is as the part's share of the weights, and `excess_db` is by how much it is above that.
-  Only single-mask output is asked for: of the hypernetworks one counts, and of the IoU head nothing.
+  projections of the outputs on dead leaves. By theory (reverse water-filling) a part should be finer than another by as many dB
+  as it is more sensitive. The constant is chosen so that the weights together get as many dB as by the table.
+* Cost: 1 - IoU with the original's masks of held-out scenes when only this part is coded. Costs of parts add up in squares. At
+  the best allocation a part's square is its share of the weights; `excess_db` says by how much it is larger. Only single-mask
+  output is asked for, so one of the hypernetworks counts and the IoU head does not.
 """
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -32,33 +27,21 @@ from bhk.calibration.sensitivity import measure
 from bhk.pictures.prompted import synthetic
 from bhk.sam.allocation import PARTS, Part, part_of
 from bhk.sam.recognise import recognise
-from tools.bench.frame.results import Row, environment, show, write_csv
-from tools.bench.models.mask_fidelity import (
-    CHECKPOINT,
-    KINDS,
-    SCENES,
-    Work,
-    answers,
-    compared,
-    float32_checkpoint,
-    original_answers,
-)
+from tools.bench.frame.benchmark import Benchmark, Option, Rows, Run
+from tools.bench.models.mask_fidelity import CHECKPOINT, KINDS, answers, compared, original_answers, prepare
 
-NAME = "allocation"
-PICTURES = 8
-SIDE = 128  # pixels of the pictures shown; models scale them to their size
-SHOWN = ("part", "weights_percent", "sensitivity_db", "theory_db", "table_db", "cost", "excess_db")
+IMAGES = 8
+SIDE = 128  # pixels of the images shown; models scale them to their size
 
 Groups = Mapping[Part, list[str]]  # the names of the coded tensors of each part
 Floats = NDArray[np.float64]  # (parts,)
 
 
 def encode(checkpoint: Path) -> tuple[list[str], dict[str, Tensor]]:
-    """Return the names of the tensors that the default preset codes, and what it makes of all tensors."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "sam.bhk"
-        report = bhk.convert(checkpoint, target)
-        return [layer.name for layer in report.layers if layer.encoding == "trajectory"], bhk.load_state_dict(target)
+    """Return the names of the tensors that the default preset codes, and all tensors decoded."""
+    target = checkpoint.with_suffix(".bhk")
+    report = bhk.convert(checkpoint, target)
+    return [layer.name for layer in report.layers if layer.encoding == "trajectory"], bhk.load_state_dict(target)
 
 
 def groups_of(tensors: Mapping[str, Tensor], coded: list[str]) -> Groups:
@@ -74,36 +57,39 @@ def sensitivities(model: nn.Module, groups: Groups) -> Floats:
     """Return the mean squared change of the outputs for each weight and unit of squared error."""
     parameters = dict(model.named_parameters())
     weights = {name: parameters[name] for names in groups.values() for name in names}
-    inputs = SamInputs(synthetic("dead-leaves", PICTURES, 0, SIDE))
+    inputs = SamInputs(synthetic("dead-leaves", IMAGES, 0, SIDE))
     change = dict.fromkeys(weights, 0.0)
-    for index in range(PICTURES):
+    for index in range(IMAGES):
         for name, found in measure(model, weights, lambda name: None, partial(inputs.run, model, index), index).items():
-            change[name] += found.plain * weights[name].numel() / PICTURES
+            change[name] += found.plain * weights[name].numel() / IMAGES
     sizes = [sum(weights[name].numel() for name in names) for names in groups.values()]
     return np.array([sum(change[name] for name in names) for names in groups.values()]) / sizes
 
 
-def costs(work: Work, original: Mapping[str, Tensor], decoded: Mapping[str, Tensor], groups: Groups) -> Floats:
-    """Return the root mean square, over boxes and points, of 1 - IoU of masks when a part alone is coded."""
-    model = bhk.load(work.checkpoint)
+def costs(
+    checkpoint: Path, scenes: int, original: Mapping[str, Tensor], decoded: Mapping[str, Tensor], groups: Groups
+) -> Floats:
+    """Return the root mean square, over boxes and points, of 1 - IoU of masks when only one part is coded."""
+    model = bhk.load(checkpoint)
     lost = []
     for names in groups.values():
         model.load_state_dict({**original, **{name: decoded[name] for name in names}})
-        columns = compared(work.scenes, original_answers(work), answers(model, work.scenes))
+        columns = compared(scenes, original_answers(checkpoint, scenes), answers(model, scenes))
         lost.append([1 - float(str(columns[f"{kind}_iou"])) for kind in KINDS])
     return np.sqrt(np.square(lost).mean(1))
 
 
-def study(work: Work) -> list[Row]:
+def measure(checkpoint: Path, run: Run) -> Rows:
     """Measure every part of a model."""
-    original = load_file(work.checkpoint)
-    coded, decoded = encode(work.checkpoint)
+    original = load_file(checkpoint)
+    coded, decoded = encode(checkpoint)
     groups = groups_of(original, coded)
     sizes = np.array([sum(original[name].numel() for name in names) for names in groups.values()])
     shares = sizes / sizes.sum()
     table = np.array([part.finer_db for part in groups])
-    sensitivity, cost = sensitivities(bhk.load(work.checkpoint), groups), costs(work, original, decoded, groups)
-    with np.errstate(divide="ignore"):  # a part that was not asked for, such as the prompt encoder's for masks
+    sensitivity = sensitivities(bhk.load(checkpoint), groups)
+    cost = costs(checkpoint, run["scenes"], original, decoded, groups)
+    with np.errstate(divide="ignore"):  # a part that was not asked, such as the prompt encoder for masks
         sensitivity_db = 10 * np.log10(sensitivity / (shares @ sensitivity))
         excess_db = 10 * np.log10(cost**2 / (cost**2).sum() / shares)
     felt = sensitivity > 0
@@ -124,19 +110,16 @@ def study(work: Work) -> list[Row]:
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.bench.allocation", description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, help=".safetensors, float32, of a small SAM (default: the demo SAM)")
-    parser.add_argument("--scenes", type=int, default=SCENES, help=f"how many (default: {SCENES})")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    with float32_checkpoint(arguments.checkpoint or CHECKPOINT) as checkpoint:
-        rows = study(Work(checkpoint, arguments.scenes))
-    show(rows, SHOWN)
-    if arguments.checkpoint is None:
-        where = environment()
-        print(write_csv(NAME, [row | where for row in rows]))
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    lambda run: [prepare(run)],
+    measure,
+    case="part",
+    figures="tensors weights_percent sensitivity_db theory_db table_db cost excess_db",
+    csv="allocation",
+    options={
+        "checkpoint": Option(CHECKPOINT, "a small SAM, .safetensors"),
+        "scenes": Option(40, "how many to show the model", quick=2),
+        "workers": Option(1, "processes of one thread each"),
+    },
+    processes="workers",
+)

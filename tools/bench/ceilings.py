@@ -1,91 +1,85 @@
-"""What a card can do at most, measured: `python -m tools.bench.ceilings`. The floor of a layer's time comes from it.
+"""What a card can do at most, from which the floor of a layer's time follows.
 
-Copying counts bytes read and bytes written. Products are square, of random numbers; that of float32 is IEEE, tf32 and int8 have
-tensor cores. Each figure is a median by CUDA events. The CSV is named after the card.
+Copying counts bytes read and bytes written. Products are square, of random numbers; float32 is IEEE, tf32 and int8 use tensor
+cores. Each figure is a median by CUDA events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tools.bench.frame.results import device_columns, device_name, show, write_csv
+from tools.bench.frame.benchmark import Benchmark, Rows, Run
+from tools.bench.frame.results import read_csv
 from tools.bench.frame.timing import alternate
 
 COPIED = 1 << 31  # bytes
 WIDTH = 8192  # of a square product
-HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+KINDS = {
+    "copy": torch.uint8,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "int8": torch.int8,
+}
 
 
-@dataclass(frozen=True)
-class Ceilings:
-    """What a card reaches: bytes a second of a copy, operations a second of products by the kind of number."""
-
-    copy: float
-    bfloat16: float
-    float16: float
-    float32: float
-    tf32: float
-    int8: float
-
-    def floor(self, nbytes: int, operations: int, kind: str) -> float:
-        """Return the seconds below which nothing can be that moves `nbytes` and does `operations` on this card."""
-        rate: float = getattr(self, kind)
-        return max(nbytes / self.copy, operations / rate)
-
-
-def measure() -> Ceilings:
-    """Return the ceilings of the current card."""
+def measure(kind: str, run: Run) -> Rows:
     precision = torch.get_float32_matmul_precision()
-    found = {}
     try:
-        for name, work, amount in _works():
-            for _ in range(2):
-                work()
-            torch.cuda.synchronize()
-            found[name] = amount / alternate({name: work}, "cuda", least=5, enough=0.3)[name]
+        torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
+        work, amount = _work(kind)
+        for _ in range(2):
+            work()
+        torch.cuda.synchronize()
+        seconds = alternate({kind: work}, "cuda", least=5, enough=0.3)[kind]
     finally:
         torch.set_float32_matmul_precision(precision)
-    return Ceilings(**found)
+    return [{"what": kind, "per_second": f"{amount / seconds:.4g}"}]
 
 
-def _works() -> Iterator[tuple[str, Callable[[], object], float]]:
-    """Yield the name of a ceiling, what to time for it, and how much that moves or computes."""
-    source = torch.randint(256, (COPIED,), dtype=torch.uint8, device="cuda")
-    yield "copy", partial(torch.empty_like(source).copy_, source), 2 * COPIED
-    operations = 2 * WIDTH**3
-    for name, dtype in HALVES.items():
-        yield name, partial(torch.mm, *_square(dtype)), operations
-    for name, precision in (("float32", "highest"), ("tf32", "high")):
-        torch.set_float32_matmul_precision(precision)
-        yield name, partial(torch.mm, *_square(torch.float32)), operations
-    one, other = (torch.randint(-127, 128, (WIDTH, WIDTH), dtype=torch.int8, device="cuda") for _ in range(2))
-    yield (
-        "int8",
-        partial(torch._int_mm, one, other.t()),
-        operations,
-    )  # both along the inner dimension, as in a linear layer
+def _work(kind: str) -> tuple[Callable[[], object], int]:
+    """Return what to time for a ceiling, and how many bytes it moves or operations it does."""
+    if kind == "copy":
+        source = torch.randint(256, (COPIED,), dtype=torch.uint8, device="cuda")
+        return partial(torch.empty_like(source).copy_, source), 2 * COPIED
+    one, other = (_square(KINDS[kind]) for _ in range(2))
+    # Both lie along the inner dimension, as in a linear layer.
+    return partial(torch._int_mm if kind == "int8" else torch.mm, one, other.t()), 2 * WIDTH**3
 
 
-def _square(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    one, other = (torch.randn(WIDTH, WIDTH, device="cuda").to(dtype) for _ in range(2))
-    return one, other.t()
+def _square(dtype: torch.dtype) -> Tensor:
+    if dtype == torch.int8:
+        return torch.randint(-127, 128, (WIDTH, WIDTH), dtype=dtype, device="cuda")
+    return torch.randn(WIDTH, WIDTH, device="cuda").to(dtype)
 
 
-def written_ceilings() -> Ceilings:
-    """Return the ceilings of the current card, and write their CSV."""
-    found = measure()
-    figures = {field.name: getattr(found, field.name) for field in fields(found)}
-    where = device_columns("cuda")
-    rows = [{"what": name, "per_second": f"{figure:.4g}", **where} for name, figure in figures.items()]
-    write_csv(f"ceilings_{device_name('cuda')}", rows)
-    show(rows, ("what", "per_second", "device"))
-    return found
+class Ceilings:
+    """What a card reaches: bytes a second of a copy, operations a second of products, by the kind of number."""
+
+    def __init__(self, per_second: dict[str, float]) -> None:
+        self.per_second = per_second
+
+    @classmethod
+    def read(cls, path: Path) -> Ceilings:
+        """Read the CSV file of this benchmark."""
+        return cls({row["what"]: float(row["per_second"]) for row in read_csv(path)})
+
+    def floor(self, nbytes: int, operations: int, kind: str) -> float:
+        """Return the seconds that moving `nbytes` and doing `operations` takes on this card at least."""
+        return max(nbytes / self.per_second["copy"], operations / self.per_second[kind])
 
 
-if __name__ == "__main__":
-    written_ceilings()
+BENCHMARK = Benchmark(
+    lambda run: KINDS,
+    measure,
+    case="what",
+    figures="per_second",
+    csv="ceilings_{device}",
+    devices=("cuda",),
+)

@@ -1,25 +1,22 @@
-"""Image encoders and mask decoders, dense beside HyperLinear layers: `python -m tools.bench.encoders [--device cuda]`.
+"""Image encoders and mask decoders, dense beside HyperLinear layers.
 
-SAM-H, SAM-B, SAM2-B+ and SAM-L with random weights, no files; the sides hold equal values and are taken in turn. On a card
-bfloat16, and float32 as TF32 for SAM-H and SAM-B; on a CPU, to try the benchmark, a tiny SAM in float32. "how" is what runs a
-part: eager calls, a CUDA graph, or torch.compile of each block of the encoder. Constants that the packages make on the CPU in
-every call are made on the card but in eager calls, since no graph can hold their copying. Decoders start from embedded prompts
-and one image's features, those of the dense side for all sides.
+SAM-H, SAM-B, SAM2-B+ and SAM-L with random weights; the sides hold equal values and take turns. On a card bfloat16, and float32
+as TF32 for SAM-H and SAM-B; on a CPU, to try the benchmark, a tiny SAM in float32. "how" is what runs a part: eager calls, a CUDA
+graph, or torch.compile of each block of the encoder. No graph can hold copies from the CPU, so constants that the packages make
+there in every call are made on the card, except in eager calls. Decoders start from embedded prompts and the features that the
+dense side finds in one image.
 
-Milliseconds are medians, on a card by CUDA events. Memory is the part's weights and what one call takes beside them, inputs
-not counted. The error is that of the outputs beside the dense side's. A row whose note is not empty failed. The CSV is named
-after the device and written after every group of rows. A group starts only while --seconds leave the time it is likely to take.
+Milliseconds are medians, on a card by CUDA events. Memory is the part's weights and what a call takes beside them, without its
+inputs. The error is relative to the dense side's outputs. A row with a note failed.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import copy
-import gc
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -27,12 +24,11 @@ from torch import Tensor, nn
 
 from bhk.sam.architecture import VitSam
 from bhk.sam.variants import VARIANTS, Variant
+from tools.bench.frame.benchmark import Benchmark, Row, Rows, Run, one_line
 from tools.bench.frame.memory import MIB, linear_bytes, module_bytes
-from tools.bench.frame.results import Row, device_columns, device_name, show, write_csv
-from tools.bench.frame.timing import Budget, Pool, alternate, captured
+from tools.bench.frame.timing import Pool, alternate, captured
 from tools.bench.models.sam_parts import SIDES, Parts, coded_parts, random_points, sides_of
 
-SHOWN = ("model", "part", "batch", "how", "side", "dtype", "ms", "speed")
 MODELS = tuple(VARIANTS[name] for name in ("sam_vit_h", "sam_vit_b", "sam2_hiera_base_plus", "sam_vit_l"))
 _TINY = VitSam(64, 2, 2, (1,), image_size=128, window_size=4, prompt_embed_dim=64, decoder_mlp_dim=128)
 TINY = Variant("tiny", "sam", "tiny SAM", (), architecture=_TINY)
@@ -50,8 +46,8 @@ class Group:
     Attributes:
         batch: images, of the encoder.
         how: "eager", "graph" or "compile".
-        prompts: of the mask decoder; 0: the image encoder.
-        dtype: of weights and activations; float32 is multiplied as TF32 on a card.
+        prompts: of the mask decoder; 0 measures the image encoder.
+        dtype: of weights and activations; on a card, float32 products are TF32.
     """
 
     model: Variant
@@ -67,9 +63,8 @@ class Group:
         return f"decoder, {self.prompts} prompt{'s' if self.prompts > 1 else ''}"
 
     def __str__(self) -> str:
-        return (
-            f"{self.model.title}, {self.part}, batch {self.batch}, {self.how}, {str(self.dtype).removeprefix('torch.')}"
-        )
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"{self.model.title}, {self.part}, batch {self.batch}, {self.how}, {dtype}"
 
 
 def groups(device: str) -> Iterator[Group]:
@@ -101,10 +96,10 @@ def _uncompiled(model: Variant, hows: tuple[str, ...], dtype: torch.dtype) -> It
 
 
 class Models:
-    """The sides of each model in each dtype, built when they are first asked for."""
+    """The sides of each model in each dtype, built when they are first needed."""
 
     def __init__(self, device: str) -> None:
-        self.device = device
+        self._device = device
         self._coded: dict[Variant, Parts] = {}
         self._sides: dict[tuple[Variant, torch.dtype], dict[str, Parts]] = {}
 
@@ -114,18 +109,20 @@ class Models:
     def sides(self, model: Variant, dtype: torch.dtype) -> dict[str, Parts]:
         """Return the model's sides; see `sides_of`."""
         if model not in self._coded:
-            self._coded[model] = coded_parts(model, self.device)
+            self._coded[model] = coded_parts(model, self._device)
         if (model, dtype) not in self._sides:
             self._sides[model, dtype] = sides_of(self._coded[model], dtype)
         return self._sides[model, dtype]
 
 
+models = cache(Models)  # by device
+
+
 @dataclass(frozen=True)
 class Prepared:
-    """A side that has been called before.
+    """A side that is ready to be timed.
 
     Attributes:
-        call: to be timed.
         output: of one call.
         peak: bytes of the part's weights and of what a call takes beside them; None on a CPU.
     """
@@ -135,29 +132,27 @@ class Prepared:
     peak: int | None
 
 
-def measure(group: Group, models: Models) -> list[dict[str, object]]:
-    """Return a row a side, without the columns of the device; a side that fails has its error as a note."""
-    rows = {side: _empty_row(group, side, models.device) for side in SIDES}
+def measure(group: Group, run: Run) -> Rows:
+    """Return a row a side; a side that fails has its error as a note."""
+    rows = {side: _empty_row(group, side, run.device) for side in SIDES}
     try:
-        sides = models.sides(group.model, group.dtype)
+        sides = models(run.device).sides(group.model, group.dtype)
         for side, parts in sides.items():
             part = _part(parts, group)
             held, dense = linear_bytes(part), linear_bytes(_part(sides["dense"], group))
             rows[side] |= {"linear_mib": f"{held / MIB:.2f}", "linear_share": f"{held / dense:.4f}"}
-        with _settings(group, models.device):
-            _fill(rows, group, sides, models.device)
-    except Exception as error:  # nothing of one group may keep the rest from being measured
+        with _settings(group, run.device):
+            _fill(rows, group, sides, run.device)
+    except Exception as error:  # the rows say what kept the group from being measured
         for row in rows.values():
-            row["note"] = row["note"] or _first_lines(error)
+            row.setdefault("note", one_line(error))
     return list(rows.values())
 
 
-def _empty_row(group: Group, side: str, device: str) -> dict[str, object]:
-    named = {"model": group.model.title, "part": group.part, "batch": group.batch, "how": group.how, "side": side}
+def _empty_row(group: Group, side: str, device: str) -> Row:
+    named: Row = {"model": group.model.title, "part": group.part, "batch": group.batch, "how": group.how, "side": side}
     is_tf32 = group.dtype == torch.float32 and device == "cuda"
-    dtype = str(group.dtype).removeprefix("torch.") + (" (tf32)" if is_tf32 else "")
-    figures = dict.fromkeys(("ms", "speed", "peak_mib", "linear_mib", "linear_share", "error", "note"), "")
-    return {**named, "dtype": dtype, **figures}
+    return named | {"dtype": str(group.dtype).removeprefix("torch.") + (" (tf32)" if is_tf32 else "")}
 
 
 def _part(parts: Parts, group: Group) -> nn.Module:
@@ -167,13 +162,13 @@ def _part(parts: Parts, group: Group) -> nn.Module:
 
 @contextlib.contextmanager
 def _settings(group: Group, device: str) -> Iterator[None]:
-    """Set torch as the group wants it, and put everything back."""
+    """Set torch up for a group, and put everything back."""
     precision = torch.get_float32_matmul_precision()
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.callback(torch.set_float32_matmul_precision, precision)
         torch.set_float32_matmul_precision("high" if device == "cuda" else "highest")
-        if group.how != "eager":  # constants made on the CPU would be copied, which a graph cannot hold
+        if group.how != "eager":  # no graph can hold the copying of constants made on the CPU
             stack.enter_context(torch.device(device))
         if group.how == "compile":
             config: Any = torch._dynamo.config
@@ -182,7 +177,7 @@ def _settings(group: Group, device: str) -> Iterator[None]:
         yield
 
 
-def _fill(rows: dict[str, dict[str, object]], group: Group, sides: Mapping[str, Parts], device: str) -> None:
+def _fill(rows: dict[str, Row], group: Group, sides: Mapping[str, Parts], device: str) -> None:
     """Measure the sides, and write what was found into their rows."""
     inputs = _inputs(group, sides["dense"], device)
     pool = torch.cuda.graph_pool_handle() if group.how == "graph" else None
@@ -190,8 +185,8 @@ def _fill(rows: dict[str, dict[str, object]], group: Group, sides: Mapping[str, 
     for side, parts in sides.items():
         try:
             prepared[side] = _prepare(group, parts, inputs, pool, device)
-        except Exception as error:  # as when a side's kernels do not compile
-            rows[side]["note"] = _first_lines(error)
+        except Exception as error:  # for example a kernel that does not compile
+            rows[side]["note"] = one_line(error)
     seconds = alternate({side: found.call for side, found in prepared.items()}, device)
     for side, found in prepared.items():
         rows[side]["ms"] = f"{1e3 * seconds[side]:.4f}"
@@ -203,7 +198,7 @@ def _fill(rows: dict[str, dict[str, object]], group: Group, sides: Mapping[str, 
 
 
 def _inputs(group: Group, dense: Parts, device: str) -> Any:
-    """Return what every side's part is called with."""
+    """Return the input of the part, the same for all sides."""
     torch.manual_seed(0)
     image = torch.randn(group.batch, 3, dense.size, dense.size, device=device, dtype=group.dtype)
     if not group.prompts:
@@ -212,7 +207,7 @@ def _inputs(group: Group, dense: Parts, device: str) -> Any:
 
 
 def _prepare(group: Group, parts: Parts, inputs: Any, pool: Pool | None, device: str) -> Prepared:
-    """Compile or capture one side's call where it is to be, and call it."""
+    """Compile or capture a side's call, as the group says, and call it."""
     if group.how == "compile":
         parts = copy.deepcopy(parts)
         for index, block in enumerate(parts.blocks):
@@ -229,7 +224,7 @@ def _prepare(group: Group, parts: Parts, inputs: Any, pool: Pool | None, device:
 
 
 def _with_peak(work: Callable[[], Any], held: int, device: str) -> tuple[Any, int | None]:
-    """Return what `work` returns, and `held` and the bytes that it takes at most beside what is held anyway."""
+    """Return what `work` returns, and the most bytes that it takes, plus those `held`; None for them on a CPU."""
     if device == "cpu":
         return work(), None
     torch.cuda.synchronize()
@@ -245,45 +240,22 @@ def _copied(output: Output) -> Output:
 
 
 def relative_error(found: Output, expected: Output) -> float:
-    """Return the norm of the difference of two outputs over that of the second, all their tensors taken as one."""
+    """Return the norm of the difference of two outputs over the norm of the second, their tensors as one vector."""
     differences = [(one - other).double().square().sum() for one, other in zip(found, expected, strict=True)]
     return float((sum(differences) / sum(other.double().square().sum() for other in expected)) ** 0.5)
 
 
-def _first_lines(error: Exception) -> str:
-    """Return what an error says first, in one line; the compiler's name the reason in their second."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines[:2])}"[:200]
+def _expected(group: Group, run: Run) -> float:
+    return EXPECTED[group.how] + (0.0 if group.model in models(run.device) else BUILDING)
 
 
-def run(device: str, chosen: list[Group], budget: Budget) -> list[Row]:
-    """Measure groups as long as the budget lasts, and write the CSV after each."""
-    models, where, rows = Models(device), device_columns(device), list[Row]()
-    for group in chosen:
-        expected = EXPECTED[group.how] + (0.0 if group.model in models else BUILDING)
-        if not budget.allows(expected):
-            print(f"left out, {max(budget.left, 0):.0f} s of {budget.seconds:.0f} s left: {group}", flush=True)
-            continue
-        before = budget.left
-        rows += [{**row, **where} for row in measure(group, models)]
-        write_csv(f"encoders_{device_name(device)}", rows)
-        print(f"{group}: {before - budget.left:.1f} s", flush=True)
-        gc.collect()  # an error's frames hold its tensors in a circle
-        if device == "cuda":
-            torch.cuda.empty_cache()
-    return rows
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--seconds", type=float, default=180.0, help="after which nothing new is started")
-    arguments = parser.parse_args()
-    budget = Budget(arguments.seconds)
-    rows = run(arguments.device, list(groups(arguments.device)), budget)
-    if rows:
-        show(rows, SHOWN)
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    lambda run: groups(run.device),
+    measure,
+    case="model part batch how side dtype",
+    figures="ms speed peak_mib linear_mib linear_share error note",
+    csv="encoders_{device}",
+    shown="model part batch how side dtype ms speed note",
+    devices=("cpu", "cuda"),
+    expected=_expected,
+)

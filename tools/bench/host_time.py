@@ -1,9 +1,8 @@
-"""What a call of a coded layer costs on the host, without a card: `python -m tools.bench.host_time`.
+"""What a call of a coded layer costs on the host, measured without a card.
 
-Kernels are compiled for a Hopper card that there is not, and the last step, the driver's own launch, is left out. "us" is all
-of `kernels.dispatch.hyper_linear`, cuBLAS left out, in a layer of 1,280 features in bfloat16; "triton_us" the same with
-`kernel[grid](...)` in the place of what `kernels.launching` does. Microseconds, the least of 20 means over 200 calls, taken in
-turn. Writes results/host_time_cpu.csv.
+Kernels are compiled for a Hopper card, and the last step, the driver's launch, is skipped. "us" is the whole of
+`kernels.dispatch.hyper_linear` without cuBLAS, in a layer of 1,280 features in bfloat16; "triton_us" is the same with
+`kernel[grid](...)` in place of `kernels.launching`. Microseconds, the least of 20 means over 200 calls, in turn.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from bhk.kernels.card import Card
 from bhk.kernels.launching import Launcher
 from bhk.nn import HyperLinear
 from bhk.nn.hyperlinear import BUFFERS
-from tools.bench.frame.results import Row, device_columns, show, write_csv
+from tools.bench.frame.benchmark import Benchmark, Rows, Run
 from tools.no_card import NoCard
 
 CARD = Card("none", 132, 227 << 10)
@@ -33,7 +32,7 @@ WIDTH = 1280
 CALLS = {"few rows": (4, "exact"), "many rows, exact": (100, "exact"), "many rows, int8": (100, "int8")}
 ROUNDS, REPEATED = 20, 200
 LAUNCHERS = [
-    found for room in (dense, few_rows, integer) for found in vars(room).values() if isinstance(found, Launcher)
+    found for module in (dense, few_rows, integer) for found in vars(module).values() if isinstance(found, Launcher)
 ]
 
 
@@ -56,7 +55,7 @@ def _no_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @contextlib.contextmanager
 def without_a_card() -> Iterator[None]:
-    """Let the dispatch of cards run up to the driver's launch; Triton keeps the driver for the rest of the process."""
+    """Let the dispatch for cards run up to the driver's launch. Triton keeps the driver for the rest of the process."""
     driver.set_active(NoCard())
     with (
         mock.patch.object(CompiledKernel, "_init_handles", _no_handles),
@@ -70,7 +69,7 @@ def without_a_card() -> Iterator[None]:
 
 
 def _microseconds(call: Callable[[], object], *, quick: bool) -> float:
-    """Return the mean time of a call; with `quick` unset every launch goes Triton's own way."""
+    """Return the mean time of a call; without `quick` every launch goes through Triton."""
     with contextlib.ExitStack() as stack:
         for launcher in LAUNCHERS:
             stack.enter_context(mock.patch.object(launcher, "_is_quick", quick))
@@ -82,26 +81,19 @@ def _microseconds(call: Callable[[], object], *, quick: bool) -> float:
 
 
 @torch.inference_mode()
-def measure() -> list[Row]:
-    """Return a row a kind of call."""
-    exact = HyperLinear.from_linear(nn.Linear(WIDTH, WIDTH)).to(torch.bfloat16)
-    operands = [getattr(exact, name) for name in BUFFERS]
-    rows = []
-    for name, (count, compute) in CALLS.items():
-        x = torch.randn(count, WIDTH).to(torch.bfloat16)
-        call = partial(dispatch.hyper_linear, x, *operands, exact.bias, compute)
-        took = [(_microseconds(call, quick=True), _microseconds(call, quick=False)) for _ in range(ROUNDS)]
-        quick, slow = (min(times) for times in zip(*took, strict=True))
-        rows.append({"call": name, "us": f"{quick:.1f}", "triton_us": f"{slow:.1f}", **device_columns("cpu")})
-    return rows
-
-
-def main() -> None:
+def measure(name: str, run: Run) -> Rows:
+    count, compute = CALLS[name]
+    layer = HyperLinear.from_linear(nn.Linear(WIDTH, WIDTH)).to(torch.bfloat16)
+    x = torch.randn(count, WIDTH).to(torch.bfloat16)
+    operands = [getattr(layer, buffer) for buffer in BUFFERS]
+    call = partial(dispatch.hyper_linear, x, *operands, layer.bias, compute)
     with without_a_card():
-        rows = measure()
-    show(rows, ("call", "us", "triton_us"))
-    print(write_csv("host_time_cpu", rows))
+        took = [
+            (_microseconds(call, quick=True), _microseconds(call, quick=False))
+            for _ in range(2 if run.quick else ROUNDS)
+        ]
+    ours, triton = (min(times) for times in zip(*took, strict=True))
+    return [{"call": name, "us": f"{ours:.1f}", "triton_us": f"{triton:.1f}"}]
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(lambda run: CALLS, measure, case="call", figures="us triton_us", csv="host_time_{device}")

@@ -1,83 +1,76 @@
-"""A whole SAM on a CPU, dense beside HyperLinear layers, in one run: `python -m tools.bench.sam [--variant sam_vit_b]`.
+"""A whole SAM on a CPU, dense beside HyperLinear layers.
 
-All three models are loaded from the same .bhk file of true size with synthetic weights: decoded densely, with exact
-HyperLinear layers, and with 8-bit inputs. Times are medians of wall time, the models taken in turn.
-Masks are compared after the same threshold, logits by relative error. Peak memory is that of a process of its own that loads
-the file, above what it had with its imports done. What a card does, `encoders` and `card_loading` measure.
+The three models come from one .bhk file of true size with synthetic weights: decoded densely, with exact HyperLinear layers, and
+with 8-bit inputs. Times are medians of wall time; the models take turns. Masks are compared after the same threshold, logits by
+relative error. Peak memory is that of loading the file in a fresh process. `encoders` and `card_loading` measure cards.
 """
 
 from __future__ import annotations
 
-import argparse
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import bhk
+from tools.bench.frame.benchmark import Benchmark, Option, Row, Run
 from tools.bench.frame.memory import MIB, linear_bytes, module_bytes
-from tools.bench.frame.results import ROOT, Row, environment, show, write_csv
+from tools.bench.frame.process import apart
 from tools.bench.frame.timing import alternate
+from tools.bench.models.sam_parts import Parts, random_points
 from tools.bench.models.synthetic import make
 
-SHOWN = ("side", "encoder_ratio", "prompt_ratio", "prompts_ratio", "linear_share", "load_peak_mib", "iou_min")
-SIDES: dict[str, dict[str, Any]] = {
-    "dense": {"mode": "dense"},
-    "exact": {"mode": "hyper"},
-    "int8": {"mode": "hyper", "compute": "int8"},
-}
+SIDES: dict[str, dict[str, Any]] = {"dense": {"mode": "dense"}, "exact": {}, "int8": {"compute": "int8"}}
 PROMPTS = 32
-PEAK = """
-import sys, segment_anything, bhk.nn
-from tools.bench.frame.memory import HostPeak
-host = HostPeak()
-bhk.load(sys.argv[1], **eval(sys.argv[2]))
-print(host.mib)
-"""
 
 
-def measure(variant: str, runs: int, folder: Path) -> list[Row]:
-    """Return one row a side."""
-    path = _converted(variant, folder)
-    models = {name: bhk.load(path, device="cpu", **options) for name, options in SIDES.items()}
+def load(path: str, side: str) -> Iterator[None]:
+    """Load a side; run in a process of its own."""
+    import segment_anything  # noqa: F401  (bhk imports it when it builds a model)
+
+    yield
+    model = bhk.load(path, **SIDES[side])
+    yield
+    del model
+
+
+@torch.inference_mode()
+def measure(variant: str, run: Run) -> Iterator[Row]:
+    path = _converted(variant, run.folder)
+    models = {side: bhk.load(path, **options) for side, options in SIDES.items()}
+    parts = {side: Parts(model) for side, model in models.items()}
     torch.manual_seed(0)
-    image = torch.randn(1, 3, 1024, 1024)
-    points = torch.rand(PROMPTS, 1, 2) * 1024
-    encoder_seconds, embeddings = _alternate({name: _encoding(model, image) for name, model in models.items()}, runs)
+    size = parts["dense"].size
+    image, points = torch.randn(1, 3, size, size), random_points(PROMPTS, size, "cpu")
+    encoding = {side: partial(part.encode, image) for side, part in parts.items()}
+    encoder, features = _in_turn(encoding, run["runs"])
 
-    def decode(count: int) -> tuple[dict[str, float], dict[str, Tensor]]:
-        decodings = {name: _decoding(model, embeddings[name], points[:count]) for name, model in models.items()}
-        return _alternate(decodings, max(3, runs, 64 // count))
+    def decoding(count: int) -> dict[str, Callable[[], Any]]:
+        """Return what decodes the masks of `count` prompts, (prompts, 1, height, width), prompts embedded anew."""
+        return {side: partial(part.segment, features[side], points[:count]) for side, part in parts.items()}
 
-    prompt_seconds, _ = decode(1)
-    prompts_seconds, logits = decode(PROMPTS)
-    seconds = {"encoder": encoder_seconds, "prompt": prompt_seconds, "prompts": prompts_seconds}
-    rows: list[Row] = []
-    for name, model in models.items():
-        iou = _iou(logits[name], logits["dense"])
-        rows.append(
-            {
-                "model": variant,
-                "side": name,
-                "dtype": "float32",
-                **{f"{part}_s": f"{times[name]:.4f}" for part, times in seconds.items()},
-                **{f"{part}_ratio": f"{times[name] / times['dense']:.3f}" for part, times in seconds.items()},
-                "linear_share": f"{linear_bytes(model) / linear_bytes(models['dense']):.4f}",
-                "dense_mib": f"{module_bytes(models['dense']) / MIB:.0f}",
-                "load_peak_mib": f"{_load_peak(path, SIDES[name]):.0f}",
-                "iou_mean": f"{iou.mean().item():.5f}",
-                "iou_min": f"{iou.min().item():.5f}",
-                "logits_error": f"{((logits[name] - logits['dense']).norm() / logits['dense'].norm()).item():.2e}",
-                "device": "cpu",
-                **environment(),
-            }
-        )
-    return rows
+    prompt, _ = _in_turn(decoding(1), max(run["runs"], 16 if run.quick else 64))
+    prompts, logits = _in_turn(decoding(PROMPTS), max(run["runs"], 3))
+    dense = logits["dense"]
+    for side, model in models.items():
+        seconds = {"encoder": encoder, "prompt": prompt, "prompts": prompts}
+        iou = _iou(logits[side], dense)
+        yield {
+            "model": variant,
+            "side": side,
+            "dtype": "float32",
+            **{f"{part}_s": f"{times[side]:.4f}" for part, times in seconds.items()},
+            **{f"{part}_ratio": f"{times[side] / times['dense']:.3f}" for part, times in seconds.items()},
+            "linear_share": f"{linear_bytes(model) / linear_bytes(models['dense']):.4f}",
+            "dense_mib": f"{module_bytes(models['dense']) / MIB:.0f}",
+            "load_peak_mib": f"{apart(load, path, side).stages[0].host_peak_mib:.0f}",
+            "iou_mean": f"{iou.mean():.5f}",
+            "iou_min": f"{iou.min():.5f}",
+            "logits_error": f"{(logits[side] - dense).norm() / dense.norm():.2e}",
+        }
 
 
 def _converted(variant: str, folder: Path) -> Path:
@@ -89,33 +82,10 @@ def _converted(variant: str, folder: Path) -> Path:
     return path
 
 
-def _alternate(functions: dict[str, Callable[[], Tensor]], runs: int) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Return the median seconds of each function, taken in turn after one call to warm up, and what it returned."""
-    results = {name: function() for name, function in functions.items()}
-    return alternate(functions, "cpu", least=runs, most=runs), results
-
-
-def _encoding(model: nn.Module, image: Tensor) -> Callable[[], Tensor]:
-    """Return what gives the image embedding."""
-    return lambda: model.image_encoder(image)
-
-
-def _decoding(model: nn.Module, embedding: Tensor, points: Tensor) -> Callable[[], Tensor]:
-    """Return what gives the low-resolution mask logits (prompts, 1, 256, 256) of one positive point each, in float32."""
-    labels = torch.ones(points.shape[:2], device=points.device)
-
-    def decode() -> Tensor:
-        sparse, dense = model.prompt_encoder(points=(points, labels), boxes=None, masks=None)
-        logits, _ = model.mask_decoder(
-            image_embeddings=embedding,
-            image_pe=model.prompt_encoder.get_dense_pe().to(embedding.dtype),
-            sparse_prompt_embeddings=sparse.to(embedding.dtype),
-            dense_prompt_embeddings=dense,
-            multimask_output=False,
-        )
-        return logits.float()
-
-    return decode
+def _in_turn(calls: dict[str, Callable[[], Any]], rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return the median seconds of each call, and what it returned when it was called to warm up."""
+    results = {side: call() for side, call in calls.items()}
+    return alternate(calls, "cpu", least=rounds, most=rounds), results
 
 
 def _iou(logits: Tensor, reference: Tensor) -> Tensor:
@@ -125,22 +95,16 @@ def _iou(logits: Tensor, reference: Tensor) -> Tensor:
     return torch.where(union > 0, (one & other).sum(1) / union.clamp(min=1), 1.0)
 
 
-def _load_peak(path: Path, options: dict[str, Any]) -> float:
-    """Return by how many MiB the resident memory of a fresh process grows at most while it loads `path`."""
-    command = [sys.executable, "-c", PEAK, str(path), repr(options)]
-    return float(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variant", default="sam_vit_b", help="a flat SAM in tests/data/state_dicts")
-    parser.add_argument("--runs", type=int, default=3)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        rows = measure(arguments.variant, arguments.runs, Path(folder))
-    show(rows, SHOWN)
-    print(write_csv("sam_cpu", rows))
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    lambda run: [run["variant"]],
+    measure,
+    case="model side",
+    figures="dtype encoder_s prompt_s prompts_s encoder_ratio prompt_ratio prompts_ratio "
+    "linear_share dense_mib load_peak_mib iou_mean iou_min logits_error",
+    csv="sam_{device}",
+    shown="side encoder_ratio prompt_ratio prompts_ratio linear_share load_peak_mib iou_min",
+    options={
+        "variant": Option("sam_vit_b", "a SAM in tests/data/state_dicts", quick="mobile_sam"),
+        "runs": Option(3, "rounds of the encoder", quick=1),
+    },
+)

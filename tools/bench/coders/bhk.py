@@ -1,4 +1,4 @@
-"""bhk itself under the interface of its peers, through a .bhk file."""
+"""bhk itself as a coder, through a .bhk file."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bhk.nn.hyperlinear import Compute
-from tools.bench.coders.peers import StateDict
+from tools.bench.coders.base import Coder, StateDict
 
 if TYPE_CHECKING:
     from bhk import Calibration, Quality
 
 
 @dataclass(frozen=True)
-class Bhk:
+class Bhk(Coder):
     """A preset, or another quality and a calibration under a name of their own; see `bhk.convert`.
 
     Attributes:

@@ -1,29 +1,28 @@
-"""GPTQ (Frantar et al. 2022) as a peer: integers in groups, chosen with error feedback from second moments of inputs.
+"""GPTQ (Frantar et al. 2022): integers in groups, chosen with error feedback from second moments of the inputs.
 
-The paper's settings: min-max scales and zero points of groups of 64 along the input, columns in their own order, 1 % of
-damping. The grid of a group is chosen when its turn comes, from weights that have made up for the errors before them. Moments
-are those that bhk itself is calibrated with. What has none is rounded plainly in groups of the flat tensor.
+The paper's settings: min-max scales and zero points for groups of 64 along the input, columns in their own order, 1 % of
+damping. A group's grid is chosen when its turn comes, from weights that already compensate the errors before them. The moments
+are those that calibrate bhk itself. Tensors without moments are rounded to nearest in groups of the flat tensor.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import functional
 
 from bhk.calibration.models import calibration_model, inputs_for
 from bhk.calibration.moments import Moments
 from bhk.calibration.options import Calibration
 from bhk.sam.checkpoints import read_checkpoint
-from tools.bench.coders.peers import NOTE, StateDict, as_rows, is_coded, pack_bits, unpack_bits
+from tools.bench.coders.base import NOTE, StateDict, TensorCoder, as_rows, in_groups, pack_bits, unpack_bits
 
+BY_INPUT, FLAT = "rows", "flat"  # layouts: groups along the input, or of the flat tensor
 DAMPING = 0.01  # of the mean of the moments' diagonal, added to it
 SMALLEST = torch.finfo(torch.float16).smallest_normal  # scale of a group that is all 0
 
@@ -41,32 +40,32 @@ class Grid:
     zero: Tensor
 
     def nearest(self, weights: Tensor, top: int) -> Tensor:
-        """Return codes 0 … `top`, float32 as `weights`, whose groups those of the grid are."""
+        """Return codes 0 … `top`, float32, of `weights`, which have the grid's groups."""
         return (weights / self.scale.float() + self.zero.float()).round().clamp(0, top)
 
     def values(self, codes: Tensor) -> Tensor:
-        """Return the weights, float32 as `codes`, whose groups those of the grid are."""
+        """Return the weights, float32, of `codes`, which have the grid's groups."""
         return (codes.float() - self.zero.float()) * self.scale.float()
 
     def spread(self, group: int, columns: int) -> Grid:
-        """Return the grid with a group for each of the `columns`, of which every `group` share one."""
+        """Return the grid with one group for each of the `columns`, where `group` neighbours share their values."""
         scale, zero = (part.repeat_interleave(group, 1)[:, :columns] for part in (self.scale, self.zero))
         return Grid(scale, zero)
 
 
 def min_max_grid(weights: Tensor, top: int) -> Grid:
-    """Return the grid of one group a row, from the smallest to the largest of `weights` (rows, group), and with 0."""
+    """Return the grid of `weights` (rows, group), a group each row: from its smallest to its largest, with 0 in it."""
     low, high = weights.amin(1, keepdim=True).clamp(max=0), weights.amax(1, keepdim=True).clamp(min=0)
     scale = ((high - low) / top).clamp(min=SMALLEST).half()
     return Grid(scale, (-low / scale.float()).round().clamp(0, top).to(torch.uint8))
 
 
 @dataclass(frozen=True)
-class Gptq:
+class Gptq(TensorCoder):
     """Min-max integers in groups along the input, with error feedback.
 
     Attributes:
-        moments: what `write_moments` wrote.
+        moments: the file of `write_moments`.
     """
 
     bits: int
@@ -87,45 +86,27 @@ class Gptq:
     def _top(self) -> int:
         return 2**self.bits - 1
 
-    def encode(self, source: Path, target: Path) -> None:
-        parts: StateDict = {}
-        layouts = {}
-        moments = load_file(self.moments)
-        for name, tensor in load_file(source).items():
-            if not is_coded(tensor):
-                parts[name] = tensor
-                continue
-            factor = feedback_factor(moments[name]) if name in moments else None
-            codes, grid = self._rounded(self._grouped(tensor, factor is not None), factor)
-            layouts[name] = [factor is not None, list(tensor.shape)]
-            packed = pack_bits(grid.zero, self.bits), pack_bits(codes, self.bits)
-            parts[name] = torch.cat([grid.scale.view(torch.uint8).flatten(), *packed])
-        save_file(parts, target, metadata={"layouts": json.dumps(layouts, separators=(",", ":"))})
+    def code(self, name: str, tensor: Tensor) -> StateDict:
+        factor = self._factor(name)
+        codes, grid = self._rounded(as_rows(tensor) if factor is not None else in_groups(tensor, self.group), factor)
+        packed = pack_bits(grid.zero, self.bits), pack_bits(codes, self.bits)
+        return {BY_INPUT if factor is not None else FLAT: torch.cat([grid.scale.view(torch.uint8).flatten(), *packed])}
 
-    def decode(self, path: Path) -> StateDict:
-        parts = load_file(path)
-        with safe_open(path, "pt") as file:
-            layouts = json.loads(file.metadata()["layouts"])
-        for name, (by_input, shape) in layouts.items():
-            rows, columns = self._grouped(torch.empty(shape, device="meta"), by_input).shape
-            weights = self._unpacked(parts[name], rows, columns)
-            parts[name] = weights.flatten()[: math.prod(shape)].view(shape)
-        return parts
-
-    def _unpacked(self, packed: Tensor, rows: int, columns: int) -> Tensor:
-        """Return the weights, float32 (rows, columns), from the bytes of scales, zero points and codes."""
+    def values(self, parts: StateDict, shape: list[int]) -> Tensor:
+        ((layout, packed),) = parts.items()
+        like = torch.empty(shape, device="meta")
+        rows, columns = (as_rows(like) if layout == BY_INPUT else in_groups(like, self.group)).shape
         groups = rows * math.ceil(columns / self.group)
         scales, zeros = 2 * groups, math.ceil(groups * self.bits / 8)
         scale, zero, codes = packed.tensor_split((scales, scales + zeros))
         grid = Grid(scale.view(torch.float16).view(rows, -1), unpack_bits(zero, self.bits, groups).view(rows, -1))
-        by_column = grid.spread(self.group, columns)
-        return by_column.values(unpack_bits(codes, self.bits, rows * columns).view(rows, columns))
+        weights = grid.spread(self.group, columns).values(unpack_bits(codes, self.bits, rows * columns).view(rows, -1))
+        return weights.flatten()[: math.prod(shape)].view(shape)
 
-    def _grouped(self, tensor: Tensor, by_input: bool) -> Tensor:
-        """Return the matrix along whose rows groups lie; if not `by_input`, the last is filled up with zeros."""
-        if by_input:
-            return as_rows(tensor)
-        return functional.pad(tensor.flatten(), (0, -tensor.numel() % self.group)).view(-1, self.group)
+    def _factor(self, name: str) -> Tensor | None:
+        """Return the feedback factor of a tensor; None if it has no moments."""
+        with safe_open(self.moments, "pt") as file:
+            return feedback_factor(file.get_tensor(name)) if name in file.keys() else None  # noqa: SIM118
 
     def _rounded(self, matrix: Tensor, factor: Tensor | None) -> tuple[Tensor, Grid]:
         """Return the codes of `matrix`, uint8 (rows, columns), and their grid."""
@@ -148,7 +129,7 @@ class Gptq:
 
 
 def feedback_factor(moments: Tensor) -> Tensor | None:
-    """Return the upper triangular U of U^T U = inverse(damped moments), float32; None where no input differs from 0."""
+    """Return the upper triangular U of U^T U = inverse(damped moments), float32; None if all inputs are 0."""
     mean = moments.diagonal().double().mean()
     if not float(mean) > 0:
         return None
@@ -160,7 +141,7 @@ def write_moments(source: Path, calibration: Calibration, target: Path) -> None:
     """Write the second moments (columns, columns) of the inputs of tensors, by their names, to a .safetensors file.
 
     Args:
-        source: checkpoint of a model that bhk can build.
+        source: the checkpoint of a model that bhk can build.
         calibration: what to show it.
     """
     model = calibration_model(source, *read_checkpoint(source, None))

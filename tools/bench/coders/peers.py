@@ -1,73 +1,50 @@
-"""Other people's weight coders under one interface: checkpoint file in, one file out, state dict back.
-
-Every peer codes the same tensors, those of two dimensions and more (linear layers, convolutions, embeddings), and keeps
-the rest, and the smallest, as it is; NNCodec alone has its own convention for the rest. All that decoding needs is in the
-file, whose size counts.
-"""
+"""Other people's weight coders: GGUF, HQQ, NNCodec, and plain integers."""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn import functional
 
-StateDict = dict[str, Tensor]
+from tools.bench.coders.base import (
+    NOTE,
+    Coder,
+    StateDict,
+    TensorCoder,
+    as_rows,
+    in_groups,
+    is_coded,
+    pack_bits,
+    unpack_bits,
+)
 
-SMALL = 512  # elements; tables of tokens and of frequencies are no larger, save little, and much depends on them
-NOTE = f"tensors of two dimensions and more, but those of {SMALL} elements and fewer; other tensors float32"
 BLOCK = 32  # of ggml's formats
 
 
-class Coder(Protocol):
-    """Encodes a .safetensors checkpoint into `target` and decodes that file again."""
-
-    name: str
-    setting: str
-    package: str
-    note: str
-
-    def encode(self, source: Path, target: Path) -> None: ...
-
-    def decode(self, path: Path) -> StateDict: ...
-
-
-def is_coded(tensor: Tensor, block: int = 1) -> bool:
-    """Tell whether `tensor` is coded by a format whose blocks have `block` elements."""
-    return tensor.is_floating_point() and tensor.dim() > 1 and tensor.numel() > SMALL and tensor.numel() % block == 0
-
-
-def as_rows(tensor: Tensor) -> Tensor:
-    """Return `tensor` as a matrix, an output a row; a table with a leading 1, such as one of positions, by its last axis."""
-    return tensor.reshape(-1, tensor.shape[-1]) if tensor.shape[0] == 1 else tensor.flatten(1)
-
-
-def pack_bits(codes: Tensor, bits: int) -> Tensor:
-    """Return the lowest `bits` bits of `codes`, uint8, one code after the other, as bytes: uint8, flat."""
-    return torch.from_numpy(np.packbits(np.unpackbits(codes.numpy().reshape(-1, 1), axis=1)[:, 8 - bits :]))
-
-
-def unpack_bits(packed: Tensor, bits: int, count: int) -> Tensor:
-    """Return the `count` codes, uint8, flat, that `pack_bits` made `packed` of."""
-    rows = np.unpackbits(packed.numpy(), count=count * bits).reshape(-1, bits)
-    return torch.from_numpy(np.packbits(rows, axis=1).ravel() >> (8 - bits))
+def peers(*, quick: bool = False) -> Iterator[Coder]:
+    """Yield every peer at every setting, installed or not; with `quick` at one setting each."""
+    if quick:
+        yield from (Gguf("Q4_0"), Hqq(4), NnCodec(-24), RoundToNearest(4, 64))
+        return
+    yield from map(Gguf, ("Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"))
+    yield from map(Hqq, (8, 4, 3))
+    yield from map(NnCodec, (-32, -28, -24, -20))
+    yield from map(RoundToNearest, (8, 6))
+    yield from (RoundToNearest(bits, group) for bits, group in ((5, 64), (4, 64), (4, 32)))
 
 
 @dataclass(frozen=True)
-class RoundToNearest:
-    """Symmetric integers with one float16 scale a row, or a `group` of weights, bit-packed."""
+class RoundToNearest(TensorCoder):
+    """Symmetric integers with one float16 scale for each row or `group` of weights, bit-packed."""
 
     bits: int
     group: int | None = None
@@ -80,38 +57,64 @@ class RoundToNearest:
         return f"int{self.bits} per row" if self.group is None else f"int{self.bits}, group {self.group}"
 
     def _scaled_together(self, tensor: Tensor) -> Tensor:
-        """Return a row for each scale; the last group is filled up with zeros."""
-        if self.group is None:
-            return as_rows(tensor)
-        return functional.pad(tensor.flatten(), (0, -tensor.numel() % self.group)).view(-1, self.group)
+        """Return a matrix with a row for each scale."""
+        return as_rows(tensor) if self.group is None else in_groups(tensor, self.group)
 
-    def encode(self, source: Path, target: Path) -> None:
-        parts: StateDict = {}
-        top = 2 ** (self.bits - 1) - 1
-        for name, tensor in load_file(source).items():
-            if not is_coded(tensor):
-                parts[name] = tensor
-                continue
-            rows = self._scaled_together(tensor)
-            scale = (rows.abs().amax(1, keepdim=True) / top).half()
-            codes = (rows / scale.float().clamp(min=1e-12)).round().clamp(-top, top) + top
-            parts[f"{name}/codes"] = pack_bits(codes.to(torch.uint8), self.bits)
-            parts[f"{name}/scale"] = scale
-        save_file(parts, target, metadata=_shapes(source))
+    def code(self, name: str, tensor: Tensor) -> StateDict:
+        top, rows = 2 ** (self.bits - 1) - 1, self._scaled_together(tensor)
+        scale = (rows.abs().amax(1, keepdim=True) / top).half()
+        codes = (rows / scale.float().clamp(min=1e-12)).round().clamp(-top, top) + top
+        return {"codes": pack_bits(codes.to(torch.uint8), self.bits), "scale": scale}
 
-    def decode(self, path: Path) -> StateDict:
-        parts, shapes = load_file(path), _read_shapes(path)
-        top = 2 ** (self.bits - 1) - 1
-        for name, shape in shapes.items():
-            size = math.prod(shape)
-            rows = self._scaled_together(torch.empty(shape, device="meta")).shape
-            codes = unpack_bits(parts.pop(f"{name}/codes"), self.bits, math.prod(rows)).view(rows)
-            parts[name] = ((codes.float() - top) * parts.pop(f"{name}/scale").float()).flatten()[:size].view(shape)
-        return parts
+    def values(self, parts: StateDict, shape: list[int]) -> Tensor:
+        top, rows = 2 ** (self.bits - 1) - 1, self._scaled_together(torch.empty(shape, device="meta")).shape
+        codes = unpack_bits(parts["codes"], self.bits, math.prod(rows)).view(rows)
+        return ((codes.float() - top) * parts["scale"].float()).flatten()[: math.prod(shape)].view(shape)
 
 
 @dataclass(frozen=True)
-class Gguf:
+class Hqq(TensorCoder):
+    """Half-quadratic quantization with the package's defaults for weights (axis 1, optimised zero points)."""
+
+    bits: int
+    group: int = 64
+    name: str = "HQQ"
+    package: str = "hqq"
+    note: str = (
+        f"float16 scales and zero points; {NOTE}, as are those of part groups, at 4 bit of odd numbers of groups"
+    )
+
+    @property
+    def setting(self) -> str:
+        return f"{self.bits} bit, group {self.group}"
+
+    @property
+    def block(self) -> int:
+        return 2 * self.group if self.bits == 4 else self.group  # at 4 bits a byte holds a code of each of two groups
+
+    def _options(self) -> dict[str, object]:
+        from hqq.core.quantize import BaseQuantizeConfig
+
+        return BaseQuantizeConfig(nbits=self.bits, group_size=self.group)["weight_quant_params"]
+
+    def code(self, name: str, tensor: Tensor) -> StateDict:
+        from hqq.core.quantize import Quantizer
+
+        codes, meta = Quantizer.quantize(as_rows(tensor), **self._options(), device="cpu")
+        return {"codes": codes, "scale": meta["scale"].half(), "zero": meta["zero"].half()}
+
+    def values(self, parts: StateDict, shape: list[int]) -> Tensor:
+        from hqq.core.quantize import Quantizer
+
+        packing = Quantizer.bit_to_packing[self.bits]
+        meta = {**self._options(), "packing": packing, "unpack_view_dtype": Quantizer.unpack_view_dtype[packing]}
+        meta |= {"shape": as_rows(torch.empty(shape, device="meta")).shape, "compute_dtype": torch.float32}
+        meta |= {key: parts[key].float() for key in ("scale", "zero")}
+        return Quantizer.dequantize(parts["codes"], meta).view(shape)
+
+
+@dataclass(frozen=True)
+class Gguf(Coder):
     """ggml's block formats, written and read as a real GGUF file."""
 
     setting: str
@@ -123,11 +126,12 @@ class Gguf:
         from gguf import GGMLQuantizationType, GGUFWriter
         from gguf.quants import quantize
 
-        kind = GGMLQuantizationType[self.setting]
+        kind, tensors = GGMLQuantizationType[self.setting], load_file(source)
+        shapes = {name: list(tensor.shape) for name, tensor in tensors.items() if is_coded(tensor, BLOCK)}
         writer = GGUFWriter(target, "bert")
-        writer.add_string("shapes", _shapes(source, BLOCK)["shapes"])
-        for name, tensor in load_file(source).items():
-            if is_coded(tensor, BLOCK):
+        writer.add_string("shapes", json.dumps(shapes, separators=(",", ":")))
+        for name, tensor in tensors.items():
+            if name in shapes:
                 rows = as_rows(tensor) if as_rows(tensor).shape[1] % BLOCK == 0 else tensor.reshape(-1, BLOCK)
                 writer.add_tensor(name, quantize(rows.numpy(), kind), raw_dtype=kind)
             else:
@@ -143,74 +147,17 @@ class Gguf:
 
         kind, reader = GGMLQuantizationType[self.setting], GGUFReader(path)
         shapes = json.loads(reader.fields["shapes"].contents())
-        return {
-            tensor.name: torch.from_numpy(
-                dequantize(tensor.data, kind).reshape(shapes[tensor.name])
-                if tensor.name in shapes
-                else np.array(tensor.data)
-            )
-            for tensor in reader.tensors
+        arrays = {tensor.name: tensor.data for tensor in reader.tensors}
+        decoded = {
+            name: dequantize(data, kind).reshape(shapes[name]) if name in shapes else np.array(data)
+            for name, data in arrays.items()
         }
+        return {name: torch.from_numpy(array) for name, array in decoded.items()}
 
 
 @dataclass(frozen=True)
-class Hqq:
-    """Half-quadratic quantization with the package's own defaults for weights (axis 1, optimised zero points)."""
-
-    bits: int
-    group: int = 64
-    name: str = "HQQ"
-    package: str = "hqq"
-    note: str = (
-        f"float16 scales and zero points; {NOTE}, as are those of part groups, at 4 bit of odd numbers of groups"
-    )
-
-    @property
-    def setting(self) -> str:
-        return f"{self.bits} bit, group {self.group}"
-
-    @property
-    def _block(self) -> int:
-        return 2 * self.group if self.bits == 4 else self.group  # a byte holds a code of each of two groups
-
-    def _options(self) -> dict[str, object]:
-        from hqq.core.quantize import BaseQuantizeConfig
-
-        return BaseQuantizeConfig(nbits=self.bits, group_size=self.group)["weight_quant_params"]
-
-    def encode(self, source: Path, target: Path) -> None:
-        from hqq.core.quantize import Quantizer
-
-        parts: StateDict = {}
-        for name, tensor in load_file(source).items():
-            if not is_coded(tensor, self._block):
-                parts[name] = tensor
-                continue
-            codes, meta = Quantizer.quantize(as_rows(tensor), **self._options(), device="cpu")
-            parts |= {
-                f"{name}/codes": codes,
-                f"{name}/scale": meta["scale"].half(),
-                f"{name}/zero": meta["zero"].half(),
-            }
-        save_file(parts, target, metadata=_shapes(source, self._block))
-
-    def decode(self, path: Path) -> StateDict:
-        from hqq.core.quantize import Quantizer
-
-        packing = Quantizer.bit_to_packing[self.bits]
-        common = {**self._options(), "packing": packing, "unpack_view_dtype": Quantizer.unpack_view_dtype[packing]}
-        parts, shapes = load_file(path), _read_shapes(path)
-        for name, shape in shapes.items():
-            meta = {key: parts.pop(f"{name}/{key}").float() for key in ("scale", "zero")}
-            rows = as_rows(torch.empty(shape, device="meta")).shape
-            meta |= {**common, "shape": rows, "compute_dtype": torch.float32}
-            parts[name] = Quantizer.dequantize(parts.pop(f"{name}/codes"), meta).view(shape)
-        return parts
-
-
-@dataclass(frozen=True)
-class NnCodec:
-    """ISO/IEC 15938-17 (NNC): dependent quantization and context-adaptive arithmetic coding, package defaults."""
+class NnCodec(Coder):
+    """NNC, ISO/IEC 15938-17: dependent quantization, context-adaptive arithmetic coding, the package's defaults."""
 
     qp: int
     name: str = "NNCodec"
@@ -239,26 +186,3 @@ def _nncodec() -> ModuleType:
     from nncodec.nnc import compression
 
     return compression
-
-
-def _shapes(source: Path, block: int = 1) -> dict[str, str]:
-    shapes = {name: list(tensor.shape) for name, tensor in load_file(source).items() if is_coded(tensor, block)}
-    return {"shapes": json.dumps(shapes, separators=(",", ":"))}
-
-
-def _read_shapes(path: Path) -> Mapping[str, list[int]]:
-    with safe_open(path, "pt") as file:
-        return json.loads(file.metadata()["shapes"])
-
-
-def peers() -> Iterator[Coder]:
-    """Yield every peer at every setting, installed or not."""
-    yield from (Gguf(setting) for setting in ("Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"))
-    yield from (Hqq(bits) for bits in (8, 4, 3))
-    yield from (NnCodec(qp) for qp in (-32, -28, -24, -20))
-    yield from (RoundToNearest(bits) for bits in (8, 6))
-    yield from (RoundToNearest(bits, group) for bits, group in ((5, 64), (4, 64), (4, 32)))
-
-
-def installed(coder: Coder) -> bool:
-    return find_spec(coder.package) is not None

@@ -1,50 +1,50 @@
-"""Memory that a process takes, and that weights take."""
+"""Memory that a process takes, and memory that weights take."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from bhk.nn import HyperLinear
 
 MIB = 2**20
-_PROCESS = Path("/proc/self")
 
 
 class HostPeak:
-    """By how much the resident memory of this process grows at most after this was made."""
+    """The most by which the resident memory of this process has grown since this object was made."""
 
     def __init__(self) -> None:
-        self._idle = _resident_kib("VmRSS")
+        self._idle = status_bytes("VmRSS")
         try:
-            (_PROCESS / "clear_refs").write_text("5")  # the peak so far is forgotten
+            Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
         except OSError:
             self._idle = None
 
     @property
     def mib(self) -> float | None:
         """The growth in MiB; None where the system does not tell."""
-        peak = _resident_kib("VmHWM")
-        return None if peak is None or self._idle is None else (peak - self._idle) / 1024
+        peak = status_bytes("VmHWM")
+        return None if peak is None or self._idle is None else (peak - self._idle) / MIB
 
 
-def _resident_kib(field: str) -> int | None:
+def status_bytes(field: str, process: int | str = "self") -> int | None:
+    """Return an amount of memory that Linux tells of a process; None if it does not, or the process has ended."""
     try:
-        found = re.search(rf"{field}:\s*(\d+) kB", (_PROCESS / "status").read_text())
-    except OSError:  # no Linux
+        found = re.search(rf"{field}:\s*(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    except OSError:
         return None
-    return int(found[1]) if found else None
+    return int(found[1]) * 1024 if found else None
 
 
 def module_bytes(module: nn.Module) -> int:
-    """Return the bytes of all parameters and buffers, shared ones once."""
+    """Return the bytes of all parameters and buffers; shared ones count once."""
     return sum(tensor.nbytes for tensor in [*module.parameters(), *module.buffers()])
 
 
 def linear_bytes(module: nn.Module) -> int:
-    """Return the bytes held for the weights of linear layers, their codebooks and outliers included, biases not."""
+    """Return the bytes held for the weights of linear layers: codebooks and outliers count, biases do not."""
     total = 0
     for part in module.modules():
         if isinstance(part, HyperLinear):
@@ -52,3 +52,15 @@ def linear_bytes(module: nn.Module) -> int:
         elif isinstance(part, nn.Linear):
             total += part.weight.nbytes
     return total
+
+
+def held_bytes(layer: nn.Module) -> int:
+    """Return the bytes of a layer's tensors, with those inside the tensor subclasses of torchao."""
+    return sum(map(_nbytes, layer.state_dict().values()))
+
+
+def _nbytes(tensor: Tensor) -> int:
+    if not hasattr(tensor, "__tensor_flatten__"):
+        return tensor.nbytes
+    names, _ = tensor.__tensor_flatten__()
+    return sum(_nbytes(getattr(tensor, name)) for name in names)

@@ -1,7 +1,8 @@
-"""How benchmarks take time: on a CPU by the wall clock, on a card by CUDA events; what is compared is taken in turn."""
+"""How benchmarks take time: on a CPU by the wall clock, on a card by CUDA events; what is compared takes turns."""
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ Pool = tuple[int, int]  # what torch.cuda.graph_pool_handle returns
 
 
 def elapsed(call: Callable[[], object], device: str) -> float:
-    """Return the seconds that one call takes; on a card from the first of its kernels to the last, gaps included."""
+    """Return the seconds of one call; on a card from its first kernel to its last, gaps included."""
     if device == "cpu":
         begin = time.perf_counter()
         call()
@@ -31,7 +32,7 @@ def elapsed(call: Callable[[], object], device: str) -> float:
 def alternate(
     calls: Mapping[str, Callable[[], object]], device: str, *, least: int = 3, most: int = 50, enough: float = 1.0
 ) -> dict[str, float]:
-    """Return the median seconds of each call, all of them taken in turn; they are to have been called before.
+    """Return the median seconds of each call. The calls take turns; call each once before, to warm up.
 
     Args:
         least, most: number of rounds.
@@ -48,12 +49,12 @@ def alternate(
 
 
 def captured(work: Callable[[], Result], pool: Pool | None = None) -> Callable[[], Result]:
-    """Return what replays `work` as a CUDA graph, captured after two calls to warm up.
+    """Call `work` twice to warm up, capture it as a CUDA graph, and return what replays the graph.
 
-    What `work` returned at the capture is returned by every replay, which writes its values anew.
+    Every replay returns what `work` returned at the capture, with new values in it.
 
     Args:
-        pool: memory shared with other graphs; they must be replayed in the order in which they were captured.
+        pool: memory shared with other graphs, which must be replayed in the order of their capture.
     """
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -74,13 +75,13 @@ def captured(work: Callable[[], Result], pool: Pool | None = None) -> Callable[[
 
 @dataclass(frozen=True)
 class Budget:
-    """Seconds that a benchmark may take, counted from when this is made.
+    """Seconds that work may take, counted from when this object is made.
 
     Attributes:
-        clock: seconds since some moment.
+        clock: tells seconds since some moment.
     """
 
-    seconds: float
+    seconds: float = math.inf
     clock: Callable[[], float] = time.monotonic
     started: float = field(init=False)
 
@@ -88,9 +89,14 @@ class Budget:
         object.__setattr__(self, "started", self.clock())
 
     @property
+    def spent(self) -> float:
+        """Seconds spent."""
+        return self.clock() - self.started
+
+    @property
     def left(self) -> float:
         """Seconds left; negative once they are overspent."""
-        return self.seconds - (self.clock() - self.started)
+        return self.seconds - self.spent
 
     def allows(self, expected: float) -> bool:
         """Tell whether work of `expected` seconds may start."""

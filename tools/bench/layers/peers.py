@@ -1,14 +1,14 @@
-"""Other people's linear layers, made from a dense one on the device and in the dtype that it has.
+"""Other people's linear layers, made from a dense one on its device and in its dtype.
 
     found = peers(linear, x)        found.ready["GemLite W8A16"](x)        found.left_out["GemLite W4A16"]
 
-Each is tried with `x` once, which also compiles and tunes it, and left out, with the reason in a line, when its package is not
+Each is tried with `x` once, which also compiles and tunes it. It is left out, with a line that says why, when its package is not
 installed or does not take this layer, this `x` or this device.
 
-- GemLite: its Triton kernels; int8 with a scale an output, or 4 bits in groups of 64 with zero points, rounded to nearest
-- torchao: int8 weights, also with activations rounded to int8 row by row; compiled, as it documents
-- bitsandbytes: "int8" rounds all activations; "LLM.int8" multiplies features of outliers in 16 bits, reads from the card which
-  these are and cannot be captured in a CUDA graph; nf4 in blocks of 64, scales float32
+- GemLite: its Triton kernels; int8 with a scale for each output, or 4 bits in groups of 64 with zero points, rounded to nearest
+- torchao: int8 weights, also with activations rounded to int8 row by row; compiled, as its documentation says
+- bitsandbytes: "int8" rounds all activations. "LLM.int8" multiplies outlier features in 16 bits and reads from the card which
+  these are, so no CUDA graph can capture it. nf4 in blocks of 64, scales float32
 - torch.compile: the dense layer, with Triton's matrix products among the candidates
 """
 
@@ -18,18 +18,23 @@ import copy
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bhk.codec.codebook import Codebook
+from bhk.codec.tensor import encode
+from tools.bench.frame.benchmark import one_line
+
 GROUP = 64  # weights that share a scale at 4 bits
-# Products that are further off than this are no quantised weight's.
+# A larger relative error of the product is a fault, not quantisation.
 MAX_ERROR = 0.25
-# bitsandbytes' own default for activations that count as outliers, in its paper and in transformers.
+# From where on an activation is an outlier: the default of bitsandbytes' paper and of transformers.
 OUTLIER = 6.0
 NOT_CAPTURABLE = frozenset({"bitsandbytes LLM.int8"})
-# What torchao recommends to inductor, here for one layer and not for the process; without autotuning it converts weights first.
+# The inductor settings that torchao recommends, for one layer instead of the process. Without autotuning, weights are converted first.
 TUNED = {
     "max_autotune": True,
     "coordinate_descent_tuning": True,
@@ -40,14 +45,14 @@ TUNED = {
 
 @dataclass(frozen=True, eq=False)
 class Peers:
-    """What `peers` found: layers by their names, and one line for each that is not among them."""
+    """Layers by name, and for each one left out a line that says why."""
 
     ready: dict[str, nn.Module] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
 
 class Compiled(nn.Module):
-    """A linear layer compiled for the shapes it meets; copies share the compiled code and have weights of their own."""
+    """A linear layer compiled for the shapes it meets. Copies share the compiled code and have their own weights."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -81,7 +86,7 @@ def round_to_int4(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     out_features, in_features = weight.shape
     if in_features % GROUP:
-        raise ValueError(f"{in_features} inputs are no groups of {GROUP}")
+        raise ValueError(f"{in_features} inputs do not split into groups of {GROUP}")
     groups = weight.float().view(out_features, -1, GROUP)
     low, high = groups.aminmax(dim=-1, keepdim=True)
     scales = ((high - low) / 15).clamp(min=1e-8)
@@ -89,21 +94,14 @@ def round_to_int4(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return codes.view(out_features, in_features), scales.squeeze(-1), (-low / scales).squeeze(-1)
 
 
-def _torchao_int8(linear: nn.Linear) -> nn.Module:
-    from torchao.quantization import Int8WeightOnlyConfig, quantize_
+def _torchao(config: str, linear: nn.Linear) -> nn.Module:
+    from torchao import quantization
 
-    quantize_(linear, Int8WeightOnlyConfig(set_inductor_config=False))
+    quantization.quantize_(linear, getattr(quantization, config)(set_inductor_config=False))
     return Compiled(linear)
 
 
-def _torchao_dynamic(linear: nn.Linear) -> nn.Module:
-    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
-
-    quantize_(linear, Int8DynamicActivationInt8WeightConfig(set_inductor_config=False))
-    return Compiled(linear)
-
-
-def _bitsandbytes_int8(linear: nn.Linear, threshold: float = 0.0) -> nn.Module:
+def _bitsandbytes_int8(threshold: float, linear: nn.Linear) -> nn.Module:
     from bitsandbytes.nn import Int8Params, Linear8bitLt
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns at each call that is not in float16
@@ -112,10 +110,6 @@ def _bitsandbytes_int8(linear: nn.Linear, threshold: float = 0.0) -> nn.Module:
     layer.weight = Int8Params(weight.data.cpu(), requires_grad=False, has_fp16_weights=False)
     layer.bias = linear.bias
     return layer.to(weight.device)  # rounds what it moves from the CPU
-
-
-def _bitsandbytes_outliers(linear: nn.Linear) -> nn.Module:
-    return _bitsandbytes_int8(linear, OUTLIER)
 
 
 def _bitsandbytes_nf4(linear: nn.Linear) -> nn.Module:
@@ -133,10 +127,10 @@ def _bitsandbytes_nf4(linear: nn.Linear) -> nn.Module:
 MAKERS: dict[str, Callable[[nn.Linear], nn.Module]] = {
     "GemLite W8A16": _gemlite_int8,
     "GemLite W4A16": _gemlite_int4,
-    "torchao W8A16": _torchao_int8,
-    "torchao W8A8": _torchao_dynamic,
-    "bitsandbytes int8": _bitsandbytes_int8,
-    "bitsandbytes LLM.int8": _bitsandbytes_outliers,
+    "torchao W8A16": partial(_torchao, "Int8WeightOnlyConfig"),
+    "torchao W8A8": partial(_torchao, "Int8DynamicActivationInt8WeightConfig"),
+    "bitsandbytes int8": partial(_bitsandbytes_int8, 0.0),
+    "bitsandbytes LLM.int8": partial(_bitsandbytes_int8, OUTLIER),
     "bitsandbytes nf4": _bitsandbytes_nf4,
     "torch.compile": Compiled,
 }
@@ -146,8 +140,8 @@ MAKERS: dict[str, Callable[[nn.Linear], nn.Module]] = {
 def peers(linear: nn.Linear, x: Tensor, names: Collection[str] = tuple(MAKERS)) -> Peers:
     """Return the peers of `linear`, tried with x (rows, in), and why others are left out.
 
-    What was compiled before is dropped: all layers count against torch's limit of recompilations, beyond which it does not
-    compile and does not say so. Layers of an earlier call stay valid, and are compiled anew when they are called.
+    What was compiled before is dropped, because all layers count against torch's limit of recompilations, beyond which it
+    silently stops compiling. Layers of an earlier call stay valid, and are compiled again when they are called.
     """
     torch.compiler.reset()
     found = Peers()
@@ -156,8 +150,8 @@ def peers(linear: nn.Linear, x: Tensor, names: Collection[str] = tuple(MAKERS)) 
         try:
             layer = MAKERS[name](copy.deepcopy(linear).requires_grad_(False)).eval()
             error = float((layer(x).float() - exact).norm() / exact.norm())
-        except Exception as fault:  # whatever another package raises, the others are to be measured
-            found.left_out[name] = _in_a_line(fault)
+        except Exception as fault:  # whatever another package raises, the others are measured
+            found.left_out[name] = one_line(fault)
             continue
         if error <= MAX_ERROR:
             found.ready[name] = layer
@@ -166,18 +160,29 @@ def peers(linear: nn.Linear, x: Tensor, names: Collection[str] = tuple(MAKERS)) 
     return found
 
 
-def _in_a_line(fault: Exception) -> str:
-    lines = str(fault).strip().splitlines()
-    return f"{type(fault).__name__}: {lines[0][:200]}" if lines else type(fault).__name__
+def others_of(dense: nn.Linear, x: Tensor) -> tuple[dict[str, nn.Module], dict[str, Tensor]]:
+    """Return all that is measured beside HyperLinear on a card, by name, and float64 weights where they are not those of `dense`.
 
+    Beside the peers that a CUDA graph can capture, these are the published scheme, and weights resident at 6 bits beside 8.
+    What is left out is printed, with the reason.
+    """
+    from tools.bench.layers.published import PublishedLinear
+    from tools.bench.layers.six_bits import MAX_WINDINGS, EightBitLinear, SixBitLinear
 
-def held_bytes(layer: nn.Module) -> int:
-    """Return how many bytes the tensors of a layer take, those inside tensors of torchao's counted."""
-    return sum(_nbytes(tensor) for tensor in layer.state_dict().values())
-
-
-def _nbytes(tensor: Tensor) -> int:
-    if not hasattr(tensor, "__tensor_flatten__"):
-        return tensor.nbytes
-    names, _ = tensor.__tensor_flatten__()
-    return sum(_nbytes(getattr(tensor, name)) for name in names)
+    found = peers(dense, x, [name for name in MAKERS if name not in NOT_CAPTURABLE])
+    for name, reason in found.left_out.items():
+        print(f"{name}: left out: {reason}", flush=True)
+    shape, weight = (dense.out_features, dense.in_features), dense.weight.float()
+    published = encode(weight.cpu(), "birkhoff")
+    assert published.codebook is not None
+    assert published.planes is not None
+    book = Codebook((0.0, 0.0), 2.0 * float(weight.abs().max()), MAX_WINDINGS, 0, 0.0, True)
+    codes, _ = book.encode_square(weight.reshape(-1, 2))
+    layers = {
+        "published scheme": PublishedLinear(published.codebook, published.planes, *shape, dense.bias),
+        "6 bits": SixBitLinear(book, codes, *shape, dense.bias),
+        "8 bits": EightBitLinear(book, codes, *shape, dense.bias),
+    }
+    lattice = book.decode(codes).view(shape).double()
+    weights = {"published scheme": published.decode().to(x.device, torch.float64), "6 bits": lattice, "8 bits": lattice}
+    return found.ready | {name: layer.to(x.device) for name, layer in layers.items()}, weights

@@ -1,4 +1,4 @@
-"""The parts of SAM and SAM 2 that benchmarks run, under one name each, dense and with coded linear layers."""
+"""The parts of SAM and SAM 2 under one set of names, dense and with coded linear layers."""
 
 from __future__ import annotations
 
@@ -48,16 +48,18 @@ class Parts(nn.Module):
         return next(self.decoder.parameters()).dtype
 
     def encode(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Return the features of images (batch, 3, size, size): the embedding last, before it those of finer grids."""
+        """Return the features of images (batch, 3, size, size): those of finer grids, if any, then the embedding."""
         found = self.encoder(image)
         return tuple(found["backbone_fpn"]) if isinstance(found, dict) else (found,)
 
-    def ask(self, features: tuple[Tensor, ...], points: Tensor) -> dict[str, Any]:
-        """Return what `decode` takes for one image's features and points (prompts, 1, 2), in pixels, a prompt each.
+    def ask(self, features: tuple[Tensor, ...], points: Tensor, *, multimask: bool = True) -> dict[str, Any]:
+        """Return the arguments of `decode` for one image's features and points (prompts, 1, 2), in pixels, a prompt each.
 
-        Prompts are embedded in float32: the packages multiply float32 coordinates with the prompt encoder's weights.
+        Args:
+            multimask: ask for three masks. SAM 2 may choose among them otherwise, and small errors would tip the choice.
         """
-        prompts = copy.deepcopy(self.prompts).float()
+        # The packages multiply float32 coordinates with the prompt encoder's weights.
+        prompts = self.prompts if self.dtype == torch.float32 else copy.deepcopy(self.prompts).float()
         labels = torch.ones(points.shape[:2], dtype=torch.int32, device=points.device)
         sparse, dense = prompts(points=(points, labels), boxes=None, masks=None)
         *finer, embedding = (feature.to(self.dtype) for feature in features)
@@ -66,7 +68,7 @@ class Parts(nn.Module):
             "image_pe": prompts.get_dense_pe().to(self.dtype),
             "sparse_prompt_embeddings": sparse.to(self.dtype),
             "dense_prompt_embeddings": dense.to(self.dtype),
-            "multimask_output": True,  # SAM 2 may choose among the masks otherwise, and small errors would tip the choice
+            "multimask_output": multimask,
         }
         if finer:
             convolutions = (self.decoder.conv_s0, self.decoder.conv_s1)
@@ -79,9 +81,13 @@ class Parts(nn.Module):
         masks, scores, *_ = self.decoder(**asked)
         return masks, scores
 
+    def segment(self, features: tuple[Tensor, ...], points: Tensor) -> Tensor:
+        """Return mask logits (prompts, 1, height, width) for one image's features and points (prompts, 1, 2) in pixels."""
+        return self.decode(self.ask(features, points, multimask=False))[0]
+
 
 def random_points(count: int, size: int, device: str) -> Tensor:
-    """Return points (count, 1, 2) in a picture of `size` pixels a side."""
+    """Return points (count, 1, 2) in an image of `size` by `size` pixels."""
     return torch.rand(count, 1, 2, device=device) * size
 
 
@@ -89,12 +95,12 @@ def random_points(count: int, size: int, device: str) -> Tensor:
 def coded_parts(variant: Variant, device: str) -> Parts:
     """Build a model of the variant with random weights, its linear layers coded, in float32 on the device.
 
-    The weights of linear layers follow Student's t. What the packages set to zero, tables of positions among it, is made
-    random, for zeros hide what it does. As in `bhk.convert`, small layers stay as they are.
+    The weights of linear layers follow Student's t. Tensors that the packages set to zero, such as position tables, become
+    random, because zeros would hide errors. As in `bhk.convert`, small layers stay as they are.
     """
     torch.manual_seed(0)
     entry = ModelEntry(variant.family, variant.name, msgspec.to_builtins(variant.architecture))
-    with torch.device(device):  # initialised where it will be
+    with torch.device(device):
         parts = Parts(build_model(entry)).to(device)
     student = torch.distributions.StudentT(torch.tensor(DEGREES, device=device))
     targets = model_tensors(parts)
@@ -113,7 +119,7 @@ def coded_parts(variant: Variant, device: str) -> Parts:
 
 @torch.no_grad()
 def sides_of(coded: Parts, dtype: torch.dtype) -> dict[str, Parts]:
-    """Return copies of the model in `dtype` that hold equal values: one of `SIDES` each."""
+    """Return copies of the model in `dtype`, one for each of `SIDES`, with equal values."""
     exact = copy.deepcopy(coded).to(dtype)
     int8, dense = copy.deepcopy(exact), copy.deepcopy(exact)
     for module in int8.modules():
