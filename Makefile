@@ -67,19 +67,11 @@ docs: $(READY) ## regenerate the generated texts and drawings
 	$(VENV)/bin/python -m tools.result_tables
 	$(VENV)/bin/python -m tools.drawings
 
+BENCHMARKS = minilm demo_sam calibration_minilm calibration_sam conversion hyperlinear host_time sam family calibration_cost \
+             transformers_loading
+
 bench: $(BENCH_READY) ## compare fidelity and speed with other coders (90 minutes, 13 GB of disk space)
-	$(BENCH_VENV)/bin/python -m tools.bench.minilm
-	$(BENCH_VENV)/bin/python -m tools.bench.demo_sam
-	$(BENCH_VENV)/bin/python -m tools.bench.calibration demo_sam
-	$(BENCH_VENV)/bin/python -m tools.bench.calibration minilm
-	$(BENCH_VENV)/bin/python -m tools.bench.frame.plot
-	$(BENCH_VENV)/bin/python -m tools.bench.conversion
-	$(BENCH_VENV)/bin/python -m tools.bench.hyperlinear
-	$(BENCH_VENV)/bin/python -m tools.bench.host_time
-	$(BENCH_VENV)/bin/python -m tools.bench.sam
-	$(BENCH_VENV)/bin/python -m tools.bench.family
-	$(BENCH_VENV)/bin/python -m tools.bench.calibration_cost
-	$(BENCH_VENV)/bin/python -m tools.bench.transformers_loading
+	for name in $(BENCHMARKS); do $(BENCH_VENV)/bin/python -m tools.bench $$name || exit 1; done
 	$(BENCH_VENV)/bin/python -m tools.sizes
 	$(BENCH_VENV)/bin/python -m tools.drawings.masks
 	$(BENCH_VENV)/bin/python -m tools.drawings

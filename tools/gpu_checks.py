@@ -70,9 +70,9 @@ class Step:
 UNCACHED = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # so that each tensor is memory of its own
 STEPS = {
     "tests": Step(("-m", "pytest", "-m", "gpu", "-n", "12", "-rs", *TESTS), 200),  # most of which is compiling
-    "layers": Step(("-m", "tools.bench.hyperlinear", "--device", "cuda", "--seconds", "170"), 250),
-    "encoders": Step(("-m", "tools.bench.encoders", "--device", "cuda", "--seconds", "150"), 210),
-    "loading": Step(("-m", "tools.bench.card_loading", "--device", "cuda", "--seconds", "75"), 120),
+    "layers": Step(("-m", "tools.bench", "hyperlinear", "--device", "cuda", "--seconds", "170"), 250),
+    "encoders": Step(("-m", "tools.bench", "encoders", "--device", "cuda", "--seconds", "150"), 210),
+    "loading": Step(("-m", "tools.bench", "card_loading", "--device", "cuda", "--seconds", "75"), 120),
     "memcheck": Step((*SANITIZED, "every_tile and 320 or every_codebook"), 90, (*SANITIZER, "memcheck"), UNCACHED),
     # Not tests that poison memory: it counts as written then.
     "initcheck": Step((*SANITIZED, "any_shape or share_their_kernels"), 60, (*SANITIZER, "initcheck"), UNCACHED),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import bhk
 from tools import demo
-from tools.bench.frame.results import environment, read_csv, write_csv
+from tools.bench.frame.results import RESULTS, machine, read_csv, write_csv
 from tools.bench.models.mask_fidelity import CHECKPOINT, float32_checkpoint
 from tools.bench.models.sentence_encoder import CHECKPOINT as MINILM
 from tools.bench.models.synthetic import make
@@ -61,7 +61,8 @@ def demo_sizes() -> Iterator[Size]:
 
 def bench_sizes() -> Iterator[Size]:
     """Yield the demo model as the benchmarks convert it, with noise below float16's step."""
-    with float32_checkpoint(CHECKPOINT) as source:
+    with tempfile.TemporaryDirectory() as folder:
+        source = float32_checkpoint(CHECKPOINT, Path(folder) / "sam.safetensors")
         yield from _converted("demo SAM", source, PRESETS)
 
 
@@ -97,11 +98,11 @@ def stated(size: Size) -> Iterator[tuple[str, float]]:
         VARIANT: (("family", {"variant": VARIANT, "preset": size.setting}),),
     }
     for name, values in sources[size.checkpoint]:
-        for row in read_csv(name):
+        for row in read_csv(RESULTS / f"{name}.csv"):
             if values.items() <= row.items() and row["ratio"]:
                 yield f"{name}.csv", float(row["ratio"])
     if size.checkpoint == VARIANT:
-        for row in read_csv("conversion"):
+        for row in read_csv(RESULTS / "conversion.csv"):
             if (row["checkpoint"], row["task"], row["tool"]) == ("SAM-B", "convert", "bhk"):
                 yield "conversion.csv", size.dense_bytes / int(row["output_bytes"])
 
@@ -116,9 +117,9 @@ def complaints(size: Size) -> Iterator[str]:
 def main() -> int:
     sizes = [size for measure in MEASURED for size in measure()]
     if "--check" not in sys.argv[1:]:
-        where = environment()
+        where = machine(None)
         rows = [vars(size) | {"ratio": f"{size.ratio:.3f}"} | where for size in sizes]
-        print(write_csv(NAME, rows))
+        print(write_csv(RESULTS / f"{NAME}.csv", rows))
     found = [complaint for size in sizes for complaint in complaints(size)]
     for complaint in found:
         print(f"tools/bench/results/{complaint}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Which parts of a Segment Anything model need fine steps: the study behind bhk/sam/allocation.py.
+"""Which parts of a SAM need fine steps: the study behind bhk/sam/allocation.py.
 
 A row for each part of the model, with two measures of what it needs; both are relative to the mean over all coded weights.
 
@@ -22,8 +22,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import bhk
+from bhk.calibration import sensitivity
 from bhk.calibration.inputs import SamInputs
-from bhk.calibration.sensitivity import measure
 from bhk.pictures.prompted import synthetic
 from bhk.sam.allocation import PARTS, Part, part_of
 from bhk.sam.recognise import recognise
@@ -60,7 +60,8 @@ def sensitivities(model: nn.Module, groups: Groups) -> Floats:
     inputs = SamInputs(synthetic("dead-leaves", IMAGES, 0, SIDE))
     change = dict.fromkeys(weights, 0.0)
     for index in range(IMAGES):
-        for name, found in measure(model, weights, lambda name: None, partial(inputs.run, model, index), index).items():
+        show = partial(inputs.run, model, index)
+        for name, found in sensitivity.measure(model, weights, lambda name: None, show, index).items():
             change[name] += found.plain * weights[name].numel() / IMAGES
     sizes = [sum(weights[name].numel() for name in names) for names in groups.values()]
     return np.array([sum(change[name] for name in names) for names in groups.values()]) / sizes
@@ -87,12 +88,12 @@ def measure(checkpoint: Path, run: Run) -> Rows:
     sizes = np.array([sum(original[name].numel() for name in names) for names in groups.values()])
     shares = sizes / sizes.sum()
     table = np.array([part.finer_db for part in groups])
-    sensitivity = sensitivities(bhk.load(checkpoint), groups)
+    sensitive = sensitivities(bhk.load(checkpoint), groups)
     cost = costs(checkpoint, run["scenes"], original, decoded, groups)
     with np.errstate(divide="ignore"):  # a part that was not asked, such as the prompt encoder for masks
-        sensitivity_db = 10 * np.log10(sensitivity / (shares @ sensitivity))
+        sensitivity_db = 10 * np.log10(sensitive / (shares @ sensitive))
         excess_db = 10 * np.log10(cost**2 / (cost**2).sum() / shares)
-    felt = sensitivity > 0
+    felt = sensitive > 0
     theory_db = sensitivity_db + np.average((table - sensitivity_db)[felt], weights=shares[felt])
     columns = zip(groups, shares, sensitivity_db, theory_db, cost, excess_db, strict=True)
     return [

@@ -10,7 +10,7 @@ import json
 
 from tools.bench.frame.benchmark import Benchmark, Option, Rows, Run
 from tools.bench.frame.process import bhk_command
-from tools.bench.models.synthetic import make
+from tools.bench.models.synthetic import DEMO, make
 
 
 def measure(shapes: str, run: Run) -> Rows:
@@ -39,7 +39,7 @@ BENCHMARK = Benchmark(
     figures="seconds moments_seconds sensitivity_seconds coding_seconds peak_mib ratio",
     csv="calibration_cost",
     options={
-        "shapes": Option("sam_vit_b", "a model in tests/data/state_dicts", quick="mobile_sam"),
+        "shapes": Option("sam_vit_b", "a model in tests/data/state_dicts, or demo_sam", quick=DEMO),
         "images": Option(8, "how many pictures to calibrate with", quick=1),
     },
 )

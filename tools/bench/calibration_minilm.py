@@ -1,4 +1,4 @@
-"""Ratio and fidelity of all-MiniLM-L6-v2 over the whole range: bhk with calibration and without, GPTQ, plain coders.
+"""Ratio and fidelity of all-MiniLM-L6-v2 over the whole range, calibrated and not, beside GPTQ.
 
 The model is calibrated with random tokens, or with 100 plain sentences; fidelity is measured with other sentences.
 """

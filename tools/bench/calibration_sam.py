@@ -1,4 +1,4 @@
-"""Ratio and fidelity of a small SAM over the whole range: bhk with calibration and without, GPTQ, plain coders.
+"""Ratio and fidelity of a small SAM over the whole range, calibrated and not, beside GPTQ.
 
 The model is calibrated with pictures made by rule; fidelity is measured with other pictures. Beside the demo SAM, on which
 the presets were tuned, another one shows whether they carry over:

@@ -5,10 +5,10 @@ The sides are `bhk.load` of a .bhk file (exact, int8, dense), and the usual way:
 checkpoint, one in bfloat16, one in float32, which is cast after loading. All models end in one dtype: bfloat16 on a card,
 float32 on a CPU.
 
-Each loading is a fresh process that has imported everything and made the CUDA context before its clock starts. The files lie in
-the page cache. On a card the .bhk sides run once before, so that their kernels come compiled from Triton's cache. Seconds are
-medians: of loading, and of loading, encoder and decoder up to the mask of one point, the first call of everything. "resident" is
-what the card's memory holds after loading; peaks are the most that the card holds and the most by which the process grows.
+Each loading is a fresh process that has imported everything and made the CUDA context before its clock starts. The files lie
+in the page cache. On a card the .bhk sides run once before, so that their kernels come compiled from Triton's cache. Seconds
+are medians: of loading, and of loading, encoder and decoder up to the mask of one point, the first call of everything.
+"resident" is what the card holds after loading; peaks are the most that the card holds, and that the process grows by.
 """
 
 from __future__ import annotations
@@ -33,11 +33,9 @@ from tools.bench.frame.benchmark import Benchmark, Option, Row, Rows, Run
 from tools.bench.frame.memory import MIB
 from tools.bench.frame.process import Apart, ProcessError, apart, warm
 from tools.bench.models.sam_parts import Parts, random_points
-from tools.bench.models.synthetic import make
-from tools.demo import CHECKPOINT
+from tools.bench.models.synthetic import DEMO, make
 
 BHK = "model.bhk"
-DEMO = "demo_sam"  # the model that comes with bhk
 LONGEST = 120  # seconds after which a process is stopped
 FIGURES = ("seconds_load", "seconds_first_mask", "resident_mib", "load_peak_mib", "peak_mib", "host_peak_mib")
 
@@ -99,12 +97,9 @@ class Turn:
 
 
 def make_files(variant: str, folder: Path) -> None:
-    """Write the files of all sides, with synthetic weights (the demo model's are its own)."""
+    """Write the files of all sides."""
     dense = folder / "float32.safetensors"
-    if variant == DEMO:
-        save_file({name: tensor.float() for name, tensor in load_file(CHECKPOINT).items()}, dense)
-    else:
-        make(variant, dense)
+    make(variant, dense)
     bhk.convert(dense, folder / BHK)
     halves = {
         name: tensor.bfloat16() if tensor.is_floating_point() else tensor for name, tensor in load_file(dense).items()

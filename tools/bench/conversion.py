@@ -1,4 +1,4 @@
-"""Time and memory of converting, loading and inspecting checkpoints of true size, beside safetensors and zstd.
+"""Time and memory of converting, loading and inspecting large checkpoints, beside safetensors and zstd.
 
 Every run is a fresh process with the page cache warm and the output forced to the disk; "seconds" is the median over `runs`.
 MB/s counts the bytes of the uncompressed checkpoint, whatever the task. Peak memory is the largest anonymous resident memory
@@ -10,150 +10,34 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+import zstandard
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bhk import convert, inspect, load_state_dict
 from tools.bench.frame.benchmark import Benchmark, Row, Run
 from tools.bench.frame.memory import MIB
-from tools.bench.frame.process import Apart, apart, bhk_command, warm
+from tools.bench.frame.process import apart, bhk_command, warm
 from tools.bench.frame.results import version
 from tools.bench.models.synthetic import make
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 ZSTD_LEVEL = 3
 ZSTD_THREADS = 2
 PAGE = 4096
-
-Work = Callable[[str, str], Iterator[None]]
-
-
-def convert_bhk(source: str, target: str) -> Iterator[None]:
-    import torch  # noqa: F401  (what is idle before the work does not count)
-
-    from bhk import convert
-
-    yield
-    convert(source, target)
-    yield
-
-
-def convert_safetensors(source: str, target: str) -> Iterator[None]:
-    import torch
-    from safetensors.torch import save_file
-
-    yield
-    save_file(torch.load(source, mmap=True, weights_only=True), target)
-    _sync(target)
-    yield
-
-
-def convert_zstd(source: str, target: str) -> Iterator[None]:
-    import zstandard
-
-    yield
-    compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=ZSTD_THREADS)
-    with open(source, "rb") as raw, open(target, "wb") as packed:
-        compressor.copy_stream(raw, packed, size=Path(source).stat().st_size)
-    _sync(target)
-    yield
-
-
-def load_bhk(source: str, _: str) -> Iterator[None]:
-    import torch  # noqa: F401
-
-    from bhk import load_state_dict
-
-    yield
-    tensors = _touch(load_state_dict(source))
-    yield
-    del tensors
-
-
-def load_safetensors(source: str, _: str) -> Iterator[None]:
-    from safetensors.torch import load_file
-
-    yield
-    tensors = _touch(load_file(source))
-    yield
-    del tensors
-
-
-def load_zstd(source: str, _: str) -> Iterator[None]:
-    import numpy as np
-    import zstandard
-
-    yield
-    with open(source, "rb") as packed:
-        memory = np.empty(zstandard.frame_content_size(packed.read(18)), np.uint8)
-        packed.seek(0)
-        zstandard.ZstdDecompressor().stream_reader(packed).readinto(memory.data)
-    yield
-
-
-def inspect_bhk(source: str, _: str) -> Iterator[None]:
-    from bhk import inspect
-
-    inspect(source)  # a first call also reads modules, which would count as bytes of the file
-    yield
-    inspect(source)
-    yield
-
-
-def _touch(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Read one value in every page, so that a mapped file is really loaded."""
-    for tensor in tensors.values():
-        tensor.view(-1)[:: PAGE // tensor.element_size()].sum()
-    return tensors
-
-
-def _sync(path: str) -> None:
-    """Force a file to the disk, as bhk does with every file it writes."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
-@dataclass(frozen=True)
-class Tool:
-    """A way to store a checkpoint, and what to know about its figures."""
-
-    package: str
-    suffix: str
-    convert: Work
-    load: Work
-    convert_note: str
-    load_note: str
-
-
-TOOLS = {
-    "bhk": Tool(
-        "bhk",
-        ".bhk",
-        convert_bhk,
-        load_bhk,
-        "preset balanced, from .pth",
-        "load_state_dict, all hashes checked",
-    ),
-    "safetensors": Tool(
-        "safetensors",
-        ".safetensors",
-        convert_safetensors,
-        load_safetensors,
-        "lossless copy: torch.load(mmap=True), save_file",
-        "load_file, every page touched; tensors stay in the mapped file, no hash is checked",
-    ),
-    "zstd": Tool(
-        "zstandard",
-        ".zst",
-        convert_zstd,
-        load_zstd,
-        f"lossless, whole file, level {ZSTD_LEVEL}, {ZSTD_THREADS} threads",
-        "one thread, into memory; the .pth is not parsed",
-    ),
+TOOLS = {"bhk": ("bhk", ".bhk"), "safetensors": ("safetensors", ".safetensors"), "zstd": ("zstandard", ".zst")}
+NOTES = {
+    "convert bhk": "preset balanced, from .pth",
+    "convert safetensors": "lossless copy: torch.load(mmap=True), save_file",
+    "convert zstd": f"lossless, whole file, level {ZSTD_LEVEL}, {ZSTD_THREADS} threads",
+    "load bhk": "load_state_dict, all hashes checked",
+    "load safetensors": "load_file, every page touched; tensors stay in the mapped file, no hash is checked",
+    "load zstd": "one thread, into memory; the .pth is not parsed",
 }
 
 
@@ -173,53 +57,97 @@ class Checkpoint:
 def cases(run: Run) -> list[Checkpoint]:
     if run.quick:
         return [Checkpoint("MobileSAM", "mobile_sam", runs=1)]
-    return [
-        Checkpoint("SAM-B", "sam_vit_b", runs=3),
-        Checkpoint("SAM-H", "sam_vit_h"),
-        Checkpoint("4 GB", "sam_vit_h", 4_000_000_000),
-    ]
+    large = Checkpoint("SAM-H", "sam_vit_h"), Checkpoint("4 GB", "sam_vit_h", 4_000_000_000)
+    return [Checkpoint("SAM-B", "sam_vit_b", runs=3), *large]
 
 
 def measure(checkpoint: Checkpoint, run: Run) -> Iterator[Row]:
-    """Make the checkpoint, and yield the rows of all tasks on it."""
+    """Make the checkpoint, and yield the rows of all tasks on it: convert and load with each tool, inspect."""
     source = run.folder / "checkpoint.pth"
     make(checkpoint.variant, source, checkpoint.nbytes)
     size = source.stat().st_size
-    row = partial(_row, checkpoint.label, size)
-    for name, tool in TOOLS.items():
-        packed = source.with_suffix(tool.suffix)
+    for task in [*NOTES, "inspect bhk"]:
+        verb, tool = task.split()
+        package, suffix = TOOLS[tool]
+        packed = source.with_suffix(suffix)
+        read, written = (source, packed) if verb == "convert" else (packed, source)
         found = []
-        for _ in range(checkpoint.runs):
-            packed.unlink(missing_ok=True)
-            found.append(apart(tool.convert, warm(source), packed))
-        yield row("convert", name, found, size) | {"output_bytes": packed.stat().st_size, "note": tool.convert_note}
-    for name, tool in TOOLS.items():
-        packed = source.with_suffix(tool.suffix)
-        found = [apart(tool.load, warm(packed), "") for _ in range(checkpoint.runs)]
-        yield row("load", name, found, packed.stat().st_size) | {"output_bytes": size, "note": tool.load_note}
-    packed = source.with_suffix(".bhk")
-    seconds = [bhk_command("inspect", packed).seconds for _ in range(checkpoint.runs + 1)]
-    found = [apart(inspect_bhk, packed, "")]
-    note = f"seconds: the whole command `bhk inspect`; it reads {found[0].stages[0].read:,} bytes of the file"
-    command = {"seconds": f"{statistics.median(seconds):.3f}", "mb_per_second": "", "runs": len(seconds), "note": note}
-    yield row("inspect", "bhk", found, packed.stat().st_size) | command
+        for _ in range(1 if verb == "inspect" else checkpoint.runs):
+            if verb == "convert":
+                packed.unlink(missing_ok=True)
+            found.append(apart(work, task, warm(read), written))
+        seconds = [process.stages[0].seconds for process in found]
+        if verb == "inspect":  # as a user starts it
+            seconds = [bhk_command("inspect", packed).seconds for _ in range(checkpoint.runs + 1)]
+        median = statistics.median(seconds)
+        command = f"seconds: the whole command `bhk inspect`; it reads {found[0].stages[0].read:,} bytes of the file"
+        yield {
+            "task": verb,
+            "tool": tool,
+            "checkpoint": checkpoint.label,
+            "input_bytes": read.stat().st_size,
+            "output_bytes": "" if verb == "inspect" else written.stat().st_size,
+            "seconds": f"{median:.3f}",
+            "mb_per_second": "" if verb == "inspect" else f"{size / median / 1e6:.0f}",
+            "peak_anon_mib": f"{max(process.anonymous_peak for process in found) / MIB:.0f}",
+            "runs": len(seconds),
+            "note": NOTES.get(task, command),
+            "version": version(package),
+        }
 
 
-def _row(label: str, size: int, task: str, tool: str, found: list[Apart], input_bytes: int) -> Row:
-    """Return the row of a task that was run in processes of their own, without output bytes and note."""
-    seconds = statistics.median(process.stages[0].seconds for process in found)
-    return {
-        "task": task,
-        "tool": tool,
-        "checkpoint": label,
-        "input_bytes": input_bytes,
-        "seconds": f"{seconds:.3f}",
-        "mb_per_second": f"{size / seconds / 1e6:.0f}",
-        "peak_anon_mib": f"{max(process.anonymous_peak for process in found) / MIB:.0f}",
-        "runs": len(found),
-        "version": version(TOOLS[tool].package),
-    }
+def work(task: str, source: str, target: str) -> Iterator[None]:
+    """Do a task; run in a process of its own."""
+    if task == "inspect bhk":
+        inspect(source)  # a first call also reads modules, which would count as bytes of the file
+    yield
+    kept = TASKS[task](Path(source), Path(target))
+    yield
+    del kept
 
+
+def _convert_safetensors(source: Path, target: Path) -> None:
+    save_file(torch.load(source, mmap=True, weights_only=True), target)
+    _sync(target)
+
+
+def _convert_zstd(source: Path, target: Path) -> None:
+    compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=ZSTD_THREADS)
+    with source.open("rb") as raw, target.open("wb") as packed:
+        compressor.copy_stream(raw, packed, size=source.stat().st_size)
+    _sync(target)
+
+
+def _load_zstd(source: Path, _: Path) -> object:
+    with source.open("rb") as packed:
+        memory = np.empty(zstandard.frame_content_size(packed.read(18)), np.uint8)
+        packed.seek(0)
+        zstandard.ZstdDecompressor().stream_reader(packed).readinto(memory.data)
+    return memory
+
+
+def _touched(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Read one value in every page, so that a mapped file is really loaded."""
+    for tensor in tensors.values():
+        tensor.view(-1)[:: PAGE // tensor.element_size()].sum()
+    return tensors
+
+
+def _sync(path: Path) -> None:
+    """Force a file to the disk, as bhk does with every file it writes."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+TASKS = {
+    "convert bhk": convert,
+    "convert safetensors": _convert_safetensors,
+    "convert zstd": _convert_zstd,
+    "load bhk": lambda source, _: _touched(load_state_dict(source)),
+    "load safetensors": lambda source, _: _touched(load_file(source)),
+    "load zstd": _load_zstd,
+    "inspect bhk": lambda source, _: inspect(source),
+}
 
 BENCHMARK = Benchmark(
     cases,

@@ -4,11 +4,11 @@ Shapes are those of SAM image encoders and mask decoders; weights follow Student
 "dense", "exact" and "int8" hold the same decoded weights in the same dtype. On a card, some shapes are also measured with other
 people's layers (`layers/peers`), the published kernel's scheme (`layers/published`), and weights resident at 6 bits beside 8
 (`layers/six_bits`). Times are medians in milliseconds, the sides in turn: wall time on a CPU, CUDA events around replayed CUDA
-graphs on a card. "cold" rotates through copies of the weight that exceed the L2 cache several times, "warm" uses one. Errors are
-relative to the float64 product with the decoded weights.
+graphs on a card. "cold" rotates through copies of the weight that exceed the L2 cache several times, "warm" uses one. Errors
+are relative to the float64 product with the decoded weights.
 
-The floor is the larger of two times: the bytes that a side must move (its weight, inputs, outputs) over the card's copying rate,
-and its operations over the card's rate for that kind of number. Both rates are measured in the same run (`ceilings`).
+The floor is the larger of two times: the bytes that a side must move (its weight, inputs, outputs) over the card's copying
+rate, and its operations over the card's rate for that kind of number. Both rates are measured in the same run (`ceilings`).
 """
 
 from __future__ import annotations

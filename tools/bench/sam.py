@@ -1,8 +1,9 @@
 """A whole SAM on a CPU, dense beside HyperLinear layers.
 
-The three models come from one .bhk file of true size with synthetic weights: decoded densely, with exact HyperLinear layers, and
-with 8-bit inputs. Times are medians of wall time; the models take turns. Masks are compared after the same threshold, logits by
-relative error. Peak memory is that of loading the file in a fresh process. `encoders` and `card_loading` measure cards.
+The three models come from one .bhk file of true size with synthetic weights: decoded densely, with exact HyperLinear layers,
+and with 8-bit inputs. Times are medians of wall time; the models take turns. Masks are compared after the same threshold,
+logits by relative error. Peak memory is that of loading the file in a fresh process. `encoders` and `card_loading` measure
+cards.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tools.bench.frame.memory import MIB, linear_bytes, module_bytes
 from tools.bench.frame.process import apart
 from tools.bench.frame.timing import alternate
 from tools.bench.models.sam_parts import Parts, random_points
-from tools.bench.models.synthetic import make
+from tools.bench.models.synthetic import DEMO, make
 
 SIDES: dict[str, dict[str, Any]] = {"dense": {"mode": "dense"}, "exact": {}, "int8": {"compute": "int8"}}
 PROMPTS = 32
@@ -104,7 +105,7 @@ BENCHMARK = Benchmark(
     csv="sam_{device}",
     shown="side encoder_ratio prompt_ratio prompts_ratio linear_share load_peak_mib iou_min",
     options={
-        "variant": Option("sam_vit_b", "a SAM in tests/data/state_dicts", quick="mobile_sam"),
+        "variant": Option("sam_vit_b", "a SAM in tests/data/state_dicts, or demo_sam", quick=DEMO),
         "runs": Option(3, "rounds of the encoder", quick=1),
     },
 )

@@ -1,7 +1,7 @@
 """`from_pretrained` of a .bhk file beside that of dense weights.
 
-A `SamModel` of transformers, of the size of sam-vit-base, with synthetic weights, in folders as transformers and `bhk push` write
-them. Each loading is a fresh process; seconds are medians of wall time, peak memory is the largest growth of the resident
+A `SamModel` of transformers, of the size of sam-vit-base, with synthetic weights, in folders as transformers and `bhk push`
+write them. Each loading is a fresh process; seconds are medians of wall time, peak memory is the largest growth of the resident
 memory. Dense weights are mapped and come into memory on first use; so "read" gives the peak again after every weight was read.
 Logits are those of an image with a point, compared with those of the file's decoded weights.
 """

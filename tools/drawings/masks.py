@@ -18,7 +18,7 @@ import bhk
 from bhk.pictures.masks import bounding_box, mask_iou
 from bhk.pictures.overlay import draw
 from bhk.pictures.scenes import HELD_OUT, Scene, make_scene
-from tools.bench.frame.results import environment, write_csv
+from tools.bench.frame.results import RESULTS, machine, write_csv
 from tools.bench.models.mask_fidelity import CHECKPOINT, float32_checkpoint
 from tools.demo_pictures import SEEDS
 
@@ -47,7 +47,8 @@ def write_picture(name: str, scenes: list[Scene], found: list[Masks]) -> None:
 
 def main() -> None:
     scenes = [make_scene(HELD_OUT + 100_000 + SEEDS[name], SIZE) for name in PICTURES]
-    with float32_checkpoint(CHECKPOINT) as checkpoint, tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = float32_checkpoint(CHECKPOINT, Path(folder) / "sam.safetensors")
         original = answers(bhk.load(checkpoint), scenes)
         write_picture("original", scenes, original)
         balanced = bhk.convert(checkpoint, Path(folder) / "balanced.bhk")
@@ -61,7 +62,7 @@ def main() -> None:
             iou = np.mean([mask_iou(*pair) for pair in pairs])
             figures = {"bytes": report.bytes, "ratio": f"{report.ratio:.3f}", "masks": len(pairs), "iou": f"{iou:.4f}"}
             rows.append({"file": name, **figures})
-    print(write_csv("demo_masks", [row | environment() for row in rows]))
+    print(write_csv(RESULTS / "demo_masks.csv", [row | machine(None) for row in rows]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ import torch
 pytest.importorskip("segment_anything")
 
 from tools.bench import card_loading
-from tools.bench.card_loading import DEMO, FIGURES, SIDES, make_files, measure_here, medians
-from tools.bench.frame import results
-from tools.bench.frame.timing import Budget
+from tools.bench.card_loading import BENCHMARK, FIGURES, SIDES, load_and_ask, make_files, medians, turns
+from tools.bench.frame.benchmark import Run
+from tools.bench.frame.process import Apart, ProcessError, Stage
+from tools.bench.frame.results import read_csv
+from tools.bench.models.synthetic import DEMO
 
 
 @pytest.fixture(scope="module")
@@ -22,15 +25,19 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", SIDES)
-def test_a_side_loads_and_gives_a_mask(files: Path, name: str) -> None:
-    side = SIDES[name]
-    figures = measure_here(side, files / side.file, "cpu")
-    assert tuple(figures) == FIGURES
-    load, first_mask = figures["seconds_load"], figures["seconds_first_mask"]
-    assert load is not None
-    assert first_mask is not None
-    assert 0 < load < first_mask
-    assert figures["peak_mib"] is None
+def test_a_side_loads_and_gives_a_mask(files: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = []
+    decode = card_loading.Parts.decode
+
+    def noted(*given: Any) -> Any:
+        answers.append(decode(*given))
+        return answers[-1]
+
+    monkeypatch.setattr(card_loading.Parts, "decode", noted)
+    stages = list(load_and_ask(name, str(files / SIDES[name].file), "cpu"))
+    assert len(stages) == 3  # ready, loaded, asked
+    ((logits, scores),) = answers
+    assert (logits.shape[:2], scores.shape) == ((1, 3), (1, 3))
 
 
 def test_sides_end_in_one_dtype(files: Path) -> None:
@@ -39,34 +46,39 @@ def test_sides_end_in_one_dtype(files: Path) -> None:
         assert {tensor.dtype for tensor in model.parameters()} == {torch.bfloat16}
 
 
+def _loading(seconds: float, card: float | None = None) -> Apart:
+    return Apart([Stage(seconds, 0, None, card, card), Stage(2 * seconds, 0, None, card, card)], 0)
+
+
 def test_columns_are_medians_of_what_is_known() -> None:
-    nothing = dict.fromkeys(FIGURES)
-    found = [{**nothing, "seconds_load": seconds, "peak_mib": 10 * seconds} for seconds in (1.0, 2.0, 9.0)]
-    columns = medians([*found])
-    assert (columns["seconds_load"], columns["peak_mib"], columns["host_peak_mib"]) == ("2.000", "20.0", "")
+    columns = medians([_loading(seconds, 10 * seconds) for seconds in (1.0, 2.0, 9.0)])
+    assert [columns[name] for name in FIGURES] == ["2.000", "4.000", "20.0", "20.0", "20.0", ""]
     assert medians([]) == dict.fromkeys(FIGURES, "")
 
 
 def test_a_side_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
-    def apart(name: str, path: Path, device: str) -> dict[str, float | None]:
-        calls.append(name)
-        if name == "bhk int8":
-            raise subprocess.CalledProcessError(1, "python", stderr="Traceback\nRuntimeError: no kernel\n")
-        return dict.fromkeys(FIGURES, 1.0)
+    def apart(work: Callable[..., Any], side: str, *rest: object, longest: float) -> Apart:
+        calls.append(side)
+        if side == "bhk int8":
+            raise ProcessError("RuntimeError: no kernel")
+        return _loading(1.0)
 
-    monkeypatch.setattr(results, "RESULTS", tmp_path)
-    monkeypatch.setattr(card_loading, "measure_apart", apart)
-    rows = {row["side"]: row for row in card_loading.run(DEMO, "cpu", 2, Budget(1e9), tmp_path)}
+    monkeypatch.setattr(card_loading, "apart", apart)
+    run = Run(tmp_path / "files", tmp_path, options={"variant": DEMO, "runs": 2})
+    run.folder.mkdir()
+    assert BENCHMARK.run(run)
+    rows = {row["side"]: row for row in read_csv(tmp_path / "card_loading_cpu.csv")}
+    assert list(rows) == list(SIDES)
     assert calls.count("bhk exact") == 2
     assert calls.count("bhk int8") == 1
     assert rows["bhk int8"]["note"] == "RuntimeError: no kernel"
     assert (rows["bhk int8"]["seconds_load"], rows["bhk exact"]["seconds_load"]) == ("", "1.000")
-    assert (tmp_path / "card_loading_cpu.csv").exists()
+    assert (rows["bhk int8"]["processes"], rows["bhk exact"]["processes"]) == ("0", "2")
 
 
 def test_on_a_card_bhk_is_run_once_before_it_counts() -> None:
-    turns = list(card_loading._turns("cuda", 2))
-    assert turns[:3] == [("bhk exact", False), ("bhk int8", False), ("bhk dense", False)]
-    assert turns[3:] == [(name, True) for name in SIDES] * 2
+    found = [(turn.side, turn.counts) for turn in turns("cuda", 2)]
+    assert found[:3] == [("bhk exact", False), ("bhk int8", False), ("bhk dense", False)]
+    assert found[3:] == [(name, True) for name in SIDES] * 2

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-import torch
 
 from tools.bench.ceilings import Ceilings
+from tools.bench.frame.benchmark import Run
 from tools.bench.hyperlinear import Case, cases, measure, with_floor
 
-CEILINGS = Ceilings(copy=1e12, bfloat16=1e14, float16=1e14, float32=1e13, tf32=5e13, int8=2e14)
+CEILINGS = Ceilings({"copy": 1e12, "bfloat16": 1e14, "float16": 1e14, "float32": 1e13, "tf32": 5e13, "int8": 2e14})
 
 
-def test_sides_hold_the_same_weights() -> None:
-    with torch.no_grad():
-        rows = measure(Case(130, 66, 5), "cpu")
+def test_sides_hold_the_same_weights(tmp_path: Path) -> None:
+    rows = measure(Case(130, 66, 5), Run(tmp_path, tmp_path))
     assert [row["side"] for row in rows] == ["dense", "exact", "int8"]
     for row in rows:
         assert float(str(row["ms"])) > 0
@@ -39,10 +40,10 @@ def test_the_floor_is_that_of_bytes_or_of_operations(
     assert float(str(found["share"])) == pytest.approx(floor_ms / 4, rel=0.01)
 
 
-def test_cases_are_told_apart_by_their_columns() -> None:
+def test_cases_are_told_apart_by_their_columns(tmp_path: Path) -> None:
     for device in ("cpu", "cuda"):
         found = [
             (case.in_features, case.out_features, case.rows, case.kind, case.cold, case.others)
-            for case in cases(device)
+            for case in cases(Run(tmp_path, tmp_path, device))
         ]
         assert len(set(found)) == len(found) > 10

@@ -60,7 +60,7 @@ class Apart:
     """What `apart` measured.
 
     Attributes:
-        anonymous_peak: bytes of anonymous memory above those when the clock started, at most, sampled every 20 ms.
+        anonymous_peak: the most bytes of anonymous memory beyond those when the clock started, sampled every 20 ms.
     """
 
     stages: list[Stage]
@@ -79,33 +79,26 @@ def apart(work: Callable[..., Iterator[None]], *arguments: object, longest: floa
     """
     name = f"{work.__module__}:{work.__qualname__}"
     command = [sys.executable, "-m", "tools.bench.frame.process", name, *map(str, arguments)]
-    with (
-        tempfile.TemporaryFile("w+") as said,
-        subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
-        ) as process,
-    ):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, cwd=ROOT, stderr=said, **pipes) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         stopper = threading.Timer(longest, process.kill)
         stopper.start()
-        answer, peak = "", 0
-        try:
-            if process.stdout.readline() == "ready\n":
-                with _Sampler(process.pid) as sampler:
-                    process.stdin.write("go\n")
-                    process.stdin.flush()
-                    answer = process.stdout.readline()
-                peak = sampler.peak
-        finally:
-            is_late = not stopper.is_alive()
-            stopper.cancel()
+        is_ready = process.stdout.readline() == "ready\n"
+        with _Sampler(process.pid) as sampler:
+            if is_ready:
+                process.stdin.write("go\n")
+                process.stdin.flush()
+            answer = process.stdout.readline()
+        is_late = not stopper.is_alive()
+        stopper.cancel()
         process.wait()
         if not answer:
             said.seek(0)
             lines = said.read().strip().splitlines() or ["it said nothing"]
             raise ProcessError(f"stopped after {longest:.0f} s" if is_late else lines[-1][:200])
-    return Apart([Stage(**stage) for stage in json.loads(answer)], peak)
+    return Apart([Stage(**stage) for stage in json.loads(answer)], sampler.peak)
 
 
 class _Sampler(threading.Thread):

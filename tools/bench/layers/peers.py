@@ -2,8 +2,8 @@
 
     found = peers(linear, x)        found.ready["GemLite W8A16"](x)        found.left_out["GemLite W4A16"]
 
-Each is tried with `x` once, which also compiles and tunes it. It is left out, with a line that says why, when its package is not
-installed or does not take this layer, this `x` or this device.
+Each is tried with `x` once, which also compiles and tunes it. It is left out, with a line that says why, when its package is
+not installed or does not take this layer, this `x` or this device.
 
 - GemLite: its Triton kernels; int8 with a scale for each output, or 4 bits in groups of 64 with zero points, rounded to nearest
 - torchao: int8 weights, also with activations rounded to int8 row by row; compiled, as its documentation says
@@ -34,7 +34,7 @@ MAX_ERROR = 0.25
 # From where on an activation is an outlier: the default of bitsandbytes' paper and of transformers.
 OUTLIER = 6.0
 NOT_CAPTURABLE = frozenset({"bitsandbytes LLM.int8"})
-# The inductor settings that torchao recommends, for one layer instead of the process. Without autotuning, weights are converted first.
+# What torchao recommends to inductor, for one layer and not the process. Without autotuning, weights are converted first.
 TUNED = {
     "max_autotune": True,
     "coordinate_descent_tuning": True,
@@ -161,7 +161,7 @@ def peers(linear: nn.Linear, x: Tensor, names: Collection[str] = tuple(MAKERS)) 
 
 
 def others_of(dense: nn.Linear, x: Tensor) -> tuple[dict[str, nn.Module], dict[str, Tensor]]:
-    """Return all that is measured beside HyperLinear on a card, by name, and float64 weights where they are not those of `dense`.
+    """Return the layers to measure beside HyperLinear on a card, and the float64 weights of those that code `dense` anew.
 
     Beside the peers that a CUDA graph can capture, these are the published scheme, and weights resident at 6 bits beside 8.
     What is left out is printed, with the reason.

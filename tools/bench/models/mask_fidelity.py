@@ -25,9 +25,8 @@ from tools.bench.coders.base import Coder, coder_row, tensor_bytes
 from tools.bench.coders.bhk import Bhk
 from tools.bench.frame.benchmark import Row, Run
 from tools.bench.frame.plot import Panel
-from tools.bench.frame.results import ROOT
+from tools.bench.models.synthetic import DEMO_CHECKPOINT as CHECKPOINT
 
-CHECKPOINT = ROOT / "examples" / "demo" / "demo_sam.safetensors"
 HALF_PRECISION = 2.0**-11  # relative rounding error of float16
 KINDS = ("box", "point")
 OF_A_KIND = ("miou_original", "miou", "drop", "drop_low", "drop_high", "iou", "iou_p01")

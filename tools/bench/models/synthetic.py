@@ -1,8 +1,10 @@
-"""Make a checkpoint of true size and keys with invented weights: `python -m tools.bench.models.synthetic sam_vit_h out.pth`.
+"""Make a checkpoint with the names and shapes of a real one and synthetic weights.
 
-Shapes and names come from tests/data/state_dicts/. Weights follow Student's t, whose tails are as heavy as those of
-trained layers, with one scale a tensor drawn log-normally; norms lie near one and biases near zero. Coders take as long
-and reach about the same ratio on them as on trained weights, but nothing can be said about fidelity.
+    python -m tools.bench.models.synthetic sam_vit_h out.pth
+
+Names and shapes come from tests/data/state_dicts/. Weights follow Student's t, whose tails are as heavy as those of trained
+layers, with a scale for each tensor drawn log-normally; norms lie near one and biases near zero. Coders take as long and reach
+about the same ratio on them as on trained weights, but nothing can be said about fidelity.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tools.bench.frame.results import ROOT
 
+DEMO = "demo_sam"
+DEMO_CHECKPOINT = ROOT / "examples" / "demo" / "demo_sam.safetensors"
 STATE_DICTS = ROOT / "tests" / "data" / "state_dicts"
 MEDIAN_SCALE = 0.035
 SCALE_SPREAD = 0.35  # two thirds of the scales lie between 0.025 and 0.05
@@ -114,7 +118,16 @@ def invent(entries: list[Entry], scratch: Path, seed: int) -> Iterator[tuple[str
 
 
 def make(variant: str, path: Path, nbytes: int = 0, seed: int = 0) -> int:
-    """Write the synthetic checkpoint to `path` (.safetensors, or anything else for torch.save); return tensor bytes."""
+    """Write the checkpoint to `path`, by safetensors or, with another suffix, by torch.save; return the tensors' bytes.
+
+    Args:
+        variant: a name in tests/data/state_dicts/, or `DEMO`, the small model that comes with bhk, with its own weights.
+        nbytes: grow the image encoder to this size.
+    """
+    if variant == DEMO:
+        tensors = {name: tensor.float() for name, tensor in load_file(DEMO_CHECKPOINT).items()}
+        save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
+        return sum(tensor.nbytes for tensor in tensors.values())
     entries, wrapper = read_entries(variant)
     if nbytes:
         entries = grow(entries, nbytes)

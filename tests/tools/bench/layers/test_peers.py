@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from tools.bench.frame.memory import held_bytes
 from tools.bench.layers import peers as layer_peers
-from tools.bench.layers.peers import GROUP, MAKERS, held_bytes, peers, round_to_int4
+from tools.bench.layers.peers import GROUP, MAKERS, peers, round_to_int4
 
 PACKAGES = ("gemlite", "torchao", "bitsandbytes")
 NEEDING_PACKAGES = [name for name in MAKERS if name != "torch.compile"]
@@ -55,5 +56,5 @@ def test_four_bits(linear: nn.Linear) -> None:
     weight = (groups - zeros[..., None]) * scales[..., None]
     assert ((weight.view_as(linear.weight) - linear.weight).abs() <= scales.max() * 0.501).all()
     assert (int(codes.min()), int(codes.max())) == (0, 15)
-    with pytest.raises(ValueError, match="96 inputs are no groups of 64"):
+    with pytest.raises(ValueError, match="96 inputs do not split into groups of 64"):
         round_to_int4(torch.zeros(2, 96))
