@@ -15,7 +15,7 @@ from pathlib import Path
 import bhk
 from tools import demo
 from tools.bench.frame.results import RESULTS, machine, read_csv, write_csv
-from tools.bench.models.mask_fidelity import CHECKPOINT, float32_checkpoint
+from tools.bench.models.mask_fidelity import float32_checkpoint
 from tools.bench.models.sentence_encoder import CHECKPOINT as MINILM
 from tools.bench.models.synthetic import make
 
@@ -62,7 +62,7 @@ def demo_sizes() -> Iterator[Size]:
 def bench_sizes() -> Iterator[Size]:
     """Yield the demo model as the benchmarks convert it, with noise below float16's step."""
     with tempfile.TemporaryDirectory() as folder:
-        source = float32_checkpoint(CHECKPOINT, Path(folder) / "sam.safetensors")
+        source = float32_checkpoint(demo.CHECKPOINT, Path(folder) / "sam.safetensors")
         yield from _converted("demo SAM", source, PRESETS)
 
 

@@ -28,7 +28,8 @@ from bhk.pictures.prompted import synthetic
 from bhk.sam.allocation import PARTS, Part, part_of
 from bhk.sam.recognise import recognise
 from tools.bench.frame.benchmark import Benchmark, Option, Rows, Run
-from tools.bench.models.mask_fidelity import CHECKPOINT, KINDS, answers, compared, original_answers, prepare
+from tools.bench.models.mask_fidelity import KINDS, answers, compared, original_answers, prepare
+from tools.demo import CHECKPOINT
 
 IMAGES = 8
 SIDE = 128  # pixels of the images shown; models scale them to their size

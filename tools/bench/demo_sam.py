@@ -21,7 +21,8 @@ from tools.bench.coders.bhk import Bhk
 from tools.bench.coders.peers import peers
 from tools.bench.frame.benchmark import Benchmark, Option, Run
 from tools.bench.frame.plot import Figure
-from tools.bench.models.mask_fidelity import CHECKPOINT, FIGURES, MASKS, POINTS, measure, prepare
+from tools.bench.models.mask_fidelity import FIGURES, MASKS, POINTS, measure, prepare
+from tools.demo import CHECKPOINT
 
 # By how many dB the blocks of the image encoder, and everything else, are finer than the model, instead of bhk's table by part.
 OFFSETS = ((0, 0), (-3, -3), (-6, -6), (-6, 6), (-8, 4), (-9, 3), (-9, 9))

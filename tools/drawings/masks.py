@@ -19,7 +19,8 @@ from bhk.pictures.masks import bounding_box, mask_iou
 from bhk.pictures.overlay import draw
 from bhk.pictures.scenes import HELD_OUT, Scene, make_scene
 from tools.bench.frame.results import RESULTS, machine, write_csv
-from tools.bench.models.mask_fidelity import CHECKPOINT, float32_checkpoint
+from tools.bench.models.mask_fidelity import float32_checkpoint
+from tools.demo import CHECKPOINT
 from tools.demo_pictures import SEEDS
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
-
-from bhk.nn import HyperLinear
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 MIB = 2**20
 
@@ -45,6 +45,10 @@ def module_bytes(module: nn.Module) -> int:
 
 def linear_bytes(module: nn.Module) -> int:
     """Return the bytes held for the weights of linear layers: codebooks and outliers count, biases do not."""
+    from torch import nn
+
+    from bhk.nn import HyperLinear
+
     total = 0
     for part in module.modules():
         if isinstance(part, HyperLinear):

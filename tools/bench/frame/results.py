@@ -12,8 +12,6 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
-import torch
-
 from bhk.base.tables import table
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,6 +28,8 @@ def machine(device: str | None) -> Row:
     Args:
         device: "cpu" or "cuda", which adds columns for it; None for what runs on the processor alone.
     """
+    import torch
+
     common = {
         "cpu": processor(),
         "threads": torch.get_num_threads(),
@@ -63,6 +63,8 @@ def processor() -> str:
 
 def device_name(device: str) -> str:
     """Return how result files call the device: "cpu", or the card's name in lower case and underscores."""
+    import torch
+
     return "cpu" if device == "cpu" else re.sub(r"\W+", "_", torch.cuda.get_device_name().lower())
 
 

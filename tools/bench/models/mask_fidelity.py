@@ -25,7 +25,6 @@ from tools.bench.coders.base import Coder, coder_row, tensor_bytes
 from tools.bench.coders.bhk import Bhk
 from tools.bench.frame.benchmark import Row, Run
 from tools.bench.frame.plot import Panel
-from tools.bench.models.synthetic import DEMO_CHECKPOINT as CHECKPOINT
 
 HALF_PRECISION = 2.0**-11  # relative rounding error of float16
 KINDS = ("box", "point")

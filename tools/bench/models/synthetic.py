@@ -24,9 +24,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tools.bench.frame.results import ROOT
+from tools.demo import CHECKPOINT
 
 DEMO = "demo_sam"
-DEMO_CHECKPOINT = ROOT / "examples" / "demo" / "demo_sam.safetensors"
 STATE_DICTS = ROOT / "tests" / "data" / "state_dicts"
 MEDIAN_SCALE = 0.035
 SCALE_SPREAD = 0.35  # two thirds of the scales lie between 0.025 and 0.05
@@ -125,7 +125,7 @@ def make(variant: str, path: Path, nbytes: int = 0, seed: int = 0) -> int:
         nbytes: grow the image encoder to this size.
     """
     if variant == DEMO:
-        tensors = {name: tensor.float() for name, tensor in load_file(DEMO_CHECKPOINT).items()}
+        tensors = {name: tensor.float() for name, tensor in load_file(CHECKPOINT).items()}
         save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
         return sum(tensor.nbytes for tensor in tensors.values())
     entries, wrapper = read_entries(variant)
