@@ -28,7 +28,7 @@ class FormatError(BhkError):
 
 
 class FileTooShortError(FormatError):
-    """A file has at least 64 bytes."""
+    """The file has at least 64 bytes."""
 
     rule = "P1"
 
@@ -101,7 +101,7 @@ class FieldTypeError(FormatError):
 
 
 class UnknownFeatureError(FormatError):
-    """`required_features` names no feature that the reader does not know. Version 1.0 defines none."""
+    """The reader knows every feature in `required_features`. Version 1.0 defines none."""
 
     rule = "H5"
 
@@ -241,8 +241,8 @@ class DecodedLengthError(FormatError):
 class ChunkError(FormatError):
     """`chunk` is 1 to 2^20 and cuts the stream into at most 2^20 chunks.
 
-    `chunks` lists, for codecs with zstd, a positive length for each chunk; when there is one chunk it may be absent or empty,
-    and `stored` is that length. It is absent or empty for the other codecs.
+    For codecs with zstd, `chunks` lists a positive length for each chunk; for a single chunk it may be absent or empty, and
+    `stored` is that length. For the other codecs it is absent or empty.
     """
 
     rule = "S6"
@@ -290,7 +290,7 @@ class StreamHashError(FormatError):
 class ChunkDataError(FormatError):
     """A zstd chunk is one whole frame that declares its content size, equal to the decoded length of the chunk.
 
-    A packed chunk has no bit set behind its last code.
+    A packed chunk has no bit set after its last code.
     """
 
     rule = "D3"

@@ -59,11 +59,11 @@ class _Guess:
 
 
 def rounded(value: float) -> float:
-    """Round a measured number to five significant digits, which `header_room` assumes."""
+    """Round a measured number to five significant digits, which `max_header_size` assumes."""
     return float(f"{value:.5g}")
 
 
-def header_room(header: Header) -> int:
+def max_header_size(header: Header) -> int:
     """Return an upper bound of the length of `header` as JSON once its layers have streams, errors and codebooks."""
     worst = _Guess(
         planes=("winding", "phase", "shell"),
@@ -75,7 +75,7 @@ def header_room(header: Header) -> int:
     return worst.length(header)
 
 
-def header_estimate(header: Header) -> int:
+def likely_header_size(header: Header) -> int:
     """Return an estimate of the length of `header` as JSON once its layers have streams, errors and codebooks."""
     likely = _Guess(
         planes=("winding", "phase"),

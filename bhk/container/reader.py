@@ -82,6 +82,11 @@ class FileSource:
 class Container:
     """An open .bhk file with a valid header. Streams are read on demand, from any thread.
 
+    Attributes:
+        source: the bytes of the file.
+        header_length: H, the length of the header in bytes, including its padding.
+        header: the header.
+
     Raises:
         ReadError: the system could not read the file.
         FormatError: the file breaks a rule of the format.
@@ -90,7 +95,7 @@ class Container:
     def __init__(self, source: ByteSource) -> None:
         self.source = source
         try:
-            self.header_bytes, self.header = _read_header(source)
+            self.header_length, self.header = _read_header(source)
         except BaseException:
             source.close()
             raise
@@ -136,7 +141,7 @@ class Container:
         Raises:
             PaddingError: they are not.
         """
-        end = PREAMBLE_BYTES + self.header_bytes
+        end = PREAMBLE_BYTES + self.header_length
         for layer in self.layers:
             for stream in layer.streams:
                 if stream.offset > end and self.source.read(end, stream.offset - end).strip(b"\0"):

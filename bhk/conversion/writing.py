@@ -18,7 +18,7 @@ from bhk.codec.estimate import estimate
 from bhk.codec.fit import sample_tensor
 from bhk.codec.tensor import EncodedTensor, keep
 from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, StreamEntry
-from bhk.container.header_size import header_room, rounded
+from bhk.container.header_size import max_header_size, rounded
 from bhk.container.writer import ContainerWriter
 from bhk.conversion.coder import Coder
 from bhk.conversion.plan import Item
@@ -56,7 +56,7 @@ def write(
     warnings = list(coder.warnings)
     done, total = 0, sum(item.nbytes for item in items)
     with background(partial(sha256, checkpoint.source.files)) as digest, replace_file(path, force=force) as file:
-        writer = ContainerWriter(file, header_room(outline))
+        writer = ContainerWriter(file, max_header_size(outline))
         for item, layer, encoded in zip(items, outline.layers, ordered_map(coder, items, threads), strict=True):
             layers.append(_layer(layer, encoded, codebooks, writer.write(encoded.streams)))
             if encoded.note:

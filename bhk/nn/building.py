@@ -69,7 +69,7 @@ class _Builder:
             done += layer.dense_bytes
             self._options.progress("Loading", done, total)
 
-        for target in plan.kept:
+        for target in plan.not_in_file:
             yield from self._settle(target, self._place(target.tensor, like=target.tensor))
         for decoding, tensor in zip(plan.decodings, ordered_map(self._decode, plan.decodings, threads), strict=True):
             yield from self._settle(decoding.target, tensor)

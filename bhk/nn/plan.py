@@ -83,12 +83,12 @@ class Plan:
     """What happens to every tensor of a model, and the names on which file and model differ.
 
     Attributes:
-        kept: tensors that are not in the file.
+        not_in_file: tensors of the model that the file does not hold.
     """
 
     decodings: tuple[Decoding, ...]
     replacements: tuple[Replacement, ...]
-    kept: tuple[ModelTensor, ...]
+    not_in_file: tuple[ModelTensor, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
 
@@ -109,9 +109,9 @@ def make_plan(model: nn.Module, file: BhkFile, options: LoadOptions) -> Plan:
     available = {name[len(prefix) :]: file.layer(name) for name in file.names if name.startswith(prefix)}
     # If several names of a tensor are in the file, the last one counts, as when a state dict is copied.
     found = {target: available[name] for target in targets for name in target.names if name in available}
-    kept = tuple(target for target in targets if target not in found)
+    not_in_file = tuple(target for target in targets if target not in found)
     known = {name for target in targets for name in target.names}
-    missing = tuple(name for target in kept for name in target.names if not options.passes_over(name))
+    missing = tuple(name for target in not_in_file for name in target.names if not options.passes_over(name))
     unexpected = tuple(prefix + name for name in available if name not in known and not options.passes_over(name))
     differing = {target: layer for target, layer in found.items() if not _fits(layer, target.tensor)}
     if differing or not found or (options.strict and (missing or unexpected)):
@@ -119,7 +119,7 @@ def make_plan(model: nn.Module, file: BhkFile, options: LoadOptions) -> Plan:
         faults = [*_faults(missing, unexpected, differing), *diagnose(model, file.names, known, prefix, header.model)]
         message = f"{name} does not fit {type(model).__name__}: {'; '.join(faults) or 'they share no tensor name'}"
         raise MismatchError(message, missing, unexpected, tuple(target.names[-1] for target in differing))
-    _check_data(model, (*found, *(target for target in kept if target.is_recomputed)))
+    _check_data(model, (*found, *(target for target in not_in_file if target.is_recomputed)))
     linears = plain_linears(model, targets) if options.mode == "hyper" else {}
     replacements = {
         target: Replacement(*linears[target], layer)
@@ -127,7 +127,7 @@ def make_plan(model: nn.Module, file: BhkFile, options: LoadOptions) -> Plan:
         if target in linears and stays_coded(layer)
     }
     decodings = tuple(Decoding(target, layer) for target, layer in found.items() if target not in replacements)
-    return Plan(decodings, tuple(replacements.values()), kept, missing, unexpected)
+    return Plan(decodings, tuple(replacements.values()), not_in_file, missing, unexpected)
 
 
 def stays_coded(layer: LayerEntry) -> bool:

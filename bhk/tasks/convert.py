@@ -25,7 +25,7 @@ from bhk.checkpoint.folder import INDEX_SUFFIX
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.fit import PresetError
 from bhk.container.header import Header, LayerEntry, ModelEntry
-from bhk.container.header_size import header_estimate
+from bhk.container.header_size import likely_header_size
 from bhk.container.validate import ALIGNMENT, PREAMBLE_BYTES, validate
 from bhk.conversion.coder import CalibrationReport, Coder, coding, model_of
 from bhk.conversion.fidelity_search import pictures_for, snr_for_fidelity
@@ -167,7 +167,7 @@ def convert(
     def overhead(items: Sequence[Item]) -> int:
         streams = sum(2 if item.coded else 1 for item in items)
         padding = ALIGNMENT // 2 * (streams + 1)  # half a unit on average
-        return PREAMBLE_BYTES + header_estimate(outline(items)) + padding
+        return PREAMBLE_BYTES + likely_header_size(outline(items)) + padding
 
     finer_db = recognised.finer_db if recognised else lambda name: 0.0
     items = plan(checkpoint.tensors, checkpoint.aliases, quality, finer_db)

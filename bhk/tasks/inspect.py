@@ -168,7 +168,7 @@ def inspect(
     True
     """
     with open_container(path) as container:
-        header, header_bytes, length = container.header, container.header_bytes, container.source.length
+        header, header_bytes, length = container.header, container.header_length, container.source.length
     rows = [_row(layer, header.codebooks) for layer in header.layers]
     total = merge("total", rows)
     if by is not None:

@@ -28,7 +28,7 @@ from bhk.checkpoint.companions import CONFIG, KEY, has_companions
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.tensor import keep
 from bhk.container.header import LayerEntry, to_json
-from bhk.container.header_size import header_room
+from bhk.container.header_size import max_header_size
 from bhk.container.writer import ContainerWriter
 from bhk.file.bhkfile import BhkFile, open_file
 from bhk.nn.hyperlinear import BUFFERS, HyperLinear
@@ -115,7 +115,7 @@ def _write_file(model: PreTrainedModel, loaded: Loaded, config: Mapping[str, Any
         if KEY + CONFIG in metadata:
             metadata[KEY + CONFIG] = json.dumps(config, separators=(",", ":"))
         outline = msgspec.structs.replace(header, layers=tuple(layers), metadata=metadata)
-        writer = ContainerWriter(file, header_room(outline) + len(to_json(header)))
+        writer = ContainerWriter(file, max_header_size(outline) + len(to_json(header)))
         written = tuple(_write_layer(writer, source, layer, changed.get(layer.name)) for layer in outline.layers)
         writer.finish(msgspec.structs.replace(outline, layers=written))
 

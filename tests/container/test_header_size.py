@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.tensor import encode
 from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, to_json
-from bhk.container.header_size import header_estimate, header_room, rounded
+from bhk.container.header_size import likely_header_size, max_header_size, rounded
 from bhk.container.writer import ContainerWriter
 
 
@@ -40,13 +40,13 @@ def test_the_reserved_length_suffices_for_any_tensor(preset: str) -> None:
     template = Header("bhk 1.2.3", tuple(layers), metadata={"source.name": "model.pth"})
     final = msgspec.structs.replace(template, layers=tuple(written), codebooks=tuple(books))
     assert len(books) >= 4
-    assert len(to_json(final)) <= header_room(template)
-    assert header_estimate(template) == pytest.approx(len(to_json(final)), rel=0.2)
+    assert len(to_json(final)) <= max_header_size(template)
+    assert likely_header_size(template) == pytest.approx(len(to_json(final)), rel=0.2)
 
 
 def test_room_and_estimate_hold_the_notes_whole() -> None:
     notes = {"a": "\n" * 5000}
-    for expected in (header_room, header_estimate):
+    for expected in (max_header_size, likely_header_size):
         with_notes, without = (expected(Header("g", (), metadata=metadata)) for metadata in (notes, {}))
         assert with_notes - without == len(to_json(Header("g", (), metadata=notes))) - len(to_json(Header("g", ())))
 

@@ -19,7 +19,7 @@ from bhk.codec.streams import CHUNK_ITEMS, Stream, packed_stream, plane_stream
 from bhk.codec.tensor import tensor_bytes
 from bhk.container.errors import ChunkDataError, CodeRangeError, StreamHashError
 from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry
-from bhk.container.header_size import header_room
+from bhk.container.header_size import max_header_size
 from bhk.container.writer import ContainerWriter
 from bhk.file.bhkfile import UnknownTensorError
 
@@ -298,7 +298,7 @@ def _handmade(path: Path, codebook: CodebookEntry, streams: tuple[Stream, ...], 
     layer = LayerEntry("weight", (1, 2 * pairs), "F32", "linear", "trajectory", pairing="rows", codebook=0, error=error)
     header = Header(generator="test", layers=(layer,), codebooks=(codebook,))
     with path.open("w+b") as file:
-        writer = ContainerWriter(file, header_room(header))
+        writer = ContainerWriter(file, max_header_size(header))
         filled = msgspec.structs.replace(layer, streams=writer.write(streams))
         writer.finish(msgspec.structs.replace(header, layers=(filled,)))
     return path

@@ -73,7 +73,7 @@ def _run(model: nn.Module) -> torch.Tensor:
 def _say(path: Path, entry: ModelEntry) -> None:
     """Write `entry` into the header of the file at `path`, without changing the header's length."""
     with Container.open(path) as container:
-        header, room = container.header, container.header_bytes
+        header, room = container.header, container.header_length
     text = to_json(msgspec.structs.replace(header, model=entry)).ljust(room)
     assert len(text) == room
     data = path.read_bytes()

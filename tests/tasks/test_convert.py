@@ -23,7 +23,7 @@ from tasks.checkpoints import PUBLISHED, draw, published, save, small
 def _parts(path: Path) -> tuple[dict[str, Any], bytes]:
     """Return the header without what names the source, its offsets counted from its end, and all that lies behind it."""
     with Container.open(path) as container:
-        length = container.header_bytes
+        length = container.header_length
     data = path.read_bytes()
     header = json.loads(data[64 : 64 + length])
     header["metadata"] = {key: value for key, value in header["metadata"].items() if not key.startswith("source.")}
@@ -164,7 +164,7 @@ def test_layers_of_one_step_share_a_codebook(tmp_path: Path) -> None:
 def test_the_header_ends_where_its_text_does(tmp_path: Path) -> None:
     report = bhk.convert(save(tmp_path / "a.pth", small()))
     with Container.open(report.path) as container:
-        length = container.header_bytes
+        length = container.header_length
     data = report.path.read_bytes()
     assert length - len(data[64 : 64 + length].rstrip(b" ")) < 64
 
