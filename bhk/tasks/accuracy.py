@@ -49,11 +49,18 @@ def accuracy(
     """Prompt a model for annotated objects and measure how well its masks match them.
 
     `bhk.evaluation.accuracy` says which prompts the model gets and which mask counts. Equal arguments give equal results on
-    one machine, whatever `workers` is. Needs `pip install 'bhk[eval]'`:
+    one machine, whatever `workers` is. Needs `pip install 'bhk[eval]'`.
 
-        report = bhk.accuracy("sam_b.bhk", "val2017", "instances_val2017.json", against="sam_vit_b_01ec64.pth")
-        print(report)
-        report.save("accuracy.json")
+    >>> import json
+    >>> import bhk
+    >>> square = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[90, 90, 290, 90, 290, 290, 90, 290]]}
+    >>> image = {"id": 1, "file_name": "photo.jpg", "width": 384, "height": 384}
+    >>> coco = {"images": [image], "categories": [{"id": 1, "name": "square"}], "annotations": [square]}
+    >>> with open("annotations.json", "w") as file:
+    ...     json.dump(coco, file)
+    >>> report = bhk.accuracy("demo_sam.bhk", ".", "annotations.json", workers=1)
+    >>> report.pictures, report.objects, [found.prompt for found in report.accuracy]
+    (1, 1, ['box', 'point'])
 
     Args:
         model: a .bhk file, here or on the Hub, or a checkpoint.

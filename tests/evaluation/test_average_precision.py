@@ -25,7 +25,7 @@ def _blob(rng: np.random.Generator, radius: float) -> np.ndarray:
 
 
 def _data(seed: int) -> tuple[list[TrueMask], list[FoundMask]]:
-    """Return objects of all sizes, some crowds, and masks that are shifted, missing, misnamed or of nothing."""
+    """Return objects of all sizes and some crowds, and masks that are shifted, missing, mislabelled or of no object."""
     rng = np.random.default_rng(seed)
     truths, found = [], []
     for scope in _SCOPES:

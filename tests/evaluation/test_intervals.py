@@ -20,7 +20,7 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_approximation() -> None:
 
 
 def test_whole_pictures_are_drawn() -> None:
-    """Values that are equal within a picture say no more than one of them."""
+    """Equal values within a picture carry no more information than one of them."""
     once = list(np.random.default_rng(0).normal(0, 1, (30, 1)))
     often = [np.repeat(group, 50) for group in once]
     assert bootstrap(once, np.mean, seed=3).low == pytest.approx(bootstrap(often, np.mean, seed=3).low)

@@ -1,4 +1,4 @@
-"""What the fake Hub answers to each request that huggingface_hub makes."""
+"""The fake Hub's answers to the requests of huggingface_hub."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MODEL = rf"/api/models/{_REPOSITORY}"
 
 @dataclass
 class Call:
-    """A request: its path is cut into the parts that its stage has."""
+    """A request, with its path split into the parts of its stage."""
 
     method: str
     parts: dict[str, str]
@@ -46,7 +46,7 @@ class Call:
 
 @dataclass
 class Answer:
-    """A response; its body is a part of a blob, from `start` to `end`."""
+    """A response whose body is a blob from `start` to `end`."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -275,7 +275,7 @@ def blob(hub: FakeHub, call: Call) -> Answer:
 
 
 def _ranged(hub: FakeHub, call: Call, blob: Blob, headers: dict[str, str]) -> Answer:
-    """Answer with a blob, or with the range of it that was asked for."""
+    """Answer with a blob or with the requested range of it."""
     found = re.fullmatch(r"bytes=(\d+)-(\d*)", call.headers.get("range", ""))
     if not found or not hub.ranges:
         return Answer(200, headers, blob)
@@ -286,7 +286,7 @@ def _ranged(hub: FakeHub, call: Call, blob: Blob, headers: dict[str, str]) -> An
 
 
 def _listed(name: str, file: HubFile) -> dict[str, Any]:
-    """Return a file as the listings of the Hub have it."""
+    """Return a file as in the Hub's listings."""
     entry = {"type": "file", "path": name, "oid": file.oid, "size": file.blob.size}
     lfs = {"oid": file.blob.sha256, "size": file.blob.size, "pointerSize": 134}
     return {**entry, "lfs": lfs} if file.large else entry
@@ -309,7 +309,7 @@ def _apply(hub: FakeHub, files: dict[str, HubFile], key: str, value: dict[str, A
 
 
 def _faults_of_card(text: str) -> tuple[list[str], list[str]]:
-    """Return the errors and warnings that the Hub has for a card."""
+    """Return the Hub's errors and warnings about a card."""
     found = re.match(r"---\r?\n(.*?)\r?\n---(?:\r?\n|$)", text, re.DOTALL)
     if not found:
         return [], ["empty or missing yaml metadata in repo card"]
@@ -355,7 +355,7 @@ _ROUTES: tuple[tuple[str, str, str, Callable[[FakeHub, Call], Answer]], ...] = (
 
 
 def route(method: str, path: str) -> tuple[str, dict[str, str], Callable[[FakeHub, Call], Answer]] | None:
-    """Return the stage of a request, the parts of its path, and what answers it."""
+    """Return the stage of a request, the parts of its path, and the function that answers it."""
     for stage, methods, pattern, answer in _ROUTES:
         found = re.fullmatch(pattern, path)
         if found and method in methods.split():

@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on this machine, over real HTTP, for the real huggingface_hub; with faults where they are asked for."""
+"""A Hugging Face Hub on this machine, over real HTTP, for the real huggingface_hub, with faults on request."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ _MESSAGES = {401: "Invalid credentials in Authorization header"}
 
 @dataclass(frozen=True)
 class Request:
-    """A request that was answered, or cut off.
+    """A request that was answered or cut off.
 
     Attributes:
-        path: with its query.
-        range: the header Range, if any.
-        sent, received: bytes of the body of the answer that the client took, and of the request.
-        stage: which part of the protocol it was.
+        method: the HTTP method.
+        path: the path with the query.
+        range: the header Range; None without one.
+        sent: bytes of the answer's body that the client received.
+        received: bytes of the request's body.
+        stage: the part of the protocol it belongs to.
         authorization: whether it came with a token.
     """
 
@@ -52,46 +54,46 @@ class _Fault:
 
 
 class FakeHub:
-    """Repositories of models, which huggingface_hub reads and writes as it does those of the Hub.
+    """Model repositories that huggingface_hub reads and writes like those of the Hub.
 
-    Weights and other large files are blobs that stand on another host (another port), behind signed URLs.
+    Weights and other large files are blobs on another host (another port), behind signed URLs.
 
     Attributes:
         url: the endpoint.
-        token: the one that it knows; needed for private repositories and for every write.
-        waits: seconds that huggingface_hub in this process would have slept before it tried again.
-        ranges: whether ranges are honoured.
+        token: the only valid token; needed for private repositories and for every write.
+        waits: seconds that huggingface_hub in this process would have slept before retrying.
+        ranges: whether range requests are honoured.
     """
 
     def __init__(self, home: Path) -> None:
         self.token = "hf_" + secrets.token_hex(17)
         self.repositories: dict[str, Repository] = {}
         self.blobs: dict[str, Blob] = {}
-        self._requests: list[Request | None] = []  # None of one that has not ended
+        self._requests: list[Request | None] = []  # None for a request that has not ended
         self._ended = threading.Condition()
         self.waits: list[float] = []
         self.ranges = True
         self.lock = threading.RLock()
         self._home = home
-        # What huggingface_hub asks for once a day, to name coding agents in the User-Agent.
+        # huggingface_hub asks for this once a day, to name coding agents in the User-Agent.
         (home / ".agent_harnesses.json").write_text('{"standardEnvVars": [], "harnesses": {}}')
         self._signature = secrets.token_hex(16)
         self._faults: dict[str, list[_Fault]] = {}
         self._servers = [_Server(self), _Server(self)]
-        hosts = ("127.0.0.1", "localhost")  # two, as those of the Hub: by these its clients tell who may have the token
+        hosts = ("127.0.0.1", "localhost")  # two, as at the Hub: clients send the token to one of them only
         self.url, self.storage_url = (
             f"http://{host}:{server.server_port}" for host, server in zip(hosts, self._servers, strict=True)
         )
 
     @property
     def requests(self) -> list[Request]:
-        """What came, in order. Clients have an answer a moment before the server has ended with it, which is waited for."""
+        """The requests in order. Waits for the server to finish the last one, as clients get answers a moment earlier."""
         with self._ended:
             self._ended.wait_for(lambda: None not in self._requests, timeout=5)
             return [request for request in self._requests if request is not None]
 
     def arrival(self) -> Callable[[Request], None]:
-        """Keep the place of a request that has come; return what it is to be told to at its end."""
+        """Reserve the place of a new request, and return the function that takes it when it has ended."""
         with self._ended:
             place = len(self._requests)
             self._requests.append(None)
@@ -105,7 +107,7 @@ class FakeHub:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables with which another process finds this Hub."""
+        """The environment variables with which another process finds this Hub."""
         return {
             "HF_ENDPOINT": self.url,
             "HF_HOME": str(self._home),
@@ -125,7 +127,7 @@ class FakeHub:
         gated: bool = False,
         revision: str = "main",
     ) -> str:
-        """Commit files to a repository, new or not, and return the commit."""
+        """Commit files to a new or existing repository, and return the commit."""
         with self.lock:
             found = self.repositories.setdefault(repository, Repository(repository, private, gated))
             parent = found.refs.get(revision) or found.refs.get("main")
@@ -161,50 +163,50 @@ class FakeHub:
         action: Callable[[], object] | None = None,
         done: bool = False,
     ) -> None:
-        """Let the next requests of a stage go wrong.
+        """Make the next requests of a stage fail.
 
         Args:
             stage: see `hub.answers._ROUTES`: "info", "tree", "paths-info", "create", "yaml", "preupload", "lfs-batch",
                 "upload", "commit", "resolve", "blob" (what `resolve` redirects to), …
             status: answer with this status.
-            times: how many requests; -1: all that come.
-            headers: of the answer, beside its own.
-            cut_after: close the connection after so many bytes of the request's body, or of the answer's if the request
+            times: number of requests; -1: all.
+            headers: additional headers of the answer.
+            cut_after: close the connection after this many bytes of the request's body, or of the answer's if the request
                 has none or is `done`; HEAD gets no answer at all.
-            corrupt: flip a bit in the middle of the body of the request, or of the answer if the request has none.
-            action: is called before the request is answered.
-            done: carry the request out before anything goes wrong.
+            corrupt: flip a bit in the middle of the request's body, or of the answer's if the request has none.
+            action: called before the request is answered.
+            done: carry out the request before it fails.
         """
         fault = _Fault(status, times, dict(headers or {}), cut_after, corrupt, action, done)
         self._faults.setdefault(stage, []).append(fault)
 
     def mend(self) -> None:
-        """Let nothing go wrong any more."""
+        """Remove all faults."""
         with self.lock:
             self._faults.clear()
 
     @contextlib.contextmanager
     def trouble(self, stage: str, **fault: Any) -> Iterator[None]:
-        """Let every request of a stage go wrong in the block, as `inject` says."""
+        """Make every request of a stage fail inside the block, as `inject` does."""
         self.inject(stage, times=-1, **fault)
         yield
         self._faults.pop(stage)
 
     def expire_urls(self) -> None:
-        """Let every URL that was signed until now be refused."""
+        """Refuse all URLs signed so far."""
         self._signature = secrets.token_hex(16)
 
     def signed(self, path: str) -> str:
-        """Return the URL of something in the storage."""
+        """Return the signed URL of something in storage."""
         return f"{self.storage_url}/{path}?X-Amz-Expires=3600&X-Amz-Signature={self._signature}"
 
     def check_signature(self, call: Call) -> None:
-        """Raise unless the URL was signed and has not expired."""
+        """Raise unless the URL is signed and has not expired."""
         if call.query.get("X-Amz-Signature") != self._signature:
             raise RefusedError(403, None, "Request has expired")
 
     def authorize(self, call: Call, *, write: bool = False, content: bool = False) -> Repository:
-        """Return the repository of a request, if who asks may see (or write) it."""
+        """Return the repository of a request, if the client may see (or write) it."""
         given = call.headers.get("authorization")
         if given is not None and given != f"Bearer {self.token}":
             raise RefusedError(401, None, _MESSAGES[401])
@@ -220,7 +222,7 @@ class FakeHub:
         return repository
 
     def take_fault(self, stage: str) -> _Fault | None:
-        """Return what is to go wrong with a request of this stage."""
+        """Return the fault for a request of this stage."""
         with self.lock:
             waiting = self._faults.get(stage, [])
             if not waiting:
@@ -243,7 +245,7 @@ class _Server(ThreadingHTTPServer):
         self._thread.start()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: clients that close their connection are what is tested."""
+        """Print nothing: tests close connections on purpose."""
 
     def stop(self) -> None:
         self.shutdown()
@@ -252,7 +254,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _CutError(Exception):
-    """The connection is to be closed."""
+    """The connection must be closed."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -283,7 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815
 
     def _answer(self, call: Call, answer: Callable[[FakeHub, Call], Answer], fault: _Fault | None) -> Answer:
-        """Return what the Hub answers, or the fault."""
+        """Return the Hub's answer, or the fault."""
         hub = self.server.hub
         if fault and fault.action:
             fault.action()
@@ -302,7 +304,7 @@ class _Handler(BaseHTTPRequestHandler):
         return refusal(fault.status) if fault and fault.status else right
 
     def _body(self, cut: int | None) -> bytes:
-        """Read the body of the request; close the connection after `cut` bytes of it, if there is one."""
+        """Read the body of the request, and close the connection after `cut` bytes if `cut` is given."""
         parts = []
         for part in self._body_parts():
             self._received += len(part)

@@ -1,4 +1,4 @@
-"""A .bhk file as large as that of a SAM ViT-H, without the weights: a true header; the streams are holes of a sparse file."""
+"""A .bhk file as large as that of SAM ViT-H but without weights: the header is real, the streams are holes of a sparse file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, 
 from bhk.container.reader import MAGIC, PREAMBLE, VERSION
 from bhk.container.validate import PREAMBLE_BYTES, align
 
-_PLANES = {"winding": 0.62, "phase": 0.62, "shell": 0.004}  # stored bytes a pair at the default preset
+_PLANES = {"winding": 0.62, "phase": 0.62, "shell": 0.004}  # stored bytes per pair at the default preset
 
 
 def write_sam_h(path: Path) -> int:
@@ -37,7 +37,7 @@ def write_sam_h(path: Path) -> int:
 
 
 def _header(start: int) -> Header:
-    """Return a header for streams from `start` on; its numbers have as many digits as those of a converted checkpoint."""
+    """Return a header for streams that begin at `start`, with as many digits as in a converted checkpoint."""
     numbers = random.Random(0)
     end = start
 

@@ -1,4 +1,4 @@
-"""What the fake Hub holds: repositories, their commits and branches, and the contents of files."""
+"""The content of the fake Hub: repositories, their commits and branches, and the contents of files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LARGE_BYTES = 10_000_000
 
 
 class RefusedError(Exception):
-    """The Hub refuses: an HTTP status, the code that it gives as X-Error-Code, and a sentence."""
+    """A refusal of the Hub: HTTP status, the code in X-Error-Code, and a message."""
 
     def __init__(self, status: int, code: str | None, message: str) -> None:
         super().__init__(message)
@@ -21,7 +21,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Blob:
-    """The content of a file, in memory or on the disk."""
+    """The content of a file, in memory or on disk."""
 
     content: bytes | Path
 
@@ -49,14 +49,14 @@ class Blob:
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file at a commit; `large`: kept as a blob of git LFS."""
+    """A file at a commit. If it is `large`, it is stored in git LFS."""
 
     blob: Blob
     large: bool
 
     @cached_property
     def oid(self) -> str:
-        """The hash by which git knows it: of the content, or of the pointer to the blob."""
+        """Git's hash of the content, or of the pointer to the blob."""
         text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.blob.sha256}\nsize {self.blob.size}\n"
         content = text.encode() if self.large else self.blob.read()
         return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
@@ -67,13 +67,13 @@ class HubFile:
 
 
 def is_large(name: str, size: int) -> bool:
-    """Return whether the Hub keeps a file as a blob of git LFS; an empty one it cannot."""
+    """Return whether the Hub stores a file in git LFS, which is impossible for an empty one."""
     return size > 0 and (name.endswith(LARGE_SUFFIXES) or size > LARGE_BYTES)
 
 
 @dataclass(frozen=True)
 class Commit:
-    """The files of a repository at a point of its history."""
+    """The files of a repository at one point of its history."""
 
     oid: str
     parent: str | None
@@ -84,7 +84,7 @@ class Commit:
 
 @dataclass(frozen=True)
 class PullRequest:
-    """A proposal of a commit, which is what `refs/pr/{number}` points at."""
+    """A proposed commit; `refs/pr/{number}` points to it."""
 
     number: int
     title: str
@@ -96,7 +96,7 @@ class PullRequest:
 
 @dataclass
 class Repository:
-    """A repository of a model. `refs`: branch, tag or refs/pr/N -> commit."""
+    """A model repository. `refs` maps branches, tags and refs/pr/N to commits."""
 
     name: str
     private: bool = False
@@ -106,7 +106,7 @@ class Repository:
     pull_requests: list[PullRequest] = field(default_factory=list)
 
     def at(self, revision: str) -> Commit:
-        """Return the commit that a branch, a tag, a pull request or a hash names."""
+        """Return the commit of a branch, a tag, a pull request or a hash."""
         oid = self.refs.get(revision, revision)
         if oid not in self.commits:
             raise RefusedError(404, "RevisionNotFound", f"Invalid rev id: {revision}")
@@ -122,7 +122,7 @@ class Repository:
     def commit(
         self, revision: str, files: dict[str, HubFile], *, parent: str | None, title: str, message: str = ""
     ) -> Commit:
-        """Let `revision` point at a new commit with these files, all there are."""
+        """Point `revision` to a new commit that holds exactly these files."""
         listing = "".join(f"{name} {file.oid}\n" for name, file in sorted(files.items()))
         oid = hashlib.sha1(f"{self.name}\n{parent}\n{title}\n{len(self.commits)}\n{listing}".encode()).hexdigest()
         self.commits[oid] = Commit(oid, parent, title, message, files)
@@ -130,6 +130,6 @@ class Repository:
         return self.commits[oid]
 
     def propose(self, title: str) -> PullRequest:
-        """Open a pull request; its ref is for the caller to commit to."""
+        """Open a pull request; the caller commits to its ref."""
         self.pull_requests.append(PullRequest(len(self.pull_requests) + 1, title))
         return self.pull_requests[-1]

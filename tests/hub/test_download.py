@@ -158,7 +158,7 @@ def test_paths_are_unchanged(tmp_path: Path) -> None:
         (["vit_b.bhk", "config.json"], "vit_b.bhk"),
         (["model.bhk", "vit_b.bhk"], "model.bhk"),
         (["a.bhk", "b.bhk"], ""),
-        (["model.bhk", "model.safetensors"], ""),  # `bhk convert` put it beside its source, which is meant
+        (["model.bhk", "model.safetensors"], ""),  # `bhk convert` wrote the first beside the second, which is meant
         (["config.json"], ""),
     ],
 )

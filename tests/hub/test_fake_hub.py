@@ -1,4 +1,4 @@
-"""What huggingface_hub itself does with the fake Hub, which the tests of all that publishes and loads stand on."""
+"""huggingface_hub itself against the fake Hub, on which the tests of publishing and loading rely."""
 
 from __future__ import annotations
 

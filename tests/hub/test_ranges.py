@@ -27,7 +27,7 @@ def _stages(hub: FakeHub) -> list[str]:
 
 
 def _remote(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, head: int = 1000) -> RemoteFile:
-    """Return a file on the Hub, of which the first `head` bytes were fetched."""
+    """Return a file on the Hub whose first `head` bytes have been fetched."""
     monkeypatch.setattr(ranges, "HEAD_BYTES", head)
     hub.add("u/r", {"model.bhk": _CONTENT})
     return RemoteFile(_ADDRESS)

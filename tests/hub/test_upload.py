@@ -24,7 +24,7 @@ WEIGHTS = b"weights" * 1000
 
 
 def _sent(hub: FakeHub) -> int:
-    """Return bytes of blobs that were sent."""
+    """Return the number of bytes of blobs that were sent."""
     return sum(request.received for request in list(hub.requests) if request.stage == "upload")
 
 
@@ -99,7 +99,9 @@ def test_somebody_else_commits_first(hub: FakeHub) -> None:
     uploader.commit([file], hub.commits("user/sam")[0], message="Title")
     assert hub.files("user/sam") == {"a.txt": b"2", "model.bhk": WEIGHTS}
     assert _sent(hub) == len(WEIGHTS)
-    assert [request.stage for request in list(hub.requests)].count("lfs-batch") == 1  # the second time, nobody asks
+    assert [request.stage for request in list(hub.requests)].count(
+        "lfs-batch"
+    ) == 1  # the second time, it is not asked for
 
 
 def test_a_pull_request_is_found_again(hub: FakeHub) -> None:

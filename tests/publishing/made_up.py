@@ -56,18 +56,18 @@ def bhk_file(
 
 
 def entry(variant: str) -> ModelEntry:
-    """Return what a header says of a published model."""
+    """Return the header entry of a published model."""
     found = VARIANTS[variant]
     return ModelEntry(found.family, variant, msgspec.to_builtins(found.architecture) or {})
 
 
 def source(name: str) -> dict[str, str]:
-    """Return the metadata of a file made from a checkpoint."""
+    """Return the metadata of a file converted from a checkpoint."""
     return {"source.name": name, "source.dtype": "F32", "source.bytes": "12544", "source.sha256": SHA256}
 
 
 def companions(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metadata of a file made from a checkpoint of transformers."""
+    """Return the metadata of a file converted from a checkpoint of transformers."""
     return {"file.config.json": json.dumps(config)}
 
 

@@ -102,7 +102,7 @@ def test_the_hub_accepts_every_card(tmp_path: Path, hub: FakeHub, kind: Callable
     text = make_card(kind(tmp_path))
     card = ModelCard(text)
     card.validate()
-    assert str(card) == text  # the library reads and writes it without a change
+    assert str(card) == text  # the library reads and writes it unchanged
     assert make_card(kind(tmp_path), existing=text) == text
 
 
@@ -181,7 +181,7 @@ def test_results_are_shown_if_they_were_measured(tmp_path: Path) -> None:
     assert "Masks of 36,335 objects in 5,000 pictures of `instances_val2017.json` (coco)" in card
     assert "prompted by box 1.32 % (1.00 % … 2.00 %)" in card
     assert "ot measured" not in card
-    assert "private" not in card  # no place on the machine that measured
+    assert "private" not in card  # no path on the machine that measured
 
 
 def test_nothing_is_claimed_that_was_not_measured(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_an_empty_card_counts_as_none(content: CardContent, existing: str | None
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_a_card_with_only_metadata_gets_a_title(content: CardContent, end: str) -> None:
-    existing = f"---{end}license: mit{end}---{end}"  # as the Hub makes one for a new repository
+    existing = f"---{end}license: mit{end}---{end}"  # as the Hub creates it for a new repository
     _, text = metadata_of(make_card(content, existing=existing))
     assert text.startswith(f"{end}# sam-b{end}{end}{BEGIN}{end}")
 
@@ -348,13 +348,13 @@ def _made(tmp_path_factory: pytest.TempPathFactory) -> None:
 @example("---\n---\n", 1)
 @example("---\n\n---", 1)
 def test_making_a_card_from_itself_changes_nothing(existing: str, which: int) -> None:
-    """And whatever a person wrote is in it, to the byte."""
+    """And hand-written text is kept to the byte."""
     content = _CONTENTS[which]
     try:
         card = make_card(content, existing=existing)
     except CardMetadataError:  # tags of another type
         return
-    except MarkersError:  # the first lines of the text were taken for metadata, and a mark with them
+    except MarkersError:  # the first lines of the text, with a mark, were taken for metadata
         assert "bhk:begin" in metadata_of(existing)[0]
         return
     assert make_card(content, existing=card) == card

@@ -23,14 +23,14 @@ def _content(folder: Path, card: Card = Card(), **file: Any) -> CardContent:
     ("variant", "name", "base", "license"),
     [
         ("sam_vit_b", "sam_vit_b_01ec64.pth", ("facebook/sam-vit-base",), APACHE),
-        ("sam_vit_b", "medsam_vit_b.pth", ("wanglab/medsam-vit-base",), APACHE),  # of the same sizes
+        ("sam_vit_b", "medsam_vit_b.pth", ("wanglab/medsam-vit-base",), APACHE),  # with the same sizes
         ("sam2.1_hiera_base_plus", "sam2.1_hiera_base_plus.pt", ("facebook/sam2.1-hiera-base-plus",), APACHE),
         ("sam_hq_vit_b", "sam_hq_vit_b.pth", (), APACHE),
         ("sam_vit_b", "facebook/sam-vit-base", ("facebook/sam-vit-base",), APACHE),
         ("sam_vit_b", "hf://facebook/sam-vit-base/model.safetensors@main", ("facebook/sam-vit-base",), APACHE),
         ("sam_vit_b", "me/fine-tuned-sam", ("me/fine-tuned-sam",), None),
         ("sam_vit_b", "fine_tuned.pth", (), None),
-        ("sam_vit_b", "sam_vit_l_0b3195.pth", (), None),  # of other sizes than it was published with
+        ("sam_vit_b", "sam_vit_l_0b3195.pth", (), None),  # with other sizes than the published model
         ("sam_vit_b", "no place/at\nall", (), None),
     ],
 )

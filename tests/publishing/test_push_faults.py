@@ -1,4 +1,4 @@
-"""What goes wrong at the Hub ends in the old state of the repository or in the new one, and the next push goes on."""
+"""A fault at the Hub leaves the repository in its old state or its new one, and the next push continues."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def there(hub: FakeHub) -> FakeHub:
-    """The Hub, with a repository user/sam that a person has begun."""
+    """The Hub, with a repository user/sam that somebody has begun by hand."""
     hub.add("user/sam", OLD)
     return hub
 
 
 def _uploads(hub: FakeHub) -> int:
-    """Return how often a whole blob was sent."""
+    """Return how often a complete blob was sent."""
     return sum(request.stage == "upload" and request.received == len(weights()) for request in list(hub.requests))
 
 
 def _try(path: Path, **options: Any) -> PushReport | HubError:
-    """Push, and return the report or the error, which has one line."""
+    """Push, and return the report or the error, which must be one line."""
     try:
         return push(path, "user/sam", **options)
     except HubError as error:
@@ -66,7 +66,7 @@ def _try(path: Path, **options: Any) -> PushReport | HubError:
 
 
 def _is_new(hub: FakeHub, revision: str = "main") -> bool:
-    """Return whether the repository holds all that was pushed; else it must be as it was."""
+    """Return whether the repository holds everything pushed; otherwise it must be unchanged."""
     if "user/sam" not in hub.repositories:
         return False
     files = hub.files("user/sam", revision)
@@ -81,7 +81,7 @@ def _is_new(hub: FakeHub, revision: str = "main") -> bool:
 
 
 def _goes_on(hub: FakeHub, path: Path, **options: Any) -> PushReport:
-    """Push without the fault: all is there then."""
+    """Push without the fault, after which everything must be there."""
     hub.mend()
     report = push(path, "user/sam", **options)
     assert _is_new(hub, "refs/pr/1" if options.get("create_pr") else "main")
@@ -218,7 +218,7 @@ def test_nobody_answers(
 
 @pytest.fixture
 def talkative() -> Iterator[None]:
-    """Let huggingface_hub log all that it does."""
+    """Let huggingface_hub log everything it does."""
     level = logging.get_verbosity()
     logging.set_verbosity_debug()
     yield
@@ -246,7 +246,7 @@ def test_the_token_is_never_shown(
 
 
 def _chain(error: BaseException | None) -> Iterator[object]:
-    """Yield an error and all that it was raised for, and what they hold."""
+    """Yield an error, its causes, and what they hold."""
     while error is not None:
         yield from (error, vars(error))
         error = error.__cause__ or error.__context__

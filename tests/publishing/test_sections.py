@@ -1,4 +1,4 @@
-"""What a card tells its visitors to do works, word for word."""
+"""The programs and commands on a card work as they stand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _visit(card: str, folder: Path, **known: Any) -> list[dict[str, Any]]:
-    """Run every program of a card but evaluations; return what each Python program leaves behind."""
+    """Run every program of a card except evaluations, and return the variables of each Python program."""
     left = []
     for language, program in re.findall(r"```(python|sh)\n(.*?)\n```", card, re.DOTALL):
         if language == "python":

@@ -15,7 +15,7 @@ import bhk
 
 @functools.cache
 def weights(seed: int = 0) -> bytes:
-    """Return a .bhk file of two coded tensors and an exact one."""
+    """Return a .bhk file with two coded tensors and an exact one."""
     with tempfile.TemporaryDirectory() as folder:
         tensors = draw({name: tensor.shape for name, tensor in small().items()}, seed=seed)
         return _converted(save(Path(folder) / "sam.pth", tensors))

@@ -19,7 +19,7 @@ LICENSE = '"><script>alert(2)</script>'
 
 @dataclass(frozen=True)
 class Made:
-    """A small SAM, the file made of it, pictures, and the page about all of them."""
+    """A small SAM, its .bhk file, pictures, and the page about them."""
 
     original: Path
     file: Path
@@ -50,7 +50,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 @pytest.fixture
 def tensors() -> dict[str, torch.Tensor]:
-    """Tensors of every kind of place: odd rows, outliers, flat pairs, exact ones, one without weights, a hostile name."""
+    """Tensors with odd rows, outliers, flat pairs, exact storage, no weights, and a hostile name."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ from reports.conftest import LICENSE, Made
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH")
-WAIT_MS = 60_000  # enough on a machine that is busy with other work
+WAIT_MS = 60_000  # enough on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, made: Made) -> Iterator[Any]:
-    """The page, open; at the end nothing may have been complained of or asked of a network."""
+    """The open page. At the end there must be no complaints and no network requests."""
     complaints: list[str] = []
     page = browser.new_page(viewport={"width": 1300, "height": 900}, color_scheme="light", reduced_motion="reduce")
     page.set_default_timeout(WAIT_MS)
@@ -144,7 +144,7 @@ def test_dark_mode(page: Any) -> None:
     page.locator("#theme").click()
     assert page.evaluate(ground) == light
     page.emulate_media(color_scheme="dark")
-    assert page.evaluate(ground) == light  # what was chosen stays
+    assert page.evaluate(ground) == light  # the choice is kept
     page.reload()
     assert page.evaluate(ground) != light
 
