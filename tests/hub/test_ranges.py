@@ -254,5 +254,5 @@ def test_the_only_file_may_have_any_name(hub: FakeHub) -> None:
 
 def test_a_file_that_is_not_bhk(hub: FakeHub) -> None:
     hub.add("u/r", {"model.bhk": _CONTENT})
-    with pytest.raises(bhk.BhkError, match=r"hf://u/r/model\.bhk: found the bytes"):
+    with pytest.raises(bhk.BhkError, match=r"hf://u/r/model\.bhk is not a \.bhk file"):
         bhk.open("hf://u/r")

@@ -51,7 +51,7 @@ def test_making_a_config_from_itself_changes_nothing() -> None:
     ("stored", "message"),
     [
         ("{", "invalid JSON"),
-        ("[]", "no object"),
+        ("[]", "not an object"),
         ('{"a":1,"a":2}', "'a' occurs twice"),
         ('{"model_type":"sam","x":NaN}', "NaN"),
         ('{"quantization_config":{"quant_method":"gptq"}}', "gptq.*before that quantization"),
