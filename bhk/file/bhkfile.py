@@ -127,6 +127,11 @@ class BhkFile:
     def layer(self, name: str) -> LayerEntry:
         """Return the entry of the tensor with that name or alias.
 
+        >>> with bhk.open("demo_sam.bhk") as file:
+        ...     entry = file.layer("image_encoder.blocks.0.attn.proj.weight")
+        >>> entry.shape, entry.dtype, entry.role
+        ((192, 192), 'F16', 'linear')
+
         Raises:
             UnknownTensorError: the file holds no such tensor.
         """
@@ -137,6 +142,10 @@ class BhkFile:
     def codebook(self, name: str) -> Codebook | None:
         """Return the codebook of tensor `name`, or None if the tensor is stored exactly.
 
+        >>> with bhk.open("demo_sam.bhk") as file:
+        ...     file.codebook("image_encoder.blocks.0.attn.proj.weight").windings
+        64
+
         Raises:
             UnknownTensorError: the file holds no such tensor.
         """
@@ -145,6 +154,10 @@ class BhkFile:
 
     def codes(self, name: str) -> Tensor | None:
         """Return the scalar codes of tensor `name`, int32 (pairs,), or None if the tensor is stored exactly.
+
+        >>> with bhk.open("demo_sam.bhk") as file:
+        ...     file.codes("image_encoder.blocks.0.attn.proj.weight").shape
+        torch.Size([18432])
 
         Raises:
             UnknownTensorError: the file holds no such tensor.
@@ -155,6 +168,10 @@ class BhkFile:
 
     def planes(self, name: str) -> Codes | None:
         """Return the codes of tensor `name` as planes, uint8 (pairs,) each, or None if the tensor is stored exactly.
+
+        >>> with bhk.open("demo_sam.bhk") as file:
+        ...     file.planes("image_encoder.blocks.0.attn.proj.weight").winding.shape
+        torch.Size([18432])
 
         Raises:
             UnknownTensorError: the file holds no such tensor.
@@ -168,6 +185,10 @@ class BhkFile:
 
     def tensor(self, name: str, rows: slice | None = None) -> Tensor:
         """Decode tensor `name`, or only some of its rows, for which only the chunks that hold them are decoded.
+
+        >>> with bhk.open("demo_sam.bhk") as file:
+        ...     file.tensor("image_encoder.blocks.0.attn.proj.weight", slice(0, 2)).shape
+        torch.Size([2, 192])
 
         Args:
             rows: a slice of the first dimension, without a step; None for all.
@@ -190,11 +211,21 @@ class BhkFile:
         return self._decode(layer, (max(stop - start, 0), *layer.shape[1:]), start)
 
     def state_dict(self, *, threads: int | None = None) -> dict[str, Tensor]:
-        """Decode all tensors; see `bhk.load_state_dict`."""
+        """Decode all tensors; see `bhk.load_state_dict`.
+
+        >>> with bhk.open("demo_sam.bhk") as file:
+        ...     len(file.state_dict())
+        230
+        """
         return dict(self.tensors(threads=threads))
 
     def tensors(self, *, threads: int | None = None) -> Iterator[tuple[str, Tensor]]:
-        """Yield (name, tensor) of every tensor, decoded on `threads` threads; aliases come right after their tensor."""
+        """Yield (name, tensor) of every tensor, decoded on `threads` threads; aliases come right after their tensor.
+
+        >>> with bhk.open("demo_sam.bhk") as file:
+        ...     sum(tensor.numel() for _, tensor in file.tensors())
+        3705344
+        """
         decoded = ordered_map(lambda layer: self._decode(layer, layer.shape, 0), self.layers, worker_count(threads))
         for layer, tensor in zip(self.layers, decoded, strict=True):
             for name in (layer.name, *layer.aliases):

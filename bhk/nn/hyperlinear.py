@@ -96,6 +96,11 @@ class HyperLinear(nn.Module):
     ) -> HyperLinear:
         """Return the layer whose weight (out_features, in_features) is given by codes that are paired row by row.
 
+        >>> with bhk.open("demo_sam.bhk") as file:
+        ...     codebook, codes = (get("image_encoder.blocks.0.attn.proj.weight") for get in (file.codebook, file.planes))
+        >>> bhk.nn.HyperLinear.from_codes(codebook, codes, 192, 192)
+        HyperLinear(in_features=192, out_features=192, bias=False, bits_per_weight=8.02, compute=exact)
+
         Args:
             codes: planes of out_features * ceil(in_features / 2) pairs; the layer is on their device.
             bias: (out_features,) or None; converted to `dtype`.
@@ -123,6 +128,10 @@ class HyperLinear(nn.Module):
         compute: Compute = "exact",
     ) -> HyperLinear:
         """Return a layer with the weight of `linear`, which is encoded by itself; see `bhk.encode` for the options.
+
+        >>> layer = bhk.nn.HyperLinear.from_linear(torch.nn.Linear(768, 256), compute="int8")
+        >>> layer.dense_weight().shape
+        torch.Size([256, 768])
 
         Raises:
             HyperLinearError: the weight cannot be encoded (NaN, infinity), or would not get smaller.

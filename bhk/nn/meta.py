@@ -1,4 +1,4 @@
-"""Models without weights: modules built in no time, whose parameters a .bhk file will bring."""
+"""Building modules quickly and without weights, which a .bhk file then provides."""
 
 from __future__ import annotations
 

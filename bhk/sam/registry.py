@@ -17,6 +17,7 @@ from bhk.base.packages import import_package
 from bhk.container.header import ModelEntry
 from bhk.file.bhkfile import open_downloaded
 from bhk.hub.address import address_of
+from bhk.nn.device import Device
 from bhk.nn.loading import load_file, load_options
 from bhk.nn.meta import weights_on_meta
 from bhk.sam.architecture import Sam2
@@ -92,7 +93,7 @@ sam_hq_model_registry = Registry(
 )
 
 
-def build_sam2(config_file: str, ckpt_path: Checkpoint = None, device: str = "cuda", **options: Any) -> nn.Module:
+def build_sam2(config_file: str, ckpt_path: Checkpoint = None, device: Device = "cuda", **options: Any) -> nn.Module:
     """Build a SAM 2 as `sam2.build_sam.build_sam2` does; `ckpt_path` may also be a .bhk file or on the Hub.
 
     >>> from bhk.sam import build_sam2
@@ -111,7 +112,7 @@ def build_sam2(config_file: str, ckpt_path: Checkpoint = None, device: str = "cu
 
 
 def build_sam2_video_predictor(
-    config_file: str, ckpt_path: Checkpoint = None, device: str = "cuda", **options: Any
+    config_file: str, ckpt_path: Checkpoint = None, device: Device = "cuda", **options: Any
 ) -> nn.Module:
     """Build a predictor of masks in videos as `sam2.build_sam.build_sam2_video_predictor` does; see `build_sam2`."""
     return _build_sam2("build_sam2_video_predictor", config_file, ckpt_path, device, options)
@@ -138,7 +139,9 @@ def _build_variant(key: str, name: str, checkpoint: Checkpoint, options: dict[st
     return model
 
 
-def _build_sam2(name: str, config_file: str, checkpoint: Checkpoint, device: str, options: dict[str, Any]) -> nn.Module:
+def _build_sam2(
+    name: str, config_file: str, checkpoint: Checkpoint, device: Device, options: dict[str, Any]
+) -> nn.Module:
     import_package((SAM2,))
     build: Builder = getattr(importlib.import_module("sam2.build_sam"), name)
     if not _is_bhk(checkpoint):
