@@ -227,7 +227,7 @@ class StreamSetError(FormatError):
 
 
 class StreamOffsetError(FormatError):
-    """Streams follow the order of the layer map. Each starts at the first multiple of 64 at or after the end of the previous."""
+    """Streams are in the order of the layer map, each at the first multiple of 64 at or after the end of the previous one."""
 
     rule = "S4"
 
