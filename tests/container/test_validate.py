@@ -11,7 +11,7 @@ from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, 
 from bhk.container.validate import MAX_ENTRIES, MAX_METADATA, PREAMBLE_BYTES, align, validate
 from container.memory import validate_all
 from tools.format_spec.builder import Draft, codebook, coded_layer, draft, exact_layer, packed, plain, planes
-from tools.format_spec.frames import frame
+from tools.format_spec.zstd_frames import frame
 
 _HEADER_LENGTH = 64
 _START = PREAMBLE_BYTES + _HEADER_LENGTH

@@ -1,4 +1,4 @@
-"""Builds .bhk files from plain values, good ones and bad ones, with nothing of the library: see format_spec/README.md."""
+"""Build good and bad .bhk files from plain values, without the library, as format_spec/README.md says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tools.format_spec import values
+from tools.format_spec import decoding
 
 MAGIC = b"\x89BHK\r\n\x1a\n"
 CHUNK = 1 << 20
@@ -18,14 +18,21 @@ Json = dict[str, Any]
 
 
 def align(offset: int) -> int:
+    """Return the next multiple of 64."""
     return -(-offset // 64) * 64
 
 
 @dataclass
 class Draft:
-    """A file to be: the header without what follows from the data, and the stored bytes of each stream in order.
+    """A file before it is encoded.
 
-    `offset`, `stored` and `sha256` of a stream are filled in unless they are there. `text` may change the JSON text.
+    Attributes:
+        header: without what follows from the data: a stream's `offset`, `stored` and `sha256` are filled in if absent.
+        data: the stored bytes of each stream, in order.
+        expected: what a reader should get: tensors by their names.
+        gap: the byte that fills the space between streams.
+        text: changes the JSON text.
+        padding: the character that fills the header.
     """
 
     header: Json
@@ -83,12 +90,13 @@ class Draft:
 
 
 def seal(file: bytes) -> bytes:
-    """Return `file` with its length and the hash of its header set right."""
+    """Return `file` with its true length and the true hash of its header."""
     length = int.from_bytes(file[16:24], "little")
     return file[:24] + struct.pack("<Q", len(file)) + hashlib.sha256(file[64 : 64 + length]).digest() + file[64:]
 
 
 def draft(*codebooks: Json, **more: Any) -> Draft:
+    """Return a file without layers; `more` are entries of its header."""
     header: Json = {"generator": "format_spec vectors", **({"codebooks": list(codebooks)} if codebooks else {}), **more}
     return Draft({**header, "layers": []})
 
@@ -102,20 +110,23 @@ def codebook(
     spacing: float = 0.0,
     centre: tuple[float, float] = (0.0, 0.0),
 ) -> Json:
+    """Return the entry of a codebook."""
     entry: Json = {"centre": list(map(exact, centre)), "side": exact(side), "windings": windings, "lattice": lattice}
     return {**entry, "shells": shells, "spacing": exact(spacing)} if shells else entry
 
 
 def exact(value: float) -> float:
     """Round to float32."""
-    return float(values.f32(value))
+    return float(decoding.f32(value))
 
 
 def pieces(items: Any, count: int) -> list[Any]:
+    """Return the items in pieces of `count`."""
     return [items[start : start + count] for start in range(0, len(items), count)]
 
 
 def pack(codes: list[int], bits: int) -> bytes:
+    """Return codes of `bits` bits one after the other, lowest bits first."""
     run = sum(code << index * bits for index, code in enumerate(codes))
     return run.to_bytes((len(codes) * bits + 7) // 8, "little")
 
@@ -127,17 +138,20 @@ def compressed(kind: str, codec: str, decoded: int, frames: list[bytes], chunk: 
 
 
 def packed(codes: list[int], bits: int, chunk: int = CHUNK) -> tuple[Json, bytes]:
+    """Return the entry and the stored bytes of a stream of packed codes."""
     data = b"".join(pack(part, bits) for part in pieces(codes, chunk))
     entry: Json = {"kind": "codes", "codec": "packed", "decoded": len(data), "bits": bits}
     return {**entry, **({"chunk": chunk} if chunk != CHUNK else {})}, data
 
 
 def plain(data: bytes, chunk: int = CHUNK) -> tuple[Json, bytes]:
+    """Return the entry and the stored bytes of a stream of values as they are."""
     entry: Json = {"kind": "values", "codec": "none", "decoded": len(data)}
     return {**entry, **({"chunk": chunk} if chunk != CHUNK else {})}, data
 
 
 def shuffle(data: bytes, width: int) -> bytes:
+    """Return the first bytes of all elements of `width` bytes, then their second bytes, and so on."""
     return b"".join(data[place::width] for place in range(width))
 
 
@@ -164,8 +178,8 @@ def coded_layer(
     **more: Any,
 ) -> Draft:
     """Add a trajectory layer to `file`."""
-    assert len(codes) == values.pair_count(shape, pairing), (name, len(codes), values.pair_count(shape, pairing))
-    content = values.tensor_bytes(values.weights(file.header["codebooks"][book], codes), shape, pairing, dtype)
+    assert len(codes) == decoding.pair_count(shape, pairing), (name, len(codes), decoding.pair_count(shape, pairing))
+    content = decoding.tensor_bytes(decoding.weights(file.header["codebooks"][book], codes), shape, pairing, dtype)
     layer = {
         "name": name,
         "shape": shape,

@@ -1,4 +1,4 @@
-"""Fill the generated regions of format_spec/README.md and write format_spec/header.schema.json, or check them.
+"""Fill in the generated regions of format_spec/README.md and write header.schema.json, or check them.
 
 python -m tools.format_spec.generate [--check]
 """
@@ -17,13 +17,14 @@ _REGION = re.compile(r"(<!-- generated:(\w+) -->\n).*?(<!-- /generated -->)", re
 
 
 def filled(text: str) -> str:
-    """Return `text` with every region filled anew."""
+    """Return `text` with every region generated again."""
     names = [match[2] for match in _REGION.finditer(text)]
     assert sorted(names) == sorted(REGIONS), names
     return _REGION.sub(lambda match: f"{match[1]}{REGIONS[match[2]]()}\n{match[3]}", text)
 
 
 def generated() -> dict[Path, str]:
+    """Return the text of each file."""
     readme = FOLDER / "README.md"
     return {readme: filled(readme.read_text(encoding="utf-8")), FOLDER / "header.schema.json": schema_text()}
 

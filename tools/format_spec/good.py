@@ -1,11 +1,11 @@
-"""The good files of format_spec/vectors/: one function each, called what the file is called."""
+"""Good files with all kinds of headers and exact layers; each function bears the name of its file."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
 
-from tools.format_spec import frames
+from tools.format_spec import zstd_frames as frames
 from tools.format_spec.builder import (
     Draft,
     codebook,
@@ -19,12 +19,13 @@ from tools.format_spec.builder import (
     planes,
     shuffle,
 )
-from tools.format_spec.values import SIZES
+from tools.format_spec.decoding import SIZES
 
 GOOD: dict[str, Callable[[], Draft]] = {}
 
 
 def good(make: Callable[[], Draft]) -> Callable[[], Draft]:
+    """Register a good file."""
     GOOD[make.__name__] = make
     return make
 
@@ -119,7 +120,7 @@ def exact_chunks() -> Draft:
 
 @good
 def defaults() -> Draft:
-    """A stream without `codec` is zstd; one chunk need not be listed; a codebook without `lattice` is centred."""
+    """Defaults: a stream without `codec` is zstd, a single chunk is not listed, a codebook without `lattice` is centred."""
     file = draft(codebook(35, 0.1))
     coded_layer(file, "planes", [6], [0, 1224, 600], planes(file, [0, 1224, 600], frames.frame))
     exact_layer(file, "zstd", [3], "U8", b"abc", _zstd(b"abc", [frames.frame(b"abc")]))

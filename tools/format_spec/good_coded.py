@@ -1,10 +1,10 @@
-"""The good files with codes: lattices, shells, pairs, packing, rounding."""
+"""Good files with codes: lattices, shells, pairs, packing, rounding."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from tools.format_spec import frames
+from tools.format_spec import zstd_frames as frames
 from tools.format_spec.builder import (
     Draft,
     codebook,
@@ -19,12 +19,13 @@ CODED: dict[str, Callable[[], Draft]] = {}
 
 
 def good(make: Callable[[], Draft]) -> Callable[[], Draft]:
+    """Register a good file."""
     CODED[make.__name__] = make
     return make
 
 
 def spread(below: int, count: int) -> list[int]:
-    """Return `count` codes: the first and last ones, and others between."""
+    """Return `count` codes below `below`: the first ones, the last ones, and some between."""
     ends = [0, below - 1, below // 2, 1 % below, max(below - 2, 0)]
     return (ends + [(index * 7919 + index * index * 31) % below for index in range(count)])[:count]
 
@@ -64,7 +65,7 @@ def trajectory_dtypes() -> Draft:
 
 @good
 def trajectory_rounding() -> Draft:
-    """Results between two values of F16 and BF16, subnormal in F16 and F32, and beyond the range of F16."""
+    """Results that lie between two values of F16 and BF16, are subnormal in F16 and F32, or exceed the range of F16."""
     file = draft(
         codebook(256, 2.0**-13, centre=(1.0, 1.0)),
         codebook(2, 2.0**-9, centre=(1.0, 1.001953125)),
@@ -123,7 +124,7 @@ def shells_corner() -> Draft:
 
 @good
 def packed_bits() -> Draft:
-    """1 to 24 bits; more than the codes need, and fewer than the largest code would."""
+    """Codes of 1 to 24 bits: more than they need, and fewer than the largest possible code would."""
     file = draft(codebook(256, 0.25, shells=255, spacing=0.125))
     for bits in range(1, 25):
         codes = [0, (1 << bits) - 1, *spread(1 << bits, 5)]
@@ -167,7 +168,7 @@ def planes_recorded() -> Draft:
 
 @good
 def codebook_extremes() -> Draft:
-    """The least and the largest sides, centres and shells; a negative zero; float32 values in full length."""
+    """The smallest and largest sides, centres and shells; a negative zero; float32 values in full length."""
     reach, third = 2.0**120, 1 / 3
     file = draft(
         codebook(256, 2.0**-100),

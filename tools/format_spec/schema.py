@@ -1,4 +1,4 @@
-"""The JSON Schema of the header, from the structs that read it."""
+"""The JSON Schema of the header, made from the structs that read it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
 
 
 def header_schema() -> dict[str, Any]:
-    """Return the schema: types of msgspec's structs, the format's word lists, and room for extension keys."""
+    """Return the schema: the types of the structs, the words that a field may have, and extension keys allowed."""
     (reference,), components = msgspec.json.schema_components([Header], ref_template="#/$defs/{name}")
     for (name, field), words in _CHOICES.items():
         _set_choice(components[name]["properties"], field, words)

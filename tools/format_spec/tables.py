@@ -1,4 +1,4 @@
-"""The generated regions of format_spec/README.md, by name."""
+"""The generated regions of format_spec/README.md."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from bhk.container import validate as v
 from bhk.container.errors import rules
 from bhk.container.header import DTYPES, MAX_INTEGER, ROLES
 from bhk.container.header_text import MAX_DEPTH
+from tools.format_spec.decoding import weights
 from tools.format_spec.good import example as example_file
-from tools.format_spec.values import weights
 
 _DTYPE_MEANING = {
     "F64": "IEEE 754 binary64",
@@ -97,7 +97,7 @@ def _power(value: int) -> str:
 
 
 def example() -> str:
-    """Return the worked example: the bytes of a small file and the way from its codes to its weights."""
+    """Return the worked example: the bytes of a small file, and how its codes become weights."""
     draft = example_file()
     file = draft.encode()
     length = int.from_bytes(file[16:24], "little")

@@ -1,11 +1,11 @@
-"""Small good files that bad ones are made from, and the ways to change them."""
+"""Small good files, from which the bad ones are made, and ways to change them."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
 
-from tools.format_spec import frames
+from tools.format_spec import zstd_frames as frames
 from tools.format_spec.builder import (
     Draft,
     Json,
@@ -76,17 +76,19 @@ def three_by_three() -> Draft:
 
 
 def changed(change: Change, make: Callable[[], Draft] = short) -> bytes:
+    """Return a file after a change."""
     file = make()
     change(file)
     return file.encode()
 
 
 def put(place: Json, **fields: object) -> None:
+    """Set fields of an entry."""
     place.update(fields)
 
 
 def replaced(old: str, new: str) -> Change:
-    """Return a change of the JSON text: the first `old` becomes `new`."""
+    """Return a change that puts `new` for the first `old` in the JSON text."""
 
     def change(file: Draft) -> None:
         def text(before: str) -> str:

@@ -1,8 +1,9 @@
-"""Write the test vectors of the format, or check that they are what this program writes.
+"""Write the test vectors of the format, or check that they are up to date.
 
     python -m tools.format_spec.vectors [--check]
 
-The bytes depend on no library: frames are built by hand or recorded.
+No library decides the bytes: zstd frames are built by hand or recorded. A bad file differs from a good one by a small change
+that breaks one rule, which its name starts with.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from itertools import chain
 from pathlib import Path
 
-from tools.format_spec.bad import bad
+from tools.format_spec import bad_header_text, bad_header_values, bad_streams
 from tools.format_spec.good import GOOD
 from tools.format_spec.good_coded import CODED
 
@@ -28,7 +30,7 @@ def vectors() -> dict[str, bytes]:
         made[f"good/{name}.bhk"] = draft.encode()
         made[f"good/{name}.json"] = _json(draft.expected)
         manifest[f"good/{name}.bhk"] = "good"
-    for name, file in bad():
+    for name, file in chain(bad_header_text.files(), bad_header_values.files(), bad_streams.files()):
         path = f"bad/{name}.bhk"
         assert path not in made, path
         made[path] = file
@@ -38,7 +40,7 @@ def vectors() -> dict[str, bytes]:
 
 
 def _json(entries: dict[str, object]) -> bytes:
-    """One entry a line."""
+    """Return JSON with one entry a line."""
     lines = (f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(entries[key])}" for key in entries)
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 

@@ -1,4 +1,4 @@
-"""The bad files of format_spec/vectors/: preamble and header text, rules P and H1 to H5."""
+"""Bad files: preamble and header text, rules P and H1 to H5."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from tools.format_spec.twins import (
 
 
 def at(file: bytes, offset: int, new: bytes) -> bytes:
+    """Return the file with `new` in place of the bytes at an offset."""
     return file[:offset] + new + file[offset + len(new) :]
 
 
@@ -153,7 +154,7 @@ def _places_of(file: Draft) -> dict[str, Json]:
 
 
 def files() -> Iterator[tuple[str, bytes]]:
-    """Yield (name, file)."""
+    """Yield the name and the bytes of each file; the name starts with the rule that the file breaks."""
     yield from _preamble()
     yield from _text()
     yield from _types()

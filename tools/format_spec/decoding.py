@@ -1,4 +1,4 @@
-"""What codes decode to, written down from format_spec/README.md, sections 4 to 7, with nothing of the library."""
+"""The arithmetic of format_spec/README.md, sections 4 to 7, without the library: what codes decode to."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def weights(codebook: dict[str, Any], codes: list[int]) -> np.ndarray:
 
 
 def pair_count(shape: list[int], pairing: str) -> int:
-    """Number of pairs: section 5."""
+    """Return the number of pairs of a tensor: section 5."""
     rows, row = (math.prod(shape[:-1]), shape[-1]) if pairing == "rows" else (1, math.prod(shape))
     return rows * ((row + 1) // 2)
 

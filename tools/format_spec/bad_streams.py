@@ -1,12 +1,12 @@
-"""The bad files of format_spec/vectors/: places and data, rules S4, S10 and D."""
+"""Bad files: places and data of streams, rules S4, S10 and D."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
 
-from tools.format_spec import frames
-from tools.format_spec.bad_text import at
+from tools.format_spec import zstd_frames as frames
+from tools.format_spec.bad_header_text import at
 from tools.format_spec.builder import (
     Draft,
     align,
@@ -59,7 +59,7 @@ def _offset(file: Draft, index: int) -> int:
 
 
 def _with_hole() -> bytes:
-    """Return the file with 64 zero bytes more in front of its second stream, and offsets to match."""
+    """Return a file with 64 more zero bytes before its second stream, and with offsets to match."""
     file = three()
     streams = [stream for layer in file.layers for stream in layer.get("streams", ())]
     for index, stream in enumerate(streams[1:], 1):
@@ -128,7 +128,7 @@ def _packed_byte(value: int) -> bytes:
 
 
 def _frames_joined(file: Draft) -> None:
-    """Put the first two of three chunks into one frame, and cut the stored bytes where they were cut before."""
+    """Put the first two of three chunks into one frame, and keep the cuts between stored chunks."""
     put(file.stream(), decoded=3)
     lengths = file.stream()["chunks"]
     joined = frames.frame(bytes([0, 34])) + frames.frame(bytes([17]))
@@ -145,6 +145,6 @@ def _wrong_checksum() -> bytes:
 
 
 def files() -> Iterator[tuple[str, bytes]]:
-    """Yield (name, file)."""
+    """Yield the name and the bytes of each file; the name starts with the rule that the file breaks."""
     yield from _places()
     yield from _data()

@@ -1,4 +1,4 @@
-"""The arithmetic of the text, written down twice: in tools/format_spec/values.py and in the codec."""
+"""The arithmetic of the text, written down twice: in tools/format_spec/decoding.py and in the codec."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bhk.container.errors import CodebookRangeError
 from bhk.container.header import CodebookEntry, Header
 from bhk.container.validate import validate
 from bhk.file.codebooks import codebook_of
-from tools.format_spec import values
+from tools.format_spec import decoding
 
 _sizes = st.floats(2.0**-100, 2.0**100, width=32) | st.floats(2.0**-14, 4, width=32)
 _places = st.floats(-(2.0**120), 2.0**120, width=32) | st.floats(-1, 1, width=32)
@@ -54,11 +54,11 @@ def test_codec_and_text_agree_bit_for_bit(
     codes = [number % ((shells + 1) * windings**2) for number in numbers]
     shape = [2 * len(codes) - odd]
     book = {"windings": windings, "lattice": lattice, "side": side, "centre": centre, "shells": shells}
-    pairs = values.weights({**book, "spacing": entry.spacing}, codes)
+    pairs = decoding.weights({**book, "spacing": entry.spacing}, codes)
     assert np.isfinite(pairs).all()
     planes = Codes.from_scalars(torch.tensor(codes, dtype=torch.int32), windings, shells)
     tensor = decode(codebook_of(entry), planes, Shape(tuple(shape), "flat"), TORCH_DTYPES[dtype])
-    assert tensor_bytes(tensor).tobytes() == values.tensor_bytes(pairs, shape, "flat", dtype)
+    assert tensor_bytes(tensor).tobytes() == decoding.tensor_bytes(pairs, shape, "flat", dtype)
 
 
 @given(st.floats(width=64, allow_nan=False))
@@ -73,10 +73,10 @@ def test_rounding_to_bfloat16_is_that_of_torch(bits: list[int]) -> None:
     numbers = np.where(np.isnan(numbers), np.float32(1), numbers)
     pairs = np.stack([numbers, numbers], axis=1)
     expected = tensor_bytes(torch.from_numpy(pairs).to(torch.bfloat16)).tobytes()
-    assert values.tensor_bytes(pairs, [pairs.size], "flat", "BF16") == expected
+    assert decoding.tensor_bytes(pairs, [pairs.size], "flat", "BF16") == expected
 
 
 @given(st.lists(st.integers(0, 5), max_size=3), st.sampled_from(["rows", "flat"]))
 def test_pairs_are_counted_alike(sizes: list[int], pairing: str) -> None:
     assume(pairing == "flat" or len(sizes) > 1)
-    assert values.pair_count(sizes, pairing) == Shape(tuple(sizes), "rows" if pairing == "rows" else "flat").count
+    assert decoding.pair_count(sizes, pairing) == Shape(tuple(sizes), "rows" if pairing == "rows" else "flat").count

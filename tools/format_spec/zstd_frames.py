@@ -1,4 +1,4 @@
-"""Zstandard frames that do not depend on a library: built by hand from RFC 8878, or recorded."""
+"""Zstandard frames whose bytes no library decides: built by hand from RFC 8878, or recorded."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 def raw_block(data: bytes, *, last: bool = True) -> bytes:
+    """Return a block with the data as they are."""
     return (len(data) << 3 | last).to_bytes(3, "little") + data
 
 
 def rle_block(byte: int, count: int, *, last: bool = True) -> bytes:
+    """Return a block that stands for one byte, `count` times."""
     return (count << 3 | 1 << 1 | last).to_bytes(3, "little") + bytes([byte])
 
 
@@ -20,8 +22,8 @@ def frame(data: bytes, blocks: bytes | None = None, *, size: int | None = None, 
     """Return a frame with the content `data`, as one raw block unless `blocks` are given.
 
     Args:
-        size: what Frame_Content_Size says, instead of the truth.
-        field: bytes of Frame_Content_Size: 1, 2, 4 or 8 with a single segment; 0 leaves it out and gives a window.
+        size: the content size that the frame states, if not the true one.
+        field: bytes of Frame_Content_Size: 1, 2, 4 or 8 with a single segment; 0 leaves it out and states a window.
     """
     blocks = raw_block(data) if blocks is None else blocks
     size = len(data) if size is None else size
@@ -39,7 +41,7 @@ def windowed_frame(data: bytes) -> bytes:
 
 
 def skewed(count: int, below: int, seed: int) -> bytes:
-    """Return `count` bytes below `below`, most of them near its middle: what a plane of codes looks like."""
+    """Return `count` bytes below `below`, most of them near its middle, as in a plane of codes."""
     state, result = seed, []
     for _ in range(count):
         total = 0
@@ -77,4 +79,5 @@ RECORDED = {
 
 
 def recorded(name: str) -> bytes:
+    """Return a frame of `RECORDED`."""
     return base64.b64decode(RECORDED[name])

@@ -1,4 +1,4 @@
-"""The bad files of format_spec/vectors/: values in the header, rules H6 to S9."""
+"""Bad files: values in the header, rules H6 to S9."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _streams() -> Iterator[tuple[str, bytes]]:
 
 
 def files() -> Iterator[tuple[str, bytes]]:
-    """Yield (name, file)."""
+    """Yield the name and the bytes of each file; the name starts with the rule that the file breaks."""
     yield from _header()
     yield from _layers()
     yield from _codebooks()
