@@ -1,7 +1,4 @@
-"""Write the demo's pictures: held-out scenes as JPEG files, beside the model that never saw them.
-
-python -m tools.demo_pictures
-"""
+"""Write the demo's pictures, scenes that the model never saw, as JPEG files: `python -m tools.demo_pictures`."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from PIL import Image
 from bhk.pictures.scenes import HELD_OUT, make_scene
 from tools.demo import PICTURES
 
-SEEDS = {"toys": 3, "meadow": 4, "pebbles": 12, "kites": 14}  # after HELD_OUT + 100,000, chosen by their looks
+SEEDS = {"toys": 3, "meadow": 4, "pebbles": 12, "kites": 14}  # beyond HELD_OUT + 100,000; chosen for their looks
 
 
 def main() -> None:

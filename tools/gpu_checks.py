@@ -1,14 +1,16 @@
-"""All that needs a CUDA card: `python -m tools.gpu_checks [STEP ...] [--seconds 560] [--out DIR]`.
+"""Run everything that needs a CUDA card: `python -m tools.gpu_checks [STEP ...] [--seconds 560] [--out DIR]`.
 
-Without steps all of them, the most important first, each within a time of its own and all within --seconds. DIR gets what they
-printed (gpu_checks.log), the benchmarks' CSV files, and tiles.csv, the tiles that were measured on the way. From a borrowed
-machine bring DIR back: CSV files belong into tools/bench/results/, and `python -m tools.keep_tiles DIR/tiles.csv` keeps the
-tiles. Exits with 1 if a step failed.
+Without a STEP all of them run, the most important first, each within its own time and all within --seconds. DIR gets their output
+(gpu_checks.log), the benchmarks' CSV files, and tiles.csv with the tiles that were measured on the way. Bring DIR back from a
+borrowed machine: the CSV files belong in tools/bench/results/, and `python -m tools.keep_tiles DIR/tiles.csv` keeps the tiles.
+The exit status is 1 if a step failed.
 
-- tests: what is marked gpu, in every dtype
-- layers, encoders, loading: the benchmarks of these names
-- memcheck, initcheck, racecheck: compute-sanitizer over every tile and every codebook, and counters: what ncu counts of bytes
-  and stalls of the main kernels; left out where these programs are not installed
+- tests: the tests marked gpu, in every dtype
+- layers, encoders, loading: the benchmarks hyperlinear, encoders and card_loading
+- memcheck, initcheck, racecheck: compute-sanitizer over every tile and every codebook
+- counters: bytes and stalls of the main kernels, counted by ncu
+
+The last four are left out where their programs are not installed.
 """
 
 from __future__ import annotations
@@ -55,10 +57,10 @@ class Step:
     """A part of the checks.
 
     Attributes:
-        arguments: of Python.
-        seconds: that it may take.
-        under: the program, with its arguments, that runs Python; nothing: Python itself.
-        variables: of the environment.
+        arguments: for Python.
+        seconds: the most that it may take.
+        under: a program that runs Python, with its arguments; () runs Python directly.
+        variables: environment variables to set.
     """
 
     arguments: Sequence[str]
@@ -67,14 +69,14 @@ class Step:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-UNCACHED = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # so that each tensor is memory of its own
+UNCACHED = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # so that each tensor has its own memory
 STEPS = {
-    "tests": Step(("-m", "pytest", "-m", "gpu", "-n", "12", "-rs", *TESTS), 200),  # most of which is compiling
+    "tests": Step(("-m", "pytest", "-m", "gpu", "-n", "12", "-rs", *TESTS), 200),  # most of it to compile
     "layers": Step(("-m", "tools.bench", "hyperlinear", "--device", "cuda", "--seconds", "170"), 250),
     "encoders": Step(("-m", "tools.bench", "encoders", "--device", "cuda", "--seconds", "150"), 210),
     "loading": Step(("-m", "tools.bench", "card_loading", "--device", "cuda", "--seconds", "75"), 120),
     "memcheck": Step((*SANITIZED, "every_tile and 320 or every_codebook"), 90, (*SANITIZER, "memcheck"), UNCACHED),
-    # Not tests that poison memory: it counts as written then.
+    # Without the tests that poison memory, because poisoned memory counts as written.
     "initcheck": Step((*SANITIZED, "any_shape or share_their_kernels"), 60, (*SANITIZER, "initcheck"), UNCACHED),
     "racecheck": Step((*SANITIZED, "every_tile and bfloat16 and 320"), 90, (*SANITIZER, "racecheck"), UNCACHED),
     "counters": Step(("-m", "tools.bench.layers.counted"), 60, COUNTERS),
@@ -82,7 +84,7 @@ STEPS = {
 
 
 def run(name: str, step: Step, seconds: float, log: TextIO) -> bool:
-    """Run a step, its output to the log; return whether it succeeded in time, or could not be run here."""
+    """Run a step and log its output; return whether it succeeded in time, or cannot run here."""
     print(f"== {name}", file=log, flush=True)
     started = time.monotonic()
     if step.under and shutil.which(step.under[0]) is None:
@@ -103,14 +105,16 @@ def _outcome(command: list[str], seconds: float, variables: Mapping[str, str], l
     try:
         code = process.wait(seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # with all that it started, or that would load the card in the next step
+        os.killpg(
+            process.pid, signal.SIGKILL
+        )  # and all that it started, which would load the card during the next step
         process.wait()
         return "stopped, out of time"
     return "done" if code == 0 else f"failed with {code}"
 
 
 def check(names: Sequence[str], budget: Budget, out: Path) -> bool:
-    """Run steps, and gather what they wrote in `out`; return whether all succeeded."""
+    """Run steps, and collect in `out` what they wrote; return whether all succeeded."""
     import torch
 
     from bhk.kernels.tuning import cache_path  # needs Triton
@@ -144,7 +148,7 @@ def main() -> int:
     import torch
 
     if not torch.cuda.is_available():
-        print("no CUDA card that torch can use: nothing was run", file=sys.stderr)
+        print("torch finds no CUDA card, so nothing was run", file=sys.stderr)
         return 1
     return 0 if check(arguments.steps or list(STEPS), Budget(arguments.seconds), arguments.out) else 1
 

@@ -1,6 +1,6 @@
-"""Take tiles that were measured on a card into the table that ships: `python -m tools.keep_tiles FILE`.
+"""Add tiles that were measured on a card to the table that ships: `python -m tools.keep_tiles FILE`.
 
-FILE is a tiles.csv of bhk's cache. Its lines count for more than those of the same card and problem in kernels/tiles.csv.
+FILE is the tiles.csv of bhk's cache. Its lines replace those for the same card and problem in kernels/tiles.csv.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bhk.kernels.tuning import SHIPPED, Measured, read, write
 
 
 def merged(shipped: Iterable[Measured], fresh: Iterable[Measured]) -> list[Measured]:
-    """Return one line for each card and problem, the last one of it, in order."""
+    """Return the last line for each card and problem, in order."""
     found = {(row.card, astuple(row.problem)): row for row in [*shipped, *fresh]}
     return [row for _, row in sorted(found.items(), key=lambda item: item[0])]
 
@@ -25,7 +25,7 @@ def main() -> None:
     fresh = list(read(parser.parse_args().file))
     rows = merged(read(SHIPPED), fresh)
     write(rows, SHIPPED)
-    print(f"{SHIPPED}: {len(rows)} lines, {len(fresh)} of them read now")
+    print(f"{SHIPPED}: {len(rows)} lines, {len(fresh)} of them from the file")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A Triton driver for a card that there is not: kernels are compiled for it, and never launched."""
+"""A stand-in for Triton's CUDA driver: kernels compile without a card, and are never launched."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ class NoCard:
     """A driver for `triton.runtime.driver.set_active`.
 
     Attributes:
-        capability: of the card, 90 for Hopper.
-        device: its number, under which Triton keeps what it has compiled.
+        capability: what to compile for; 90 is Hopper.
+        device: the number under which Triton keeps the compiled kernels.
     """
 
     capability: int = 90
     device: int = 0
 
     def get_current_device(self) -> int:
-        """Return the number of the device."""
+        """Return the device's number."""
         return self.device
 
     def get_current_stream(self, _device: int) -> int:
-        """Return the stream that kernels would be launched on."""
+        """Return the stream for launches."""
         return 7
 
     def get_current_target(self) -> GPUTarget:

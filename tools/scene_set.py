@@ -1,11 +1,10 @@
-"""A small set of procedural scenes as a data set: COCO, LVIS v1 or SA-1B annotations, and a detector's boxes.
+"""Write procedural scenes as a data set with COCO, LVIS v1 or SA-1B annotations, and a detector's boxes.
 
     python -m tools.scene_set OUT --scenes N --format coco|lvis|sa1b [--size 256] [--first 0]
 
-OUT gets the pictures as PNG files in `images/`, and `annotations.json` and `detections.json`; of SA-1B, which has neither
-categories nor detections, a JSON file beside each picture. Scenes have no classes: the category of an object is its size.
-Objects come as compressed RLE, as plain RLE and, where one is exactly the mask, as polygons (COCO and LVIS), and some as a
-crowd (COCO).
+OUT gets the pictures as PNG files in `images/`, `annotations.json` and `detections.json`. SA-1B has neither categories nor
+detections; there, each picture has a JSON file beside it. Scenes have no classes, so an object's category is its size. Objects
+come as compressed RLE, as plain RLE, and as a polygon if one describes the mask exactly (COCO and LVIS); some are crowds (COCO).
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from bhk.pictures.scenes import HELD_OUT, Scene, make_scene
 FORMATS = ("coco", "lvis", "sa1b")
 CATEGORIES = (("small", "r", 0.03), ("medium", "c", 0.09), ("large", "f", 1.0))  # name, frequency, share of the picture
 
-_CROWD = 7  # every so many objects
-_FALSE = 0.2  # detections that nothing is behind, for each object
+_CROWD = 7  # every seventh object is a crowd
+_FALSE = 0.2  # false detections for each object
 
 Mask = NDArray[np.bool_]
 Json = dict[str, Any]
@@ -38,11 +37,11 @@ def write_scene_set(out: Path, *, scenes: int, format: str, size: int = 256, fir
     """Write a set of scenes.
 
     Args:
-        out: the folder, made if need be.
-        scenes: how many pictures.
+        out: the folder, which is created if it does not exist.
+        scenes: number of pictures.
         format: one of `FORMATS`.
         size: side of the pictures in pixels.
-        first: number of the first scene among the held-out ones.
+        first: number of the first held-out scene.
     """
     pictures = out / "images"
     pictures.mkdir(parents=True, exist_ok=True)
@@ -110,9 +109,9 @@ def _object(scene: Scene, number: int, index: int, format: str) -> Json:
 
 
 def outline(mask: Mask) -> list[float]:
-    """Return a mask as one polygon x, y, x, y, …, down its left ends and up its right ends.
+    """Return a mask as one polygon x, y, x, y, …, down its left edge and up its right edge.
 
-    Empty where one polygon is not enough: a row has a gap, or a row between others has no pixels.
+    The list is empty if one polygon cannot describe the mask, because a row has a gap, or a row between others is empty.
     """
     rows = np.flatnonzero(mask.any(axis=1))
     left = mask.argmax(axis=1)[rows]
@@ -125,7 +124,7 @@ def outline(mask: Mask) -> list[float]:
 
 
 def _detections(objects: list[Json], number: int, size: int) -> list[Json]:
-    """Return boxes as a detector would find them: jittered, some of them false."""
+    """Return boxes as a detector finds them: jittered, and some of them false."""
     if not objects or "category_id" not in objects[0]:
         return []
     rng = np.random.default_rng((HELD_OUT + number, size))

@@ -1,15 +1,15 @@
-"""Train the demo SAM: the classes of `segment_anything` at a small size, on procedural scenes, from scratch.
+"""Train the demo SAM from scratch: the classes of `segment_anything` at a small size, on procedural scenes.
 
     python -m tools.train_demo_sam --out demo_training --steps 5200
 
-A run is seeded; stopped, it can be taken up again (`checkpoint.pt` in the folder), and the same scenes follow. `log.csv` has
-the losses and the mIoU on held-out scenes, `curve.png` shows them. As for SAM itself (Kirillov et al. 2023, appendix A), the
-best of three multi-mask outputs learns, the IoU head learns by squared error, and some prompts come back with the mask of a
-first pass; masks learn by binary cross entropy and dice. Beside these, a linear layer reads from each patch of the embedding
-the box of the object there and the edges within the patch: it speeds the encoder up, and is dropped in the end.
+A run is seeded. After a stop it resumes from `checkpoint.pt` in the folder, with the same scenes as without the stop. `log.csv`
+has the losses and the mIoU on held-out scenes, and `curve.png` shows them. The losses are SAM's (Kirillov et al. 2023, appendix
+A): binary cross entropy and dice for masks, of which only the best of three multi-mask outputs learns; squared error for the
+IoU head; some prompts return with the mask of a first pass. In addition, a linear layer predicts from each patch of the
+embedding the box of the object there and the edges within the patch. It speeds up learning, and is dropped at the end.
 
-The bundled weights were made so, in a run that was taken up again with two changes: from step 3,000 on the corners of boxes
-have embeddings of their own (a fault before), which started at zero; and `--steps` was changed twice, as the log's rates show.
+The bundled weights come from such a run, which was resumed with two changes: from step 3,000 on, box corners have embeddings of
+their own (a fault before), which started at zero; and `--steps` was changed twice, as the rates in the log show.
 """
 
 from __future__ import annotations
@@ -17,11 +17,8 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
-import multiprocessing
 import time
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -32,12 +29,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bhk.pictures.masks import bounding_box
-from bhk.pictures.scenes import HELD_OUT, Scene, make_scene
+from bhk.pictures.scenes import HELD_OUT, make_scene
+from tools.demo_lessons import GRID, LOW, PATCH, SIZE, Lesson, lessons
 
-SIZE, PATCH, WIDTH = 128, 8, 128  # pixels, pixels, channels of the decoder
-GRID = SIZE // PATCH
-LOW = 4 * GRID  # side of the masks that the decoder gives
-PROMPTS = 8  # for each scene
+WIDTH = 128  # channels of the decoder
 EVALUATED = 100  # held-out scenes, for the log
 FINALLY_EVALUATED = 500
 EVERY = 250  # steps between rows of the log
@@ -48,11 +43,11 @@ SCENES_OF_A_SEED = 1 << 24
 
 @dataclass(frozen=True)
 class Kind:
-    """Which model: the demo is the first; others serve to check what was tuned on it.
+    """A model: the demo by default; others check what was tuned on the demo.
 
     Attributes:
         width, depth: of the image encoder.
-        seed: of its first weights, and of the scenes that it sees.
+        seed: of the first weights, and of the scenes that the model sees.
     """
 
     width: int = 192
@@ -61,7 +56,7 @@ class Kind:
 
 
 def build_sam(kind: Kind) -> nn.Module:
-    """Return an untrained model; of the first kind, with 3.6 M parameters."""
+    """Return an untrained model; the demo has 3.6 M parameters."""
     from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
     encoder = ImageEncoderViT(
@@ -93,109 +88,8 @@ def build_sam(kind: Kind) -> nn.Module:
     return Sam(image_encoder=encoder, prompt_encoder=prompts, mask_decoder=decoder)  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """Scenes with their prompts and answers.
-
-    Attributes:
-        pictures: (batch, 3, SIZE, SIZE) uint8.
-        kept: (batch, 2) int64: height and width of what is seen of each; the rest is padding.
-        points: (batch, PROMPTS, 2, 2) float32, x and y in pixels; labels: (batch, PROMPTS, 2) int64: 0 and 1 are points, 2 and
-            3 corners of a box, -1 is nothing.
-        masks: (batch, PROMPTS, LOW, LOW) float32: how much of each place the object covers.
-        boxes: (batch, 4, GRID, GRID) float32: from each patch to the left, upper, right and lower end of the object there,
-            in sides of the picture; NaN on the ground.
-        edges: (batch, LOW, LOW) float32: 1 where two objects, or object and ground, meet.
-    """
-
-    pictures: Tensor
-    kept: Tensor
-    points: Tensor
-    labels: Tensor
-    masks: Tensor
-    boxes: Tensor
-    edges: Tensor
-
-    def to(self, device: str) -> Lesson:
-        """Return the lesson on a device."""
-        return Lesson(*(getattr(self, field.name).to(device) for field in fields(self)))
-
-
-def prepare(seeds: list[int]) -> Lesson:
-    """Return the lesson of these scenes; it depends on the seeds alone."""
-    parts = [_prepare(seed) for seed in seeds]
-    return Lesson(*(torch.from_numpy(np.stack(column)) for column in zip(*parts, strict=True)))
-
-
-def _prepare(seed: int) -> tuple[np.ndarray, ...]:
-    rng = np.random.default_rng((seed, 1))
-    scene, kept = _cut(rng, make_scene(seed, SIZE))
-    boxes = np.array([bounding_box(mask) for mask in scene.masks])
-    chosen = rng.permutation(np.resize(rng.permutation(len(scene.masks)), PROMPTS))
-    asked = [_prompt(rng, scene.masks[index], boxes[index]) for index in chosen]
-    numbers = _numbered(scene.masks)
-    low = scene.masks[chosen].reshape(PROMPTS, LOW, SIZE // LOW, LOW, SIZE // LOW).mean((2, 4), dtype=np.float32)
-    return (
-        scene.picture.transpose(2, 0, 1).copy(),
-        kept,
-        np.stack([points for points, _ in asked]),
-        np.stack([labels for _, labels in asked]),
-        low,
-        _extents(numbers, boxes),
-        _edges(numbers),
-    )
-
-
-def _cut(rng: np.random.Generator, scene: Scene) -> tuple[Scene, np.ndarray]:
-    """Leave the right or lower part out of some scenes, as happens to pictures that are not square."""
-    whole = np.array([SIZE, SIZE])
-    kept = rng.permutation([rng.integers(SIZE // 2, SIZE), SIZE]) if rng.random() < 0.2 else whole
-    masks = scene.masks.copy()
-    masks[:, kept[0] :] = False
-    masks[:, :, kept[1] :] = False
-    large = masks.sum((1, 2)) >= 64
-    return (Scene(scene.picture, masks[large]), kept) if large.any() else (scene, whole)
-
-
-def _numbered(masks: np.ndarray) -> np.ndarray:
-    return np.einsum("nhw,n->hw", masks, np.arange(1, len(masks) + 1))
-
-
-def _prompt(rng: np.random.Generator, mask: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return two points and their labels: a box that is a little off, one point, or two of which the second may be outside."""
-    kind = rng.random()
-    if kind < 0.45:
-        sides = np.tile(box[2:] - box[:2], 2)
-        off = np.clip(rng.normal(0, 0.04 * sides, 4), -4, 4) * (rng.random() < 0.7)
-        return np.clip(box + off, 0, SIZE).reshape(2, 2).astype(np.float32), np.array([2, 3])
-    inside = np.argwhere(mask)[:, ::-1] + 0.5
-    first = inside[rng.integers(len(inside))]
-    if kind < 0.85:
-        return np.array([first, (0, 0)], np.float32), np.array([1, -1])
-    wanted = int(rng.random() < 0.5)
-    others = inside if wanted else np.argwhere(~mask)[:, ::-1] + 0.5
-    if not wanted:  # a wrong point is worth most beside the object
-        near = np.abs(others - (box[:2] + box[2:]) / 2) < (box[2:] - box[:2]) * 0.7
-        others = others[near.all(1)] if near.all(1).any() else others
-    return np.array([first, others[rng.integers(len(others))]], np.float32), np.array([1, wanted])
-
-
-def _extents(numbers: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    at = numbers[PATCH // 2 :: PATCH, PATCH // 2 :: PATCH]
-    rows, columns = np.mgrid[0:GRID, 0:GRID] * PATCH + PATCH / 2
-    left, top, right, bottom = np.concatenate([np.full((1, 4), np.nan), boxes])[at].transpose(2, 0, 1)
-    return (np.stack([columns - left, rows - top, right - columns, bottom - rows]) / SIZE).astype(np.float32)
-
-
-def _edges(numbers: np.ndarray) -> np.ndarray:
-    edges = np.zeros((SIZE, SIZE), bool)
-    edges[1:] |= numbers[1:] != numbers[:-1]
-    edges[:, 1:] |= numbers[:, 1:] != numbers[:, :-1]
-    return edges.reshape(LOW, SIZE // LOW, LOW, SIZE // LOW).any((1, 3)).astype(np.float32)
-
-
 class Student(nn.Module):
-    """The model with the layer that is dropped in the end."""
+    """The model, with the layer that is dropped at the end."""
 
     def __init__(self, sam: nn.Module) -> None:
         super().__init__()
@@ -203,7 +97,7 @@ class Student(nn.Module):
         self.aside = nn.Conv2d(WIDTH, 4 + (LOW // GRID) ** 2, 1)
 
     def embed(self, pictures: Tensor, kept: Tensor) -> Tensor:
-        """Return (batch, WIDTH, GRID, GRID) embeddings of pictures of which `kept` is seen."""
+        """Return embeddings (batch, WIDTH, GRID, GRID) of the visible parts `kept` of pictures."""
         rows = torch.arange(SIZE, device=pictures.device)
         padding = (rows[:, None] >= kept[:, :1, None]) | (rows >= kept[:, 1:, None])
         normal = (pictures.float() - self.sam.pixel_mean) / self.sam.pixel_std
@@ -212,7 +106,7 @@ class Student(nn.Module):
     def ask(
         self, embedding: Tensor, points: Tensor, labels: Tensor, masks: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return logits (prompts, 4, LOW, LOW), and the (prompts, 4) IoU that the model expects, for one picture."""
+        """Return the logits (prompts, 4, LOW, LOW) and expected IoU (prompts, 4) for one picture."""
         encoder = self.sam.prompt_encoder
         on, dense = encoder(points=(points, labels), boxes=None, masks=masks)
         around, _ = encoder(points=None, boxes=points, masks=None)
@@ -220,15 +114,13 @@ class Student(nn.Module):
         return self.sam.mask_decoder.predict_masks(  # type: ignore[no-any-return]
             image_embeddings=embedding[None],
             image_pe=encoder.get_dense_pe(),
-            sparse_prompt_embeddings=torch.where(
-                is_box, around, on[:, :2]
-            ),  # two tokens each: no padding behind points
+            sparse_prompt_embeddings=torch.where(is_box, around, on[:, :2]),  # two tokens each: points need no padding
             dense_prompt_embeddings=dense,
         )
 
 
 def mask_losses(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the loss and the IoU, both (prompts, 4), of logits against (prompts, LOW, LOW) masks."""
+    """Return the loss and the IoU, both (prompts, 4), of logits with the masks (prompts, LOW, LOW)."""
     wanted = wanted[:, None].expand_as(logits)
     chance = logits.sigmoid()
     entropy = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean((2, 3))
@@ -271,7 +163,7 @@ WEIGHTS = {"single": 1.0, "multi": 0.5, "quality": 0.5, "boxes": 1.0, "edges": 0
 
 @torch.inference_mode()
 def evaluate(student: Student, scenes: int) -> tuple[float, float]:
-    """Return the mIoU over all objects of held-out scenes, by their boxes and by one point each, single-mask output."""
+    """Return the mIoU over all objects of held-out scenes for boxes and for single points, single-mask output."""
     device = student.aside.weight.device
     found: tuple[list[float], list[float]] = ([], [])
     for seed in range(HELD_OUT, HELD_OUT + scenes):
@@ -289,7 +181,7 @@ def evaluate(student: Student, scenes: int) -> tuple[float, float]:
 
 
 def _innermost(mask: np.ndarray) -> np.ndarray:
-    """Return x and y of a pixel that is farthest from the edge of the mask."""
+    """Return x and y of a pixel farthest from the mask's edge."""
     inner = np.pad(mask, 1)
     while inner.any():
         last, inner = inner, inner.copy()
@@ -299,30 +191,20 @@ def _innermost(mask: np.ndarray) -> np.ndarray:
     return places[len(places) // 2][::-1] + 0.5
 
 
-def lessons(first: int, batch: int, scene: int) -> Iterator[Lesson]:
-    """Make lessons of scenes from `scene` on in another process, from lesson number `first` on."""
-    seeds = ([scene + index * batch + item for item in range(batch)] for index in itertools.count(first))
-    with multiprocessing.get_context("spawn").Pool(1, torch.set_num_threads, (1,)) as pool:
-        waiting = deque(pool.apply_async(prepare, (next(seeds),)) for _ in range(8))
-        while True:
-            waiting.append(pool.apply_async(prepare, (next(seeds),)))
-            yield waiting.popleft().get()
-
-
 def learning_rate(step: int, steps: int) -> float:
-    """Return the rate of a step: warm-up, then constant, then falling to nothing."""
+    """Return the rate of a step: warm-up, constant, then falling to 0."""
     return PEAK_RATE * min(1.0, (step + 1) / WARM_UP, (steps - step) / (steps * FALLING))
 
 
 def parameter_groups(student: nn.Module) -> list[dict[str, object]]:
-    """Return parameters for the optimiser: matrices decay, vectors do not."""
+    """Return the parameters in two groups: matrices with weight decay, vectors without."""
     matrices = [parameter for parameter in student.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in student.parameters() if parameter.ndim <= 1]
     return [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
 
 
 def train(out: Path, steps: int, batch: int, device: str, kind: Kind = Kind()) -> Student:
-    """Train to `steps` steps, from where the folder left off."""
+    """Train up to `steps` steps, from the folder's checkpoint if there is one."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(kind.seed)
     student = Student(build_sam(kind)).to(device)
@@ -362,7 +244,7 @@ def train(out: Path, steps: int, batch: int, device: str, kind: Kind = Kind()) -
 
 
 def write_row(path: Path, row: dict[str, float]) -> None:
-    """Add a row to the log, and print it."""
+    """Append a row to the log, and print it."""
     new = not path.exists()
     with path.open("a", newline="") as file:
         table = csv.DictWriter(file, row, lineterminator="\n")
@@ -373,7 +255,7 @@ def write_row(path: Path, row: dict[str, float]) -> None:
 
 
 def draw_curve(log: Path, picture: Path) -> None:
-    """Draw losses and mIoU of a log against the scenes seen."""
+    """Draw the losses and mIoU of a log over the number of scenes."""
     import matplotlib
 
     matplotlib.use("Agg")

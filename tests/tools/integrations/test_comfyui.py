@@ -145,7 +145,7 @@ def test_points_are_taken_as_text_and_as_json(pack: Any, sam: nn.Module) -> None
     beside = run(pack, "BhkSegmentWithSam", sam_model=sam, image=IMAGE, points=asked[0], negative_points="2,2 125,2")
     assert not beside[0][0, 2, 2]
     for text in ("10;20", "[10, 20]", '[{"x": 1}]', "[["):
-        with pytest.raises(ValueError, match="is neither like 10,20 30,40 nor JSON"):
+        with pytest.raises(ValueError, match="is neither a list like 10,20 30,40 nor JSON"):
             run(pack, "BhkSegmentWithSam", sam_model=sam, image=IMAGE, points=text)
 
 

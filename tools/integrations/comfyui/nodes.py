@@ -1,7 +1,7 @@
-"""Nodes that load a Segment Anything model from a .bhk file, and one that asks it by points and boxes.
+"""Nodes that load a Segment Anything model from a .bhk file, and a node that segments by points and boxes.
 
-What the loaders give is a SAM_MODEL as other packs expect it: a module as its package builds it (comfyui_segment_anything),
-whose `sam_wrapper` moves it to the GPU and answers prompts (Impact Pack).
+The loaders return a SAM_MODEL that other packs understand: comfyui_segment_anything uses the module itself, and Impact Pack its
+`sam_wrapper`, which moves the model to the GPU and answers prompts.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ import bhk
 from bhk.hub.download import local_file
 
 CATEGORY = "segment anything/bhk"
-FOLDER = "bhk"  # what ComfyUI knows the folders by, in extra_model_paths.yaml, too
+FOLDER = "bhk"  # ComfyUI's name for the folders, also in extra_model_paths.yaml
 DEVICES = ("auto", "gpu", "cpu")
 _DEVICE = (
     list(DEVICES),
-    {"tooltip": "auto: on the GPU while it is asked; gpu: always (for comfyui_segment_anything); cpu: never"},
+    {"tooltip": "auto: on the GPU only while it works; gpu: always (for comfyui_segment_anything); cpu: never"},
 )
 
 
 def register_folder() -> None:
-    """Let ComfyUI list .bhk files: those in models/sams, and wherever else other packs or the user keep SAM models."""
+    """Let ComfyUI list .bhk files in models/sams, and in the other folders where packs or the user keep SAM models."""
     known = folder_paths.folder_names_and_paths
     places = [place for name in (FOLDER, "sams") if name in known for place in known[name][0]]
     places.append(os.path.join(folder_paths.models_dir, "sams"))
@@ -42,19 +42,19 @@ register_folder()
 
 
 class SamWrapper:
-    """What Impact Pack asks instead of the model itself."""
+    """The object through which Impact Pack uses a model."""
 
     def __init__(self, model: nn.Module, moves: bool) -> None:
         self.model = model
         self.is_auto_mode = moves
 
     def prepare_device(self) -> None:
-        """Move the model to the GPU, if it is not to stay where it is."""
+        """Move the model to the GPU, unless it stays where it is."""
         if self.is_auto_mode:
             self.model.to(comfy.model_management.get_torch_device())
 
     def release_device(self) -> None:
-        """Move it back."""
+        """Move the model back to the CPU, unless it stays where it is."""
         if self.is_auto_mode:
             self.model.to("cpu")
 
@@ -66,12 +66,13 @@ class SamWrapper:
         bbox: Sequence[float] | None,
         threshold: float,
     ) -> list[np.ndarray]:
-        """Return masks (height, width) of one object: all that the model expects to be as good as `threshold`, or the best.
+        """Return masks (height, width) of one object: those whose predicted IoU is at least `threshold`, or else the best one.
 
         Args:
             image: uint8 (height, width, 3).
-            points, plabs: x and y in pixels; 1 where they are on the object, 0 beside it.
-            bbox: x0, y0, x1, y1 around it.
+            points: x and y in pixels.
+            plabs: 1 for a point on the object, 0 for one beside it.
+            bbox: x0, y0, x1, y1 of a box around the object.
         """
         found = bhk.segment(
             self.model,
@@ -89,17 +90,21 @@ def load_sam(path: Path, device: str) -> nn.Module:
     """Load a .bhk file as a SAM_MODEL."""
     entry = bhk.inspect(path).model
     sam = bhk.load(path, device=comfy.model_management.get_torch_device() if device == "gpu" else "cpu")
-    sam.model_name = (entry.variant or entry.family) if entry else path.stem  # tells comfyui_segment_anything of SAM-HQ
+    sam.model_name = (
+        (entry.variant or entry.family) if entry else path.stem
+    )  # by which comfyui_segment_anything recognises SAM-HQ
     sam.sam_wrapper = SamWrapper(sam, moves=device == "auto")
     return sam
 
 
 class LoadSam:
-    """Loads a file of the models folder."""
+    """Loads a file from the folders of models."""
 
     CATEGORY, FUNCTION = CATEGORY, "load"
     RETURN_TYPES, RETURN_NAMES = ("SAM_MODEL",), ("sam_model",)
-    DESCRIPTION = "A Segment Anything model from a .bhk file in models/sams, its linear layers held as codes."
+    DESCRIPTION = (
+        "A Segment Anything model from a .bhk file in models/sams; its linear layers stay compressed in memory."
+    )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
@@ -108,18 +113,18 @@ class LoadSam:
     def load(self, model_name: str, device: str) -> tuple[nn.Module]:
         path = folder_paths.get_full_path(FOLDER, model_name)
         if path is None:
-            raise FileNotFoundError(f"no {model_name} in the folders of {FOLDER} models; put it into models/sams")
+            raise FileNotFoundError(
+                f"{model_name} is in none of the folders for {FOLDER} models; put it into models/sams"
+            )
         return (load_sam(Path(path), device),)
 
 
 class LoadSamFromHub:
-    """Loads a file of the Hugging Face Hub."""
+    """Loads a file from the Hugging Face Hub."""
 
     CATEGORY, FUNCTION = CATEGORY, "load"
     RETURN_TYPES, RETURN_NAMES = ("SAM_MODEL",), ("sam_model",)
-    DESCRIPTION = (
-        "A Segment Anything model from a repository that holds a .bhk file: user/repo, hf://user/repo/file.bhk."
-    )
+    DESCRIPTION = "A Segment Anything model from a repository with a .bhk file: user/repo or hf://user/repo/file.bhk."
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
@@ -130,13 +135,13 @@ class LoadSamFromHub:
 
 
 class SegmentWithSam:
-    """Asks a model about objects by points and boxes."""
+    """Segments objects by points and boxes."""
 
     CATEGORY, FUNCTION = CATEGORY, "segment"
     RETURN_TYPES, RETURN_NAMES = ("MASK", "MASK"), ("mask", "objects")
     DESCRIPTION = (
-        "Points are pixels on one object (or beside it, if negative), boxes are around one object each: "
-        "10,20 30,40 or as JSON, which editors of points give. mask: one an image; objects: one an object."
+        "Points are pixels on one object (negative points: beside it), and each box is around one object. "
+        "Write 10,20 30,40, or JSON as point editors write it. mask: one for each image; objects: one for each object."
     )
 
     @classmethod
@@ -149,7 +154,7 @@ class SegmentWithSam:
         self, sam_model: nn.Module, image: Tensor, points: str = "", negative_points: str = "", boxes: str = ""
     ) -> tuple[Tensor, Tensor]:
         """Return float32 masks (images, height, width), and (images * objects, height, width)."""
-        wrapper = getattr(sam_model, "sam_wrapper", None)  # of Impact Pack's own loader, too
+        wrapper = getattr(sam_model, "sam_wrapper", None)  # Impact Pack's own loader sets it, too
         pixels = (image[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
         prompts = {"points": numbers(points), "not_points": numbers(negative_points), "boxes": numbers(boxes)}
         if wrapper:
@@ -166,11 +171,13 @@ def numbers(text: str) -> list[tuple[float, ...]]:
     """Return points or boxes from "10,20 30,40", [[10, 20], [30, 40]] or [{"x": 10, "y": 20}, …].
 
     Raises:
-        ValueError: the text is none of these.
+        ValueError: the text has none of these forms.
     """
     try:
         entries = json.loads(text) if text.lstrip().startswith("[") else [part.split(",") for part in text.split()]
         pairs = [(entry["x"], entry["y"]) if isinstance(entry, dict) else entry for entry in entries]
         return [tuple(map(float, pair)) for pair in pairs]
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{text[:80]!r} is neither like 10,20 30,40 nor JSON like [[10, 20], [30, 40]]") from error
+        raise ValueError(
+            f"{text[:80]!r} is neither a list like 10,20 30,40 nor JSON like [[10, 20], [30, 40]]"
+        ) from error

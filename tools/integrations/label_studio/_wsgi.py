@@ -1,4 +1,4 @@
-"""Serves the model: `label-studio-ml start` and gunicorn run this file."""
+"""Serve the model; `label-studio-ml start` and gunicorn run this file."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A backend for Label Studio: brush masks by a Segment Anything model from a .bhk file, where annotators point or draw boxes.
+"""A backend for Label Studio: a Segment Anything model from a .bhk file turns points and boxes into brush masks.
 
     MODEL=sam_b.bhk DEVICE=cuda label-studio-ml start label_studio
 
-The labelling interface needs BrushLabels for the result, and KeyPointLabels or RectangleLabels with smart="true" to ask with;
+The labelling interface needs BrushLabels for the masks, and KeyPointLabels or RectangleLabels with smart="true" for the prompts;
 see README.md.
 """
 
@@ -27,7 +27,7 @@ DEVICE = os.environ.get("DEVICE", "cpu")
 
 @cache
 def load() -> nn.Module:
-    """Load the model, once a process."""
+    """Load the model, once in each process."""
     return bhk.load(MODEL, device=DEVICE)
 
 
@@ -35,13 +35,13 @@ class BhkSegmentAnything(LabelStudioMLBase):
     """Answers points and boxes with a mask."""
 
     def setup(self) -> None:
-        """Tell Label Studio what it speaks with."""
+        """Tell Label Studio the model's version."""
         self.set("model_version", f"bhk {bhk.__version__}: {os.path.basename(MODEL)}")
 
     def predict(
         self, tasks: list[dict[str, Any]], context: dict[str, Any] | None = None, **kwargs: Any
     ) -> ModelResponse:
-        """Return masks of what an annotator has marked in the first task: one of all points, or one of each box."""
+        """Return masks for the marks in the first task: one mask for all points, or one for each box."""
         marks = (context or {}).get("result")
         if not marks:
             return ModelResponse(predictions=[])
@@ -68,7 +68,7 @@ class BhkSegmentAnything(LabelStudioMLBase):
 
 
 def prompts(marks: list[dict[str, Any]]) -> dict[str, list[tuple[float, ...]]]:
-    """Return the arguments of `bhk.segment` for marks, whose places are percentages of the picture."""
+    """Return the arguments of `bhk.segment` for marks, whose coordinates are percentages of the picture."""
     asked: dict[str, list[tuple[float, ...]]] = {"points": [], "not_points": [], "boxes": []}
     for mark in marks:
         value, width, height = mark["value"], mark["original_width"], mark["original_height"]
@@ -84,5 +84,5 @@ def prompts(marks: list[dict[str, Any]]) -> dict[str, list[tuple[float, ...]]]:
 
 
 def part(percentage: float, size: int) -> float:
-    """Return a share of a side in pixels; rounding must not put it outside."""
+    """Return a percentage of a side in pixels, within the picture."""
     return min(max(percentage, 0), 100) / 100 * size
