@@ -1,8 +1,9 @@
 """Run everything that needs a CUDA card: `python -m tools.gpu_checks [STEP ...] [--seconds 560] [--out DIR]`.
 
-Without a STEP all of them run, the most important first, each within its own time and all within --seconds. DIR gets their output
-(gpu_checks.log), the benchmarks' CSV files, and tiles.csv with the tiles that were measured on the way. Bring DIR back from a
-borrowed machine: the CSV files belong in tools/bench/results/, and `python -m tools.keep_tiles DIR/tiles.csv` keeps the tiles.
+Without a STEP all of them run, the most important first, each within its own time and all within --seconds. DIR gets their
+output (gpu_checks.log), the benchmarks' CSV files, and tiles.csv with the tiles that were measured on the way. Bring DIR back
+from a borrowed machine: the CSV files belong in tools/bench/results/, and `python -m tools.keep_tiles DIR/tiles.csv` keeps the
+tiles.
 The exit status is 1 if a step failed.
 
 - tests: the tests marked gpu, in every dtype

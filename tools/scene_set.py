@@ -4,7 +4,7 @@
 
 OUT gets the pictures as PNG files in `images/`, `annotations.json` and `detections.json`. SA-1B has neither categories nor
 detections; there, each picture has a JSON file beside it. Scenes have no classes, so an object's category is its size. Objects
-come as compressed RLE, as plain RLE, and as a polygon if one describes the mask exactly (COCO and LVIS); some are crowds (COCO).
+come as compressed RLE, as plain RLE, and as a polygon if one describes the mask exactly (COCO, LVIS); some are crowds (COCO).
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def test_nodes_have_names_and_files_are_listed(pack: Any) -> None:
     assert set(pack.NODE_CLASS_MAPPINGS) == set(pack.NODE_DISPLAY_NAME_MAPPINGS)
     required = pack.NODE_CLASS_MAPPINGS["BhkLoadSam"].INPUT_TYPES()["required"]
     assert required["model_name"] == (["demo_sam.bhk", "other.bhk"],)
-    with pytest.raises(FileNotFoundError, match=r"no gone\.bhk in the folders"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.bhk is in none of the folders"):
         run(pack, "BhkLoadSam", model_name="gone.bhk", device="cpu")
 
 

@@ -92,7 +92,7 @@ def load_sam(path: Path, device: str) -> nn.Module:
     sam = bhk.load(path, device=comfy.model_management.get_torch_device() if device == "gpu" else "cpu")
     sam.model_name = (
         (entry.variant or entry.family) if entry else path.stem
-    )  # by which comfyui_segment_anything recognises SAM-HQ
+    )  # comfyui_segment_anything looks here for SAM-HQ
     sam.sam_wrapper = SamWrapper(sam, moves=device == "auto")
     return sam
 

@@ -2,8 +2,8 @@
 
     MODEL=sam_b.bhk DEVICE=cuda label-studio-ml start label_studio
 
-The labelling interface needs BrushLabels for the masks, and KeyPointLabels or RectangleLabels with smart="true" for the prompts;
-see README.md.
+The labelling interface needs BrushLabels for the masks, and KeyPointLabels or RectangleLabels with smart="true" for the
+prompts; see README.md.
 """
 
 from __future__ import annotations
