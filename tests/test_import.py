@@ -56,7 +56,7 @@ model(torch.ones(1, 64))
 
 
 @pytest.mark.parametrize("name", bhk.__all__)
-def test_every_public_name_is_what_it_was(name: str) -> None:
+def test_a_public_name_is_always_the_same_object(name: str) -> None:
     first = getattr(bhk, name)
     assert not isinstance(first, ModuleType)
     assert name == "__version__" or callable(first)
@@ -64,7 +64,7 @@ def test_every_public_name_is_what_it_was(name: str) -> None:
     assert name in dir(bhk)
 
 
-def test_names_stay_callable_once_their_modules_are_imported() -> None:
+def test_names_stay_callable_when_their_modules_are_imported() -> None:
     import bhk.tasks.convert
     import bhk.tasks.inspect
 
@@ -78,5 +78,5 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 @pytest.mark.parametrize("use", ["bhk.nn.HyperLinear", "bhk.sam.sam_model_registry"])
-def test_rooms_that_users_name_are_there_after_the_import(use: str) -> None:
+def test_public_rooms_are_found_after_the_import(use: str) -> None:
     assert f"bhk.{use.split('.')[1]}" in _modules_after(f"import bhk; {use}")

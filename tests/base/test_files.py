@@ -19,7 +19,7 @@ _posix = pytest.mark.skipif(os.name != "posix", reason="permission bits are POSI
 
 @pytest.fixture(params=["unnamed", "named"])
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways to a temporary file: the second is that of systems which have no files without a name."""
+    """Both kinds of temporary file; the second is for systems that cannot create files without a name."""
     if request.param == "named":
         monkeypatch.delattr(os, "O_TMPFILE", raising=False)
 
@@ -41,7 +41,7 @@ def _fill(path: Path, data: bytes = b"new") -> None:
 
 @_both_ways
 @pytest.mark.parametrize("old", [None, b"the old and longer content"])
-def test_the_new_content_takes_the_place_of_the_old(tmp_path: Path, old: bytes | None) -> None:
+def test_new_content_replaces_the_old(tmp_path: Path, old: bytes | None) -> None:
     path = tmp_path / "a.bhk"
     if old is not None:
         path.write_bytes(old)
@@ -76,7 +76,7 @@ def test_an_interruption_changes_nothing(tmp_path: Path, old: bytes | None, erro
 
 
 @_both_ways
-def test_an_error_of_the_system_is_a_write_error(tmp_path: Path) -> None:
+def test_a_system_error_is_a_write_error(tmp_path: Path) -> None:
     path = tmp_path / "a.bhk"
     path.write_bytes(b"old")
     with pytest.raises(WriteError, match=r"a\.bhk: No space left on device; nothing was changed"), replace_file(path):
@@ -180,7 +180,7 @@ def test_other_names_of_the_replaced_file_keep_the_old_content(tmp_path: Path) -
 
 @_both_ways
 @pytest.mark.parametrize("name", ["x" * 255, "模" * 85, "\U0001f9ca" * 63, ".hidden", "a b\tc.bhk", "-"])
-def test_any_name_that_the_system_allows_will_do(tmp_path: Path, name: str) -> None:
+def test_any_name_the_system_allows_works(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     _fill(path)
     assert path.read_bytes() == b"new"
@@ -188,7 +188,7 @@ def test_any_name_that_the_system_allows_will_do(tmp_path: Path, name: str) -> N
 
 
 @_both_ways
-def test_two_writers_do_not_meet(tmp_path: Path) -> None:
+def test_two_writers_do_not_interfere(tmp_path: Path) -> None:
     path = tmp_path / "a.bhk"
     with replace_file(path) as first, replace_file(path) as second:
         first.write(b"first")
@@ -199,7 +199,7 @@ def test_two_writers_do_not_meet(tmp_path: Path) -> None:
 
 @_both_ways
 @pytest.mark.parametrize("other", ["file", "link"])
-def test_without_force_what_came_to_be_meanwhile_stays(tmp_path: Path, other: str) -> None:
+def test_without_force_a_file_created_meanwhile_is_kept(tmp_path: Path, other: str) -> None:
     path = tmp_path / "a.bhk"
 
     def write() -> None:
@@ -223,7 +223,7 @@ def test_without_force_what_came_to_be_meanwhile_stays(tmp_path: Path, other: st
 
 @_both_ways
 @pytest.mark.parametrize("name", ["missing/a.bhk", "file/a.bhk", "x" * 256])
-def test_a_place_that_cannot_be_written_is_a_write_error(tmp_path: Path, name: str) -> None:
+def test_an_unwritable_place_is_a_write_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_bytes(b"old")
     with pytest.raises(WriteError, match="cannot write"):
         _fill(tmp_path / name)
@@ -232,7 +232,7 @@ def test_a_place_that_cannot_be_written_is_a_write_error(tmp_path: Path, name: s
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder with a file `taken`, another `source`, and links to it and to nothing."""
+    """A folder with the files `taken` and `source`, a link to the folder, and a dangling one."""
     (tmp_path / "taken").write_bytes(b"old")
     (tmp_path / "source").write_bytes(b"source")
     (tmp_path / "folder").mkdir()
@@ -246,14 +246,14 @@ def place(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "force"), [("new", False), ("new", True), ("taken", True), ("soft folder/new", False), ("dangling", True)]
 )
-def test_a_good_destination_passes_and_stays_as_it_is(place: Path, name: str, force: bool) -> None:
+def test_a_good_destination_passes_unchanged(place: Path, name: str, force: bool) -> None:
     before = sorted(place.iterdir())
     check_destination(place / name, force=force, sources=(place / "source", place / "missing source"))
     assert sorted(place.iterdir()) == before
 
 
 @pytest.mark.parametrize("name", ["taken", "soft folder/taken", "dangling"])
-def test_what_exists_needs_force(place: Path, name: str) -> None:
+def test_an_existing_file_needs_force(place: Path, name: str) -> None:
     with pytest.raises(DestinationExistsError, match="set force to overwrite it"):
         check_destination(place / name, force=False)
 

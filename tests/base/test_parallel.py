@@ -47,7 +47,7 @@ def test_items_are_worked_on_side_by_side() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
-def test_no_more_than_one_result_a_thread_and_one_is_computed_ahead(threads: int) -> None:
+def test_at_most_one_result_per_thread_and_one_more_are_computed_ahead(threads: int) -> None:
     drawn: list[int] = []
 
     def items() -> Iterator[int]:
@@ -62,7 +62,7 @@ def test_no_more_than_one_result_a_thread_and_one_is_computed_ahead(threads: int
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_an_error_comes_in_its_turn_and_stops_the_rest(threads: int) -> None:
+def test_an_error_is_raised_in_its_turn_and_stops_the_rest(threads: int) -> None:
     worked: list[int] = []
 
     def work(item: int) -> int:
@@ -79,7 +79,7 @@ def test_an_error_comes_in_its_turn_and_stops_the_rest(threads: int) -> None:
     assert list(results) == []
 
 
-def test_an_error_of_the_items_comes_through() -> None:
+def test_an_error_of_the_items_is_raised() -> None:
     def items() -> Iterator[int]:
         yield 0
         raise OSError("no more")
@@ -98,7 +98,7 @@ def test_closing_early_stops_the_work_and_ends_the_threads() -> None:
 
 
 @pytest.mark.parametrize("end", ["exhausted", "closed", "failed"])
-def test_torch_has_its_threads_back_afterwards(end: str) -> None:
+def test_the_number_of_torch_threads_is_restored(end: str) -> None:
     inside: list[int] = []
 
     def work(item: int) -> int:
@@ -136,7 +136,7 @@ def test_sums_do_not_depend_on_the_number_of_threads() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system cannot bind a process to cores")
-def test_only_cores_that_the_process_may_use_count() -> None:
+def test_only_usable_cores_count() -> None:
     cores = os.sched_getaffinity(0)
     assert worker_count(None) == len(cores)
     os.sched_setaffinity(0, {min(cores)})
@@ -154,7 +154,7 @@ def test_fewer_threads_than_one_are_refused(threads: int) -> None:
     assert worker_count(1) == 1
 
 
-def test_torch_has_its_threads_back_after_the_last_of_several_maps() -> None:
+def test_the_number_of_torch_threads_is_restored_after_the_last_map() -> None:
     first_is_done = threading.Event()
     seen: list[int] = []
 
@@ -197,12 +197,12 @@ def test_work_in_the_background_is_waited_for() -> None:
         assert result() == 7
 
 
-def test_an_error_in_the_background_comes_when_the_result_is_asked_for() -> None:
+def test_an_error_in_the_background_is_raised_with_its_result() -> None:
     with background(lambda stopped: 1 // 0) as result, pytest.raises(ZeroDivisionError):
         result()
 
 
-def test_work_in_the_background_is_told_when_nobody_wants_it_any_more() -> None:
+def test_work_in_the_background_is_told_to_stop() -> None:
     ends: list[bool] = []
 
     def work(stopped: Callable[[], bool]) -> None:

@@ -21,7 +21,7 @@ _ROOT = Path(package.__file__).parent.parent
 
 @dataclass(frozen=True)
 class Ended:
-    """A process that has ended: its exit status (negative: the signal that ended it) and what it printed."""
+    """A process that has ended: its exit status (negative for a signal) and its output."""
 
     status: int
     out: str
@@ -29,13 +29,13 @@ class Ended:
 
     @property
     def document(self) -> Any:
-        """What a command with --json printed, which must be one JSON document and nothing else."""
+        """The output of a command with --json, which must be one JSON document and nothing else."""
         assert (self.status, self.err) == (0, "")
         return json.loads(self.out)
 
 
 class Shell:
-    """Runs `bhk` in processes of its own; see fork_server.py.
+    """Runs `bhk` in separate processes; see fork_server.py.
 
     Attributes:
         folder: the working folder of the processes.
@@ -53,7 +53,7 @@ class Shell:
         file_size: int | None = None,
         memory: int | None = None,
     ) -> int:
-        """Start a process and return its id; `wait` must be called before the next one."""
+        """Start a process and return its id. Call `wait` before starting another one."""
         for name in ("out", "err"):
             (self._output / name).write_bytes(b"")
         call = {
@@ -71,7 +71,7 @@ class Shell:
         return self._answer("started")
 
     def interrupt(self, process: int, number: signal.Signals) -> None:
-        """Send a signal to a process that may have ended meanwhile."""
+        """Send a signal to a process, unless it has ended."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, number)
 
@@ -81,12 +81,12 @@ class Shell:
         return Ended(status, (self._output / "out").read_text("utf-8"), (self._output / "err").read_text("utf-8"))
 
     def __call__(self, *args: object, **settings: Any) -> Ended:
-        """Run `bhk args` to its end."""
+        """Run `bhk args` and wait for it."""
         self.start(*args, **settings)
         return self.wait()
 
     def fails(self, *args: object, **settings: Any) -> str:
-        """Run `bhk args`, which must fail as every command does, and return the message."""
+        """Run `bhk args`, which must fail with status 1 and one line on stderr, and return its message."""
         ended = self(*args, **settings)
         assert (ended.status, ended.out) == (1, "")
         assert ended.err.startswith("error: ")
@@ -126,7 +126,7 @@ def bhk(_server: subprocess.Popen[str], tmp_path: Path, tmp_path_factory: pytest
 
 @pytest.fixture
 def python(tmp_path: Path) -> Callable[..., list[str]]:
-    """Returns the command line of a fresh Python that runs `bhk` with some arguments."""
+    """Returns the command line of a new Python process that runs `bhk` with given arguments."""
 
     def command(*args: object) -> list[str]:
         code = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from bhk.cli.app import main; main()"

@@ -1,8 +1,8 @@
-"""Runs `bhk` command lines, each in a process of its own, without the seconds that importing torch takes for each.
+"""Runs `bhk` command lines in forked processes, so that torch is imported once and not for each of them.
 
-Reads one JSON object a line from stdin: argv, cwd, stdout, stderr (paths), environment, file_size and memory (limits in
-bytes, the second beyond what Python and torch have taken; or null). Writes "started" and the process id when the process is
-there, and "ended" and its exit status (negative: the signal that ended it) when it has ended.
+Reads one JSON object per line from stdin: argv, cwd, stdout and stderr (paths), environment, file_size and memory (limits in
+bytes or null; the memory counts beyond what Python and torch use already). Writes "started" and the process id when the
+process has started, and "ended" and its exit status (negative for a signal) when it has ended.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ for package in PACKAGES:
     with contextlib.suppress(ImportError):
         importlib.import_module(package)
 with contextlib.suppress(BhkError):
-    app(["inspect", ""], standalone_mode=False)  # imports what typer imports when it is needed
+    app(["inspect", ""], standalone_mode=False)  # typer imports more when it runs
 
 
 def become(call: dict) -> None:
-    """Turn this process into one that a shell would have started."""
+    """Make this process look as if a shell had started it."""
     for number, path, flags in (
         (0, os.devnull, os.O_RDONLY),
         (1, call["stdout"], os.O_WRONLY),
@@ -46,21 +46,21 @@ def become(call: dict) -> None:
     if call["memory"] is not None:
         with open("/proc/self/statm") as status:
             limit("RLIMIT_AS", int(status.read().split()[0]) * os.sysconf("SC_PAGE_SIZE") + call["memory"])
-    # What Python would have made of them at its start.
+    # As Python sets them up when it starts.
     sys.stdout.reconfigure(line_buffering=os.isatty(1))
     sys.stderr.reconfigure(line_buffering=True)
     sys.argv = ["bhk", *call["argv"]]
 
 
 def limit(name: str, value: int) -> None:
-    """Set a limit of the system for this process."""
+    """Set a system limit for this process."""
     import resource
 
     resource.setrlimit(getattr(resource, name), (value, resource.RLIM_INFINITY))
 
 
 def end_as_python_does() -> NoReturn:
-    """Run `main` and end, but without taking all of torch to pieces first, which takes a second."""
+    """Run `main` and exit, without the second that torch needs to clean up."""
     try:
         main()
     except SystemExit as end:

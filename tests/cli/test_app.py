@@ -99,7 +99,7 @@ def test_inspecting_imports_no_torch(converted: Path) -> None:
 
 
 @pytest.mark.parametrize("args", [["inspect", "sam.bhk"], ["inspect", "sam.bhk", "--json"], ["--version"], ["--help"]])
-def test_a_reader_that_leaves_is_met_with_silence(python: Python, converted: Path, args: list[str]) -> None:
+def test_a_closed_pipe_is_silent(python: Python, converted: Path, args: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(python(*args), cwd=converted.parent, stdout=writing, stderr=subprocess.PIPE, text=True)
@@ -109,7 +109,7 @@ def test_a_reader_that_leaves_is_met_with_silence(python: Python, converted: Pat
 
 
 def _shell(command: list[str], redirection: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `command` with a redirection as the shell writes it."""
+    """Run `command` with a redirection in shell syntax."""
     return subprocess.run(
         ["sh", "-c", f'exec "$@" {redirection}', "sh", *command],
         cwd=folder,
@@ -141,7 +141,7 @@ def test_closed_and_full_outputs(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
-def test_an_output_that_lacks_characters_gets_escapes(python: Python, bhk: Shell, source: Path) -> None:
+def test_characters_that_the_encoding_lacks_are_escaped(python: Python, bhk: Shell, source: Path) -> None:
     torch.save({"вес.weight": torch.ones(40, 40)}, source)
     bhk("convert", source)
     for encoding in ("ascii", "latin-1"):
@@ -153,7 +153,7 @@ def test_an_output_that_lacks_characters_gets_escapes(python: Python, bhk: Shell
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
-def test_a_lack_of_memory_is_one_line(bhk: Shell) -> None:
+def test_out_of_memory_is_one_line(bhk: Shell) -> None:
     pairs = 1 << 29  # a tensor of 4 GiB in a file of some kilobytes
     frame = compress(np.zeros(CHUNK_ITEMS, dtype=np.uint8))
     planes = [Stream(kind, "zstd", (frame,) * (pairs // CHUNK_ITEMS), pairs) for kind in ("winding", "phase")]
@@ -183,7 +183,7 @@ def slow(tmp_path: Path) -> Path:
 
 
 def _wait_until_it_answers(process: int) -> None:
-    """Wait until the process has taken SIGTERM into its own hands, which `main` does first; before, the system ends it."""
+    """Wait until the process handles SIGTERM, which `main` sets up first; before that, the signal ends it."""
     for _ in range(2000):
         try:
             status = Path(f"/proc/{process}/status").read_text()
@@ -227,7 +227,7 @@ def test_an_interruption_at_any_moment_leaves_the_old_file_or_the_new(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
-def test_a_second_interruption_is_as_good_as_the_first(bhk: Shell, slow: Path) -> None:
+def test_a_second_interruption_changes_nothing(bhk: Shell, slow: Path) -> None:
     process = bhk.start("convert", "slow.pth", "--force", "-q", "--threads", 1)
     _wait_until_it_answers(process)
     bhk.interrupt(process, signal.SIGINT)

@@ -7,7 +7,7 @@ from cli.conftest import Shell
 
 @pytest.fixture
 def shell(bhk: Shell, source: object) -> Shell:
-    """Runs command lines beside sam.pth, which is no model of the family."""
+    """Runs command lines beside sam.pth, which is not a Segment Anything model."""
     return bhk
 
 

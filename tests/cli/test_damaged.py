@@ -91,7 +91,7 @@ def test_a_checkpoint_that_is_cut_off(bhk: Shell, which: str, name: str) -> None
 
 
 class _Trap:
-    """Creates a folder when it is unpickled by anything that runs what a pickle says."""
+    """Creates a folder when something unpickles it and runs its code."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -101,7 +101,7 @@ class _Trap:
 
 
 @pytest.mark.parametrize("which", ["convert", "verify against it", "diff", "diff with it"])
-def test_a_pickle_that_would_run_code_is_refused_by_its_name(bhk: Shell, which: str) -> None:
+def test_a_pickle_that_would_run_code_is_refused(bhk: Shell, which: str) -> None:
     proof = bhk.folder / "executed"
     for legacy in (False, True):
         content = {"model": {"a": torch.zeros(2)}, "args": _Trap(proof)}

@@ -7,7 +7,7 @@ import torch
 from cli.conftest import Shell, tensors
 
 
-def test_what_differs_is_listed(bhk: Shell, converted: Path) -> None:
+def test_differing_tensors_are_listed(bhk: Shell, converted: Path) -> None:
     ended = bhk("diff", "sam.pth", "sam.bhk")
     assert (ended.status, ended.err) == (0, "")
     lines = ended.out.splitlines()
@@ -33,7 +33,7 @@ def test_names_and_shapes(bhk: Shell, source: Path) -> None:
     assert out.splitlines()[-1] == "2 equal, 1 shape, 1 only a, 1 only b"
 
 
-def test_json_is_the_whole_output(bhk: Shell, converted: Path) -> None:
+def test_json_is_the_only_output(bhk: Shell, converted: Path) -> None:
     document = bhk("diff", "sam.pth", "sam.bhk", "--json").document
     assert (document["a"], document["b"]) == ("sam.pth", "sam.bhk")
     assert document["counts"] == {"changed": 2, "equal": 2}
@@ -52,7 +52,7 @@ def test_quiet_prints_nothing(bhk: Shell, converted: Path) -> None:
     assert (ended.status, ended.out, ended.err) == (0, "", "")
 
 
-def test_what_goes_wrong_is_said_in_one_line(bhk: Shell, source: Path) -> None:
+def test_an_error_is_one_line(bhk: Shell, source: Path) -> None:
     (bhk.folder / "empty.bhk").write_bytes(b"")
     assert bhk.fails("diff", "sam.pth", "none.pth").startswith("none.pth does not exist")
     assert bhk.fails("diff", "empty.bhk", "sam.pth").startswith("empty.bhk is empty")

@@ -11,7 +11,7 @@ from bhk.checkpoint import read
 from cli.conftest import Shell
 
 
-def test_it_names_the_file(bhk: Shell, converted: Path) -> None:
+def test_the_file_is_named(bhk: Shell, converted: Path) -> None:
     ended = bhk("export", "sam.bhk", "-o", "again.pth")
     assert (ended.status, ended.err) == (0, "")
     size = (bhk.folder / "again.pth").stat().st_size
@@ -31,7 +31,7 @@ def test_shards_of_a_size(bhk: Shell, converted: Path, size: str, count: int) ->
 
 
 @pytest.mark.parametrize("size", ["", "0", "5 apples", "-3MB", "1e9", "nan"])
-def test_what_is_no_size_is_wrong_usage(bhk: Shell, converted: Path, size: str) -> None:
+def test_an_impossible_size_is_wrong_usage(bhk: Shell, converted: Path, size: str) -> None:
     ended = bhk("export", converted, "-o", "m.safetensors", "--shard-size", size)
     assert (ended.status, ended.out) == (2, "")
     assert "is not a size such as 5GB or 500MiB" in ended.err
@@ -54,7 +54,7 @@ def test_quiet_prints_nothing(bhk: Shell, converted: Path) -> None:
         (["sam.pth", "a.pth"], "not a .bhk file"),
     ],
 )
-def test_what_goes_wrong_is_said_in_one_line(bhk: Shell, converted: Path, args: list[str], message: str) -> None:
+def test_an_error_is_one_line(bhk: Shell, converted: Path, args: list[str], message: str) -> None:
     (bhk.folder / "link.pth").symlink_to("sam.bhk")
     before = {path: path.read_bytes() for path in bhk.folder.iterdir()}
     assert message in bhk.fails("export", args[0], "-o", *args[1:])
@@ -68,7 +68,7 @@ def test_a_full_disk(bhk: Shell, converted: Path, name: str) -> None:
     assert not (bhk.folder / name).exists()
 
 
-def test_in_a_folder_the_file_has_the_official_name(bhk: Shell) -> None:
+def test_a_file_in_a_folder_gets_the_official_name(bhk: Shell) -> None:
     torch.save({name: torch.zeros(shape) for name, shape in shapes_of("mobile_sam").items()}, bhk.folder / "mine.pth")
     package.convert(bhk.folder / "mine.pth")
     (bhk.folder / "models").mkdir()

@@ -11,13 +11,13 @@ from cli.conftest import Shell
 
 
 def _rows(text: str) -> list[list[str]]:
-    """Return the cells of the rows of a table, between its two rules."""
+    """Return the cells of a table's rows, which are between its two rules."""
     lines = text.splitlines()
     first, last = (i for i, line in enumerate(lines) if line.startswith("──"))
     return [line.split() for line in lines[first + 1 : last]]
 
 
-def test_a_row_a_tensor_and_a_sum_to_the_byte(bhk: Shell, converted: Path) -> None:
+def test_one_row_per_tensor_and_an_exact_sum(bhk: Shell, converted: Path) -> None:
     ended = bhk("inspect", "sam.bhk")
     assert (ended.status, ended.err) == (0, "")
     lines = ended.out.splitlines()
@@ -127,7 +127,7 @@ def test_text_of_the_file_cannot_steer_the_terminal(bhk: Shell, source: Path) ->
     assert bhk("inspect", "sam.bhk", "--json").document["metadata"]["note"] == "\x1b[31mred\n\u202e"
 
 
-def test_what_goes_wrong_is_said_in_one_line(bhk: Shell, source: Path) -> None:
+def test_an_error_is_one_line(bhk: Shell, source: Path) -> None:
     assert bhk.fails("inspect", "none.bhk") == "cannot read none.bhk: No such file or directory"
     assert bhk.fails("inspect", ".") == ". is a folder; expected a .bhk file"
     assert "not a .bhk file" in bhk.fails("inspect", "sam.pth")

@@ -5,7 +5,7 @@ from bhk.sam.variants import VARIANTS
 from cli.conftest import Shell
 
 
-def test_a_row_a_variant(bhk: Shell) -> None:
+def test_one_row_per_variant(bhk: Shell) -> None:
     ended = bhk("models")
     assert ended.status == 0
     lines = ended.out.splitlines()
@@ -16,7 +16,7 @@ def test_a_row_a_variant(bhk: Shell) -> None:
     assert "synthetic" in lines[-1]
 
 
-def test_what_is_not_installed_is_said_with_what_to_do(bhk: Shell) -> None:
+def test_missing_packages_are_named_with_how_to_install_them(bhk: Shell) -> None:
     ended = bhk("models")
     missing = [model for model in package.models().models if model.installed is None]
     assert ended.err.count("\n") == len({model.install for model in missing})

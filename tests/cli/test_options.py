@@ -1,4 +1,4 @@
-"""Where a command takes a .bhk file, it takes the address of one on the Hub as well."""
+"""Every command that takes a .bhk file also takes its address on the Hub."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cli.conftest import Shell
 
 @pytest.fixture
 def there(hub: FakeHub, converted: Path) -> FakeHub:
-    """The Hub, with the converted file in user/tiny."""
+    """The Hub, with the converted file in the repository user/tiny."""
     hub.add("user/tiny", {"model.bhk": converted})
     return hub
 
 
 @pytest.mark.parametrize("address", ["hf://user/tiny", "hf://user/tiny/model.bhk@main", "user/tiny"])
-def test_inspect_fetches_the_header_alone(bhk: Shell, there: FakeHub, address: str) -> None:
+def test_inspect_fetches_only_the_header(bhk: Shell, there: FakeHub, address: str) -> None:
     remote = bhk("inspect", address, environment=there.environment)
     assert (remote.status, remote.err) == (0, "")
     assert remote.out == bhk("inspect", "sam.bhk").out
@@ -43,6 +43,6 @@ def test_the_other_commands_read_it_through_the_cache(bhk: Shell, source: Path, 
     assert sum(request.stage == "blob" and request.range is None for request in there.requests) == 1
 
 
-def test_what_the_hub_does_not_have(bhk: Shell, hub: FakeHub) -> None:
+def test_a_repository_that_does_not_exist(bhk: Shell, hub: FakeHub) -> None:
     found = bhk.fails("inspect", "hf://user/none", environment=hub.environment)
     assert found == "hf://user/none does not exist or is private; check the name, or run `hf auth login`"

@@ -36,7 +36,7 @@ def test_one_document_or_nothing(capsys: pytest.CaptureFixture[str], as_json: bo
     assert capsys.readouterr() == (out, "")
 
 
-def test_a_document_parses_whatever_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_document_with_any_text_and_number_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     found = {"nan": math.nan, "inf": math.inf, 3: "n\udcff ü\x1b", "found": _Found(Path("a/b"), (1.5, -math.inf))}
     Output(as_json=True).document(found)
     assert json.loads(capsys.readouterr().out) == {

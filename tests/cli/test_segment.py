@@ -27,7 +27,7 @@ def _file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shell(bhk: Shell, _file: Path) -> Shell:
-    """Runs command lines beside sam.bhk and picture.png, of 140 x 90 pixels."""
+    """Runs command lines beside sam.bhk and picture.png (140 x 90 pixels)."""
     shutil.copy(_file, bhk.folder)
     Image.fromarray(_IMAGE).save(bhk.folder / "picture.png")
     return bhk
@@ -54,7 +54,7 @@ def test_a_picture_with_the_masks(shell: Shell) -> None:
     assert shell(*args, "--force", "--quiet").out == ""
 
 
-def test_json_is_the_whole_output(shell: Shell) -> None:
+def test_json_is_the_only_output(shell: Shell) -> None:
     args = ("--point", "40,30", "--multimask", "-o", "out.jpg")
     document: Any = shell("segment", "sam.bhk", "picture.png", *args, "--json").document
     found = package.segment(shell.folder / "sam.bhk", _IMAGE, points=[(40, 30)], multimask=True)
@@ -76,7 +76,7 @@ def test_json_is_the_whole_output(shell: Shell) -> None:
         assert mask["prompt"] == 0
 
 
-def test_everything_may_be_nothing(shell: Shell) -> None:
+def test_everything_may_find_nothing(shell: Shell) -> None:
     args = ("segment", "sam.bhk", "picture.png", "--everything", "--points-per-side", "2")
     ended = shell(*args)
     assert (ended.status, ended.err) == (0, "no masks found\n")
@@ -131,7 +131,7 @@ def test_wrong_usage(shell: Shell, args: list[str], message: str) -> None:
         (["sam.bhk", "picture.png", "--point", "1,1", "--device", "abacus"], "device 'abacus' cannot be used"),
     ],
 )
-def test_what_goes_wrong_is_said_in_one_line(shell: Shell, args: list[str], message: str) -> None:
+def test_an_error_is_one_line(shell: Shell, args: list[str], message: str) -> None:
     before = {path: path.read_bytes() for path in shell.folder.iterdir()}
     assert message in shell.fails("segment", *args)
     assert {path: path.read_bytes() for path in shell.folder.iterdir()} == before

@@ -7,7 +7,7 @@ import torch
 from cli.conftest import Shell, tensors
 
 
-def test_a_sound_file(bhk: Shell, converted: Path) -> None:
+def test_an_intact_file(bhk: Shell, converted: Path) -> None:
     ended = bhk("verify", "sam.bhk")
     assert (ended.status, ended.err) == (0, "")
     assert ended.out.startswith("sam.bhk is intact: ")
@@ -22,7 +22,7 @@ def test_against_the_original(bhk: Shell, converted: Path) -> None:
     assert lines[5].endswith("no coded tensor is farther from sam.pth than the file says")
 
 
-def test_json_is_the_whole_output(bhk: Shell, converted: Path) -> None:
+def test_json_is_the_only_output(bhk: Shell, converted: Path) -> None:
     document = bhk("verify", "sam.bhk", "--against", "sam.pth", "--json").document
     assert document["path"] == "sam.bhk"
     assert document["bytes"] == converted.stat().st_size

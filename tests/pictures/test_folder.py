@@ -16,17 +16,17 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_pictures_below_a_folder(folder: Path) -> None:
+def test_pictures_in_subfolders_count(folder: Path) -> None:
     assert find_pictures(folder) == ("a.JPG", "b.png", "sub/deep/c.webp")
 
 
-def test_a_draw_of_them(folder: Path) -> None:
+def test_pictures_are_drawn_at_random(folder: Path) -> None:
     drawn = {find_pictures(folder, limit=2, seed=seed) for seed in range(20)}
     assert drawn == {("a.JPG", "b.png"), ("a.JPG", "sub/deep/c.webp"), ("b.png", "sub/deep/c.webp")}
     assert find_pictures(folder, limit=3) == find_pictures(folder, limit=9) == find_pictures(folder)
 
 
-def test_what_cannot_be_drawn(folder: Path) -> None:
+def test_a_limit_must_be_positive(folder: Path) -> None:
     with pytest.raises(NoPicturesError, match="cannot use 0 pictures"):
         find_pictures(folder, limit=0)
     try:
@@ -37,7 +37,7 @@ def test_what_cannot_be_drawn(folder: Path) -> None:
         find_pictures(folder)
 
 
-def test_no_pictures(tmp_path: Path) -> None:
+def test_a_folder_without_pictures(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(NoPicturesError, match=r"holds no pictures; expected files with the suffixes \.jpg"):
         find_pictures(tmp_path)

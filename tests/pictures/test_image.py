@@ -22,7 +22,7 @@ def _saved(path: Path, image: Image.Image, **options: Any) -> Path:
 @pytest.mark.parametrize(
     ("name", "options"), [("a.png", {}), ("a.bmp", {}), ("a.tif", {}), ("a.webp", {"lossless": True})]
 )
-def test_files_without_loss(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+def test_lossless_files(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
     found = read_image(_saved(tmp_path / name, Image.fromarray(_RGB), **options))
     assert found.dtype == np.uint8
     assert np.array_equal(found, _RGB)
@@ -39,19 +39,19 @@ def test_cmyk(tmp_path: Path) -> None:
     assert np.array_equal(found, np.broadcast_to(np.array([255, 0, 0], dtype=np.uint8), (2, 3, 3)))
 
 
-def test_pictures_and_arrays_are_taken_as_they_are() -> None:
+def test_pillow_images_and_arrays_are_accepted() -> None:
     assert np.array_equal(read_image(Image.fromarray(_RGB)), _RGB)
     assert read_image(_RGB) is _RGB
 
 
-def test_an_array_turned_round_is_put_straight() -> None:
+def test_a_reversed_array_becomes_contiguous() -> None:
     found = read_image(_RGB[:, ::-1, ::-1])
     assert found.flags.c_contiguous
     assert np.array_equal(found, _RGB[:, ::-1, ::-1])
 
 
 @pytest.mark.parametrize("mode", ["YCbCr", "HSV", "LAB", "1", "I;16B"])
-def test_other_kinds_of_pictures(mode: str) -> None:
+def test_other_formats(mode: str) -> None:
     image = Image.new(mode, (3, 2)) if mode in ("LAB", "I;16B") else Image.new("RGB", (3, 2), "white").convert(mode)
     assert read_image(image).shape == (2, 3, 3)
 
@@ -63,7 +63,7 @@ def test_deep_grey_is_turned_upright_too(tmp_path: Path) -> None:
     assert read_image(_saved(tmp_path / "a.png", deep, exif=exif))[..., 0].tolist() == [[255, 128], [64, 0]]
 
 
-def test_exif_turns_it_upright(tmp_path: Path) -> None:
+def test_exif_turns_a_picture_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying on its left side
     found = read_image(_saved(tmp_path / "a.png", Image.fromarray(_RGB), exif=exif))
@@ -83,7 +83,7 @@ def test_a_palette(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_what_is_transparent_is_laid_on_white(tmp_path: Path, mode: str) -> None:
+def test_transparent_pictures_are_put_on_white(tmp_path: Path, mode: str) -> None:
     image = Image.new("RGBA", (4, 2), (10, 10, 10, 0))
     image.paste((200, 200, 200, 255), (0, 0, 2, 2))
     options = {"transparency": 0} if mode == "P" else {}
@@ -116,13 +116,13 @@ def test_a_single_deep_grey_is_black() -> None:
     assert not read_image(Image.fromarray(np.full((2, 2), 4000, dtype=np.uint16))).any()
 
 
-def test_of_an_animation_the_first_frame(tmp_path: Path) -> None:
+def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (3, 2), colour) for colour in ("red", "blue")]
     path = _saved(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:])
     assert read_image(path).tolist() == [[[255, 0, 0]] * 3] * 2
 
 
-def test_what_is_no_picture(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     for content in (b"", b"no picture at all", b"\x89PNG\r\n\x1a\n"):
         (tmp_path / "a.png").write_bytes(content)
         with pytest.raises(ImageError, match=r"a\.png is not a picture of a known format; expected JPEG, PNG"):
@@ -154,7 +154,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         read_image(str(tmp_path))
 
 
-def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _saved(tmp_path / "a.png", Image.new("1", (100, 100)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ImageError, match=r"a\.png has more than 2,000 pixels; cut it into tiles"):
@@ -171,7 +171,7 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         np.zeros((1, 2, 2, 3), np.uint8),
     ],
 )
-def test_arrays_of_another_kind(array: Any) -> None:
+def test_arrays_of_other_shapes_and_dtypes(array: Any) -> None:
     with pytest.raises(ImageError, match=r"expected uint8 of shape \(height, width, 3\)"):
         read_image(array)
 
@@ -181,7 +181,7 @@ def test_an_image_without_pixels() -> None:
         read_image(Image.new("RGB", (0, 3)))
 
 
-def test_without_pillow_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pillow_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(
         MissingPackageError, match="needs the package PIL, which is not installed; run: pip install pillow"

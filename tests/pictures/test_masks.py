@@ -42,7 +42,7 @@ def test_boundary_iou_is_that_of_erosion_by_squares(seed: int, ratio: float) -> 
     assert boundary_iou(a, b, ratio) == mask_iou(_band_by_squares(a, width), _band_by_squares(b, width))
 
 
-def test_boundary_iou_tells_what_iou_does_not() -> None:
+def test_boundary_iou_shows_what_iou_does_not() -> None:
     a, b = np.zeros((2, 200, 200), bool)
     a[20:180, 20:180] = True
     b[25:180, 20:180] = True

@@ -19,12 +19,12 @@ def _tinted(colour: tuple[int, int, int]) -> list[int]:
     return [round((1 - OPACITY) * 100 + OPACITY * value) for value in colour]
 
 
-def test_nothing_to_draw_leaves_the_picture() -> None:
+def test_without_masks_the_picture_is_unchanged() -> None:
     assert np.array_equal(draw(_GREY, np.zeros((0, 60, 80), bool), []), _GREY)
     assert np.array_equal(draw(_GREY, np.zeros((2, 60, 80), bool), []), _GREY)
 
 
-def test_masks_are_tinted_within_a_white_and_a_black_line() -> None:
+def test_masks_are_tinted_and_outlined_in_white_and_black() -> None:
     mask = np.zeros((60, 80), dtype=bool)
     mask[20:40, 30:50] = True
     drawn = np.asarray(draw(_GREY, mask[None], []))
@@ -35,7 +35,7 @@ def test_masks_are_tinted_within_a_white_and_a_black_line() -> None:
     assert (_GREY == 100).all()
 
 
-def test_small_masks_lie_on_top_in_a_colour_of_their_own() -> None:
+def test_small_masks_lie_on_top_in_another_colour() -> None:
     drawn = np.asarray(draw(_GREY, np.stack([_disc(40, 30, 5), _disc(40, 30, 25)]), []))
     large = _tinted(COLOURS[1])
     both = [(1 - OPACITY) * below + OPACITY * above for below, above in zip(large, COLOURS[0], strict=True)]
@@ -51,7 +51,7 @@ def test_masks_at_the_edge_and_many_of_them() -> None:
 
 
 @pytest.mark.parametrize("ground", [0, 255])
-def test_contours_and_prompts_stand_out_on_any_ground(ground: int) -> None:
+def test_outlines_and_prompts_are_visible_on_any_background(ground: int) -> None:
     picture = np.full((60, 80, 3), ground, dtype=np.uint8)
     opposite = 255 - ground
     contour = np.asarray(draw(picture, _disc(40, 30, 10)[None], []))
@@ -61,7 +61,7 @@ def test_contours_and_prompts_stand_out_on_any_ground(ground: int) -> None:
         assert (np.abs(drawn - ground).max(axis=2) > 100).sum() > 50
 
 
-def test_points_on_and_beside_the_object_differ() -> None:
+def test_points_on_and_outside_the_object_differ() -> None:
     none = np.zeros((0, 60, 80), bool)
     on = np.asarray(draw(_GREY, none, [Prompt(((40, 30),))]))
     beside = np.asarray(draw(_GREY, none, [Prompt(not_points=((40, 30),))]))

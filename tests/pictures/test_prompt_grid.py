@@ -16,7 +16,7 @@ def test_prompts_are_in_the_picture(size: tuple[int, int]) -> None:
         check_inside(prompts, *size)
 
 
-def test_prompts_depend_on_seed_and_size_alone() -> None:
+def test_prompts_depend_only_on_seed_and_size() -> None:
     prompts = grid_prompts(64, 48, (3, 7), 5, 4)
     assert prompts == grid_prompts(64, 48, (3, 7), 5, 4)
     assert prompts[:5] == grid_prompts(64, 48, (3, 7), 5, 0)

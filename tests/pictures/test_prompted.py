@@ -31,7 +31,7 @@ def test_an_object_has_one_colour() -> None:
         assert scene.picture[mask].std(axis=0).max() < 6
 
 
-def test_a_picture_depends_on_its_seed_alone() -> None:
+def test_a_picture_depends_only_on_its_seed() -> None:
     digest = hashlib.sha256(dead_leaves(3, 128).picture.tobytes()).hexdigest()
     assert digest.startswith("a8a436a143416521")
     assert not np.array_equal(dead_leaves(4, 128).picture, dead_leaves(3, 128).picture)
@@ -78,7 +78,7 @@ def test_a_folder_gives_as_many_as_it_has(tmp_path: Path) -> None:
     assert unreadable == ()
 
 
-def test_a_larger_folder_gives_what_the_seed_draws(tmp_path: Path) -> None:
+def test_a_larger_folder_gives_a_random_draw(tmp_path: Path) -> None:
     _fill(tmp_path, 12)
     drawn = [tuple(int(picture[0, 0, 0]) for picture, _ in from_folder(tmp_path, 4, seed, 64)[0]) for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
@@ -94,7 +94,7 @@ def test_large_pictures_are_scaled_down_and_small_ones_are_not(tmp_path: Path) -
         check_inside(prompts, shape[1], shape[0])
 
 
-def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
     _fill(tmp_path, 2)
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     asked, (reason,) = from_folder(tmp_path, 8, 0, 64)
@@ -102,7 +102,7 @@ def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
     assert "broken.jpg" in reason
 
 
-def test_a_folder_of_nothing_but_broken_pictures(tmp_path: Path) -> None:
+def test_a_folder_of_broken_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     with pytest.raises(NoPicturesError, match=r"can be read: .*broken\.jpg"):
         from_folder(tmp_path, 8, 0, 64)

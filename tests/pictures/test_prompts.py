@@ -9,19 +9,19 @@ import torch
 from bhk.pictures.prompts import Prompt, PromptError, check_inside, make_prompts
 
 
-def test_all_points_ask_for_one_object() -> None:
+def test_all_points_are_one_prompt() -> None:
     prompts = make_prompts([(1, 2), (3, 4)], [(5, 6)])
     assert prompts == (Prompt(((1.0, 2.0), (3.0, 4.0)), ((5.0, 6.0),), None),)
     assert not prompts[0].ambiguous
 
 
-def test_boxes_ask_for_one_object_each() -> None:
+def test_each_box_is_one_prompt() -> None:
     prompts = make_prompts(boxes=[(0, 1, 2, 3), (4, 5, 6, 7)])
     assert [prompt.box for prompt in prompts] == [(0, 1, 2, 3), (4, 5, 6, 7)]
     assert not any(prompt.ambiguous or prompt.points for prompt in prompts)
 
 
-def test_points_and_a_box_ask_for_one_object() -> None:
+def test_points_and_a_box_are_one_prompt() -> None:
     assert make_prompts([(1, 2)], boxes=[(0, 0, 9, 9)]) == (Prompt(((1.0, 2.0),), (), (0.0, 0.0, 9.0, 9.0)),)
     assert make_prompts(not_points=[(1, 2)], boxes=[(0, 0, 9, 9)])[0].not_points == ((1.0, 2.0),)
 
@@ -48,7 +48,7 @@ def test_numbers_come_in_any_container(make: Any) -> None:
         ({"boxes": [(1, 2, 3)]}, "box (1, 2, 3) has 3 numbers; expected x0, y0, x1, y1 in pixels"),
     ],
 )
-def test_what_makes_no_prompt(prompts: dict[str, Any], message: str) -> None:
+def test_impossible_prompts_are_refused(prompts: dict[str, Any], message: str) -> None:
     with pytest.raises(PromptError) as error:
         make_prompts(**prompts)
     assert message in str(error.value)

@@ -15,7 +15,7 @@ _MASKS = arrays.arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9))
 
 
 def _by_definition(rle: dict[str, Any]) -> NDArray[np.bool_]:
-    """Go down each column after the other, as the format says, one pixel at a time."""
+    """Encode a mask pixel by pixel, down one column after the other, as the format defines it."""
     height, width = rle["size"]
     mask = np.zeros((height, width), dtype=bool)
     place, value = 0, False
@@ -29,7 +29,7 @@ def _by_definition(rle: dict[str, Any]) -> NDArray[np.bool_]:
 
 
 @given(_MASKS)
-def test_the_definition_gives_the_mask_back(mask: NDArray[np.bool_]) -> None:
+def test_the_definition_restores_the_mask(mask: NDArray[np.bool_]) -> None:
     rle = encode(mask)
     assert (_by_definition(rle) == mask).all()
     assert (decode(rle) == mask).all()

@@ -7,7 +7,7 @@ from bhk.pictures.scenes import SMALLEST_AREA, make_scene
 
 
 @pytest.mark.parametrize("size", [64, 128, 131])
-def test_objects_are_what_is_seen_of_them(size: int) -> None:
+def test_masks_are_the_visible_parts_of_objects(size: int) -> None:
     for seed in range(8):
         scene = make_scene(seed, size)
         assert scene.picture.shape == (size, size, 3)
@@ -19,14 +19,14 @@ def test_objects_are_what_is_seen_of_them(size: int) -> None:
         assert areas.min() >= SMALLEST_AREA * size * size
 
 
-def test_a_scene_depends_on_its_seed_alone() -> None:
+def test_a_scene_depends_only_on_its_seed() -> None:
     first, again, other = make_scene(3), make_scene(3), make_scene(4)
     assert np.array_equal(first.picture, again.picture)
     assert np.array_equal(first.masks, again.masks)
     assert not np.array_equal(first.picture, other.picture)
 
 
-def test_objects_differ_from_what_is_around_them() -> None:
+def test_objects_differ_from_their_surroundings() -> None:
     contrasts = []
     for seed in range(40):
         scene = make_scene(seed)
@@ -39,8 +39,8 @@ def test_objects_differ_from_what_is_around_them() -> None:
     assert np.median(contrasts) > 25  # of 255
 
 
-def test_spectrum_falls_as_that_of_natural_pictures() -> None:
-    """The power of a natural picture falls about as frequency to the power of -2 (Field 1987)."""
+def test_the_spectrum_falls_like_that_of_natural_pictures() -> None:
+    """The power spectrum of natural pictures falls roughly as f^-2 (Field 1987)."""
     spectra = [np.abs(np.fft.fft2(make_scene(seed).picture.mean(axis=2))) ** 2 for seed in range(60)]
     power = np.mean(spectra, axis=0)
     radius = np.hypot(np.fft.fftfreq(128)[:, None], np.fft.fftfreq(128)[None, :]) * 128

@@ -47,7 +47,7 @@ def test_a_file_does_not_differ_from_itself(tmp_path: Path) -> None:
         assert bhk.diff(name, name).equal
 
 
-def test_kinds_of_files_compare_with_each_other(tmp_path: Path) -> None:
+def test_files_of_any_kind_can_be_compared(tmp_path: Path) -> None:
     source = save(tmp_path / "a.pth", {"model": {f"module.{name}": tensor for name, tensor in small().items()}})
     fine, coarse = (
         bhk.convert(source, tmp_path / f"{snr}.bhk", quality=bhk.Quality(snr_db=snr)).path for snr in (36, 18)
@@ -62,7 +62,7 @@ def test_kinds_of_files_compare_with_each_other(tmp_path: Path) -> None:
     assert bhk.diff(fine, tmp_path / "fine.safetensors").equal
 
 
-def test_tied_names_are_compared_each(tmp_path: Path) -> None:
+def test_each_tied_name_is_compared(tmp_path: Path) -> None:
     tied = draw({"x": (4, 4)})["x"]
     a = save(tmp_path / "a.pth", {"p": tied, "q": tied})
     b = save(tmp_path / "b.pth", {"p": tied, "q": tied + 1})
@@ -79,13 +79,13 @@ def test_values_that_are_not_finite(tmp_path: Path) -> None:
     assert math.isnan(entry.difference.max_abs)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     source = save(tmp_path / "a.pth", small())
     with pytest.raises(CheckpointError, match="does not exist"):
         bhk.diff(source, tmp_path / "b.pth")
 
 
-def test_the_key_is_for_the_file_that_holds_several(tmp_path: Path) -> None:
+def test_the_key_chooses_a_state_dict(tmp_path: Path) -> None:
     source = save(tmp_path / "a.pth", {"teacher": small(), "student": draw({"only.weight": (40, 40)})})
     path = bhk.convert(source, key="student").path
     assert [(entry.name, entry.status) for entry in bhk.diff(source, path, key="student").tensors] == [

@@ -79,7 +79,7 @@ def test_progress_counts_dense_bytes(path: Path, tmp_path: Path) -> None:
     assert seen[-1] == ("Exporting", total, total)
 
 
-def test_destinations_that_are_not_to_be_written(path: Path, tmp_path: Path) -> None:
+def test_destinations_that_must_not_be_written(path: Path, tmp_path: Path) -> None:
     (tmp_path / "old.pth").write_bytes(b"old")
     (tmp_path / "link.pth").symlink_to(path)
     before = path.read_bytes()
@@ -105,17 +105,17 @@ def test_a_damaged_stream_leaves_nothing(path: Path, tmp_path: Path, shard_bytes
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_what_is_no_bhk_file_is_refused(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"not a \.bhk file"):
         bhk.export(save(tmp_path / "a.pth", _tensors()), tmp_path / "b.pth")
 
 
 def _published(folder: Path, name: str, like: str) -> Path:
-    """Return the .bhk file of a checkpoint `name` with the names and shapes of a published one, all zeros."""
+    """Return the .bhk file of a checkpoint of zeros with the names and shapes of a published one."""
     return bhk.convert(save(folder / name, {key: torch.zeros(shape) for key, shape in shapes_of(like).items()})).path
 
 
-def test_in_a_folder_the_file_has_the_official_name(tmp_path: Path) -> None:
+def test_a_file_in_a_folder_gets_the_official_name(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     path = _published(tmp_path, "fine_tune.pth", "mobile_sam")
     report = bhk.export(path, tmp_path / "models")
@@ -130,7 +130,7 @@ def test_in_a_folder_the_file_has_the_official_name(tmp_path: Path) -> None:
         bhk.export(path, f"{tmp_path}/new/")
 
 
-def test_of_models_that_look_the_same_the_source_s_name_decides(tmp_path: Path) -> None:
+def test_the_name_of_the_source_decides_between_equal_models(tmp_path: Path) -> None:
     path = _published(tmp_path, "tinysam_42.3.pth", "mobile_sam")
     assert name_in_folder(path, tmp_path) == (tmp_path / "tinysam_42.3.pth", ("mobile_sam.pt",))
     path = path.rename(tmp_path / "other.bhk")
@@ -138,8 +138,8 @@ def test_of_models_that_look_the_same_the_source_s_name_decides(tmp_path: Path) 
     assert name_in_folder(path, tmp_path / "new") == (tmp_path / "new", ())
 
 
-def test_a_folder_gets_the_configuration_of_a_model_of_transformers(tmp_path: Path) -> None:
-    """Which is all that from_pretrained needs beside the weights."""
+def test_a_folder_gets_the_configuration_of_a_transformers_model(tmp_path: Path) -> None:
+    """Beside the weights, from_pretrained needs nothing else."""
     texts = {"config.json": '{"model_type":"bert"}', "preprocessor_config.json": '{"size":128}'}
     for folder in (tmp_path / "original", tmp_path / "again"):
         folder.mkdir()
@@ -157,7 +157,7 @@ def test_a_folder_gets_the_configuration_of_a_model_of_transformers(tmp_path: Pa
     assert _exported(path, tmp_path / "alone.safetensors") == [tmp_path / "alone.safetensors"]
 
 
-def test_a_model_that_was_never_published_has_no_official_name(path: Path, tmp_path: Path) -> None:
+def test_an_unpublished_model_has_no_official_name(path: Path, tmp_path: Path) -> None:
     with pytest.raises(
         UnnamedModelError, match=r"does not say which model it holds, so it has .* give the name of the file"
     ):

@@ -72,7 +72,7 @@ def test_groups_by_role_and_by_block(path: Path) -> None:
     assert blocks["image_encoder.blocks.3"].encoding == "trajectory,exact"
 
 
-def test_it_says_where_the_file_came_from(path: Path) -> None:
+def test_the_source_is_named(path: Path) -> None:
     found = bhk.inspect(path)
     assert found.metadata["source.name"] == "sam.pth"
     assert found.model is not None
@@ -87,7 +87,7 @@ def test_only_the_header_is_read(path: Path, tmp_path: Path) -> None:
     assert bhk.inspect(tmp_path / "damaged.bhk").rows == bhk.inspect(path).rows
 
 
-def test_what_is_no_bhk_file(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match="No such file"):
         bhk.inspect(tmp_path / "none.bhk")
     with pytest.raises(ReadError, match="is a folder"):

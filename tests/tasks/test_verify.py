@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
     return bhk.convert(save(tmp_path / "sam.pth", _tensors())).path
 
 
-def test_a_sound_file(path: Path) -> None:
+def test_an_intact_file(path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     found = bhk.verify(path, progress=lambda *told: seen.append(told))
     assert found.bytes == path.stat().st_size
@@ -52,7 +52,7 @@ def test_the_original_in_either_format(path: Path, tmp_path: Path) -> None:
                     assert layer.difference.snr_db == pytest.approx(measured.snr_db, abs=0.001)
 
 
-def test_what_the_file_itself_exports_is_no_farther_than_it_says(path: Path, tmp_path: Path) -> None:
+def test_its_own_export_is_recognised(path: Path, tmp_path: Path) -> None:
     bhk.export(path, tmp_path / "again.pth")
     assert bhk.verify(path, tmp_path / "again.pth").against_itself
 
@@ -70,7 +70,7 @@ def _one_coded_weight(tensors: dict[str, torch.Tensor]) -> None:
 
 
 def _a_fine_tune(tensors: dict[str, torch.Tensor]) -> None:
-    """Every weight stays nearer than the largest error of this tensor, which is that of an outlier."""
+    """No weight moves by more than the largest error of this tensor, which is an outlier's."""
     tensors["b.weight"][1:] += draw({"b": (63, 64)}, scale=2e-3, seed=5)["b"]
 
 
