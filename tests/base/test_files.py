@@ -232,7 +232,7 @@ def test_an_unwritable_place_is_a_write_error(tmp_path: Path, name: str) -> None
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder with the files `taken` and `source`, a link to the folder, and a dangling one."""
+    """A folder with the files `taken` and `source`, and links to a file, to the folder and to nothing."""
     (tmp_path / "taken").write_bytes(b"old")
     (tmp_path / "source").write_bytes(b"source")
     (tmp_path / "folder").mkdir()
