@@ -1,1 +1,1 @@
-"""What a model is shown before it is coded, so that the error goes where the network does not feel it."""
+"""Running a model on samples before it is coded, so that errors go where they change its outputs least."""

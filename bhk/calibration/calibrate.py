@@ -1,4 +1,4 @@
-"""What a model tells about its weights when it is shown something: how errors are fed forward, and how much they matter."""
+"""Run a model on samples to learn how the errors of its weights reach its outputs."""
 
 from __future__ import annotations
 
@@ -26,25 +26,27 @@ from bhk.checkpoint.roles import role_of
 from bhk.codec.feedback import Feedback, feedback_from
 from bhk.nn.device import device_of
 
-# Samples whose gradients are taken, of those shown. On the demo SAM, sensitivities from two pictures scatter by 1.5 dB about
-# those from 24, and files are as small.
+# Gradients are taken on this many of the samples. On the demo SAM, sensitivities from two pictures scatter by 1.5 dB around
+# those from 24 pictures, and files are equally small.
 MEASURED = 2
-MEMORY = 2 << 30  # bytes of second moments held at a time; more than that, and the model is shown everything again
-NO_INPUTS = "met no inputs as a linear layer or a convolution"
-NO_MOMENTS = "had inputs that were all 0, or not finite"
-NO_LAYER = "is no layer"
+MEMORY = 2 << 30  # bytes of second moments held at once; if all take more, the model runs on every sample several times
+
+# Why a tensor is coded without feedback.
+NO_INPUTS = "received no input as a linear layer or convolution"
+NO_MOMENTS = "received only zeros, or values that are not finite"
+NO_LAYER = "belongs to no linear layer or convolution"
 NO_ROWS = "has rows of odd length"
 
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """What calibrating found out about the weights of a model.
+    """What calibration found out about the weights of a model.
 
     Attributes:
         device: where weights are coded with feedback.
-        sensitivity: by tensor name; None when not measured.
-        without_feedback: name -> why the tensor is coded plainly, in words.
-        insensitive: names of the tensors that moved no output.
+        sensitivity: tensor name -> sensitivity; None if it was not measured.
+        without_feedback: tensor name -> why the tensor is coded without feedback.
+        insensitive: names of the tensors on which no output depends.
         seconds: wall time of each stage.
     """
 
@@ -56,7 +58,7 @@ class CalibrationResult:
     _factors: Mapping[str, Path] = field(repr=False)
 
     def feedback(self, name: str) -> Feedback | None:
-        """Return the feedback for tensor `name`; None where it is coded plainly."""
+        """Return the feedback for tensor `name`, or None if it is coded without."""
         return _load(self._factors, name, self.device)
 
 
@@ -66,28 +68,29 @@ def calibrate(
     inputs: Inputs,
     *,
     folder: Path,
-    identity: Mapping[str, str],
+    fingerprint: Mapping[str, str],
     sensitivity: bool = True,
     seed: int = 0,
     progress: Progress = silent,
 ) -> CalibrationResult:
-    """Show a model some samples, and note what its weights are multiplied with and how much they matter.
+    """Run a model on samples, and record the second moments of each layer's inputs and the sensitivity of the outputs.
 
     Args:
-        model: dense, float32, in eval mode; as it was, afterwards.
-        weights: tensor name -> parameter of the model; those that will be coded.
+        model: dense, float32, in eval mode; unchanged afterwards.
+        weights: tensor name -> parameter of the model, for all tensors to be coded.
         inputs: at least one sample.
-        folder: for what is found, which may take more than memory holds; work that was stopped is taken up from there.
-        identity: all that the results depend on; see `bhk.base.workdir`.
-        sensitivity: measure that too, which takes gradients.
+        folder: keeps the results, which may be larger than memory. Interrupted work continues from it.
+        fingerprint: everything that the results depend on; see `bhk.base.workdir`.
+        sensitivity: whether to measure the sensitivity, which needs gradients.
+        seed: for drawing the noise that outputs are projected on.
         progress: called with ("Moments" or "Sensitivity", samples done, all samples).
 
     Raises:
-        CalibrationError: the model fails, or answers with what is no number.
+        CalibrationError: the model fails, or returns NaN or infinity.
         WorkDirError, WriteError: see `bhk.base.workdir`.
     """
     work = WorkDir(folder)
-    work.claim(identity)
+    work.claim(fingerprint)
     started = time.perf_counter()
     without = {name: fault for name, weight in weights.items() if (fault := _unfit(name, weight))}
     factors: dict[str, Path] = {}
@@ -114,15 +117,15 @@ def calibrate(
 
 
 def _unfit(name: str, weight: Tensor) -> str:
-    """Return why a tensor can have no feedback, whatever the model does with it; else an empty text."""
+    """Return why a tensor of this name and shape can have no feedback; an empty text if it can."""
     if role_of(name, weight) not in ("linear", "conv") or weight.ndim not in (2, 4):
         return NO_LAYER
-    odd = weight.ndim == 4 and weight.shape[1:].numel() % 2  # rows of matrices are padded
+    odd = weight.ndim == 4 and weight.shape[1:].numel() % 2  # a matrix's rows are padded
     return NO_ROWS if odd else ""
 
 
 def _groups(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, ...]]:
-    """Cut the names into groups whose moments fit into MEMORY together; a single one may be larger."""
+    """Split the names into groups whose moments fit into MEMORY; a group of one tensor may be larger."""
     names: list[str] = []
     held = 0
     for name, weight in weights.items():
@@ -139,7 +142,7 @@ def _groups(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, ...]]:
 def _moments(
     model: nn.Module, weights: Mapping[str, Tensor], inputs: Inputs, path: Path, stage: str, progress: Progress
 ) -> dict[str, Tensor]:
-    """Return the second moments of the inputs of `weights` over all samples; what is done is kept in `path`."""
+    """Return the second moments of the inputs of `weights` over all samples; keep the sums so far in `path`."""
     moments = Moments(weights)
     done = 0
     if path.exists():
@@ -159,7 +162,7 @@ def _moments(
 
 @contextlib.contextmanager
 def _no_fused_attention() -> Iterator[None]:
-    """Keep the attention of torch from taking a path of its own without gradients, which shows no products."""
+    """Switch off torch's fused attention, which hides its matrix products from `Moments`."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -174,7 +177,7 @@ def _feedbacks(moments: dict[str, Tensor]) -> Iterator[tuple[str, Feedback | Non
 
 
 def _save(path: Path, feedbacks: Iterable[tuple[str, Feedback | None]]) -> None:
-    """Write feedback to a file, whose metadata say of each name what is the matter with it; nothing, of most."""
+    """Write feedback to a file. Its metadata hold a note for each name: why there is none, or an empty text."""
     tensors: dict[str, Tensor] = {}
     notes: dict[str, str] = {}
     for name, feedback in feedbacks:
@@ -198,10 +201,10 @@ def _load(factors: Mapping[str, Path], name: str, device: torch.device) -> Feedb
 
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file that is there whole, or not at all.
+    """Write a safetensors file completely, or leave the old one.
 
     Raises:
-        WriteError: the system refused: no room, no permission.
+        WriteError: the system refused: no space, no permission.
     """
     new = path.with_suffix(".new")
     try:
@@ -210,7 +213,7 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
     except (OSError, SafetensorError) as error:
         new.unlink(missing_ok=True)
         raise WriteError(
-            f"cannot write {path}: {error}; calibration needs room there, or elsewhere with a work folder"
+            f"cannot write {path}: {error}; calibration needs space there, or in a work folder of your own"
         ) from error
 
 
@@ -219,7 +222,7 @@ def _opened(path: Path, device: torch.device | None = None) -> Iterator[Any]:
     """Open a file that `_write` wrote.
 
     Raises:
-        WorkDirError: it is not what was written.
+        WorkDirError: the file is damaged, or another program wrote it.
     """
     try:
         with safe_open(path, "pt", device=str(device or "cpu")) as file:
@@ -237,7 +240,7 @@ def _sensitivities(
     seed: int,
     progress: Progress,
 ) -> dict[str, Sensitivity]:
-    """Return the mean sensitivity over the first samples, of the weights that have a gradient."""
+    """Return the mean sensitivity of each weight that has a gradient, over the first samples."""
     count = min(MEASURED, len(inputs))
     sums: dict[str, Sensitivity] = {}
     for index in range(count):

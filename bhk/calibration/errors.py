@@ -1,4 +1,4 @@
-"""What can go wrong while a model is looked at before it is coded."""
+"""What can go wrong while a model is calibrated."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from bhk.base.errors import BhkError
 
 
 class CalibrationError(BhkError):
-    """The model cannot be built, or cannot be shown what was asked for."""
+    """The model cannot be built, or cannot run on these samples."""

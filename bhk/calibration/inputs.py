@@ -1,4 +1,4 @@
-"""What a model is shown, and which of its answers must not change."""
+"""Samples that a model runs on, and the outputs whose change is to be small."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from bhk.pictures.image import Rgb
 from bhk.pictures.prompted import Asked
 from bhk.sam.prediction.predictor import predictor_for
 
-# What the forward of a module takes: its only argument, all of them in order, or by name. Or what asks the model itself.
+# What a module's forward takes: one tensor, a sequence of arguments, or a mapping by name; or a callable given the module.
 Batch = Tensor | Sequence[Any] | Mapping[str, Any] | Callable[[nn.Module], Any]
 
-SEQUENCES = 16  # of random tokens, shown at a time
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which most vision models expect
+SEQUENCES = 16  # of random tokens in a batch
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet; most vision models expect them
 
 
 class Inputs(Protocol):
-    """What a model is shown."""
+    """Samples for a model."""
 
     def __len__(self) -> int:
         """Number of samples."""
 
     def run(self, model: nn.Module, index: int) -> tuple[Tensor, ...]:
-        """Run the model on sample `index`; return the outputs, floating tensors, whose change is to be small.
+        """Run the model on sample `index`; return the outputs whose change is to be small, as floating-point tensors.
 
-        With gradients enabled, they have their autograd graph, even where the model's package switches gradients off.
+        With gradients enabled, outputs keep their autograd graph, even if the model's package switches gradients off.
 
         Raises:
             CalibrationError: the model fails.
@@ -43,10 +43,10 @@ class Inputs(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class SamInputs:
-    """Pictures and prompts for a model of the Segment Anything family.
+    """Pictures with prompts for a model of the Segment Anything family.
 
-    The outputs are, for each prompt, what the mask decoder makes of it: masks, as probabilities 0 ... 1 at the decoder's
-    resolution, and predicted IoUs; of the single mask where the model has one, and of the multimask output.
+    The outputs are what the mask decoder returns for each prompt: masks as probabilities 0 ... 1 at the decoder's resolution,
+    and predicted IoUs, both for the multimask output and, if the model has one, for the single mask.
     """
 
     asked: tuple[Asked, ...]
@@ -55,7 +55,7 @@ class SamInputs:
         return len(self.asked)
 
     def run(self, model: nn.Module, index: int) -> tuple[Tensor, ...]:
-        """Ask the model all prompts of picture `index`: see `Inputs`."""
+        """Run the model on all prompts of picture `index`; see `Inputs`."""
         picture, prompts = self.asked[index]
         predictor = predictor_for(model)
         found: list[Tensor] = []
@@ -77,7 +77,7 @@ class SamInputs:
 
 @dataclasses.dataclass(frozen=True)
 class BatchInputs:
-    """Arguments for the forward of any module. The outputs are all floating tensors in what it returns, each once."""
+    """Arguments for the forward of any module. The outputs are all floating-point tensors that it returns, each once."""
 
     batches: tuple[Batch, ...]
 
@@ -85,7 +85,7 @@ class BatchInputs:
         return len(self.batches)
 
     def run(self, model: nn.Module, index: int) -> tuple[Tensor, ...]:
-        """Run the model on batch `index`: see `Inputs`."""
+        """Run the model on batch `index`; see `Inputs`."""
         batch = self.batches[index]
         with _shown(model, index):
             if isinstance(batch, Tensor | Mapping | list | tuple):
@@ -94,13 +94,13 @@ class BatchInputs:
                 outputs = batch(model)
             else:
                 raise CalibrationError(
-                    f"sample {index} is {type(batch).__name__}; expected what the model's forward takes: a tensor, "
-                    "a tuple of arguments, a mapping of them by name; or a callable that is given the model"
+                    f"sample {index} is {type(batch).__name__}; expected a tensor, a tuple of arguments or a mapping of "
+                    "arguments by name, as the model's forward takes them, or a callable that is given the model"
                 )
         found = {id(tensor): tensor for tensor in _floating(outputs)}
         if not found:
             raise CalibrationError(
-                f"{type(model).__name__} returns no floating tensors for sample {index}, but {type(outputs).__name__}"
+                f"{type(model).__name__} returns {type(outputs).__name__} for sample {index}; expected floating-point tensors"
             )
         return tuple(found.values())
 
@@ -113,10 +113,10 @@ def _forward(model: nn.Module, batch: Any) -> Any:
 
 @contextlib.contextmanager
 def _shown(model: nn.Module, index: int) -> Iterator[None]:
-    """Keep gradients enabled, if they are, within functions that switch them off; say on what sample a model fails."""
+    """Keep gradients enabled inside functions that switch them off; name the sample on which a model fails."""
 
     def enable(module: nn.Module, inputs: object) -> None:
-        torch.set_grad_enabled(True)  # until the function that switched them off returns
+        torch.set_grad_enabled(True)  # lasts until the function that switched them off returns
 
     modules = model.modules() if torch.is_grad_enabled() else ()
     hooks = [module.register_forward_pre_hook(enable) for module in modules]
@@ -124,8 +124,8 @@ def _shown(model: nn.Module, index: int) -> Iterator[None]:
         yield
     except (BhkError, MemoryError):
         raise
-    except Exception as error:  # whatever the code of a model, or of a user, raises
-        reason = str(error).partition("\n")[0] or "no reason given"
+    except Exception as error:  # the code of a model or a user may raise anything
+        reason = str(error).partition("\n")[0] or "no message"
         raise CalibrationError(
             f"{type(model).__name__} fails on sample {index} ({type(error).__name__}: {reason}); "
             "give samples that its forward takes, or convert without calibration"
@@ -136,7 +136,7 @@ def _shown(model: nn.Module, index: int) -> Iterator[None]:
 
 
 def _on(device: torch.device, value: Any) -> Any:
-    """Return arguments with all tensors on a device."""
+    """Return arguments with all tensors moved to a device."""
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, Mapping):
@@ -162,9 +162,9 @@ def _floating(outputs: Any) -> Iterator[Tensor]:
 
 
 def random_tokens(vocabulary: int, samples: int, length: int, seed: int) -> tuple[Mapping[str, Tensor], ...]:
-    """Return batches for a text encoder of transformers: `SEQUENCES` sequences each, of tokens that are all as likely.
+    """Return batches of uniformly random tokens for a text encoder of transformers.
 
-    Both `input_ids` and `attention_mask` are int64 (`SEQUENCES`, `length`).
+    Each batch has `input_ids` and `attention_mask`, both int64 (SEQUENCES, length).
     """
     rng = np.random.default_rng(seed)
     drawn = (torch.from_numpy(rng.integers(0, vocabulary, (SEQUENCES, length))) for _ in range(samples))
@@ -172,7 +172,7 @@ def random_tokens(vocabulary: int, samples: int, length: int, seed: int) -> tupl
 
 
 def pixel_values(pictures: Iterable[Rgb], height: int, width: int) -> tuple[Tensor, ...]:
-    """Return pictures as most vision models expect them: float32 (1, 3, height, width), each channel normalised."""
+    """Return pictures as most vision models expect them: float32 (1, 3, height, width) with normalised channels."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (_MEAN, _STD))
     images = (torch.from_numpy(picture).permute(2, 0, 1)[None] / 255 for picture in pictures)
     scaled = (

@@ -1,4 +1,4 @@
-"""Second moments of what the weights of a model are multiplied with."""
+"""Second moments of the inputs of a model's layers."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 aten = torch.ops.aten
 
-# Rows of inputs that a product counts, evenly spaced. A SAM encoder has 4,096 tokens a picture, neighbours much alike; half of
-# them take half the products.
+# At most this many rows of inputs count per product, evenly spaced. A SAM encoder has 4,096 tokens per picture, and neighbours
+# are much alike; using half of them halves the cost.
 MAX_ROWS = 2048
 
 
 class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sums x x^T over the inputs x of every product with one of some parameters, while it is active.
+    """While active, sums x x^T over the inputs x of every product with one of the given parameters.
 
-    It sees the operations below the modules: linear layers, attention with one weight for queries, keys and values, and
-    convolutions, whose inputs are unfolded into patches; whichever module, or none, they come from. A parameter that is used
-    otherwise (transposed convolutions, groups, tables) gets no moments.
+    It intercepts torch's operations rather than modules, so it sees linear layers, attention with one weight for queries, keys
+    and values, and convolutions (whose inputs it unfolds into patches), wherever they are called from. A parameter used in
+    another way (in transposed or grouped convolutions, or as a lookup table) gets no moments.
 
     Args:
-        parameters: name -> parameter; matrices (out, in), and weights of convolutions (out, in, height, width).
+        parameters: name -> parameter: matrices (out, in) and convolution weights (out, in, height, width).
 
     Attributes:
-        sums: name -> float32 (columns, columns), for a weight flattened to (out, columns); of those that saw inputs.
+        sums: name -> float32 (columns, columns), for each weight that received inputs, flattened to (out, columns).
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.sums: dict[str, Tensor] = {}
-        self._places: dict[int, list[tuple[range, str]]] = {}  # storages may be shared, by parts of one tensor
+        self._places: dict[int, list[tuple[range, str]]] = {}  # several parameters may be parts of one storage
         for name, weight in parameters.items():
             start = weight.storage_offset()
             place = range(start, start + weight.numel()), name
@@ -54,7 +54,7 @@ class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return operation(*args, **(kwargs or {}))
 
     def _multiplied(self, inputs: Tensor, weight: Tensor) -> None:
-        """Note a product of inputs (rows, columns) with a weight that is transposed, as linear layers do it."""
+        """Record a product of inputs (rows, columns) with a transposed weight, as linear layers compute it."""
         name = self._name(weight)
         if name is not None and weight.stride() == (1, self._columns[name]) and len(weight) == self._columns[name]:
             self._add(name, inputs)
@@ -75,7 +75,7 @@ class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name is None or transposed or groups != 1 or inputs.ndim != 4:
             return
         patches = functional.unfold(inputs, weight.shape[2:], dilation, padding, stride)
-        if patches.shape[1] != self._columns[name]:  # a part of the weight
+        if patches.shape[1] != self._columns[name]:  # only part of the weight is used
             return
         self._add(name, patches.transpose(1, 2).reshape(-1, patches.shape[1]))
 

@@ -1,4 +1,4 @@
-"""How much the outputs of a model move when its weights do."""
+"""How much a model's outputs change when its weights do."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from bhk.codec.feedback import Feedback
 
 
 class Sensitivity(msgspec.Struct, frozen=True):
-    """Squared change of the outputs, relative to their power, for each unit of squared error of a tensor's weights.
+    """Squared change of the outputs, relative to their power, per unit of squared error of a tensor's weights.
 
     Attributes:
-        plain: where errors are independent of each other, as those of plain rounding are.
-        fed: where they are fed forward; as `plain` where there is no feedback.
+        plain: if the errors are independent, as those of plain rounding are.
+        fed: if later columns compensate them; equal to `plain` without feedback.
     """
 
     plain: float
@@ -36,17 +36,18 @@ def measure(
     run: Callable[[], Sequence[Tensor]],
     seed: int,
 ) -> dict[str, Sensitivity]:
-    """Measure the sensitivity of some weights by one sample: by the gradients of a random projection of the outputs.
+    """Measure the sensitivity of weights on one sample, from the gradients of a random projection of the outputs.
 
-    The expected square of such a gradient is the squared length of the outputs' derivative (Hutchinson 1990). A gradient
-    has as many values as the tensor, so a few samples suffice; errors that are fed forward are not white, and are
-    projected as they will be.
+    The expected square of such a gradient is the squared length of the outputs' derivative (Hutchinson 1990). A gradient has
+    as many values as the tensor, so a few samples suffice. Errors with feedback are not white; the gradient is projected on
+    the shape that they will have.
 
     Args:
-        model: in eval mode; its blocks are computed twice so that not all their activations are kept.
+        model: in eval mode; its blocks are computed twice to save the memory of their activations.
         weights: name -> parameter of the model.
-        run: runs the model on the sample, with gradients; returns its outputs.
-        seed: of the projection.
+        feedback: returns the feedback of a weight by its name, or None.
+        run: runs the model on the sample, with gradients, and returns its outputs.
+        seed: for drawing the projection.
 
     Raises:
         CalibrationError: the outputs are not finite, or do not depend on the weights.
@@ -59,7 +60,7 @@ def measure(
         plain = float(gradient.float().square().sum())
         if not math.isfinite(plain):
             raise CalibrationError(
-                f"the gradient of {name} is not finite; leave calibration out, or look for the fault"
+                f"the gradient of {name} is not finite; check the model, or convert without calibration"
             )
         fed = feedback(name)
         change = plain if fed is None else fed.output_change(gradient.flatten(1))
@@ -82,28 +83,24 @@ def measure(
 def _backward(projection: Tensor) -> None:
     try:
         projection.backward()  # type: ignore[no-untyped-call]
-    except RuntimeError as error:  # an operation without derivative, inputs changed in place, no memory left
+    except RuntimeError as error:  # an operation without derivative, inputs changed in place, out of memory
         reason = str(error).partition("\n")[0]
         raise CalibrationError(
-            f"the model gives no gradients ({reason}); take the steps of the table instead"
+            f"the model has no gradients ({reason}); use the steps of the table instead of measured ones"
         ) from error
 
 
 def _projected(outputs: Sequence[Tensor], seed: int) -> Tensor:
-    """Return the product of the outputs with white noise; each output has the same expected square."""
+    """Return the inner product of the outputs with white noise, each output scaled to the same expected square."""
     outputs = [output for output in outputs if output.requires_grad]
     if not outputs:
-        raise CalibrationError(
-            "the outputs of the model do not depend on its weights, or were computed without gradients"
-        )
+        raise CalibrationError("the model's outputs do not depend on its weights, or were computed without gradients")
     generator = torch.Generator().manual_seed(seed)
     total = torch.zeros((), device=outputs[0].device)
     for output in outputs:
         scale = float(output.detach().float().square().sum())
         if not math.isfinite(scale):
-            raise CalibrationError(
-                "the model answers with NaN or infinity; leave calibration out, or look for the fault"
-            )
+            raise CalibrationError("the model returns NaN or infinity; check the model, or convert without calibration")
         noise = torch.randn(output.shape, generator=generator).to(output.device)
         total = total + (output.float() * noise).sum() / math.sqrt(max(scale, torch.finfo(torch.float32).tiny))
     return total / math.sqrt(len(outputs))
@@ -125,9 +122,9 @@ def _only_gradients_of(model: nn.Module, weights: Iterable[Tensor]) -> Iterator[
 
 @contextlib.contextmanager
 def _recomputed_blocks(model: nn.Module) -> Iterator[None]:
-    """Let each block of the model keep no more than its inputs, and compute the rest again when gradients need it.
+    """Let each block of the model keep only its inputs, and recompute its activations for the gradients.
 
-    So a SAM-B with 1,024-pixel pictures takes 4.5 GB in all.
+    A SAM-B with 1,024-pixel pictures then takes 4.5 GB in all.
     """
     most = sum(parameter.numel() for parameter in model.parameters()) / 2
     before = {block: vars(block).get("forward") for block in _blocks(model, most)}
@@ -143,7 +140,7 @@ def _recomputed_blocks(model: nn.Module) -> Iterator[None]:
 
 
 def _blocks(module: nn.Module, most: float) -> Iterator[nn.Module]:
-    """Yield the elements of the lists that hold most of the model's weights, and what stands beside those lists."""
+    """Yield the elements of the module lists that hold most of the weights, and the modules beside those lists."""
     for child in module.children():
         weights = sum(parameter.numel() for parameter in child.parameters())
         if isinstance(child, nn.ModuleList) or (weights > most and any(True for _ in child.children())):

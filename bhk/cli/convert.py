@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bhk.cli.options import Force, Json, Key, Quiet, Threads
-from bhk.cli.output import Output, plain, size
+from bhk.cli.output import Output
 
 if TYPE_CHECKING:
     from bhk.calibration.options import Calibration
@@ -149,13 +149,5 @@ def convert(
     for warning in report.warnings:
         output.hint(f"warning: {warning}")
     if report.calibration is not None:
-        stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.calibration.seconds.items())
-        output.hint(f"calibrated on {report.calibration.samples} samples: {stages}")
-    about = "" if report.path else "about "
-    smaller = f"{report.ratio:.2f} times smaller than {size(report.source_bytes)}"
-    output.line(
-        f"{report.path or 'dry run, nothing written'}: {about}{size(report.bytes)}, {about}{smaller}, "
-        f"{report.coded} of {len(report.layers)} tensors coded, {report.seconds:.1f} s"
-    )
-    fields = ("path", "source_bytes", "bytes", "ratio", "seconds", "coded", "warnings", "left_out", "calibration")
-    output.document({name: plain(getattr(report, name)) for name in fields} | {"tensors": len(report.layers)})
+        output.hint(str(report.calibration))
+    output.report(report)

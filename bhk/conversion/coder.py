@@ -1,182 +1,163 @@
-"""Calibration as part of a conversion."""
+"""What encodes the tensors of a conversion: on their own, or with what calibration found out."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
-import os
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from bhk.base.errors import listed
 from bhk.base.progress import Progress
+from bhk.base.report import Report
+from bhk.base.texts import counted
 from bhk.calibration.calibrate import CalibrationResult, calibrate
 from bhk.calibration.errors import CalibrationError
 from bhk.calibration.inputs import Inputs, SamInputs
-from bhk.calibration.models import CalibrationModel, calibration_model, inputs_for
+from bhk.calibration.model import CalibrationModel
 from bhk.calibration.options import Calibration
-from bhk.checkpoint import Checkpoint
+from bhk.calibration.sensitivity import Sensitivity
 from bhk.checkpoint.roles import natural_key
 from bhk.codec.tensor import EncodedTensor, encode_tensor, keep
-from bhk.conversion.plan import Item
-from bhk.conversion.steps import allocate
+from bhk.conversion.prepare import Job
+from bhk.conversion.selection import PlannedTensor
 from bhk.nn.device import device_of
-from bhk.sam.recognise import Recognised
 from bhk.version import __version__
 
-NO_PARAMETER = "is no parameter of the model"
+NO_PARAMETER = "belongs to no parameter of the model"  # why a tensor is coded without feedback
 
 
 @dataclass(frozen=True)
-class CalibrationReport:
+class CalibrationReport(Report):
     """What a calibration did.
 
     Attributes:
-        samples: how many the model was shown.
-        seconds: wall time of each stage.
-        coding_seconds: name -> wall time of choosing the codes of a tensor, the last time they were chosen.
-        plain: name -> why a tensor was coded without feedback, in words.
-        insensitive: tensors whose step is that of the table, since they moved no output.
+        samples: how many samples the model was shown.
+        seconds: stage ("moments", "sensitivity") -> wall time.
+        coding_seconds: tensor name -> wall time of encoding it; empty after a dry run.
+        without_feedback: tensor name -> why it was coded without error feedback.
+        insensitive: names of the tensors on which no output depends; their steps are those of the table.
     """
 
     samples: int
     seconds: Mapping[str, float]
     coding_seconds: Mapping[str, float] = field(repr=False)
-    plain: Mapping[str, str] = field(repr=False)
+    without_feedback: Mapping[str, str] = field(repr=False)
     insensitive: tuple[str, ...] = field(repr=False)
+
+    def lines(self) -> Iterator[str]:
+        """Yield how many samples were shown, and how long each stage took."""
+        stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items())
+        yield f"calibrated on {counted(self.samples, 'sample')}: {stages}"
 
 
 @dataclass(frozen=True)
 class Coder:
-    """Encodes the tensors of a conversion, with what calibration found if there was one.
+    """Encodes tensors that have a step.
 
     Attributes:
-        warnings: in words.
-        samples: how many the model was shown.
+        calibration: what calibration found out; None without calibration.
+        samples: how many samples the model was shown.
+        warnings: what could not be calibrated, and why.
     """
 
     calibration: CalibrationResult | None = None
-    warnings: tuple[str, ...] = ()
     samples: int = 0
-    _seconds: dict[str, float] = field(default_factory=dict, repr=False)
-
-    def __call__(self, item: Item) -> EncodedTensor:
-        """Encode an item that has a step, or is kept exact."""
-        if not item.coded:
-            return keep(item.tensor)
-        started = time.perf_counter()
-        feedback = None if self.calibration is None else self.calibration.feedback(item.names[0])
-        tensor = item.tensor if feedback is None else item.tensor.to(feedback.order.device)
-        encoded = encode_tensor(tensor, item.pairing, item.step, feedback)
-        self._seconds[item.names[0]] = time.perf_counter() - started
-        return encoded
-
-    def allocate(self, items: Sequence[Item], threads: int) -> list[Item]:
-        """Return the items with steps by their sensitivity, where that was measured."""
-        sensitivity = None if self.calibration is None else self.calibration.sensitivity
-        return list(items) if sensitivity is None else allocate(items, sensitivity, threads)
+    warnings: tuple[str, ...] = ()
 
     @property
-    def report(self) -> CalibrationReport | None:
-        """What the calibration did; None where there was none."""
+    def sensitivity(self) -> Mapping[str, Sensitivity] | None:
+        """Tensor name -> sensitivity; None if it was not measured."""
+        return None if self.calibration is None else self.calibration.sensitivity
+
+    def encode(self, planned: PlannedTensor) -> EncodedTensor:
+        """Encode a tensor with its step, or keep it exact if that is planned."""
+        if not planned.coded:
+            return keep(planned.tensor)
+        feedback = None if self.calibration is None else self.calibration.feedback(planned.name)
+        tensor = planned.tensor if feedback is None else planned.tensor.to(feedback.order.device)
+        return encode_tensor(tensor, planned.pairing, planned.step, feedback)
+
+    def report(self, coding_seconds: Mapping[str, float]) -> CalibrationReport | None:
+        """Return what calibration did, or None if there was none."""
         found = self.calibration
         if found is None:
             return None
-        return CalibrationReport(
-            self.samples, found.seconds, dict(self._seconds), found.without_feedback, found.insensitive
-        )
-
-
-def model_of(src: object, checkpoint: Checkpoint, recognised: Recognised | None) -> CalibrationModel:
-    """Return the model that is converted, dense, on the device that is fastest.
-
-    Raises:
-        CalibrationError, MissingPackageError, UnknownModelError, MismatchError: see `bhk.calibration.models`.
-    """
-    if isinstance(src, nn.Module):
-        try:
-            module = copy.deepcopy(src).float().eval()
-        except RuntimeError as error:
-            raise CalibrationError(f"no copy can be made of the {type(src).__name__} to look at: {error}") from error
-        prefix = recognised.prefix if recognised else ""
-        model = CalibrationModel(module, {name: name.removeprefix(prefix) for name, _ in module.named_parameters()})
-    else:
-        model = calibration_model(str(src), checkpoint, recognised)
-    model.module.to("cuda" if torch.cuda.is_available() else "cpu")
-    return model
+        return CalibrationReport(self.samples, found.seconds, coding_seconds, found.without_feedback, found.insensitive)
 
 
 @contextlib.contextmanager
-def coding(
-    model: CalibrationModel | None,
-    items: Sequence[Item],
-    options: Calibration | None,
-    progress: Progress,
-) -> Iterator[Coder]:
-    """Show the model samples if that was asked for; yield what encodes the items.
+def coder_for(job: Job, progress: Progress) -> Iterator[Coder]:
+    """Calibrate the model if the job asks for it, and yield the coder.
 
     Raises:
-        CalibrationError, NoPicturesError: see `bhk.calibration`.
-        WorkDirError, WriteError: the work folder is that of other work, or cannot be written.
+        CalibrationError: the model fails, or none of its parameters is coded.
+        WorkDirError, WriteError: the work folder holds results of other work, or cannot be written.
     """
-    if options is None or model is None:
+    evidence = job.evidence
+    if evidence is None or evidence.calibration is None or evidence.inputs is None:
         yield Coder()
         return
-    inputs, warnings = inputs_for(model, options)
-    coded = {name: item.names[0] for item in items if item.coded for name in item.names}
-    weights = {
-        coded[stored]: parameter
-        for name, parameter in model.module.named_parameters()
-        if (stored := model.names.get(name)) in coded
-    }
-    if not weights:
-        raise CalibrationError("no parameter of the model has the name of a tensor that is coded; nothing to calibrate")
-    with _folder(options.work_dir) as folder:
+    coded = {name: planned.name for planned in job.tensors if planned.coded for name in planned.names}
+    weights = _weights(evidence.model, coded)
+    with _work_folder(evidence.calibration) as folder:
         found = calibrate(
-            model.module,
+            evidence.model.module,
             weights,
-            inputs,
+            evidence.inputs,
             folder=folder,
-            identity=_identity(model, options, inputs, sorted(weights)),
-            sensitivity=options.steps == "measured",
-            seed=options.seed,
+            fingerprint=_fingerprint(evidence.model, evidence.calibration, evidence.inputs, sorted(weights)),
+            sensitivity=evidence.calibration.steps == "measured",
+            seed=evidence.calibration.seed,
             progress=progress,
         )
         without = dict.fromkeys(set(coded.values()) - set(weights), NO_PARAMETER) | dict(found.without_feedback)
         found = replace(found, without_feedback=without)
-        yield Coder(found, (*warnings, *_uncalibrated(found)), len(inputs))
+        yield Coder(found, len(evidence.inputs), (*evidence.warnings, *_uncalibrated(found)))
+
+
+def _weights(model: CalibrationModel, coded: Mapping[str, str]) -> dict[str, Tensor]:
+    """Return the parameters to calibrate, by the names their tensors are stored under."""
+    weights: dict[str, Tensor] = {
+        coded[stored]: parameter
+        for name, parameter in model.module.named_parameters()
+        if (stored := model.names.get(name, "")) in coded
+    }
+    if not weights:
+        raise CalibrationError("no tensor to be coded is a parameter of the model, so there is nothing to calibrate")
+    return weights
 
 
 def _uncalibrated(found: CalibrationResult) -> Iterator[str]:
-    """Say which tensors are coded plainly, and why."""
+    """Yield a warning for each reason why tensors are coded without feedback or measured steps."""
     reasons: dict[str, list[str]] = {}
     for name in sorted(found.without_feedback, key=natural_key):
         reasons.setdefault(found.without_feedback[name], []).append(name)
     for reason, names in reasons.items():
-        yield f"coded without feedback, since each {reason}: {listed(names, 5)}"
+        yield f"coded without error feedback, because each {reason}: {listed(names, 5)}"
     if found.insensitive:
-        yield f"given the step of the table, since they moved no output: {listed(found.insensitive, 5)}"
+        yield f"coded with the step of the table, because no output depends on them: {listed(found.insensitive, 5)}"
 
 
 @contextlib.contextmanager
-def _folder(work_dir: str | os.PathLike[str] | None) -> Iterator[Path]:
-    if work_dir is not None:
-        yield Path(work_dir)
+def _work_folder(calibration: Calibration) -> Iterator[Path]:
+    if calibration.work_dir is not None:
+        yield Path(calibration.work_dir)
         return
     with tempfile.TemporaryDirectory(prefix="bhk-") as folder:
         yield Path(folder)
 
 
-def _identity(model: CalibrationModel, options: Calibration, inputs: Inputs, names: Sequence[str]) -> dict[str, str]:
-    """Return all that a calibration depends on."""
-    if options.work_dir is None:
+def _fingerprint(
+    model: CalibrationModel, calibration: Calibration, inputs: Inputs, names: Sequence[str]
+) -> dict[str, str]:
+    """Return everything that the results of a calibration depend on, for its work folder."""
+    if calibration.work_dir is None:
         return {}
     weights, shown = hashlib.sha256(str(model.module).encode()), hashlib.sha256()
     for name, parameter in model.module.named_parameters():
@@ -191,8 +172,8 @@ def _identity(model: CalibrationModel, options: Calibration, inputs: Inputs, nam
         "torch": str(torch.__version__),
         "device": device_of(model.module).type,
         "model": weights.hexdigest(),
-        "calibrate": str(options.samples),
-        "pictures": f"{len(inputs)} {shown.hexdigest()}",
-        "seed": str(options.seed),
+        "kind of samples": str(calibration.samples),
+        "samples": f"{len(inputs)} {shown.hexdigest()}",
+        "seed": str(calibration.seed),
         "tensors": "\n".join(names),
     }

@@ -1,4 +1,4 @@
-"""How finely a model must be coded for its masks to agree with the original's as well as is wanted."""
+"""How finely to code a model so that its masks agree with the original's as well as asked for."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ from torch import nn
 
 from bhk.base.parallel import ordered_map
 from bhk.base.progress import Progress
-from bhk.calibration.models import CalibrationModel
+from bhk.calibration.model import CalibrationModel
 from bhk.calibration.options import Calibration
 from bhk.codec.fit import PresetError
 from bhk.codec.tensor import EncodedTensor
-from bhk.conversion.steps import Encode, Steps
+from bhk.conversion.ratio_search import Encode
+from bhk.conversion.steps import StepsBySnr
 from bhk.evaluation.fidelity import ask, compared
 from bhk.evaluation.models import Subject
 from bhk.pictures.prompted import Asked, from_folder, synthetic
 from bhk.sam.prediction.predictor import predictor_for
 
 PICTURES = 8
-CLOSE = 0.05  # of the loss 1 - IoU that is allowed: a file that keeps so much in reserve is small enough
+CLOSE = 0.05  # the search stops once the loss 1 - IoU is within this share of what is allowed
 MAX_TRIALS = 8
-DB_PER_DECADE = 20.0  # a tenth of the step, a tenth of the pixels along an edge that change sides
+DB_PER_DECADE = 20.0  # with a tenth of the step, a tenth as many pixels along edges change sides
 
 
 def pictures_for(model: nn.Module, calibration: Calibration | None) -> tuple[Asked, ...]:
-    """Return pictures with prompts: of the user's folder if there is one, drawn and asked anew, else other dead leaves.
+    """Return pictures with prompts: from the calibration's folder if there is one, else dead leaves.
+
+    They are drawn with another seed than those of the calibration.
 
     Raises:
-        PredictionError: the model is not one to ask for masks.
+        PredictionError: the model does not predict masks.
     """
     side = predictor_for(model).side
     seed = calibration.seed if calibration else 0
@@ -46,31 +49,34 @@ def pictures_for(model: nn.Module, calibration: Calibration | None) -> tuple[Ask
 
 def snr_for_fidelity(
     wanted: float,
-    steps: Steps,
+    steps: StepsBySnr,
     encode: Encode,
     model: CalibrationModel,
     pictures: Sequence[Asked],
     progress: Progress,
 ) -> float:
-    """Return the smallest signal-to-noise ratio of the model in dB found at which the mean mask IoU is at least `wanted`.
+    """Return the smallest signal-to-noise ratio in dB that the search finds with a mean mask IoU of at least `wanted`.
 
     Args:
-        encode: encodes an item that has a step.
-        pictures: on which the masks of the original and of the coded model are compared, as `bhk.fidelity` does.
-        progress: called with ("Fidelity", trials done, all trials at most).
+        wanted: mean mask IoU with the original.
+        steps: the steps at each signal-to-noise ratio.
+        encode: encodes a tensor that has a step.
+        model: the dense original.
+        pictures: masks of the original and of the coded model are compared on these, as `bhk.fidelity` does.
+        progress: called with ("Fidelity", trials done, most trials possible).
 
     Raises:
-        PresetError: even the finest coding is not so close.
+        PresetError: even the finest coding does not reach `wanted`.
     """
     original = Subject(model.module)
     expected = [ask(original, pixels, prompts) for pixels, prompts in pictures]
     coded = copy.deepcopy(model.module)
     subject = Subject(coded)
 
-    def loss(snr: float) -> float:
-        items = [item for item in steps.at(snr) if item.coded]
-        encoded = ordered_map(encode, items, steps.threads)
-        named = ((name, one) for item, one in zip(items, encoded, strict=True) for name in item.names)
+    def loss(snr_db: float) -> float:
+        tensors = [planned for planned in steps.at(snr_db) if planned.coded]
+        encoded = ordered_map(encode, tensors, steps.threads)
+        named = ((name, one) for planned, one in zip(tensors, encoded, strict=True) for name in planned.names)
         _replace(coded, model.names, dict(named))
         pairs = zip(expected, pictures, strict=True)
         ious = [
@@ -82,17 +88,17 @@ def snr_for_fidelity(
 
 
 def _search(loss: Callable[[float], float], allowed: float, within: tuple[float, float], progress: Progress) -> float:
-    """Return a ratio in dB whose loss is at most `allowed`, and nearly that."""
+    """Return a ratio in dB within bounds whose loss is at most `allowed`, and close to it."""
     low, high = within
     best: tuple[float, float] | None = None
-    snr = 25.0
+    snr_db = 25.0
     for trial in range(MAX_TRIALS):
         progress("Fidelity", trial, MAX_TRIALS)
-        found = loss(snr)
+        found = loss(snr_db)
         if found <= allowed:
-            best, high = (snr, found), snr
+            best, high = (snr_db, found), snr_db
         else:
-            low = snr
+            low = snr_db
         if best is not None and (best[1] >= (1 - CLOSE) * allowed or high - low < 0.1):
             break
         if low == within[1]:
@@ -100,12 +106,12 @@ def _search(loss: Callable[[float], float], allowed: float, within: tuple[float,
                 f"a mask IoU of {1 - allowed:g} was asked for; this model reaches {1 - found:.4f} at most: "
                 "keep some tensors exact, or ask for less"
             )
-        guess = snr + DB_PER_DECADE * math.log10(max(found, 1e-6) / ((1 - CLOSE / 2) * allowed))
-        snr = min(max(guess, low + 0.05 * (high - low)), high - 0.05 * (high - low))
+        guess = snr_db + DB_PER_DECADE * math.log10(max(found, 1e-6) / ((1 - CLOSE / 2) * allowed))
+        snr_db = min(max(guess, low + 0.05 * (high - low)), high - 0.05 * (high - low))
         if best is None and (trial == MAX_TRIALS - 2 or guess > high):
-            snr = high
+            snr_db = high
     progress("Fidelity", MAX_TRIALS, MAX_TRIALS)
-    assert best is not None  # the last trial is at the finest
+    assert best is not None  # the last trial is the finest coding
     return best[0]
 
 

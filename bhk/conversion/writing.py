@@ -1,10 +1,12 @@
-"""The items of a plan into a .bhk file."""
+"""The third step of a conversion: encode the tensors and write the file, or estimate its size."""
 
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import msgspec
 
@@ -12,75 +14,99 @@ from bhk.base.files import replace_file
 from bhk.base.hashes import sha256
 from bhk.base.parallel import background, ordered_map
 from bhk.base.progress import Progress
-from bhk.checkpoint import Checkpoint
-from bhk.codec.dtypes import DTYPE_NAMES
-from bhk.codec.estimate import estimate
+from bhk.codec.estimate import estimate as estimate_coded
 from bhk.codec.fit import sample_tensor
 from bhk.codec.tensor import EncodedTensor, keep
-from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, StreamEntry
+from bhk.container.header import CodebookEntry, ErrorEntry, LayerEntry, StreamEntry
 from bhk.container.header_size import max_header_size, rounded
 from bhk.container.writer import ContainerWriter
 from bhk.conversion.coder import Coder
-from bhk.conversion.plan import Item
+from bhk.conversion.header import overhead, with_layers
+from bhk.conversion.prepare import Job
+from bhk.conversion.selection import PlannedTensor
 from bhk.file.codebooks import entry_of
 
 
-def outline_of(item: Item) -> LayerEntry:
-    """Return what is known of a layer before it is encoded."""
-    name, *aliases = item.names
-    encoding = "trajectory" if item.coded else "exact"
-    dtype = DTYPE_NAMES[item.tensor.dtype]
-    return LayerEntry(name, tuple(item.tensor.shape), dtype, item.role, encoding, aliases=tuple(aliases))
+@dataclass(frozen=True)
+class Written:
+    """A file that was written, or one whose size was estimated.
+
+    Attributes:
+        layers: the layer map; without streams and errors in an estimate.
+        bytes: size of the file.
+        warnings: tensors that could not be coded, and why.
+        coding_seconds: tensor name -> wall time of encoding it; empty in an estimate.
+    """
+
+    layers: tuple[LayerEntry, ...]
+    bytes: int
+    warnings: tuple[str, ...]
+    coding_seconds: Mapping[str, float]
 
 
-def estimated(item: Item) -> float:
-    """Return about how many bytes the streams of an item will take."""
-    if not item.coded:
-        return keep(item.tensor).nbytes
-    return min(estimate(sample_tensor(item.tensor), item.pairs, item.step), item.nbytes)
+def estimate(job: Job, tensors: Sequence[PlannedTensor]) -> Written:
+    """Estimate the size of the file from samples of the tensors."""
+    header = with_layers(job.header, tensors)
+    size = overhead(header) + round(sum(ordered_map(_estimate_streams, tensors, job.threads)))
+    return Written(header.layers, size, (), {})
 
 
-def write(
-    path: Path,
-    checkpoint: Checkpoint,
-    outline: Header,
-    items: list[Item],
-    coder: Coder,
-    threads: int,
-    force: bool,
-    progress: Progress,
-) -> tuple[tuple[LayerEntry, ...], int, tuple[str, ...]]:
-    """Encode and write every item; return the layer map, the size of the file and the warnings."""
+def _estimate_streams(planned: PlannedTensor) -> float:
+    if not planned.coded:
+        return keep(planned.tensor).nbytes
+    return min(estimate_coded(sample_tensor(planned.tensor), planned.pairs, planned.step), planned.nbytes)
+
+
+def write(job: Job, tensors: Sequence[PlannedTensor], coder: Coder, progress: Progress) -> Written:
+    """Encode all tensors and write the file; hash the source files meanwhile.
+
+    Raises:
+        WriteError: the file cannot be written; what was there before is unchanged.
+    """
+
+    def encode(planned: PlannedTensor) -> tuple[EncodedTensor, float]:
+        started = time.perf_counter()
+        return coder.encode(planned), time.perf_counter() - started
+
+    outline = with_layers(job.header, tensors)
     layers: list[LayerEntry] = []
     codebooks: dict[CodebookEntry, int] = {}
-    warnings = list(coder.warnings)
-    done, total = 0, sum(item.nbytes for item in items)
-    with background(partial(sha256, checkpoint.source.files)) as digest, replace_file(path, force=force) as file:
+    warnings: list[str] = []
+    seconds: dict[str, float] = {}
+    done, total = 0, sum(planned.nbytes for planned in tensors)
+    files = job.checkpoint.source.files
+    with background(partial(sha256, files)) as digest, replace_file(job.path, force=job.force) as file:
         writer = ContainerWriter(file, max_header_size(outline))
-        for item, layer, encoded in zip(items, outline.layers, ordered_map(coder, items, threads), strict=True):
+        for planned, layer, (encoded, taken) in zip(
+            tensors, outline.layers, ordered_map(encode, tensors, job.threads), strict=True
+        ):
             layers.append(_layer(layer, encoded, codebooks, writer.write(encoded.streams)))
             if encoded.note:
-                warnings.append(f"{item.names[0]} {encoded.note}; it is kept exact")
-            done += item.nbytes
+                warnings.append(f"{planned.name} {encoded.note}; it is kept exact")
+            if planned.coded:
+                seconds[planned.name] = taken
+            done += planned.nbytes
             progress("Encoding", done, total)
-        metadata = {**outline.metadata, **({"source.sha256": digest()} if checkpoint.source.files else {})}
+        metadata = {**outline.metadata, **({"source.sha256": digest()} if files else {})}
         header = msgspec.structs.replace(outline, layers=tuple(layers), codebooks=tuple(codebooks), metadata=metadata)
         header, size = writer.finish(header)
-    return header.layers, size, tuple(warnings)
+    return Written(header.layers, size, tuple(warnings), seconds)
 
 
 def _layer(
-    skeleton: LayerEntry,
+    outline: LayerEntry,
     encoded: EncodedTensor,
     codebooks: dict[CodebookEntry, int],
     streams: tuple[StreamEntry, ...],
 ) -> LayerEntry:
-    """Fill in what coding a tensor yields; its codebook joins `codebooks`, the index of each, unless it is there already."""
+    """Add to a layer what encoding gave, and add its codebook to `codebooks` (codebook -> index) if it is new."""
     if encoded.error is None or encoded.codebook is None:
-        return msgspec.structs.replace(skeleton, encoding="exact", streams=streams)
-    snr = encoded.error.snr_db
+        return msgspec.structs.replace(outline, encoding="exact", streams=streams)
+    snr_db = encoded.error.snr_db
     error = ErrorEntry(
-        rounded(encoded.error.mean_abs), rounded(encoded.error.max_abs), rounded(snr) if math.isfinite(snr) else None
+        rounded(encoded.error.mean_abs),
+        rounded(encoded.error.max_abs),
+        rounded(snr_db) if math.isfinite(snr_db) else None,
     )
     index = codebooks.setdefault(entry_of(encoded.codebook), len(codebooks))
-    return msgspec.structs.replace(skeleton, streams=streams, pairing=encoded.pairing, codebook=index, error=error)
+    return msgspec.structs.replace(outline, streams=streams, pairing=encoded.pairing, codebook=index, error=error)

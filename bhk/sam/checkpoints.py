@@ -14,6 +14,7 @@ from bhk.checkpoint import AlreadyBhkError, Checkpoint, NotACheckpointError, of_
 from bhk.file.bhkfile import open_file
 from bhk.hub.address import address_of
 from bhk.hub.download import local_file
+from bhk.sam.configuration import deviations
 from bhk.sam.recognise import Recognised, recognise
 
 
@@ -35,6 +36,9 @@ def read_checkpoint(
             for name in (stored, *checkpoint.aliases.get(stored, ()))
         }
     )
+    if recognised is not None and checkpoint.source.files:
+        folder = checkpoint.source.files[0].parent
+        recognised = replace(recognised, deviations=deviations(recognised.family.name, folder))
     if recognised is None or not recognised.prefix:
         return checkpoint, recognised
     cut = len(recognised.prefix)

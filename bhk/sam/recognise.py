@@ -24,16 +24,20 @@ class Recognised:
         prefix: the prefix that a wrapper module put before every name.
         architecture: its sizes; None if the shapes do not make up a whole model of the family.
         variant: the published model of these sizes, if there is one.
+        deviations: settings in the checkpoint's config.json that differ from those bhk builds, such as "a.b = 1".
     """
 
     family: Family
     prefix: str
     architecture: Architecture | None = None
     variant: Variant | None = None
+    deviations: tuple[str, ...] = ()
 
     @property
     def entry(self) -> ModelEntry:
-        """The model's entry in a header, from which a loader builds it."""
+        """The model's entry in a header, from which a loader builds it; no sizes if they would build another model."""
+        if self.deviations:
+            return ModelEntry(self.family.name)
         arguments = {} if self.architecture is None else msgspec.json.decode(msgspec.json.encode(self.architecture))
         return ModelEntry(self.family.name, self.variant.name if self.variant else None, arguments)
 

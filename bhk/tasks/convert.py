@@ -1,69 +1,41 @@
-"""A checkpoint to a .bhk file: `bhk.convert`."""
+"""From a checkpoint to a .bhk file: `bhk.convert`."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 
-import msgspec
 from torch import nn
 
-from bhk.base.errors import BhkError
-from bhk.base.files import WriteError, check_destination
-from bhk.base.names import BHK_SUFFIX, CHECKPOINT_SUFFIXES
-from bhk.base.parallel import ordered_map, worker_count
 from bhk.base.progress import Progress, silent
-from bhk.calibration.models import CalibrationModel
+from bhk.base.report import Report, plain
+from bhk.base.texts import size
 from bhk.calibration.options import Calibration, Samples
-from bhk.checkpoint import Checkpoint, UnsupportedTensorError
-from bhk.checkpoint.companions import KEY as COMPANION_KEY
-from bhk.checkpoint.companions import companions_beside
-from bhk.checkpoint.folder import INDEX_SUFFIX
-from bhk.codec.dtypes import DTYPE_NAMES
-from bhk.codec.fit import PresetError
-from bhk.container.header import Header, LayerEntry, ModelEntry
-from bhk.container.header_size import likely_header_size
-from bhk.container.validate import ALIGNMENT, PREAMBLE_BYTES, validate
-from bhk.conversion.coder import CalibrationReport, Coder, coding, model_of
-from bhk.conversion.fidelity_search import pictures_for, snr_for_fidelity
-from bhk.conversion.plan import Item, plan
+from bhk.container.header import LayerEntry
+from bhk.conversion.coder import CalibrationReport, coder_for
+from bhk.conversion.plan import plan
+from bhk.conversion.prepare import prepare
 from bhk.conversion.quality import Quality
-from bhk.conversion.steps import Steps, snr_for_ratio
-from bhk.conversion.writing import estimated, outline_of, write
-from bhk.hub.address import parse_address
-from bhk.pictures.prompted import Asked
-from bhk.sam.checkpoints import read_checkpoint
-from bhk.sam.configuration import FILE as CONFIG
-from bhk.sam.configuration import deviations
-from bhk.sam.recognise import Recognised
-from bhk.version import __version__
-
-OWN_KEYS = (
-    "checkpoint.",
-    COMPANION_KEY,
-)  # how the names of what `Layout.to_metadata` and `companions_beside` give begin
-
-
-class MetadataError(BhkError):
-    """An entry of the metadata that is not the user's to choose."""
+from bhk.conversion.writing import estimate, write
 
 
 @dataclass(frozen=True)
-class ConversionReport:
+class ConversionReport(Report):
     """What a conversion did.
 
     Attributes:
         path: the .bhk file; None after a dry run.
-        source_bytes: bytes of the dense tensors, each once.
+        source_bytes: bytes of the dense tensors, each counted once.
         bytes: size of the .bhk file; estimated in a dry run.
         seconds: wall time.
-        layers: the layer map; in a dry run without streams and errors.
-        warnings: tensors that could not be coded and why, in words.
-        left_out: what the checkpoint held beside its weights, in words.
-        calibration: None where there was none.
+        layers: the layer map; without streams and errors after a dry run.
+        warnings: tensors that could not be coded or calibrated, and why.
+        left_out: what the checkpoint held besides its weights.
+        calibration: what calibration did; None without calibration.
     """
 
     path: Path | None
@@ -84,6 +56,19 @@ class ConversionReport:
     def coded(self) -> int:
         """Number of tensors coded on a trajectory."""
         return sum(layer.encoding == "trajectory" for layer in self.layers)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the size of the file and how much smaller it is."""
+        about = "" if self.path else "about "
+        yield (
+            f"{self.path or 'dry run, nothing written'}: {about}{size(self.bytes)}, {about}{self.ratio:.2f} times smaller "
+            f"than {size(self.source_bytes)}, {self.coded} of {len(self.layers)} tensors coded, {self.seconds:.1f} s"
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Return the report as JSON values; the layer map is in the file itself."""
+        names = ("path", "source_bytes", "bytes", "ratio", "seconds", "coded", "warnings", "left_out", "calibration")
+        return {name: plain(getattr(self, name)) for name in names} | {"tensors": len(self.layers)}
 
 
 def convert(
@@ -133,147 +118,28 @@ def convert(
         WriteError: the destination exists, is the source, or cannot be written; it is left as it was.
     """
     started = time.perf_counter()
-    if isinstance(quality, str):
-        quality = Quality(quality)
-    if calibration is not None and not isinstance(calibration, Calibration):
-        calibration = Calibration(calibration)
-    if quality.is_published and calibration is not None:
-        raise PresetError(
-            f"preset {quality.preset!r} is the published method, which has no calibration; leave out one of them"
-        )
     progress = progress or silent
-    workers = worker_count(threads)
-    if out is not None and not dry_run:
-        check_destination(Path(out), force=force)
-    checkpoint, recognised = read_checkpoint(src, key)
-    path = Path(out) if out is not None else _default_destination(src)
-    if not dry_run:
-        check_destination(path, force=force, sources=checkpoint.source.inputs)
-        if path.suffix in CHECKPOINT_SUFFIXES:
-            raise WriteError(
-                f"{path} has the name of a checkpoint; give the .bhk file a name that ends in {BHK_SUFFIX}"
-            )
-    _check_tensors(checkpoint)
-    folder = checkpoint.source.files[0].parent if checkpoint.source.files else None
-    odd = deviations(recognised.family.name, folder) if recognised and folder else ()
-    companions, not_kept = companions_beside(checkpoint)
-    entry = None if recognised is None else _entry(recognised, odd)
-    template = _template(checkpoint, entry, companions, metadata or {})
-    _check_names(checkpoint, template)
-
-    def outline(items: Sequence[Item]) -> Header:
-        return msgspec.structs.replace(template, layers=tuple(map(outline_of, items)))
-
-    def overhead(items: Sequence[Item]) -> int:
-        streams = sum(2 if item.coded else 1 for item in items)
-        padding = ALIGNMENT // 2 * (streams + 1)  # half a unit on average
-        return PREAMBLE_BYTES + likely_header_size(outline(items)) + padding
-
-    finer_db = recognised.finer_db if recognised else lambda name: 0.0
-    items = plan(checkpoint.tensors, checkpoint.aliases, quality, finer_db)
-    dense = sum(item.nbytes for item in items)
-    model = model_of(src, checkpoint, recognised) if calibration or quality.fidelity else None
-    pictures_shown = pictures_for(model.module, calibration) if model and quality.fidelity else ()
-    with coding(model, items, calibration, progress) as coder:
-        if not quality.is_published:
-            steps = Steps.of(coder.allocate(items, workers), workers)
-            items = steps.at(_snr(quality, steps, overhead(items), coder, model, pictures_shown, progress))
-        if dry_run:
-            size = overhead(items) + round(sum(ordered_map(estimated, items, workers)))
-            layers, warnings = tuple(map(outline_of, items)), coder.warnings
-        else:
-            layers, size, warnings = write(path, checkpoint, outline(items), items, coder, workers, force, progress)
-    warnings = (*warnings, *not_kept)
-    if odd:
-        advice = "load the file into a module of transformers with bhk.load_into"
-        warnings = (*warnings, f"{CONFIG} has {', '.join(odd)}, which bhk.load does not rebuild; {advice}")
-    seconds = time.perf_counter() - started
+    job = prepare(
+        src,
+        out,
+        Quality(quality) if isinstance(quality, str) else quality,
+        calibration if calibration is None or isinstance(calibration, Calibration) else Calibration(calibration),
+        key=key,
+        metadata=metadata or {},
+        threads=threads,
+        force=force,
+        dry_run=dry_run,
+    )
+    with coder_for(job, progress) as coder:
+        tensors = plan(job, coder, progress)
+        written = estimate(job, tensors) if dry_run else write(job, tensors, coder, progress)
     return ConversionReport(
-        None if dry_run else path, dense, size, seconds, layers, warnings, checkpoint.left_out, coder.report
-    )
-
-
-def _snr(
-    quality: Quality,
-    steps: Steps,
-    overhead: int,
-    coder: Coder,
-    model: CalibrationModel | None,
-    pictures: Sequence[Asked],
-    progress: Progress,
-) -> float:
-    """Return the model's signal-to-noise ratio in dB that was asked for, in one way or another."""
-    if quality.ratio is not None:
-        return snr_for_ratio(quality.ratio, steps, overhead, coder)
-    if quality.fidelity is not None and model is not None:
-        return snr_for_fidelity(quality.fidelity, steps, coder, model, pictures, progress)
-    return quality.model_snr_db
-
-
-def _default_destination(src: str | os.PathLike[str] | nn.Module) -> Path:
-    """Return the source's name with the suffix .bhk, beside it; for a Hub id, in the current folder."""
-    if isinstance(src, nn.Module):
-        raise WriteError(f"a {type(src).__name__} has no place of its own; say where to write the file")
-    local = Path(src)
-    if not local.exists():
-        address = parse_address(os.fsdecode(src))
-        return Path(_stem(PurePosixPath(address.path or address.repository).name) + BHK_SUFFIX)
-    if local.is_dir():
-        return local.parent / (local.resolve().name + BHK_SUFFIX)
-    return local.with_name(_stem(local.name) + BHK_SUFFIX)
-
-
-def _stem(name: str) -> str:
-    stem = name.removesuffix(INDEX_SUFFIX)
-    while (suffix := Path(stem).suffix) in CHECKPOINT_SUFFIXES:
-        stem = stem.removesuffix(suffix)
-    return stem
-
-
-def _check_tensors(checkpoint: Checkpoint) -> None:
-    for name, tensor in checkpoint.tensors.items():
-        layer, _, last = name.rpartition(".")
-        if last == "codes" and f"{layer}.codebook" in checkpoint.tensors and f"{layer}.outliers" in checkpoint.tensors:
-            raise UnsupportedTensorError(
-                f"{layer!r} is a HyperLinear layer, coded already; put layer.to_linear() in its place before the model is saved"
-            )
-        if tensor.dtype not in DTYPE_NAMES:
-            raise UnsupportedTensorError(
-                f"tensor {name!r} is {tensor.dtype}, which .bhk lacks; convert it in the program that made the checkpoint"
-            )
-
-
-def _check_names(checkpoint: Checkpoint, template: Header) -> None:
-    """Raise now what the writer would raise when all is encoded."""
-    layers = tuple(
-        LayerEntry(name, (0,), "U8", "other", "exact", aliases=checkpoint.aliases.get(name, ()))
-        for name in checkpoint.tensors
-    )
-    validate(msgspec.structs.replace(template, layers=layers), 0, PREAMBLE_BYTES)
-
-
-def _entry(recognised: Recognised, odd: Sequence[str]) -> ModelEntry:
-    """Return what the header says of the model: not its sizes where they would build another one."""
-    return ModelEntry(recognised.family.name) if odd else recognised.entry
-
-
-def _template(
-    checkpoint: Checkpoint, model: ModelEntry | None, companions: Mapping[str, str], metadata: Mapping[str, str]
-) -> Header:
-    """Return the header without its layers; the source's hash is filled in when it is known."""
-    dtypes = sorted({DTYPE_NAMES[tensor.dtype] for tensor in checkpoint.tensors.values()})
-    source = {
-        "source.name": checkpoint.source.name.encode(errors="replace").decode(),  # names of files need not be Unicode
-        "source.dtype": ",".join(dtypes),
-    }
-    if checkpoint.source.files:
-        source |= {"source.bytes": str(checkpoint.source.size), "source.sha256": "0" * 64}
-    for key in metadata:
-        if key in source or key.startswith(OWN_KEYS):
-            raise MetadataError(f"metadata entry {key!r} is one that bhk writes itself; choose another key")
-    return Header(
-        generator=f"bhk {__version__}",
-        layers=(),
-        metadata={**source, **checkpoint.layout.to_metadata(), **companions, **metadata},
-        model=model,
+        path=None if dry_run else job.path,
+        source_bytes=sum(planned.nbytes for planned in tensors),
+        bytes=written.bytes,
+        seconds=time.perf_counter() - started,
+        layers=written.layers,
+        warnings=(*coder.warnings, *written.warnings, *job.warnings),
+        left_out=job.checkpoint.left_out,
+        calibration=coder.report(written.coding_seconds),
     )

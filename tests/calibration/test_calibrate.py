@@ -43,16 +43,16 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
 
 def _calibrated(folder: Path, **options: object) -> CalibrationResult:
     model = Model()
-    return calibrate(model, _weights(model), _batches(), folder=folder, identity={"it": "1"}, **options)  # type: ignore[arg-type]
+    return calibrate(model, _weights(model), _batches(), folder=folder, fingerprint={"it": "1"}, **options)  # type: ignore[arg-type]
 
 
 def test_feedback_and_sensitivity_of_what_can_have_them(tmp_path: Path) -> None:
     model = Model()
-    found = calibrate(model, _weights(model), _batches(), folder=tmp_path, identity={})
+    found = calibrate(model, _weights(model), _batches(), folder=tmp_path, fingerprint={})
     assert found.without_feedback == {
         "net.odd.weight": "has rows of odd length",
-        "net.table_embed": "is no layer",
-        "net.aside.weight": "met no inputs as a linear layer or a convolution",
+        "net.table_embed": "belongs to no linear layer or convolution",
+        "net.aside.weight": "received no input as a linear layer or convolution",
     }
     assert found.insensitive == ("net.aside.weight",)
     rows = torch.cat([model.odd(model.conv(batch)) + model.table_embed for batch in _batches().batches]).detach()
@@ -119,7 +119,7 @@ def test_a_folder_of_other_work(tmp_path: Path) -> None:
     _calibrated(tmp_path)
     model = Model()
     with pytest.raises(WorkDirError, match=r"holds results of other work \(different it"):
-        calibrate(model, _weights(model), _batches(), folder=tmp_path, identity={"it": "2"})
+        calibrate(model, _weights(model), _batches(), folder=tmp_path, fingerprint={"it": "2"})
 
 
 def test_a_layer_whose_inputs_are_no_numbers_is_coded_plainly(tmp_path: Path) -> None:
@@ -134,9 +134,9 @@ def test_a_layer_whose_inputs_are_no_numbers_is_coded_plainly(tmp_path: Path) ->
     model = Half()
     weights = {name: weight for name, weight in model.named_parameters() if weight.ndim > 1}
     found = calibrate(
-        model, weights, BatchInputs((torch.randn(3, 4),)), folder=tmp_path, identity={}, sensitivity=False
+        model, weights, BatchInputs((torch.randn(3, 4),)), folder=tmp_path, fingerprint={}, sensitivity=False
     )
-    assert found.without_feedback == {"bad.weight": "had inputs that were all 0, or not finite"}
+    assert found.without_feedback == {"bad.weight": "received only zeros, or values that are not finite"}
     assert found.feedback("good.weight") is not None
 
 
@@ -144,15 +144,15 @@ def test_a_model_that_answers_nan(tmp_path: Path) -> None:
     model = Model()
     with torch.no_grad():
         model.second.weight.fill_(float("nan"))
-    with pytest.raises(CalibrationError, match="answers with NaN or infinity"):
-        calibrate(model, _weights(model), _batches(), folder=tmp_path, identity={})
+    with pytest.raises(CalibrationError, match="returns NaN or infinity"):
+        calibrate(model, _weights(model), _batches(), folder=tmp_path, fingerprint={})
 
 
 def test_attention_of_torch_shows_its_products(tmp_path: Path) -> None:
     layer = nn.TransformerEncoderLayer(16, 2, 24, batch_first=True).eval()
     weights = {name: weight for name, weight in layer.named_parameters() if weight.ndim > 1}
     inputs = BatchInputs((torch.randn(2, 5, 16),))
-    found = calibrate(layer, weights, inputs, folder=tmp_path, identity={}, sensitivity=False)
+    found = calibrate(layer, weights, inputs, folder=tmp_path, fingerprint={}, sensitivity=False)
     assert found.without_feedback == {}
 
 
@@ -169,5 +169,5 @@ def test_no_room_for_what_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, "save_file", full)
-    with pytest.raises(WriteError, match="No space left on device; calibration needs room there"):
+    with pytest.raises(WriteError, match="No space left on device; calibration needs space there"):
         _calibrated(tmp_path)

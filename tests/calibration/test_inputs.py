@@ -125,7 +125,7 @@ def test_gradients_pass_decorators_of_any_module() -> None:
 
 
 def test_samples_of_other_kinds_are_refused() -> None:
-    with pytest.raises(CalibrationError, match="sample 1 is int; expected what the model's forward takes"):
+    with pytest.raises(CalibrationError, match="sample 1 is int; expected a tensor"):
         BatchInputs((torch.ones(1), 5)).run(_Adder(), 1)  # type: ignore[arg-type]
 
 
@@ -135,7 +135,7 @@ def test_samples_that_do_not_fit_are_refused() -> None:
 
 
 def test_outputs_without_floating_tensors_are_refused() -> None:
-    with pytest.raises(CalibrationError, match="Identity returns no floating tensors for sample 0, but Tensor"):
+    with pytest.raises(CalibrationError, match="Identity returns Tensor for sample 0; expected floating-point tensors"):
         BatchInputs((torch.arange(3),)).run(nn.Identity(), 0)
 
 

@@ -105,7 +105,7 @@ def test_equal_seeds_give_equal_figures() -> None:
 
 def test_outputs_that_are_no_numbers() -> None:
     model = Model()
-    with pytest.raises(CalibrationError, match="answers with NaN or infinity"):
+    with pytest.raises(CalibrationError, match="returns NaN or infinity"):
         measure(model, _weights(model), _none, lambda: (model(_inputs()) / 0,), 0)
 
 
@@ -123,7 +123,7 @@ def test_a_model_without_gradients() -> None:
         outputs.add_(1)
         return (outputs,)
 
-    with pytest.raises(CalibrationError, match=r"gives no gradients \(.*\); take the steps of the table instead"):
+    with pytest.raises(CalibrationError, match=r"has no gradients \(.*\); use the steps of the table instead"):
         measure(model, _weights(model), _none, run, 0)
 
 

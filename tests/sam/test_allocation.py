@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from bhk.conversion.plan import MIN_NUMEL
+from bhk.conversion.selection import MIN_NUMEL
 from bhk.sam.allocation import PARTS, finer_db, part_of
 from bhk.sam.recognise import recognise
 from bhk.sam.variants import FAMILIES, Family

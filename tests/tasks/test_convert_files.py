@@ -17,7 +17,7 @@ import bhk
 from bhk.base.files import DestinationExistsError, WriteError
 from bhk.checkpoint import UnsupportedTensorError
 from bhk.container.errors import BadNameError
-from bhk.tasks.convert import MetadataError
+from bhk.conversion.header import MetadataError
 from tasks.checkpoints import draw, save, small
 
 

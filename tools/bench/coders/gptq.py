@@ -16,9 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bhk.calibration.models import calibration_model, inputs_for
+from bhk.calibration.model import calibration_model
 from bhk.calibration.moments import Moments
 from bhk.calibration.options import Calibration
+from bhk.calibration.samples import inputs_for
 from bhk.sam.checkpoints import read_checkpoint
 from tools.bench.coders.base import NOTE, StateDict, TensorCoder, as_rows, in_groups, pack_bits, unpack_bits
 
@@ -145,7 +146,7 @@ def write_moments(source: Path, calibration: Calibration, target: Path) -> None:
         calibration: what to show it.
     """
     model = calibration_model(source, *read_checkpoint(source, None))
-    inputs, _ = inputs_for(model, calibration)
+    inputs, _ = inputs_for(model.module, calibration)
     parameters = dict(model.module.named_parameters())
     weights = {name: parameters[own] for own, name in model.names.items() if parameters[own].ndim in (2, 4)}
     with torch.no_grad(), Moments(weights) as moments:

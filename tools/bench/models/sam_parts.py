@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bhk.base.parallel import ordered_map, worker_count
 from bhk.container.header import ModelEntry
-from bhk.conversion.plan import MIN_NUMEL
+from bhk.conversion.selection import MIN_NUMEL
 from bhk.nn import HyperLinear
 from bhk.nn.model_tensors import model_tensors, plain_linears
 from bhk.sam.build import build_model

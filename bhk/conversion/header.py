@@ -1,0 +1,81 @@
+"""The header of a .bhk file before its tensors are encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from bhk.base.errors import BhkError
+from bhk.checkpoint import Checkpoint
+from bhk.checkpoint.companions import KEY as COMPANION_KEY
+from bhk.codec.dtypes import DTYPE_NAMES
+from bhk.container.header import Header, LayerEntry, ModelEntry
+from bhk.container.header_size import likely_header_size
+from bhk.container.validate import ALIGNMENT, PREAMBLE_BYTES, validate
+from bhk.conversion.selection import PlannedTensor
+from bhk.version import __version__
+
+# How the keys of `Layout.to_metadata` and `companions_beside` begin.
+OWN_KEYS = ("checkpoint.", COMPANION_KEY)
+
+
+class MetadataError(BhkError):
+    """An entry of the metadata is one that bhk writes itself."""
+
+
+def start_header(
+    checkpoint: Checkpoint, model: ModelEntry | None, companions: Mapping[str, str], metadata: Mapping[str, str]
+) -> Header:
+    """Return the header without its layers, and with zeros in place of the source's hash.
+
+    Raises:
+        MetadataError: `metadata` has an entry that bhk writes itself.
+        FormatError: the format does not allow the name of a tensor or of an entry of `metadata`.
+    """
+    dtypes = sorted({DTYPE_NAMES[tensor.dtype] for tensor in checkpoint.tensors.values()})
+    source = {
+        "source.name": checkpoint.source.name.encode(errors="replace").decode(),  # file names need not be Unicode
+        "source.dtype": ",".join(dtypes),
+    }
+    if checkpoint.source.files:
+        source |= {"source.bytes": str(checkpoint.source.size), "source.sha256": "0" * 64}
+    for key in metadata:
+        if key in source or key.startswith(OWN_KEYS):
+            raise MetadataError(f"bhk writes the metadata entry {key!r} itself; choose another key")
+    header = Header(
+        generator=f"bhk {__version__}",
+        layers=(),
+        metadata={**source, **checkpoint.layout.to_metadata(), **companions, **metadata},
+        model=model,
+    )
+    _check_names(header, checkpoint)
+    return header
+
+
+def _check_names(header: Header, checkpoint: Checkpoint) -> None:
+    """Raise now what the writer would raise after everything is encoded."""
+    layers = tuple(
+        LayerEntry(name, (0,), "U8", "other", "exact", aliases=checkpoint.aliases.get(name, ()))
+        for name in checkpoint.tensors
+    )
+    validate(msgspec.structs.replace(header, layers=layers), 0, PREAMBLE_BYTES)
+
+
+def with_layers(header: Header, tensors: Sequence[PlannedTensor]) -> Header:
+    """Return a header with what is known about each layer before it is encoded."""
+    return msgspec.structs.replace(header, layers=tuple(map(_layer, tensors)))
+
+
+def _layer(planned: PlannedTensor) -> LayerEntry:
+    name, *aliases = planned.names
+    encoding = "trajectory" if planned.coded else "exact"
+    dtype = DTYPE_NAMES[planned.tensor.dtype]
+    return LayerEntry(name, tuple(planned.tensor.shape), dtype, planned.role, encoding, aliases=tuple(aliases))
+
+
+def overhead(header: Header) -> int:
+    """Estimate the bytes of a file besides its streams, from a header with layers."""
+    streams = sum(2 if layer.encoding == "trajectory" else 1 for layer in header.layers)
+    padding = ALIGNMENT // 2 * (streams + 1)  # half a unit per stream on average
+    return PREAMBLE_BYTES + likely_header_size(header) + padding

@@ -1,0 +1,150 @@
+"""The first step of a conversion: read the source, and check everything that can fail before the work begins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from bhk.base.files import WriteError, check_destination
+from bhk.base.names import BHK_SUFFIX, CHECKPOINT_SUFFIXES
+from bhk.base.parallel import worker_count
+from bhk.calibration.inputs import Inputs
+from bhk.calibration.model import CalibrationModel, calibration_model
+from bhk.calibration.options import Calibration
+from bhk.calibration.samples import inputs_for
+from bhk.checkpoint import Checkpoint, UnsupportedTensorError
+from bhk.checkpoint.companions import companions_beside
+from bhk.codec.dtypes import DTYPE_NAMES
+from bhk.codec.fit import PresetError
+from bhk.container.header import Header
+from bhk.conversion.destination import default_destination
+from bhk.conversion.fidelity_search import pictures_for
+from bhk.conversion.header import start_header
+from bhk.conversion.quality import Quality
+from bhk.conversion.selection import PlannedTensor, select
+from bhk.pictures.prompted import Asked
+from bhk.sam.checkpoints import read_checkpoint
+from bhk.sam.configuration import FILE as CONFIG
+from bhk.sam.recognise import Recognised
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a conversion runs the dense model on.
+
+    Attributes:
+        model: the dense model.
+        calibration: the options; None without calibration.
+        inputs: what calibration shows to the model; None without calibration.
+        pictures: what the masks are compared on; none unless the quality is a fidelity.
+        warnings: pictures that cannot be used, and why.
+    """
+
+    model: CalibrationModel
+    calibration: Calibration | None
+    inputs: Inputs | None
+    pictures: tuple[Asked, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A conversion whose source was read and whose options were checked.
+
+    Attributes:
+        checkpoint: the weights, under their names without a wrapper's prefix.
+        tensors: what becomes of each tensor; steps are not chosen yet.
+        header: the header without layers.
+        path: the file to write.
+        force: replace it if it exists.
+        quality: how finely to code the model.
+        evidence: what to run the model on; None if neither calibration nor fidelity need it.
+        threads: number of worker threads.
+        warnings: what the file will lack, and why.
+    """
+
+    checkpoint: Checkpoint
+    tensors: tuple[PlannedTensor, ...]
+    header: Header
+    path: Path
+    force: bool
+    quality: Quality
+    evidence: Evidence | None
+    threads: int
+    warnings: tuple[str, ...]
+
+
+def prepare(
+    src: str | os.PathLike[str] | nn.Module,
+    out: str | os.PathLike[str] | None,
+    quality: Quality,
+    calibration: Calibration | None,
+    *,
+    key: str | None,
+    metadata: Mapping[str, str],
+    threads: int | None,
+    force: bool,
+    dry_run: bool,
+) -> Job:
+    """Read the source, recognise its model, and check all options; see `bhk.convert`."""
+    if quality.is_published and calibration is not None:
+        raise PresetError(
+            f"preset {quality.preset!r} is the published method, which has no calibration; leave out one of them"
+        )
+    workers = worker_count(threads)
+    if out is not None and not dry_run:
+        check_destination(Path(out), force=force)
+    checkpoint, recognised = read_checkpoint(src, key)
+    path = default_destination(src) if out is None else Path(out)
+    if not dry_run:
+        _check_path(path, checkpoint, force)
+    _check_tensors(checkpoint)
+    companions, faults = companions_beside(checkpoint)
+    header = start_header(checkpoint, recognised.entry if recognised else None, companions, metadata)
+    finer_db = recognised.finer_db if recognised else lambda name: 0.0
+    tensors = select(checkpoint.tensors, checkpoint.aliases, quality, finer_db)
+    evidence = None
+    if calibration is not None or quality.fidelity is not None:
+        model = calibration_model(src, checkpoint, recognised)
+        evidence = _evidence(model, quality, calibration)
+    warnings = (*faults, *_deviations(recognised))
+    return Job(checkpoint, tensors, header, path, force, quality, evidence, workers, warnings)
+
+
+def _check_path(path: Path, checkpoint: Checkpoint, force: bool) -> None:
+    check_destination(path, force=force, sources=checkpoint.source.inputs)
+    if path.suffix in CHECKPOINT_SUFFIXES:
+        raise WriteError(f"{path} has the name of a checkpoint; choose a file name that ends in {BHK_SUFFIX}")
+
+
+def _check_tensors(checkpoint: Checkpoint) -> None:
+    for name, tensor in checkpoint.tensors.items():
+        layer, _, last = name.rpartition(".")
+        if last == "codes" and f"{layer}.codebook" in checkpoint.tensors and f"{layer}.outliers" in checkpoint.tensors:
+            raise UnsupportedTensorError(
+                f"{layer!r} is a HyperLinear layer, which is coded already; replace it by layer.to_linear() before you save "
+                "the model"
+            )
+        if tensor.dtype not in DTYPE_NAMES:
+            raise UnsupportedTensorError(
+                f"tensor {name!r} is {tensor.dtype}, which .bhk files cannot hold; convert it in the program that made the "
+                "checkpoint"
+            )
+
+
+def _evidence(model: CalibrationModel, quality: Quality, calibration: Calibration | None) -> Evidence:
+    pictures = () if quality.fidelity is None else pictures_for(model.module, calibration)
+    inputs, warnings = (None, ()) if calibration is None else inputs_for(model.module, calibration)
+    return Evidence(model, calibration, inputs, pictures, warnings)
+
+
+def _deviations(recognised: Recognised | None) -> tuple[str, ...]:
+    """Return a warning if bhk cannot rebuild the model with its own configuration."""
+    if recognised is None or not recognised.deviations:
+        return ()
+    advice = "load the file into a module of transformers with bhk.load_into"
+    return (f"{CONFIG} has {', '.join(recognised.deviations)}, which bhk.load does not rebuild; {advice}",)

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from tasks.checkpoints import draw
+
+from bhk.calibration.sensitivity import Sensitivity
+from bhk.conversion.quality import Quality
+from bhk.conversion.selection import PlannedTensor, select
+from bhk.conversion.steps import MARGIN_DB, StepsBySnr, share_by_sensitivity
+
+
+def _steps(
+    tensors: dict[str, torch.Tensor], aliases: dict[str, tuple[str, ...]] | None = None, **options: Any
+) -> dict[str, Any]:
+    quality, finer_db = Quality(**options), {"delicate.weight": 12.0}
+    selected = select(tensors, aliases or {}, quality, lambda name: finer_db.get(name, 0.0))
+    return {planned.name: planned.step for planned in StepsBySnr.of(selected, threads=1).at(quality.model_snr_db)}
+
+
+def test_the_last_pattern_says_the_ratio_of_a_tensor() -> None:
+    tensors = draw({"a.weight": (64, 64), "b.weight": (64, 64), "c.weight": (64, 64)})
+    steps = _steps(tensors, snr_db=28, snr_for={"*": 34.0, "a.*": 22.0, "b.*": 28.0})
+    assert 20 * math.log10(steps["a.weight"] / steps["c.weight"]) == pytest.approx(12, abs=0.3)
+    assert 20 * math.log10(steps["b.weight"] / steps["c.weight"]) == pytest.approx(6, abs=0.3)
+
+
+def test_one_step_serves_tensors_of_one_scale_and_few_fall_below() -> None:
+    tensors = draw({"a.weight": (64, 64), "b.weight": (64, 64)})
+    tensors["faint.weight"] = tensors["a.weight"] / 100
+    tensors["loud.weight"] = tensors["a.weight"] * 3
+    steps = _steps(tensors, snr_db=28)
+    assert steps["a.weight"] == steps["b.weight"] == steps["loud.weight"]
+    faint = float(tensors["faint.weight"].square().mean().sqrt())
+    assert 20 * math.log10(faint * math.sqrt(12) / steps["faint.weight"]) == pytest.approx(16, abs=0.1)
+
+
+def test_delicate_tensors_get_a_finer_step_and_vocabularies_a_coarser_one() -> None:
+    tensors = draw({"x.weight": (80, 80), "delicate.weight": (80, 80), "embeddings.weight": (4096, 4)})
+    tensors |= draw({"small.embeddings.weight": (4095, 4), "tied.embeddings.weight": (4096, 4)})
+    steps = _steps(tensors, {"tied.embeddings.weight": ("z.head.weight",)})
+    assert steps["x.weight"] / steps["delicate.weight"] == pytest.approx(4, rel=0.01)
+    assert steps["embeddings.weight"] / steps["x.weight"] == pytest.approx(2, rel=0.01)
+    assert steps["small.embeddings.weight"] == steps["tied.embeddings.weight"] == steps["x.weight"]
+
+
+def test_a_finer_step_stays_within_what_codebooks_reach() -> None:
+    tensors = draw({"x.weight": (80, 80), "delicate.weight": (80, 80)})
+    steps = _steps(tensors, snr_db=42)
+    assert steps["delicate.weight"] == steps["x.weight"]
+
+
+def test_steps_change_the_outputs_alike_for_each_weight() -> None:
+    tensors = draw({f"{index}.weight": (40 * (index + 1), 40) for index in range(3)} | {"bias": (4,)})
+    before = [PlannedTensor((name,), tensor, "linear", tensor.ndim == 2, 6.0) for name, tensor in tensors.items()]
+    sensitivity = {
+        "0.weight": Sensitivity(1e-2, 1e-3),
+        "1.weight": Sensitivity(1e-4, 1e-5),
+        "2.weight": Sensitivity(0, 0),
+    }
+    after = share_by_sensitivity(before, sensitivity, threads=1)
+    assert [planned.measured for planned in after] == [True, True, False, False]
+    assert after[0].finer_db - after[1].finer_db == 20
+    assert list(after[2:]) == before[2:]
+
+    def change(tensors: Sequence[PlannedTensor], field: str) -> float:
+        found = StepsBySnr.of(tensors, threads=1).at(28.0)[:2]
+        return sum(planned.numel * getattr(sensitivity[planned.name], field) * planned.step**2 for planned in found)
+
+    less = 10 ** (-MARGIN_DB / 10)
+    assert change(after, "fed") == pytest.approx(
+        change(before, "plain") * less, rel=0.07
+    )  # on a grid of half a decibel
