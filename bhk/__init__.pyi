@@ -5,6 +5,7 @@ from bhk.base.errors import BhkError as BhkError
 from bhk.calibration.options import Calibration as Calibration
 from bhk.codec.tensor import EncodedTensor as EncodedTensor
 from bhk.codec.tensor import encode as encode
+from bhk.conversion.coder import CalibrationReport as CalibrationReport
 from bhk.conversion.quality import Quality as Quality
 from bhk.evaluation.results import AccuracyReport as AccuracyReport
 from bhk.evaluation.results import FidelityReport as FidelityReport

@@ -89,6 +89,7 @@ def calibrate(
         CalibrationError: the model fails, or returns NaN or infinity.
         WorkDirError, WriteError: see `bhk.base.workdir`.
     """
+    device = device_of(model)
     work = WorkDir(folder)
     work.claim(fingerprint)
     started = time.perf_counter()
@@ -109,11 +110,10 @@ def calibrate(
     found: dict[str, Sensitivity] | None = None
     if sensitivity:
         started = time.perf_counter()
-        device = device_of(model)
         found = _sensitivities(model, weights, inputs, lambda name: _load(factors, name, device), work, seed, progress)
         seconds["sensitivity"] = time.perf_counter() - started
     insensitive = () if found is None else tuple(name for name in weights if name not in found or not found[name].plain)
-    return CalibrationResult(device_of(model), found, without, insensitive, seconds, factors)
+    return CalibrationResult(device, found, without, insensitive, seconds, factors)
 
 
 def _unfit(name: str, weight: Tensor) -> str:

@@ -31,7 +31,6 @@ from bhk.nn.precision import Dtype
 from bhk.sam.build import UnknownModelError, architecture_of, build_model
 from bhk.sam.checkpoints import read_checkpoint
 from bhk.sam.configuration import FILE as CONFIG
-from bhk.sam.configuration import deviations
 from bhk.sam.recognise import Recognised, recognise
 from bhk.sam.variants import FAMILIES
 
@@ -102,7 +101,7 @@ def dense_model(checkpoint: Checkpoint, recognised: Recognised | None, path: Pat
         MissingPackageError: the model's package is not installed.
         MismatchError: tensors are missing, unexpected, or of another shape.
     """
-    odd = deviations(recognised.family.name, checkpoint.source.files[0].parent) if recognised else ()
+    odd = recognised.deviations if recognised else ()
     if recognised is None or recognised.architecture is None or odd:
         reason = (
             f"its {CONFIG} has {', '.join(odd)}" if odd else "its tensors are not those of a whole model of the family"

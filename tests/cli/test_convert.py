@@ -147,7 +147,10 @@ def test_progress_is_shown_on_a_terminal_only(bhk: Shell, source: Path) -> None:
         (["sam.pth", "--ratio", "90"], "a ratio of 90 was asked for; this checkpoint reaches"),
         (["sam.pth", "--ratio", "5", "--snr", "20"], "give one of them"),
         (["sam.pth", "--key", "ema"], "sam.pth has no weights under the key 'ema'; it has: model (4 tensors)"),
-        (["sam.pth", "--metadata", "source.sha256=0"], "bhk writes the metadata entry 'source.sha256' itself; choose another key"),
+        (
+            ["sam.pth", "--metadata", "source.sha256=0"],
+            "bhk writes the metadata entry 'source.sha256' itself",
+        ),
         (["old.bhk"], "old.bhk is a text file"),
         (["."], ". holds no checkpoint"),
     ],
