@@ -99,7 +99,7 @@ def test_another_model_is_compared_without_masks(other: Path) -> None:
     found = compare(other, presets=["balanced"])
     assert (found.choices[0].points, found.choices[0].boxes, found.pictures) == (None, None, 0)
     assert found.no_masks is not None
-    assert "bhk does not know how to build this model" in found.no_masks
+    assert "bhk cannot build this model" in found.no_masks
 
 
 def test_pictures_of_a_folder(sam: Path, pictures: Path) -> None:
