@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,24 +89,28 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Measure how closely a model's masks match those of its original, or how well they match annotated objects."""
-    has_annotations = annotations is not None or format is not None
-    if has_annotations and (points is not None or boxes is not None or no_control):
-        raise typer.BadParameter("cannot be used with annotations, which bring the prompts", param_hint="--points")
-    if not has_annotations and (prompts is not None or detections is not None or multimask):
-        raise typer.BadParameter("give the annotations to measure against", param_hint="--annotations")
-    if not has_annotations and against is None:
-        raise typer.BadParameter("give the checkpoint that MODEL was converted from", param_hint="--against")
+    has_truth = annotations is not None or format is not None
+    for option, given in (
+        ("--points", points is not None),
+        ("--boxes", boxes is not None),
+        ("--no-control", no_control),
+    ):
+        _refuse(given and has_truth, option, "cannot be used with annotations, which bring the prompts")
+    for option, given in (
+        ("--prompts", prompts is not None),
+        ("--detections", detections is not None),
+        ("--multimask", multimask),
+    ):
+        _refuse(given and not has_truth, option, "needs --annotations, or --format for SA-1B")
+    _refuse(against is None and not has_truth, "--against", "give the checkpoint that MODEL was converted from")
 
     from bhk.base.files import check_destination
-    from bhk.evaluation.settings import PROMPTS, AccuracySettings, FidelitySettings
-    from bhk.tasks.accuracy import accuracy
-    from bhk.tasks.fidelity import fidelity
 
     output = Output(as_json=as_json, quiet=quiet)
     if out is not None:
         sources = tuple(Path(source) for source in (model, against, annotations, detections) if source is not None)
         check_destination(out, force=force, sources=sources)
-    shared: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "limit": limit,
         "seed": seed,
         "mode": mode.value,
@@ -113,36 +118,41 @@ def evaluate(
         "device": device,
         "dtype": dtype.value,
     }
-    with output.progress("Evaluating") as progress:
-        run: dict[str, Any] = {"workers": workers, "work_dir": work_dir, "progress": progress}
+    with output.progress() as progress:
+        run: dict[str, Any] = {"against": against, "workers": workers, "work_dir": work_dir, "progress": progress}
         report: FidelityReport | AccuracyReport
-        if has_annotations:
-            kinds: Any = PROMPTS if prompts is None else tuple(kind.strip() for kind in prompts.split(","))
-            report = accuracy(
-                model,
-                images,
-                annotations,
-                against=against,
-                format=None if format is None else format.value,
-                detections=detections,
-                settings=AccuracySettings(prompts=kinds, output="multi" if multimask else "single", **shared),
-                **run,
-            )
+        if has_truth:
+            settings |= {"output": "multi" if multimask else "single"}
+            if prompts is not None:
+                settings |= {"prompts": tuple(kind.strip() for kind in prompts.split(","))}
+            truth = {"annotations": annotations, "format": format and format.value, "detections": detections}
+            report = _accuracy(model, images, settings, truth | run)
         else:
-            given: dict[str, Any] = {
-                name: count for name, count in (("points", points), ("boxes", boxes)) if count is not None
-            }
-            assert against is not None
-            report = fidelity(
-                model,
-                images,
-                against=against,
-                settings=FidelitySettings(control=not no_control, **given, **shared),
-                **run,
-            )
+            given_counts = {"points": points, "boxes": boxes}
+            settings |= {name: count for name, count in given_counts.items() if count is not None}
+            report = _fidelity(model, images, settings | {"control": not no_control}, run)
     output.report(report)
     for hint in report.hints:
         output.hint(hint)
     if out is not None:
         report.save(out, force=force)
         output.hint(f"wrote {out}")
+
+
+def _refuse(wrong: bool, option: str, reason: str) -> None:
+    if wrong:
+        raise typer.BadParameter(reason, param_hint=option)
+
+
+def _fidelity(model: str, images: Path, settings: Mapping[str, Any], run: Mapping[str, Any]) -> FidelityReport:
+    from bhk.evaluation.settings import FidelitySettings
+    from bhk.tasks.fidelity import fidelity
+
+    return fidelity(model, images, settings=FidelitySettings(**settings), **run)
+
+
+def _accuracy(model: str, images: Path, settings: Mapping[str, Any], run: Mapping[str, Any]) -> AccuracyReport:
+    from bhk.evaluation.settings import AccuracySettings
+    from bhk.tasks.accuracy import accuracy
+
+    return accuracy(model, images, settings=AccuracySettings(**settings), **run)
