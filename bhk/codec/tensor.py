@@ -41,6 +41,12 @@ CODED_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 class EncodedTensor:
     """A tensor as codes, or kept exact.
 
+    >>> encoded = bhk.encode(torch.randn(256, 64))
+    >>> encoded.codes.shape, encoded.codebook.centred  # a code for each pair of weights
+    (torch.Size([8192]), True)
+    >>> bhk.encode(torch.randn(64)).codes is None  # vectors are kept exact
+    True
+
     Attributes:
         shape, dtype: of the original.
         codebook: None when the tensor is kept exact.
@@ -93,6 +99,14 @@ def encode(
     tensor: Tensor, preset: str = "balanced", *, snr_db: float | None = None, step: float | None = None
 ) -> EncodedTensor:
     """Encode one tensor on its own.
+
+    >>> weight = torch.randn(256, 64)
+    >>> encoded = bhk.encode(weight, "small")
+    >>> encoded.nbytes < weight.nbytes / 6
+    True
+    >>> error = (encoded.decode() - weight).abs().max()
+    >>> bool(error < 0.2)
+    True
 
     Args:
         tensor: any shape, dtype and device; float64, float32, float16 and bfloat16 tensors of two or more dimensions are

@@ -96,8 +96,11 @@ sam_hq_model_registry = Registry(
 def build_sam2(config_file: str, ckpt_path: Checkpoint = None, device: Device = "cuda", **options: Any) -> nn.Module:
     """Build a SAM 2 as `sam2.build_sam.build_sam2` does; `ckpt_path` may also be a .bhk file or on the Hub.
 
-    >>> from bhk.sam import build_sam2
-    >>> sam2 = build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", "sam2.1_hiera_tiny.bhk", "cpu")  # doctest: +SKIP
+    >>> config = "configs/sam2.1/sam2.1_hiera_t.yaml"
+    >>> sam2 = bhk.sam.build_sam2(config, "sam2.1_hiera_tiny.bhk", "cpu")  # doctest: +SKIP
+    >>> untrained = bhk.sam.build_sam2(config, device="cpu")
+    >>> type(untrained).__name__
+    'SAM2Base'
 
     Args:
         config_file, ckpt_path, device, options: as in `sam2`.
@@ -114,7 +117,12 @@ def build_sam2(config_file: str, ckpt_path: Checkpoint = None, device: Device = 
 def build_sam2_video_predictor(
     config_file: str, ckpt_path: Checkpoint = None, device: Device = "cuda", **options: Any
 ) -> nn.Module:
-    """Build a predictor of masks in videos as `sam2.build_sam.build_sam2_video_predictor` does; see `build_sam2`."""
+    """Build a predictor of masks in videos as `sam2.build_sam.build_sam2_video_predictor` does; see `build_sam2`.
+
+    >>> predictor = bhk.sam.build_sam2_video_predictor("configs/sam2.1/sam2.1_hiera_t.yaml", device="cpu")
+    >>> type(predictor).__name__
+    'SAM2VideoPredictor'
+    """
     return _build_sam2("build_sam2_video_predictor", config_file, ckpt_path, device, options)
 
 

@@ -18,6 +18,10 @@ from bhk.sam.variants import FAMILIES, VARIANTS, Variant
 class Model:
     """A model that bhk recognises and builds.
 
+    >>> model = next(model for model in bhk.models().models if model.name == "sam2_hiera_tiny")
+    >>> model.title, model.packages
+    ('SAM2-T', ('sam2',))
+
     Attributes:
         name: the variant, as `bhk.inspect` shows it.
         title: its usual name.
