@@ -34,6 +34,7 @@ TITLES = {
 SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields|Example|Examples|Note|Source):\s*(.*)")
 ITEM = re.compile(r"(\*{0,2}[\w., ]+?):\s+(.*)")
 MEMBERS = ("method", "property")
+RETURNED = ("bhk.BhkFile", "bhk.EncodedTensor", "bhk.Model")  # made by functions, not by users
 
 
 def text() -> str:
@@ -88,7 +89,7 @@ def _reports() -> Iterator[str]:
 def has_signature(name: PublicName) -> bool:
     """Return whether users call this name: functions, and classes that are not results of a function."""
     if name.kind == "class":
-        return issubclass(name.value, (Report, int)) is False and name.value.__init__ is not object.__init__
+        return not issubclass(name.value, Report) and name.name not in RETURNED
     return name.kind in ("function", "method")
 
 
