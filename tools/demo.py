@@ -38,7 +38,7 @@ def write_checkpoint(path: Path, *, force: bool = False) -> Path:
 def run(*arguments: str) -> None:
     """Run a bhk command and show it as typed."""
     print(f"\n$ bhk {' '.join(arguments)}", flush=True)
-    subprocess.run([Path(sys.executable).with_name("bhk"), *arguments], cwd=OUT, check=True)
+    subprocess.run([sys.executable, "-m", "bhk", *arguments], cwd=OUT, check=True)
 
 
 def main() -> None:

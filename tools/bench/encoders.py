@@ -95,27 +95,15 @@ def _uncompiled(model: Variant, hows: tuple[str, ...], dtype: torch.dtype) -> It
             yield Group(model, how=how, prompts=prompts, dtype=dtype)
 
 
-class Models:
-    """The sides of each model in each dtype, built when they are first needed."""
-
-    def __init__(self, device: str) -> None:
-        self._device = device
-        self._coded: dict[Variant, Parts] = {}
-        self._sides: dict[tuple[Variant, torch.dtype], dict[str, Parts]] = {}
-
-    def __contains__(self, model: Variant) -> bool:
-        return model in self._coded
-
-    def sides(self, model: Variant, dtype: torch.dtype) -> dict[str, Parts]:
-        """Return the model's sides; see `sides_of`."""
-        if model not in self._coded:
-            self._coded[model] = coded_parts(model, self._device)
-        if (model, dtype) not in self._sides:
-            self._sides[model, dtype] = sides_of(self._coded[model], dtype)
-        return self._sides[model, dtype]
+_coded: dict[tuple[Variant, str], Parts] = {}
 
 
-models = cache(Models)  # by device
+@cache
+def sides(model: Variant, dtype: torch.dtype, device: str) -> dict[str, Parts]:
+    """Return the sides of a model, built when they are first needed; see `sides_of`."""
+    if (model, device) not in _coded:
+        _coded[model, device] = coded_parts(model, device)
+    return sides_of(_coded[model, device], dtype)
 
 
 @dataclass(frozen=True)
@@ -136,13 +124,12 @@ def measure(group: Group, run: Run) -> Rows:
     """Return a row a side; a side that fails has its error as a note."""
     rows = {side: _empty_row(group, side, run.device) for side in SIDES}
     try:
-        sides = models(run.device).sides(group.model, group.dtype)
-        for side, parts in sides.items():
-            part = _part(parts, group)
-            held, dense = linear_bytes(part), linear_bytes(_part(sides["dense"], group))
+        built = sides(group.model, group.dtype, run.device)
+        for side, parts in built.items():
+            held, dense = linear_bytes(_part(parts, group)), linear_bytes(_part(built["dense"], group))
             rows[side] |= {"linear_mib": f"{held / MIB:.2f}", "linear_share": f"{held / dense:.4f}"}
         with _settings(group, run.device):
-            _fill(rows, group, sides, run.device)
+            _fill(rows, group, built, run.device)
     except Exception as error:  # the rows say what kept the group from being measured
         for row in rows.values():
             row.setdefault("note", one_line(error))
@@ -177,12 +164,12 @@ def _settings(group: Group, device: str) -> Iterator[None]:
         yield
 
 
-def _fill(rows: dict[str, Row], group: Group, sides: Mapping[str, Parts], device: str) -> None:
+def _fill(rows: dict[str, Row], group: Group, built: Mapping[str, Parts], device: str) -> None:
     """Measure the sides, and write what was found into their rows."""
-    inputs = _inputs(group, sides["dense"], device)
+    inputs = _inputs(group, built["dense"], device)
     pool = torch.cuda.graph_pool_handle() if group.how == "graph" else None
     prepared: dict[str, Prepared] = {}
-    for side, parts in sides.items():
+    for side, parts in built.items():
         try:
             prepared[side] = _prepare(group, parts, inputs, pool, device)
         except Exception as error:  # for example a kernel that does not compile
@@ -246,7 +233,7 @@ def relative_error(found: Output, expected: Output) -> float:
 
 
 def _expected(group: Group, run: Run) -> float:
-    return EXPECTED[group.how] + (0.0 if group.model in models(run.device) else BUILDING)
+    return EXPECTED[group.how] + (0.0 if (group.model, run.device) in _coded else BUILDING)
 
 
 BENCHMARK = Benchmark(

@@ -10,7 +10,7 @@ import torch
 
 from bhk.nn import HyperLinear
 from tools.bench import encoders
-from tools.bench.encoders import BENCHMARK, TINY, Group, measure, models
+from tools.bench.encoders import BENCHMARK, TINY, Group, measure, sides
 from tools.bench.frame.benchmark import Run
 from tools.bench.frame.results import read_csv
 from tools.bench.frame.timing import Budget
@@ -28,16 +28,16 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_sides_hold_equal_values() -> None:
-    sides = sides_of(coded_parts(TINY, "cpu"), torch.float32)
-    coded = {name: module for name, module in sides["exact"].named_modules() if isinstance(module, HyperLinear)}
+    built = sides_of(coded_parts(TINY, "cpu"), torch.float32)
+    coded = {name: module for name, module in built["exact"].named_modules() if isinstance(module, HyperLinear)}
     assert len(coded) > 20
-    assert not any(isinstance(module, HyperLinear) for module in sides["dense"].modules())
+    assert not any(isinstance(module, HyperLinear) for module in built["dense"].modules())
     for name, module in coded.items():
-        assert torch.equal(sides["dense"].get_submodule(name).weight, module.weight)
-        assert sides["int8"].get_submodule(name).compute == "int8"
-    assert all(parameter.any() for parameter in sides["dense"].parameters())
-    exact = dict(sides["exact"].named_parameters())
-    for name, parameter in sides["dense"].named_parameters():
+        assert torch.equal(built["dense"].get_submodule(name).weight, module.weight)
+        assert built["int8"].get_submodule(name).compute == "int8"
+    assert all(parameter.any() for parameter in built["dense"].parameters())
+    exact = dict(built["exact"].named_parameters())
+    for name, parameter in built["dense"].named_parameters():
         assert name not in exact or torch.equal(parameter, exact[name])
 
 
@@ -74,7 +74,7 @@ def test_a_side_that_fails_leaves_the_others(run: Run, monkeypatch: pytest.Monke
     prepare = encoders._prepare
 
     def failing(group: Group, parts: Any, *rest: Any) -> Any:
-        if parts is models("cpu").sides(TINY, torch.float32)["exact"]:
+        if parts is sides(TINY, torch.float32, "cpu")["exact"]:
             raise RuntimeError("\nno kernel\nfor this card\nat all")
         return prepare(group, parts, *rest)
 

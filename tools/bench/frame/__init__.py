@@ -1,1 +1,1 @@
-"""The frame of all benchmarks: command line, timing, memory, processes of their own, result files, plots."""
+"""What all benchmarks share: timing, memory, fresh processes, result files, plots."""

@@ -1,16 +1,16 @@
-"""A yardstick: the scheme of the published Birkhoff kernel, in our words.
+"""A yardstick: the scheme of the published Birkhoff kernel, written anew.
 
 Source: "Compress Any Segment Anything Model", 2025, and the description of its public kernel; none of its code is used here.
-It is kept as described, with the habits that make it slow, to be measured beside the kernels of `bhk.kernels`:
+It keeps the properties that make the published kernel slow, to measure it beside `bhk.kernels`:
 
     code = c*n^2 + q*n + r, 16 bits a pair        w_even = s_c * (code % n^2 - h_x) * side/n^2 + centre_even
     s_c = 1 + c * spacing / (side/2)              w_odd  = s_c * (r - h_y) * side/n + centre_odd
 
-- activations (rows, in) are transposed and copied at each call
-- one tile for all shapes, of 64 outputs, 32 rows and 32 input features
-- each weight is decoded in the loop, in float arithmetic, from a code that both weights of its pair load
-- products in TF32, output float32 whatever the activations are
-- the codebook is constexpr, so that each layer compiles its own kernel
+- each call transposes and copies the activations (rows, in)
+- one tile serves all shapes: 64 outputs, 32 rows, 32 input features
+- the loop decodes each weight in float arithmetic, and both weights of a pair load its code
+- products are TF32 and the output is float32, whatever the activations are
+- the codebook is constexpr, so each layer compiles its own kernel
 """
 
 # ruff: noqa: N803 (compile-time constants of Triton kernels)
@@ -37,7 +37,7 @@ def _decode(code, is_even, WINDINGS: tl.constexpr, CONSTANTS: tl.constexpr):
     growth: tl.constexpr = CONSTANTS[4]
     steps: tl.constexpr = WINDINGS * WINDINGS
     number = code.to(tl.float32)
-    # Half a step more keeps a quotient that is rounded down from falling below a whole number.
+    # Half a step more keeps rounding errors from pushing a quotient below a whole number.
     shell = tl.floor((number + 0.5) / steps)
     step = number - shell * steps
     phase = step - tl.floor((step + 0.5) / WINDINGS) * WINDINGS
@@ -94,7 +94,7 @@ def published_product(x: Tensor, codes: Tensor, codebook: Codebook, bias: Tensor
 
 
 class PublishedLinear(nn.Module):
-    """A linear layer held as 16-bit scalar codes and multiplied by the published scheme; see above.
+    """A linear layer held as 16-bit scalar codes and multiplied by the published scheme.
 
     Args:
         codebook: of the weight (out, in), with at most 2^16 codes.

@@ -1,17 +1,17 @@
-"""An experiment: weights resident at 6 bits, for codebooks of up to 64 windings, beside the same product at 8 bits.
+"""An experiment: weights held at 6 bits, for codebooks of up to 64 windings, and the same product at 8 bits.
 
     y = step * (Q @ u + R @ v) + offset_even * sum(x_even) + offset_odd * sum(x_odd) + bias
     u = x_even,  v = x_odd + x_even / n
 
-Rows are filled up with zeros to 4*S integers Q | R, S a multiple of 16. At 6 bits a row is cut into quarters a, b, c, d of S
-integers; with 32 added, all lie in 0 ... 63, and position i of the four takes three bytes, one in each of three planes:
+Zeros fill each row up to 4*S integers Q | R, where S is a multiple of 16. At 6 bits a row is cut into quarters a, b, c, d of S
+integers. With 32 added, all lie in 0 ... 63, and position i of the four quarters takes a byte in each of three planes:
 
     b0 = a | (d & 3) << 6        b1 = b | (d >> 2 & 3) << 6        b2 = c | (d >> 4) << 6
 
-A program loads tiles of three planes and multiplies four tiles of integers, each with its own slice of the activations, so that
-nothing is interleaved along the inner dimension. Both products take the activations [u | v] from one kernel that runs before
-them. They differ in the layout, and in how integers become floating numbers: the fraction of a bfloat16 holds 6 bits, but not
-8. Shares of the input (split-K) are added in a fixed order by a second kernel.
+A program loads tiles of the three planes and multiplies four tiles of integers, each with its own slice of the activations, so
+that nothing is interleaved along the inner dimension. One kernel prepares the activations [u | v] for both products. The
+products differ in layout, and in how integers become floating numbers: the fraction of a bfloat16 holds 6 bits, but not 8.
+Shares of the input (split-K) are added in a fixed order by another kernel.
 """
 
 # ruff: noqa: N803 (compile-time constants of Triton kernels)
@@ -32,18 +32,18 @@ from bhk.kernels.lattice import step_and_offsets
 from bhk.kernels.resident import make_resident
 
 MAX_WINDINGS = 64
-# S is a multiple of this, so that rows of every plane begin where 16 bytes can be loaded at once.
+# S is a multiple of this, so that 16 bytes can be loaded at once from the start of a plane's row.
 ALIGNMENT = 16
 BLOCK_OUT, MAX_ROWS = 64, 64
 BLOCK_PAIRS = 4096
-# Programs to keep a card busy: its multiprocessors times this.
+# Programs for each multiprocessor that keep a card busy.
 WAVES = 2
 
 
 @triton.jit
 def _signed(integers, dtype: tl.constexpr):
     """Return `integers`, int16 in 0 ... 63, less 32, as floating `dtype`."""
-    # In the lowest bits of 128 or 1024 an integer is added to it: one operation for two of them, where a conversion takes more.
+    # An integer in the lowest bits of 128 or 1024 is added to it, two in one operation; a conversion takes more.
     if dtype == tl.bfloat16:
         values = (integers | 0x4300).to(dtype, bitcast=True) - 160.0
     elif dtype == tl.float16:
@@ -77,7 +77,7 @@ def _store(
     total, book, offsets, bias, y, features, samples, split, rows, out_features,
     HAS_BIAS: tl.constexpr, PARTIAL: tl.constexpr,
 ):  # fmt: skip
-    """Scale `total` (tile of outputs, tile of samples), and store it; the first share carries offsets and bias."""
+    """Scale `total` (tile of outputs, tile of samples) and store it; the first share adds offsets and bias."""
     step, _, _, _ = step_and_offsets(book)
     total *= step
     if split == 0:
@@ -192,12 +192,12 @@ def lattice_product(
 
 
 def _splits(quarter: int, block: int, share_of_card: int) -> int:
-    """Return into how many shares the input is cut: enough to fill the card, each of two steps of the loop at least."""
+    """Return the number of shares of the input: enough to fill the card, and each at least two steps of the loop."""
     return min(triton.next_power_of_2(max(1, WAVES * share_of_card)), max(1, quarter // (2 * block)), 16)
 
 
 class _LatticeLinear(nn.Module):
-    """A linear layer whose weight `layout` makes of its integers, int8 (out, 4*S).
+    """A linear layer whose weight is `layout` of its integers, int8 (out, 4*S).
 
     Args:
         codebook: of the weight (out, in); centred, of at most 64 windings, without shells.

@@ -38,7 +38,7 @@ NORM = re.compile(r"(norm|bn)[^.]*\.weight$")
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor to invent."""
+    """A tensor to make."""
 
     name: str
     shape: tuple[int, ...]
@@ -51,14 +51,14 @@ class Entry:
 
 
 def read_entries(variant: str) -> tuple[list[Entry], str | None]:
-    """Return the tensors of a variant and the key under which its checkpoint wraps them, if it does."""
+    """Return the tensors of a variant, and the key under which its checkpoint wraps them, if any."""
     listed = json.loads((STATE_DICTS / f"{variant}.json").read_text(encoding="utf-8"))
     entries = [Entry(name, tuple(shape), getattr(torch, dtype), role) for name, shape, dtype, role in listed["tensors"]]
     return entries, listed["wrapper"]
 
 
 def grow(entries: list[Entry], nbytes: int) -> list[Entry]:
-    """Repeat the image encoder's blocks under further numbers until the tensors have at least `nbytes` bytes."""
+    """Repeat the image encoder's blocks under new numbers until the tensors have at least `nbytes` bytes."""
     blocks: dict[int, list[Entry]] = {}
     for entry in entries:
         if match := BLOCK.match(entry.name):
@@ -76,7 +76,7 @@ def grow(entries: list[Entry], nbytes: int) -> list[Entry]:
 
 
 def fill(tensor: Tensor, entry: Entry, generator: torch.Generator) -> None:
-    """Invent the values of `tensor` in place."""
+    """Fill a tensor in place with values that suit its role."""
     if not entry.dtype.is_floating_point:
         tensor.random_(0, 100, generator=generator)
     elif entry.role == "buffer":
@@ -92,9 +92,9 @@ def fill(tensor: Tensor, entry: Entry, generator: torch.Generator) -> None:
 
 
 def student_t(tensor: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
-    """Fill with Student's t by Bailey's polar method (Math. Comp. 62, 1994): two uniform numbers a value, no loop."""
+    """Fill with Student's t by Bailey's polar method (Math. Comp. 62, 1994): two uniform numbers for each value."""
     angles = torch.empty(min(CHUNK, tensor.numel()))
-    for part in tensor.view(-1).split(CHUNK):  # in one piece, the heap was left with 1.6 GB of holes after SAM-H
+    for part in tensor.view(-1).split(CHUNK):  # in one piece, 1.6 GB of holes stayed in the heap after SAM-H
         angle = angles[: part.numel()].uniform_(0, 2 * math.pi, generator=generator).cos_()
         part.uniform_(1e-7, 1, generator=generator).pow_(-2 / degrees).sub_(1).clamp_(min=0).mul_(degrees).sqrt_()
         part.mul_(angle)
@@ -102,7 +102,7 @@ def student_t(tensor: Tensor, degrees: float, generator: torch.Generator) -> Ten
 
 
 def invent(entries: list[Entry], scratch: Path, seed: int) -> Iterator[tuple[str, Tensor]]:
-    """Yield names and tensors which lie in the file `scratch`, so that a checkpoint may exceed the memory."""
+    """Yield names and tensors. These lie in the file `scratch`, so that a checkpoint may exceed the memory."""
     generator = torch.Generator().manual_seed(seed)
     for entry in entries:
         if math.prod(entry.shape) == 0 or not entry.shape:
