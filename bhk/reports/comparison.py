@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from bhk.base.files import WriteError
-from bhk.base.packages import MissingPackageError
+from bhk.base.packages import import_package
+from bhk.reports.figures import MATPLOTLIB
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,8 +46,7 @@ def check_figure(path: Path) -> None:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise WriteError(f"{path}: unknown suffix {path.suffix!r}; use {', '.join(SUFFIXES)}")
-    if find_spec("matplotlib") is None:
-        raise MissingPackageError("plots need matplotlib, which is not installed; run: pip install 'bhk[report]'")
+    import_package([MATPLOTLIB])
 
 
 def draw_comparison(marks: Sequence[Mark], title: str, file: BinaryIO, suffix: str) -> None:
