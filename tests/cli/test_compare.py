@@ -19,7 +19,7 @@ def test_a_table_of_presets(shell: Shell) -> None:
     assert "IoU" not in head
     assert small.startswith("small ")
     assert finer.startswith("30 dB ")
-    assert about.startswith("masks were not compared: sam.pth: bhk does not know how to build this model")
+    assert about.startswith("masks were not compared: sam.pth: bhk cannot build this model")
     assert [path.name for path in shell.folder.iterdir()] == ["sam.pth"]
 
 
