@@ -1,10 +1,14 @@
 """Compress checkpoints into small, checked .bhk files with the Birkhoff method, and load and run them.
 
-The public names and the modules they come from are listed in __init__.pyi.
+>>> file = bhk.convert("demo_sam.safetensors", "sam.bhk").path
+>>> model = bhk.load(file)
+>>> bhk.segment(model, "photo.jpg", boxes=[(0, 95, 266, 257)]).masks.shape
+(1, 384, 384)
 """
 
 from __future__ import annotations
 
+# __init__.pyi lists the public names and the modules they come from.
 from bhk.base.lazy import LazyNames
 from bhk.version import __version__ as __version__
 
