@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tools import gpu_checks
+from tools.bench import __main__ as benchmarks
 from tools.bench.frame.timing import Budget
 from tools.gpu_checks import Step, check, run
 
@@ -40,6 +41,16 @@ def test_a_step_is_done_or_failed_or_out_of_time_or_left_out(tmp_path: Path) -> 
     assert "well\n" in said
     for line in ("a: done", "b: failed with 3", "c: stopped, out of time", "d: left out, no-such-sanitizer is not"):
         assert line in said
+
+
+@pytest.mark.parametrize("name", ["layers", "encoders", "loading"])
+def test_steps_call_benchmarks_as_these_expect(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, program, *arguments = gpu_checks.STEPS[name].arguments
+    assert program == "tools.bench"
+    with pytest.raises(SystemExit) as ended:
+        benchmarks.main([*arguments, "--help"])
+    assert ended.value.code == 0
+    assert "--seconds" in capsys.readouterr().out
 
 
 def test_results_and_tiles_are_gathered(plain: Path) -> None:

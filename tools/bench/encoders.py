@@ -67,8 +67,12 @@ class Group:
         return f"{self.model.title}, {self.part}, batch {self.batch}, {self.how}, {dtype}"
 
 
-def groups(device: str) -> Iterator[Group]:
-    """Yield what is to be measured, the most important first."""
+def groups(device: str, *, quick: bool = False) -> Iterator[Group]:
+    """Yield what to measure, the most important first; with `quick` an encoder and a decoder."""
+    if quick:
+        dtype = torch.float32 if device == "cpu" else torch.bfloat16
+        yield from (Group(TINY, dtype=dtype), Group(TINY, prompts=1, dtype=dtype))
+        return
     if device == "cpu":
         yield from _uncompiled(TINY, ("eager",), torch.float32)
         yield Group(TINY, how="compile", dtype=torch.float32)
@@ -237,7 +241,7 @@ def _expected(group: Group, run: Run) -> float:
 
 
 BENCHMARK = Benchmark(
-    lambda run: groups(run.device),
+    lambda run: groups(run.device, quick=run.quick),
     measure,
     case="model part batch how side dtype",
     figures="ms speed peak_mib linear_mib linear_share error note",
