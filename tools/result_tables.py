@@ -238,11 +238,12 @@ def headline() -> list[str]:
     return [
         f"- **{float(size['ratio']):.1f} times smaller.** SAM-B shrinks from {dense:.0f} MB to {small:.0f} MB in "
         f"{float(size['seconds']):.0f} seconds on two CPU cores (synthetic weights of the true shapes).",
-        f"- **The same masks.** The masks of a small trained SAM keep an IoU of {iou} with the original's at a ratio of "
-        f"{float(plain['ratio']):.1f}, and with calibration at {float(shown['ratio']):.1f} (334 objects in 40 pictures it "
-        f"never saw). The published method reaches that IoU at a ratio of {float(published['ratio']):.1f}.",
+        f"- **The same masks.** At a ratio of {float(plain['ratio']):.1f}, and with calibration at "
+        f"{float(shown['ratio']):.1f}, the masks of a small trained SAM have an IoU of {iou} with the original's "
+        f"({plain['objects']} objects in {plain['scenes']} pictures it never saw). The published method reaches that IoU at "
+        f"a ratio of {float(published['ratio']):.1f}.",
         f"- **A quarter of the memory.** SAM-B runs from its codes on a CPU with {100 * float(memory['linear_share']):.0f} % "
-        "of the memory for its linear layers, and the results of the decoded weights.",
+        "of the memory for its linear layers, and gives the same results as the decoded weights.",
     ]
 
 
