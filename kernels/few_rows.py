@@ -32,6 +32,29 @@ SHAPES = {
 }
 
 
+def tiles_for(rows: int, out_features: int, pairs: int, itemsize: int, card: Card) -> list[Tile]:
+    """Return the tiles that fit the card, the most promising first."""
+    block_rows = min(max(16, power_of_2(rows)), MAX_ROWS)
+    warps = 8 if block_rows == MAX_ROWS else 4
+    found = []
+    for out, depth, stages in SHAPES[itemsize]:
+        if _shared_bytes(block_rows, out, depth, stages, itemsize) > card.shared_bytes:
+            continue
+        programs = ceil_div(out_features, out) * ceil_div(rows, block_rows)
+        most = min(max(1, pairs // (2 * depth)), MAX_SPLITS)  # a share has at least two rounds of the loop
+        for waves in (2, 1, 4):
+            splits = min(power_of_2(max(1, waves * card.processors // programs)), most)
+            found.append(Tile(block_rows, out, depth, splits, warps, stages))
+    return list(dict.fromkeys(found)) or [Tile(block_rows, *SHAPES[itemsize][-1][:2], 1, warps, 2)]
+
+
+def _shared_bytes(rows: int, out: int, depth: int, stages: int, itemsize: int) -> int:
+    """Return the shared memory of a program in bytes: the tiles being loaded, and the operands of the current product."""
+    on_its_way = (stages - 1) * (2 * out * depth + 2 * itemsize * depth * rows)
+    operands = 2 * itemsize * depth * (rows + (out if itemsize == 4 else 0))
+    return on_its_way + operands + 4096
+
+
 @triton.jit(do_not_specialize=["rows"])
 def _few_rows_kernel(
     x, codes, book, outliers, outlier_starts, bias, y, out_features, pairs, share, rows,
@@ -112,29 +135,6 @@ def _sum_kernel(parts, y, count, SPLITS: tl.constexpr, BLOCK: tl.constexpr):
 
 
 _launch, _launch_sum = Launcher(_few_rows_kernel), Launcher(_sum_kernel)
-
-
-def tiles_for(rows: int, out_features: int, pairs: int, itemsize: int, card: Card) -> list[Tile]:
-    """Return the tiles that fit the card, the most promising first."""
-    block_rows = min(max(16, power_of_2(rows)), MAX_ROWS)
-    warps = 8 if block_rows == MAX_ROWS else 4
-    found = []
-    for out, depth, stages in SHAPES[itemsize]:
-        if _shared_bytes(block_rows, out, depth, stages, itemsize) > card.shared_bytes:
-            continue
-        programs = ceil_div(out_features, out) * ceil_div(rows, block_rows)
-        most = min(max(1, pairs // (2 * depth)), MAX_SPLITS)  # a share has at least two rounds of the loop
-        for waves in (2, 1, 4):
-            splits = min(power_of_2(max(1, waves * card.processors // programs)), most)
-            found.append(Tile(block_rows, out, depth, splits, warps, stages))
-    return list(dict.fromkeys(found)) or [Tile(block_rows, *SHAPES[itemsize][-1][:2], 1, warps, 2)]
-
-
-def _shared_bytes(rows: int, out: int, depth: int, stages: int, itemsize: int) -> int:
-    """Return the shared memory of a program in bytes: the tiles being loaded, and the operands of the current product."""
-    on_its_way = (stages - 1) * (2 * out * depth + 2 * itemsize * depth * rows)
-    operands = 2 * itemsize * depth * (rows + (out if itemsize == 4 else 0))
-    return on_its_way + operands + 4096
 
 
 def few_rows(

@@ -38,6 +38,28 @@ OVERHEAD = 32  # what starting a program costs, in rows and outputs loaded
 GROUP = 8  # tiles of rows computed together, so that they read the codes from the L2 cache
 
 
+def tiles_for(rows: int, out_features: int, card: Card, *, has_correction: bool) -> list[Tile]:
+    """Return the tiles that fit the card, first the one that should keep most of its tensor cores busy.
+
+    Args:
+        has_correction: whether far outliers are corrected in float32; the largest tiles leave no registers for that.
+    """
+
+    def busy(tile: Tile) -> float:
+        programs = ceil_div(rows, tile.rows) * ceil_div(out_features, tile.out)
+        filled: float = programs / (ceil_div(programs, card.processors) * card.processors)
+        # A tile loads its rows and outputs once, so a large tile computes more for each byte.
+        return filled * tile.rows * tile.out / (tile.rows + tile.out + OVERHEAD)
+
+    fits = [
+        tile
+        for tile in TILES
+        if tile.stages * tile.depth * (tile.rows + tile.out) + 4096 <= card.shared_bytes
+        and not (has_correction and tile.rows * tile.out > 1 << 14)
+    ]
+    return sorted(fits, key=busy, reverse=True) or [TILES[-1]]
+
+
 @triton.jit
 def _quantise_kernel(x, book, integers, scales, offsets, pairs, BLOCK: tl.constexpr):
     """Shear and quantise one row of activations, which stays in registers between its maximum and its rounding.
@@ -182,25 +204,3 @@ def integer_product(
         {"num_warps": tile.warps, "num_stages": tile.stages},
     )  # fmt: skip
     return y
-
-
-def tiles_for(rows: int, out_features: int, card: Card, *, has_correction: bool) -> list[Tile]:
-    """Return the tiles that fit the card, first the one that should keep most of its tensor cores busy.
-
-    Args:
-        has_correction: whether far outliers are corrected in float32; the largest tiles leave no registers for that.
-    """
-
-    def busy(tile: Tile) -> float:
-        programs = ceil_div(rows, tile.rows) * ceil_div(out_features, tile.out)
-        filled: float = programs / (ceil_div(programs, card.processors) * card.processors)
-        # A tile loads its rows and outputs once, so a large tile computes more for each byte.
-        return filled * tile.rows * tile.out / (tile.rows + tile.out + OVERHEAD)
-
-    fits = [
-        tile
-        for tile in TILES
-        if tile.stages * tile.depth * (tile.rows + tile.out) + 4096 <= card.shared_bytes
-        and not (has_correction and tile.rows * tile.out > 1 << 14)
-    ]
-    return sorted(fits, key=busy, reverse=True) or [TILES[-1]]
