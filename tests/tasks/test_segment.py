@@ -61,7 +61,7 @@ def test_a_single_point_gives_the_best_of_three_masks(sam: nn.Module) -> None:
         {"points": [(40, 30)], "boxes": [(10, 10, 60, 60)]},
     ],
 )
-def test_what_is_clear_gives_the_single_mask(sam: nn.Module, prompts: dict[str, Any]) -> None:
+def test_clear_prompts_give_the_single_mask(sam: nn.Module, prompts: dict[str, Any]) -> None:
     found = segment(sam, _IMAGE, **prompts)
     assert (found.output, found.masks.shape) == ("single", (1, 90, 140))
     several = segment(sam, _IMAGE, multimask=True, **prompts)
@@ -122,7 +122,7 @@ def test_time_and_memory_are_measured(sam: nn.Module) -> None:
     assert not encoder._forward_pre_hooks
 
 
-def test_the_model_is_asked_in_eval_mode_and_can_still_be_trained() -> None:
+def test_the_model_predicts_in_eval_mode_and_can_still_be_trained() -> None:
     model: Any = models.small_sam2().train()
     segment(model, _IMAGE, points=[(3, 3)])
     assert not model.training
@@ -159,7 +159,7 @@ def test_the_overlay_is_as_large_as_the_picture(sam: nn.Module, picture: Path, n
         assert not np.array_equal(np.asarray(drawn), _IMAGE)
 
 
-def test_an_overlay_replaces_nothing_unasked(sam: nn.Module, picture: Path) -> None:
+def test_an_overlay_needs_force_to_replace_a_file(sam: nn.Module, picture: Path) -> None:
     out = picture.with_name("out.png")
     out.write_bytes(b"mine")
     with pytest.raises(DestinationExistsError):
@@ -217,7 +217,7 @@ def test_other_mistakes(sam: nn.Module, picture: Path, tmp_path: Path) -> None:
         segment("none.bhk", picture, points=[(1, 1)])
 
 
-def test_a_full_device_is_one_error_with_advice() -> None:
+def test_a_full_device_raises_an_error_with_advice() -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 12 GiB.")
 
