@@ -23,7 +23,8 @@ from bhk.publishing.push import PushReport as PushReport
 from bhk.publishing.push import push as push
 from bhk.sam.load import load as load
 from bhk.tasks.accuracy import accuracy as accuracy
-from bhk.tasks.compare import Comparison as Comparison
+from bhk.tasks.compare import Choice as Choice
+from bhk.tasks.compare import ComparisonReport as ComparisonReport
 from bhk.tasks.compare import compare as compare
 from bhk.tasks.convert import ConversionReport as ConversionReport
 from bhk.tasks.convert import convert as convert

@@ -1,4 +1,4 @@
-"""Which preset for this model: sizes, errors and masks of several, side by side: `bhk.compare`."""
+"""Which preset for this model? Sizes, errors and masks of several, side by side: `bhk.compare`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,13 +16,18 @@ from torch import nn
 
 from bhk.base.files import check_destination, replace_file
 from bhk.base.packages import MissingPackageError
+from bhk.base.progress import Progress, silent
+from bhk.base.tables import table
+from bhk.base.texts import counted, number, size
+from bhk.checkpoint import Checkpoint
 from bhk.codec.error import decibels
-from bhk.codec.fit import PRESETS, PresetError, check_snr, find_preset
+from bhk.codec.fit import PRESETS, PresetError
 from bhk.conversion.quality import Quality
 from bhk.evaluation.fidelity import Agreement, Fidelity, ask, compared, summarise
 from bhk.evaluation.models import Subject
 from bhk.evaluation.results import ComparedReport, Skipped
 from bhk.file.bhkfile import load_state_dict
+from bhk.nn.device import Device, usable_device
 from bhk.pictures.folder import NoPicturesError, find_pictures
 from bhk.pictures.image import ImageError, Rgb, read_image
 from bhk.pictures.masks import Mask, bounding_box, innermost_point
@@ -33,35 +37,45 @@ from bhk.pictures.scenes import HELD_OUT, make_scene
 from bhk.reports.comparison import Mark, check_figure, draw_comparison
 from bhk.sam.build import UnknownModelError
 from bhk.sam.checkpoints import read_checkpoint
-from bhk.sam.load import load
+from bhk.sam.load import dense_model, load
 from bhk.sam.prediction.predictor import PredictionError
+from bhk.sam.recognise import Recognised
 from bhk.tasks.convert import convert
-
-Progress = Callable[[int, int], None]
 
 DEFAULT = ("birkhoff", "small", "balanced", "fine")
 LIMIT = 16  # pictures
-POINTS, BOXES = 16, 8  # prompts a picture
-SCENES, SCENE_SIZE = 8, 512  # made where no pictures are given; pixels of a side
+POINTS, BOXES = 16, 8  # prompts per picture
+SCENES, SCENE_SIZE = 8, 512  # made if no pictures are given; pixels of a side
 
 Pictures = Sequence[tuple[Rgb, tuple[Prompt, ...]]]
+
+_COLUMNS = (
+    ("quality", "left"),
+    ("size", "right"),
+    ("ratio", "right"),
+    ("SNR dB", "right"),
+    ("lowest", "right"),
+    ("convert", "right"),
+    ("load", "right"),
+)
+_MASK_COLUMNS = (("points IoU", "right"), ("1st pct.", "right"), ("boxes IoU", "right"), ("1st pct.", "right"))
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a preset makes of the model.
+    """What a model becomes at one quality.
 
     Attributes:
-        name: of the preset, or the signal-to-noise ratio that was asked for.
-        source_bytes: of the dense tensors.
+        name: the preset, or what was asked for instead, such as "30 dB".
+        source_bytes: bytes of the dense tensors.
         bytes: size of the .bhk file.
-        ratio: how many times smaller it is than the dense tensors.
-        lowest_snr_db: of the tensor that is coded worst; None where none is coded.
-        snr_db: of all coded tensors together; None where none is coded.
-        points: IoU with the original's masks of points, the best of the multimask output; None when not measured.
-        boxes: the same of boxes, the single masks where the model has them.
-        convert_seconds: wall time.
-        load_seconds: wall time of building the model from the file; of reading its tensors where bhk builds none.
+        ratio: how many times smaller the file is than the dense tensors.
+        lowest_snr_db: signal-to-noise ratio of the worst coded tensor; None if none is coded.
+        snr_db: signal-to-noise ratio of all coded tensors together; None if none is coded.
+        points: agreement with the original's masks for points, the best of each multimask output; None if not measured.
+        boxes: the same for boxes, with single masks if the model has them.
+        convert_seconds: wall time of the conversion.
+        load_seconds: wall time of building the model from the file, or of reading its tensors if bhk cannot build it.
     """
 
     name: str
@@ -77,17 +91,17 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Comparison(ComparedReport):
-    """What several presets make of a model.
+class ComparisonReport(ComparedReport):
+    """What a model becomes at several qualities.
 
     Attributes:
-        original: the checkpoint.
-        choices: one a preset, in the order asked for.
-        pictures: how many the masks are of.
-        made: whether they are procedural scenes; else they are the user's.
-        no_masks: why no masks were compared; None when they were.
+        original: the checkpoint, as it was given.
+        choices: one entry per quality, in the order asked for.
+        pictures: number of pictures that masks were compared on.
+        made: whether the pictures are procedural scenes rather than the user's.
+        no_masks: why no masks were compared; None if they were.
         skipped: pictures that could not be used.
-        seed: of the choice of pictures, of prompts and of the bootstrap.
+        seed: what pictures, prompts and bootstrap were drawn with.
     """
 
     protocol: ClassVar[str] = "comparison"
@@ -100,58 +114,87 @@ class Comparison(ComparedReport):
     skipped: tuple[Skipped, ...]
     seed: int
 
+    def lines(self) -> Iterator[str]:
+        """Yield a table with a row per quality, and what the masks were compared on."""
+        has_masks = self.no_masks is None
+        yield table([*_COLUMNS, *_MASK_COLUMNS * has_masks], [_row(choice, has_masks) for choice in self.choices])
+        if self.no_masks is not None:
+            yield f"masks were not compared: {self.no_masks}"
+        elif self.made:
+            yield f"masks of {counted(self.pictures, 'synthetic scene')}; compare on your own pictures (images) to be sure"
+        else:
+            yield f"masks of {counted(self.pictures, 'picture')}"
+
+
+def _row(choice: Choice, has_masks: bool) -> list[str]:
+    cells = [
+        choice.name,
+        size(choice.bytes),
+        number(choice.ratio),
+        number(choice.snr_db, 1),
+        number(choice.lowest_snr_db, 1),
+        number(choice.convert_seconds, 1, " s"),
+        number(choice.load_seconds, 1, " s"),
+    ]
+    return cells + (_mask_cells(choice.points) + _mask_cells(choice.boxes) if has_masks else [])
+
+
+def _mask_cells(found: Agreement | None) -> list[str]:
+    return ["–", "–"] if found is None else [number(found.iou_mean.value, 4), number(found.iou_percentile, 4)]
+
 
 def compare(
     original: str | os.PathLike[str],
+    qualities: Iterable[str | Quality] = DEFAULT,
     *,
-    presets: Iterable[str | float] = DEFAULT,
     images: str | os.PathLike[str] | None = None,
-    plot: str | os.PathLike[str] | None = None,
     limit: int = LIMIT,
+    plot: str | os.PathLike[str] | None = None,
     seed: int = 0,
-    device: str = "cpu",
+    device: Device = "cpu",
     force: bool = False,
     progress: Progress | None = None,
-) -> Comparison:
-    """Convert a checkpoint with several presets, and see how small it becomes and how its masks change.
+) -> ComparisonReport:
+    """Convert a checkpoint at several qualities, and measure how small it becomes and how its masks change.
 
-    The files are temporary. Pictures are asked about points and boxes all over them; where none are given, procedural
-    scenes of known objects are asked about, by a point on each and by its box.
+    The .bhk files are temporary. Masks are compared for points and boxes spread over the pictures; without pictures, for a
+    point on each object of procedural scenes and for its box.
 
     Args:
-        presets: names of presets, or signal-to-noise ratios in dB.
+        original: a checkpoint, as `bhk.convert` takes it.
+        qualities: names of presets, or `bhk.Quality` objects.
         images: a folder; pictures in it and below it are used.
-        plot: draw masks against ratio and write it: .svg, .png.
-        limit: use at most as many pictures of the folder, drawn at random.
-        seed: of the choice of pictures, of prompts and of the bootstrap.
-        device: where masks are computed.
+        limit: use at most this many pictures of the folder, drawn at random.
+        plot: an .svg or .png file to draw masks against ratio in.
+        seed: for drawing pictures, prompts and the bootstrap.
+        device: where masks are computed, such as "cuda".
         force: replace `plot` if it exists.
-        progress: called with (steps done, all steps).
+        progress: called with ("Comparing " and the quality, pictures done, all pictures).
 
     Raises:
-        PresetError: a preset is unknown or out of reach, or none is given.
+        PresetError: a preset is unknown, a quality is out of reach, or none is given.
         CheckpointError: the original cannot be read.
-        NoPicturesError: there are no pictures in the folder, or none that can be used.
-        UnknownModelError, PredictionError: with `images`, a model that is not of the family; without, `no_masks` says so.
-        MissingPackageError: a package is missing: as before, or matplotlib for `plot`.
+        NoPicturesError: the folder has no pictures, or none that can be used.
+        UnknownModelError, PredictionError: with `images`, bhk cannot build the model, or it predicts no masks. Without
+            `images`, the report says so.
+        MissingPackageError: a package is missing: the model's (see above), or matplotlib for `plot`.
         WriteError: `plot` exists and `force` is false, or cannot be written.
     """
-    asked = _asked(presets)
+    named = _named(qualities)
     if plot is not None:
         check_figure(Path(plot))
         check_destination(Path(plot), force=force, sources=(Path(original),))
+    place = usable_device(device)
     names = find_pictures(Path(images), limit=limit, seed=seed) if images is not None else ()
-    subject, no_masks = _subject(original, device, required=images is not None)
+    checkpoint, recognised = read_checkpoint(original)
+    subject, no_masks = _subject(Path(original), checkpoint, recognised, place, required=images is not None)
     pictures, skipped = _read(Path(images), names, seed) if images is not None else (_scenes(seed), ())
-    trial = _Trial(original, _powers(original), subject, pictures if subject else (), device, seed)
-    choices = [
-        trial.measure(name, quality, progress and partial(_advance, progress, number, len(asked)))
-        for number, (name, quality) in enumerate(asked.items())
-    ]
+    trial = _Trial(original, _powers(checkpoint), subject, pictures if subject else (), place, seed)
+    choices = [trial.measure(name, quality, progress or silent) for name, quality in named]
     if plot is not None:
         with replace_file(Path(plot), force=force) as file:
             draw_comparison([_mark(choice) for choice in choices], Path(original).name, file, Path(plot).suffix)
-    return Comparison(
+    return ComparisonReport(
         original=os.fspath(original),
         choices=tuple(choices),
         pictures=len(trial.pictures),
@@ -160,11 +203,6 @@ def compare(
         skipped=skipped,
         seed=seed,
     )
-
-
-def _advance(progress: Progress, before: int, rounds: int, done: int, total: int) -> None:
-    """Report the progress of one of several rounds, after some before it."""
-    progress(before * total + done, rounds * total)
 
 
 def _mark(choice: Choice) -> Mark:
@@ -177,27 +215,33 @@ def _mark(choice: Choice) -> Mark:
     )
 
 
-def _asked(presets: Iterable[str | float]) -> dict[str, Quality]:
-    """Return the quality of each preset, by its name."""
-    asked: dict[str, Quality] = {}
-    for preset in presets:
-        try:
-            snr = check_snr(float(preset))
-        except ValueError:
-            asked[find_preset(str(preset)).name] = Quality(str(preset))
-        else:
-            asked[f"{snr:g} dB"] = Quality(snr_db=snr)
-    if not asked:
-        raise PresetError(f"no presets to compare; choose from {', '.join(PRESETS)}, or give ratios in dB")
-    return asked
+def _named(qualities: Iterable[str | Quality]) -> list[tuple[str, Quality]]:
+    """Return each quality with its name in the table."""
+    named = []
+    for given in qualities:
+        quality = Quality(given) if isinstance(given, str) else given
+        named.append((_name(quality), quality))
+    if not named:
+        raise PresetError(
+            f"there are no qualities to compare; choose from {', '.join(PRESETS)}, or give bhk.Quality objects"
+        )
+    return named
+
+
+def _name(quality: Quality) -> str:
+    if quality.snr_db is not None:
+        return f"{quality.snr_db:g} dB"
+    if quality.ratio is not None:
+        return f"ratio {quality.ratio:g}"
+    return quality.preset if quality.fidelity is None else f"fidelity {quality.fidelity:g}"
 
 
 def _subject(
-    original: str | os.PathLike[str], device: str, *, required: bool
+    path: Path, checkpoint: Checkpoint, recognised: Recognised | None, device: torch.device, *, required: bool
 ) -> tuple[Subject, None] | tuple[None, str]:
-    """Return the original to be asked for masks, or why it cannot be; raise that when masks are `required`."""
+    """Return the original, ready to be asked for masks, or the reason why it cannot be; raise that if `required`."""
     try:
-        return Subject(load(original, device=device)), None
+        return Subject(dense_model(checkpoint, recognised, path).to(device=device, dtype=torch.float32)), None
     except (UnknownModelError, PredictionError, MissingPackageError) as error:
         if required:
             raise
@@ -205,23 +249,23 @@ def _subject(
 
 
 def _read(folder: Path, names: Iterable[str], seed: int) -> tuple[Pictures, tuple[Skipped, ...]]:
-    """Return pictures of a folder, with prompts all over them, and those that cannot be read."""
+    """Return the pictures of a folder with prompts spread over them, and those that cannot be read."""
     pictures, skipped = [], []
-    for number, name in enumerate(names):
+    for index, name in enumerate(names):
         try:
             pixels = read_image(folder / name)
         except ImageError as error:
             skipped.append(Skipped(name, str(error)))
             continue
         height, width, _ = pixels.shape
-        pictures.append((pixels, grid_prompts(width, height, (seed, number), POINTS, BOXES)))
+        pictures.append((pixels, grid_prompts(width, height, (seed, index), POINTS, BOXES)))
     if not pictures:
         raise NoPicturesError(f"none of {len(skipped)} pictures can be read; {skipped[0].name}: {skipped[0].reason}")
     return pictures, tuple(skipped)
 
 
 def _scenes(seed: int) -> Pictures:
-    """Return procedural scenes, with a point on each object and its box."""
+    """Return procedural scenes with a point on each object and the box around it."""
     scenes = [make_scene(HELD_OUT + seed * SCENES + number, SCENE_SIZE) for number in range(SCENES)]
     return [(scene.picture, tuple(prompt for mask in scene.masks for prompt in _prompts(mask))) for scene in scenes]
 
@@ -230,9 +274,8 @@ def _prompts(mask: Mask) -> tuple[Prompt, Prompt]:
     return Prompt(points=(innermost_point(mask),)), Prompt(box=bounding_box(mask))
 
 
-def _powers(original: str | os.PathLike[str]) -> dict[str, float]:
-    """Return the sum of the squares of each floating tensor of a checkpoint, by all its names."""
-    checkpoint, _ = read_checkpoint(original)
+def _powers(checkpoint: Checkpoint) -> dict[str, float]:
+    """Return the sum of squares of each floating-point tensor, under all its names."""
     return {
         name: float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2
         for stored, tensor in checkpoint.tensors.items()
@@ -243,29 +286,33 @@ def _powers(original: str | os.PathLike[str]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class _Trial:
-    """What every preset is tried on.
+    """What each quality is tried on.
 
     Attributes:
-        powers: sums of squares of the original's tensors.
-        subject: the original; None when masks are not compared.
+        original: the checkpoint.
+        powers: tensor name -> sum of squares of the original's tensor.
+        subject: the original; None if masks are not compared.
+        pictures: pictures with prompts.
+        device: where masks are computed.
+        seed: for the bootstrap.
     """
 
     original: str | os.PathLike[str]
     powers: Mapping[str, float]
     subject: Subject | None
     pictures: Pictures
-    device: str
+    device: torch.device
     seed: int
 
-    def measure(self, name: str, quality: Quality, progress: Progress | None) -> Choice:
-        """Convert, load, and compare masks."""
+    def measure(self, name: str, quality: Quality, progress: Progress) -> Choice:
+        """Convert the original, load the file, and compare masks."""
         with tempfile.TemporaryDirectory(prefix="bhk-") as folder:
             path = Path(folder) / "model.bhk"
             report = convert(self.original, path, quality)
             started = time.perf_counter()
             model = load_state_dict(path) if self.subject is None else load(path, device=self.device)
             load_seconds = time.perf_counter() - started
-            masks = self._masks(model, progress) if isinstance(model, nn.Module) else None
+            masks = self._masks(model, f"Comparing {name}", progress) if isinstance(model, nn.Module) else None
         coded = [(layer.name, layer.error.snr_db) for layer in report.layers if layer.error is not None]
         return Choice(
             name=name,
@@ -280,17 +327,16 @@ class _Trial:
             load_seconds=load_seconds,
         )
 
-    def _masks(self, model: nn.Module, progress: Progress | None) -> Fidelity:
+    def _masks(self, model: nn.Module, stage: str, progress: Progress) -> Fidelity:
         assert self.subject is not None
         other, found = Subject(model), []
-        for number, (pixels, prompts) in enumerate(self.pictures, start=1):
+        for done, (pixels, prompts) in enumerate(self.pictures, start=1):
             found.append(compared(ask(self.subject, pixels, prompts), ask(other, pixels, prompts)))
-            if progress:
-                progress(number, len(self.pictures))
+            progress(stage, done, len(self.pictures))
         return summarise(found, seed=self.seed)
 
     def _overall_snr(self, coded: Iterable[tuple[str, float | None]]) -> float:
-        """Return the ratio of powers of all coded tensors together; None as that of one tensor: no error."""
+        """Return the signal-to-noise ratio of all coded tensors together; a tensor with None has no error."""
         signal = noise = 0.0
         for name, snr in coded:
             signal += self.powers[name]

@@ -15,7 +15,7 @@ def test_a_table_of_presets(shell: Shell) -> None:
     ended = shell("compare", "sam.pth", "--presets", "small, 30")
     assert (ended.status, ended.err) == (0, "")
     head, _, small, finer, about = ended.out.splitlines()
-    assert head.split()[:3] == ["preset", "size", "ratio"]
+    assert head.split()[:3] == ["quality", "size", "ratio"]
     assert "IoU" not in head
     assert small.startswith("small ")
     assert finer.startswith("30 dB ")
@@ -36,5 +36,6 @@ def test_json_on_stdout_and_in_a_file(shell: Shell) -> None:
 
 def test_mistakes(shell: Shell) -> None:
     assert shell.fails("compare", "sam.pth", "--presets", "tiny").startswith("unknown preset 'tiny'")
+    assert "of nan dB was asked for" in shell.fails("compare", "sam.pth", "--presets", "balanced,nan")
     assert shell.fails("compare", "sam.pth", "--plot", "a.pdf").startswith("a.pdf: unknown suffix")
     assert shell("compare", "sam.pth", "--limit", "0").status == 2
