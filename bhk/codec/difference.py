@@ -1,4 +1,4 @@
-"""How far two tensors are apart."""
+"""The difference of two tensors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ BLOCK = 1 << 22
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference of a tensor from a reference of the same shape and dtype.
+    """The difference of a tensor from a reference of the same shape and dtype.
 
     Attributes:
-        equal: bit for bit.
-        max_abs: largest absolute difference; NaN where one of them holds NaN or infinity and they are not equal.
-        snr_db: 10*log10(sum reference^2 / sum difference^2); infinite without difference.
+        equal: whether they are equal bit for bit.
+        max_abs: largest absolute difference; NaN if they differ and one of them holds NaN or infinity.
+        snr_db: 10 log10(sum reference^2 / sum difference^2); infinite without difference.
     """
 
     equal: bool
@@ -30,7 +30,7 @@ class Difference:
 
 
 def compare(reference: Tensor, other: Tensor) -> Difference:
-    """Compare two tensors of the same shape and dtype, in float64, block by block."""
+    """Compare two tensors of the same shape and dtype block by block, in float64."""
     a, b = reference.detach().reshape(-1), other.detach().reshape(-1)
     largest = signal = noise = 0.0
     equal = True

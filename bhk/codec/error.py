@@ -14,11 +14,11 @@ from bhk.codec.shape import Shape
 
 @dataclass(frozen=True)
 class Error:
-    """Difference between a tensor and its decoded codes in the tensor's dtype, padding left out.
+    """Difference between a tensor and its decoded codes in the tensor's dtype, without padding.
 
     Attributes:
-        mean_abs, max_abs: in weight units.
-        snr_db: 10*log10(sum w^2 / sum (w - w')^2); infinite without any error.
+        mean_abs, max_abs: mean and largest absolute error, in weight units.
+        snr_db: 10 log10(sum w^2 / sum (w - w')^2); infinite without any error.
     """
 
     mean_abs: float
@@ -27,12 +27,12 @@ class Error:
 
     @property
     def is_finite(self) -> bool:
-        """False when the tensor held, or its codes decode to, NaN or infinity."""
+        """Whether neither the tensor nor its decoded codes hold NaN or infinity."""
         return math.isfinite(self.mean_abs)
 
 
 def measure(pairs: Tensor, shape: Shape, codebook: Codebook, codes: Codes) -> Error:
-    """Decode `codes` block by block and compare with `pairs`, a floating tensor (shape.count, 2)."""
+    """Decode `codes` block by block and compare them with `pairs`, a floating-point tensor (shape.count, 2)."""
     # The squares of very large or very small weights leave the range of float32.
     reach = max(map(abs, (*codebook.centre, codebook.side, codebook.shells * codebook.spacing)))
     extreme = pairs.dtype == torch.float64 or codebook.side < 2.0**-40 or reach > 2.0**40
@@ -60,7 +60,7 @@ def _sum_of_squares(values: Tensor) -> float:
 
 
 def decibels(signal: float, noise: float) -> float:
-    """Return the ratio of two powers in dB; infinite without noise."""
+    """Return the ratio of two powers in dB: infinite without noise."""
     if noise == 0:
         return math.inf
     return 10 * (math.log10(signal) - math.log10(noise)) if signal else -math.inf

@@ -1,4 +1,4 @@
-"""How large will this tensor be? From the compressed codes of a sample."""
+"""Estimate the size of a coded tensor from a sample."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from bhk.codec.tensor import code_streams
 
 
 def estimate(pairs: Tensor, count: int, step: float | None) -> float:
-    """Estimate the stored bytes of a tensor of `count` pairs from a sample of them.
+    """Estimate the stored bytes of a tensor of `count` pairs.
 
     Args:
-        pairs: float32 (P, 2), P >= 1.
-        step: lattice step; None with the published method.
+        pairs: sampled pairs, float32 (P, 2), P >= 1.
+        count: number of pairs of the whole tensor.
+        step: lattice step in weight units; None for the published method.
 
     Returns:
-        bytes; infinite where the tensor would be kept exact.
+        bytes; infinite if the tensor would be kept exact.
     """
     coded = encode_published(pairs) if step is None else encode_to_step(pairs, step)
     if coded is None:

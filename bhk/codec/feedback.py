@@ -1,14 +1,14 @@
-"""Codes with error feedback: weights that are not yet rounded make up for the error of those that are.
+"""Codes with error feedback: columns are coded one by one, and later columns compensate each column's error (GPTQ).
 
-Let y = W x be a layer and M the second moments of its inputs, the sum of x x^T. An error E of the weights changes the outputs
-by tr(E M E^T) in all, so errors along directions that inputs do not take cost nothing. Columns of W are rounded one after
-the other, and the error of each is carried into those not yet rounded, such that the outputs change least:
+Let y = W x be a layer and M the sum of x x^T over its inputs, their second moments. An error E of the weights changes the
+outputs by tr(E M E^T) in total, so errors in directions that no input takes cost nothing. The columns of W are rounded one by
+one. Each column's error is carried into the columns not yet rounded, so that the outputs change least:
 
     inverse(M) = U^T U, U upper triangular        e_i = (w_i - rounded w_i) / U_ii        w_j -= U_ij e_i for j > i
 
-Source: GPTQ (Frantar et al. 2022), after Optimal Brain Surgeon (Hassibi and Stork 1993). On the trajectory a pair's phase is
-chosen first: its error is carried into the pair's other weight too, and it shifts the lattice on which the winding is chosen.
-Pairs are taken in falling order of the power of their inputs, so that the most important have the most to follow them.
+Source: GPTQ (Frantar et al. 2022), after Optimal Brain Surgeon (Hassibi and Stork 1993). On the trajectory, a pair's phase is
+chosen first. Its error is carried into the pair's other weight, too, and shifts the lattice on which the winding is chosen.
+Pairs are taken in falling order of the power of their inputs, so that most columns follow the most important pairs.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.fit import MAX_OUTSIDE, WINDINGS, encode_to_step
 from bhk.codec.trajectory import float32
 
-DAMPING = 0.03  # of the mean of the diagonal, added to it: few inputs tell little of rare directions
-BLOCK = 128  # columns whose errors reach the rest in one matrix product
+DAMPING = 0.03  # times the diagonal's mean, added to it: a few inputs say little about rare directions
+BLOCK = 128  # columns whose errors reach the later ones in one matrix product
 
 
 @dataclass(frozen=True, eq=False)
 class Feedback:
-    """How the error of each column of a matrix is carried into those that follow.
+    """How the error of each column of a matrix is carried into later columns.
 
     Attributes:
-        order: the pairs of columns in the order in which they are rounded, int64 (columns / 2,).
-        factor: U, float32 (columns, columns), its columns in that order, the odd one of a pair before the even one.
+        order: pairs of columns in the order in which they are rounded, int64 (columns / 2,).
+        factor: U, float32 (columns, columns), in the same order, with the odd column of a pair before the even one.
     """
 
     order: Tensor
@@ -45,10 +45,10 @@ class Feedback:
         return torch.stack([2 * self.order + 1, 2 * self.order], dim=1).flatten()
 
     def output_change(self, gradient: Tensor) -> float:
-        """Return the squared change of an output, expected of errors that are fed forward, over the step's error step^2 / 12.
+        """Return the expected squared change of an output with feedback, divided by the error step^2 / 12 of a step.
 
         Args:
-            gradient: of the output with respect to the matrix, floating tensor (rows, columns); without the padding.
+            gradient: of the output with respect to the matrix, floating point (rows, columns), without padding.
         """
         short = len(self.factor) - gradient.shape[1]
         padded = torch.nn.functional.pad(gradient.float(), (0, short))[:, self.columns]
@@ -57,11 +57,10 @@ class Feedback:
 
 
 def feedback_from(moments: Tensor) -> Feedback | None:
-    """Return the feedback for second moments, a floating tensor (columns, columns); None where they say nothing.
+    """Return the feedback for second moments, a floating-point tensor (columns, columns).
 
-    An odd number of columns is padded by one without inputs, as rows of weights are. Moments that are singular, of inputs
-    that are always 0 or fewer than columns, are made regular by DAMPING. None where no input differs from 0, or one is
-    not finite.
+    Returns None if all inputs are 0 or one is not finite. An odd number of columns is padded by one without inputs, as rows of
+    weights are. DAMPING makes singular moments regular, which come from inputs that are always 0 or fewer than the columns.
     """
     mean = float(moments.diagonal().double().mean())
     if not 0 < mean < float("inf") or not bool(moments.isfinite().all()):
@@ -79,12 +78,14 @@ def feedback_from(moments: Tensor) -> Feedback | None:
 
 
 def encode_with_feedback(pairs: Tensor, step: float, feedback: Feedback) -> tuple[Codebook, Codes] | None:
-    """Choose a codebook of lattice step `step` for `pairs` and their codes, with feedback; None where no codebook does.
+    """Choose a codebook of lattice step `step` for `pairs`, and their codes with feedback; None if no codebook fits.
+
+    The codebook is that of `encode_to_step`, with more windings if the carried errors take too many pairs out of the square.
 
     Args:
-        pairs: floating tensor (P, 2), the rows of a matrix one after the other, each padded to a whole number of pairs.
-
-    The codebook is that of `encode_to_step`, with more windings where what is carried takes too many pairs out of the square.
+        pairs: floating-point tensor (P, 2): the rows of a matrix, each padded to a whole number of pairs.
+        step: lattice step in weight units.
+        feedback: made for the columns of that matrix.
     """
     coded = encode_to_step(pairs, step)
     if coded is None or coded[0].windings == 1:
@@ -99,11 +100,11 @@ def encode_with_feedback(pairs: Tensor, step: float, feedback: Feedback) -> tupl
 
 
 def _encode(pairs: Tensor, codebook: Codebook, feedback: Feedback) -> tuple[Codes, int]:
-    """Return the codes of `pairs`, and how many of them were outside the square when their turn came."""
+    """Return the codes of `pairs`, and how many pairs were outside the square when they were coded."""
     columns = 2 * len(feedback.order)
     centre = torch.tensor(codebook.centre, dtype=torch.float32, device=pairs.device)
     offsets = (pairs.float() - centre).view(-1, columns)
-    rest = offsets.T[feedback.columns]  # (columns, rows), each column's weights side by side
+    rest = offsets.T[feedback.columns]  # (columns, rows), so that each column is contiguous
     planes = torch.empty(3, len(feedback.order), len(offsets), dtype=torch.uint8, device=pairs.device)
     outside = torch.zeros((), dtype=torch.int64, device=pairs.device)
     for start in range(0, columns, BLOCK):
@@ -119,12 +120,14 @@ def _encode(pairs: Tensor, codebook: Codebook, feedback: Feedback) -> tuple[Code
 
 
 def _encode_pair(block: Tensor, at: int, factor: Tensor, errors: Tensor, codebook: Codebook, planes: Tensor) -> Tensor:
-    """Code the pairs of weights in rows `at` (y) and `at + 1` (x) of `block`, and carry their errors into its other rows.
+    """Code the pairs in rows `at` (y) and `at + 1` (x) of `block`, and carry their errors into the later rows.
 
     Args:
         block: (columns, rows) float32, offsets from the centre.
-        errors: as `block`: the scaled errors, written.
-        planes: (3, rows) uint8: winding, phase and shell, written.
+        factor: the rows of U for the columns of `block`.
+        errors: shaped as `block`; receives the scaled errors.
+        codebook: the trajectory and its shells.
+        planes: (3, rows) uint8; receives winding, phase and shell.
 
     Returns:
         the number of pairs outside the square, an int64 scalar.
@@ -147,6 +150,6 @@ def _encode_pair(block: Tensor, at: int, factor: Tensor, errors: Tensor, codeboo
 
 
 def _carry(block: Tensor, at: int, error: Tensor, factor: Tensor, errors: Tensor) -> None:
-    """Carry the error of row `at`, float32 (rows,), into the rows behind it."""
+    """Carry the error of row `at`, float32 (rows,), into the later rows."""
     torch.div(error, factor[at, at], out=errors[at])
     block[at + 1 :].addr_(factor[at, at + 1 : len(block)], errors[at], alpha=-1)

@@ -1,4 +1,4 @@
-"""One tensor, coded: codebook, codes, error and streams."""
+"""Encode one tensor: codebook, codes, error and streams."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from bhk.codec.streams import Stream, packed_size, packed_stream, plane_stream, 
 
 
 class DenseTensorError(BhkError):
-    """A tensor that has no dense data."""
+    """A tensor has no dense data."""
 
 
 EXACT_SAMPLE = 1 << 16
@@ -48,14 +48,14 @@ class EncodedTensor:
     True
 
     Attributes:
-        shape, dtype: of the original.
-        codebook: None when the tensor is kept exact.
-        planes: the codes as byte planes; None when kept exact.
-        pairing: how weights were paired.
-        error: None when kept exact.
-        streams: what a container stores.
-        exact: the tensor itself when kept exact; to be read, not written to.
-        note: why a tensor that should have been coded is kept exact, in words; else empty.
+        shape, dtype: those of the original.
+        pairing: how its weights were paired.
+        codebook: the trajectory and its shells; None if the tensor is kept exact.
+        planes: the codes as byte planes; None if the tensor is kept exact.
+        error: how far the decoded tensor is from the original; None if the tensor is kept exact.
+        streams: what a .bhk file stores.
+        note: why a tensor that should have been coded is kept exact; else empty.
+        exact: the tensor itself if it is kept exact; read it, do not write to it.
     """
 
     shape: tuple[int, ...]
@@ -70,7 +70,7 @@ class EncodedTensor:
 
     @cached_property
     def codes(self) -> Tensor | None:
-        """Scalar codes, an int32 tensor (pairs,); None when kept exact."""
+        """Scalar codes, an int32 tensor (pairs,); None if the tensor is kept exact."""
         if self.codebook is None or self.planes is None:
             return None
         return self.planes.scalars(self.codebook.windings)
@@ -81,7 +81,7 @@ class EncodedTensor:
         return sum(stream.stored for stream in self.streams)
 
     def decode(self) -> Tensor:
-        """Return the decoded tensor, of the original's shape and dtype, on the device of the codes."""
+        """Return the decoded tensor in the original's shape and dtype, on the device of the codes."""
         if self.codebook is None or self.planes is None:
             assert self.exact is not None
             return self.exact.clone()
@@ -89,7 +89,7 @@ class EncodedTensor:
 
 
 def decode(codebook: Codebook, codes: Codes, shape: Shape, dtype: torch.dtype) -> Tensor:
-    """Return the tensor of `shape` and `dtype` that `codes` stand for."""
+    """Return the tensor of `shape` and `dtype` that `codes` decode to."""
     pairs = torch.empty(shape.count, 2, dtype=dtype, device=codes.winding.device)
     codebook.decode_into(codes, pairs)
     return shape.join(pairs)
@@ -109,20 +109,22 @@ def encode(
     True
 
     Args:
-        tensor: any shape, dtype and device; float64, float32, float16 and bfloat16 tensors of two or more dimensions are
-            coded, everything else is kept exact (preset "birkhoff" codes one-dimensional ones as well).
-        preset: "fine", "balanced", "small" (signal-to-noise ratios) or "birkhoff" (the published method).
-        snr_db: signal-to-noise ratio in dB instead of the preset's.
-        step: lattice step in weight units instead.
+        tensor: any shape, dtype and device. Tensors of two or more dimensions in float64, float32, float16 or bfloat16 are
+            coded, all others are kept exact; preset "birkhoff" codes one-dimensional tensors, too.
+        preset: "fine" (34 dB), "balanced" (28 dB), "small" (22 dB) or "birkhoff" (the published method).
+        snr_db: signal-to-noise ratio in dB, in place of the preset's.
+        step: lattice step in weight units, in place of a signal-to-noise ratio.
 
     Raises:
-        PresetError: unknown preset, quality out of range, or two of `snr_db`, `step` and "birkhoff" together.
+        PresetError: the preset is unknown, the quality is out of range, or two of `snr_db`, `step` and "birkhoff" were given.
         DenseTensorError: the tensor is sparse, nested, quantized or on the meta device.
     """
     if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_nested:
-        raise DenseTensorError(f"a tensor of layout {tensor.layout} on {tensor.device}; expected a dense one with data")
+        raise DenseTensorError(
+            f"cannot encode a tensor of layout {tensor.layout} on {tensor.device}; expected a dense tensor with data"
+        )
     encoded = _encode(tensor, preset, snr_db, step)
-    # What is kept exact must not change with the caller's tensor.
+    # An exact tensor must not change when the caller writes to the original.
     return encoded if encoded.exact is None else replace(encoded, exact=encoded.exact.clone())
 
 
@@ -131,7 +133,7 @@ def _encode(tensor: Tensor, preset: str, snr_db: float | None, step: float | Non
     if chosen.snr_db is None:
         if snr_db is not None or step is not None:
             raise PresetError(
-                "preset 'birkhoff' has a fixed square; leave out the signal-to-noise ratio and the step, or take another preset"
+                "preset 'birkhoff' has a fixed square; leave out signal-to-noise ratio and step, or choose another preset"
             )
         return encode_tensor(tensor, default_pairing(tensor), None) if published_codes(tensor) else keep(tensor)
     if snr_db is not None and step is not None:
@@ -147,7 +149,7 @@ def _encode(tensor: Tensor, preset: str, snr_db: float | None, step: float | Non
 
 
 def is_codable(tensor: Tensor) -> bool:
-    """Tell whether a fitted preset codes `tensor`: a floating matrix or more, not empty."""
+    """Tell whether a fitted preset can code `tensor`: floating point, two or more dimensions, not empty."""
     return tensor.dtype in CODED_DTYPES and tensor.ndim >= 2 and tensor.numel() > 0
 
 
@@ -164,11 +166,11 @@ def default_pairing(tensor: Tensor) -> Pairing:
 def encode_tensor(
     tensor: Tensor, pairing: Pairing, step: float | None, feedback: Feedback | None = None
 ) -> EncodedTensor:
-    """Code `tensor` with lattice step `step`, or by the published method when it is None; kept exact where neither can.
+    """Code `tensor` with lattice step `step`, or by the published method if `step` is None.
 
-    With `feedback`, for the tensor flattened to (len(tensor), columns), errors are fed forward.
-
-    Tensors with NaN or infinity, with values beyond float32, or whose codes would decode to infinity are kept exact.
+    `feedback` belongs to the tensor flattened to (len(tensor), columns); with it, later columns compensate the errors of
+    earlier ones. A tensor is kept exact if it holds NaN, infinity or values beyond float32, if its codes would decode to
+    infinity, or if that takes fewer bytes.
     """
     shape = Shape(tuple(tensor.shape), pairing)
     pairs = shape.split(tensor.detach())
@@ -185,7 +187,7 @@ def encode_tensor(
     streams = code_streams(codebook, codes, packed=step is None)
     encoded = EncodedTensor(shape.dims, tensor.dtype, pairing, codebook, codes, error, streams)
     if step is not None and exact_size(tensor) <= encoded.nbytes:
-        exact = keep(tensor)  # what its beginning promises may not hold for the rest
+        exact = keep(tensor)  # the estimate comes from the tensor's beginning, and may be wrong
         return exact if exact.nbytes <= encoded.nbytes else encoded
     return encoded
 
@@ -194,12 +196,12 @@ def _why_not(tensor: Tensor, step: float | None) -> str:
     if not bool(tensor.isfinite().all()):
         return "holds NaN or infinity"
     if step is None:
-        return "is too far off the published square"
+        return "does not fit the published square"
     return "holds values too small, too large or too far apart for the codes" if step else ""
 
 
 def keep(tensor: Tensor, note: str = "") -> EncodedTensor:
-    """Keep `tensor` exact: its bytes, packed without loss where that is smaller."""
+    """Keep `tensor` exact: its bytes, compressed without loss if that is smaller."""
     data = tensor_bytes(tensor)
     streams = (value_stream(data, tensor.element_size()),) if len(data) else ()
     exact = tensor.detach()
@@ -207,7 +209,7 @@ def keep(tensor: Tensor, note: str = "") -> EncodedTensor:
 
 
 def exact_size(tensor: Tensor) -> float:
-    """Estimate the bytes of `tensor` kept exact, from its beginning: masks and the like need fewer than their codes."""
+    """Estimate the bytes of `tensor` kept exact, from its beginning. Masks, for example, take fewer bytes than their codes."""
     beginning = tensor.detach().reshape(-1)[:EXACT_SAMPLE]
     return value_stream(tensor_bytes(beginning), tensor.element_size()).stored * tensor.numel() / len(beginning)
 
@@ -221,7 +223,7 @@ def tensor_bytes(tensor: Tensor) -> npt.NDArray[np.uint8]:
 
 
 def code_streams(codebook: Codebook, codes: Codes, *, packed: bool) -> tuple[Stream, ...]:
-    """Return the streams of `codes`: three planes, or packed scalar codes where those are smaller or asked for."""
+    """Return the streams of `codes`: up to three planes, or packed scalar codes if they are smaller or asked for."""
     if not packed:
         planes = [
             plane_stream("winding", codes.winding.cpu().numpy()),
@@ -230,7 +232,7 @@ def code_streams(codebook: Codebook, codes: Codes, *, packed: bool) -> tuple[Str
         if codes.shell is not None:
             planes.append(plane_stream("shell", codes.shell.cpu().numpy()))
         stored = sum(stream.stored for stream in planes)
-        # The largest code is no smaller than this; as a rule that settles it without making the scalar codes.
+        # A lower bound of the largest code; it usually settles the choice without computing the scalar codes.
         leading = int(codes.winding.max()) if codes.shell is None else int(codes.shell.max()) * codebook.windings
         if stored <= packed_size(len(codes), _bits(leading * codebook.windings)):
             return tuple(planes)
@@ -242,5 +244,5 @@ def code_streams(codebook: Codebook, codes: Codes, *, packed: bool) -> tuple[Str
 
 
 def _bits(largest: int) -> int:
-    """Bits of a packed code."""
+    """Return how many bits a packed code takes."""
     return max(1, largest.bit_length())
