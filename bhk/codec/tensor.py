@@ -196,7 +196,7 @@ def _why_not(tensor: Tensor, step: float | None) -> str:
     if not bool(tensor.isfinite().all()):
         return "holds NaN or infinity"
     if step is None:
-        return "does not fit the published square"
+        return "is too far off the published square"
     return "holds values too small, too large or too far apart for the codes" if step else ""
 
 
