@@ -104,18 +104,18 @@ class Benchmark:
         path, key, machine = self.path(run), self.case.split(), self._machine(run)
         columns = [*key, *self.figures.split(), *machine]
         kept = results.read_csv(path) if run.only and path.exists() else []
-        rows = {tuple(row[name] for name in key): row for row in kept}
-        failed = False
+        rows = {tuple(row[name] for name in key): {name: row.get(name, "") for name in columns} for row in kept}
+        passed = True
         for name, found in self._measured(run):
-            if isinstance(found, Exception):
-                failed = True
-                print(f"{name}: failed: {one_line(found)}", flush=True)
+            if isinstance(found, str):
+                passed = False
+                print(f"{name}: failed: {found}", flush=True)
                 continue
             for row in found:
-                told = {name: "" if value is None else str(value) for name, value in (row | machine).items()}
-                complete: Row = dict.fromkeys(columns, "") | told
-                if unknown := complete.keys() - set(columns):
+                if unknown := row.keys() - set(columns):
                     raise ValueError(f"{self.csv} declares no column {', '.join(sorted(unknown))}")
+                known = {name: str(value) for name, value in (row | machine).items() if value is not None}
+                complete = dict.fromkeys(columns, "") | known
                 rows[tuple(complete[name] for name in key)] = complete
             results.write_csv(path, list(rows.values()))
         if rows:
@@ -123,14 +123,14 @@ class Benchmark:
             if run.out == results.RESULTS:
                 self.finish(list(rows.values()))
             print(path)
-        return not failed
+        return passed
 
     def _machine(self, run: Run) -> Row:
         machine = results.machine(run.device if "{device}" in self.csv else None)
         return machine | {"threads": 1} if self.processes else machine
 
-    def _measured(self, run: Run) -> Iterator[tuple[str, Rows | Exception]]:
-        """Yield the name of each case, and its rows or why it has none."""
+    def _measured(self, run: Run) -> Iterator[tuple[str, Rows | str]]:
+        """Yield the name of each case, and its rows or, in a line, why it has none."""
         cases = (case for case in self.cases(run) if run.only in str(case))
         measure = functools.partial(_attempt, self.measure, run)
         if self.processes and run[self.processes] > 1:
@@ -144,9 +144,8 @@ class Benchmark:
             torch.set_num_threads(1)
         for case in cases:
             if not run.budget.allows(self.expected(case, run)):
-                print(
-                    f"{case}: left out, {max(run.budget.left, 0):.0f} s of {run.budget.seconds:.0f} s left", flush=True
-                )
+                left, whole = max(run.budget.left, 0), run.budget.seconds
+                print(f"{case}: left out, {left:.0f} s of {whole:.0f} s left", flush=True)
                 continue
             name, seconds, found = measure(case)
             print(f"{name}: {seconds:.1f} s", flush=True)
@@ -156,13 +155,13 @@ class Benchmark:
                 torch.cuda.empty_cache()
 
 
-def _attempt(measure: Callable[[Any, Run], Iterable[Row]], run: Run, case: Any) -> tuple[str, float, Rows | Exception]:
-    """Return the name of a case, the seconds that it took, and its rows or the error that kept it from having any."""
+def _attempt(measure: Callable[[Any, Run], Iterable[Row]], run: Run, case: Any) -> tuple[str, float, Rows | str]:
+    """Return the name of a case, the seconds that it took, and its rows or, in a line, why it has none."""
     budget = Budget()
     try:
-        found: Rows | Exception = list(measure(case, run))
+        found: Rows | str = list(measure(case, run))
     except Exception as error:  # whatever one case raises, the others are measured
-        found = error
+        found = one_line(error)
     return str(case), budget.spent, found
 
 

@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -86,7 +86,7 @@ def version(package: str) -> str:
         return f"{package} not installed"
 
 
-def write_csv(path: Path, rows: Sequence[Row]) -> Path:
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     """Write rows, whose columns are those of the first, over a CSV file; return its path."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), restval="", extrasaction="ignore", lineterminator="\n")
@@ -101,6 +101,6 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def show(rows: Collection[Row], columns: Sequence[str]) -> None:
+def show(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> None:
     """Print these columns of the rows as a table."""
     print(table([(name, "left") for name in columns], [[str(row[name]) for name in columns] for row in rows]))

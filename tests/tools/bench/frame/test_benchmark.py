@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tools.bench.frame.benchmark import Benchmark, Rows, Run, one_line
-from tools.bench.frame.results import RESULTS, read_csv
+from tools.bench.frame.results import RESULTS, read_csv, write_csv
 from tools.bench.frame.timing import Budget
 
 
@@ -33,6 +33,11 @@ def test_rows_of_other_cases_stay_if_only_some_are_measured(tmp_path: Path) -> N
     again = dataclasses.replace(BENCHMARK, measure=lambda case, run: [{"what": case, "length": "new"}])
     assert again.run(Run(tmp_path, tmp_path, only="bc"))
     assert [(row["what"], row["length"]) for row in read_csv(tmp_path / "words.csv")] == [("ab", "2"), ("abcd", "new")]
+    write_csv(tmp_path / "words.csv", [{"what": "old", "length": "3"}])  # from before there were other columns
+    assert again.run(Run(tmp_path, tmp_path, only="bc"))
+    old, new = read_csv(tmp_path / "words.csv")
+    assert (old["what"], old["torch"], new["what"]) == ("old", "", "abcd")
+    assert new["torch"]
     assert again.run(Run(tmp_path, tmp_path))
     assert [row["length"] for row in read_csv(tmp_path / "words.csv")] == ["new"] * 3
 
