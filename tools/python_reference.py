@@ -34,7 +34,7 @@ TITLES = {
 SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields|Example|Examples|Note|Source):\s*(.*)")
 ITEM = re.compile(r"(\*{0,2}[\w., ]+?):\s+(.*)")
 MEMBERS = ("method", "property")
-RETURNED = ("bhk.BhkFile", "bhk.EncodedTensor", "bhk.Model")  # made by functions, not by users
+RETURNED = ("bhk.BhkFile", "bhk.Choice", "bhk.EncodedTensor", "bhk.Model")  # made by functions, not by users
 
 
 def text() -> str:

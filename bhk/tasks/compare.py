@@ -65,6 +65,11 @@ _MASK_COLUMNS = (("points IoU", "right"), ("1st pct.", "right"), ("boxes IoU", "
 class Choice:
     """What a model becomes at one quality.
 
+    >>> torch.save({"weight": torch.randn(512, 512)}, "layer.pth")
+    >>> choice = bhk.compare("layer.pth", ["balanced"]).choices[0]
+    >>> choice.name, choice.points is None  # this is not a model that predicts masks
+    ('balanced', True)
+
     Attributes:
         name: the preset, or what was asked for instead, such as "30 dB".
         source_bytes: bytes of the dense tensors.
@@ -159,6 +164,13 @@ def compare(
 
     The .bhk files are temporary. Masks are compared for points and boxes spread over the pictures; without pictures, for a
     point on each object of procedural scenes and for its box.
+
+    >>> torch.save({"weight": torch.randn(512, 512)}, "layer.pth")
+    >>> report = bhk.compare("layer.pth", ["small", bhk.Quality(snr_db=30)])
+    >>> [(choice.name, round(choice.ratio)) for choice in report.choices]
+    [('small', 8), ('30 dB', 6)]
+    >>> report.no_masks is None  # a checkpoint of a Segment Anything model has masks to compare
+    False
 
     Args:
         original: a checkpoint, as `bhk.convert` takes it.
