@@ -143,7 +143,7 @@ def test_other_mistakes(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(NoPicturesError):
         fidelity(sam, tmp_path, against=sam)
     shutil.copy(pictures / "bad.jpg", tmp_path)
-    with pytest.raises(NoPicturesError, match=r"none of 1 pictures can be used; bad\.jpg: .* is no picture"):
+    with pytest.raises(NoPicturesError, match=r"none of 1 pictures can be used; bad\.jpg: .* is not a picture"):
         fidelity(sam, tmp_path, against=sam, settings=FidelitySettings(control=False), workers=1)
 
 
