@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hub.fake_hub import FakeHub
 
 _DATE = "2026-01-01T00:00:00.000Z"
-_LICENCE = re.compile(r"[a-z0-9][a-z0-9.\-]*")
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.\-]*")
 _RELATIONS = ("adapter", "finetune", "merge", "quantized")
 _REPOSITORY = r"(?P<repository>[^/]+/[^/]+)"
 _MODEL = rf"/api/models/{_REPOSITORY}"
@@ -320,7 +320,7 @@ def _faults_of_card(text: str) -> tuple[list[str], list[str]]:
     if not isinstance(data, dict):
         return ["the metadata must be a mapping"], []
     errors = []
-    if not _LICENCE.fullmatch(data.get("license", "mit")):
+    if not _LICENSE.fullmatch(data.get("license", "mit")):
         errors.append('"license" must be one of the known identifiers')
     if "license_name" in data and data.get("license") != "other":
         errors.append('"license_name" needs "license: other"')
