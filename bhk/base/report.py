@@ -32,6 +32,10 @@ class Report:
         """Return the report as JSON values; infinity and NaN become null."""
         return plain(self)  # type: ignore[no-any-return]
 
+    def json(self) -> str:
+        """Return the document as JSON text."""
+        return json.dumps(plain(self.document()), indent=self.json_indent, allow_nan=False, ensure_ascii=False)
+
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the report as a JSON file.
 
@@ -42,9 +46,8 @@ class Report:
         Raises:
             WriteError: the file cannot be written, or exists and `force` is false.
         """
-        text = json.dumps(self.document(), indent=self.json_indent, allow_nan=False, ensure_ascii=False)
         with replace_file(Path(path), force=force) as file:
-            file.write(text.encode("utf-8", errors="backslashreplace") + b"\n")
+            file.write(self.json().encode("utf-8", errors="backslashreplace") + b"\n")
 
     def __str__(self) -> str:
         return "\n".join(part if isinstance(part, Table) else printable(part) for part in self.lines())

@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from bhk.base.errors import BhkError
+from bhk.base.texts import printable
 from bhk.cli.compare import compare
 from bhk.cli.convert import convert
 from bhk.cli.diff import diff
@@ -24,7 +25,7 @@ from bhk.cli.eval import evaluate
 from bhk.cli.export import export
 from bhk.cli.inspect import inspect
 from bhk.cli.models import models
-from bhk.cli.output import Waits, printable
+from bhk.cli.output import WaitingHints
 from bhk.cli.pull import pull
 from bhk.cli.push import push
 from bhk.cli.report import report
@@ -120,7 +121,7 @@ def main() -> None:
         warnings.simplefilter("ignore")  # torch warns about its own future
     if "HF_HUB_VERBOSITY" not in os.environ:
         os.environ["HF_HUB_VERBOSITY"] = "error"  # bhk reports final failures itself, in one line
-        Waits().install()
+        WaitingHints().install()
     try:
         status = _run(signals)
         _answer_signals(signal.SIG_IGN)  # everything is done; a signal must not change the status now

@@ -2,52 +2,51 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from bhk.base.report import Report
 from bhk.cli.output import Output
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Found(Report):
     path: Path
-    values: tuple[float, ...]
+    values: tuple[float, ...] = ()
+
+    def lines(self) -> Iterator[str]:
+        yield str(self.path)
 
 
-def test_lines_go_to_stdout_and_hints_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+def test_reports_go_to_stdout_and_hints_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     output = Output()
-    output.line("a\x1b[31m")
+    output.report(_Found(Path("a\x1b[31m")))
     output.hint("b\r\n")
-    output.document({"c": 1})
     assert capsys.readouterr() == ("a\\x1b[31m\n", "b\\r\\n\n")
 
 
-@pytest.mark.parametrize(("as_json", "quiet", "out"), [(True, False, '{\n  "c": 1\n}\n'), (False, True, "")])
+@pytest.mark.parametrize(
+    ("as_json", "quiet", "out"), [(True, False, '{\n  "path": "a",\n  "values": []\n}\n'), (False, True, "")]
+)
 def test_one_document_or_nothing(capsys: pytest.CaptureFixture[str], as_json: bool, quiet: bool, out: str) -> None:
     output = Output(as_json=as_json, quiet=quiet)
-    output.line("a")
+    output.report(_Found(Path("a")))
     output.hint("b")
-    output.table([("name", "left")], [("a",)])
-    with output.progress("Working") as progress:
+    with output.progress() as progress:
         assert progress is None
-    output.document({"c": 1})
     assert capsys.readouterr() == (out, "")
 
 
-def test_a_document_with_any_text_and_number_is_json(capsys: pytest.CaptureFixture[str]) -> None:
-    found = {"nan": math.nan, "inf": math.inf, 3: "n\udcff ü\x1b", "found": _Found(Path("a/b"), (1.5, -math.inf))}
-    Output(as_json=True).document(found)
-    assert json.loads(capsys.readouterr().out) == {
-        "nan": None,
-        "inf": None,
-        "3": "n\udcff ü\x1b",
-        "found": {"path": "a/b", "values": [1.5, None]},
-    }
+@pytest.mark.parametrize("name", ["n\udcff ü\x1b", "a/b"])
+def test_a_document_with_any_text_and_number_is_json(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    Output(as_json=True).report(_Found(Path(name), (1.5, -math.inf, math.nan)))
+    assert json.loads(capsys.readouterr().out) == {"path": name, "values": [1.5, None, None]}
 
 
 def test_no_progress_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with Output().progress("Working") as progress:
+    with Output().progress() as progress:
         assert progress is None
     assert capsys.readouterr() == ("", "")
