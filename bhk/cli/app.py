@@ -115,14 +115,10 @@ class _Signals:
 def main() -> None:
     """Run the command line and exit: with 0 on success, 1 and one line on stderr on failure, 2 on wrong usage."""
     signals = _Signals()
-    _answer_signals(signals)
-    _open_streams()
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # torch warns about its own future
-    if "HF_HUB_VERBOSITY" not in os.environ:
-        os.environ["HF_HUB_VERBOSITY"] = "error"  # bhk reports final failures itself, in one line
-        WaitingHints().install()
     try:
+        _answer_signals(signals)
+        _open_streams()
+        _silence_libraries()
         status = _run(signals)
         _answer_signals(signal.SIG_IGN)  # everything is done; a signal must not change the status now
     except _Interrupted:
@@ -142,6 +138,14 @@ def _open_streams() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr always is
+
+
+def _silence_libraries() -> None:
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # torch warns about its own future
+    if "HF_HUB_VERBOSITY" not in os.environ:
+        os.environ["HF_HUB_VERBOSITY"] = "error"  # bhk reports final failures itself, in one line
+        WaitingHints().install()
 
 
 def _run(signals: _Signals) -> int:
