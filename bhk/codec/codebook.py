@@ -25,7 +25,7 @@ BLOCK_PAIRS = 1 << 17
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """The codes of P pairs as byte planes: uint8 tensors (P,); `shell` is None when the codebook has no shells."""
+    """The codes of P pairs as byte planes: uint8 tensors (P,); `shell` is None if the codebook has no shells."""
 
     winding: Tensor
     phase: Tensor
@@ -76,7 +76,7 @@ class Codebook:
 
     @property
     def step(self) -> float:
-        """Lattice step in weight units; the mean squared error a weight is about step^2 / 12."""
+        """Lattice step in weight units; the mean squared error per weight is about step^2 / 12."""
         return self.side / self.windings
 
     @property
@@ -104,7 +104,7 @@ class Codebook:
         return replace(self, shells=shells, spacing=float32((farthest - self.side / 2) / shells))
 
     def blocks(self, count: int) -> Iterator[slice]:
-        """Cut `count` pairs into slices of BLOCK_PAIRS."""
+        """Split `count` pairs into slices of BLOCK_PAIRS."""
         return (slice(start, min(start + BLOCK_PAIRS, count)) for start in range(0, count, BLOCK_PAIRS))
 
     def encode_square(self, pairs: Tensor, *, exhaustive: bool = False) -> tuple[Codes, Tensor]:
@@ -133,7 +133,7 @@ class Codebook:
         return Codes(winding, phase), torch.cat(outside)
 
     def encode_shells(self, outliers: Tensor, *, exhaustive: bool = False) -> Codes:
-        """Code pairs outside the square, a floating tensor (P, 2), each in the shell of its distance."""
+        """Code pairs outside the square, a floating-point tensor (P, 2), each in the shell of its distance."""
         x, y = torch.empty(2, len(outliers), dtype=torch.float32, device=outliers.device)
         self._offsets(outliers, x, y)
         shell = self.shell_of(x, y)
@@ -153,13 +153,13 @@ class Codebook:
         return ring.ceil_().clamp_(1, self.shells).to(torch.uint8)
 
     def decode(self, codes: Codes) -> Tensor:
-        """Return the pairs of `codes`: a float32 tensor (P, 2), bit for bit as the format defines it."""
+        """Return the pairs of `codes`, a float32 tensor (P, 2), bit for bit as the format defines them."""
         pairs = torch.empty(len(codes), 2, dtype=torch.float32, device=codes.winding.device)
         self.decode_into(codes, pairs)
         return pairs
 
     def decode_into(self, codes: Codes, pairs: Tensor) -> None:
-        """Decode into `pairs`, a tensor (P, 2) of any floating dtype, rounded from float32."""
+        """Decode into `pairs`, a floating-point tensor (P, 2); values are rounded from float32."""
         scratch = self.scratch(codes)
         for block in self.blocks(len(codes)):
             self.decode_block(codes, block, pairs[block], scratch)

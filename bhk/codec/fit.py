@@ -1,7 +1,7 @@
-"""Choosing codebooks and codes: which trajectory for this tensor, which step for this model.
+"""Choose codebooks and codes: which trajectory for a tensor, and which lattice step.
 
-Two ways. *Fitted*: one lattice step for a whole model, squares as large as each tensor needs; the step follows from a
-signal-to-noise ratio. *Published* (preset `birkhoff`): the fixed square and the search order of the public code.
+There are two ways. *Fitted*: a signal-to-noise ratio gives the lattice step, and the square is as large as the tensor needs.
+*Published* (preset `birkhoff`): the fixed square and the search order of the public code.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from bhk.codec.trajectory import MAX_REACH, float32
 
 
 class PresetError(BhkError):
-    """A preset or quality that does not exist or is out of range."""
+    """There is no such preset, or no file can have the quality asked for."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A named quality. `snr_db` is the model's signal-to-noise ratio; None stands for the published method."""
+    """A named quality. `snr_db` is the model's signal-to-noise ratio, or None for the published method."""
 
     name: str
     snr_db: float | None
@@ -57,7 +57,7 @@ def find_preset(name: str) -> Preset:
     """Return the preset called `name`.
 
     Raises:
-        PresetError: there is none.
+        PresetError: there is no such preset.
     """
     if name not in PRESETS:
         raise PresetError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
@@ -65,7 +65,7 @@ def find_preset(name: str) -> Preset:
 
 
 def check_snr(snr_db: float) -> float:
-    """Return `snr_db` if a fitted codebook can reach it.
+    """Return `snr_db` if fitted codebooks can reach it.
 
     Raises:
         PresetError: it is outside SNR_RANGE_DB.
@@ -77,7 +77,7 @@ def check_snr(snr_db: float) -> float:
 
 
 def sample(pairs: Tensor) -> Tensor:
-    """Return at most SAMPLE_PAIRS of `pairs` (P, 2) as float32: runs of SAMPLE_RUN, evenly spaced."""
+    """Return at most SAMPLE_PAIRS of `pairs` (P, 2) as float32, in evenly spaced runs of SAMPLE_RUN."""
     count = len(pairs)
     if count <= SAMPLE_PAIRS:
         return pairs.to(torch.float32)
@@ -87,16 +87,15 @@ def sample(pairs: Tensor) -> Tensor:
 
 
 def sample_tensor(tensor: Tensor) -> Tensor:
-    """Return pairs drawn from `tensor`: float32 (P, 2), see `sample`."""
+    """Return a sample of the pairs of `tensor`, float32 (P, 2); see `sample`."""
     flat = tensor.detach().reshape(-1)
     return sample(flat[: flat.numel() // 2 * 2].view(-1, 2))
 
 
 def spread(values: Tensor) -> float:
-    """Return the root mean square of the distances of `values` from their median, in weight units.
+    """Return the root mean square distance of `values` from their median, in weight units; 0 if no value is finite.
 
-    The 0.1 % farthest do not count, so that a few outliers do not rule the rest; nor do NaN and infinity. 0 when nothing
-    is left.
+    The farthest 0.1 % do not count, so that a few outliers do not dominate; nor do NaN and infinity.
     """
     finite = values[values.isfinite()].double().view(-1)
     if not finite.numel():
@@ -107,7 +106,7 @@ def spread(values: Tensor) -> float:
 
 
 def model_scale(scales: Iterable[tuple[float, int]]) -> float:
-    """Return the robust scale of a model: the weighted median of (spread, number of weights) of its tensors."""
+    """Return the robust scale of a model: the weighted median over (spread, number of weights) of its tensors."""
     known = sorted((scale, weight) for scale, weight in scales if scale > 0)
     half = sum(weight for _, weight in known) / 2
     passed = 0
@@ -124,24 +123,25 @@ def step_for(scale: float, snr_db: float) -> float:
 
 
 def tensor_step(step: float, scale: float, snr_db: float) -> float:
-    """Return the step of a tensor of spread `scale`: the model's, or less where that leaves it under the floor."""
+    """Return the step of a tensor of spread `scale`: the model's, or a finer one that keeps it above the floor."""
     return min(step, step_for(scale, max(snr_db - SNR_FLOOR_DB, SNR_RANGE_DB[0]))) if scale > 0 else step
 
 
 def square_for(pairs: Tensor, step: float) -> Codebook:
-    """Return the codebook, without shells, of lattice step `step` that suits `pairs` (P, 2), P >= 1.
+    """Return the codebook of lattice step `step` that suits `pairs` (P, 2), P >= 1, without shells.
 
-    The centre is the median of a sample of the pairs, rounded to at most half a step; the windings are the fewest of 64,
-    128, 256 that leave at most 0.1 % of it outside the square, or one for a tensor constant to float32's precision, whose
-    only point is the centre itself.
+    The centre is the median of a sample of the pairs, rounded to at most half a step. The windings are the fewest of 64, 128
+    and 256 that leave at most 0.1 % of the sample outside the square. A tensor that is constant to float32's precision has one
+    winding, whose only point is the centre.
     """
     drawn = sample(pairs)
     first = drawn[0].to(pairs.dtype)
     if bool((drawn == drawn[0]).all()) and bool(torch.isclose(pairs, first, rtol=2.0**-23, atol=0).all()):
         x, y = drawn[0].tolist()
         return Codebook((x, y), side=1.0, windings=1)
-    # A centre off by a quarter of a step adds less than the lattice's own error to any weight. Most become (0, 0), which is
-    # shorter in the header, and layers of one step share a codebook: 0.4 % of a small file at 28 dB, 0.7 % at 9 dB.
+    # A centre that is off by a quarter of a step adds less than the lattice's own error to any weight. Most centres become
+    # (0, 0), which is shorter in the header, and layers of one step share a codebook. That saves 0.4 % of a small file at 28 dB
+    # and 0.7 % at 9 dB.
     unit = math.ldexp(0.25, math.frexp(step)[1])
     x, y = (
         drawn.median(dim=0).values.double().div_(unit).round_().mul_(unit) + 0.0
@@ -155,10 +155,10 @@ def square_for(pairs: Tensor, step: float) -> Codebook:
 
 
 def encode_to_step(pairs: Tensor, step: float) -> tuple[Codebook, Codes] | None:
-    """Choose a codebook of lattice step `step` for `pairs` (P, 2), and their codes; None where no valid codebook does.
+    """Choose a codebook of lattice step `step` for `pairs` (P, 2), and their codes; None if no valid codebook fits.
 
-    Outliers go to shells, and to a larger square before a pair gets into a shell that is far too coarse for it, as some do
-    when others lie a hundred times farther out.
+    Outliers are coded in shells. If a shell is far too coarse for a pair, as happens when another pair lies a hundred times
+    farther out, the square grows first.
     """
     square = square_for(pairs, step)
     while square.is_valid:
@@ -176,10 +176,10 @@ def encode_to_step(pairs: Tensor, step: float) -> tuple[Codebook, Codes] | None:
 
 
 def _choose_shells(square: Codebook, outliers: Tensor) -> tuple[Codebook, Codes] | None:
-    """Return the codebook with 1, 2, 3, 7 or 15 shells whose squared error is smallest, and the codes of `outliers` (P, 2).
+    """Return the codebook with 1, 2, 3, 7 or 15 shells of least squared error, and the codes of `outliers` (P, 2).
 
-    More shells are tried, up to 255, where that leaves a pair coded TOO_COARSE times coarser than its distance calls for;
-    None if all do.
+    If a pair's shell is TOO_COARSE times larger than its distance calls for, up to 255 shells are tried. Returns None if that
+    does not help.
     """
     farthest = _farthest(outliers, square)
     if not square.with_shells(1, farthest).is_valid:
@@ -207,14 +207,14 @@ def _choose_shells(square: Codebook, outliers: Tensor) -> tuple[Codebook, Codes]
 
 
 def encode_published(pairs: Tensor) -> tuple[Codebook, Codes] | None:
-    """Code `pairs` (P, 2) as the public code does; None where it stores the tensor raw.
+    """Code `pairs` (P, 2) as the public code does; None if that code stores the tensor raw.
 
-    Padding weights count in the mean absolute error that decides, as they do there.
+    As in the public code, padding weights count in the mean absolute error that decides.
     """
     centre = pairs.mean(dim=0, dtype=torch.float32)
     if not bool(pairs.to(torch.float32).abs().amax() < MAX_REACH):
         return None
-    for windings in PUBLISHED_WINDINGS:  # the last one stands, whatever its error
+    for windings in PUBLISHED_WINDINGS:  # the last one is used, whatever its error
         square = Codebook((float(centre[0]), float(centre[1])), float32(PUBLISHED_SIDE), windings, centred=False)
         mae, codebook, codes = _published_shells(square, pairs)
         if mae <= PUBLISHED_GOOD_MAE:
@@ -223,7 +223,7 @@ def encode_published(pairs: Tensor) -> tuple[Codebook, Codes] | None:
 
 
 def _published_shells(square: Codebook, pairs: Tensor) -> tuple[float, Codebook, Codes]:
-    """Return the mean absolute error, codebook and codes with the number of shells that the public code settles on."""
+    """Return mean absolute error, codebook and codes, with as many shells as the public code chooses."""
     codes, outside = square.encode_square(pairs, exhaustive=True)
     errors = (square.decode(codes) - pairs).abs_()
     if not outside.numel():
@@ -250,7 +250,7 @@ def _farthest(outliers: Tensor, codebook: Codebook) -> float:
 
 
 def _merge(codes: Codes, outside: Tensor, coded: Codes) -> Codes:
-    """Return `codes` with those at the indices `outside` replaced by `coded`, and a plane of shells."""
+    """Return `codes` with a plane of shells, and with the codes at the indices `outside` replaced by `coded`."""
     assert coded.shell is not None
     return replace(
         codes,

@@ -70,12 +70,12 @@ class Shape:
         return padded.view(self.count, 2)
 
     def join(self, pairs: Tensor) -> Tensor:
-        """Return the tensor whose pairs are `pairs` (count, 2), contiguous; shares their memory where no row is padded."""
+        """Return the tensor whose pairs are `pairs` (count, 2), contiguous; shares their memory if no row is padded."""
         if self.padded:
             pairs = pairs.reshape(self.rows, 2 * self.row_pairs)[:, : self.row].contiguous()
         return pairs.reshape(self.dims)
 
     def clear_padding(self, pairs: Tensor, start: int) -> None:
-        """Zero the padding weights in `pairs`, the pairs from index `start` on."""
+        """Set the padding weights in `pairs`, which begin at index `start`, to zero."""
         if self.padded:
             pairs[(-start - 1) % self.row_pairs :: self.row_pairs, 1] = 0

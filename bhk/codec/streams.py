@@ -32,7 +32,7 @@ ZSTD_LEVEL = 1
 
 
 class CorruptStreamError(BhkError):
-    """Bytes that do not decode to what their description says: `found` and `expected`, in words."""
+    """Bytes do not decode to what their description says; `found` and `expected` say how."""
 
     def __init__(self, found: str, expected: str) -> None:
         self.found, self.expected = found, expected
@@ -65,7 +65,7 @@ _local = threading.local()
 
 
 def _zstd(name: str, make: Callable[[], Any]) -> Any:
-    """Return this thread's zstd context `name`; contexts are costly to make and not to be shared."""
+    """Return this thread's zstd context `name`; contexts are costly to create and cannot be shared."""
     context = getattr(_local, name, None)
     if context is None:
         context = make()
@@ -127,7 +127,7 @@ def unpack(run: bytes | memoryview, count: int, bits: int) -> npt.NDArray[np.uin
 
 
 def packed_size(count: int, bits: int) -> int:
-    """Bytes of a packed run."""
+    """Return the bytes of a packed run."""
     return (count * bits + 7) // 8
 
 
@@ -157,7 +157,7 @@ def packed_stream(codes: npt.NDArray[np.integer[Any]], bits: int) -> Stream:
 
 
 def value_stream(data: Bytes, width: int) -> Stream:
-    """Store the bytes of an exact tensor of `width`-byte elements by whichever codec makes its first chunk smallest."""
+    """Store the bytes of an exact tensor of `width`-byte elements with the codec that makes its first chunk smallest."""
     raw = _chunks(data, CHUNK_ITEMS * width)
     coders: dict[Codec, Callable[[Bytes], bytes]] = {
         "none": lambda chunk: chunk.tobytes(),

@@ -164,6 +164,13 @@ def test_what_goes_wrong_is_said_in_one_line(bhk: Shell, source: Path, args: lis
     assert (bhk.folder / "old.bhk").read_text() == "old"
 
 
+@pytest.mark.parametrize("option", ["--limit", "--seed", "--work-dir", "--steps"])
+def test_options_of_calibration_need_calibrate(bhk: Shell, source: Path, option: str) -> None:
+    ended = bhk("convert", source, option, "2")
+    assert ended.status == 2
+    assert f"{option}: needs --calibrate" in ended.err
+
+
 def test_a_full_disk(bhk: Shell, source: Path) -> None:
     message = bhk.fails("convert", source, "-o", "sam.bhk", file_size=4000)
     assert message == "cannot write sam.bhk: File too large; nothing was changed"
