@@ -362,14 +362,14 @@ def test_codes_that_are_all_as_likely_are_packed() -> None:
     ("options", "complaint"),
     [
         ({"preset": "best"}, "unknown preset 'best'"),
-        ({"snr": 2.0}, "choose 3 to 42 dB"),
-        ({"snr": 42.5}, "choose 3 to 42 dB"),
-        ({"snr": math.nan}, "choose 3 to 42 dB"),
+        ({"snr_db": 2.0}, "choose 3 to 42 dB"),
+        ({"snr_db": 42.5}, "choose 3 to 42 dB"),
+        ({"snr_db": math.nan}, "choose 3 to 42 dB"),
         ({"step": 0.0}, "must be positive"),
         ({"step": -1.0}, "must be positive"),
         ({"step": math.nan}, "must be positive"),
-        ({"snr": 28.0, "step": 0.1}, "give one of them"),
-        ({"preset": "birkhoff", "snr": 28.0}, "fixed square"),
+        ({"snr_db": 28.0, "step": 0.1}, "give one of them"),
+        ({"preset": "birkhoff", "snr_db": 28.0}, "fixed square"),
         ({"preset": "birkhoff", "step": 0.1}, "fixed square"),
     ],
 )
@@ -401,5 +401,5 @@ def test_what_is_decoded_belongs_to_the_caller() -> None:
 )
 @pytest.mark.parametrize("preset", ["balanced", "birkhoff"])
 def test_tensors_without_dense_data_are_refused(make: Callable[[torch.Tensor], torch.Tensor], preset: str) -> None:
-    with pytest.raises(DenseTensorError, match="expected a dense one"):
+    with pytest.raises(DenseTensorError, match="expected a dense tensor"):
         encode(make(_random(33, 5)), preset)
