@@ -150,7 +150,7 @@ def _mask_cells(found: Agreement | None) -> list[str]:
 
 def compare(
     original: str | os.PathLike[str],
-    qualities: Iterable[str | Quality] = DEFAULT,
+    qualities: str | Quality | Iterable[str | Quality] = DEFAULT,
     *,
     images: str | os.PathLike[str] | None = None,
     limit: int = LIMIT,
@@ -174,7 +174,7 @@ def compare(
 
     Args:
         original: a checkpoint, as `bhk.convert` takes it.
-        qualities: names of presets, or `bhk.Quality` objects.
+        qualities: names of presets, or `bhk.Quality` objects; one or several.
         images: a folder; pictures in it and below it are used.
         limit: use at most this many pictures of the folder, drawn at random.
         plot: an .svg or .png file to draw masks against ratio in.
@@ -227,8 +227,10 @@ def _mark(choice: Choice) -> Mark:
     )
 
 
-def _named(qualities: Iterable[str | Quality]) -> list[tuple[str, Quality]]:
+def _named(qualities: str | Quality | Iterable[str | Quality]) -> list[tuple[str, Quality]]:
     """Return each quality with its name in the table."""
+    if isinstance(qualities, (str, Quality)):
+        qualities = (qualities,)
     named = []
     for given in qualities:
         quality = Quality(given) if isinstance(given, str) else given

@@ -95,6 +95,11 @@ def test_qualities_other_than_presets_have_names(other: Path) -> None:
     assert found.choices[0].ratio < found.choices[1].ratio
 
 
+@pytest.mark.parametrize(("quality", "name"), [("small", "small"), (bhk.Quality(snr_db=30), "30 dB")])
+def test_a_single_quality_needs_no_list(other: Path, quality: str | bhk.Quality, name: str) -> None:
+    assert [choice.name for choice in compare(other, quality).choices] == [name]
+
+
 def test_another_model_is_compared_without_masks(other: Path) -> None:
     found = compare(other, ["balanced"])
     assert (found.choices[0].points, found.choices[0].boxes, found.pictures) == (None, None, 0)
