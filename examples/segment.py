@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> bhk.SegmentationReport:
         boxes = options.box if options.model else KITES
         found = segment(model, options.image, options.point, boxes, options.out)
     for score, area, box in zip(found.scores, found.areas, found.boxes, strict=True):
-        print(f"{area:7d} pixels in x, y, width, height {box}, expected IoU {score:.3f}")
+        print(f"{area:7d} pixels in x0, y0, x1, y1 {box}, expected IoU {score:.3f}")
     print(f"{options.out}: the picture with its masks; {options.out.with_suffix('.npy')}: the masks")
     return found
 

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Protocol
 
 from bhk.base.files import ReadError
+from bhk.base.names import BHK_SUFFIX
 from bhk.container import errors as e
 from bhk.container.header import Header, LayerEntry, StreamEntry, parse
 from bhk.container.validate import ALIGNMENT, MAX_HEADER_BYTES, PREAMBLE_BYTES, validate
@@ -20,6 +21,22 @@ MAGIC = b"\x89BHK\r\n\x1a\n"
 VERSION = (1, 0)
 # magic, major, minor, reserved, header length, file length, SHA-256 of the header
 PREAMBLE = struct.Struct("<8sHH4sQQ32s")
+
+
+def is_bhk(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is a .bhk file: whether its name or its content says so.
+
+    A file called .bhk counts even if it holds something else or does not exist; reading it says what is wrong with it.
+    """
+    if Path(path).suffix == BHK_SUFFIX:
+        return True
+    try:
+        if not Path(path).is_file():  # opening a pipe would wait for its writer
+            return False
+        with open(path, "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
 
 
 class ByteSource(Protocol):
@@ -109,6 +126,11 @@ class Container:
     def layers(self) -> tuple[LayerEntry, ...]:
         """The layer map."""
         return self.header.layers
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller the file is than its dense tensors."""
+        return sum(layer.dense_bytes for layer in self.layers) / self.source.length
 
     def read_stream(self, layer: LayerEntry, stream: StreamEntry, *, verify: bool = True) -> list[memoryview]:
         """Return the stored bytes of each chunk of `stream`.

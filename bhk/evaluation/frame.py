@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +14,10 @@ import torch
 
 from bhk.base.errors import BhkError
 from bhk.base.hashes import sha256
-from bhk.base.names import BHK_SUFFIX
 from bhk.base.parallel import worker_count
 from bhk.base.progress import Progress
-from bhk.checkpoint import AlreadyBhkError
 from bhk.container.header import ModelEntry
-from bhk.container.reader import Container
+from bhk.container.reader import Container, is_bhk
 from bhk.evaluation.models import ModelSource
 from bhk.evaluation.results import EvaluatedModel
 from bhk.evaluation.settings import EvaluationSettings
@@ -169,14 +166,12 @@ def _size(path: Path) -> int | None:
 
 
 def _described(name: str, path: Path) -> EvaluatedModel:
-    if path.suffix != BHK_SUFFIX:
-        with contextlib.suppress(AlreadyBhkError):
-            return _checkpoint(name, path)
+    if not is_bhk(path):
+        return _checkpoint(name, path)
     with Container.open(path) as container:
-        ratio = sum(layer.dense_bytes for layer in container.layers) / container.source.length
         source = container.header.metadata.get("source.sha256")
         entry = model_entry(container)
-    return replace(_evaluated(name, (path,), entry, ratio), source_sha256=source)
+    return replace(_evaluated(name, (path,), entry, container.ratio), source_sha256=source)
 
 
 def _checkpoint(name: str, path: Path) -> EvaluatedModel:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from bhk.checkpoint import AlreadyBhkError, Checkpoint, NotACheckpointError, of_module, read
+from bhk.checkpoint import Checkpoint, NotACheckpointError, of_module, read
+from bhk.container.reader import is_bhk
 from bhk.file.bhkfile import open_file
 from bhk.hub.address import address_of
 from bhk.hub.download import local_file
@@ -74,13 +75,8 @@ def open_tensors(path: str | os.PathLike[str], key: str | None = None) -> Iterat
         HubError, ReadError, FormatError, CheckpointError: it cannot be read.
     """
     label = Path(path).name
-    if address_of(path) is None:
-        path = local_file(path)
-    try:
-        checkpoint, _ = read_checkpoint(path, key)
-    except NotACheckpointError as error:
-        if not isinstance(error, AlreadyBhkError) and address_of(path) is None:
-            raise
+    checkpoint = _checkpoint(path, key)
+    if checkpoint is None:
         with open_file(local_file(path)) as file:
             yield TensorFile(label, file.names, file.tensor)
         return
@@ -88,3 +84,14 @@ def open_tensors(path: str | os.PathLike[str], key: str | None = None) -> Iterat
     for name, aliases in checkpoint.aliases.items():
         tensors.update(dict.fromkeys(aliases, tensors[name]))
     yield TensorFile(label, tuple(tensors), tensors.__getitem__)
+
+
+def _checkpoint(path: str | os.PathLike[str], key: str | None) -> Checkpoint | None:
+    """Return the checkpoint that a user names, or None if it is a .bhk file."""
+    if address_of(path) is None:
+        path = local_file(path)
+        return None if is_bhk(path) else read_checkpoint(path, key)[0]
+    try:
+        return read_checkpoint(path, key)[0]
+    except NotACheckpointError:  # a repository without one
+        return None

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from bhk.base.names import BHK_SUFFIX
 from bhk.base.progress import Progress
-from bhk.checkpoint import AlreadyBhkError, Checkpoint
+from bhk.checkpoint import Checkpoint
 from bhk.checkpoint.companions import companions_of
 from bhk.container.header import ModelEntry
-from bhk.container.reader import Container
+from bhk.container.reader import Container, is_bhk
 from bhk.file.bhkfile import BhkFile
 from bhk.hub.download import local_file
 from bhk.nn.device import Device
@@ -33,6 +31,21 @@ from bhk.sam.checkpoints import read_checkpoint
 from bhk.sam.configuration import FILE as CONFIG
 from bhk.sam.recognise import Recognised, recognise
 from bhk.sam.variants import FAMILIES
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that was built from a file.
+
+    Attributes:
+        module: the model, in eval mode.
+        entry: what the file says about the model, or what a checkpoint's tensors say.
+        ratio: how many times smaller the .bhk file is than its dense tensors; None for a checkpoint.
+    """
+
+    module: nn.Module
+    entry: ModelEntry
+    ratio: float | None
 
 
 def load(
@@ -72,21 +85,28 @@ def load(
         LoadError: see `bhk.load_into`.
     """
     options = load_options(mode=mode, compute=compute, device=device, dtype=dtype, threads=threads, progress=progress)
+    return load_model(path_or_repo, options, verify=verify).module
+
+
+def load_model(path_or_repo: str | os.PathLike[str], options: LoadOptions, *, verify: bool = True) -> LoadedModel:
+    """Build the model that a file holds, and return it with what the file says about it; see `load`."""
     path = local_file(path_or_repo)
-    if path.suffix != BHK_SUFFIX and path.exists():
-        with contextlib.suppress(AlreadyBhkError):  # a .bhk file with another suffix
-            return _load_checkpoint(path, options)
+    if path.exists() and not is_bhk(path):
+        return _load_checkpoint(path, options)
     with BhkFile(Container.open(path), verify=verify) as file:
         entry = model_entry(file.container)
         with weights_on_meta():
             model = build_model(entry)
         load_file(model, file, replace(options, ignore=FAMILIES[entry.family].extra))
-    return model
+        return LoadedModel(model, entry, file.container.ratio)
 
 
-def _load_checkpoint(path: Path, options: LoadOptions) -> nn.Module:
-    model = dense_model(*read_checkpoint(path), path)
-    return model.to(device=options.device or "cpu", dtype=options.dtype or torch.float32)
+def _load_checkpoint(path: Path, options: LoadOptions) -> LoadedModel:
+    checkpoint, recognised = read_checkpoint(path)
+    model = dense_model(checkpoint, recognised, path)
+    assert recognised is not None  # else dense_model raises
+    model.to(device=options.device or "cpu", dtype=options.dtype or torch.float32)
+    return LoadedModel(model, recognised.entry, None)
 
 
 def dense_model(checkpoint: Checkpoint, recognised: Recognised | None, path: Path) -> nn.Module:

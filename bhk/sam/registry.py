@@ -12,9 +12,9 @@ import msgspec
 from torch import nn
 
 from bhk.base.errors import listed
-from bhk.base.names import BHK_SUFFIX
 from bhk.base.packages import import_package
 from bhk.container.header import ModelEntry
+from bhk.container.reader import is_bhk
 from bhk.file.bhkfile import open_downloaded
 from bhk.hub.address import address_of
 from bhk.nn.device import Device
@@ -129,7 +129,7 @@ def build_sam2_video_predictor(
 def _build_variant(key: str, name: str, checkpoint: Checkpoint, options: dict[str, Any]) -> nn.Module:
     variant = VARIANTS[name]
     family = FAMILIES[variant.family]
-    if not _is_bhk(checkpoint):
+    if not _is_ours(checkpoint):
         model: nn.Module = registered(import_package(family.packages), key)(checkpoint=checkpoint, **options)
         return model
     verify = options.pop("verify", True)
@@ -152,7 +152,7 @@ def _build_sam2(
 ) -> nn.Module:
     import_package((SAM2,))
     build: Builder = getattr(importlib.import_module("sam2.build_sam"), name)
-    if not _is_bhk(checkpoint):
+    if not _is_ours(checkpoint):
         return build(config_file, checkpoint, device, **options)
     with open_downloaded(checkpoint) as file:
         found = file.container.header.model
@@ -167,9 +167,9 @@ def _build_sam2(
     return model.train(training)
 
 
-def _is_bhk(checkpoint: Checkpoint) -> TypeGuard[str | os.PathLike[str]]:
+def _is_ours(checkpoint: Checkpoint) -> TypeGuard[str | os.PathLike[str]]:
     """Return whether a checkpoint is a .bhk file or on the Hub; the package itself reads any other."""
-    return checkpoint is not None and (PurePath(checkpoint).suffix == BHK_SUFFIX or address_of(checkpoint) is not None)
+    return checkpoint is not None and (address_of(checkpoint) is not None or is_bhk(checkpoint))
 
 
 def _sizes(entry: ModelEntry) -> object:

@@ -18,15 +18,21 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bhk.base.files import WriteError, check_destination, replace_file
+from bhk.base.progress import Progress
 from bhk.base.report import Report, plain
 from bhk.base.tables import table
 from bhk.base.texts import counted, number, size
-from bhk.nn.device import device_of, memory_error
-from bhk.nn.precision import mixed_precision
+from bhk.nn.device import Device, device_of, memory_error
+from bhk.nn.errors import LoadOptionError
+from bhk.nn.hyperlinear import Compute
+from bhk.nn.loading import load_options
+from bhk.nn.plan import Mode
+from bhk.nn.precision import Dtype, mixed_precision
 from bhk.pictures.image import Rgb, read_image
 from bhk.pictures.masks import bounding_box
 from bhk.pictures.prompts import Prompt, PromptError, check_inside, make_prompts
 from bhk.pictures.rle import encode
+from bhk.sam.load import load_model
 from bhk.sam.prediction.predictor import Masks, Predictor, predictor_for
 
 if TYPE_CHECKING:
@@ -50,6 +56,23 @@ class Seconds:
     decode: float
 
 
+@dataclass(frozen=True)
+class SegmentedModel:
+    """The file that the masks of a picture come from.
+
+    Attributes:
+        path: the file or address, as it was given.
+        family: the model's family, such as "sam2".
+        variant: the published model that it is; None if it is none of them.
+        ratio: how many times smaller the .bhk file is than its dense tensors; None for a checkpoint.
+    """
+
+    path: str
+    family: str
+    variant: str | None
+    ratio: float | None
+
+
 @dataclass(frozen=True, eq=False)
 class SegmentationReport(Report):
     """The masks of a picture, and the prompts that they answer.
@@ -64,7 +87,8 @@ class SegmentationReport(Report):
         seconds: how long it took.
         peak_bytes: highest memory use since the process began: of tensors on a GPU, else of the whole process. None where
             the system does not tell.
-        model, image, out: the files that were read and written, as they were given; None for other objects.
+        model: the file of the model; None for a model that was given as a module.
+        image, out: the files that were read and written, as they were given; None for other objects.
     """
 
     json_indent: ClassVar[int | None] = None  # each mask has hundreds of run lengths
@@ -76,7 +100,7 @@ class SegmentationReport(Report):
     size: tuple[int, int]
     seconds: Seconds
     peak_bytes: int | None
-    model: str | None = None
+    model: SegmentedModel | None = None
     image: str | None = None
     out: str | None = None
 
@@ -87,8 +111,8 @@ class SegmentationReport(Report):
 
     @property
     def boxes(self) -> tuple[tuple[int, int, int, int], ...]:
-        """The (x, y, width, height) of the smallest box around each mask; zeros for an empty mask."""
-        return tuple(map(_corner_and_size, self.masks))
+        """The corners (x0, y0, x1, y1) of the smallest box around each mask; zeros for an empty mask."""
+        return tuple(map(bounding_box, self.masks))
 
     def lines(self) -> Iterator[str]:
         """Yield a table of the masks, and the file with the picture."""
@@ -96,7 +120,7 @@ class SegmentationReport(Report):
             (str(index), f"{area:,}", ",".join(map(str, box)), number(score, 3))
             for index, (area, box, score) in enumerate(zip(self.areas, self.boxes, self.scores, strict=True))
         ]
-        yield table([("mask", "right"), ("pixels", "right"), ("x,y,width,height", "right"), ("score", "right")], rows)
+        yield table([("mask", "right"), ("pixels", "right"), ("x0,y0,x1,y1", "right"), ("score", "right")], rows)
         if self.out is not None:
             yield f"{self.out}: {counted(len(rows), 'mask')} of the {self.output} output"
 
@@ -107,7 +131,7 @@ class SegmentationReport(Report):
         return f"load {load:.2f} s, encode {encode:.2f} s, decode {decode:.2f} s{memory}"
 
     def document(self) -> dict[str, Any]:
-        """Return the report as JSON values; the masks in COCO's run-length encoding."""
+        """Return the report as JSON values: masks in COCO's run-length encoding, boxes as its (x, y, width, height)."""
         prompts = list(dict.fromkeys(prompt for prompt in self.prompts if prompt is not None))
         height, width = self.size
         found = zip(self.masks, self.areas, self.boxes, self.scores, self.prompts, strict=True)
@@ -115,11 +139,11 @@ class SegmentationReport(Report):
             {
                 "segmentation": encode(mask),
                 "area": area,
-                "bbox": box,
+                "bbox": (x0, y0, x1 - x0, y1 - y0),
                 "score": score,
                 "prompt": None if prompt is None else prompts.index(prompt),
             }
-            for mask, area, box, score, prompt in found
+            for mask, area, (x0, y0, x1, y1), score, prompt in found
         ]
         document: dict[str, Any] = plain(
             {
@@ -148,7 +172,13 @@ def segment(
     points_per_side: int = 32,
     out: str | os.PathLike[str] | None = None,
     force: bool = False,
-    **load_options: Any,
+    mode: Mode = "hyper",
+    compute: Compute = "exact",
+    device: Device | None = None,
+    dtype: Dtype | None = None,
+    verify: bool = True,
+    threads: int | None = None,
+    progress: Progress | None = None,
 ) -> SegmentationReport:
     """Find masks in a picture with any model of the Segment Anything family.
 
@@ -171,7 +201,8 @@ def segment(
         points_per_side: number of points along each side of the grid.
         out: write the picture with masks and prompts drawn on it to this file: .png or .jpg.
         force: replace `out` if it exists.
-        load_options: options of `bhk.load`: mode, compute, device, dtype, progress.
+        mode, compute, device, dtype, verify, threads, progress: see `bhk.load`. A module is loaded already, so it takes none
+            of them.
 
     Raises:
         PromptError: there are no prompts, they contradict each other, or they lie outside the picture.
@@ -179,6 +210,7 @@ def segment(
         PredictionError: bhk does not know how to use the model, or the model cannot do this.
         MissingPackageError: the model's package needs another package.
         DeviceMemoryError: the device does not have enough memory.
+        LoadOptionError: options of loading were given for a module.
         LoadError, ReadError, FormatError: see `bhk.load`.
         WriteError: `out` exists, or cannot be written.
     """
@@ -190,11 +222,12 @@ def segment(
         _check_output(Path(out), force, inputs)
     pixels = read_image(image)
     check_inside(prompts, pixels.shape[1], pixels.shape[0])
-    module, load = _loaded(model, load_options)
-    found = _answer(module, pixels, _Question(prompts, multimask, points_per_side), load)
+    options = _LoadOptions(mode, compute, device, dtype, verify, threads, progress)
+    module, seconds, origin = _loaded(model, options)
+    found = _answer(module, pixels, _Question(prompts, multimask, points_per_side), seconds)
     if out is not None:
         _write(Path(out), force, pixels, found)
-    return replace(found, model=_name(model), image=_name(image), out=_name(out))
+    return replace(found, model=origin, image=_name(image), out=_name(out))
 
 
 def _name(source: object) -> str | None:
@@ -208,6 +241,19 @@ class _Question:
     prompts: tuple[Prompt, ...]
     multimask: bool
     points_per_side: int
+
+
+@dataclass(frozen=True)
+class _LoadOptions:
+    """The options of `bhk.load`, with its default values."""
+
+    mode: Mode = "hyper"
+    compute: Compute = "exact"
+    device: Device | None = None
+    dtype: Dtype | None = None
+    verify: bool = True
+    threads: int | None = None
+    progress: Progress | None = None
 
 
 def _answer(module: nn.Module, pixels: Rgb, question: _Question, load: float) -> SegmentationReport:
@@ -235,11 +281,6 @@ def _answer(module: nn.Module, pixels: Rgb, question: _Question, load: float) ->
     )
 
 
-def _corner_and_size(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    left, top, right, bottom = bounding_box(mask)
-    return left, top, right - left, bottom - top
-
-
 def _prompts(
     points: list[Sequence[float]], not_points: list[Sequence[float]], boxes: list[Sequence[float]], everything: bool
 ) -> tuple[Prompt, ...]:
@@ -257,17 +298,20 @@ def _check_output(path: Path, force: bool, inputs: tuple[Path, ...]) -> None:
     check_destination(path, force=force, sources=inputs)
 
 
-def _loaded(model: nn.Module | str | os.PathLike[str], options: dict[str, Any]) -> tuple[nn.Module, float]:
-    """Return the module, and the seconds it took to load it."""
+def _loaded(
+    model: nn.Module | str | os.PathLike[str], options: _LoadOptions
+) -> tuple[nn.Module, float, SegmentedModel | None]:
+    """Return the module, the seconds it took to load it, and the file it comes from."""
     if isinstance(model, nn.Module):
-        if options:
-            raise TypeError(f"{', '.join(options)}: these options are for models that segment() loads itself")
-        return model.eval(), 0.0
-    from bhk.sam.load import load
-
+        if given := [name for name, value in vars(options).items() if value != getattr(_LoadOptions, name)]:
+            raise LoadOptionError(f"{', '.join(given)}: these options are for models that segment() loads itself")
+        return model.eval(), 0.0, None
     started = time.perf_counter()
-    module = load(model, **options)
-    return module, _now(module) - started
+    settings = {name: value for name, value in vars(options).items() if name != "verify"}
+    loaded = load_model(model, load_options(**settings), verify=options.verify)
+    seconds = _now(loaded.module) - started
+    entry = loaded.entry
+    return loaded.module, seconds, SegmentedModel(os.fspath(model), entry.family, entry.variant, loaded.ratio)
 
 
 def _answers(

@@ -37,7 +37,7 @@ def test_a_table_of_masks(shell: Shell) -> None:
     ended = shell("segment", "sam.bhk", "picture.png", "--box", "10,10,60,70", "--box", "0,0,140,90")
     assert (ended.status, ended.err) == (0, "")
     lines = ended.out.splitlines()
-    assert lines[0].split() == ["mask", "pixels", "x,y,width,height", "score"]
+    assert lines[0].split() == ["mask", "pixels", "x0,y0,x1,y1", "score"]
     assert [line.split()[0] for line in lines[2:]] == ["0", "1"]
     assert {path.name for path in shell.folder.iterdir()} == {"sam.bhk", "picture.png"}
 
@@ -58,7 +58,12 @@ def test_json_is_the_only_output(shell: Shell) -> None:
     args = ("--point", "40,30", "--multimask", "-o", "out.jpg")
     document: Any = shell("segment", "sam.bhk", "picture.png", *args, "--json").document
     found = package.segment(shell.folder / "sam.bhk", _IMAGE, points=[(40, 30)], multimask=True)
-    assert document["model"] == "sam.bhk"
+    assert document["model"] == {
+        "path": "sam.bhk",
+        "family": "sam",
+        "variant": None,
+        "ratio": package.inspect(shell.folder / "sam.bhk").ratio,
+    }
     assert document["image"] == {"path": "picture.png", "width": 140, "height": 90}
     assert document["out"] == "out.jpg"
     assert document["output"] == "multimask"

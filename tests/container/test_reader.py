@@ -14,7 +14,7 @@ from bhk.base.files import ReadError
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.tensor import tensor_bytes
 from bhk.container.errors import FormatError, HeaderHashError, StreamHashError, rules
-from bhk.container.reader import Container, FileSource
+from bhk.container.reader import MAGIC, Container, FileSource, is_bhk
 from bhk.file.bhkfile import open_file
 from container.memory import MemorySource, validate_all
 from tools.format_spec.builder import seal
@@ -203,3 +203,12 @@ def test_the_hash_of_the_header_is_checked_before_it_is_parsed() -> None:
     data = (VECTORS / "bad" / "H1_cut_off.bhk").read_bytes()
     with pytest.raises(HeaderHashError):
         validate_all(data[:63] + bytes([data[63] ^ 1]) + data[64:])
+
+
+def test_a_bhk_file_is_known_by_its_name_or_its_first_bytes(tmp_path: Path) -> None:
+    contents = {"a.bin": MAGIC + b"...", "b.bin": MAGIC[:-1], "c.bin": b"", "d.bhk": b"text"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    os.mkfifo(tmp_path / "pipe")
+    names = [*contents, "pipe", "none.pth", "none.bhk", "."]
+    assert [name for name in names if is_bhk(tmp_path / name)] == ["a.bin", "d.bhk", "none.bhk"]

@@ -12,7 +12,7 @@ from torch import nn
 
 import bhk
 from bhk.base.files import DestinationExistsError, WriteError
-from bhk.nn.errors import DeviceMemoryError
+from bhk.nn.errors import DeviceMemoryError, LoadOptionError
 from bhk.pictures.image import ImageError
 from bhk.pictures.prompts import Prompt, PromptError
 from bhk.pictures.rle import decode
@@ -95,7 +95,7 @@ def test_areas_and_boxes() -> None:
     masks[1, 9, 19] = masks[1, 0, 5] = True
     found = SegmentationReport(masks, (0.0,) * 3, (None,) * 3, "single", (10, 20), None, None)  # type: ignore[arg-type]
     assert found.areas == (18, 2, 0)
-    assert found.boxes == ((3, 2, 6, 3), (5, 0, 15, 10), (0, 0, 0, 0))
+    assert found.boxes == ((3, 2, 9, 5), (5, 0, 20, 10), (0, 0, 0, 0))
 
 
 def test_the_report_is_a_table_and_a_document(sam: nn.Module, picture: Path) -> None:
@@ -107,7 +107,17 @@ def test_the_report_is_a_table_and_a_document(sam: nn.Module, picture: Path) -> 
     document = found.document()
     assert (document["model"], document["out"]) == (None, str(out))
     assert document["image"] == {"path": str(picture), "width": 140, "height": 90}
-    assert np.array_equal(decode(document["masks"][0]["segmentation"]), found.masks[0])
+    (mask,), ((x0, y0, x1, y1),) = document["masks"], found.boxes
+    assert np.array_equal(decode(mask["segmentation"]), found.masks[0])
+    assert mask["bbox"] == [x0, y0, x1 - x0, y1 - y0]
+
+
+def test_the_report_says_which_model_the_masks_come_from(file: Path) -> None:
+    found = segment(file, _IMAGE, points=[(40, 30)]).document()["model"]
+    assert found == {"path": str(file), "family": "sam", "variant": None, "ratio": bhk.inspect(file).ratio}
+    checkpoint = file.with_suffix(".pth")
+    found = segment(checkpoint, _IMAGE, points=[(40, 30)]).document()["model"]
+    assert found == {"path": str(checkpoint), "family": "sam", "variant": None, "ratio": None}
 
 
 def test_time_and_memory_are_measured(sam: nn.Module) -> None:
@@ -211,7 +221,7 @@ def test_other_mistakes(sam: nn.Module, picture: Path, tmp_path: Path) -> None:
         segment("none.bhk", tmp_path / "none.png", points=[(1, 1)])
     with pytest.raises(PredictionError, match="bhk cannot predict masks with torch"):
         segment(nn.Linear(1, 1), picture, points=[(1, 1)])
-    with pytest.raises(TypeError, match="mode, device: these options are for models that segment"):
+    with pytest.raises(LoadOptionError, match="mode, device: these options are for models that segment"):
         segment(sam, picture, points=[(1, 1)], mode="dense", device="cpu")
     with pytest.raises(bhk.BhkError, match=r"none\.bhk"):
         segment("none.bhk", picture, points=[(1, 1)])
