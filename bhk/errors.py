@@ -1,9 +1,14 @@
 """The errors that callers may want to tell apart. All are kinds of `BhkError`, and each message says what to do.
 
+Options:
+    OptionError: an option has a value that does not exist, is out of range, or contradicts another option.
+    PresetError: there is no such preset, or no file can have the quality asked for. A kind of OptionError.
+
 Reading and writing:
     ReadError: the system could not read a file.
     WriteError: a file could not be written; what was there before is unchanged.
     DestinationExistsError: the file to write exists; a kind of WriteError.
+    WorkDirError: a folder for intermediate results holds those of other work, or unreadable files.
     HubError: the Hugging Face Hub refused, or could not be reached.
 
 Files:
@@ -14,16 +19,18 @@ Files:
     UnsafePickleError: a checkpoint would run code when it is loaded. A kind of CheckpointError.
 
 Converting:
-    PresetError: there is no such preset, or no file can have the quality asked for.
     CalibrationError: the model cannot be calibrated with these samples.
 
 Models:
     UnknownModelError: a file does not hold a model that bhk can build.
     LoadError: the tensors of a file do not fit the model.
+    PredictionError: a model cannot predict the masks that are asked for.
+    NotFiniteError: a model returned NaN or infinity.
     DeviceMemoryError: the device does not have enough memory, for the model or for a picture.
     MissingPackageError: a package that this work needs is not installed.
 
 Pictures:
+    NoPicturesError: a folder holds no pictures, or none that can be used.
     ImageError: a picture cannot be read.
     PromptError: a point or a box lies outside the picture, or prompts contradict each other.
     AnnotationError: ground truth cannot be read, or does not belong to the pictures.

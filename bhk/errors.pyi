@@ -1,8 +1,10 @@
 from bhk.base.errors import BhkError as BhkError
+from bhk.base.errors import OptionError as OptionError
 from bhk.base.files import DestinationExistsError as DestinationExistsError
 from bhk.base.files import ReadError as ReadError
 from bhk.base.files import WriteError as WriteError
 from bhk.base.packages import MissingPackageError as MissingPackageError
+from bhk.base.workdir import WorkDirError as WorkDirError
 from bhk.calibration.errors import CalibrationError as CalibrationError
 from bhk.checkpoint.errors import AmbiguousCheckpointError as AmbiguousCheckpointError
 from bhk.checkpoint.errors import CheckpointError as CheckpointError
@@ -10,10 +12,13 @@ from bhk.checkpoint.errors import UnsafePickleError as UnsafePickleError
 from bhk.codec.fit import PresetError as PresetError
 from bhk.container.errors import FormatError as FormatError
 from bhk.evaluation.annotations.errors import AnnotationError as AnnotationError
+from bhk.evaluation.fidelity import NotFiniteError as NotFiniteError
 from bhk.hub.errors import HubError as HubError
 from bhk.nn.errors import DeviceMemoryError as DeviceMemoryError
 from bhk.nn.errors import LoadError as LoadError
+from bhk.pictures.folder import NoPicturesError as NoPicturesError
 from bhk.pictures.image import ImageError as ImageError
 from bhk.pictures.prompts import PromptError as PromptError
 from bhk.sam.build import UnknownModelError as UnknownModelError
+from bhk.sam.prediction.predictor import PredictionError as PredictionError
 from bhk.tasks.verify import VerificationError as VerificationError

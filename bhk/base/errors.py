@@ -1,12 +1,46 @@
-"""The base class of all bhk errors, and how messages quote what was found."""
+"""The base class of all bhk errors, how messages name options, and how they quote what was found."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import re
+from collections.abc import Callable, Iterable
+
+# Private-use characters around the option in a message, so that each interface can put its own form there.
+_BEGIN, _END = "\ue000", "\ue001"
+_OPTION = re.compile(f"{_BEGIN}([^{_END}]*){_END}")
 
 
 class BhkError(Exception):
     """Base class of all bhk errors. The message says what was found, what was expected and what to do."""
+
+    @property
+    def marked(self) -> str:
+        """The message as it was raised, with marks around options."""
+        return Exception.__str__(self)
+
+    def message(self, form: Callable[[str], str]) -> str:
+        """Return the message, with options as `form` writes them, given such text as "force=True" or "images"."""
+        return _OPTION.sub(lambda found: form(found[1]), self.marked)
+
+    def __str__(self) -> str:
+        return self.message(lambda text: text)
+
+
+class OptionError(BhkError):
+    """An option has a value that does not exist, is out of range, or contradicts another option."""
+
+
+def option(name: str, value: object = None) -> str:
+    """Return an option, marked as such, for a message: Python shows `force=True`, the command line `--force`.
+
+    Args:
+        name: the parameter or the field, as Python calls it.
+        value: the value to set; None to name the option only.
+    """
+    if value is None:
+        return f"{_BEGIN}{name}{_END}"
+    return f"{_BEGIN}{name}={json.dumps(value) if isinstance(value, str) else repr(value)}{_END}"
 
 
 def shown(text: object, limit: int = 120) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from bhk.base.errors import BhkError
+from bhk.base.errors import BhkError, option
 
 
 class ReadError(BhkError):
@@ -85,7 +85,7 @@ def check_destination(path: Path, *, force: bool, sources: tuple[Path, ...] = ()
         elif not path.parent.is_dir():
             raise WriteError(f"folder {path.parent} does not exist; create it first")
         if not force and os.path.lexists(path):
-            raise DestinationExistsError(f"{path} exists; set force to overwrite it")
+            raise DestinationExistsError(f"{path} exists; use {option('force', True)} to overwrite it")
     except OSError as error:
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -136,10 +136,10 @@ def _link_new(temporary: Path, path: Path) -> bool:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        raise DestinationExistsError(f"{path} exists now; set force to overwrite it") from None
+        raise DestinationExistsError(f"{path} exists now; use {option('force', True)} to overwrite it") from None
     except OSError:
         if os.path.lexists(path):
-            raise DestinationExistsError(f"{path} exists now; set force to overwrite it") from None
+            raise DestinationExistsError(f"{path} exists now; use {option('force', True)} to overwrite it") from None
         return False
     return True
 

@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar, cast
 
 import torch
 
-from bhk.base.errors import BhkError
+from bhk.base.errors import OptionError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -22,7 +22,7 @@ _Task: TypeAlias = "tuple[Item, SimpleQueue[_Outcome[Result]]]"
 _Tasks: TypeAlias = "SimpleQueue[_Task[Item, Result] | None]"
 
 
-class ThreadsError(BhkError):
+class ThreadsError(OptionError):
     """The number of threads is not positive."""
 
 

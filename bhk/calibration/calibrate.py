@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from bhk.base.errors import option
 from bhk.base.files import WriteError
 from bhk.base.progress import Progress, silent
 from bhk.base.workdir import WorkDir, WorkDirError
@@ -213,7 +214,7 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
     except (OSError, SafetensorError) as error:
         new.unlink(missing_ok=True)
         raise WriteError(
-            f"cannot write {path}: {error}; calibration needs space there, or in a work folder of your own"
+            f"cannot write {path}: {error}; calibration needs space there, or in a folder of your own: {option('work_dir')}"
         ) from error
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bhk.base.errors import BhkError
+from bhk.base.errors import BhkError, option
 from bhk.calibration.errors import CalibrationError
 from bhk.nn.device import device_of
 from bhk.pictures.image import Rgb
@@ -128,7 +128,7 @@ def _shown(model: nn.Module, index: int) -> Iterator[None]:
         reason = str(error).partition("\n")[0] or "no message"
         raise CalibrationError(
             f"{type(model).__name__} fails on sample {index} ({type(error).__name__}: {reason}); "
-            "give samples that its forward takes, or convert without calibration"
+            f"give samples that its forward takes, or convert without {option('calibration')}"
         ) from error
     finally:
         for hook in hooks:

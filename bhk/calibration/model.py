@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bhk.base.errors import option
 from bhk.base.packages import import_package
 from bhk.calibration.errors import CalibrationError
 from bhk.checkpoint import Checkpoint
@@ -23,7 +24,7 @@ from bhk.sam.load import dense_model, fill
 from bhk.sam.packages import TRANSFORMERS
 from bhk.sam.recognise import Recognised
 
-_ADVICE = "give bhk.convert the model in place of its file, or convert without calibration"
+_ADVICE = f"convert without {option('calibration')}, or give the model itself to bhk.convert, in Python"
 
 
 @dataclass(frozen=True, eq=False)

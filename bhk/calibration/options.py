@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from torch import nn
 
+from bhk.base.errors import option
 from bhk.calibration.errors import CalibrationError
 
 # A kind of synthetic samples, a folder of pictures, samples, or a callable that is given the model.
@@ -52,11 +53,13 @@ class Calibration:
             object.__setattr__(self, "work_dir", Path(self.work_dir))
         if self.steps not in get_args(StepRule):
             raise CalibrationError(
-                f"unknown rule for steps {self.steps!r}; choose one of {', '.join(get_args(StepRule))}"
+                f"there is no rule {self.steps!r} for {option('steps')}; choose one of {', '.join(get_args(StepRule))}"
             )
         if self.limit < 1 or self.seed < 0:
             raise CalibrationError(
                 f"a limit of {self.limit} samples, seed {self.seed}; expected at least 1 sample and a seed from 0"
             )
         if self.work_dir is not None and not isinstance(self.samples, str | os.PathLike):
-            raise CalibrationError("a work folder cannot tell whether samples are the same as before; leave it out")
+            raise CalibrationError(
+                f"a work folder cannot tell whether samples are the same as before; leave out {option('work_dir')}"
+            )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from bhk.base.errors import option
 from bhk.calibration.errors import CalibrationError
 from bhk.codec.feedback import Feedback
 
@@ -60,7 +61,7 @@ def measure(
         plain = float(gradient.float().square().sum())
         if not math.isfinite(plain):
             raise CalibrationError(
-                f"the gradient of {name} is not finite; check the model, or convert without calibration"
+                f"the gradient of {name} is not finite; check the model, or convert without {option('calibration')}"
             )
         fed = feedback(name)
         change = plain if fed is None else fed.output_change(gradient.flatten(1))
@@ -86,7 +87,7 @@ def _backward(projection: Tensor) -> None:
     except RuntimeError as error:  # an operation without derivative, inputs changed in place, out of memory
         reason = str(error).partition("\n")[0]
         raise CalibrationError(
-            f"the model has no gradients ({reason}); use the steps of the table instead of measured ones"
+            f"the model has no gradients ({reason}); use {option('steps', 'table')} instead"
         ) from error
 
 
@@ -100,7 +101,9 @@ def _projected(outputs: Sequence[Tensor], seed: int) -> Tensor:
     for output in outputs:
         scale = float(output.detach().float().square().sum())
         if not math.isfinite(scale):
-            raise CalibrationError("the model returns NaN or infinity; check the model, or convert without calibration")
+            raise CalibrationError(
+                f"the model returns NaN or infinity; check the model, or convert without {option('calibration')}"
+            )
         noise = torch.randn(output.shape, generator=generator).to(output.device)
         total = total + (output.float() * noise).sum() / math.sqrt(max(scale, torch.finfo(torch.float32).tiny))
     return total / math.sqrt(len(outputs))

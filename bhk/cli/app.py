@@ -25,6 +25,7 @@ from bhk.cli.eval import evaluate
 from bhk.cli.export import export
 from bhk.cli.inspect import inspect
 from bhk.cli.models import models
+from bhk.cli.options import as_option
 from bhk.cli.output import WaitingHints
 from bhk.cli.pull import pull
 from bhk.cli.push import push
@@ -157,7 +158,7 @@ def _run(signals: _Signals) -> int:
         _discard_output()
         return 1
     except BhkError as error:
-        return _fail(str(error))
+        return _fail(error.message(as_option))
     except OSError as error:
         _discard_output()
         return _fail(f"{error.filename or 'output'}: {error.strerror or error}")

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from bhk.base.errors import BhkError
+from bhk.base.errors import OptionError
 from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.trajectory import MAX_REACH, float32
 
 
-class PresetError(BhkError):
+class PresetError(OptionError):
     """There is no such preset, or no file can have the quality asked for."""
 
 

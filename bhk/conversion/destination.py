@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from torch import nn
 
+from bhk.base.errors import option
 from bhk.base.files import WriteError
 from bhk.base.names import BHK_SUFFIX, CHECKPOINT_SUFFIXES
 from bhk.checkpoint.folder import INDEX_SUFFIX
@@ -20,7 +21,9 @@ def default_destination(src: str | os.PathLike[str] | nn.Module) -> Path:
         WriteError: the source is a module.
     """
     if isinstance(src, nn.Module):
-        raise WriteError(f"a module such as {type(src).__name__} has no file to write beside; give the file to write")
+        raise WriteError(
+            f"a module such as {type(src).__name__} has no file to write beside; give the file to write as {option('out')}"
+        )
     local = Path(src)
     if not local.exists():
         address = parse_address(os.fsdecode(src))

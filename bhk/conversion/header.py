@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from bhk.base.errors import BhkError
+from bhk.base.errors import OptionError
 from bhk.checkpoint import Checkpoint
 from bhk.checkpoint.companions import KEY as COMPANION_KEY
 from bhk.codec.dtypes import DTYPE_NAMES
@@ -20,7 +20,7 @@ from bhk.version import __version__
 OWN_KEYS = ("checkpoint.", COMPANION_KEY)
 
 
-class MetadataError(BhkError):
+class MetadataError(OptionError):
     """An entry of the metadata is one that bhk writes itself."""
 
 

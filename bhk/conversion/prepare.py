@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
+from bhk.base.errors import option
 from bhk.base.files import WriteError, check_destination
 from bhk.base.names import BHK_SUFFIX, CHECKPOINT_SUFFIXES
 from bhk.base.parallel import worker_count
@@ -93,7 +94,8 @@ def prepare(
     """Read the source, recognise its model, and check all options; see `bhk.convert`."""
     if quality.is_published and calibration is not None:
         raise PresetError(
-            f"preset {quality.preset!r} is the published method, which has no calibration; leave out one of them"
+            f"preset {quality.preset!r} is the published method, which has no calibration; "
+            f"choose another preset, or leave out {option('calibration')}"
         )
     workers = worker_count(threads)
     if out is not None and not dry_run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
+from bhk.base.errors import option
 from bhk.codec.fit import PresetError, check_snr, find_preset
 
 
@@ -49,14 +50,14 @@ class Quality:
             object.__setattr__(self, name, (patterns,) if isinstance(patterns, str) else tuple(patterns))
         object.__setattr__(self, "snr_for", dict(self.snr_for))
         chosen = find_preset(self.preset)
-        wanted = {"a signal-to-noise ratio": self.snr_db, "a ratio": self.ratio, "a fidelity": self.fidelity}
+        wanted = {"snr_db": self.snr_db, "ratio": self.ratio, "fidelity": self.fidelity}
         given = [name for name, value in wanted.items() if value is not None]
         if len(given) > 1:
-            raise PresetError(f"both {given[0]} and {given[1]} were asked for; give one of them")
+            raise PresetError(f"both {option(given[0])} and {option(given[1])} were given; give one of them")
         if chosen.snr_db is None and (given or self.snr_for):
             raise PresetError(
                 f"preset {self.preset!r} is the published method, which has one quality only; "
-                "leave out signal-to-noise ratios, ratio and fidelity"
+                f"leave out {option('snr_db')}, {option('snr_for')}, {option('ratio')} and {option('fidelity')}"
             )
         for snr_db in (*([] if self.snr_db is None else [self.snr_db]), *self.snr_for.values()):
             check_snr(snr_db)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from bhk.base.errors import BhkError
+from bhk.base.errors import OptionError
 from bhk.checkpoint.roles import natural_key, role_of
 from bhk.codec.shape import Pairing, Shape
 from bhk.codec.tensor import is_codable, published_codes
@@ -22,7 +22,7 @@ TABLE_ROWS = 4096
 TABLE_SNR_DB = -6.0
 
 
-class PatternError(BhkError):
+class PatternError(OptionError):
     """A pattern of tensor names matches no tensor."""
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from bhk.base.errors import option
 from bhk.evaluation.annotations.dataset import AnnotatedImage
 from bhk.evaluation.annotations.segmentation import Rle, encode, read_segmentation
 from bhk.evaluation.detections import Detection, inside
@@ -188,8 +189,8 @@ def _answer(subject: Subject, question: Question, output: MaskOutput, keep_masks
     masks, scores = subject.answer(question.prompt, multimask=output == "multi")
     if not np.isfinite(scores).all():
         raise NotFiniteError(
-            "a model predicted an IoU that is not finite; use dtype float32 or bfloat16, which have a wider range, "
-            "and check the file with `bhk verify`"
+            "a model predicted an IoU that is not finite; "
+            f"use {option('dtype', 'float32')} or bfloat16, which have a wider range, and check the file with `bhk verify`"
         )
     best = int(scores.argmax())
     truth = None if question.truth is None else question.truth.decode()

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bhk.base.errors import BhkError
+from bhk.base.errors import BhkError, option
 from bhk.evaluation.intervals import Estimate, bootstrap
 from bhk.evaluation.models import Subject
 from bhk.pictures.image import Rgb
@@ -210,8 +210,8 @@ def _cosine(a: Tensor, b: Tensor) -> float:
 
 def _not_finite(what: str) -> NotFiniteError:
     return NotFiniteError(
-        f"a model returned {what} that is not finite; use dtype float32 or bfloat16, which have a wider range, "
-        "and check the file with `bhk verify`"
+        f"a model returned {what} that is not finite; "
+        f"use {option('dtype', 'float32')} or bfloat16, which have a wider range, and check the file with `bhk verify`"
     )
 
 

@@ -244,7 +244,7 @@ def read_report(path: str | os.PathLike[str]) -> FidelityReport | AccuracyReport
         EvaluationDocumentError: the file cannot be read or holds something else.
     """
     name = shown(os.fsdecode(path))
-    expected = "expected a file that `bhk eval --out FILE.json` wrote"
+    expected = "expected a report of `bhk eval`, saved as JSON"
     try:
         data = Path(path).read_bytes()
         envelope = msgspec.json.decode(data, type=_Envelope)

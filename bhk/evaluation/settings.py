@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from bhk.base.errors import BhkError
+from bhk.base.errors import OptionError
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.plan import Mode
 from bhk.nn.precision import floating_dtype
@@ -22,7 +22,7 @@ MaskOutput = Literal["single", "multi"]
 PROMPTS: tuple[ObjectPrompt, ...] = get_args(ObjectPrompt)
 
 
-class SettingsError(BhkError):
+class SettingsError(OptionError):
     """A setting of an evaluation is out of range."""
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-from bhk.base.errors import BhkError
+from bhk.base.errors import BhkError, option
 from bhk.base.workdir import WorkDir
 
 Shard = TypeVar("Shard")
@@ -173,7 +173,7 @@ def _end_of_worker() -> Iterator[None]:
     try:
         yield
     except (EOFError, OSError):
-        raise WorkerError("a worker process was killed; if memory ran out, use fewer workers") from None
+        raise WorkerError(f"a worker process was killed; if memory ran out, use fewer {option('workers')}") from None
 
 
 def _serve(connection: Connection, work: Callable[[Any], object]) -> None:
@@ -189,6 +189,6 @@ def _attempt(work: Callable[[Any], object], shard: object) -> tuple[object, str 
     try:
         return work(shard), None
     except BhkError as error:
-        return None, str(error)
+        return None, error.marked
     except Exception:
         return None, traceback.format_exc()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bhk.base.errors import option
 from bhk.base.parallel import ordered_map
 from bhk.codec.codebook import Codes
 from bhk.container.header import LayerEntry
@@ -50,7 +51,8 @@ def build(file: BhkFile, plan: Plan, options: LoadOptions) -> list[Change]:
     size = sum(layer.dense_bytes for layer in plan.layers)
     raise ModelMemoryError(
         f"no room on {options.device or 'the device of the model'} for {file.container.source.name},"
-        f" {size / 1e6:.0f} MB when decoded ({reason}); use another device, mode='hyper' or a smaller dtype"
+        f" {size / 1e6:.0f} MB when decoded ({reason}); use another "
+        f"{option('device')}, {option('mode', 'hyper')} or a smaller {option('dtype')}"
     )
 
 

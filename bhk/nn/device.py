@@ -9,6 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
+from bhk.base.errors import option
 from bhk.nn.errors import DeviceMemoryError, LoadOptionError
 
 # A torch device, or its name: "cpu", "cuda:1".
@@ -54,5 +55,5 @@ def memory_error(model: nn.Module, width: int, height: int) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise DeviceMemoryError(
             f"{device_of(model)} has no room for masks of {width} x {height} pixels; "
-            "use another device, dtype bfloat16, or a smaller picture"
+            f"use another {option('device')}, {option('dtype', 'bfloat16')}, or a smaller picture"
         ) from error

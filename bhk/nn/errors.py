@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bhk.base.errors import BhkError
+from bhk.base.errors import BhkError, OptionError
 
 
 class LoadError(BhkError):
     """A .bhk file could not be loaded into a model."""
 
 
-class LoadOptionError(LoadError):
+class LoadOptionError(LoadError, OptionError):
     """A mode, a kind of computation, a dtype or a device does not exist or cannot be used."""
 
 

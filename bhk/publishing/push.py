@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-from bhk.base.errors import shown
+from bhk.base.errors import option, shown
 from bhk.base.files import WriteError, replace_file
 from bhk.base.progress import Progress
 from bhk.base.report import Report
@@ -179,7 +179,8 @@ def _destination(
     address = parse_address(repository)
     if address.path is not None or address.revision is not None:
         raise PublicationError(
-            f"{redact(shown(repository))} names more than a repository; expected user/repo, and a branch as the revision"
+            f"{redact(shown(repository))} names more than a repository; expected user/repo, "
+            f"and a branch as {option('revision')}"
         )
     _check_name(address.repository)
     if create_pr and revision not in (None, MAIN):

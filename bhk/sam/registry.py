@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 import msgspec
 from torch import nn
 
-from bhk.base.errors import listed
+from bhk.base.errors import BhkError, listed
 from bhk.base.packages import import_package
 from bhk.container.header import ModelEntry
 from bhk.container.reader import is_bhk
@@ -36,7 +36,7 @@ class WrongModelError(UnknownModelError):
 class UnknownRegistryKeyError(KeyError, UnknownModelError):
     """A registry does not have the key."""
 
-    __str__ = Exception.__str__  # KeyError's puts the message in quotes
+    __str__ = BhkError.__str__  # KeyError's puts the message in quotes
 
 
 class Registry(Mapping[str, Builder]):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from bhk.base.errors import option
 from bhk.base.hashes import sha256
 from bhk.base.progress import Progress
 from bhk.evaluation.accuracy import (
@@ -84,7 +85,10 @@ def accuracy(
         NotFiniteError, WorkDirError, WorkerError, WriteError: see `bhk.fidelity`.
     """
     if not settings.prompts and detections is None:
-        raise SettingsError(f"there is nothing to prompt with; choose {' or '.join(PROMPTS)}, or give detections")
+        raise SettingsError(
+            f"there is nothing to prompt with; choose {option('prompts')} from {' and '.join(PROMPTS)}, "
+            f"or give {option('detections')}"
+        )
     worker_processes(workers, str(settings.device))  # can the device be used?
     source = Path(images if annotations is None else annotations)
     truth = read_annotations(source, images, format=format)
@@ -139,7 +143,7 @@ class _Work:
         source, original = self.sources
         model = Subject(source.load())
         if self.settings.output == "single" and not model.has_single:
-            raise PredictionError(f"{source.path} has no single-mask output; measure its multimask output")
+            raise PredictionError(f"{source.path} has no single-mask output; use {option('output', 'multi')}")
         return model, None if original is None else Subject(original.load())
 
     def __call__(self, shard: Sequence[_Picture]) -> ShardAccuracy:

@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from bhk.base.errors import option
 from bhk.base.files import check_destination, replace_file
 from bhk.base.packages import MissingPackageError
 from bhk.base.progress import Progress, silent
@@ -126,7 +127,7 @@ class ComparisonReport(ComparedReport):
         if self.no_masks is not None:
             yield f"masks were not compared: {self.no_masks}"
         elif self.made:
-            yield f"masks of {counted(self.pictures, 'synthetic scene')}; compare on your own pictures (images) to be sure"
+            yield f"masks of {counted(self.pictures, 'synthetic scene')}; compare on pictures of your own to be sure"
         else:
             yield f"masks of {counted(self.pictures, 'picture')}"
 
@@ -236,9 +237,7 @@ def _named(qualities: str | Quality | Iterable[str | Quality]) -> list[tuple[str
         quality = Quality(given) if isinstance(given, str) else given
         named.append((_name(quality), quality))
     if not named:
-        raise PresetError(
-            f"there are no qualities to compare; choose from {', '.join(PRESETS)}, or give bhk.Quality objects"
-        )
+        raise PresetError(f"there is nothing to compare; give {option('qualities')}, such as {' or '.join(PRESETS)}")
     return named
 
 

@@ -7,8 +7,9 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from bhk.base.errors import OptionError, option
 from bhk.base.report import Report, plain
 from bhk.base.tables import table
 from bhk.base.texts import number, scientific, size
@@ -155,11 +156,12 @@ def inspect(
             `image_encoder.blocks.3`.
         sort: sort the rows by this column, largest first; by "name" and "snr", smallest first. None keeps the order of
             the file.
-        top: keep only the first rows.
+        top: keep only this many rows, the first ones.
 
     Raises:
         HubError: the file could not be read from the Hub.
         ReadError, FormatError: the file cannot be read, or breaks a rule of the format.
+        OptionError: `by` or `sort` has another value, or `top` is not positive.
 
     >>> report = bhk.inspect("demo_sam.bhk", by="role", sort="bytes", top=1)
     >>> report.rows[0].name, report.rows[0].layers
@@ -167,6 +169,7 @@ def inspect(
     >>> report.file_bytes == report.preamble + report.header + report.padding + report.streams
     True
     """
+    _check(by, sort, top)
     with open_container(path) as container:
         header, header_bytes, length = container.header, container.header_length, container.source.length
     rows = [_row(layer, header.codebooks) for layer in header.layers]
@@ -189,6 +192,14 @@ def inspect(
         streams=total.bytes,
         grouped=by is not None,
     )
+
+
+def _check(by: str | None, sort: str | None, top: int | None) -> None:
+    for name, value, choices in (("by", by, get_args(Grouping)), ("sort", sort, get_args(Sorting))):
+        if value is not None and value not in choices:
+            raise OptionError(f"there is no {value!r} for {option(name)}; choose one of {', '.join(choices)}")
+    if top is not None and top < 1:
+        raise OptionError(f"{option('top')} is {top}; expected 1 or more")
 
 
 _SORT_KEYS: dict[Sorting, Callable[[Row], tuple[float, str]]] = {
@@ -306,7 +317,11 @@ def _cells(row: Row) -> list[str]:
 
 def _shortened(value: str) -> str:
     """Return a metadata value, cut if it is long: some are whole files."""
-    return value if len(value) <= _SHOWN else f"{value[:_SHOWN]}… ({len(value):,} characters; all with --json)"
+    return (
+        value
+        if len(value) <= _SHOWN
+        else f"{value[:_SHOWN]}… ({len(value):,} characters; the JSON document has them all)"
+    )
 
 
 def _model_fields(entry: ModelEntry) -> dict[str, object]:

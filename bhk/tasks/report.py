@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bhk.base.errors import BhkError
+from bhk.base.errors import BhkError, option
 from bhk.base.files import check_destination, replace_file
 from bhk.base.progress import Progress
 from bhk.base.report import Report
@@ -181,7 +181,8 @@ def _pictures(
         return [], ()
     if against is None:
         raise ReportError(
-            "masks are compared with those of the original; give the checkpoint that the file was converted from"
+            "masks are compared with those of the original; give the checkpoint that the file was converted from as "
+            f"{option('against')}"
         )
     if limit < 1:
         raise ReportError(f"a limit of {limit} pictures leaves none; expected 1 or more")

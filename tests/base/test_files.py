@@ -254,7 +254,7 @@ def test_a_good_destination_passes_unchanged(place: Path, name: str, force: bool
 
 @pytest.mark.parametrize("name", ["taken", "soft folder/taken", "dangling"])
 def test_an_existing_file_needs_force(place: Path, name: str) -> None:
-    with pytest.raises(DestinationExistsError, match="set force to overwrite it"):
+    with pytest.raises(DestinationExistsError, match="use force=True to overwrite it"):
         check_destination(place / name, force=False)
 
 

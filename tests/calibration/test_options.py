@@ -12,7 +12,7 @@ from bhk.calibration.options import Calibration
 @pytest.mark.parametrize(
     ("samples", "options", "message"),
     [
-        ("noise", {"steps": "best"}, "unknown rule for steps 'best'; choose one of table, measured"),
+        ("noise", {"steps": "best"}, "there is no rule 'best' for steps; choose one of table, measured"),
         ("noise", {"limit": 0}, "a limit of 0 samples, seed 0; expected at least 1"),
         ("noise", {"seed": -1}, "seed -1; expected at least 1 sample and a seed from 0"),
         ([1.0], {"work_dir": "work"}, "a work folder cannot tell whether samples are the same"),

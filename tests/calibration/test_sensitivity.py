@@ -123,7 +123,7 @@ def test_a_model_without_gradients() -> None:
         outputs.add_(1)
         return (outputs,)
 
-    with pytest.raises(CalibrationError, match=r"has no gradients \(.*\); use the steps of the table instead"):
+    with pytest.raises(CalibrationError, match=r'has no gradients \(.*\); use steps="table" instead'):
         measure(model, _weights(model), _none, run, 0)
 
 

@@ -31,7 +31,7 @@ def test_json_on_stdout_and_in_a_file(shell: Shell) -> None:
     assert (choice["name"], choice["points"]) == ("small", None)
     assert choice["ratio"] == choice["source_bytes"] / choice["bytes"]
     assert (shell.folder / "out.json").stat().st_size > 100
-    assert shell.fails(*args) == "out.json exists; set force to overwrite it"
+    assert shell.fails(*args) == "out.json exists; use --force to overwrite it"
 
 
 def test_mistakes(shell: Shell) -> None:

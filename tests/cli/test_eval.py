@@ -49,7 +49,7 @@ def test_a_table_of_agreement(shell: Shell) -> None:
     assert embedding.startswith("image embedding: cosine 0.9")
     document = json.loads((shell.folder / "results.json").read_bytes())
     assert (document["format"], document["protocol"], document["pictures"]) == ("bhk-evaluation", "fidelity", 3)
-    assert shell.fails(*args) == "results.json exists; set force to overwrite it"
+    assert shell.fails(*args) == "results.json exists; use --force to overwrite it"
 
 
 def test_a_wrong_original_is_pointed_out(shell: Shell) -> None:

@@ -46,9 +46,9 @@ def test_quiet_prints_nothing(bhk: Shell, converted: Path) -> None:
     ("args", "message"),
     [
         (["sam.bhk", "a.onnx"], "cannot write a.onnx: unknown suffix '.onnx'; use .safetensors, .pth, .pt, .bin"),
-        (["sam.bhk", "sam.pth"], "sam.pth exists; set force to overwrite it"),
+        (["sam.bhk", "sam.pth"], "sam.pth exists; use --force to overwrite it"),
         (["sam.bhk", "none/a.pth"], "folder none does not exist; create it first"),
-        (["link.pth", "sam.pth"], "sam.pth exists; set force to overwrite it"),
+        (["link.pth", "sam.pth"], "sam.pth exists; use --force to overwrite it"),
         (["sam.bhk", "link.pth", "--force"], "link.pth is the file that is being read; give another name"),
         (["none.bhk", "a.pth"], "cannot read none.bhk: No such file or directory"),
         (["sam.pth", "a.pth"], "not a .bhk file"),

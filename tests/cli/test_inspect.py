@@ -148,6 +148,6 @@ def test_long_metadata_is_shortened_but_in_json(bhk: Shell, source: Path) -> Non
     text = "x" * 200
     package.convert(source, source.with_name("noted.bhk"), metadata={"note": text, "short": "y"})
     lines = bhk("inspect", "noted.bhk").out.splitlines()
-    assert f"note: {'x' * 160}… (200 characters; all with --json)" in lines
+    assert f"note: {'x' * 160}… (200 characters; the JSON document has them all)" in lines
     assert "short: y" in lines
     assert bhk("inspect", "noted.bhk", "--json").document["metadata"]["note"] == text

@@ -46,7 +46,9 @@ def test_quiet_says_nothing(bhk: Shell, there: FakeHub) -> None:
 
 def test_existing_files_are_not_replaced(bhk: Shell, there: FakeHub) -> None:
     (bhk.folder / "tiny.bhk").write_bytes(b"mine")
-    assert "tiny.bhk exists; set force to overwrite it" in bhk.fails("pull", "user/tiny", environment=there.environment)
+    assert "tiny.bhk exists; use --force to overwrite it" in bhk.fails(
+        "pull", "user/tiny", environment=there.environment
+    )
     assert bhk("pull", "user/tiny", "--force", environment=there.environment).status == 0
 
 

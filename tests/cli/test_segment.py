@@ -50,7 +50,7 @@ def test_a_picture_with_the_masks(shell: Shell) -> None:
     assert ended.err.startswith("load ")
     assert ended.err.endswith("B in use\n")
     assert Image.open(shell.folder / "out.png").size == (140, 90)
-    assert shell.fails(*args) == "out.png exists; set force to overwrite it"
+    assert shell.fails(*args) == "out.png exists; use --force to overwrite it"
     assert shell(*args, "--force", "--quiet").out == ""
 
 

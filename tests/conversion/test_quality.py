@@ -25,7 +25,7 @@ def test_later_changes_of_a_dictionary_do_not_reach_it() -> None:
     [
         ({"preset": "best"}, "unknown preset 'best'; choose one of fine, balanced, small, birkhoff"),
         ({"snr_db": 20, "ratio": 5}, "give one of them"),
-        ({"fidelity": 0.9, "ratio": 5}, "both a ratio and a fidelity were asked for; give one of them"),
+        ({"fidelity": 0.9, "ratio": 5}, "both ratio and fidelity were given; give one of them"),
         ({"fidelity": 1.0}, "a mask IoU of 1 was asked for; it must be between 0 and 1"),
         ({"snr_db": 43}, "choose 3 to 42 dB"),
         ({"snr_db": math.nan}, "choose 3 to 42 dB"),

@@ -59,7 +59,7 @@ def test_values_that_are_not_finite() -> None:
         with torch.no_grad():
             for parameter in model.get_submodule(part).parameters():
                 parameter.fill_(math.nan)
-        with pytest.raises(NotFiniteError, match="that is not finite; use dtype float32"):
+        with pytest.raises(NotFiniteError, match='that is not finite; use dtype="float32"'):
             compared(*(ask(subject, _PIXELS, _PROMPTS) for subject in (_subject(), Subject(model))))
 
 

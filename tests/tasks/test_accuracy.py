@@ -116,7 +116,11 @@ def test_a_broken_link_and_a_picture_too_long_for_the_model_are_counted(folder: 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"settings": AccuracySettings(prompts=())}, SettingsError, "nothing to prompt with; choose box or point, or"),
+        (
+            {"settings": AccuracySettings(prompts=())},
+            SettingsError,
+            "nothing to prompt with; choose prompts from box and point, or",
+        ),
         ({"kind": "sa1b", "detections": "x.json"}, AnnotationError, "needs categories; these annotations have none"),
     ],
 )

@@ -130,7 +130,7 @@ def test_a_second_checkpoint_is_no_destination(tmp_path: Path, force: bool) -> N
 def test_an_existing_destination_needs_force(tmp_path: Path) -> None:
     source = save(tmp_path / "a.pth", small())
     (tmp_path / "a.bhk").write_bytes(b"old")
-    with pytest.raises(DestinationExistsError, match="set force to overwrite it"):
+    with pytest.raises(DestinationExistsError, match="use force=True to overwrite it"):
         bhk.convert(source)
     assert (tmp_path / "a.bhk").read_bytes() == b"old"
     bhk.convert(source, force=True)

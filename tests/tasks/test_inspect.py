@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import bhk
+from bhk.base.errors import OptionError
 from bhk.base.files import ReadError
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.container.errors import FormatError
@@ -94,3 +96,18 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         bhk.inspect(tmp_path)
     with pytest.raises(FormatError, match="P2"):
         bhk.inspect(save(tmp_path / "a.pth", {"a": torch.ones(100)}))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"by": "colour"}, "there is no 'colour' for by; choose one of role, block"),
+        ({"sort": "colour"}, "there is no 'colour' for sort; choose one of name, bytes, bits, ratio, snr, max-error"),
+        ({"top": 0}, "top is 0; expected 1 or more"),
+        ({"top": -1}, "top is -1; expected 1 or more"),
+    ],
+)
+def test_wrong_options(path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError) as error:
+        bhk.inspect(path, **options)
+    assert str(error.value) == message

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from bhk.base.errors import option
 from bhk.evaluation.annotations.dataset import FORMATS, Format
 from bhk.evaluation.annotations.errors import AnnotationError, UnknownFormatError
 from bhk.evaluation.faults import FaultKind, FaultLog
@@ -79,7 +80,7 @@ def load_document(path: Path) -> Document:
         return load_json(path, dict[str, msgspec.Raw])  # type: ignore[no-any-return]
     except msgspec.ValidationError as error:
         raise UnknownFormatError(
-            f"{path} is JSON, but not an object ({error}); {_FORMATS}; give a list of results as detections"
+            f"{path} is JSON, but not an object ({error}); {_FORMATS}; give a list of results as {option('detections')}"
         ) from error
 
 
