@@ -1,9 +1,9 @@
 """The tile that a kernel uses on a card: measured there once for each dtype and shape, and kept.
 
-`tiles.csv` ships what was measured on some cards, with its times. On any other card the first call with a new shape times the
-tiles that `tiles_for` of the kernel's module offers (milliseconds each, after about a second to compile), and appends the best
-to tiles.csv in bhk's cache folder: `$XDG_CACHE_HOME/bhk`, or `~/.cache/bhk`. Nothing is timed while a CUDA graph is captured:
-run the model once before, as torch requires anyway.
+The first call with a new shape times the tiles that `tiles_for` of the kernel's module offers (milliseconds each, after about
+a second to compile), and appends the best to tiles.csv in bhk's cache folder: `$XDG_CACHE_HOME/bhk`, or `~/.cache/bhk`. What
+the `tiles.csv` shipped with bhk holds is not timed again; so far that table is empty. Nothing is timed while a CUDA graph is
+captured: run the model once before, as torch requires anyway.
 """
 
 from __future__ import annotations
