@@ -9,13 +9,23 @@ import csv
 import re
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
+from bhk.sam.allocation import PARTS
 from bhk.sam.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ("README.md", "kernels/README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
 RESULTS = ROOT / "tools" / "bench" / "results"
+
+# Parts of a SAM: linear layers in the blocks of the image encoder, and the weights on which the masks depend most.
+BLOCKS = tuple(part for part in PARTS if part.title.startswith(("encoder: attention", "encoder: MLP")))
+DELICATE = tuple(
+    part
+    for part in PARTS
+    if part.title.startswith(("decoder: attention", "decoder: upscaling", "decoder: hypernetworks, last layer"))
+)
 
 Rows = list[dict[str, str]]
 
@@ -87,7 +97,7 @@ def _cases(rows: Rows) -> dict[tuple[str, ...], dict[str, dict[str, str]]]:
 
 
 def layers_on_card(rows: Rows) -> list[str]:
-    """Return the table of layers on a card beside their floor, one line a side."""
+    """Return the table of layers on a card compared with their floor, one line a side."""
     lines = [
         "| in | out | rows | numbers | weights in L2 | layer | MB | GFLOP | floor, µs | µs | share of the floor | speed |",
         "|--:|--:|--:|---|---|---|--:|--:|--:|--:|--:|--:|",
@@ -237,7 +247,7 @@ def headline() -> list[str]:
     dense, small = (int(size[column]) / 1e6 for column in ("dense_bytes", "bytes"))
     return [
         f"- **{float(size['ratio']):.1f} times smaller.** SAM-B shrinks from {dense:.0f} MB to {small:.0f} MB in "
-        f"{float(size['seconds']):.0f} seconds on two CPU cores (synthetic weights of the true shapes).",
+        f"{convert_seconds('sam_vit_b')} seconds on two CPU cores (synthetic weights of the true shapes).",
         f"- **The same masks.** At a ratio of {float(plain['ratio']):.1f}, and with calibration at "
         f"{float(shown['ratio']):.1f}, the masks of a small trained SAM have an IoU of {iou} with the original's "
         f"({plain['objects']} objects in {plain['scenes']} pictures it never saw). The published method reaches that IoU at "
@@ -251,7 +261,7 @@ def demo_masks() -> list[str]:
     """Return the table with the pictures of masks before and after."""
     original, *others = _rows("demo_masks")
     titles = {"balanced": "", "calibrated": ", calibrated"}
-    heads = [f"original, {_megabytes(original)}"]
+    heads = [f"original as float32, {_megabytes(original)}"]
     cells = [_picture("masks of the original weights", "original")]
     for row in others:
         ratio = f"{float(row['ratio']):.1f} times smaller{titles[row['file']]}"
@@ -307,16 +317,39 @@ TABLES = {
     "transformers_loading": transformers_loading,
 }
 CARD = "nvidia_h200"
-OF_CARD = {"ceilings": ceilings, "hyperlinear": layers_on_card, "encoders": encoders, "card_loading": card_loading}
-TABLES |= {f"{name}_{CARD}": table for name, table in OF_CARD.items()}
-NOT_YET = "Not measured yet: `make test-gpu` on such a card writes the CSV file for this table."
+NOT_YET = "The kernels have not been timed on a GPU yet. `make test-gpu` does that, and `make docs` then puts the tables here."
+MEASURED = (
+    "These tables are for an NVIDIA H200, from the files in [tools/bench/results/](../tools/bench/results/) that"
+    " `make test-gpu` writes."
+)
+# The tables of a GPU, and what is said above each.
+OF_CARD: dict[str, tuple[str, Callable[[Rows], list[str]]]] = {
+    "ceilings": ("What the GPU reaches:", ceilings),
+    "hyperlinear": (
+        "Single layers. The floor is the time to move the layer's bytes at the first of these rates, or the time for its"
+        ' operations at the rate of its kind of number, whichever is longer. "Speed" is the time of `nn.Linear` in the'
+        " same run over the layer's time.",
+        layers_on_card,
+    ),
+    "encoders": ("Image encoders and mask decoders:", encoders),
+    "card_loading": ("From a file to the first mask:", card_loading),
+}
+
+
+def on_card() -> list[str]:
+    """Return the tables of a GPU as far as they were measured, or a sentence that says that none was."""
+    lines = []
+    for name, (title, table) in OF_CARD.items():
+        if (RESULTS / f"{name}_{CARD}.csv").exists():
+            lines += ["", title, "", *table(_rows(f"{name}_{CARD}"))]
+    return [MEASURED, *lines] if lines else [NOT_YET]
 
 
 def _line(cells: list[str], bold: bool) -> str:
     return "| " + " | ".join(f"**{cell}**" if bold and cell else cell for cell in cells) + " |"
 
 
-LISTS = {"headline": headline, "demo_masks": demo_masks}
+LISTS = {"headline": headline, "demo_masks": demo_masks, "on_card": on_card}
 
 
 def family_range() -> str:
@@ -330,7 +363,32 @@ def prompt_time() -> str:
     return f"{float(_row('sam_cpu', side='exact')['prompt_ratio']):.1f}"
 
 
-FIGURES = {"family_range": family_range, "prompt_time": prompt_time}  # within a sentence
+def convert_seconds(variant: str) -> str:
+    """Return how many seconds the conversion of a model of the family takes."""
+    return f"{float(_row('family', variant=variant)['seconds']):.0f}"
+
+
+def blocks_db() -> str:
+    """Return how far the signal-to-noise ratio of the encoder's blocks lies below the model's, in dB."""
+    below = [-part.finer_db for part in BLOCKS]
+    return f"{min(below)} to {max(below)}"
+
+
+def finer_steps() -> str:
+    """Return how many times finer the steps of the weights are on which masks depend most, than those of the blocks."""
+    finest, coarsest = ([part.finer_db for part in parts] for parts in (DELICATE, BLOCKS))
+    decibels = min(finest) - max(coarsest), max(finest) - min(coarsest)
+    return " to ".join(f"{10 ** (distance / 20):.0f}" for distance in decibels)
+
+
+FIGURES = {  # within a sentence
+    "blocks_db": blocks_db,
+    "finer_steps": finer_steps,
+    "family_range": family_range,
+    "prompt_time": prompt_time,
+    "sam_b_seconds": partial(convert_seconds, "sam_vit_b"),
+    "sam_h_seconds": partial(convert_seconds, "sam_vit_h"),
+}
 
 
 def region(name: str) -> list[str]:
@@ -339,8 +397,6 @@ def region(name: str) -> list[str]:
         return LISTS[name]()
     if name not in TABLES:
         raise ValueError(f"there is a generated region {name!r}; known are {', '.join([*TABLES, *LISTS])}")
-    if name.endswith(CARD) and not (RESULTS / f"{name}.csv").exists():
-        return [NOT_YET]
     return TABLES[name](_rows(name))
 
 

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from tools import result_tables
 from tools.result_tables import as_close_as_published
 
 
@@ -23,3 +28,13 @@ def test_each_coder_shows_its_smallest_file_that_matches_the_published_method() 
         ("bhk", "10"),
         ("far off", "7"),
     ]
+
+
+def test_a_gpu_that_was_not_measured_has_one_sentence_and_no_headings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(result_tables, "RESULTS", tmp_path)
+    assert result_tables.on_card() == [result_tables.NOT_YET]
+    (tmp_path / f"ceilings_{result_tables.CARD}.csv").write_text("what,per_second\nread,4e12\n")
+    table = ["| what | TB/s or TFLOP/s |", "|---|--:|", "| read | 4 |"]
+    assert result_tables.on_card() == [result_tables.MEASURED, "", "What the GPU reaches:", "", *table]
