@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 import re
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from bhk.base.report import Report
+from bhk.codec.codebook import Codebook, Codes
+from bhk.container.header import LayerEntry
 from tools.public_names import PublicName, public_names
 
 TARGET = Path(__file__).parents[1] / "docs" / "python.md"
@@ -25,6 +28,28 @@ HEADING = """# Python reference
 (`demo_sam.safetensors`), the same model converted (`demo_sam.bhk`) and a picture (`photo.jpg`), after `import bhk, torch` and
 `import numpy as np`.
 """
+# The names that signatures use for types: where each is defined, and what it stands for.
+TYPES = {
+    "Checkpoint": (
+        "bhk.sam.registry",
+        "a checkpoint or a .bhk file, here or on the Hub; None builds the model without weights",
+    ),
+    "Compute": ("bhk.nn.hyperlinear", "how layers on codes multiply, see `bhk.load_into`"),
+    "Device": ("bhk.nn.device", 'such as "cuda:1"'),
+    "Dtype": ("bhk.nn.precision", 'such as "bfloat16"'),
+    "Evaluation": ("bhk.publishing.content", "the results of an evaluation"),
+    "FilePath": ("bhk.publishing.content", "a file or folder"),
+    "Grouping": ("bhk.tasks.inspect", "what the rows of `bhk.inspect` stand for instead of tensors"),
+    "MaskOutput": ("bhk.evaluation.settings", "an output of the mask decoder"),
+    "Mode": ("bhk.nn.plan", "whether linear layers keep their codes, see `bhk.load_into`"),
+    "ObjectPrompt": ("bhk.evaluation.settings", "a way to ask for an annotated object"),
+    "Progress": ("bhk.base.progress", "a function called with (stage, done, total), in the unit that the task names"),
+    "Rgb": ("bhk.pictures.image", "a picture, (height, width, 3)"),
+    "Samples": ("bhk.calibration.options", "what calibration shows a model, see `bhk.Calibration`"),
+    "Sorting": ("bhk.tasks.inspect", "a column of `bhk.inspect`"),
+    "StepRule": ("bhk.calibration.options", "how steps are shared out, see `bhk.Calibration`"),
+}
+CLASSES = (Codebook, Codes, LayerEntry)  # returned by methods, but not public by name
 TITLES = {
     "bhk": "bhk",
     "bhk.errors": "bhk.errors: what can go wrong",
@@ -53,7 +78,28 @@ def text() -> str:
             lines += ["", *(f"- `{name.name}`: {_joined(name.docstring)}" for name in inside if name.kind == "error")]
         if module.name == "bhk":
             lines += _reports()
+    lines += _types()
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
+
+
+def _types() -> Iterator[str]:
+    """Yield what the names in signatures stand for that are neither public nor Python's own."""
+    yield from ("", "## Types", "")
+    yield "Signatures use these names for types. `Tensor` and `nn` are torch's, and `Image` is Pillow's."
+    yield ""
+    yield from (f"- `{name}` is `{_definition(module, name)}`: {words}." for name, (module, words) in TYPES.items())
+    for value in CLASSES:
+        yield from ("", f"### {value.__name__}", "")
+        yield from markdown(inspect.getdoc(value) or "")
+
+
+def _definition(module: str, name: str) -> str:
+    """Return the right side of the assignment that defines a type."""
+    source = inspect.getsource(importlib.import_module(module))
+    found = re.search(rf"^{name}(?:: TypeAlias)? = ([^#\n]+)", source, re.MULTILINE)
+    if found is None:
+        raise ValueError(f"{module} does not define {name}")
+    return found[1].strip()
 
 
 def _module_of(name: PublicName, names: list[PublicName]) -> str:

@@ -25,7 +25,7 @@ class Report:
     json_indent: ClassVar[int | None] = 2
 
     def lines(self) -> Iterator[str]:
-        """Yield the report as text: single lines, and tables made by `bhk.base.tables.table`."""
+        """Yield the report as text: single lines, and tables of several lines."""
         raise NotImplementedError
 
     def document(self) -> dict[str, Any]:

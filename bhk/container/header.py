@@ -97,7 +97,20 @@ class ErrorEntry(_Entry, frozen=True):
 
 
 class LayerEntry(_Entry, frozen=True):
-    """One tensor."""
+    """The entry of a tensor in the layer map.
+
+    Attributes:
+        name: the tensor's name in the checkpoint.
+        shape, dtype: those of the original tensor; dtypes are named as in safetensors, such as "F16".
+        role: what the tensor is for, such as "linear".
+        encoding: "trajectory" if the tensor is coded, else "exact".
+        pairing: how weights are taken in pairs, "rows" or "flat"; None for an exact tensor.
+        codebook: number of the codebook among those of the file; None for an exact tensor.
+        streams: places and lengths of the data.
+        error: mean and largest absolute error, and signal-to-noise ratio in dB, as the writer measured them; None for an
+            exact tensor.
+        aliases: names of tensors that are tied to this one.
+    """
 
     name: str
     shape: tuple[Integer, ...]

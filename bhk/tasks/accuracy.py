@@ -49,8 +49,9 @@ def accuracy(
 ) -> AccuracyReport:
     """Prompt a model for annotated objects and measure how well its masks match them.
 
-    `bhk.evaluation.accuracy` says which prompts the model gets and which mask counts. Equal arguments give equal results on
-    one machine, whatever `workers` is. Needs `pip install 'bhk[eval]'`.
+    The model gets the box and the innermost point of every object (`settings.prompts`), and the boxes of a detector if there
+    are any. Crowds get no prompts. Its single mask counts, or the multi-mask output that it scores best (`settings.output`).
+    Equal arguments give equal results on one machine, whatever `workers` is. Needs `pip install 'bhk[eval]'`.
 
     >>> import json
     >>> import bhk
@@ -76,7 +77,7 @@ def accuracy(
 
     Raises:
         SettingsError: there is nothing to prompt with.
-        AnnotationError: the annotations or the detections cannot be used at all; see `read_annotations`.
+        AnnotationError: the annotations or the detections cannot be used at all.
         NoPicturesError: there are no pictures, or none can be used.
         DifferentModelsError: the models do not have the same architecture.
         PredictionError: the model has no single-mask output.

@@ -32,9 +32,9 @@ def fidelity(
 ) -> FidelityReport:
     """Compare the masks of a compressed model with those of its original, on pictures without annotations.
 
-    Both models get the same prompts, points and boxes spread over each picture (`bhk.pictures.prompt_grid`);
-    `bhk.evaluation.fidelity` says how the masks are compared. Equal arguments give equal results on one machine, whatever
-    `workers` is.
+    Both models get the same prompts, points and boxes spread over each picture. Of several masks for a prompt, the one that
+    the original scores best is compared with the other model's mask of the same index; for boxes, the single masks are
+    compared as well. Equal arguments give equal results on one machine, whatever `workers` is.
 
     >>> import bhk
     >>> settings = bhk.FidelitySettings(points=2, boxes=1, limit=1, control=False)
