@@ -29,7 +29,7 @@ class Lesson:
         pictures: (batch, 3, SIZE, SIZE) uint8.
         kept: (batch, 2) int64, height and width of the visible part; the rest is padding.
         points: (batch, PROMPTS, 2, 2) float32, x and y in pixels.
-        labels: (batch, PROMPTS, 2) int64: 1 is a point on the object, 0 one beside it, 2 and 3 box corners, -1 nothing.
+        labels: (batch, PROMPTS, 2) int64: 1 is a point on the object, 0 one outside it, 2 and 3 box corners, -1 nothing.
         masks: (batch, PROMPTS, LOW, LOW) float32, the share of each cell that the object covers.
         boxes: (batch, 4, GRID, GRID) float32, from each patch to the left, upper, right and lower end of the object there, in
             sides of the picture; NaN where there is no object.

@@ -1,4 +1,4 @@
-"""Samples that a model runs on, and the outputs whose change is to be small."""
+"""The samples on which calibration runs a model, and the outputs that should change little."""
 
 from __future__ import annotations
 

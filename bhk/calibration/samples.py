@@ -1,4 +1,4 @@
-"""What to show a model: synthetic or own pictures with prompts, random tokens, or samples of the user's."""
+"""What calibration shows a model: synthetic pictures or the user's own with prompts, random tokens, or the user's samples."""
 
 from __future__ import annotations
 

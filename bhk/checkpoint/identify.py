@@ -95,7 +95,7 @@ def _zip_kind(path: Path, label: str) -> Kind:
     top = {name.partition("/")[2] for name in names}
     if "constants.pkl" in top:
         raise UnsafePickleError(
-            f"{label} is a TorchScript program, which holds code beside its weights; load it with torch.jit.load if you"
+            f"{label} is a TorchScript program, which holds code besides its weights; load it with torch.jit.load if you"
             " trust it, and save model.state_dict() with torch.save or safetensors"
         )
     return Kind.TORCH_ZIP if "data.pkl" in top else Kind.ZIP

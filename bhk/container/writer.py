@@ -1,4 +1,4 @@
-"""Writing a .bhk file: space for the header, then the streams, then the header; at last the streams close the gap."""
+"""Write a .bhk file: leave space for the header, write the streams, then the header, and move the streams up to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a conversion writes if nobody says so."""
+"""Where a conversion writes if the user names no file."""
 
 from __future__ import annotations
 

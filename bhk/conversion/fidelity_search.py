@@ -1,4 +1,4 @@
-"""How finely to code a model so that its masks agree with the original's as well as asked for."""
+"""Find the coarsest coding of a model whose masks agree with the original's as well as the user asked."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class FidelityReport(ComparedReport):
     """What `bhk.fidelity` returns: how closely a model's masks match those of its original.
 
     Attributes:
-        settings: everything the results depend on beside the models and the pictures.
+        settings: everything the results depend on apart from the models and the pictures.
         model, original: the two models.
         pictures: number of pictures used, without the skipped ones.
         fidelity: the model compared with the original.
@@ -178,7 +178,7 @@ class AccuracyReport(ComparedReport):
     """What `bhk.accuracy` returns: how well the masks of a model, and of its original, match annotated objects.
 
     Attributes:
-        settings: everything the results depend on beside the models, the pictures and the annotations.
+        settings: everything the results depend on apart from the models, the pictures and the annotations.
         model: the model.
         original: the original it was compared with; None without one.
         annotations: the annotation file or folder as it was given.

@@ -1,4 +1,4 @@
-"""Settings of an evaluation: everything its results depend on beside the models, the pictures and the annotations."""
+"""Settings of an evaluation: everything its results depend on apart from the models, the pictures and the annotations."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class PushReport(Report):
         sent_bytes: bytes of the .bhk files in the commit. What the Hub's storage already had was not sent again.
         card: text of README.md.
         usage: lines of Python that load the first file, as on the card; empty unless it is on the Hub.
-        hints: what the card lacks, and what is not as it was asked for.
+        hints: what the card lacks, and which wishes could not be met.
     """
 
     repository: str
@@ -129,7 +129,7 @@ def push(
         private: whether a new repository is private; None: the account's default. An existing repository stays as it is,
             but nothing is sent to a public one if `private` is true.
         create_pr: open a pull request, or add to the open one with the same title.
-        revision: an existing branch, or refs/pr/N; None: main. Branches are not created, because of typing errors.
+        revision: an existing branch, or refs/pr/N; None: main. A branch that does not exist is an error, not created.
         message: title of the commit and of the pull request.
         out: write the repository to this new or empty folder instead, without a network.
         dry_run: only report what would be published, without a network.

@@ -161,7 +161,7 @@ SECTIONS: dict[str, Callable[[CardContent], str]] = {
 
 
 def _model(file: PublishedFile) -> str:
-    """Return which model a file holds, as far as it says."""
+    """Describe the model in a file, as precisely as the file allows."""
     if file.variant is not None:
         return f"**{file.variant.title}**"
     if file.same_sizes is not None:

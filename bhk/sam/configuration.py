@@ -1,4 +1,4 @@
-"""The settings in the config.json beside a checkpoint of transformers that no shape tells."""
+"""Settings of a transformers model that its shapes do not show; they are read from the config.json beside the checkpoint."""
 
 from __future__ import annotations
 

@@ -192,9 +192,10 @@ def segment(
 
     Args:
         model: a file or address that `bhk.load` reads, or a module of one of the family's packages. It is put in eval mode.
-        image: a file, a Pillow image, or uint8 (height, width, 3). Pictures are turned upright, see `bhk.pictures.image`.
+        image: a file, a Pillow image, or uint8 (height, width, 3). Pictures are turned upright as their EXIF entry
+            says.
         points: points (x, y) on the object, in pixels of the upright picture.
-        not_points: points (x, y) beside the object.
+        not_points: points (x, y) outside the object.
         boxes: boxes (x0, y0, x1, y1) around objects.
         everything: find all objects with a grid of points, instead of answering prompts.
         multimask: return all masks that the model proposes for a prompt (usually three), instead of the best.

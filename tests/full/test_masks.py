@@ -1,4 +1,4 @@
-"""Masks of HyperLinear layers beside those of the decoded weights, on real architectures at full size with random weights."""
+"""Masks of HyperLinear layers against those of the decoded weights, on real architectures with random weights, full size."""
 
 from __future__ import annotations
 

@@ -48,14 +48,14 @@ class EfficientSamPredictor:
         """Return the masks of one object.
 
         Raises:
-            PredictionError: the model cannot take these prompts: points beside the object, or more than six points.
+            PredictionError: the model cannot take these prompts: points outside the object, or more than six points.
         """
         limit = self._model.decoder_max_num_input_points
         points, labels = list(prompt.points), [1] * len(prompt.points)
         if prompt.box is not None:  # this model takes a box as two points, labelled 2 and 3
             points, labels = [*points, prompt.box[:2], prompt.box[2:]], [*labels, 2, 3]
         if prompt.not_points:
-            raise PredictionError("EfficientSAM cannot use points beside the object; leave them out")
+            raise PredictionError("EfficientSAM cannot use points outside the object; leave them out")
         if len(points) > limit:
             raise PredictionError(
                 f"{len(points)} points were given, but EfficientSAM takes {limit} (a box counts as two)"

@@ -153,7 +153,7 @@ def test_efficient_sam(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("prompt", "message"),
     [
-        (Prompt(((1, 1),), ((2, 2),)), "EfficientSAM cannot use points beside the object; leave them out"),
+        (Prompt(((1, 1),), ((2, 2),)), "EfficientSAM cannot use points outside the object; leave them out"),
         (Prompt(((1, 1),) * 7), "7 points were given, but EfficientSAM takes 6 (a box counts as two)"),
         (Prompt(((1, 1),) * 5, (), (0, 0, 9, 9)), "7 points were given, but EfficientSAM takes 6"),
     ],

@@ -71,7 +71,7 @@ class SamWrapper:
         Args:
             image: uint8 (height, width, 3).
             points: x and y in pixels.
-            plabs: 1 for a point on the object, 0 for one beside it.
+            plabs: 1 for a point on the object, 0 for one outside it.
             bbox: x0, y0, x1, y1 of a box around the object.
         """
         found = bhk.segment(
@@ -140,7 +140,7 @@ class SegmentWithSam:
     CATEGORY, FUNCTION = CATEGORY, "segment"
     RETURN_TYPES, RETURN_NAMES = ("MASK", "MASK"), ("mask", "objects")
     DESCRIPTION = (
-        "Points are pixels on one object (negative points: beside it), and each box is around one object. "
+        "Points are pixels on one object (negative points: outside it), and each box is around one object. "
         "Write 10,20 30,40, or JSON as point editors write it. mask: one for each image; objects: one for each object."
     )
 
