@@ -35,7 +35,7 @@ def write(
     metadata: Mapping[str, str] | None = None,
     force: bool = False,
     sources: tuple[Path, ...] = (),
-    progress: Callable[[int], None] | None = None,
+    advance: Callable[[int], None] | None = None,
 ) -> tuple[Path, ...]:
     """Write a checkpoint and return its files. The suffix of `path` determines the format.
 
@@ -54,7 +54,7 @@ def write(
         metadata: string pairs for the header of `.safetensors`; other formats cannot hold them.
         force: replace existing files.
         sources: files that must not be replaced because they are being read.
-        progress: called with the bytes of each tensor after it was fetched.
+        advance: called with the bytes of each tensor after it was fetched.
 
     Raises:
         UnsupportedFormatError: the suffix is unknown.
@@ -76,7 +76,7 @@ def write(
         shards = [[Entry(e.spec, tuple(map(layout.flat, e.names))) for e in shard] for shard in shards]
         layout = Layout()
     _check(path, shards, layout)
-    checked = _checking(fetch, progress)
+    checked = _checking(fetch, advance)
     if len(shards) == 1:
         with replace_file(path, force=force) as file:
             _save(path, file, shards[0], layout, checked, metadata or {})
@@ -110,8 +110,8 @@ def _check(path: Path, shards: list[list[Entry]], layout: Layout) -> None:
             seen.add(place)
 
 
-def _checking(fetch: Callable[[str], torch.Tensor], progress: Callable[[int], None] | None) -> _Fetch:
-    """Return a function that fetches a tensor, compares it with its spec and reports progress."""
+def _checking(fetch: Callable[[str], torch.Tensor], advance: Callable[[int], None] | None) -> _Fetch:
+    """Return a function that fetches a tensor, compares it with its spec and reports its bytes."""
 
     def fetch_checked(spec: TensorSpec) -> torch.Tensor:
         tensor = fetch(spec.name).detach().cpu()
@@ -120,8 +120,8 @@ def _checking(fetch: Callable[[str], torch.Tensor], progress: Callable[[int], No
                 f"tensor {shown(spec.name)!r} came as {tensor.dtype} {list(tensor.shape)}; expected {spec.dtype}"
                 f" {list(spec.shape)}"
             )
-        if progress is not None:
-            progress(spec.nbytes)
+        if advance is not None:
+            advance(spec.nbytes)
         return tensor
 
     return fetch_checked

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 Pairing = Literal["rows", "flat"]
 
+CODED_DTYPES = ("F64", "F32", "F16", "BF16")  # dtypes that can be coded on a trajectory, as the format calls them
+
 
 @dataclass(frozen=True)
 class Shape:

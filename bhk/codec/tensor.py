@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bhk.base.errors import BhkError
 from bhk.codec.codebook import Codebook, Codes
+from bhk.codec.dtypes import TORCH_DTYPES
 from bhk.codec.error import Error, measure
 from bhk.codec.feedback import Feedback, encode_with_feedback
 from bhk.codec.fit import (
@@ -25,7 +26,7 @@ from bhk.codec.fit import (
     spread,
     step_for,
 )
-from bhk.codec.shape import Pairing, Shape
+from bhk.codec.shape import CODED_DTYPES, Pairing, Shape
 from bhk.codec.streams import Stream, packed_size, packed_stream, plane_stream, value_stream
 
 
@@ -34,7 +35,7 @@ class DenseTensorError(BhkError):
 
 
 EXACT_SAMPLE = 1 << 16
-CODED_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_CODED = tuple(TORCH_DTYPES[name] for name in CODED_DTYPES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,12 +151,12 @@ def _encode(tensor: Tensor, preset: str, snr_db: float | None, step: float | Non
 
 def is_codable(tensor: Tensor) -> bool:
     """Tell whether a fitted preset can code `tensor`: floating point, two or more dimensions, not empty."""
-    return tensor.dtype in CODED_DTYPES and tensor.ndim >= 2 and tensor.numel() > 0
+    return tensor.dtype in _CODED and tensor.ndim >= 2 and tensor.numel() > 0
 
 
 def published_codes(tensor: Tensor) -> bool:
     """Tell whether the published method tries to code `tensor`."""
-    return tensor.dtype in CODED_DTYPES and tensor.numel() >= PUBLISHED_MIN_NUMEL
+    return tensor.dtype in _CODED and tensor.numel() >= PUBLISHED_MIN_NUMEL
 
 
 def default_pairing(tensor: Tensor) -> Pairing:

@@ -37,7 +37,6 @@ DTYPES = {
     "C64": 8,
     "C128": 16,
 }
-TRAJECTORY_DTYPES = ("F64", "F32", "F16", "BF16")
 ROLES = ("linear", "conv", "embedding", "norm", "bias", "buffer", "other")
 ENCODINGS = ("trajectory", "exact")
 PAIRINGS = ("rows", "flat")

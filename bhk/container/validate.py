@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterable
 
+from bhk.codec.shape import CODED_DTYPES
 from bhk.codec.streams import CHUNK_ITEMS, packed_size
 from bhk.codec.trajectory import MAX_REACH, MAX_SIDE, MAX_WINDINGS, MIN_SIDE, float32
 from bhk.container import errors as e
@@ -19,7 +20,6 @@ from bhk.container.header import (
     LATTICES,
     PAIRINGS,
     ROLES,
-    TRAJECTORY_DTYPES,
     CodebookEntry,
     Header,
     LayerEntry,
@@ -154,8 +154,8 @@ def _check_exact(layer: LayerEntry, where: str) -> None:
 
 
 def _check_trajectory(layer: LayerEntry, codebooks: tuple[CodebookEntry, ...], where: str) -> None:
-    if layer.dtype not in TRAJECTORY_DTYPES or not layer.numel:
-        expected = f"{', '.join(TRAJECTORY_DTYPES)}, with elements"
+    if layer.dtype not in CODED_DTYPES or not layer.numel:
+        expected = f"{', '.join(CODED_DTYPES)}, with elements"
         raise e.TrajectoryTensorError(f"dtype {layer.dtype}, {layer.numel} elements", expected, where)
     if layer.pairing not in PAIRINGS or (layer.pairing == "rows" and len(layer.shape) < 2):
         found = f"pairing {str(layer.pairing)[:80]!r} with {len(layer.shape)} dimensions"

@@ -18,10 +18,24 @@ from bhk.version import __version__
 
 # How the keys of `Layout.to_metadata` and `companions_beside` begin.
 OWN_KEYS = ("checkpoint.", COMPANION_KEY)
+_SOURCE_KEYS = ("source.name", "source.dtype")
+_FILE_KEYS = ("source.bytes", "source.sha256")
 
 
 class MetadataError(OptionError):
     """An entry of the metadata is one that bhk writes itself."""
+
+
+def check_metadata(metadata: Mapping[str, str], *, of_files: bool) -> None:
+    """Check that no entry is one that bhk writes itself; `of_files` is false if the source is a module.
+
+    Raises:
+        MetadataError: one is.
+    """
+    own = (*_SOURCE_KEYS, *_FILE_KEYS) if of_files else _SOURCE_KEYS
+    for key in metadata:
+        if key in own or key.startswith(OWN_KEYS):
+            raise MetadataError(f"bhk writes the metadata entry {key!r} itself; choose another key")
 
 
 def start_header(
@@ -29,8 +43,9 @@ def start_header(
 ) -> Header:
     """Return the header without its layers, and with zeros in place of the source's hash.
 
+    `metadata` are entries that `check_metadata` allows.
+
     Raises:
-        MetadataError: `metadata` has an entry that bhk writes itself.
         FormatError: the format does not allow the name of a tensor or of an entry of `metadata`.
     """
     dtypes = sorted({DTYPE_NAMES[tensor.dtype] for tensor in checkpoint.tensors.values()})
@@ -40,9 +55,6 @@ def start_header(
     }
     if checkpoint.source.files:
         source |= {"source.bytes": str(checkpoint.source.size), "source.sha256": "0" * 64}
-    for key in metadata:
-        if key in source or key.startswith(OWN_KEYS):
-            raise MetadataError(f"bhk writes the metadata entry {key!r} itself; choose another key")
     header = Header(
         generator=f"bhk {__version__}",
         layers=(),

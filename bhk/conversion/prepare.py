@@ -24,7 +24,7 @@ from bhk.codec.fit import PresetError
 from bhk.container.header import Header
 from bhk.conversion.destination import default_destination
 from bhk.conversion.fidelity_search import pictures_for
-from bhk.conversion.header import start_header
+from bhk.conversion.header import check_metadata, start_header
 from bhk.conversion.quality import Quality
 from bhk.conversion.selection import PlannedTensor, select
 from bhk.pictures.prompted import Asked
@@ -98,12 +98,14 @@ def prepare(
             f"choose another preset, or leave out {option('calibration')}"
         )
     workers = worker_count(threads)
+    check_metadata(metadata, of_files=not isinstance(src, nn.Module))
     if out is not None and not dry_run:
-        check_destination(Path(out), force=force)
+        check_destination(Path(out), force=force, sources=() if isinstance(src, nn.Module) else (Path(src),))
+        _check_name(Path(out))
     checkpoint, recognised = read_checkpoint(src, key)
     path = default_destination(src) if out is None else Path(out)
     if not dry_run:
-        _check_path(path, checkpoint, force)
+        check_destination(path, force=force, sources=checkpoint.source.inputs)
     _check_tensors(checkpoint)
     companions, faults = companions_beside(checkpoint)
     header = start_header(checkpoint, recognised.entry if recognised else None, companions, metadata)
@@ -117,8 +119,7 @@ def prepare(
     return Job(checkpoint, tensors, header, path, force, quality, evidence, workers, warnings)
 
 
-def _check_path(path: Path, checkpoint: Checkpoint, force: bool) -> None:
-    check_destination(path, force=force, sources=checkpoint.source.inputs)
+def _check_name(path: Path) -> None:
     if path.suffix in CHECKPOINT_SUFFIXES:
         raise WriteError(f"{path} has the name of a checkpoint; choose a file name that ends in {BHK_SUFFIX}")
 

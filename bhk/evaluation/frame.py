@@ -134,7 +134,7 @@ def evaluate(
         workers=worker_processes(workers, str(settings.device)),
         work_dir=None if work_dir is None else Path(work_dir),
         identity=identity,
-        progress=advance,
+        advance=advance,
     )
 
 

@@ -37,7 +37,7 @@ def run_shards(
     workers: int = 1,
     work_dir: Path | None = None,
     identity: Mapping[str, str],
-    progress: Callable[[int, int], None] | None = None,
+    advance: Callable[[int, int], None] | None = None,
 ) -> list[Result]:
     """Return `work(shard)` for every shard, in order.
 
@@ -51,7 +51,7 @@ def run_shards(
         workers: number of processes. They are spawned, so scripts need `if __name__ == "__main__":`.
         work_dir: a folder that keeps the result of each shard; finished shards are not computed again. Created if missing.
         identity: everything the results depend on; a folder with another identity is refused.
-        progress: called with (shards done, all shards).
+        advance: called with (shards done, all shards).
 
     Raises:
         WorkDirError: the folder holds results of other work, or a result that cannot be read.
@@ -66,15 +66,15 @@ def run_shards(
         kept = ((index, store.read(_name(index), result)) for index in range(len(shards)))
         results = {index: found for index, found in kept if found is not None}
     missing = [index for index in range(len(shards)) if index not in results]
-    if progress:
-        progress(len(results), len(shards))
+    if advance:
+        advance(len(results), len(shards))
     with contextlib.closing(_compute(work, shards, missing, min(workers, len(missing)))) as computed:
         for index, found in computed:
             if store:
                 store.write(_name(index), found)
             results[index] = found
-            if progress:
-                progress(len(results), len(shards))
+            if advance:
+                advance(len(results), len(shards))
     return [results[index] for index in range(len(shards))]
 
 

@@ -80,12 +80,12 @@ def with_bhk_file(address: Address, get: Callable[[Address, str], Found]) -> Fou
     raise HubFileNotFoundError(f"{address} holds {what}")
 
 
-def fetch_file(address: Address, name: str, progress: Advance | None = None) -> Path:
+def fetch_file(address: Address, name: str, advance: Advance | None = None) -> Path:
     """Return the local copy of the file `name` of the repository: see `fetch_copy`."""
-    return fetch_copy(address, name, progress).path
+    return fetch_copy(address, name, advance).path
 
 
-def fetch_copy(address: Address, name: str, progress: Advance | None = None) -> Copy:
+def fetch_copy(address: Address, name: str, advance: Advance | None = None) -> Copy:
     """Download the file `name` of the repository unless the cache has it. If the Hub cannot be reached, the cache is enough.
 
     A download is compared with the hash that the Hub announced, and discarded if it differs.
@@ -93,7 +93,7 @@ def fetch_copy(address: Address, name: str, progress: Advance | None = None) -> 
     Args:
         address: the repository and the revision.
         name: path of the file in the repository.
-        progress: called with (bytes done, all bytes) during a download; None: the library draws its own bar.
+        advance: called with (bytes done, all bytes) during a download; None: the library draws its own bar.
 
     Raises:
         HubFileNotFoundError: the repository has no such file.
@@ -110,7 +110,7 @@ def fetch_copy(address: Address, name: str, progress: Advance | None = None) -> 
             if there in (None, here):
                 return Copy(path, here, there is not None)
         started = time.time()
-        bar = None if progress is None else _bar(progress)
+        bar = None if advance is None else _bar(advance)
         path = Path(hf_hub_download(address.repository, name, revision=address.revision, tqdm_class=bar))
         if path.stat().st_mtime > started - _CLOCK and not _is_intact(path):
             discard(path)
@@ -201,8 +201,8 @@ def _is_intact(path: Path) -> bool:
     return True
 
 
-def _bar(progress: Advance) -> type[Any]:
-    """Return a tqdm class that draws nothing and calls `progress` instead."""
+def _bar(advance: Advance) -> type[Any]:
+    """Return a tqdm class that draws nothing and calls `advance` instead."""
     from tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[misc, unused-ignore]
@@ -212,7 +212,7 @@ def _bar(progress: Advance) -> type[Any]:
 
         def update(self, n: float | None = 1) -> None:
             self._done += int(n or 0)
-            progress(self._done, max(self.total or 0, self._done))
+            advance(self._done, max(self.total or 0, self._done))
 
         def update_transfer(self, n: float | None = 1) -> None:
             """Ignore the second bar of some downloads, which counts bytes from the network."""

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from bhk.base import texts
 from bhk.base.errors import listed
 from bhk.base.progress import Progress
+from bhk.base.texts import counted
 from bhk.codec.dtypes import TORCH_DTYPES
 from bhk.container.header import LayerEntry
 from bhk.file.bhkfile import BhkFile
@@ -139,14 +139,14 @@ def _faults(
     missing: tuple[str, ...], unexpected: tuple[str, ...], differing: dict[ModelTensor, LayerEntry]
 ) -> Iterator[str]:
     if missing:
-        yield f"{counted(missing)} of the model not in the file"
+        yield f"{named_tensors(missing)} of the model not in the file"
     if unexpected:
-        yield f"{counted(unexpected)} of the file not in the model"
+        yield f"{named_tensors(unexpected)} of the file not in the model"
     if differing:
         target, layer = next(iter(differing.items()))
         found, expected = _described(layer.shape, TORCH_DTYPES[layer.dtype]), _of(target.tensor)
         names = tuple(target.names[-1] for target in differing)
-        yield f"{counted(names)} of another shape or kind: {names[0]} is {found} in the file, {expected} in the model"
+        yield f"{named_tensors(names)} of another shape or kind: {names[0]} is {found} in the file, {expected} in the model"
 
 
 def _fits(layer: LayerEntry, tensor: Tensor) -> bool:
@@ -163,9 +163,9 @@ def _described(shape: Iterable[int], dtype: torch.dtype) -> str:
     return f"{list(shape)} {str(dtype).removeprefix('torch.')}"
 
 
-def counted(names: Sequence[str]) -> str:
+def named_tensors(names: Sequence[str]) -> str:
     """Return how many tensors `names` lists, and the first names: "2 tensors (a, b)"."""
-    return f"{texts.counted(len(names), 'tensor')} ({listed(names, SHOWN)})"
+    return f"{counted(len(names), 'tensor')} ({listed(names, SHOWN)})"
 
 
 def _check_data(model: nn.Module, settled: Iterable[ModelTensor]) -> None:
@@ -183,6 +183,6 @@ def refuse_empty(names: Iterable[str]) -> None:
     empty = tuple(names)
     if empty:
         raise NoDataError(
-            f"{counted(empty)} of the model on the meta device would stay without data, because the file does not hold"
-            " them; build the model under bhk.nn.weights_on_meta(), which keeps what modules compute themselves"
+            f"{named_tensors(empty)} of the model on the meta device would stay without data, because the file does not "
+            "hold them; build the model under bhk.nn.weights_on_meta(), which keeps what modules compute themselves"
         )

@@ -7,11 +7,15 @@ import shlex
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
+import torch
+
 from bhk.base.errors import shown
 from bhk.base.names import BHK_SUFFIX, CHECKPOINT_SUFFIXES, MODEL_FILE
 from bhk.base.packages import Package
 from bhk.base.texts import number, size
 from bhk.checkpoint.companions import companions_of, has_companions
+from bhk.codec.dtypes import TORCH_DTYPES
+from bhk.codec.shape import CODED_DTYPES
 from bhk.container.header import ROLES
 from bhk.publishing.content import CardContent, PublishedFile
 from bhk.publishing.evaluations import evaluation_text, marked
@@ -19,8 +23,6 @@ from bhk.publishing.markdown import block, code, repository_link, table
 from bhk.publishing.usage import LONGEST, address, bhk_lines, full_address, transformers_class, transformers_lines
 from bhk.sam.variants import FAMILIES
 
-_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_HALF = ("float16", "bfloat16")
 _STORED = {"trajectory": "coded", "exact": "exact"}
 
 _FILES = [
@@ -63,7 +65,7 @@ def files(content: CardContent) -> str:
     """Return a table of the files."""
     rows = [_file_row(file) for file in content.files]
     text = table(_FILES, rows)
-    halves = dict.fromkeys(dtype for file in content.files for dtype in _dtypes(file) if dtype in _HALF)
+    halves = dict.fromkeys(_name(dtype) for file in content.files for dtype in _dtypes(file) if dtype.itemsize == 2)
     if halves:
         text += (
             f"\n\nThe original is already in {' and '.join(halves)}, half the size of float32. The ratio is relative to "
@@ -178,14 +180,18 @@ def _ratios(content: CardContent) -> str:
     return found[0] if len(found) == 1 else f"{found[0]} to {found[-1]}"
 
 
-def _dtypes(file: PublishedFile) -> list[str]:
+def _dtypes(file: PublishedFile) -> list[torch.dtype]:
     """Return the floating-point dtypes of the original tensors."""
-    return [_DTYPES[dtype] for dtype in file.inspection.total.dtype.split(",") if dtype in _DTYPES]
+    return [TORCH_DTYPES[dtype] for dtype in file.inspection.total.dtype.split(",") if dtype in CODED_DTYPES]
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _file_row(file: PublishedFile) -> list[str]:
     found = file.inspection
-    dtypes = ", ".join(_dtypes(file))
+    dtypes = ", ".join(map(_name, _dtypes(file)))
     return [
         code(file.name),
         _title(file),

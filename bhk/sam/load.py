@@ -24,7 +24,7 @@ from bhk.nn.hyperlinear import Compute
 from bhk.nn.loading import load_file, load_options
 from bhk.nn.meta import weights_on_meta
 from bhk.nn.model_tensors import model_tensors
-from bhk.nn.plan import LoadOptions, Mode, counted
+from bhk.nn.plan import LoadOptions, Mode, named_tensors
 from bhk.nn.precision import Dtype
 from bhk.sam.build import UnknownModelError, architecture_of, build_model
 from bhk.sam.checkpoints import read_checkpoint
@@ -158,8 +158,8 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], ignore: Iterable[str],
     missing, unexpected = relevant(outcome.missing_keys), relevant(outcome.unexpected_keys)
     if missing or unexpected:
         raise MismatchError(
-            f"{path} does not fit {type(model).__name__}: {counted(missing)} of the model not in the checkpoint, "
-            f"{counted(unexpected)} of the checkpoint not in the model",
+            f"{path} does not fit {type(model).__name__}: {named_tensors(missing)} of the model not in the checkpoint, "
+            f"{named_tensors(unexpected)} of the checkpoint not in the model",
             tuple(missing),
             tuple(unexpected),
         )

@@ -134,7 +134,7 @@ def _write_weights(
         shard_bytes=shard_bytes,
         force=force,
         sources=(source,),
-        progress=advance,
+        advance=advance,
     )
 
 

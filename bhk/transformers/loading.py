@@ -25,7 +25,7 @@ from bhk.file.bhkfile import BhkFile
 from bhk.kernels.resident import make_resident
 from bhk.nn.errors import MismatchError
 from bhk.nn.hyperlinear import BUFFERS
-from bhk.nn.plan import counted
+from bhk.nn.plan import named_tensors
 from bhk.transformers.errors import OffloadError, RepositoryError
 from bhk.transformers.names import find_names
 from bhk.transformers.quantizer import BhkQuantizer, Loaded, buffer_names
@@ -191,14 +191,14 @@ def _check_complete(model: PreTrainedModel, found: Any, file: str) -> None:
     missing = tuple(sorted(info.missing_keys - settled))
     unexpected = tuple(sorted(info.unexpected_keys))
     differing = tuple(sorted(info.mismatched_keys))
-    faults = [f"{counted(missing)} of the model not in the file"] if missing else []
+    faults = [f"{named_tensors(missing)} of the model not in the file"] if missing else []
     if unexpected:
-        faults.append(f"{counted(unexpected)} of the file not in the model")
+        faults.append(f"{named_tensors(unexpected)} of the file not in the model")
     if differing:
         name, stored, expected = differing[0]
         names = tuple(name for name, *_ in differing)
         shapes = f"{name} is {list(stored)} in the file, {list(expected)} in the model"
-        faults.append(f"{counted(names)} of another shape: {shapes}")
+        faults.append(f"{named_tensors(names)} of another shape: {shapes}")
     if not faults:
         return
     kinds = model.config.architectures or ()

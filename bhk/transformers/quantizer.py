@@ -19,7 +19,7 @@ from bhk.base.names import BHK_SUFFIX, MODEL_FILE
 from bhk.file.bhkfile import BhkFile, open_file
 from bhk.nn.hyperlinear import BUFFERS, HyperLinear
 from bhk.nn.model_tensors import Place, model_tensors, plain_linears
-from bhk.nn.plan import counted, stays_coded
+from bhk.nn.plan import named_tensors, stays_coded
 from bhk.nn.precision import Dtype, floating_dtype
 from bhk.transformers.errors import RepositoryError, TyingError
 from bhk.transformers.names import Naming, find_names
@@ -97,7 +97,7 @@ class BhkQuantizer(HfQuantizer):
         untied = [name for name, twin in pairs if state[name].is_meta != state[twin].is_meta]
         if untied:
             raise TyingError(
-                f"transformers did not tie {counted(untied)} of {type(model).__name__}: it cannot load models in several "
+                f"transformers did not tie {named_tensors(untied)} of {type(model).__name__}: it cannot load models in several "
                 "threads at once, nor after that; load them one after another, in a new process"
             )
 

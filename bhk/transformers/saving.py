@@ -32,7 +32,7 @@ from bhk.container.header_size import max_header_size
 from bhk.container.writer import ContainerWriter
 from bhk.file.bhkfile import BhkFile, open_file
 from bhk.nn.hyperlinear import BUFFERS, HyperLinear
-from bhk.nn.plan import counted
+from bhk.nn.plan import named_tensors
 from bhk.transformers.errors import SaveError
 from bhk.transformers.loading import resident_buffers
 from bhk.transformers.quantizer import METHOD, BhkQuantizer, Loaded
@@ -97,7 +97,7 @@ def _write_file(model: PreTrainedModel, loaded: Loaded, config: Mapping[str, Any
     if loaded.naming.fused:
         names = sorted(loaded.naming.fused)
         raise SaveError(
-            f"transformers converted {counted(names)} of {loaded.path.name} into others, which cannot be written back; "
+            f"transformers converted {named_tensors(names)} of {loaded.path.name} into others, which cannot be written back; "
             "call model.dequantize() and save the dense model"
         )
     try:
@@ -152,7 +152,7 @@ def _check_names(model: PreTrainedModel, loaded: Loaded, state: Mapping[str, Ten
     empty = [name for name, tensor in state.items() if tensor.is_meta]
     if empty:
         raise SaveError(
-            f"{counted(empty)} of the model without data, perhaps offloaded; load it without offloading to save it"
+            f"{named_tensors(empty)} of the model without data, perhaps offloaded; load it without offloading to save it"
         )
     known = {*loaded.naming.places.values(), *(f"{module}.weight" for module in loaded.coded.values())}
     for target, other in model.all_tied_weights_keys.items():
@@ -162,8 +162,8 @@ def _check_names(model: PreTrainedModel, loaded: Loaded, state: Mapping[str, Ten
     added = [name for name in state if name not in known]
     if added:
         raise SaveError(
-            f"{counted(added)} of the model not in {loaded.path.name}, from which it came; remove what was added, or call "
-            "model.dequantize() and save the dense model"
+            f"{named_tensors(added)} of the model not in {loaded.path.name}, from which it came; remove what was added, or "
+            "call model.dequantize() and save the dense model"
         )
 
 

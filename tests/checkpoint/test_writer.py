@@ -50,7 +50,7 @@ def test_a_written_checkpoint_reads_back(
     tmp_path: Path, weights: dict[str, torch.Tensor], suffix: str, shard_bytes: int | None
 ) -> None:
     done: list[int] = []
-    options = {"shard_bytes": shard_bytes, "progress": done.append, "layout": Layout(("model",), (), "module.")}
+    options = {"shard_bytes": shard_bytes, "advance": done.append, "layout": Layout(("model",), (), "module.")}
     files = _write(tmp_path / f"sam{suffix}", weights, aliases={"encoder.bias": ["tied"]}, **options)
     assert sorted(tmp_path.iterdir()) == sorted(files)
     checkpoint = read(tmp_path)

@@ -53,7 +53,7 @@ def test_results_are_in_order_and_computed_on_one_thread(workers: int) -> None:
         Sum,
         workers=workers,
         identity={},
-        progress=lambda done, total: seen.append((done, total)),
+        advance=lambda done, total: seen.append((done, total)),
     )
     assert found == _EXPECTED
     assert seen == [(done, 4) for done in range(5)]
@@ -72,7 +72,7 @@ def test_saved_results_are_not_computed_again(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_shards(work, _SHARDS, Sum, work_dir=folder, identity=_IDENTITY, progress=stop)
+        run_shards(work, _SHARDS, Sum, work_dir=folder, identity=_IDENTITY, advance=stop)
     assert run_shards(work, _SHARDS, Sum, work_dir=folder, identity=_IDENTITY) == _EXPECTED
     assert calls == _SHARDS
     assert run_shards(work, _SHARDS, Sum, workers=2, work_dir=folder, identity=_IDENTITY) == _EXPECTED

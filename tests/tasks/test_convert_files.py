@@ -46,11 +46,9 @@ def test_metadata_tells_where_the_weights_came_from(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "key", ["source.sha256", "source.name", "checkpoint.prefix", "checkpoint.groups", "file.config.json"]
 )
-def test_metadata_that_bhk_writes_is_not_the_users(tmp_path: Path, key: str) -> None:
-    source = save(tmp_path / "a.pth", small())
-    with pytest.raises(MetadataError, match=key):
-        bhk.convert(source, metadata={key: "x"})
-    assert list(tmp_path.iterdir()) == [source]
+def test_metadata_that_bhk_writes_is_not_the_users(key: str) -> None:
+    with pytest.raises(MetadataError, match=key):  # before the source is read
+        bhk.convert("none.pth", metadata={key: "x"})
 
 
 def test_the_hash_of_a_sharded_source_is_that_of_its_shards_in_the_order_of_their_names(tmp_path: Path) -> None:
@@ -122,8 +120,8 @@ def test_a_second_checkpoint_is_no_destination(tmp_path: Path, force: bool) -> N
     with pytest.raises(WriteError, match=r"b\.pth"):  # `bhk convert *.pth`
         bhk.convert(source, other, force=force)
     assert other.read_bytes() == before
-    with pytest.raises(WriteError, match=r"ends in \.bhk"):
-        bhk.convert(source, tmp_path / "new.safetensors", force=force)
+    with pytest.raises(WriteError, match=r"ends in \.bhk"):  # before the source is read
+        bhk.convert("none.pth", tmp_path / "new.safetensors", force=force)
     assert not (tmp_path / "new.safetensors").exists()
 
 
