@@ -14,7 +14,7 @@ from bhk.base.files import WriteError, replace_file
 
 Result = TypeVar("Result")
 
-_IDENTITY = "identity.json"
+_FINGERPRINT = "fingerprint.json"
 
 
 class WorkDirError(BhkError):
@@ -31,11 +31,11 @@ class WorkDir:
 
     folder: Path
 
-    def claim(self, identity: Mapping[str, str]) -> None:
+    def claim(self, fingerprint: Mapping[str, str]) -> None:
         """Reserve the folder for this work.
 
         Args:
-            identity: everything the results depend on. Results that are there already must have the same identity.
+            fingerprint: everything the results depend on. Results that are there already must have the same fingerprint.
 
         Raises:
             WorkDirError: the folder holds results of other work, or unreadable files.
@@ -45,10 +45,10 @@ class WorkDir:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise WriteError(f"cannot make the folder {self.folder}: {error.strerror or error}") from error
-        found = self.read(_IDENTITY, dict[str, str])
+        found = self.read(_FINGERPRINT, dict[str, str])
         if found is None:
-            self.write(_IDENTITY, dict(identity))
-        elif other := sorted(name for name in {*found, *identity} if found.get(name) != identity.get(name)):
+            self.write(_FINGERPRINT, dict(fingerprint))
+        elif other := sorted(name for name in {*found, *fingerprint} if found.get(name) != fingerprint.get(name)):
             raise WorkDirError(
                 f"{self.folder} holds results of other work (different {', '.join(other)}); "
                 "give another folder, or remove this one"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -185,13 +185,12 @@ def _save(path: Path, feedbacks: Iterable[tuple[str, Feedback | None]]) -> None:
         notes[name] = NO_MOMENTS if feedback is None else ""
         if feedback is not None:
             tensors |= {f"{name}.order": feedback.order.cpu(), f"{name}.factor": feedback.factor.cpu()}
-    _write(path, tensors, {"notes": json.dumps(notes)})
+    _write(path, tensors, {"notes": msgspec.json.encode(notes).decode()})
 
 
 def _notes(path: Path) -> dict[str, str]:
     with _opened(path) as file:
-        notes: dict[str, str] = json.loads(file.metadata()["notes"])
-    return notes
+        return msgspec.json.decode(file.metadata()["notes"], type=dict[str, str])
 
 
 def _load(factors: Mapping[str, Path], name: str, device: torch.device) -> Feedback | None:
@@ -228,7 +227,7 @@ def _opened(path: Path, device: torch.device | None = None) -> Iterator[Any]:
     try:
         with safe_open(path, "pt", device=str(device or "cpu")) as file:
             yield file
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
         raise WorkDirError(f"{path} is not a result of this work ({error}); remove the file") from error
 
 

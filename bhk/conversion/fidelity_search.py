@@ -84,11 +84,23 @@ def snr_for_fidelity(
         ]
         return 1 - float(np.mean(ious))
 
-    return _search(loss, 1 - wanted, steps.snr_range_db, progress)
+    return lowest_snr(loss, 1 - wanted, steps.snr_range_db, progress)
 
 
-def _search(loss: Callable[[float], float], allowed: float, within: tuple[float, float], progress: Progress) -> float:
-    """Return a ratio in dB within bounds whose loss is at most `allowed`, and close to it."""
+def lowest_snr(
+    loss: Callable[[float], float], allowed: float, within: tuple[float, float], progress: Progress
+) -> float:
+    """Return a signal-to-noise ratio in dB within bounds, at which the loss is at most `allowed` and close to it.
+
+    Args:
+        loss: returns the loss at a ratio in dB; falls as the ratio grows.
+        allowed: the largest loss.
+        within: the lowest and the highest ratio.
+        progress: called with ("Fidelity", trials done, most trials possible).
+
+    Raises:
+        PresetError: the loss is larger even at the highest ratio.
+    """
     low, high = within
     best: tuple[float, float] | None = None
     snr_db = 25.0

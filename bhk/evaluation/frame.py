@@ -119,7 +119,7 @@ def evaluate(
             progress("Evaluating", min(done * _SHARD, len(items)), len(items))
 
     named = {name: str(value) for name, value in asdict(settings).items()}
-    identity = {
+    fingerprint = {
         "version": __version__,
         "protocol": type(settings).__name__,
         "model": models.model.sha256,
@@ -133,7 +133,7 @@ def evaluate(
         result,
         workers=worker_processes(workers, str(settings.device)),
         work_dir=None if work_dir is None else Path(work_dir),
-        identity=identity,
+        fingerprint=fingerprint,
         advance=advance,
     )
 

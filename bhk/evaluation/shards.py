@@ -36,7 +36,7 @@ def run_shards(
     *,
     workers: int = 1,
     work_dir: Path | None = None,
-    identity: Mapping[str, str],
+    fingerprint: Mapping[str, str],
     advance: Callable[[int, int], None] | None = None,
 ) -> list[Result]:
     """Return `work(shard)` for every shard, in order.
@@ -50,7 +50,7 @@ def run_shards(
         result: the type of the results, which msgspec writes as JSON and reads back.
         workers: number of processes. They are spawned, so scripts need `if __name__ == "__main__":`.
         work_dir: a folder that keeps the result of each shard; finished shards are not computed again. Created if missing.
-        identity: everything the results depend on; a folder with another identity is refused.
+        fingerprint: everything the results depend on; a folder with another fingerprint is refused.
         advance: called with (shards done, all shards).
 
     Raises:
@@ -62,7 +62,7 @@ def run_shards(
     store = None if work_dir is None else WorkDir(work_dir)
     results: dict[int, Result] = {}
     if store:
-        store.claim(identity)
+        store.claim(fingerprint)
         kept = ((index, store.read(_name(index), result)) for index in range(len(shards)))
         results = {index: found for index, found in kept if found is not None}
     missing = [index for index in range(len(shards)) if index not in results]

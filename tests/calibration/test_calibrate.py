@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bhk.base.files import WriteError
@@ -170,4 +171,19 @@ def test_no_room_for_what_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(module, "save_file", full)
     with pytest.raises(WriteError, match="No space left on device; calibration needs space there"):
+        _calibrated(tmp_path)
+
+
+@pytest.mark.parametrize("notes", ["no JSON", "[1]", '{"net.first.weight": 1}'])
+def test_damaged_notes_are_refused(tmp_path: Path, notes: str) -> None:
+    _calibrated(tmp_path)
+    save_file({}, tmp_path / "feedback-0.safetensors", {"notes": notes})
+    with pytest.raises(WorkDirError, match=r"feedback-0\.safetensors is not a result of this work"):
+        _calibrated(tmp_path)
+
+
+@pytest.mark.parametrize("metadata", [{"samples": "two"}, {}])
+def test_a_damaged_count_of_samples_is_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
+    save_file({}, tmp_path / "moments-0.safetensors", metadata)
+    with pytest.raises(WorkDirError, match=r"moments-0\.safetensors is not a result of this work"):
         _calibrated(tmp_path)

@@ -35,7 +35,7 @@ def _fail(shard: tuple[int, ...]) -> Sum:
 
 
 _SHARDS = split(range(7), 2)
-_IDENTITY = {"model": "a", "seed": "0"}
+_FINGERPRINT = {"model": "a", "seed": "0"}
 _EXPECTED = [Sum(11, 1), Sum(15, 1), Sum(19, 1), Sum(16, 1)]
 
 
@@ -52,7 +52,7 @@ def test_results_are_in_order_and_computed_on_one_thread(workers: int) -> None:
         _SHARDS,
         Sum,
         workers=workers,
-        identity={},
+        fingerprint={},
         advance=lambda done, total: seen.append((done, total)),
     )
     assert found == _EXPECTED
@@ -72,23 +72,23 @@ def test_saved_results_are_not_computed_again(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_shards(work, _SHARDS, Sum, work_dir=folder, identity=_IDENTITY, advance=stop)
-    assert run_shards(work, _SHARDS, Sum, work_dir=folder, identity=_IDENTITY) == _EXPECTED
+        run_shards(work, _SHARDS, Sum, work_dir=folder, fingerprint=_FINGERPRINT, advance=stop)
+    assert run_shards(work, _SHARDS, Sum, work_dir=folder, fingerprint=_FINGERPRINT) == _EXPECTED
     assert calls == _SHARDS
-    assert run_shards(work, _SHARDS, Sum, workers=2, work_dir=folder, identity=_IDENTITY) == _EXPECTED
+    assert run_shards(work, _SHARDS, Sum, workers=2, work_dir=folder, fingerprint=_FINGERPRINT) == _EXPECTED
     assert calls == _SHARDS
     assert json.loads((folder / "shard-000003.json").read_bytes()) == {"total": 16, "threads": 1}
 
 
 def test_results_of_other_work_are_refused(tmp_path: Path) -> None:
-    run_shards(partial(_add, 0), _SHARDS, Sum, work_dir=tmp_path, identity=_IDENTITY)
+    run_shards(partial(_add, 0), _SHARDS, Sum, work_dir=tmp_path, fingerprint=_FINGERPRINT)
     with pytest.raises(WorkDirError, match=r"other work \(different model, points\); give another folder"):
         run_shards(
-            partial(_add, 0), _SHARDS, Sum, work_dir=tmp_path, identity={"model": "b", "seed": "0", "points": "3"}
+            partial(_add, 0), _SHARDS, Sum, work_dir=tmp_path, fingerprint={"model": "b", "seed": "0", "points": "3"}
         )
     (tmp_path / "shard-000001.json").write_bytes(b'{"total": 1')
     with pytest.raises(WorkDirError, match=r"shard-000001.json is not a result of this work .*; remove the file"):
-        run_shards(partial(_add, 0), _SHARDS, Sum, work_dir=tmp_path, identity=_IDENTITY)
+        run_shards(partial(_add, 0), _SHARDS, Sum, work_dir=tmp_path, fingerprint=_FINGERPRINT)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_results_of_other_work_are_refused(tmp_path: Path) -> None:
 )
 def test_a_failed_worker_is_one_error(number: int, message: str) -> None:
     with pytest.raises(WorkerError, match=message):
-        run_shards(_fail, [(0,), (number,)], Sum, workers=2, identity={})
+        run_shards(_fail, [(0,), (number,)], Sum, workers=2, fingerprint={})
 
 
 class _Ending:
@@ -112,4 +112,4 @@ class _Ending:
 
 def test_a_worker_that_ends_before_it_receives_a_shard_larger_than_a_pipe() -> None:
     with pytest.raises(WorkerError, match="a worker process was killed"):
-        run_shards(_Ending(), [bytes(1 << 20)] * 2, Sum, workers=2, identity={})
+        run_shards(_Ending(), [bytes(1 << 20)] * 2, Sum, workers=2, fingerprint={})
