@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bhk.base.files import replace_file
+from bhk.base.files import check_destination, replace_file
 from bhk.base.tables import Table
 from bhk.base.texts import printable
 
@@ -23,6 +23,11 @@ class Report:
     """
 
     json_indent: ClassVar[int | None] = 2
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """What the reader should know beside the result, one line each: warnings, skipped pictures, what to do next."""
+        return ()
 
     def lines(self) -> Iterator[str]:
         """Yield the report as text: single lines, and tables of several lines."""
@@ -46,6 +51,7 @@ class Report:
         Raises:
             WriteError: the file cannot be written, or exists and `force` is false.
         """
+        check_destination(Path(path), force=force)
         with replace_file(Path(path), force=force) as file:
             file.write(self.json().encode("utf-8", errors="backslashreplace") + b"\n")
 

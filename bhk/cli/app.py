@@ -26,7 +26,7 @@ from bhk.cli.export import export
 from bhk.cli.inspect import inspect
 from bhk.cli.models import models
 from bhk.cli.options import as_option
-from bhk.cli.output import WaitingHints
+from bhk.cli.output import silence_hub
 from bhk.cli.pull import pull
 from bhk.cli.push import push
 from bhk.cli.report import report
@@ -144,9 +144,7 @@ def _open_streams() -> None:
 def _silence_libraries() -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # torch warns about its own future
-    if "HF_HUB_VERBOSITY" not in os.environ:
-        os.environ["HF_HUB_VERBOSITY"] = "error"  # bhk reports final failures itself, in one line
-        WaitingHints().install()
+    silence_hub()
 
 
 def _run(signals: _Signals) -> int:

@@ -54,11 +54,8 @@ def compare(
             force=force,
             progress=progress,
         )
-    if out is not None:
-        report.save(out, force=force)
     output.report(report)
-    for picture in report.skipped:
-        output.hint(f"skipped {picture.name}: {picture.reason}")
+    output.save(report, out, force=force)
 
 
 def _quality(preset: str) -> Quality:

@@ -144,10 +144,4 @@ def convert(
             dry_run=dry_run,
             progress=progress,
         )
-    for left in report.left_out:
-        output.hint(f"left out: {left}")
-    for warning in report.warnings:
-        output.hint(f"warning: {warning}")
-    if report.calibration is not None:
-        output.hint(str(report.calibration))
     output.report(report)

@@ -132,11 +132,7 @@ def evaluate(
             settings |= {name: count for name, count in given_counts.items() if count is not None}
             report = _fidelity(model, images, settings | {"control": not no_control}, run)
     output.report(report)
-    for hint in report.hints:
-        output.hint(hint)
-    if out is not None:
-        report.save(out, force=force)
-        output.hint(f"wrote {out}")
+    output.save(report, out, force=force)
 
 
 def _refuse(wrong: bool, option: str, reason: str) -> None:

@@ -47,6 +47,3 @@ def export(
     with output.progress() as progress:
         report = task(path, out, shard_bytes=shard_bytes, force=force, progress=progress)
     output.report(report)
-    if report.other_names:
-        others = ", ".join(report.other_names)
-        output.hint(f"{report.path.name} is one official name of this architecture; others: {others}")

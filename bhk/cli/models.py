@@ -11,7 +11,4 @@ def models(as_json: Json = False) -> None:
     from bhk.tasks.models import models as task
 
     output = Output(as_json=as_json)
-    report = task()
-    output.report(report)
-    for install in report.installs:
-        output.hint(f"to install: {install}")
+    output.report(task())

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from typing import ClassVar
+from pathlib import Path
 
 from bhk.base.progress import Progress
 from bhk.base.report import Report
@@ -23,26 +23,29 @@ class Output:
     Args:
         as_json: print one JSON document instead of text.
         quiet: print nothing but errors and the JSON document.
-
-    Attributes:
-        current: the output of the running command.
     """
 
-    current: ClassVar[Output | None] = None
-
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
-        Output.current = self
         self._as_json = as_json
         self._silent = quiet or as_json
         if self._silent:
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # huggingface_hub has its own bars
+        WaitingHints(self).install()
 
     def report(self, report: Report) -> None:
-        """Print what a task returned, as text or as one JSON document."""
+        """Print what a task returned, as text or as one JSON document, and then its hints."""
         if self._as_json:
             print(_json(report))
         elif not self._silent:
             print(report)
+        for hint in report.hints:
+            self.hint(hint)
+
+    def save(self, report: Report, out: Path | None, *, force: bool) -> None:
+        """Write a report that has been printed, so that it is not lost if it cannot be written; None writes nothing."""
+        if out is not None:
+            report.save(out, force=force)
+            self.hint(f"wrote {out}")
 
     def hint(self, text: str) -> None:
         """Print a line that is not part of the result; control characters in it are escaped."""
@@ -85,17 +88,35 @@ def _json(report: Report) -> str:
 
 
 class WaitingHints(logging.Handler):
-    """Shows huggingface_hub's messages about waiting, which may take minutes, as hints, and hides its other messages."""
+    """Shows huggingface_hub's messages about waiting, which may take minutes, as hints, and hides its other messages.
+
+    Args:
+        output: where to show them.
+    """
+
+    def __init__(self, output: Output) -> None:
+        super().__init__()
+        self._output = output
 
     def install(self) -> None:
-        """Replace the handler of huggingface_hub."""
-        logger = logging.getLogger("huggingface_hub.utils._http")
-        logger.setLevel(logging.WARNING)
-        logger.propagate = False
-        logger.addHandler(self)
+        """Replace the handler of huggingface_hub, if `silence_hub` took its messages away from the root logger."""
+        if not _hub_logger().propagate:
+            _hub_logger().handlers = [self]
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a message if it is about waiting."""
         text = record.getMessage()
-        if text.startswith(("Retrying in ", "Rate limited")) and Output.current is not None:
-            Output.current.hint(f"waiting for the Hub: {text[0].lower()}{text[1:].rstrip('.')}")
+        if text.startswith(("Retrying in ", "Rate limited")):
+            self._output.hint(f"waiting for the Hub: {text[0].lower()}{text[1:].rstrip('.')}")
+
+
+def silence_hub() -> None:
+    """Hide what huggingface_hub logs, unless the user chose a level; bhk reports final failures itself, in one line."""
+    if "HF_HUB_VERBOSITY" not in os.environ:
+        os.environ["HF_HUB_VERBOSITY"] = "error"
+        _hub_logger().setLevel(logging.WARNING)
+        _hub_logger().propagate = False
+
+
+def _hub_logger() -> logging.Logger:
+    return logging.getLogger("huggingface_hub.utils._http")

@@ -34,5 +34,3 @@ def pull(
     with output.progress() as progress:
         report = task(repository, out, file=file, force=force, progress=progress)
     output.report(report)
-    for hint in report.hints:
-        output.hint(hint)

@@ -81,8 +81,4 @@ def push(
             dry_run=dry_run,
             progress=progress,
         )
-    for hint in report.hints:
-        output.hint(f"warning: {hint}")
     output.report(report)
-    for line in report.usage:
-        output.hint(line)

@@ -55,5 +55,3 @@ def report(
             progress=progress,
         )
     output.report(page)
-    for hint in page.hints:
-        output.hint(hint)

@@ -95,7 +95,5 @@ def segment(
             progress=progress,
         )
     output.report(report)
-    if not report.scores:
-        output.hint("no masks found")
     if stats:
         output.hint(report.stats())

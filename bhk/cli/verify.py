@@ -27,5 +27,3 @@ def verify(
     with output.progress() as progress:
         report = task(path, against, key=key, threads=threads, progress=progress)
     output.report(report)
-    if report.against_itself:
-        output.hint(f"warning: {report.against} holds the decoded weights; it is not the original")

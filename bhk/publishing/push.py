@@ -60,7 +60,7 @@ class PushReport(Report):
         sent_bytes: bytes of the .bhk files in the commit. What the Hub's storage already had was not sent again.
         card: text of README.md.
         usage: lines of Python that load the first file, as on the card; empty unless it is on the Hub.
-        hints: what the card lacks, and which wishes could not be met.
+        warnings: what the card lacks, and which wishes could not be met.
     """
 
     repository: str
@@ -72,12 +72,17 @@ class PushReport(Report):
     sent_bytes: int
     card: str
     usage: tuple[str, ...]
-    hints: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     @property
     def changed(self) -> bool:
         """Whether anything was uploaded."""
         return any(file.state == "uploaded" for file in self.files)
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """The warnings, and how to load the first file."""
+        return (*(f"warning: {warning}" for warning in self.warnings), *self.usage)
 
     def lines(self) -> Iterator[str]:
         """Yield the report as text."""
@@ -253,7 +258,7 @@ def _upload(
         sent_bytes=sum(file.bytes for file in sent.files if file.name in weights & sent.uploaded),
         card=card.decode("utf-8"),
         usage=usage(publication.content, request.revision if request else branch),
-        hints=(*completed(publication.content, card.decode("utf-8")).hints, *sent.hints),
+        warnings=(*completed(publication.content, card.decode("utf-8")).hints, *sent.hints),
     )
 
 
@@ -270,7 +275,7 @@ def _offline(content: CardContent, card: str, files: Sequence[LocalFile], out: F
         sent_bytes=0,
         card=card,
         usage=(),
-        hints=content.hints,
+        warnings=content.hints,
     )
 
 

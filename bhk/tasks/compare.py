@@ -120,6 +120,11 @@ class ComparisonReport(ComparedReport):
     skipped: tuple[Skipped, ...]
     seed: int
 
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """The pictures that could not be used."""
+        return tuple(f"skipped {picture.name}: {picture.reason}" for picture in self.skipped)
+
     def lines(self) -> Iterator[str]:
         """Yield a table with a row per quality, and what the masks were compared on."""
         has_masks = self.no_masks is None

@@ -57,6 +57,15 @@ class ConversionReport(Report):
         """Number of tensors coded on a trajectory."""
         return sum(layer.encoding == "trajectory" for layer in self.layers)
 
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """What was left out, the warnings, and what calibration did."""
+        return (
+            *(f"left out: {left}" for left in self.left_out),
+            *(f"warning: {warning}" for warning in self.warnings),
+            *(self.calibration.lines() if self.calibration else ()),
+        )
+
     def lines(self) -> Iterator[str]:
         """Yield the size of the file and how much smaller it is."""
         about = "" if self.path else "about "

@@ -57,6 +57,15 @@ class ExportReport(Report):
         """The file of weights; of several shards, the first."""
         return self.files[0].path
 
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """Other official names, if bhk chose one."""
+        return (
+            (f"{self.path.name} is one official name of this architecture; others: {', '.join(self.other_names)}",)
+            if self.other_names
+            else ()
+        )
+
     def lines(self) -> Iterator[str]:
         """Yield each file with its size."""
         for file in self.files:

@@ -65,6 +65,11 @@ class ModelsReport(Report):
         """How to install the packages of models that no installed package builds."""
         return tuple(dict.fromkeys(model.install for model in self.models if model.installed is None))
 
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """How to install the packages that are missing."""
+        return tuple(f"to install: {install}" for install in self.installs)
+
     def lines(self) -> Iterator[str]:
         """Yield one row per model, and what the ratios mean."""
         columns = [

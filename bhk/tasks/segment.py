@@ -114,6 +114,11 @@ class SegmentationReport(Report):
         """The corners (x0, y0, x1, y1) of the smallest box around each mask; zeros for an empty mask."""
         return tuple(map(bounding_box, self.masks))
 
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """Says so if there are no masks."""
+        return () if self.scores else ("no masks found",)
+
     def lines(self) -> Iterator[str]:
         """Yield a table of the masks, and the file with the picture."""
         rows = [

@@ -68,6 +68,15 @@ class VerificationReport(Report):
         differences = [layer.difference for layer in self._coded]
         return bool(differences) and all(found is not None and found.equal for found in differences)
 
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """A warning if the file was compared with its own decoded weights."""
+        return (
+            (f"warning: {self.against} holds the decoded weights; it is not the original",)
+            if self.against_itself
+            else ()
+        )
+
     def lines(self) -> Iterator[str]:
         """Yield the error of each coded tensor, if there was an original, and what was checked."""
         summary = (

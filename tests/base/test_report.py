@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bhk.base.files import DestinationExistsError
+from bhk.base.files import DestinationExistsError, WriteError
 from bhk.base.report import Report, plain
 from bhk.base.tables import table
 
@@ -29,10 +29,13 @@ def test_a_report_prints_as_text_and_escapes_what_steers_a_terminal() -> None:
 
 def test_a_report_is_saved_as_json(tmp_path: Path) -> None:
     found = _Found(Path("ü"), (1.5, math.nan, -math.inf))
+    assert found.hints == ()
     found.save(tmp_path / "a.json")
     assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"path": "ü", "values": [1.5, None, None]}
     with pytest.raises(DestinationExistsError):
         found.save(tmp_path / "a.json")
+    with pytest.raises(WriteError, match="is a folder"):
+        found.save(tmp_path, force=True)
     _Found(Path("b"), ()).save(tmp_path / "a.json", force=True)
     assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"path": "b", "values": []}
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from bhk.base.files import DestinationExistsError
 from bhk.base.report import Report
 from bhk.cli.output import Output
 
@@ -16,6 +18,10 @@ from bhk.cli.output import Output
 class _Found(Report):
     path: Path
     values: tuple[float, ...] = ()
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        return tuple(f"skipped {value}" for value in self.values if value < 0)
 
     def lines(self) -> Iterator[str]:
         yield str(self.path)
@@ -38,6 +44,25 @@ def test_one_document_or_nothing(capsys: pytest.CaptureFixture[str], as_json: bo
     with output.progress() as progress:
         assert progress is None
     assert capsys.readouterr() == (out, "")
+
+
+def test_the_hints_of_a_report_follow_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", sys.stdout)  # one stream, to see the order
+    Output().report(_Found(Path("a"), (-1.0, 2.0, -3.0)))
+    assert capsys.readouterr().out == "a\nskipped -1.0\nskipped -3.0\n"
+    Output(quiet=True).report(_Found(Path("a"), (-1.0,)))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_report_is_saved_after_it_is_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    output, found, path = Output(), _Found(Path("a")), tmp_path / "a.json"
+    output.save(found, None, force=False)
+    output.save(found, path, force=False)
+    assert json.loads(path.read_text("utf-8")) == {"path": "a", "values": []}
+    assert capsys.readouterr() == ("", f"wrote {path}\n")
+    with pytest.raises(DestinationExistsError):
+        output.save(found, path, force=False)
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("name", ["n\udcff ü\x1b", "a/b"])

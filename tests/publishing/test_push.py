@@ -239,22 +239,22 @@ def test_the_usage_of_a_model_of_transformers(hub: FakeHub, tmp_path: Path) -> N
 
 
 def test_stale_bhk_files_are_named(hub: FakeHub, path: Path, tmp_path: Path) -> None:
-    assert not any("still holds" in hint for hint in push(path, "user/sam").hints)
+    assert not any("still holds" in hint for hint in push(path, "user/sam").warnings)
     others = [_write(tmp_path / name, weights(1)) for name in ("a.bhk", "b.bhk")]
-    hints = push(others, "user/sam").hints
+    hints = push(others, "user/sam").warnings
     assert (
         "hf://user/sam still holds model.bhk, which is not part of this push (bhk.load uses model.bhk unless a file is named); "
         "delete it there if it is out of date"
     ) in hints
     assert any(
         "still holds a.bhk, b.bhk, which is not part of this push; delete" in hint
-        for hint in push(path, "user/sam").hints
+        for hint in push(path, "user/sam").warnings
     )
 
 
 def test_stale_configuration_files_are_named(hub: FakeHub, path: Path, tmp_path: Path) -> None:
     push(_write(tmp_path / "hf.bhk", weights_of_transformers()), "user/sam")
-    hints = push(path, "user/sam").hints
+    hints = push(path, "user/sam").warnings
     assert any("still holds preprocessor_config.json, which transformers reads" in hint for hint in hints)
 
 
@@ -290,12 +290,12 @@ def test_results_stay_on_the_card_until_the_file_changes(hub: FakeHub, path: Pat
     assert "**Fidelity.**" in first.card
     again = push(path, "user/sam")
     assert (again.changed, again.card) == (False, first.card)
-    assert not any("are gone" in hint for hint in again.hints)
+    assert not any("are gone" in hint for hint in again.warnings)
     path.write_bytes(weights(1))
     report = push(path, "user/sam")
     assert "**Fidelity.**" not in report.card
-    assert any("the results on the card were about another file and are gone" in hint for hint in report.hints)
-    assert not any("are gone" in hint for hint in push(path, "user/sam").hints)
+    assert any("the results on the card were about another file and are gone" in hint for hint in report.warnings)
+    assert not any("are gone" in hint for hint in push(path, "user/sam").warnings)
 
 
 def test_no_pull_request_without_changes(hub: FakeHub, path: Path) -> None:
@@ -353,7 +353,7 @@ def test_a_missing_repository_has_no_branches(hub: FakeHub, path: Path, options:
 
 def test_the_visibility_of_a_repository_does_not_change(hub: FakeHub, path: Path) -> None:
     hub.add("user/hidden", {"a.txt": b"1"}, private=True)
-    assert any("is private and stays private" in hint for hint in push(path, "user/hidden", private=False).hints)
+    assert any("is private and stays private" in hint for hint in push(path, "user/hidden", private=False).warnings)
     assert hub.repositories["user/hidden"].private
     hub.add("user/open", {"a.txt": b"1"})
     with pytest.raises(PublicationError, match="hf://user/open is public, but should be private"):
