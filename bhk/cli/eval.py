@@ -9,19 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bhk.cli.options import (
-    Compute,
-    ComputeOption,
-    Device,
-    Dtype,
-    DtypeOption,
-    Force,
-    Json,
-    Mode,
-    ModelPath,
-    ModeOption,
-    Quiet,
-)
+from bhk.cli.options import Force, Json, ModelPath, Quiet, RunOptions, with_run_options
 from bhk.cli.output import Output
 
 if TYPE_CHECKING:
@@ -36,6 +24,7 @@ class Format(str, enum.Enum):
     sa1b = "sa1b"
 
 
+@with_run_options
 def evaluate(
     model: ModelPath,
     images: Annotated[Path, typer.Option(metavar="DIR", help="Folder of pictures, with its subfolders.")],
@@ -80,10 +69,8 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE.json", help="Write the whole result as JSON.")
     ] = None,
-    mode: ModeOption = Mode.hyper,
-    compute: ComputeOption = Compute.exact,
-    device: Device = "cpu",
-    dtype: DtypeOption = Dtype.float32,
+    *,
+    run: RunOptions,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -110,27 +97,20 @@ def evaluate(
     if out is not None:
         sources = tuple(Path(source) for source in (model, against, annotations, detections) if source is not None)
         check_destination(out, force=force, sources=sources)
-    settings: dict[str, Any] = {
-        "limit": limit,
-        "seed": seed,
-        "mode": mode.value,
-        "compute": compute.value,
-        "device": device,
-        "dtype": dtype.value,
-    }
+    settings: dict[str, Any] = {"limit": limit, "seed": seed, **run}
     with output.progress() as progress:
-        run: dict[str, Any] = {"against": against, "workers": workers, "work_dir": work_dir, "progress": progress}
+        resources: dict[str, Any] = {"against": against, "workers": workers, "work_dir": work_dir, "progress": progress}
         report: FidelityReport | AccuracyReport
         if has_truth:
             settings |= {"output": "multi" if multimask else "single"}
             if prompts is not None:
                 settings |= {"prompts": tuple(kind.strip() for kind in prompts.split(","))}
             truth = {"annotations": annotations, "format": format and format.value, "detections": detections}
-            report = _accuracy(model, images, settings, truth | run)
+            report = _accuracy(model, images, settings, truth | resources)
         else:
             given_counts = {"points": points, "boxes": boxes}
             settings |= {name: count for name, count in given_counts.items() if count is not None}
-            report = _fidelity(model, images, settings | {"control": not no_control}, run)
+            report = _fidelity(model, images, settings | {"control": not no_control}, resources)
     output.report(report)
     output.save(report, out, force=force)
 
@@ -140,15 +120,15 @@ def _refuse(wrong: bool, option: str, reason: str) -> None:
         raise typer.BadParameter(reason, param_hint=option)
 
 
-def _fidelity(model: str, images: Path, settings: Mapping[str, Any], run: Mapping[str, Any]) -> FidelityReport:
+def _fidelity(model: str, images: Path, settings: Mapping[str, Any], resources: Mapping[str, Any]) -> FidelityReport:
     from bhk.evaluation.settings import FidelitySettings
     from bhk.tasks.fidelity import fidelity
 
-    return fidelity(model, images, settings=FidelitySettings(**settings), **run)
+    return fidelity(model, images, settings=FidelitySettings(**settings), **resources)
 
 
-def _accuracy(model: str, images: Path, settings: Mapping[str, Any], run: Mapping[str, Any]) -> AccuracyReport:
+def _accuracy(model: str, images: Path, settings: Mapping[str, Any], resources: Mapping[str, Any]) -> AccuracyReport:
     from bhk.evaluation.settings import AccuracySettings
     from bhk.tasks.accuracy import accuracy
 
-    return accuracy(model, images, settings=AccuracySettings(**settings), **run)
+    return accuracy(model, images, settings=AccuracySettings(**settings), **resources)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -44,18 +47,43 @@ Key = Annotated[
 Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Worker threads. Default: one per core.")]
 
 Device = Annotated[str, typer.Option(metavar="NAME", help="Device to compute on: cpu, cuda, cuda:1, …")]
-DtypeOption = Annotated[
-    Dtype, typer.Option("--dtype", metavar="float32|bfloat16|float16", help="Data type of the weights in memory.")
-]
-ModeOption = Annotated[
-    Mode,
-    typer.Option(
-        "--mode", metavar="hyper|dense", help="Keep the weights of a .bhk file as codes, or decode them on loading."
-    ),
-]
-ComputeOption = Annotated[
-    Compute, typer.Option("--compute", metavar="exact|int8", help="Arithmetic of the layers kept as codes.")
-]
+
+RunOptions: TypeAlias = Mapping[str, Any]  # mode, compute, device and dtype, as the tasks take them
+
+
+def _run_options(
+    mode: Annotated[
+        Mode,
+        typer.Option(
+            metavar="hyper|dense", help="Keep the weights of a .bhk file as codes, or decode them on loading."
+        ),
+    ] = Mode.hyper,
+    compute: Annotated[
+        Compute, typer.Option(metavar="exact|int8", help="Arithmetic of the layers kept as codes.")
+    ] = Compute.exact,
+    device: Device = "cpu",
+    dtype: Annotated[
+        Dtype, typer.Option(metavar="float32|bfloat16|float16", help="Data type of the weights in memory.")
+    ] = Dtype.float32,
+) -> None:
+    """The options of `with_run_options`."""
+
+
+def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options --mode, --compute, --device and --dtype, in place of its parameter `run: RunOptions`."""
+    added = inspect.signature(_run_options, eval_str=True).parameters
+    own = inspect.signature(command, eval_str=True).parameters
+
+    @functools.wraps(command)
+    def wrapped(**given: Any) -> None:
+        values = {name: given.pop(name) for name in added}
+        run = {name: value.value if isinstance(value, enum.Enum) else value for name, value in values.items()}
+        command(**given, run=run)
+
+    every = [option for name in own for option in (added.values() if name == "run" else (own[name],))]
+    wrapped.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+    return wrapped
+
 
 _DIFFERENT = {
     "calibration": "--calibrate",

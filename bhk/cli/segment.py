@@ -7,19 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bhk.cli.options import (
-    Compute,
-    ComputeOption,
-    Device,
-    Dtype,
-    DtypeOption,
-    Force,
-    Json,
-    Mode,
-    ModelPath,
-    ModeOption,
-    Quiet,
-)
+from bhk.cli.options import Force, Json, ModelPath, Quiet, RunOptions, with_run_options
 from bhk.cli.output import Output
 
 
@@ -36,6 +24,7 @@ def _numbers(values: list[str] | None, form: str, option: str) -> list[tuple[flo
     return parsed
 
 
+@with_run_options
 def segment(
     model: ModelPath,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture: JPEG, PNG, WebP, TIFF, BMP or GIF.")],
@@ -59,10 +48,8 @@ def segment(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the picture with the masks: .png or .jpg.")
     ] = None,
-    mode: ModeOption = Mode.hyper,
-    compute: ComputeOption = Compute.exact,
-    device: Device = "cpu",
-    dtype: DtypeOption = Dtype.float32,
+    *,
+    run: RunOptions,
     stats: Annotated[bool, typer.Option("--stats", help="Show times and the highest memory use.")] = False,
     force: Force = False,
     as_json: Json = False,
@@ -88,11 +75,8 @@ def segment(
             points_per_side=points_per_side,
             out=out,
             force=force,
-            mode=mode.value,
-            compute=compute.value,
-            device=device,
-            dtype=dtype.value,
             progress=progress,
+            **run,
         )
     output.report(report)
     if stats:
