@@ -40,7 +40,7 @@ test: $(READY) ## run the tests (five minutes)
 test-full: $(READY) ## run the long tests: real architectures at full size (ten minutes)
 	$(VENV)/bin/python -m pytest -m full
 
-test-gpu: $(BENCH_READY) ## run tests and benchmarks that need a CUDA card (15 minutes)
+test-gpu: $(BENCH_READY) ## run tests and benchmarks that need a CUDA GPU (15 minutes)
 	$(BENCH_VENV)/bin/python -m tools.gpu_checks --seconds 900
 
 quality: $(READY) ## check format, lint, types, imports, generated texts and sizes; writes nothing

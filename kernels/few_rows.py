@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .card import Card
+from .gpu import Gpu
 from .lattice import BLOCK_OUTLIERS, add_outliers, pair_pointer, paired, split_pair, step_and_offsets
 from .launching import Launcher
 from .resident import ROWS_PER_START
@@ -32,18 +32,18 @@ SHAPES = {
 }
 
 
-def tiles_for(rows: int, out_features: int, pairs: int, itemsize: int, card: Card) -> list[Tile]:
-    """Return the tiles that fit the card, the most promising first."""
+def tiles_for(rows: int, out_features: int, pairs: int, itemsize: int, gpu: Gpu) -> list[Tile]:
+    """Return the tiles that fit the GPU, the most promising first."""
     block_rows = min(max(16, power_of_2(rows)), MAX_ROWS)
     warps = 8 if block_rows == MAX_ROWS else 4
     found = []
     for out, depth, stages in SHAPES[itemsize]:
-        if _shared_bytes(block_rows, out, depth, stages, itemsize) > card.shared_bytes:
+        if _shared_bytes(block_rows, out, depth, stages, itemsize) > gpu.shared_bytes:
             continue
         programs = ceil_div(out_features, out) * ceil_div(rows, block_rows)
         most = min(max(1, pairs // (2 * depth)), MAX_SPLITS)  # a share has at least two rounds of the loop
         for waves in (2, 1, 4):
-            splits = min(power_of_2(max(1, waves * card.processors // programs)), most)
+            splits = min(power_of_2(max(1, waves * gpu.processors // programs)), most)
             found.append(Tile(block_rows, out, depth, splits, warps, stages))
     return list(dict.fromkeys(found)) or [Tile(block_rows, *SHAPES[itemsize][-1][:2], 1, warps, 2)]
 

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .card import Card
+from .gpu import Gpu
 from .lattice import BLOCK_OUTLIERS, add_outliers, pair_pointer, paired, split_pair, step_and_offsets
 from .launching import Launcher
 from .sizes import ceil_div, power_of_2
@@ -38,8 +38,8 @@ OVERHEAD = 32  # what starting a program costs, in rows and outputs loaded
 GROUP = 8  # tiles of rows computed together, so that they read the codes from the L2 cache
 
 
-def tiles_for(rows: int, out_features: int, card: Card, *, has_correction: bool) -> list[Tile]:
-    """Return the tiles that fit the card, first the one that should keep most of its tensor cores busy.
+def tiles_for(rows: int, out_features: int, gpu: Gpu, *, has_correction: bool) -> list[Tile]:
+    """Return the tiles that fit the GPU, first the one that should keep most of its tensor cores busy.
 
     Args:
         has_correction: whether far outliers are corrected in float32; the largest tiles leave no registers for that.
@@ -47,14 +47,14 @@ def tiles_for(rows: int, out_features: int, card: Card, *, has_correction: bool)
 
     def busy(tile: Tile) -> float:
         programs = ceil_div(rows, tile.rows) * ceil_div(out_features, tile.out)
-        filled: float = programs / (ceil_div(programs, card.processors) * card.processors)
+        filled: float = programs / (ceil_div(programs, gpu.processors) * gpu.processors)
         # A tile loads its rows and outputs once, so a large tile computes more for each byte.
         return filled * tile.rows * tile.out / (tile.rows + tile.out + OVERHEAD)
 
     fits = [
         tile
         for tile in TILES
-        if tile.stages * tile.depth * (tile.rows + tile.out) + 4096 <= card.shared_bytes
+        if tile.stages * tile.depth * (tile.rows + tile.out) + 4096 <= gpu.shared_bytes
         and not (has_correction and tile.rows * tile.out > 1 << 14)
     ]
     return sorted(fits, key=busy, reverse=True) or [TILES[-1]]

@@ -2,7 +2,7 @@
 
 `kernel[grid](...)` inspects each argument to find the compiled kernel, reads settings and checks globals. That doubles the
 host time of a coded layer's call (`tools/bench/host_time.py`), which for a small layer of SAM is longer than its work on the
-card. A `Launcher` keeps compiled kernels under a key of everything by which Triton tells them apart, and launches them by
+GPU. A `Launcher` keeps compiled kernels under a key of everything by which Triton tells them apart, and launches them by
 `compiled[grid](*arguments)`, as in Triton's tutorials.
 """
 

@@ -46,7 +46,7 @@ def _hyper_linear(
 
 @cache
 def _triton() -> Any:
-    """Return `dispatch`, which imports Triton, on the first use of a card."""
+    """Return `dispatch`, which imports Triton, on the first use of a GPU."""
     from . import dispatch
 
     return dispatch

@@ -1,4 +1,4 @@
-"""The tile that a kernel uses on a card: measured there once for each dtype and shape, and kept.
+"""The tile that a kernel uses on a GPU: measured there once for each dtype and shape, and kept.
 
 The first call with a new shape times the tiles that `tiles_for` of the kernel's module offers (milliseconds each, after about
 a second to compile), and appends the best to tiles.csv in bhk's cache folder: `$XDG_CACHE_HOME/bhk`, or `~/.cache/bhk`. What
@@ -19,12 +19,12 @@ import torch
 import triton
 from torch import Tensor
 
-from .card import Card
+from .gpu import Gpu
 from .sizes import power_of_2
 
 SHIPPED = Path(__file__).with_name("tiles.csv")
 LAUNCHES = 20
-# Clock cycles that the card waits before the timed launches (2 ms at 2 GHz), so that all of them are queued by then.
+# Clock cycles that the GPU waits before the timed launches (2 ms at 2 GHz), so that all of them are queued by then.
 # Otherwise small kernels would be timed by how fast the host launches them.
 QUEUED = 4_000_000
 
@@ -74,25 +74,25 @@ class Measured:
         microseconds, first_microseconds: times of the fastest tile and of the first that was offered.
     """
 
-    card: str
+    gpu: str
     problem: Problem
     tile: Tile | None
     microseconds: float
     first_microseconds: float
 
 
-COLUMNS = ("card", *(field.name for field in fields(Problem)), *(f"tile_{field.name}" for field in fields(Tile)))
+COLUMNS = ("gpu", *(field.name for field in fields(Problem)), *(f"tile_{field.name}" for field in fields(Tile)))
 COLUMNS += ("microseconds", "first_microseconds")
 
 Launch = Callable[["Tile | None"], Tensor]
 
-# The tiles chosen in this process, by card, kernel, dtype, precision, rows, outputs and width. A call from two threads at
+# The tiles chosen in this process, by GPU, kernel, dtype, precision, rows, outputs and width. A call from two threads at
 # once may measure a shape twice, and does no other harm.
 _chosen: dict[tuple[object, ...], Tile | None] = {}
 
 
 def choose(
-    card: Card,
+    gpu: Gpu,
     kernel: str,
     x: Tensor,
     out_features: int,
@@ -104,22 +104,22 @@ def choose(
 
     Args:
         precision: how products of float32 are computed, "ieee" or "tf32".
-        offer: returns the tiles that fit the card, the most promising first.
+        offer: returns the tiles that fit the GPU, the most promising first.
         launch: computes the product with a tile.
     """
     rows, width = x.shape
-    key = card.name, kernel, x.dtype, precision, power_of_2(rows), out_features, width
+    key = gpu.name, kernel, x.dtype, precision, power_of_2(rows), out_features, width
     if key in _chosen:  # every call of a layer passes here
         return _chosen[key]
     dtype = "tf32" if precision == "tf32" else str(x.dtype).removeprefix("torch.")
     problem = Problem(kernel, dtype, power_of_2(rows), out_features, width)
-    tiles, known = offer(), _known(card.name)
+    tiles, known = offer(), _known(gpu.name)
     if problem in known and known[problem] in tiles:
         _chosen[key] = known[problem]
     elif torch.cuda.is_current_stream_capturing():
         return tiles[0]
     else:
-        _chosen[key] = _measure(card, problem, tiles, launch)
+        _chosen[key] = _measure(gpu, problem, tiles, launch)
     return _chosen[key]
 
 
@@ -143,7 +143,7 @@ def read(path: Path) -> Iterator[Measured]:
             times = float(line["microseconds"]), float(line["first_microseconds"])
         except (TypeError, ValueError):  # the header, or a truncated line
             continue
-        yield Measured(line["card"], problem, Tile(*tile) if any(tile) else None, *times)
+        yield Measured(line["gpu"], problem, Tile(*tile) if any(tile) else None, *times)
 
 
 def write(rows: Iterable[Measured], path: Path, mode: str = "w") -> None:
@@ -155,17 +155,17 @@ def write(rows: Iterable[Measured], path: Path, mode: str = "w") -> None:
         for row in rows:
             tile = astuple(row.tile) if row.tile else [""] * len(fields(Tile))
             times = f"{row.microseconds:.2f}", f"{row.first_microseconds:.2f}"
-            writer.writerow([row.card, *astuple(row.problem), *tile, *times])
+            writer.writerow([row.gpu, *astuple(row.problem), *tile, *times])
 
 
 @cache
-def _known(card: str) -> dict[Problem, Tile | None]:
+def _known(gpu: str) -> dict[Problem, Tile | None]:
     rows = (row for path in (cache_path(), SHIPPED) for row in read(path))
-    return {row.problem: row.tile for row in rows if row.card == card}
+    return {row.problem: row.tile for row in rows if row.gpu == gpu}
 
 
-def _measure(card: Card, problem: Problem, tiles: Sequence[Tile | None], launch: Launch) -> Tile | None:
-    """Time every tile, and keep and return the fastest; without spare memory on the card, return the first."""
+def _measure(gpu: Gpu, problem: Problem, tiles: Sequence[Tile | None], launch: Launch) -> Tile | None:
+    """Time every tile, and keep and return the fastest; without spare memory on the GPU, return the first."""
     try:
         times = [_microseconds(tile, launch) for tile in tiles]
     except torch.OutOfMemoryError:
@@ -174,14 +174,14 @@ def _measure(card: Card, problem: Problem, tiles: Sequence[Tile | None], launch:
     path = cache_path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write([Measured(card.name, problem, tiles[best], times[best], times[0])], path, "a")
+        write([Measured(gpu.name, problem, tiles[best], times[best], times[0])], path, "a")
     except OSError:  # the cache cannot be written, so the next process measures again
         pass
     return tiles[best]
 
 
 def _microseconds(tile: Tile | None, launch: Launch) -> float:
-    """Return the time of a launch on the current card; infinity if the tile does not compile or needs too much memory."""
+    """Return the time of a launch on the current GPU; infinity if the tile does not compile or needs too much memory."""
     try:
         launch(tile)
     except torch.OutOfMemoryError:

@@ -1,4 +1,4 @@
-"""Run everything that needs a CUDA card: `python -m tools.gpu_checks [STEP ...] [--seconds 560] [--out DIR]`.
+"""Run everything that needs a CUDA GPU: `python -m tools.gpu_checks [STEP ...] [--seconds 560] [--out DIR]`.
 
 Without a STEP all of them run, the most important first, each within its own time and all within --seconds. DIR gets their
 output (gpu_checks.log), the benchmarks' CSV files, and tiles.csv with the tiles that were measured on the way. Bring DIR back
@@ -7,7 +7,7 @@ tiles.
 The exit status is 1 if a step failed.
 
 - tests: the tests marked gpu, in every dtype
-- layers, encoders, loading: the benchmarks hyperlinear, encoders and card_loading
+- layers, encoders, loading: the benchmarks hyperlinear, encoders and gpu_loading
 - memcheck, initcheck, racecheck: compute-sanitizer over every tile and every codebook
 - counters: bytes and stalls of the main kernels, counted by ncu
 
@@ -33,7 +33,7 @@ from tools.bench.frame.timing import Budget
 
 SANITIZER = ("compute-sanitizer", "--error-exitcode", "9", "--tool")
 TESTS = ("tests/kernels", "tests/nn/test_hyperlinear.py")
-SANITIZED = ("-m", "pytest", "-m", "gpu", "-n", "0", "tests/kernels/test_card.py", "-k")
+SANITIZED = ("-m", "pytest", "-m", "gpu", "-n", "0", "tests/kernels/test_gpu.py", "-k")
 COUNTERS = (
     *(
         "ncu",
@@ -75,7 +75,7 @@ STEPS = {
     "tests": Step(("-m", "pytest", "-m", "gpu", "-n", "12", "-rs", *TESTS), 200),  # most of it to compile
     "layers": Step(("-m", "tools.bench", "hyperlinear", "--device", "cuda", "--seconds", "170"), 250),
     "encoders": Step(("-m", "tools.bench", "encoders", "--device", "cuda", "--seconds", "150"), 210),
-    "loading": Step(("-m", "tools.bench", "card_loading", "--device", "cuda", "--seconds", "75"), 120),
+    "loading": Step(("-m", "tools.bench", "gpu_loading", "--device", "cuda", "--seconds", "75"), 120),
     "memcheck": Step((*SANITIZED, "every_tile and 320 or every_codebook"), 90, (*SANITIZER, "memcheck"), UNCACHED),
     # Without the tests that poison memory, because poisoned memory counts as written.
     "initcheck": Step((*SANITIZED, "any_shape or share_their_kernels"), 60, (*SANITIZER, "initcheck"), UNCACHED),
@@ -106,9 +106,7 @@ def _outcome(command: list[str], seconds: float, variables: Mapping[str, str], l
     try:
         code = process.wait(seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(
-            process.pid, signal.SIGKILL
-        )  # and all that it started, which would load the card during the next step
+        os.killpg(process.pid, signal.SIGKILL)  # and all that it started, which would load the GPU during the next step
         process.wait()
         return "stopped, out of time"
     return "done" if code == 0 else f"failed with {code}"
@@ -149,7 +147,7 @@ def main() -> int:
     import torch
 
     if not torch.cuda.is_available():
-        print("torch finds no CUDA card, so nothing was run", file=sys.stderr)
+        print("torch finds no CUDA GPU, so nothing was run", file=sys.stderr)
         return 1
     return 0 if check(arguments.steps or list(STEPS), Budget(arguments.seconds), arguments.out) else 1
 

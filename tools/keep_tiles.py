@@ -1,6 +1,6 @@
-"""Add tiles that were measured on a card to the table that ships: `python -m tools.keep_tiles FILE`.
+"""Add tiles that were measured on a GPU to the table that ships: `python -m tools.keep_tiles FILE`.
 
-FILE is the tiles.csv of bhk's cache. Its lines replace those for the same card and problem in kernels/tiles.csv.
+FILE is the tiles.csv of bhk's cache. Its lines replace those for the same GPU and problem in kernels/tiles.csv.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from bhk.kernels.tuning import SHIPPED, Measured, read, write
 
 
 def merged(shipped: Iterable[Measured], fresh: Iterable[Measured]) -> list[Measured]:
-    """Return the last line for each card and problem, in order."""
-    found = {(row.card, astuple(row.problem)): row for row in [*shipped, *fresh]}
+    """Return the last line for each GPU and problem, in order."""
+    found = {(row.gpu, astuple(row.problem)): row for row in [*shipped, *fresh]}
     return [row for _, row in sorted(found.items(), key=lambda item: item[0])]
 
 

@@ -96,8 +96,8 @@ def _cases(rows: Rows) -> dict[tuple[str, ...], dict[str, dict[str, str]]]:
     return cases
 
 
-def layers_on_card(rows: Rows) -> list[str]:
-    """Return the table of layers on a card compared with their floor, one line a side."""
+def layers_on_gpu(rows: Rows) -> list[str]:
+    """Return the table of layers on a GPU compared with their floor, one line a side."""
     lines = [
         "| in | out | rows | numbers | weights in L2 | layer | MB | GFLOP | floor, µs | µs | share of the floor | speed |",
         "|--:|--:|--:|---|---|---|--:|--:|--:|--:|--:|--:|",
@@ -118,13 +118,13 @@ def layers_on_card(rows: Rows) -> list[str]:
 
 
 def ceilings(rows: Rows) -> list[str]:
-    """Return the table of what a card reaches."""
+    """Return the table of what a GPU reaches."""
     lines = ["| what | TB/s or TFLOP/s |", "|---|--:|"]
     return lines + [_line([row["what"], f"{float(row['per_second']) / 1e12:.3g}"], bold=False) for row in rows]
 
 
 def encoders(rows: Rows) -> list[str]:
-    """Return the table of encoders and decoders on a card, one line a side; what failed is left out."""
+    """Return the table of encoders and decoders on a GPU, one line a side; what failed is left out."""
     lines = [
         "| model | part | batch | run | numbers | linear layers | ms | speed | peak, MiB | linear weights | error |",
         "|---|---|--:|---|---|---|--:|--:|--:|--:|--:|",
@@ -138,10 +138,10 @@ def encoders(rows: Rows) -> list[str]:
     return lines
 
 
-def card_loading(rows: Rows) -> list[str]:
-    """Return the table of loading on a card, one line a kind of file."""
+def gpu_loading(rows: Rows) -> list[str]:
+    """Return the table of loading on a GPU, one line a kind of file."""
     lines = [
-        "| model | from | MiB | seconds to load | to the first mask | peak on the card, MiB | peak of the host, MiB |",
+        "| model | from | MiB | seconds to load | to the first mask | peak on the GPU, MiB | peak of the host, MiB |",
         "|---|---|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
@@ -316,32 +316,32 @@ TABLES = {
     "host_time_cpu": host_time,
     "transformers_loading": transformers_loading,
 }
-CARD = "nvidia_h200"
+GPU = "nvidia_h200"
 NOT_YET = "The kernels have not been timed on a GPU yet. `make test-gpu` does that, and `make docs` then puts the tables here."
 MEASURED = (
     "These tables are for an NVIDIA H200, from the files in [tools/bench/results/](../tools/bench/results/) that"
     " `make test-gpu` writes."
 )
 # The tables of a GPU, and what is said above each.
-OF_CARD: dict[str, tuple[str, Callable[[Rows], list[str]]]] = {
+OF_GPU: dict[str, tuple[str, Callable[[Rows], list[str]]]] = {
     "ceilings": ("What the GPU reaches:", ceilings),
     "hyperlinear": (
         "Single layers. The floor is the time to move the layer's bytes at the first of these rates, or the time for its"
         ' operations at the rate of its kind of number, whichever is longer. "Speed" is the time of `nn.Linear` in the'
         " same run over the layer's time.",
-        layers_on_card,
+        layers_on_gpu,
     ),
     "encoders": ("Image encoders and mask decoders:", encoders),
-    "card_loading": ("From a file to the first mask:", card_loading),
+    "gpu_loading": ("From a file to the first mask:", gpu_loading),
 }
 
 
-def on_card() -> list[str]:
+def on_gpu() -> list[str]:
     """Return the tables of a GPU as far as they were measured, or a sentence that says that none was."""
     lines = []
-    for name, (title, table) in OF_CARD.items():
-        if (RESULTS / f"{name}_{CARD}.csv").exists():
-            lines += ["", title, "", *table(_rows(f"{name}_{CARD}"))]
+    for name, (title, table) in OF_GPU.items():
+        if (RESULTS / f"{name}_{GPU}.csv").exists():
+            lines += ["", title, "", *table(_rows(f"{name}_{GPU}"))]
     return [MEASURED, *lines] if lines else [NOT_YET]
 
 
@@ -349,7 +349,7 @@ def _line(cells: list[str], bold: bool) -> str:
     return "| " + " | ".join(f"**{cell}**" if bold and cell else cell for cell in cells) + " |"
 
 
-LISTS = {"headline": headline, "demo_masks": demo_masks, "on_card": on_card}
+LISTS = {"headline": headline, "demo_masks": demo_masks, "on_gpu": on_gpu}
 
 
 def family_range() -> str:

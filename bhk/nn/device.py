@@ -27,7 +27,7 @@ def usable_device(device: Device) -> torch.device:
         LoadOptionError: torch cannot use the device, or it holds no data (meta).
     """
     try:
-        # With its index, because "cuda" alone means another card in each thread.
+        # With its index, because "cuda" alone means another GPU in each thread.
         found = torch.empty(0, device=torch.device(device)).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().partition("\n")[0]

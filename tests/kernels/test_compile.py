@@ -12,8 +12,8 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from bhk.kernels import dense, few_rows, integer
-from bhk.kernels.card import Card
-from tools.no_card import NoCard
+from bhk.kernels.gpu import Gpu
+from tools.no_gpu import NoGpu
 
 # Shared memory that a program can have, in KiB, by compute capability: T4, A100, RTX 30 and L40S, H100.
 _SHARED_KIB = {75: 64, 80: 163, 86: 99, 89: 99, 90: 227}
@@ -27,7 +27,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Launch
     before = driver._active
 
     def choose(capability: int) -> Launches:
-        driver.set_active(NoCard(capability, 1000 + capability))
+        driver.set_active(NoGpu(capability, 1000 + capability))
         kernels: Launches = {}
         run = JITFunction.run
 
@@ -41,13 +41,13 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Launch
     driver._active = before
 
 
-def _card(capability: int) -> Card:
-    return Card("none", processors=64, shared_bytes=_SHARED_KIB[capability] << 10)
+def _gpu(capability: int) -> Gpu:
+    return Gpu("none", processors=64, shared_bytes=_SHARED_KIB[capability] << 10)
 
 
 def _fits(capability: int, kernels: Launches) -> bool:
     used = {name: kernel.metadata.shared for name, kernel in kernels.items()}
-    return bool(used) and max(used.values()) <= _card(capability).shared_bytes
+    return bool(used) and max(used.values()) <= _gpu(capability).shared_bytes
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def _draw(rows: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
 def test_few_rows_compiles_and_fits(launches, weight, capability: int, rows: int, dtype: torch.dtype) -> None:
     kernels = launches(capability)
     x, bias = _draw(rows, dtype)
-    tiles = few_rows.tiles_for(rows, 2048, 256, dtype.itemsize, _card(capability))
+    tiles = few_rows.tiles_for(rows, 2048, 256, dtype.itemsize, _gpu(capability))
     for tile in {tiles[0], max(tiles, key=lambda tile: tile.out * tile.depth * tile.stages)}:
         few_rows.few_rows(x, *weight.operands[:4], bias, tile=tile, precision="ieee")
         assert set(kernels) >= {"_few_rows_kernel"}
@@ -91,7 +91,7 @@ def test_integer_product_compiles_and_fits(launches, weight, capability: int, ro
     kernels = launches(capability)
     x, bias = _draw(rows, dtype)
     codes, codebook, outliers, _, far = weight.operands
-    tiles = integer.tiles_for(rows, 2048, _card(capability), has_correction=dtype == torch.float32)
+    tiles = integer.tiles_for(rows, 2048, _gpu(capability), has_correction=dtype == torch.float32)
     for tile in {tiles[0], max(tiles, key=lambda tile: (tile.rows + tile.out) * tile.depth * tile.stages)}:
         integer.integer_product(x, codes, codebook, outliers, far, bias, tile=tile, precision="tf32")
         assert set(kernels) == {"_quantise_kernel", "_product_kernel"}

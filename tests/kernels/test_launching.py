@@ -1,4 +1,4 @@
-"""Compares the arguments that a card gets from `Launcher` and from Triton's own launches, without a card."""
+"""Compares the arguments that a GPU gets from `Launcher` and from Triton's own launches, without a GPU."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from bhk.kernels import dense, few_rows, integer, launching
-from bhk.kernels.card import Card
+from bhk.kernels.gpu import Gpu
 from bhk.kernels.launching import Launcher
-from tools.no_card import NoCard
+from tools.no_gpu import NoGpu
 
 Launches = list[tuple[str, tuple[Any, ...]]]
 
@@ -45,19 +45,19 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Launches]:
 
     monkeypatch.setattr(JITFunction, "run", traced)
     monkeypatch.setattr(CompiledKernel, "_init_handles", init_handles)
-    driver.set_active(NoCard(device=2091))
+    driver.set_active(NoGpu(device=2091))
     yield found
     driver._active = before
 
 
 def _of_integers(weight) -> Callable[[Tensor, Tensor | None], Tensor]:
     codes, codebook, outliers, _, far = weight.operands
-    tile = integer.tiles_for(300, weight.out, Card("none", 8, 227 << 10), has_correction=False)[0]
+    tile = integer.tiles_for(300, weight.out, Gpu("none", 8, 227 << 10), has_correction=False)[0]
     return lambda x, bias: integer.integer_product(x, codes, codebook, outliers, far, bias, tile=tile, precision="ieee")
 
 
 def _of_few_rows(weight) -> Callable[[Tensor, Tensor | None], Tensor]:
-    tile = few_rows.tiles_for(5, weight.out, 64, 2, Card("none", 200, 227 << 10))[0]
+    tile = few_rows.tiles_for(5, weight.out, 64, 2, Gpu("none", 200, 227 << 10))[0]
     assert tile.splits == 1 or weight.width > 256
     return lambda x, bias: few_rows.few_rows(x, *weight.operands[:4], bias, tile=tile, precision="ieee")
 

@@ -1,4 +1,4 @@
-"""The choice of tiles, with times made up by the tests; test_card.py uses times of a card."""
+"""The choice of tiles, with times made up by the tests; test_gpu.py uses times of a GPU."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ pytest.importorskip("triton")
 from triton.runtime.errors import OutOfResources
 
 from bhk.kernels import few_rows, integer, tuning
-from bhk.kernels.card import Card
+from bhk.kernels.gpu import Gpu
 from bhk.kernels.tuning import Measured, Problem, Tile
 
-CARD = Card("Some card", 100, 227 << 10)
+GPU = Gpu("Some GPU", 100, 227 << 10)
 PROBLEM = Problem("few_rows", "bfloat16", 16, 4096, 1024)
 TILES = [Tile(16, 64, 128, 4, 4, 3), Tile(16, 64, 64, 2, 4, 4), None]
 
@@ -44,9 +44,9 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     tuning._known.cache_clear()
 
 
-def _choose(dtype: torch.dtype = torch.bfloat16, card: Card = CARD, precision: str = "ieee") -> Tile | None:
+def _choose(dtype: torch.dtype = torch.bfloat16, gpu: Gpu = GPU, precision: str = "ieee") -> Tile | None:
     x = torch.empty(11, PROBLEM.width, dtype=dtype)
-    return tuning.choose(card, "few_rows", x, PROBLEM.out, precision, lambda: TILES, lambda tile: torch.empty(0))
+    return tuning.choose(gpu, "few_rows", x, PROBLEM.out, precision, lambda: TILES, lambda tile: torch.empty(0))
 
 
 def test_a_shape_is_measured_once(timed, monkeypatch) -> None:
@@ -55,18 +55,18 @@ def test_a_shape_is_measured_once(timed, monkeypatch) -> None:
     _forget(monkeypatch)
     assert _choose() == TILES[1]
     assert timed == TILES
-    assert list(tuning.read(tuning.cache_path())) == [Measured("Some card", PROBLEM, TILES[1], 5.0, 9.5)]
+    assert list(tuning.read(tuning.cache_path())) == [Measured("Some GPU", PROBLEM, TILES[1], 5.0, 9.5)]
 
 
-def test_other_shapes_and_cards_are_measured_anew(timed) -> None:
-    another = Card("Another card", 100, 227 << 10)
+def test_other_shapes_and_gpus_are_measured_anew(timed) -> None:
+    another = Gpu("Another GPU", 100, 227 << 10)
     for count, arguments in enumerate(
         [
             (torch.bfloat16,),
             (torch.float16,),
             (torch.bfloat16, another),
             (torch.float32,),
-            (torch.float32, CARD, "tf32"),
+            (torch.float32, GPU, "tf32"),
         ]
     ):
         _choose(*arguments)
@@ -83,7 +83,7 @@ def test_the_choice_to_decode_is_kept_too(timed, monkeypatch) -> None:
 
 def test_the_shipped_table_takes_precedence_over_the_cache(timed, monkeypatch, tmp_path) -> None:
     _choose()
-    tuning.write([Measured("Some card", PROBLEM, TILES[0], 4.0, 4.0)], tmp_path / "shipped.csv")
+    tuning.write([Measured("Some GPU", PROBLEM, TILES[0], 4.0, 4.0)], tmp_path / "shipped.csv")
     monkeypatch.setattr(tuning, "SHIPPED", tmp_path / "shipped.csv")
     _forget(monkeypatch)
     assert _choose() == TILES[0]
@@ -91,11 +91,11 @@ def test_the_shipped_table_takes_precedence_over_the_cache(timed, monkeypatch, t
 
 def test_a_tile_that_is_no_longer_offered_is_measured_anew(timed, monkeypatch) -> None:
     tuning.cache_path().parent.mkdir(parents=True)
-    tuning.write([Measured("Some card", PROBLEM, Tile(16, 999, 64, 1, 4, 3), 1.0, 1.0)], tuning.cache_path())
+    tuning.write([Measured("Some GPU", PROBLEM, Tile(16, 999, 64, 1, 4, 3), 1.0, 1.0)], tuning.cache_path())
     assert _choose() == TILES[1]
 
 
-@pytest.mark.parametrize("damage", [b"\xff\xfe\x00", b"Some card,few_rows,bfloat16,16,40", b"\n,,,\n1,2,3\n", b""])
+@pytest.mark.parametrize("damage", [b"\xff\xfe\x00", b"Some GPU,few_rows,bfloat16,16,40", b"\n,,,\n1,2,3\n", b""])
 def test_a_damaged_cache_counts_as_empty(timed, damage: bytes) -> None:
     tuning.cache_path().parent.mkdir(parents=True)
     tuning.cache_path().write_bytes(damage)
@@ -143,14 +143,14 @@ def test_the_shipped_table_is_valid() -> None:
 
 
 @pytest.mark.parametrize("shared", [48 << 10, 64 << 10, 99 << 10, 163 << 10, 227 << 10])
-def test_there_is_a_tile_for_every_card(shared: int) -> None:
-    card = Card("Any card", 30, shared)
+def test_there_is_a_tile_for_every_gpu(shared: int) -> None:
+    gpu = Gpu("Any GPU", 30, shared)
     for rows in (1, 17, 64):
         for itemsize in (2, 4):
-            tiles = few_rows.tiles_for(rows, 256, 128, itemsize, card)
+            tiles = few_rows.tiles_for(rows, 256, 128, itemsize, gpu)
             assert len(set(tiles)) == len(tiles) > 0
             assert all(tile.rows >= min(rows, 16) and tile.splits >= 1 for tile in tiles)
     for correction in (False, True):
-        tiles = integer.tiles_for(4096, 1280, card, has_correction=correction)
+        tiles = integer.tiles_for(4096, 1280, gpu, has_correction=correction)
         assert tiles
         assert all(tile.stages * tile.depth * (tile.rows + tile.out) <= shared for tile in tiles)

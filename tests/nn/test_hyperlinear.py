@@ -370,9 +370,9 @@ def test_codes_do_not_depend_on_the_dtype_that_torch_defaults_to(
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 @pytest.mark.parametrize("compute", ["exact", "int8"])
-def test_it_moves_to_a_card_and_back(layer: HyperLinear, compute: str) -> None:
+def test_it_moves_to_a_gpu_and_back(layer: HyperLinear, compute: str) -> None:
     before, dense, exact = _state(layer), layer.dense_weight(), layer(_x(layer, 60))
     layer.compute = compute
     layer.cuda()
@@ -394,9 +394,9 @@ def test_it_moves_to_a_card_and_back(layer: HyperLinear, compute: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 @pytest.mark.parametrize("preset", ["fine", "balanced", "small", "birkhoff"])
-def test_a_weight_on_a_card_is_coded_there(preset: str) -> None:
+def test_a_weight_on_a_gpu_is_coded_there(preset: str) -> None:
     linear = _linear(255, 64)
     here, there = HyperLinear.from_linear(linear, preset), HyperLinear.from_linear(linear.cuda(), preset)
     assert all(tensor.is_cuda for tensor in there.state_dict().values())

@@ -15,7 +15,7 @@ from tools.gpu_checks import Step, check, run
 
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Steps that need no card, and a folder for results."""
+    """Steps that need no GPU, and a folder for results."""
     pytest.importorskip("triton")
     write = f"open(r'{tmp_path}/results/some.csv', 'w').write('a\\n')"
     steps = {
@@ -26,7 +26,7 @@ def plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (tmp_path / "results").mkdir()
     monkeypatch.setattr(gpu_checks, "STEPS", steps)
     monkeypatch.setattr(gpu_checks, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "no card")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "no GPU")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
 
@@ -69,8 +69,8 @@ def test_no_step_starts_without_time(plain: Path, capsys: pytest.CaptureFixture[
     assert "bad: no time left" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
-def test_without_a_card_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["gpu_checks"])
     assert gpu_checks.main() == 1
     assert "nothing was run" in capsys.readouterr().err

@@ -8,8 +8,8 @@ from bhk.kernels.tuning import Measured, Problem, Tile
 from tools.keep_tiles import merged
 
 
-def _row(card: str, rows: int, microseconds: float) -> Measured:
-    return Measured(card, Problem("few_rows", "float16", rows, 8, 8), Tile(16, 64, 64, 1, 4, 3), microseconds, 9.0)
+def _row(gpu: str, rows: int, microseconds: float) -> Measured:
+    return Measured(gpu, Problem("few_rows", "float16", rows, 8, 8), Tile(16, 64, 64, 1, 4, 3), microseconds, 9.0)
 
 
 def test_fresh_lines_count_and_lines_are_in_order() -> None:

@@ -34,7 +34,7 @@ def test_a_gpu_that_was_not_measured_has_one_sentence_and_no_headings(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(result_tables, "RESULTS", tmp_path)
-    assert result_tables.on_card() == [result_tables.NOT_YET]
-    (tmp_path / f"ceilings_{result_tables.CARD}.csv").write_text("what,per_second\nread,4e12\n")
+    assert result_tables.on_gpu() == [result_tables.NOT_YET]
+    (tmp_path / f"ceilings_{result_tables.GPU}.csv").write_text("what,per_second\nread,4e12\n")
     table = ["| what | TB/s or TFLOP/s |", "|---|--:|", "| read | 4 |"]
-    assert result_tables.on_card() == [result_tables.MEASURED, "", "What the GPU reaches:", "", *table]
+    assert result_tables.on_gpu() == [result_tables.MEASURED, "", "What the GPU reaches:", "", *table]

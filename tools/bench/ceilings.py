@@ -1,4 +1,4 @@
-"""What a card can do at most, from which the floor of a layer's time follows.
+"""What a GPU can do at most, from which the floor of a layer's time follows.
 
 Copying counts bytes read and bytes written. Products are square, of random numbers; float32 is IEEE, tf32 and int8 use tensor
 cores. Each figure is a median by CUDA events.
@@ -60,7 +60,7 @@ def _square(dtype: torch.dtype) -> Tensor:
 
 
 class Ceilings:
-    """What a card reaches: bytes a second of a copy, operations a second of products, by the kind of number."""
+    """What a GPU reaches: bytes a second of a copy, operations a second of products, by the kind of number."""
 
     def __init__(self, per_second: dict[str, float]) -> None:
         self.per_second = per_second
@@ -71,7 +71,7 @@ class Ceilings:
         return cls({row["what"]: float(row["per_second"]) for row in read_csv(path)})
 
     def floor(self, nbytes: int, operations: int, kind: str) -> float:
-        """Return the seconds that moving `nbytes` and doing `operations` takes on this card at least."""
+        """Return the seconds that moving `nbytes` and doing `operations` takes on this GPU at least."""
         return max(nbytes / self.per_second["copy"], operations / self.per_second[kind])
 
 

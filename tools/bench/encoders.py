@@ -1,12 +1,12 @@
 """Image encoders and mask decoders, dense beside HyperLinear layers.
 
-SAM-H, SAM-B, SAM2-B+ and SAM-L with random weights; the sides hold equal values and take turns. On a card bfloat16, and
+SAM-H, SAM-B, SAM2-B+ and SAM-L with random weights; the sides hold equal values and take turns. On a GPU bfloat16, and
 float32 as TF32 for SAM-H and SAM-B; on a CPU, to try the benchmark, a tiny SAM in float32. "how" is what runs a part: eager
 calls, a CUDA graph, or torch.compile of each block of the encoder. No graph can hold copies from the CPU, so constants that the
-packages make there in every call are made on the card, except in eager calls. Decoders start from embedded prompts and the
+packages make there in every call are made on the GPU, except in eager calls. Decoders start from embedded prompts and the
 features that the dense side finds in one image.
 
-Milliseconds are medians, on a card by CUDA events. Memory is the part's weights and what a call takes beside them, without its
+Milliseconds are medians, on a GPU by CUDA events. Memory is the part's weights and what a call takes beside them, without its
 inputs. The error is relative to the dense side's outputs. A row with a note failed.
 """
 
@@ -47,7 +47,7 @@ class Group:
         batch: images, of the encoder.
         how: "eager", "graph" or "compile".
         prompts: of the mask decoder; 0 measures the image encoder.
-        dtype: of weights and activations; on a card, float32 products are TF32.
+        dtype: of weights and activations; on a GPU, float32 products are TF32.
     """
 
     model: Variant

@@ -1,6 +1,6 @@
-"""What a call of a coded layer costs on the host, measured without a card.
+"""What a call of a coded layer costs on the host, measured without a GPU.
 
-Kernels are compiled for a Hopper card, and the last step, the driver's launch, is skipped. "us" is the whole of
+Kernels are compiled for a Hopper GPU, and the last step, the driver's launch, is skipped. "us" is the whole of
 `kernels.dispatch.hyper_linear` without cuBLAS, in a layer of 1,280 features in bfloat16; "triton_us" is the same with
 `kernel[grid](...)` in place of `kernels.launching`. Microseconds, the least of 20 means over 200 calls, in turn.
 """
@@ -20,14 +20,14 @@ from triton.compiler import CompiledKernel
 from triton.runtime import driver
 
 from bhk.kernels import dense, dispatch, few_rows, integer, tuning
-from bhk.kernels.card import Card
+from bhk.kernels.gpu import Gpu
 from bhk.kernels.launching import Launcher
 from bhk.nn import HyperLinear
 from bhk.nn.hyperlinear import BUFFERS
 from tools.bench.frame.benchmark import Benchmark, Rows, Run
-from tools.no_card import NoCard
+from tools.no_gpu import NoGpu
 
-CARD = Card("none", 132, 227 << 10)
+GPU = Gpu("none", 132, 227 << 10)
 WIDTH = 1280
 CALLS = {"few rows": (4, "exact"), "many rows, exact": (100, "exact"), "many rows, int8": (100, "int8")}
 ROUNDS, REPEATED = 20, 200
@@ -36,8 +36,8 @@ LAUNCHERS = [
 ]
 
 
-def _no_card(_device: torch.device) -> Card:
-    return CARD
+def _no_gpu(_device: torch.device) -> Gpu:
+    return GPU
 
 
 def _nothing() -> None:
@@ -54,14 +54,14 @@ def _no_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 @contextlib.contextmanager
-def without_a_card() -> Iterator[None]:
-    """Let the dispatch for cards run up to the driver's launch. Triton keeps the driver for the rest of the process."""
-    driver.set_active(NoCard())
+def without_a_gpu() -> Iterator[None]:
+    """Let the dispatch for GPUs run up to the driver's launch. Triton keeps the driver for the rest of the process."""
+    driver.set_active(NoGpu())
     with (
         mock.patch.object(CompiledKernel, "_init_handles", _no_handles),
-        mock.patch.object(dispatch, "card_of", new=_no_card),
+        mock.patch.object(dispatch, "gpu_of", new=_no_gpu),
         mock.patch.object(dispatch.F, "linear", _no_product),
-        mock.patch.object(tuning, "_measure", lambda card, problem, tiles, launch: tiles[0]),
+        mock.patch.object(tuning, "_measure", lambda gpu, problem, tiles, launch: tiles[0]),
         mock.patch.object(torch.cuda, "current_device", new=_nothing),
         mock.patch.object(torch.cuda, "is_current_stream_capturing", new=_nothing),
     ):
@@ -87,7 +87,7 @@ def measure(name: str, run: Run) -> Rows:
     x = torch.randn(count, WIDTH).to(torch.bfloat16)
     operands = [getattr(layer, buffer) for buffer in BUFFERS]
     call = partial(dispatch.hyper_linear, x, *operands, layer.bias, compute)
-    with without_a_card():
+    with without_a_gpu():
         took = [
             (_microseconds(call, quick=True), _microseconds(call, quick=False))
             for _ in range(2 if run.quick else ROUNDS)

@@ -1,14 +1,14 @@
 """HyperLinear beside other linear layers.
 
 Shapes are those of SAM image encoders and mask decoders; weights follow Student's t and are coded with the default preset.
-"dense", "exact" and "int8" hold the same decoded weights in the same dtype. On a card, some shapes are also measured with other
+"dense", "exact" and "int8" hold the same decoded weights in the same dtype. On a GPU, some shapes are also measured with other
 people's layers (`layers/peers`), the published kernel's scheme (`layers/published`), and weights resident at 6 bits beside 8
 (`layers/six_bits`). Times are medians in milliseconds, the sides in turn: wall time on a CPU, CUDA events around replayed CUDA
-graphs on a card. "cold" rotates through copies of the weight that exceed the L2 cache several times, "warm" uses one. Errors
+graphs on a GPU. "cold" rotates through copies of the weight that exceed the L2 cache several times, "warm" uses one. Errors
 are relative to the float64 product with the decoded weights.
 
-The floor is the larger of two times: the bytes that a side must move (its weight, inputs, outputs) over the card's copying
-rate, and its operations over the card's rate for that kind of number. Both rates are measured in the same run (`ceilings`).
+The floor is the larger of two times: the bytes that a side must move (its weight, inputs, outputs) over the GPU's copying
+rate, and its operations over the GPU's rate for that kind of number. Both rates are measured in the same run (`ceilings`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tools.bench.frame.timing import alternate, captured
 
 WIDTHS = (768, 1024, 1280)  # of SAM-B, SAM-L, SAM-H
 DECODER = ((256, 256), (256, 128), (128, 256), (256, 2048), (2048, 256))
-COLD_BYTES = 400 << 20  # several times the L2 cache of any card
+COLD_BYTES = 400 << 20  # several times the L2 cache of any GPU
 CALLS = 20  # in a graph, at least
 OURS = ("dense", "exact", "int8")
 INTEGER = ("int8", "torchao W8A8", "bitsandbytes int8", "bitsandbytes LLM.int8")  # sides that multiply bytes
@@ -67,7 +67,7 @@ class Case:
 
 
 def cases(run: Run) -> Iterator[Case]:
-    """Yield the cases for a device, on a card the most important first."""
+    """Yield the cases for a device, on a GPU the most important first."""
     encoder = {width: [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)] for width in WIDTHS}
     if run.quick:
         yield Case(256, 128, 7)
@@ -132,7 +132,7 @@ def measure(case: Case, run: Run) -> Rows:
 
 @cache
 def ceilings_of(run: Run) -> Ceilings:
-    """Measure the ceilings of the card, and write their CSV file."""
+    """Measure the ceilings of the GPU, and write their CSV file."""
     ceilings.BENCHMARK.run(dataclasses.replace(run, only=""))
     return Ceilings.read(ceilings.BENCHMARK.path(run))
 
@@ -161,7 +161,7 @@ def _error(y: Tensor, exact: Tensor) -> float:
 
 
 def _seconds(sides: Mapping[str, nn.Module], x: Tensor, cold: bool, device: str) -> dict[str, float]:
-    """Return the seconds of a call of each side; on a card within a CUDA graph, so that nothing waits for launches."""
+    """Return the seconds of a call of each side; on a GPU within a CUDA graph, so that nothing waits for launches."""
     if device == "cpu":
         for layer in sides.values():
             layer(x)
@@ -188,7 +188,7 @@ def _call_in_turn(layers: Sequence[nn.Module], count: int, x: Tensor) -> None:
 
 
 def with_floor(row: Row, limits: Ceilings) -> Row:
-    """Return a row with the least time that its side can take on the card, and its share of the time taken."""
+    """Return a row with the least time that its side can take on the GPU, and its share of the time taken."""
     rows, in_features, out_features = (int(str(row[name])) for name in ("rows", "in", "out"))
     kind = "int8" if row["side"] in INTEGER else str(row["dtype"])
     itemsize = 4 if row["dtype"] in ("float32", "tf32") else 2

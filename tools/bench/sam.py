@@ -2,8 +2,8 @@
 
 The three models come from one .bhk file of true size with synthetic weights: decoded densely, with exact HyperLinear layers,
 and with 8-bit inputs. Times are medians of wall time; the models take turns. Masks are compared after the same threshold,
-logits by relative error. Peak memory is that of loading the file in a fresh process. `encoders` and `card_loading` measure
-cards.
+logits by relative error. Peak memory is that of loading the file in a fresh process. `encoders` and `gpu_loading` measure
+GPUs.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def test_decode_is_the_codec_bit_for_bit(
         assert torch.equal(decode(weight, torch.float32), weight.dense)
 
 
-# The interpreter cuts bfloat16 off where a card rounds it; test_card.py has that dtype.
+# The interpreter cuts bfloat16 off where a GPU rounds it; test_gpu.py has that dtype.
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 @pytest.mark.parametrize("centred", [True, False])
 def test_other_dtypes_are_rounded_from_float32(random_weight, decode, dtype: torch.dtype, centred: bool) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from bhk.kernels import few_rows
-from bhk.kernels.card import Card
+from bhk.kernels.gpu import Gpu
 
 # out, width, windings, shells, outliers: odd sizes, more than a tile of everything, outliers in many tiles
 _LATTICES = [
@@ -38,7 +38,7 @@ def test_few_rows_are_exact(
     codes, codebook, lists, starts, _ = map(fenced, weight.operands)
     for processors, given in ((1, bias), (200, None)):
         tile, *_ = few_rows.tiles_for(
-            rows, out, codes.shape[1] // 2, x.element_size(), Card("H100", processors, 227 << 10)
+            rows, out, codes.shape[1] // 2, x.element_size(), Gpu("H100", processors, 227 << 10)
         )
         y = few_rows.few_rows(x, codes, codebook, lists, starts, given, tile=tile, precision="ieee")
         exact = weight.product(x, given)

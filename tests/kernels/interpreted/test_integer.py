@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bhk.kernels import integer
-from bhk.kernels.card import Card
+from bhk.kernels.gpu import Gpu
 
 
 # lattice: out, width, windings, shells, outliers. The interpreter takes 40 ms a row here, so not every pair is tried.
@@ -26,7 +26,7 @@ def test_integer_products_round_each_row_to_a_byte(
     x, bias = draw(weight, rows, dtype)
     x[rows // 2] = 0
     codes, codebook, outliers, _, far = map(fenced, weight.operands)
-    tile, *_ = integer.tiles_for(rows, out, Card("H100", 1, 227 << 10), has_correction=True)
+    tile, *_ = integer.tiles_for(rows, out, Gpu("H100", 1, 227 << 10), has_correction=True)
     for given in (bias, None):
         y = integer.integer_product(x, codes, codebook, outliers, far, given, tile=tile, precision="ieee")
         # A few activations lie half-way between two steps and may be rounded either way.

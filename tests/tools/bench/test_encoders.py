@@ -75,12 +75,12 @@ def test_a_side_that_fails_leaves_the_others(run: Run, monkeypatch: pytest.Monke
 
     def failing(group: Group, parts: Any, *rest: Any) -> Any:
         if parts is sides(TINY, torch.float32, "cpu")["exact"]:
-            raise RuntimeError("\nno kernel\nfor this card\nat all")
+            raise RuntimeError("\nno kernel\nfor this GPU\nat all")
         return prepare(group, parts, *rest)
 
     monkeypatch.setattr(encoders, "_prepare", failing)
     dense, exact, int8 = measure(ENCODER, run)
-    assert exact["note"] == "RuntimeError: no kernel for this card"
+    assert exact["note"] == "RuntimeError: no kernel for this GPU"
     assert not {"ms", "speed", "error"} & set(exact)
     assert exact["linear_share"]
     assert dense["ms"]
@@ -113,7 +113,7 @@ def test_settings_are_put_back() -> None:
     assert torch.get_float32_matmul_precision() == before
 
 
-def test_every_group_of_a_card_is_named_once_the_most_important_first() -> None:
+def test_every_group_of_a_gpu_is_named_once_the_most_important_first() -> None:
     chosen = list(encoders.groups("cuda"))
     assert len(set(chosen)) == len(chosen)
     assert str(chosen[0]) == "SAM-H, encoder, batch 1, eager, bfloat16"

@@ -44,15 +44,15 @@ class Stage:
     Attributes:
         read: bytes that were read by read(); mapped files do not count.
         host_peak_mib: growth of the resident memory at most, mapped files included; None if the system does not tell.
-        card_mib: held on the card by torch at the end; None without a card.
-        card_peak_mib: the same at most.
+        gpu_mib: held on the GPU by torch at the end; None without a GPU.
+        gpu_peak_mib: the same at most.
     """
 
     seconds: float
     read: int
     host_peak_mib: float | None
-    card_mib: float | None = None
-    card_peak_mib: float | None = None
+    gpu_mib: float | None = None
+    gpu_peak_mib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,8 @@ def _bytes_read() -> int:
         return 0
 
 
-def _card() -> tuple[float, float] | tuple[None, None]:
-    """Return the MiB that torch holds on the card, and held at most; wait until the card is done."""
+def _gpu() -> tuple[float, float] | tuple[None, None]:
+    """Return the MiB that torch holds on the GPU, and held at most; wait until the GPU is done."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return None, None
@@ -180,9 +180,9 @@ def main() -> None:
     stages, host = [], HostPeak()
     read, begin = _bytes_read(), time.perf_counter()
     for _ in work:
-        card, card_peak = _card()
+        gpu, gpu_peak = _gpu()
         seconds = time.perf_counter() - begin
-        stages.append(Stage(seconds, _bytes_read() - read, host.mib, card, card_peak))
+        stages.append(Stage(seconds, _bytes_read() - read, host.mib, gpu, gpu_peak))
     print(json.dumps([asdict(stage) for stage in stages]), flush=True)
 
 

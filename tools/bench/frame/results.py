@@ -62,7 +62,7 @@ def processor() -> str:
 
 
 def device_name(device: str) -> str:
-    """Return how result files call the device: "cpu", or the card's name in lower case and underscores."""
+    """Return how result files call the device: "cpu", or the GPU's name in lower case and underscores."""
     import torch
 
     return "cpu" if device == "cpu" else re.sub(r"\W+", "_", torch.cuda.get_device_name().lower())

@@ -1,4 +1,4 @@
-"""How benchmarks take time: on a CPU by the wall clock, on a card by CUDA events; what is compared takes turns."""
+"""How benchmarks take time: on a CPU by the wall clock, on a GPU by CUDA events; what is compared takes turns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Pool = tuple[int, int]  # what torch.cuda.graph_pool_handle returns
 
 
 def elapsed(call: Callable[[], object], device: str) -> float:
-    """Return the seconds of one call; on a card from its first kernel to its last, gaps included."""
+    """Return the seconds of one call; on a GPU from its first kernel to its last, gaps included."""
     if device == "cpu":
         begin = time.perf_counter()
         call()

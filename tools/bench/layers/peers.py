@@ -7,7 +7,7 @@ not installed or does not take this layer, this `x` or this device.
 
 - GemLite: its Triton kernels; int8 with a scale for each output, or 4 bits in groups of 64 with zero points, rounded to nearest
 - torchao: int8 weights, also with activations rounded to int8 row by row; compiled, as its documentation says
-- bitsandbytes: "int8" rounds all activations. "LLM.int8" multiplies outlier features in 16 bits and reads from the card which
+- bitsandbytes: "int8" rounds all activations. "LLM.int8" multiplies outlier features in 16 bits and reads from the GPU which
   these are, so no CUDA graph can capture it. nf4 in blocks of 64, scales float32
 - torch.compile: the dense layer, with Triton's matrix products among the candidates
 """
@@ -161,7 +161,7 @@ def peers(linear: nn.Linear, x: Tensor, names: Collection[str] = tuple(MAKERS)) 
 
 
 def others_of(dense: nn.Linear, x: Tensor) -> tuple[dict[str, nn.Module], dict[str, Tensor]]:
-    """Return the layers to measure beside HyperLinear on a card, and the float64 weights of those that code `dense` anew.
+    """Return the layers to measure beside HyperLinear on a GPU, and the float64 weights of those that code `dense` anew.
 
     Beside the peers that a CUDA graph can capture, these are the published scheme, and weights resident at 6 bits beside 8.
     What is left out is printed, with the reason.

@@ -26,8 +26,8 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from bhk.codec.codebook import Codebook, Codes
-from bhk.kernels.card import card_of, float32_precision
 from bhk.kernels.few_rows import sum_parts
+from bhk.kernels.gpu import float32_precision, gpu_of
 from bhk.kernels.lattice import step_and_offsets
 from bhk.kernels.resident import make_resident
 
@@ -36,7 +36,7 @@ MAX_WINDINGS = 64
 ALIGNMENT = 16
 BLOCK_OUT, MAX_ROWS = 64, 64
 BLOCK_PAIRS = 4096
-# Programs for each multiprocessor that keep a card busy.
+# Programs for each multiprocessor that keep a GPU busy.
 WAVES = 2
 
 
@@ -164,7 +164,7 @@ def lattice_product(
         held: the weight, uint8 (out, 3*S) as of `pack_six_bits`, or its integers, int8 (out, 4*S).
         codebook: see `bhk.kernels.resident.FIELDS`; centred.
         bias: floating (out,), or None.
-        processors: multiprocessors of the card.
+        processors: multiprocessors of the GPU.
         precision: of float32 products, "ieee" or "tf32".
     """
     (rows, in_features), out_features = x.shape, len(held)
@@ -191,9 +191,9 @@ def lattice_product(
     return y
 
 
-def _splits(quarter: int, block: int, share_of_card: int) -> int:
-    """Return the number of shares of the input: enough to fill the card, and each at least two steps of the loop."""
-    return min(triton.next_power_of_2(max(1, WAVES * share_of_card)), max(1, quarter // (2 * block)), 16)
+def _splits(quarter: int, block: int, share_of_gpu: int) -> int:
+    """Return the number of shares of the input: enough to fill the GPU, and each at least two steps of the loop."""
+    return min(triton.next_power_of_2(max(1, WAVES * share_of_gpu)), max(1, quarter // (2 * block)), 16)
 
 
 class _LatticeLinear(nn.Module):
@@ -224,7 +224,7 @@ class _LatticeLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the product (..., out) of x (..., in), in the dtype of x."""
-        processors, precision = card_of(x.device).processors, float32_precision()
+        processors, precision = gpu_of(x.device).processors, float32_precision()
         rows = x.reshape(-1, x.shape[-1])
         y = lattice_product(rows, self.held, self.codebook, self.bias, processors=processors, precision=precision)
         return y.view(*x.shape[:-1], -1)

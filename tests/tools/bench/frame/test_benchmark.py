@@ -12,7 +12,7 @@ from tools.bench.frame.timing import Budget
 
 def measure(case: str, run: Run) -> Rows:
     if case == "bad":
-        raise RuntimeError("\nno kernel\nfor this card\nat all")
+        raise RuntimeError("\nno kernel\nfor this GPU\nat all")
     return [{"what": case, "length": len(case), "note": None}]
 
 
@@ -25,7 +25,7 @@ def test_a_case_that_fails_leaves_the_others(tmp_path: Path, capsys: pytest.Capt
     assert [(row["what"], row["length"], row["note"]) for row in rows] == [("ab", "2", ""), ("abcd", "4", "")]
     assert list(rows[0])[:3] == ["what", "length", "note"]
     assert {"cpu", "threads", "torch", "commit", "date"} <= set(rows[0])
-    assert "bad: failed: RuntimeError: no kernel for this card\n" in capsys.readouterr().out
+    assert "bad: failed: RuntimeError: no kernel for this GPU\n" in capsys.readouterr().out
 
 
 def test_rows_of_other_cases_stay_if_only_some_are_measured(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_stages_are_timed_and_their_memory_is_counted() -> None:
     assert second.host_peak_mib is not None
     assert 60 < first.host_peak_mib < 100 < second.host_peak_mib < 160
     assert 60 * MIB < found.anonymous_peak < 160 * MIB
-    assert first.card_mib is None
+    assert first.gpu_mib is None
 
 
 def test_bytes_that_are_read_are_counted(tmp_path: Path) -> None:

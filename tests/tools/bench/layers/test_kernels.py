@@ -18,7 +18,7 @@ from triton.runtime.jit import JITFunction
 from bhk.codec.codebook import Codebook, Codes
 from tools.bench.layers.published import PublishedLinear
 from tools.bench.layers.six_bits import EightBitLinear, SixBitLinear, lattice_product
-from tools.no_card import NoCard
+from tools.no_gpu import NoGpu
 
 SHARED_BYTES = 227 << 10  # that a program can have on an H100 or H200
 
@@ -42,7 +42,7 @@ def test_kernels_compute_products_with_decoded_weights() -> None:
 def compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """Kernels by their names; launches only compile, for capability 9.0."""
     before = driver._active
-    driver.set_active(NoCard(device=2090))
+    driver.set_active(NoGpu(device=2090))
     kernels: dict[str, Any] = {}
     run = JITFunction.run
 

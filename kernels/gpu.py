@@ -1,4 +1,4 @@
-"""The properties of a card, and torch's settings for it, on which the choice of tiles depends."""
+"""The properties of a GPU, and torch's settings for it, on which the choice of tiles depends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Card:
+class Gpu:
     """A CUDA device.
 
     Attributes:
@@ -26,15 +26,15 @@ class Card:
 
 
 @cache
-def card_of(device: torch.device) -> Card:
+def gpu_of(device: torch.device) -> Gpu:
     """Return the properties of a CUDA device."""
     properties = torch.cuda.get_device_properties(device)
     shared_bytes = getattr(properties, "shared_memory_per_block_optin", 48 << 10)  # torch 2.6 and ROCm do not say
-    return Card(properties.name, properties.multi_processor_count, shared_bytes, has_products=properties.major >= 8)
+    return Gpu(properties.name, properties.multi_processor_count, shared_bytes, has_products=properties.major >= 8)
 
 
 def float32_precision() -> str:
-    """Return torch's setting for float32 products on a card in Triton's words: "ieee" or "tf32"."""
+    """Return torch's setting for float32 products on a GPU in Triton's words: "ieee" or "tf32"."""
     matmul = torch.backends.cuda.matmul
     if hasattr(matmul, "fp32_precision"):  # since torch 2.9; once it is set, the older setting cannot be read
         return "tf32" if matmul.fp32_precision == "tf32" else "ieee"

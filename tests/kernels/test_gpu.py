@@ -1,4 +1,4 @@
-"""The operators on a card, compared with the codec and float64. Only the tests of torch's settings need no card."""
+"""The operators on a GPU, compared with the codec and float64. Only the tests of torch's settings need no GPU."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bhk.kernels import operators as operators
-from bhk.kernels.card import card_of, float32_precision
+from bhk.kernels.gpu import float32_precision, gpu_of
 
-on_card = [
+on_gpu = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU"),
 ]
 _DEVICE = "cuda"
 _DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
@@ -43,7 +43,7 @@ def test_precision_of_float32_follows_torch(setting: str, words: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch is older than 2.9")
-def test_precision_can_be_set_for_cards_only() -> None:
+def test_precision_can_be_set_for_gpus_only() -> None:
     for setting in ("tf32", "ieee"):
         torch.backends.cuda.matmul.fp32_precision = setting
         assert float32_precision() == setting
@@ -59,8 +59,8 @@ def _linear(x: Tensor, weight, bias: Tensor | None, compute: str = "exact") -> T
     return torch.ops.bhk.hyper_linear(x, *weight.operands, bias, compute)
 
 
-class TestOnCard:
-    pytestmark = on_card
+class TestOnGpu:
+    pytestmark = on_gpu
 
     @pytest.fixture(autouse=True)
     def _likeliest(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ class TestOnCard:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         monkeypatch.setattr(tuning, "_chosen", {})
         self.measure = tuning._measure
-        monkeypatch.setattr(tuning, "_measure", lambda card, problem, tiles, launch: tiles[0])
+        monkeypatch.setattr(tuning, "_measure", lambda gpu, problem, tiles, launch: tiles[0])
 
     @pytest.fixture
     def weight_of(self, random_weight):
@@ -145,10 +145,10 @@ class TestOnCard:
     ) -> None:
         from bhk.kernels import few_rows
 
-        weight, card = weight_of("outliers", out, width), card_of(torch.device(_DEVICE))
+        weight, gpu = weight_of("outliers", out, width), gpu_of(torch.device(_DEVICE))
         codes, codebook, outliers, starts, _ = weight.operands
         x, bias = _draw(weight, rows, dtype=dtype)
-        for tile in few_rows.tiles_for(rows, out, codes.shape[1] // 2, dtype.itemsize, card):
+        for tile in few_rows.tiles_for(rows, out, codes.shape[1] // 2, dtype.itemsize, gpu):
             y = few_rows.few_rows(x, codes, codebook, outliers, starts, bias, tile=tile, precision="ieee")
             assert relative(y, weight.product(x, bias)) <= _LIMITS[dtype], tile
 
@@ -160,10 +160,10 @@ class TestOnCard:
     ) -> None:
         from bhk.kernels import integer
 
-        weight, card = weight_of(kind, out, width), card_of(torch.device(_DEVICE))
+        weight, gpu = weight_of(kind, out, width), gpu_of(torch.device(_DEVICE))
         codes, codebook, outliers, _, far = weight.operands
         x, bias = _draw(weight, 300, dtype=dtype)
-        for tile in integer.tiles_for(300, out, card, has_correction=dtype == torch.float32 and len(far) > 0):
+        for tile in integer.tiles_for(300, out, gpu, has_correction=dtype == torch.float32 and len(far) > 0):
             y = integer.integer_product(x, codes, codebook, outliers, far, bias, tile=tile, precision="ieee")
             assert relative(y, weight.rounded_product(x, bias, 127)) <= max(_LIMITS[dtype], 3e-4), tile
 

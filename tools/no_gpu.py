@@ -1,4 +1,4 @@
-"""A stand-in for Triton's CUDA driver: kernels compile without a card, and are never launched."""
+"""A stand-in for Triton's CUDA driver: kernels compile without a GPU, and are never launched."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from triton.backends.compiler import GPUTarget
 
 
 @dataclass(frozen=True)
-class NoCard:
+class NoGpu:
     """A driver for `triton.runtime.driver.set_active`.
 
     Attributes:

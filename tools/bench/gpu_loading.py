@@ -2,13 +2,13 @@
 
 The sides are `bhk.load` of a .bhk file (exact, int8, dense), and the usual way: safetensors' `load_file` onto the device, and
 `load_state_dict(assign=True)` into the same model, built without weights. Both safetensors files hold the same synthetic
-checkpoint, one in bfloat16, one in float32, which is cast after loading. All models end in one dtype: bfloat16 on a card,
+checkpoint, one in bfloat16, one in float32, which is cast after loading. All models end in one dtype: bfloat16 on a GPU,
 float32 on a CPU.
 
 Each loading is a fresh process that has imported everything and made the CUDA context before its clock starts. The files lie
-in the page cache. On a card the .bhk sides run once before, so that their kernels come compiled from Triton's cache. Seconds
+in the page cache. On a GPU the .bhk sides run once before, so that their kernels come compiled from Triton's cache. Seconds
 are medians: of loading, and of loading, encoder and decoder up to the mask of one point, the first call of everything.
-"resident" is what the card holds after loading; peaks are the most that the card holds, and that the process grows by.
+"resident" is what the GPU holds after loading; peaks are the most that the GPU holds, and that the process grows by.
 """
 
 from __future__ import annotations
@@ -162,9 +162,9 @@ def medians(found: list[Apart]) -> Row:
     values = {
         "seconds_load": [load.seconds for load, _ in stages],
         "seconds_first_mask": [asked.seconds for _, asked in stages],
-        "resident_mib": [load.card_mib for load, _ in stages],
-        "load_peak_mib": [load.card_peak_mib for load, _ in stages],
-        "peak_mib": [asked.card_peak_mib for _, asked in stages],
+        "resident_mib": [load.gpu_mib for load, _ in stages],
+        "load_peak_mib": [load.gpu_peak_mib for load, _ in stages],
+        "peak_mib": [asked.gpu_peak_mib for _, asked in stages],
         "host_peak_mib": [asked.host_peak_mib for _, asked in stages],
     }
     known = {name: [value for value in figures if value is not None] for name, figures in values.items()}
@@ -179,7 +179,7 @@ BENCHMARK = Benchmark(
     measure,
     case="variant side",
     figures=f"file_mib {' '.join(FIGURES)} processes note",
-    csv="card_loading_{device}",
+    csv="gpu_loading_{device}",
     shown="side file_mib seconds_load seconds_first_mask peak_mib host_peak_mib note",
     devices=("cpu", "cuda"),
     options={

@@ -9,11 +9,11 @@ import torch
 
 pytest.importorskip("segment_anything")
 
-from tools.bench import card_loading
-from tools.bench.card_loading import BENCHMARK, FIGURES, SIDES, load_and_ask, make_files, medians, turns
+from tools.bench import gpu_loading
 from tools.bench.frame.benchmark import Run
 from tools.bench.frame.process import Apart, ProcessError, Stage
 from tools.bench.frame.results import read_csv
+from tools.bench.gpu_loading import BENCHMARK, FIGURES, SIDES, load_and_ask, make_files, medians, turns
 from tools.bench.models.synthetic import DEMO
 
 
@@ -27,13 +27,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", SIDES)
 def test_a_side_loads_and_gives_a_mask(files: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[Any] = []
-    decode = card_loading.Parts.decode
+    decode = gpu_loading.Parts.decode
 
     def noted(*given: Any) -> Any:
         answers.append(decode(*given))
         return answers[-1]
 
-    monkeypatch.setattr(card_loading.Parts, "decode", noted)
+    monkeypatch.setattr(gpu_loading.Parts, "decode", noted)
     stages = list(load_and_ask(name, str(files / SIDES[name].file), "cpu"))
     assert len(stages) == 3  # ready, loaded, asked
     ((logits, scores),) = answers
@@ -46,8 +46,8 @@ def test_sides_end_in_one_dtype(files: Path) -> None:
         assert {tensor.dtype for tensor in model.parameters()} == {torch.bfloat16}
 
 
-def _loading(seconds: float, card: float | None = None) -> Apart:
-    return Apart([Stage(seconds, 0, None, card, card), Stage(2 * seconds, 0, None, card, card)], 0)
+def _loading(seconds: float, gpu: float | None = None) -> Apart:
+    return Apart([Stage(seconds, 0, None, gpu, gpu), Stage(2 * seconds, 0, None, gpu, gpu)], 0)
 
 
 def test_columns_are_medians_of_what_is_known() -> None:
@@ -65,11 +65,11 @@ def test_a_side_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pytest
             raise ProcessError("RuntimeError: no kernel")
         return _loading(1.0)
 
-    monkeypatch.setattr(card_loading, "apart", apart)
+    monkeypatch.setattr(gpu_loading, "apart", apart)
     run = Run(tmp_path / "files", tmp_path, options={"variant": DEMO, "runs": 2})
     run.folder.mkdir()
     assert BENCHMARK.run(run)
-    rows = {row["side"]: row for row in read_csv(tmp_path / "card_loading_cpu.csv")}
+    rows = {row["side"]: row for row in read_csv(tmp_path / "gpu_loading_cpu.csv")}
     assert list(rows) == list(SIDES)
     assert calls.count("bhk exact") == 2
     assert calls.count("bhk int8") == 1
@@ -78,7 +78,7 @@ def test_a_side_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pytest
     assert (rows["bhk int8"]["processes"], rows["bhk exact"]["processes"]) == ("0", "2")
 
 
-def test_on_a_card_bhk_is_run_once_before_it_counts() -> None:
+def test_on_a_gpu_bhk_is_run_once_before_it_counts() -> None:
     found = [(turn.side, turn.counts) for turn in turns("cuda", 2)]
     assert found[:3] == [("bhk exact", False), ("bhk int8", False), ("bhk dense", False)]
     assert found[3:] == [(name, True) for name in SIDES] * 2
