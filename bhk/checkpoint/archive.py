@@ -63,7 +63,7 @@ def _choose(members: list[str], key: str | None, path: Path) -> tuple[str, str |
         return names[0], None if key == names[0] else key
     if key is None:
         raise AmbiguousCheckpointError(
-            f"{path} holds several checkpoints: {listed(names)}; name one of them as {option('key')}", tuple(names)
+            f"{path} holds several checkpoints: {listed(names)}; choose one with {option('key')}", tuple(names)
         )
     if key not in names:
         raise UnknownWeightsError(f"{path} holds no checkpoint {shown(key)!r}; it has: {listed(names)}")

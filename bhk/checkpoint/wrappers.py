@@ -68,7 +68,7 @@ def find_state_dict(top: object, key: str | None, where: str) -> StateDict:
         raise NotACheckpointError(f"{where} holds no model weights (found: {beside}); expected tensors with names")
     if len(candidates) > 1:
         raise AmbiguousCheckpointError(
-            f"{where} holds several sets of weights: {listed(candidates)}; give one of these keys as {option('key')}",
+            f"{where} holds several sets of weights: {listed(candidates)}; choose one with {option('key')}",
             tuple(candidate.key for candidate in candidates),
         )
     return _take(top, candidates[0])

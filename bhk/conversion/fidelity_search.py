@@ -116,7 +116,7 @@ def lowest_snr(
         if low == within[1]:
             raise PresetError(
                 f"a mask IoU of {1 - allowed:g} was asked for; this model reaches {1 - found:.4f} at most: "
-                "keep some tensors exact, or ask for less"
+                "keep some tensors exact with {option('exact')}, or ask for less"
             )
         guess = snr_db + DB_PER_DECADE * math.log10(max(found, 1e-6) / ((1 - CLOSE / 2) * allowed))
         snr_db = min(max(guess, low + 0.05 * (high - low)), high - 0.05 * (high - low))

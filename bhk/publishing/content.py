@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
-from bhk.base.errors import BhkError, listed, shown
+from bhk.base.errors import BhkError, listed, option, shown
 from bhk.base.hashes import sha256
 from bhk.base.strict_json import StrictJsonError, parse_object
 from bhk.checkpoint.companions import CONFIG, companions_of
@@ -286,7 +286,7 @@ def _common_license(files: Sequence[PublishedFile]) -> License | None:
     if len(set(found.values())) > 1 and None not in found.values():
         named = ", ".join(f"{shown(name)}: {license.title}" for name, license in found.items() if license)
         raise PublicationError(
-            f"the files have different licenses ({named}); give the one that applies, or publish apart"
+            f"the files have different licenses ({named}); give the one that applies as {option('license')}, or publish apart"
         )
     return None if None in found.values() else next(iter(found.values()))
 
@@ -318,4 +318,6 @@ def _stated_license(file: PublishedFile) -> License | None:
     try:
         return None if stated is None else find_license(stated)
     except UnknownLicenseError as error:
-        raise UnknownLicenseError(f"{shown(file.name)} states its license: {error}, or give it yourself") from None
+        raise UnknownLicenseError(
+            f"{shown(file.name)} states its license: {error}, or give {option('license')}"
+        ) from None

@@ -180,7 +180,7 @@ def _destination(
 ) -> Destination:
     """Check the arguments that do not depend on the files."""
     if repository.endswith(FILES) and ("/" not in repository or Path(repository).is_file()):
-        raise PublicationError(f"{redact(shown(repository))} is a file; expected user/repo as the last argument")
+        raise PublicationError(f"{redact(shown(repository))} is a file; expected a repository, user/repo")
     address = parse_address(repository)
     if address.path is not None or address.revision is not None:
         raise PublicationError(
@@ -190,7 +190,8 @@ def _destination(
     _check_name(address.repository)
     if create_pr and revision not in (None, MAIN):
         raise PublicationError(
-            f"a pull request is made against {MAIN}, but revision {shown(revision)!r} was given as well; leave out one of them"
+            f"a pull request is made against {MAIN}, but revision {shown(revision)!r} was given as well; "
+            f"leave out {option('create_pr')} or {option('revision')}"
         )
     title = " ".join((message or "").split())
     if message is not None and not title:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bhk.base.errors import BhkError, option
+from bhk.base.errors import OptionError, option
 from bhk.base.files import check_destination, replace_file
 from bhk.base.progress import Progress
 from bhk.base.report import Report
@@ -21,6 +21,7 @@ from bhk.file.bhkfile import BhkFile, open_file
 from bhk.hub.address import address_of
 from bhk.hub.download import local_file
 from bhk.nn.device import Device
+from bhk.pictures.folder import NoPicturesError
 from bhk.pictures.image import ImageError, Rgb, read_image
 from bhk.reports.layers import OriginalError, sketches
 from bhk.reports.page import render
@@ -34,7 +35,7 @@ SUFFIX = ".html"
 LIMIT = 6  # pictures
 
 
-class ReportError(BhkError):
+class ReportError(OptionError):
     """The options of a report page do not fit together."""
 
 
@@ -111,7 +112,8 @@ def report(
         progress: called with ("Layers", dense bytes done, all dense bytes), then ("Masks", pictures done, all pictures).
 
     Raises:
-        ReportError: there are pictures but no original, or none of the pictures can be read.
+        ReportError: there are pictures but no original, or `limit` is not positive.
+        NoPicturesError: none of the pictures can be read.
         OriginalError: the file was not converted from `against`.
         HubError, ReadError, FormatError, CheckpointError: a file cannot be read.
         BhkError: with pictures, see `bhk.load`.
@@ -181,8 +183,8 @@ def _pictures(
         return [], ()
     if against is None:
         raise ReportError(
-            "masks are compared with those of the original; give the checkpoint that the file was converted from as "
-            f"{option('against')}"
+            "masks are compared with those of the original; "
+            f"give {option('against')}, the checkpoint that the file was converted from"
         )
     if limit < 1:
         raise ReportError(f"a limit of {limit} pictures leaves none; expected 1 or more")
@@ -201,7 +203,7 @@ def _pictures(
             skipped.append(Skipped(unicode_name(path.name), str(error)))
     if not found:
         reason = f"; {skipped[0].reason}" if skipped else ""
-        raise ReportError(f"{folder} has no picture that can be read{reason}")
+        raise NoPicturesError(f"{folder} has no picture that can be read{reason}")
     return found, tuple(skipped)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shlex
@@ -17,7 +18,9 @@ import torch
 import typer
 
 import bhk as package
+from bhk.base.errors import BhkError, option
 from bhk.cli.app import app
+from bhk.cli.options import as_option
 from bhk.codec.streams import CHUNK_ITEMS, Stream, compress
 from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry
 from bhk.container.writer import ContainerWriter
@@ -51,6 +54,32 @@ def test_help_ends_with_examples_that_can_be_typed(name: str, command: Any) -> N
         program, typed, *args = shlex.split(example)
         assert (program, typed) == ("bhk", name)
         command.make_context(name, args)  # parses the arguments, and runs nothing
+
+
+def test_options_in_messages_exist() -> None:
+    typed = {flag for _, command in _commands() for parameter in command.params for flag in parameter.opts}
+    root = Path(package.__file__).parent
+    calls = [call for path in root.rglob("*.py") for call in ast.walk(ast.parse(path.read_text("utf-8")))]
+    named = {
+        tuple(ast.literal_eval(argument) for argument in call.args)
+        for call in calls
+        if isinstance(call, ast.Call)
+        and getattr(call.func, "id", "") == "option"
+        and isinstance(call.args[0], ast.Constant)
+    }
+    assert {("force", True), ("calibration",), ("work_dir",)} <= named
+    shown = {BhkError(option(*arguments)).message(as_option).split()[0] for arguments in named}
+    assert shown <= typed
+
+
+def test_an_error_names_the_option_of_the_interface(bhk: Shell, source: Path) -> None:
+    torch.save({"model": {"a": torch.zeros(3)}, "ema": {"a": torch.zeros(3)}}, source)
+    expected = "sam.pth holds several sets of weights: {}; choose one with {}"
+    found = "model (1 tensors), ema (1 tensors)"
+    assert bhk.fails("convert", "sam.pth") == expected.format(found, "--key")
+    with pytest.raises(package.errors.AmbiguousCheckpointError) as error:
+        package.convert(source)
+    assert str(error.value) == expected.format(found, "key").replace("sam.pth", str(source))
 
 
 @pytest.mark.parametrize(

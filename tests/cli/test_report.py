@@ -16,7 +16,7 @@ def test_it_names_the_page(bhk: Shell, converted: Path) -> None:
 
 
 def test_an_error_is_one_line(bhk: Shell, converted: Path) -> None:
-    assert "give the checkpoint that the file was converted from" in bhk.fails("report", "sam.bhk", "--images", ".")
+    assert "give --against, the checkpoint that the file" in bhk.fails("report", "sam.bhk", "--images", ".")
     (bhk.folder / "sam.html").write_text("mine")
     assert bhk.fails("report", "sam.bhk") == "sam.html exists; use --force to overwrite it"
     assert (bhk.folder / "sam.html").read_text() == "mine"

@@ -398,7 +398,7 @@ def test_a_damaged_file_is_never_published(hub: FakeHub, path: Path, tmp_path: P
     [
         ({"repository": "sam"}, HubError, "expected hf://user/repo"),
         ({"repository": "hf://user/sam/model.bhk"}, PublicationError, "names more than a repository"),
-        ({"repository": "other.bhk"}, PublicationError, "other.bhk is a file; expected user/repo as the last argument"),
+        ({"repository": "other.bhk"}, PublicationError, "other.bhk is a file; expected a repository, user/repo"),
         ({"repository": "hf://user/sam@v2"}, PublicationError, "names more than a repository"),
         (
             {"repository": "user/a..b", "dry_run": True},

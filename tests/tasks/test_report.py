@@ -8,6 +8,7 @@ from hub.fake_hub import FakeHub
 
 import bhk
 from bhk.base.files import DestinationExistsError, WriteError
+from bhk.pictures.folder import NoPicturesError
 from bhk.reports.layers import OriginalError
 from bhk.tasks.report import PageReport, ReportError, report
 
@@ -58,10 +59,10 @@ def test_a_wrong_original_leaves_no_page(file: Path, tmp_path: Path) -> None:
 
 
 def test_pictures_need_the_original_and_must_exist(file: Path, tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="give the checkpoint that the file was"):
+    with pytest.raises(ReportError, match="give against, the checkpoint that the file"):
         report(file, images=tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ReportError, match="empty has no picture that can be read"):
+    with pytest.raises(NoPicturesError, match="empty has no picture that can be read"):
         report(file, images=tmp_path / "empty", against=tmp_path / "a.pth")
     with pytest.raises(ReportError, match="a limit of 0 pictures leaves none"):
         report(file, images=tmp_path / "empty", against=tmp_path / "a.pth", limit=0)
