@@ -141,7 +141,7 @@ def test_nothing_is_left_behind(sam: Path, tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("qualities", "message"),
     [
-        ([], "no qualities to compare; choose from fine, balanced, small, birkhoff"),
+        ([], "nothing to compare; give qualities, such as fine or balanced or small or birkhoff"),
         (["tiny"], "unknown preset 'tiny'"),
     ],
 )
