@@ -242,7 +242,9 @@ def _named(qualities: str | Quality | Iterable[str | Quality]) -> list[tuple[str
         quality = Quality(given) if isinstance(given, str) else given
         named.append((_name(quality), quality))
     if not named:
-        raise PresetError(f"there is nothing to compare; give {option('qualities')}, such as {' or '.join(PRESETS)}")
+        raise PresetError(
+            f"there is nothing to compare; give {option('qualities')}, such as {' and '.join(list(PRESETS)[:2])}"
+        )
     return named
 
 

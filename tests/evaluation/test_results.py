@@ -84,7 +84,7 @@ def test_a_malformed_document_is_refused(tmp_path: Path, changes: dict[str, Any]
 )
 def test_another_file_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.json").write_bytes(data)
-    with pytest.raises(EvaluationDocumentError, match="expected a file that `bhk eval --out"):
+    with pytest.raises(EvaluationDocumentError, match="expected a report of `bhk eval`"):
         read_report(tmp_path / "a.json")
 
 

@@ -141,7 +141,7 @@ def test_nothing_is_left_behind(sam: Path, tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("qualities", "message"),
     [
-        ([], "nothing to compare; give qualities, such as fine or balanced or small or birkhoff"),
+        ([], "nothing to compare; give qualities, such as fine and balanced"),
         (["tiny"], "unknown preset 'tiny'"),
     ],
 )
