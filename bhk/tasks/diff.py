@@ -90,6 +90,10 @@ def diff(
 ) -> DiffReport:
     """Compare the tensors of two files by name. Each file is a .bhk file or a checkpoint, local or on the Hub.
 
+    >>> report = bhk.diff("demo_sam.safetensors", "demo_sam.bhk")
+    >>> report.equal, report.counts
+    (False, {'equal': 147, 'changed': 83})
+
     Args:
         a: the reference.
         b: the file to compare with it.
@@ -98,10 +102,6 @@ def diff(
 
     Raises:
         HubError, ReadError, FormatError, CheckpointError: one of the files cannot be read.
-
-    >>> report = bhk.diff("demo_sam.safetensors", "demo_sam.bhk")
-    >>> report.equal, report.counts
-    (False, {'equal': 147, 'changed': 83})
     """
     progress = progress or silent
     with open_tensors(a, key) as first, open_tensors(b, key) as second:

@@ -88,6 +88,12 @@ def export(
     looks for, if the .bhk file holds the configuration of a transformers model. The configuration files are then written
     beside it.
 
+    >>> report = bhk.export("demo_sam.bhk", "dense.safetensors")
+    >>> report.path.name
+    'dense.safetensors'
+    >>> bhk.diff("demo_sam.bhk", "dense.safetensors").equal
+    True
+
     Args:
         path: a .bhk file, or "hf://user/repo[/file.bhk][@revision]" on the Hugging Face Hub.
         out: a .pth, .pt, .bin (torch) or .safetensors file to write, or a folder (one that exists, or a name that ends
@@ -102,12 +108,6 @@ def export(
         WriteError: `out` exists, is the file being read, or cannot be written; it is left unchanged.
         UnsupportedFormatError: `out` has an unknown suffix.
         UnnamedModelError: `out` is a folder, and the model has no official file name.
-
-    >>> report = bhk.export("demo_sam.bhk", "dense.safetensors")
-    >>> report.path.name
-    'dense.safetensors'
-    >>> bhk.diff("demo_sam.bhk", "dense.safetensors").equal
-    True
     """
     target, other_names = name_in_folder(path, out)
     source = local_file(path)

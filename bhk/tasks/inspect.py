@@ -150,6 +150,12 @@ def inspect(
 ) -> InspectionReport:
     """List the tensors of a .bhk file with their encoding, size and error. Reads only the header.
 
+    >>> report = bhk.inspect("demo_sam.bhk", by="role", sort="bytes", top=1)
+    >>> report.rows[0].name, report.rows[0].layers
+    ('linear', 71)
+    >>> report.file_bytes == report.preamble + report.header + report.padding + report.streams
+    True
+
     Args:
         path: a file, or "hf://user/repo[/file.bhk][@revision]" on the Hugging Face Hub; only the header is downloaded.
         by: group the tensors by "role", or by "block": their name up to its first number, such as
@@ -162,12 +168,6 @@ def inspect(
         HubError: the file could not be read from the Hub.
         ReadError, FormatError: the file cannot be read, or breaks a rule of the format.
         OptionError: `by` or `sort` has another value, or `top` is not positive.
-
-    >>> report = bhk.inspect("demo_sam.bhk", by="role", sort="bytes", top=1)
-    >>> report.rows[0].name, report.rows[0].layers
-    ('linear', 71)
-    >>> report.file_bytes == report.preamble + report.header + report.padding + report.streams
-    True
     """
     _check(by, sort, top)
     with open_container(path) as container:

@@ -110,6 +110,14 @@ def verify(
 ) -> VerificationReport:
     """Check a .bhk file completely: its header, every rule of the format, and the hash and codes of every stream.
 
+    >>> report = bhk.verify("demo_sam.bhk", "demo_sam.safetensors")
+    >>> report.against, report.against_itself
+    ('demo_sam.safetensors', False)
+    >>> bhk.verify("demo_sam.safetensors")
+    Traceback (most recent call last):
+    ...
+    bhk.container.errors.BadMagicError: ...
+
     Args:
         path: a file, or "hf://user/repo[/file.bhk][@revision]" on the Hugging Face Hub.
         against: the original checkpoint; every tensor is then compared with it, too.
@@ -123,14 +131,6 @@ def verify(
         CheckpointError: the original cannot be read.
         VerificationError: names, shapes or dtypes differ from the original's; an exact tensor is not equal to the
             original's; or a coded tensor is farther from it than the file says.
-
-    >>> report = bhk.verify("demo_sam.bhk", "demo_sam.safetensors")
-    >>> report.against, report.against_itself
-    ('demo_sam.safetensors', False)
-    >>> bhk.verify("demo_sam.safetensors")
-    Traceback (most recent call last):
-    ...
-    bhk.container.errors.BadMagicError: ...
     """
     with open_file(local_file(path)) as file:
         file.container.check_padding()
