@@ -60,7 +60,10 @@ def convert(
     ] = "balanced",
     snr: Annotated[
         float | None,
-        typer.Option(metavar="DB", help="Signal-to-noise ratio of the model in dB, in place of the preset's."),
+        typer.Option(
+            metavar="DB",
+            help="Signal-to-noise ratio of the model in dB, in place of the preset's; parts of a SAM lie above or below it.",
+        ),
     ] = None,
     ratio: Annotated[
         float | None, typer.Option(metavar="X", help="Make the file X times smaller than the dense tensors.")

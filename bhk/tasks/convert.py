@@ -97,7 +97,7 @@ def convert(
 
     With `calibration`, bhk runs the model on samples and codes its weights so that its outputs change less: each column's
     error is compensated by later columns (GPTQ), and tensors that move the outputs most get finer steps. At the same preset,
-    outputs change about as much as without calibration, in a smaller file.
+    the file is smaller, and outputs may change a little more than without calibration.
 
     >>> report = bhk.convert("demo_sam.safetensors", "small.bhk", "small")
     >>> report.path.name, round(report.ratio, 1)
