@@ -249,11 +249,12 @@ def headline() -> list[str]:
         f"- **{float(size['ratio']):.1f} times smaller.** SAM-B shrinks from {dense:.0f} MB to {small:.0f} MB in "
         f"{convert_seconds('sam_vit_b')} seconds on two CPU cores (synthetic weights of the true shapes).",
         f"- **Nearly the same masks.** At a ratio of {float(plain['ratio']):.1f}, and with calibration at "
-        f"{float(shown['ratio']):.1f}, the masks of a small trained SAM have an IoU of {iou} with the original's, for a "
-        f"box around or a point in each object ({plain['objects']} objects in {plain['scenes']} pictures it never saw). The published method reaches that IoU at "
-        f"a ratio of {float(published['ratio']):.1f}.",
-        f"- **A quarter of the memory for linear layers.** SAM-B runs from its codes on a CPU with {100 * float(memory['linear_share']):.0f} % "
-        "of the memory for their weights, and gives the same results as the decoded weights.",
+        f"{float(shown['ratio']):.1f}, the masks of a small trained SAM have an IoU of {iou} with the original's, for a box "
+        f"around or a point in each object ({plain['objects']} objects in {plain['scenes']} pictures it never saw). The "
+        f"published method reaches that IoU at a ratio of {float(published['ratio']):.1f}.",
+        f"- **A quarter of the memory for linear layers.** SAM-B runs from its codes on a CPU with "
+        f"{100 * float(memory['linear_share']):.0f} % of the memory for their weights, and gives the same results as the "
+        "decoded weights.",
     ]
 
 
