@@ -113,6 +113,7 @@ def _entry(name: PublicName, inside: list[PublicName]) -> Iterator[str]:
     if has_signature(name):
         yield from ("```python", signature(name), "```", "")
     yield from markdown(name.docstring)
+    yield from _inherited(name)
     members = [other for other in inside if other.kind in MEMBERS and other.name.rpartition(".")[0] == name.name]
     if properties := [member for member in members if member.kind == "property"]:
         yield from ("", "Properties:", "")
@@ -121,6 +122,15 @@ def _entry(name: PublicName, inside: list[PublicName]) -> Iterator[str]:
         if member.kind == "method":
             yield from ("", "```python", signature(member), "```", "")
             yield from markdown(member.docstring)
+
+
+def _inherited(name: PublicName) -> Iterator[str]:
+    """Yield the attributes of a class's constructor that its bases describe."""
+    bases = name.value.__mro__[1:] if name.kind == "class" and has_signature(name) else ()
+    for base in filter(dataclasses.is_dataclass, bases):
+        for block in (inspect.getdoc(base) or "").split("\n\n"):
+            if block.startswith("Attributes:"):
+                yield from markdown("Further attributes:" + block.removeprefix("Attributes:"))
 
 
 def _reports() -> Iterator[str]:
