@@ -382,7 +382,7 @@ def finer_steps() -> str:
     return " to ".join(f"{10 ** (distance / 20):.0f}" for distance in decibels)
 
 
-FIGURES = {  # within a sentence
+FIGURES: dict[str, Callable[[], str]] = {  # within a sentence
     "blocks_db": blocks_db,
     "finer_steps": finer_steps,
     "family_range": family_range,
