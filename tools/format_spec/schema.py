@@ -29,6 +29,7 @@ def header_schema() -> dict[str, Any]:
     for component in components.values():
         assert component["additionalProperties"] is False
         component["patternProperties"] = {"^x-": {}}
+        component["description"] = component["description"].partition("\n")[0]  # without the list of attributes
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Header of a .bhk file, format version 1.0",
