@@ -16,6 +16,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/'
 
 $(READY): pyproject.toml
+	@echo 'Installing PyTorch and what the tests need into $(VENV): about 6 GB, a few minutes.'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python $(PIP) -e '.[dev]'
 	SAM2_BUILD_CUDA=0 $(VENV)/bin/python $(PIP) --no-build-isolation $(SAM2)
@@ -78,4 +79,4 @@ bench: $(BENCH_READY) ## compare fidelity and speed with other coders (90 minute
 	$(BENCH_VENV)/bin/python -m tools.result_tables
 
 clean: ## remove everything that make created
-	rm -rf $(VENV) $(BENCH_VENV) demo_out bench_out gpu_out
+	rm -rf $(VENV) $(BENCH_VENV) demo_out bench_out gpu_out build bhk.egg-info
