@@ -55,4 +55,4 @@ def test_quiet_prints_nothing(bhk: Shell, converted: Path) -> None:
 def test_an_error_is_one_line(bhk: Shell, source: Path) -> None:
     (bhk.folder / "empty.bhk").write_bytes(b"")
     assert bhk.fails("diff", "sam.pth", "none.pth").startswith("none.pth does not exist")
-    assert bhk.fails("diff", "empty.bhk", "sam.pth").startswith("empty.bhk is empty")
+    assert bhk.fails("diff", "empty.bhk", "sam.pth").startswith("empty.bhk: found 0 bytes, expected at least 64")

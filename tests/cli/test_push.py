@@ -93,7 +93,7 @@ def test_into_a_folder(bhk: Shell, converted: Path) -> None:
     ("args", "message"),
     [
         (["none.bhk", "user/sam"], "cannot read none.bhk: No such file or directory"),
-        (["sam.bhk", "other.bhk"], "other.bhk is a file; expected user/repo as the last"),
+        (["sam.bhk", "other.bhk"], "other.bhk is a file; expected a repository, user/repo"),
         (["sam.bhk", "user/sam", "--eval", "sam.bhk"], "sam.bhk is not a result of an evaluation"),
         (["sam.bhk", "user/sam", "--revision", "v2"], "does not exist or is private"),
     ],
