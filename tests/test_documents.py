@@ -19,8 +19,8 @@ from bhk.cli.app import app
 from tools import demo
 
 ROOT = Path(__file__).parents[1]
-GENERATED = {"cli.md", "python.md"}
-PAGES = [*ROOT.glob("*.md"), *(page for page in (ROOT / "docs").glob("*.md") if page.name not in GENERATED)]
+GENERATED = ("cli.md", "python.md")
+PAGES = sorted([*ROOT.glob("*.md"), *(page for page in (ROOT / "docs").glob("*.md") if page.name not in GENERATED)])
 LINKED = [
     *PAGES,
     *(ROOT / "docs" / name for name in GENERATED),
