@@ -26,6 +26,9 @@ class BhkError(Exception):
     def __str__(self) -> str:
         return self.message(lambda text: text)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
 
 class OptionError(BhkError):
     """An option has a value that does not exist, is out of range, or contradicts another option."""

@@ -26,6 +26,7 @@ def test_a_message_names_the_option_of_the_interface(
 ) -> None:
     error = BhkError(f"give {option(name, value)}, not {option('seed')}")
     assert str(error) == f"give {in_python}, not seed"
+    assert repr(error) == f"BhkError({str(error)!r})"
     assert error.message(as_option) == f"give {on_the_command_line}, not --seed"
 
 
