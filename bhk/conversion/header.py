@@ -12,12 +12,13 @@ from bhk.checkpoint.companions import KEY as COMPANION_KEY
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.container.header import Header, LayerEntry, ModelEntry
 from bhk.container.header_size import likely_header_size
+from bhk.container.provenance import KEY as CONVERSION_KEY
 from bhk.container.validate import ALIGNMENT, PREAMBLE_BYTES, validate
 from bhk.conversion.selection import PlannedTensor
 from bhk.version import __version__
 
-# How the keys of `Layout.to_metadata` and `companions_beside` begin.
-OWN_KEYS = ("checkpoint.", COMPANION_KEY)
+# How the keys of `Layout.to_metadata`, `companions_beside` and `provenance` begin.
+OWN_KEYS = ("checkpoint.", COMPANION_KEY, CONVERSION_KEY)
 _SOURCE_KEYS = ("source.name", "source.dtype")
 _FILE_KEYS = ("source.bytes", "source.sha256")
 
@@ -39,11 +40,15 @@ def check_metadata(metadata: Mapping[str, str], *, of_files: bool) -> None:
 
 
 def start_header(
-    checkpoint: Checkpoint, model: ModelEntry | None, companions: Mapping[str, str], metadata: Mapping[str, str]
+    checkpoint: Checkpoint,
+    model: ModelEntry | None,
+    companions: Mapping[str, str],
+    metadata: Mapping[str, str],
+    provenance: Mapping[str, str],
 ) -> Header:
     """Return the header without its layers, and with zeros in place of the source's hash.
 
-    `metadata` are entries that `check_metadata` allows.
+    `metadata` are entries that `check_metadata` allows; `provenance` says how the file is made.
 
     Raises:
         FormatError: the format does not allow the name of a tensor or of an entry of `metadata`.
@@ -58,7 +63,7 @@ def start_header(
     header = Header(
         generator=f"bhk {__version__}",
         layers=(),
-        metadata={**source, **checkpoint.layout.to_metadata(), **companions, **metadata},
+        metadata={**source, **checkpoint.layout.to_metadata(), **companions, **metadata, **provenance},
         model=model,
     )
     _check_names(header, checkpoint)

@@ -25,6 +25,7 @@ from bhk.container.header import Header
 from bhk.conversion.destination import default_destination
 from bhk.conversion.fidelity_search import pictures_for
 from bhk.conversion.header import check_metadata, start_header
+from bhk.conversion.provenance import calibration_provenance, provenance
 from bhk.conversion.quality import Quality
 from bhk.conversion.selection import PlannedTensor, select
 from bhk.pictures.prompted import Asked
@@ -108,13 +109,16 @@ def prepare(
         check_destination(path, force=force, sources=checkpoint.source.inputs)
     _check_tensors(checkpoint)
     companions, faults = companions_beside(checkpoint)
-    header = start_header(checkpoint, recognised.entry if recognised else None, companions, metadata)
     finer_db = recognised.finer_db if recognised else lambda name: 0.0
     tensors = select(checkpoint.tensors, checkpoint.aliases, quality, finer_db)
     evidence = None
     if calibration is not None or quality.fidelity is not None:
         model = calibration_model(src, checkpoint, recognised)
         evidence = _evidence(model, quality, calibration)
+    made = provenance(quality, key)
+    if evidence is not None and evidence.calibration is not None and evidence.inputs is not None:
+        made |= calibration_provenance(evidence.calibration, evidence.model.module, len(evidence.inputs))
+    header = start_header(checkpoint, recognised.entry if recognised else None, companions, metadata, made)
     warnings = (*faults, *_deviations(recognised))
     return Job(checkpoint, tensors, header, path, force, quality, evidence, workers, warnings)
 

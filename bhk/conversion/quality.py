@@ -67,6 +67,15 @@ class Quality:
             raise PresetError(f"a mask IoU of {self.fidelity:g} was asked for; it must be between 0 and 1")
 
     @property
+    def asked(self) -> str:
+        """What was asked for, in words: the preset, "30 dB", "ratio 10" or "mask IoU 0.99"."""
+        if self.snr_db is not None:
+            return f"{self.snr_db:g} dB"
+        if self.ratio is not None:
+            return f"ratio {self.ratio:g}"
+        return self.preset if self.fidelity is None else f"mask IoU {self.fidelity:g}"
+
+    @property
     def is_published(self) -> bool:
         """Whether the published method codes the tensors; it has no steps to choose."""
         return find_preset(self.preset).snr_db is None

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from bhk.base.errors import shown
 
 
-def code(text: object) -> str:
-    """Return `text` as inline code, on one line."""
-    plain = shown(text)
+def code(text: object, limit: int = 120) -> str:
+    """Return `text` as inline code, on one line of at most `limit` characters."""
+    plain = shown(text, limit)
     longest = max((len(run) for run in re.findall("`+", plain)), default=0)
     fence = "`" * (longest + 1)
     space = " " if not plain.strip() or plain[0] in "` " or plain[-1] in "` " else ""

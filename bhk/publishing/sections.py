@@ -23,6 +23,7 @@ from bhk.publishing.markdown import block, code, repository_link, table
 from bhk.publishing.usage import LONGEST, address, bhk_lines, full_address, transformers_class, transformers_lines
 from bhk.sam.variants import FAMILIES
 
+_LONGEST_MADE = 1000  # characters of how a file was made
 _STORED = {"trajectory": "coded", "exact": "exact"}
 
 _FILES = [
@@ -332,7 +333,7 @@ def _provenance(file: PublishedFile) -> str:
         origin = [f"{_grouped(count)} bytes"] if count else []
         origin += [f"SHA-256 {code(digest)}"] if digest else []
         lines.append(f"- converted from {code(file.source)}: {', '.join(origin) or 'a module in memory'}")
-    lines.append(f"- converted by {code(file.inspection.generator)}")
+    lines.append(f"- made with {code(file.inspection.made_with, _LONGEST_MADE)}")
     return "\n".join(lines)
 
 

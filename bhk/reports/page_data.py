@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bhk.base.hashes import sha256
 from bhk.container.header import LayerEntry
+from bhk.container.provenance import made_with, others
 from bhk.file.bhkfile import BhkFile
 from bhk.reports.layers import ERROR_REACH, Histogram, Pairs, Sketch
 from bhk.sam.variants import title_of
@@ -68,9 +69,9 @@ def _file(content: PageContent) -> Json:
         "name": unicode_name(content.path.name),
         "bytes": file.container.source.length,
         "sha256": sha256([content.path]),
-        "generator": header.generator,
+        "made_with": made_with(header),
         "model": None if model is None else title_of(model.family, model.variant),
-        "metadata": list(metadata.items()),
+        "metadata": list(others(metadata).items()),
         "verify": shlex.join(["bhk", "verify", unicode_name(content.path.name), *against]),
     }
 

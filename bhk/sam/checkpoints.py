@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from bhk.checkpoint import Checkpoint, NotACheckpointError, of_module, read
+from bhk.container.provenance import made_with
 from bhk.container.reader import is_bhk
 from bhk.file.bhkfile import open_file
 from bhk.hub.address import address_of
@@ -60,11 +61,13 @@ class TensorFile:
         label: the file's base name, for messages.
         names: all names, including aliases.
         tensor: returns the tensor of a name.
+        made_with: how a .bhk file was made; None for a checkpoint.
     """
 
     label: str
     names: tuple[str, ...]
     tensor: Callable[[str], Tensor]
+    made_with: str | None = None
 
 
 @contextlib.contextmanager
@@ -78,7 +81,7 @@ def open_tensors(path: str | os.PathLike[str], key: str | None = None) -> Iterat
     checkpoint = _checkpoint(path, key)
     if checkpoint is None:
         with open_file(local_file(path)) as file:
-            yield TensorFile(label, file.names, file.tensor)
+            yield TensorFile(label, file.names, file.tensor, made_with(file.container.header))
         return
     tensors = dict(checkpoint.tensors)
     for name, aliases in checkpoint.aliases.items():

@@ -240,20 +240,12 @@ def _named(qualities: str | Quality | Iterable[str | Quality]) -> list[tuple[str
     named = []
     for given in qualities:
         quality = Quality(given) if isinstance(given, str) else given
-        named.append((_name(quality), quality))
+        named.append((quality.asked, quality))
     if not named:
         raise PresetError(
             f"there is nothing to compare; give {option('qualities')}, such as {' and '.join(list(PRESETS)[:2])}"
         )
     return named
-
-
-def _name(quality: Quality) -> str:
-    if quality.snr_db is not None:
-        return f"{quality.snr_db:g} dB"
-    if quality.ratio is not None:
-        return f"ratio {quality.ratio:g}"
-    return quality.preset if quality.fidelity is None else f"fidelity {quality.fidelity:g}"
 
 
 def _subject(

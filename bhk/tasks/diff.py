@@ -43,11 +43,13 @@ class DiffReport(Report):
     Attributes:
         a, b: the files, as they were given.
         tensors: one entry per name: those of a in its order, then those only b has.
+        made_with: how a and b were made; None for a checkpoint.
     """
 
     a: str
     b: str
     tensors: tuple[TensorDiff, ...]
+    made_with: tuple[str | None, str | None] = (None, None)
 
     @property
     def equal(self) -> bool:
@@ -60,7 +62,7 @@ class DiffReport(Report):
         return dict(Counter(entry.status for entry in self.tensors).most_common())
 
     def lines(self) -> Iterator[str]:
-        """Yield a table of the tensors that differ, and the counts."""
+        """Yield a table of the tensors that differ, the counts, and how the files were made if that differs."""
         columns = [("tensor", "left"), ("status", "left"), ("SNR dB", "right"), ("max difference", "right")]
         rows = [
             (
@@ -75,10 +77,18 @@ class DiffReport(Report):
         if rows:
             yield table(columns, rows)
         yield ", ".join(f"{count} {status}" for status, count in self.counts.items()) or "no tensors"
+        if None not in self.made_with and len(set(self.made_with)) == 2:
+            yield from (f"{name} was made with {made}" for name, made in zip("ab", self.made_with, strict=True))
 
     def document(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        return {"a": self.a, "b": self.b, "counts": self.counts, "tensors": plain(self.tensors)}
+        return {
+            "a": self.a,
+            "b": self.b,
+            "made_with": plain(self.made_with),
+            "counts": self.counts,
+            "tensors": plain(self.tensors),
+        }
 
 
 def diff(
@@ -110,7 +120,8 @@ def diff(
         for done, name in enumerate(names, 1):
             found.append(_compared(name, first, second))
             progress("Comparing", done, len(names))
-    return DiffReport(os.fspath(a), os.fspath(b), tuple(found))
+        made = (first.made_with, second.made_with)
+    return DiffReport(os.fspath(a), os.fspath(b), tuple(found), made)
 
 
 def _compared(name: str, first: TensorFile, second: TensorFile) -> TensorDiff:

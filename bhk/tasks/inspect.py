@@ -14,6 +14,7 @@ from bhk.base.report import Report, plain
 from bhk.base.tables import table
 from bhk.base.texts import number, scientific, size
 from bhk.container.header import CodebookEntry, LayerEntry, ModelEntry
+from bhk.container.provenance import made_with, others
 from bhk.container.validate import PREAMBLE_BYTES
 from bhk.hub.ranges import open_container
 from bhk.sam.variants import title_of
@@ -75,6 +76,7 @@ class InspectionReport(Report):
     Attributes:
         path: the file, as it was given.
         generator: the program that wrote the file, with its version.
+        made_with: the same, and what was asked of it: quality, rules, calibration, versions.
         metadata: the file's metadata.
         model: family, variant and sizes of the model; None if the file names no model.
         rows: one row per tensor or per group.
@@ -85,6 +87,7 @@ class InspectionReport(Report):
 
     path: str
     generator: str
+    made_with: str
     metadata: dict[str, str]
     model: ModelEntry | None
     rows: tuple[Row, ...]
@@ -111,8 +114,9 @@ class InspectionReport(Report):
         return self.total.dense_bytes / self.file_bytes
 
     def lines(self) -> Iterator[str]:
-        """Yield metadata, the model, the table of the rows, and how the size of the file adds up."""
-        for key, value in self.metadata.items():
+        """Yield how the file was made, other metadata, the model, the table, and how the size of the file adds up."""
+        yield f"made with: {self.made_with}"
+        for key, value in others(self.metadata).items():
             yield f"{key}: {_shortened(value)}"
         if self.model is not None:
             yield f"model: {self.title}"
@@ -131,6 +135,7 @@ class InspectionReport(Report):
         return {
             "path": self.path,
             "generator": self.generator,
+            "made_with": self.made_with,
             "metadata": self.metadata,
             "model": None if self.model is None else {"title": self.title, **plain(_model_fields(self.model))},
             "file_bytes": self.file_bytes,
@@ -182,6 +187,7 @@ def inspect(
     return InspectionReport(
         path=os.fspath(path),
         generator=header.generator,
+        made_with=made_with(header),
         metadata=header.metadata,
         model=header.model,
         rows=tuple(rows[:top]),

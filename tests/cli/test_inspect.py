@@ -21,7 +21,9 @@ def test_one_row_per_tensor_and_an_exact_sum(bhk: Shell, converted: Path) -> Non
     ended = bhk("inspect", "sam.bhk")
     assert (ended.status, ended.err) == (0, "")
     lines = ended.out.splitlines()
-    assert lines[0] == "source.name: sam.pth"
+    assert lines[0].startswith(f"made with: bhk {package.__version__} · balanced · torch ")
+    assert lines[1] == "source.name: sam.pth"
+    assert "conversion." not in ended.out
     assert 'checkpoint.wrapper: ["model"]' in lines
     found = package.inspect(converted)
     assert [row[0] for row in _rows(ended.out)] == ["blocks.2.bias", "blocks.2.weight", "blocks.10.weight", "steps"]
@@ -67,7 +69,7 @@ def test_json_holds_everything(bhk: Shell, converted: Path) -> None:
     document = bhk("inspect", converted, "--json").document
     found = package.inspect(converted)
     assert set(document) == {
-        "path", "generator", "metadata", "model", "file_bytes", "sizes", "ratio", "rows", "total"
+        "path", "generator", "made_with", "metadata", "model", "file_bytes", "sizes", "ratio", "rows", "total"
     }  # fmt: skip
     assert document["file_bytes"] == sum(document["sizes"].values()) == converted.stat().st_size
     assert document["metadata"] == found.metadata

@@ -21,6 +21,19 @@ def test_later_changes_of_a_dictionary_do_not_reach_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("quality", "words"),
+    [
+        (Quality("small"), "small"),
+        (Quality(snr_db=30), "30 dB"),
+        (Quality(ratio=7.5), "ratio 7.5"),
+        (Quality(fidelity=0.99), "mask IoU 0.99"),
+    ],
+)
+def test_what_was_asked_for_in_words(quality: Quality, words: str) -> None:
+    assert quality.asked == words
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"preset": "best"}, "unknown preset 'best'; choose one of fine, balanced, small, birkhoff"),

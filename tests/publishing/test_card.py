@@ -177,6 +177,7 @@ def test_results_are_shown_if_they_were_measured(tmp_path: Path) -> None:
     assert "Cosine similarity of the image embeddings: 0.99910 (95 % interval –), lowest 0.99000." in card
     assert "| `model.bhk` | SAM-B | 12.5 kB, float32 |" in card
     assert "converted from `sam_vit_b_01ec64.pth`: 12,544 bytes" in card
+    assert "- made with `bhk 9.9`" in card
     assert "| box | original | 4,567 | 0.7600 | 0.7500 … 0.7700 | 0.3800 |" in card
     assert "Masks of 36,335 objects in 5,000 pictures of `instances_val2017.json` (coco)" in card
     assert "prompted by box 1.32 % (1.00 % … 2.00 %)" in card

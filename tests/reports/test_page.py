@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import bhk
+from bhk.container.provenance import others
 from bhk.reports.page import render, script_json
 from bhk.reports.page_data import logarithmic, rounded
 from reports.conftest import HOSTILE, LICENSE, Made
@@ -28,7 +29,8 @@ def test_the_data_says_what_the_file_says(made: Made) -> None:
     assert data["file"]["bytes"] == made.file.stat().st_size
     assert data["file"]["sha256"] == hashlib.sha256(made.file.read_bytes()).hexdigest()
     assert data["file"]["verify"] == "bhk verify sam.bhk --against sam.pth"
-    assert dict(data["file"]["metadata"]) == inspected.metadata
+    assert dict(data["file"]["metadata"]) == others(inspected.metadata)
+    assert data["file"]["made_with"] == inspected.made_with
     assert sum(layer["bytes"] for layer in data["layers"]) == inspected.streams
     for layer, row in zip(data["layers"], inspected.rows, strict=True):
         assert (layer["name"], tuple(layer["shape"]), layer["bytes"]) == (row.name, row.shape, row.bytes)

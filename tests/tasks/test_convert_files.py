@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+import zstandard
 
 import bhk
 from bhk.base.files import DestinationExistsError, WriteError
@@ -40,11 +41,22 @@ def test_metadata_tells_where_the_weights_came_from(tmp_path: Path) -> None:
             "checkpoint.prefix": "module.",
             "license": "Apache-2.0",
             "source.url": "https://example.org",
+            "conversion.quality": "balanced",
+            "conversion.torch": str(torch.__version__),
+            "conversion.zstandard": zstandard.__version__,
         }
 
 
 @pytest.mark.parametrize(
-    "key", ["source.sha256", "source.name", "checkpoint.prefix", "checkpoint.groups", "file.config.json"]
+    "key",
+    [
+        "source.sha256",
+        "source.name",
+        "checkpoint.prefix",
+        "checkpoint.groups",
+        "file.config.json",
+        "conversion.quality",
+    ],
 )
 def test_metadata_that_bhk_writes_is_not_the_users(key: str) -> None:
     with pytest.raises(MetadataError, match=key):  # before the source is read

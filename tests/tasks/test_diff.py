@@ -52,6 +52,7 @@ def test_files_of_any_kind_can_be_compared(tmp_path: Path) -> None:
     fine, coarse = (
         bhk.convert(source, tmp_path / f"{snr}.bhk", quality=bhk.Quality(snr_db=snr)).path for snr in (36, 18)
     )
+    assert [str(bhk.diff(*pair)).count("was made with") for pair in ((source, fine), (fine, coarse))] == [0, 2]
     for a, b, low, high in ((source, fine, 35, 38), (coarse, source, 17, 20), (fine, coarse, 17, 20)):
         found = {entry.name: entry for entry in bhk.diff(a, b).tensors}
         assert found["blocks.2.bias"].status == "equal"

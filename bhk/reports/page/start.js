@@ -23,7 +23,7 @@ function summary() {
   const bar = svg("svg", { class: "weight", viewBox: "0 0 1000 10", preserveAspectRatio: "none", role: "img", "aria-label": `The file takes ${(share / 10).toFixed(1)} % of the bytes of the original tensors` },
     svg("rect", { width: 1000, height: 10, fill: "var(--neutral)" }), svg("rect", { width: share, height: 10, fill: "var(--accent)" }));
   $("summary").append(el("dl", { class: "tiles" }, ...list), bar);
-  $("subtitle").textContent = [file.model, methodText(lossy), file.generator].filter(Boolean).join(" · ");
+  $("subtitle").textContent = [file.model, methodText(lossy), file.made_with].filter(Boolean).join(" · ");
 }
 
 function methodText(lossy) {
@@ -35,7 +35,7 @@ function methodText(lossy) {
 
 function provenance() {
   const { file } = data;
-  const entries = [["File", file.name], ["SHA-256 of the file", file.sha256], ["Generator", file.generator], ...file.metadata];
+  const entries = [["File", file.name], ["SHA-256 of the file", file.sha256], ["Made with", file.made_with], ...file.metadata];
   $("provenance").append(...entries.flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]));
   $("verify").textContent = file.verify;
   $("provenance-note").textContent = "When this page was made, the header and all streams matched the hashes in the file. "
