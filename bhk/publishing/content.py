@@ -19,7 +19,7 @@ from bhk.evaluation.results import AccuracyReport, EvaluationDocumentError, Fide
 from bhk.hub.address import Address, parse_address
 from bhk.hub.errors import HubError
 from bhk.publishing.licenses import License, UnknownLicenseError, find_license
-from bhk.sam.variants import FAMILIES, VARIANTS, Variant, published_as
+from bhk.sam.variants import FAMILIES, VARIANTS, Variant, published_as, published_with
 from bhk.tasks.inspect import InspectionReport, inspect
 
 FilePath: TypeAlias = str | os.PathLike[str]
@@ -147,14 +147,22 @@ class PublishedFile:
 
     @property
     def variant(self) -> Variant | None:
-        """The published model it was converted from, if the name of its source says so, else None.
+        """The published model it was converted from, if its source is the publisher's repository or file, else None.
 
-        The sizes are not enough: a fine-tuned model has the sizes of the published one but may have another license.
+        Sizes and file name are not enough: a fine-tuned model may have those of the published one, and another license.
         """
-        repository, model = self.source_repository, self.inspection.model
+        repository = self.source_repository
         if repository is not None:
             return next((variant for variant in VARIANTS.values() if variant.hub == repository), None)
-        return published_as(model.family, model.variant, self.source) if model and self.source else None
+        return published_with(self.metadata.get("source.sha256", ""))
+
+    @property
+    def named_like(self) -> Variant | None:
+        """The published model whose file name its source has, if nothing shows that it is that model."""
+        model = self.inspection.model
+        if self.variant is not None or model is None or self.source is None:
+            return None
+        return published_as(model.family, model.variant, self.source)
 
 
 @dataclass(frozen=True)
@@ -189,7 +197,8 @@ class CardContent:
             not same_repository(file.source_repository, self.repository) for file in self.files
         ):
             hints.append("the base model is not known; give the repository of the original on the Hub")
-        return (*hints, *dict.fromkeys(hint for file in self.files for hint in _hints_about_results(file)))
+        own = (hint for file in self.files for hint in (*_hints_about_name(file), *_hints_about_results(file)))
+        return (*hints, *dict.fromkeys(own))
 
 
 def card_content(files: Mapping[str, FilePath], repository: str, card: Card = Card()) -> CardContent:
@@ -237,6 +246,17 @@ def _evaluation(given: FilePath | Evaluation) -> Evaluation:
 
 def _called(given: FilePath | Evaluation) -> str:
     return "the evaluation" if isinstance(given, FidelityReport | AccuracyReport) else shown(os.fsdecode(given))
+
+
+def _hints_about_name(file: PublishedFile) -> Iterator[str]:
+    """Yield a hint if the source has the name of a published file, but may hold other weights."""
+    alike = file.named_like
+    if alike is None:
+        return
+    if alike.sha256 is None:
+        yield f"{shown(file.source)} is the name of {alike.title}'s file; whether it is that file, bhk cannot check"
+    else:
+        yield f"{shown(file.source)} is the name of {alike.title}'s file, but its SHA-256 is another: these are other weights"
 
 
 def _hints_about_results(file: PublishedFile) -> Iterator[str]:

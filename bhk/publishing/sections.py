@@ -332,9 +332,23 @@ def _provenance(file: PublishedFile) -> str:
         count, digest = (file.metadata.get(f"source.{key}") for key in ("bytes", "sha256"))
         origin = [f"{_grouped(count)} bytes"] if count else []
         origin += [f"SHA-256 {code(digest)}"] if digest else []
-        lines.append(f"- converted from {code(file.source)}: {', '.join(origin) or 'a module in memory'}")
+        lines.append(
+            f"- converted from {code(file.source)}: {', '.join(origin) or 'a module in memory'}{_checked(file)}"
+        )
     lines.append(f"- made with {code(file.inspection.made_with, _LONGEST_MADE)}")
     return "\n".join(lines)
+
+
+def _checked(file: PublishedFile) -> str:
+    """Return whether the source is the published file whose name it has."""
+    if file.variant is not None and file.source_repository is None:
+        return f", which is the published file of {file.variant.title}"
+    alike = file.named_like
+    if alike is None:
+        return ""
+    if alike.sha256 is None:
+        return f"; whether it is the published file of {alike.title}, whose name it has, was not checked"
+    return f"; the published file of {alike.title}, whose name it has, has another SHA-256"
 
 
 def _grouped(digits: str) -> str:

@@ -63,6 +63,7 @@ class Variant:
         published_ratio: compression ratio published for the Birkhoff method, if any.
         architecture: its sizes; None for a layout of any size.
         hub: repository of its publishers on the Hugging Face Hub, if there is one.
+        sha256: SHA-256 of its published file, where it is known; only this tells it from other weights of that file name.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Variant:
     published_ratio: float | None = None
     architecture: Architecture | None = None
     hub: str | None = None
+    sha256: str | None = None
 
 
 # The Hub has files of Sam2VideoModel; they load into Sam2Model too, without the modules for memory.
@@ -182,14 +184,32 @@ _TINY, _SMALL, _BASE_PLUS, _LARGE = (
 )
 
 
+# SHA-256 of files as their publishers serve them. The digits in the names of Segment Anything's files begin an MD5.
+_SHA256 = {
+    "sam_vit_b": "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+    "sam_vit_l": "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+    "sam_vit_h": "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+    "sam2_hiera_tiny": "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125",
+    "sam2_hiera_small": "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3",
+    "sam2_hiera_base_plus": "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071",
+    "sam2_hiera_large": "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b",
+    "sam2.1_hiera_tiny": "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
+    "sam2.1_hiera_small": "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
+    "sam2.1_hiera_base_plus": "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
+    "sam2.1_hiera_large": "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
+    "mobile_sam": "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+}
+
+
 def _sam2(name: str, title: str, parameters: int, ratio: float | None, architecture: arch.Sam2) -> Variant:
-    hub = f"facebook/{name.replace('_', '-')}"
-    return Variant(name, "sam2", title, (f"{name}.pt",), "Apache-2.0", parameters, ratio, architecture, hub)
+    files, hub = (f"{name}.pt",), f"facebook/{name.replace('_', '-')}"
+    return Variant(name, "sam2", title, files, "Apache-2.0", parameters, ratio, architecture, hub, _SHA256[name])
 
 
-def _sam(size: str, title: str, digest: str, parameters: int, ratio: float, architecture: arch.VitSam) -> Variant:
+def _sam(size: str, title: str, digits: str, parameters: int, ratio: float, architecture: arch.VitSam) -> Variant:
     name, hub = f"sam_vit_{size[0]}", f"facebook/sam-vit-{size}"
-    return Variant(name, "sam", title, (f"{name}_{digest}.pth",), "Apache-2.0", parameters, ratio, architecture, hub)
+    files = (f"{name}_{digits}.pth",)
+    return Variant(name, "sam", title, files, "Apache-2.0", parameters, ratio, architecture, hub, _SHA256[name])
 
 
 # Names and shapes cannot tell two variants of one family and architecture apart. The first is recognised; the modules are
@@ -237,6 +257,7 @@ VARIANTS = {
             parameters=10140231,
             published_ratio=3.33,
             architecture=arch.TinyVitSam(),
+            sha256=_SHA256["mobile_sam"],
         ),
         Variant(
             "tinysam",
@@ -337,8 +358,16 @@ def find_variant(family: str, architecture: Architecture) -> Variant | None:
     return next((variant for variant in of_family if variant.architecture in (None, architecture)), None)
 
 
+def published_with(sha256: str) -> Variant | None:
+    """Return the variant whose published file has this SHA-256, or None."""
+    return next((variant for variant in VARIANTS.values() if variant.sha256 == sha256), None)
+
+
 def published_as(family: str, variant: str | None, file: str) -> Variant | None:
-    """Return the variant, equal in shapes to a header's family and variant, that was published as `file`, or None."""
+    """Return the variant, equal in shapes to a header's family and variant, that was published as `file`, or None.
+
+    Any weights can have that file name; `published_with` tells whether they are the published ones.
+    """
     found = VARIANTS.get(variant) if variant else None
     if found is None or found.family != family or found.architecture is None:  # all files of such a layout share a name
         return None

@@ -24,7 +24,8 @@ from bhk.evaluation.results import AccuracyReport, EvaluatedModel, FidelityRepor
 from bhk.evaluation.settings import AccuracySettings, FidelitySettings
 from bhk.sam.variants import VARIANTS
 
-SHA256 = "5e" * 32
+SHA256 = VARIANTS["sam_vit_b"].sha256 or ""
+OTHER_SHA256 = "5e" * 32
 
 
 def bhk_file(
@@ -61,9 +62,11 @@ def entry(variant: str) -> ModelEntry:
     return ModelEntry(found.family, variant, msgspec.to_builtins(found.architecture) or {})
 
 
-def source(name: str) -> dict[str, str]:
-    """Return the metadata of a file converted from a checkpoint."""
-    return {"source.name": name, "source.dtype": "F32", "source.bytes": "12544", "source.sha256": SHA256}
+def source(name: str, sha256: str | None = None) -> dict[str, str]:
+    """Return the metadata of a file converted from a checkpoint, with the hash of the published file of that name if known."""
+    known = (variant.sha256 for variant in VARIANTS.values() if name in variant.files)
+    digest = sha256 or next(known, None) or OTHER_SHA256
+    return {"source.name": name, "source.dtype": "F32", "source.bytes": "12544", "source.sha256": digest}
 
 
 def companions(config: Mapping[str, Any]) -> dict[str, str]:

@@ -46,7 +46,7 @@ def _sam2(folder: Path) -> CardContent:
 
 
 def _edge_sam(folder: Path) -> CardContent:
-    path = bhk_file(folder / "edge.bhk", model=entry("edge_sam"), metadata=source("edge_sam.pth"))
+    path = bhk_file(folder / "edge.bhk", model=entry("edge_sam"), metadata=source("chongzhou/EdgeSAM"))
     return card_content({"model.bhk": path}, "me/edge-sam")
 
 
@@ -178,6 +178,7 @@ def test_results_are_shown_if_they_were_measured(tmp_path: Path) -> None:
     assert "| `model.bhk` | SAM-B | 12.5 kB, float32 |" in card
     assert "converted from `sam_vit_b_01ec64.pth`: 12,544 bytes" in card
     assert "- made with `bhk 9.9`" in card
+    assert ", which is the published file of SAM-B\n" in card
     assert "| box | original | 4,567 | 0.7600 | 0.7500 … 0.7700 | 0.3800 |" in card
     assert "Masks of 36,335 objects in 5,000 pictures of `instances_val2017.json` (coco)" in card
     assert "prompted by box 1.32 % (1.00 % … 2.00 %)" in card

@@ -10,7 +10,8 @@ from bhk.container.errors import FormatError
 from bhk.evaluation.results import EvaluationDocumentError, read_report
 from bhk.publishing.content import Card, CardContent, PublicationError, card_content
 from bhk.publishing.licenses import License, UnknownLicenseError
-from publishing.made_up import accuracy, bhk_file, companions, entry, fidelity, source, written
+from bhk.sam.variants import VARIANTS
+from publishing.made_up import SHA256, accuracy, bhk_file, companions, entry, fidelity, source, written
 
 APACHE = License("apache-2.0")
 
@@ -23,18 +24,19 @@ def _content(folder: Path, card: Card = Card(), **file: Any) -> CardContent:
     ("variant", "name", "base", "license"),
     [
         ("sam_vit_b", "sam_vit_b_01ec64.pth", ("facebook/sam-vit-base",), APACHE),
-        ("sam_vit_b", "medsam_vit_b.pth", ("wanglab/medsam-vit-base",), APACHE),  # with the same sizes
+        ("sam_vit_b", "medsam_vit_b.pth", (), None),  # a name alone tells nothing
+        ("sam_vit_b", "wanglab/medsam-vit-base", ("wanglab/medsam-vit-base",), APACHE),
+        ("mobile_sam", "mobile_sam.pt", (), APACHE),
         ("sam2.1_hiera_base_plus", "sam2.1_hiera_base_plus.pt", ("facebook/sam2.1-hiera-base-plus",), APACHE),
-        ("sam_hq_vit_b", "sam_hq_vit_b.pth", (), APACHE),
+        ("sam_hq_vit_b", "sam_hq_vit_b.pth", (), None),
         ("sam_vit_b", "facebook/sam-vit-base", ("facebook/sam-vit-base",), APACHE),
         ("sam_vit_b", "hf://facebook/sam-vit-base/model.safetensors@main", ("facebook/sam-vit-base",), APACHE),
         ("sam_vit_b", "me/fine-tuned-sam", ("me/fine-tuned-sam",), None),
         ("sam_vit_b", "fine_tuned.pth", (), None),
-        ("sam_vit_b", "sam_vit_l_0b3195.pth", (), None),  # with other sizes than the published model
         ("sam_vit_b", "no place/at\nall", (), None),
     ],
 )
-def test_the_name_of_the_source_tells_what_was_published(
+def test_the_hash_or_the_repository_of_the_source_tells_what_was_published(
     tmp_path: Path, variant: str, name: str, base: tuple[str, ...], license: License | None
 ) -> None:
     content = _content(tmp_path, model=entry(variant), metadata=source(name))
@@ -42,7 +44,21 @@ def test_the_name_of_the_source_tells_what_was_published(
     assert content.license == license
 
 
-def test_the_publisher_takes_precedence_over_the_file_name(tmp_path: Path) -> None:
+def test_other_weights_with_a_published_name_are_not_taken_for_it(tmp_path: Path) -> None:
+    random = _content(tmp_path, model=entry("sam_vit_b"), metadata=source("sam_vit_b_01ec64.pth", "5e" * 32))
+    assert (random.base_models, random.license) == ((), None)
+    assert random.hints[2] == (
+        "sam_vit_b_01ec64.pth is the name of SAM-B's file, but its SHA-256 is another: these are other weights"
+    )
+    renamed = source("sam_b.pth", VARIANTS["sam_vit_b"].sha256)
+    assert _content(tmp_path, model=entry("sam_vit_b"), metadata=renamed).base_models == ("facebook/sam-vit-base",)
+    unchecked = _content(tmp_path, model=entry("edge_sam"), metadata=source("edge_sam.pth"))
+    assert unchecked.hints[2] == (
+        "edge_sam.pth is the name of EdgeSAM's file; whether it is that file, bhk cannot check"
+    )
+
+
+def test_the_publisher_takes_precedence_over_the_source(tmp_path: Path) -> None:
     metadata = source("sam_vit_b_01ec64.pth") | {"license": "MIT"}
     file = {"model": entry("sam_vit_b"), "metadata": metadata}
     assert _content(tmp_path, **file).license == License("mit")
@@ -62,7 +78,7 @@ def test_a_repository_is_not_its_own_base_model(tmp_path: Path) -> None:
 
 
 def test_the_license_of_edge_sam_is_not_on_the_hub(tmp_path: Path) -> None:
-    content = _content(tmp_path, model=entry("edge_sam"), metadata=source("edge_sam_3x.pth"))
+    content = _content(tmp_path, model=entry("edge_sam"), metadata=source("chongzhou/EdgeSAM"))
     assert content.license is not None
     assert (content.license.id, content.license.name) == ("other", "s-lab-license-1.0")
 
@@ -84,7 +100,7 @@ def test_a_file_that_states_an_unknown_license_is_refused(tmp_path: Path) -> Non
 
 def test_several_files(tmp_path: Path) -> None:
     sam = bhk_file(tmp_path / "a.bhk", model=entry("sam_vit_b"), metadata=source("sam_vit_b_01ec64.pth"))
-    edge = bhk_file(tmp_path / "b.bhk", model=entry("edge_sam"), metadata=source("edge_sam.pth"))
+    edge = bhk_file(tmp_path / "b.bhk", model=entry("edge_sam"), metadata=source("chongzhou/EdgeSAM"))
     other = bhk_file(tmp_path / "c.bhk")
     with pytest.raises(PublicationError, match=r"a\.bhk: apache-2\.0, b\.bhk: s-lab-license-1\.0"):
         card_content({"a.bhk": sam, "b.bhk": edge}, "me/repo")
@@ -118,7 +134,7 @@ def test_results_must_be_about_the_published_file(tmp_path: Path) -> None:
 
 
 def test_results_against_other_weights_are_pointed_out(tmp_path: Path) -> None:
-    path = bhk_file(tmp_path / "a.bhk", metadata=source("sam.pth"))
+    path = bhk_file(tmp_path / "a.bhk", metadata=source("sam.pth", SHA256))
     options: dict[str, Any] = {"license": "mit", "base_model": "some/model"}
     same = [written(tmp_path / "same.json", fidelity(sha256([path])))]
     assert card_content({"model.bhk": path}, "me/repo", Card(evaluation=same, **options)).hints == ()

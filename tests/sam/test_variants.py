@@ -7,7 +7,7 @@ import re
 import pytest
 
 from bhk.sam.build import _BUILDERS
-from bhk.sam.variants import FAMILIES, VARIANTS, find_variant, published_as, published_files, title_of
+from bhk.sam.variants import FAMILIES, VARIANTS, find_variant, published_as, published_files, published_with, title_of
 from sam.state_dicts import LISTS, shapes_of
 
 
@@ -52,6 +52,15 @@ def test_published_files_are_those_of_all_that_look_the_same() -> None:
     assert published_files("edge_sam", "edge_sam") == ("edge_sam.pth", "edge_sam_3x.pth")
     assert published_files("edge_sam", "edge_sam_rpn") == ()
     assert published_files("sam2", "sam_vit_b") == published_files("sam", None) == ()
+
+
+def test_a_hash_names_one_variant() -> None:
+    known = {variant.sha256: variant for variant in VARIANTS.values() if variant.sha256}
+    assert len(known) == 12
+    for digest, variant in known.items():
+        assert re.fullmatch("[0-9a-f]{64}", digest)
+        assert published_with(digest) is variant
+    assert published_with("") is None
 
 
 @pytest.mark.parametrize("variant", [None, "sam2_hiera_tiny", "sam_vit_g"])
