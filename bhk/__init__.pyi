@@ -12,6 +12,7 @@ from bhk.evaluation.results import FidelityReport as FidelityReport
 from bhk.evaluation.settings import AccuracySettings as AccuracySettings
 from bhk.evaluation.settings import FidelitySettings as FidelitySettings
 from bhk.file.bhkfile import BhkFile as BhkFile
+from bhk.file.bhkfile import load_arrays as load_arrays
 from bhk.file.bhkfile import load_state_dict as load_state_dict
 from bhk.file.bhkfile import open_file as open
 from bhk.nn.loading import LoadReport as LoadReport

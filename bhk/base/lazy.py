@@ -32,10 +32,14 @@ class LazyNames:
 
         Raises:
             AttributeError: the module exports no such name.
+            MissingPackageError: it needs a package that is not installed.
         """
         if name not in self._homes:
             raise AttributeError(f"module {self._module!r} has no attribute {name!r}")
+        from bhk.base.packages import explained_imports
+
         home, attribute = self._homes[name]
-        if home == self._module:  # a module below it
-            return importlib.import_module(f"{home}.{attribute}")
-        return getattr(importlib.import_module(home), attribute)
+        with explained_imports():
+            if home == self._module:  # a module below it
+                return importlib.import_module(f"{home}.{attribute}")
+            return getattr(importlib.import_module(home), attribute)

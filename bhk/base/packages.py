@@ -1,10 +1,11 @@
-"""Optional packages: importing them, and saying how to install a missing one."""
+"""Packages that may be missing: importing them, and saying how to install them."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -52,4 +53,26 @@ def import_package(choices: Sequence[Package]) -> ModuleType:
     except ImportError as error:
         raise MissingPackageError(
             f"the package {package.name} is installed but cannot be imported ({error}); {package.install}"
+        ) from error
+
+
+# What pip calls a package, where that is not the name of its module.
+_PIP_NAMES = {"huggingface_hub": "huggingface-hub", "yaml": "pyyaml"}
+
+
+@contextlib.contextmanager
+def explained_imports() -> Iterator[None]:
+    """Say what is missing where bhk was installed without its dependencies, such as torch, which arrays do not need.
+
+    Raises:
+        MissingPackageError: an import in the block does not find a package other than bhk.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = (error.name or "bhk").partition(".")[0]
+        if name == "bhk":
+            raise
+        raise MissingPackageError(
+            f"this needs the package {name}, which is not installed; run: pip install {_PIP_NAMES.get(name, name)}"
         ) from error

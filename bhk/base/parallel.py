@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
-from typing import TypeAlias, TypeVar, cast
-
-import torch
+from typing import Any, TypeAlias, TypeVar, cast
 
 from bhk.base.errors import OptionError
 
@@ -100,8 +99,14 @@ def background(work: Callable[[Callable[[], bool]], Result]) -> Iterator[Callabl
         thread.join()
 
 
+def _torch() -> Any:
+    """Return torch, or None where nothing has imported it: arrays are read without it."""
+    return sys.modules.get("torch")
+
+
 def _serve(work: Callable[[Item], Result], tasks: _Tasks[Item, Result]) -> None:
-    torch.set_num_threads(1)
+    if torch := _torch():
+        torch.set_num_threads(1)
     while _answer(work, tasks.get()):
         pass
 
@@ -143,15 +148,16 @@ class _ThreadSetting:
 
     def __enter__(self) -> None:
         with self._lock:
-            if not self._users:
+            if not self._before and (torch := _torch()):
                 self._before = torch.get_num_threads()
             self._users += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._users -= 1
-            if not self._users:
+            if not self._users and self._before and (torch := _torch()):
                 torch.set_num_threads(self._before)
+                self._before = 0
 
 
 _one_torch_thread_each = _ThreadSetting()

@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from bhk.base.errors import BhkError
+from bhk.base.packages import explained_imports
 from bhk.base.texts import printable
 from bhk.cli.compare import compare
 from bhk.cli.convert import convert
@@ -171,7 +172,8 @@ def _run(signals: _Signals) -> int:
 def _exit_status() -> int:
     """Run the application. typer exits by SystemExit; on wrong usage, with 2 and its own message."""
     try:
-        app()
+        with explained_imports():
+            app()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0

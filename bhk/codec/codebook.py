@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from bhk.codec.trajectory import MAX_REACH, MAX_SIDE, MIN_SIDE, Trajectory, float32
+from bhk.codec.geometry import Geometry
+from bhk.codec.trajectory import MAX_REACH, MAX_SIDE, MIN_SIDE, float32
 
 # Pairs per block of work. Large enough that two Python threads do not wait for each other between operations (at 2^15
 # they ran no faster than one), small enough that the scratch tensors stay in the last-level cache. Scratch is allocated once
@@ -50,8 +50,10 @@ class Codes:
 
 
 @dataclass(frozen=True)
-class Codebook:
-    """What a decoder needs besides the codes. All floats are finite float32 values in weight units.
+class Codebook(Geometry):
+    """A codebook as torch uses it: the geometry, and how weights get their codes and codes their weights.
+
+    All floats are finite float32 values in weight units.
 
     Attributes:
         centre: (cx, cy), the point that the square surrounds.
@@ -61,34 +63,6 @@ class Codebook:
         spacing: distance between shells; 0 without shells.
         centred: the lattice is centred in the square (else it starts at the corner, as published).
     """
-
-    centre: tuple[float, float]
-    side: float
-    windings: int
-    shells: int = 0
-    spacing: float = 0.0
-    centred: bool = True
-
-    @cached_property
-    def trajectory(self) -> Trajectory:
-        """The trajectory inside the square."""
-        return Trajectory(self.side, self.windings, self.centred)
-
-    @property
-    def step(self) -> float:
-        """Lattice step in weight units; the mean squared error per weight is about step^2 / 12."""
-        return self.side / self.windings
-
-    @property
-    def code_count(self) -> int:
-        """Number of distinct codes, (K + 1) * n^2."""
-        return (self.shells + 1) * self.windings**2
-
-    @cached_property
-    def scales(self) -> tuple[float, ...]:
-        """Scale of shells 0 ... K, float32 values: scale(c) = (side/2 + c*spacing) / (side/2), each step in float32."""
-        half = float32(self.side / 2)
-        return tuple(float32(float32(half + float32(c * self.spacing)) / half) for c in range(self.shells + 1))
 
     @property
     def is_valid(self) -> bool:

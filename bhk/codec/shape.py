@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    Dense = TypeVar("Dense", Tensor, npt.NDArray[Any])
 
 Pairing = Literal["rows", "flat"]
 
@@ -73,9 +78,14 @@ class Shape:
 
     def join(self, pairs: Tensor) -> Tensor:
         """Return the tensor whose pairs are `pairs` (count, 2), contiguous; shares their memory if no row is padded."""
-        if self.padded:
-            pairs = pairs.reshape(self.rows, 2 * self.row_pairs)[:, : self.row].contiguous()
-        return pairs.reshape(self.dims)
+        return self._without_padding(pairs).contiguous().reshape(self.dims)
+
+    def join_array(self, pairs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the array whose pairs are `pairs` (count, 2), like `join`."""
+        return np.ascontiguousarray(self._without_padding(pairs)).reshape(self.dims)
+
+    def _without_padding(self, pairs: Dense) -> Dense:
+        return pairs.reshape(self.rows, 2 * self.row_pairs)[:, : self.row]
 
     def clear_padding(self, pairs: Tensor, start: int) -> None:
         """Set the padding weights in `pairs`, which begin at index `start`, to zero."""

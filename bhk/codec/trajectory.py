@@ -20,6 +20,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -125,3 +128,16 @@ class Trajectory:
             wrapped = (x * self.pitch_y).double().sub_(winding.double(), alpha=self.side)
             y = winding.copy_(wrapped).sub_(self.side / 2)
         return x.sub_(self.origin_x).mul_(self.pitch_x), y
+
+    def points(
+        self, winding: npt.NDArray[np.uint8], phase: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return the points (x, y) of `winding` and `phase` (P,) as numpy arrays, with the bits of `points_`."""
+        q, r = winding.astype(np.float32), phase.astype(np.float32)
+        steps = q * np.float32(self.windings) + r
+        if self.centred:
+            y = (r - np.float32(self.origin_y)) * np.float32(self.pitch_y)
+        else:
+            wrapped = (steps * np.float32(self.pitch_y)).astype(np.float64) - winding.astype(np.float64) * self.side
+            y = wrapped.astype(np.float32) - np.float32(self.side / 2)
+        return (steps - np.float32(self.origin_x)) * np.float32(self.pitch_x), y

@@ -1,18 +1,20 @@
-"""An open .bhk file as tensors: `bhk.open`."""
+"""An open .bhk file: `bhk.open`. It is read with numpy, and gives arrays without torch and tensors with it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 from bhk.base.errors import BhkError
+from bhk.base.packages import explained_imports
 from bhk.base.parallel import ordered_map, worker_count
-from bhk.codec.codebook import Codebook, Codes
-from bhk.codec.dtypes import TORCH_DTYPES
+from bhk.codec.elements import BIT_TYPES, widened
+from bhk.codec.geometry import Decoder, Geometry
 from bhk.codec.shape import Shape
 from bhk.container.header import CodebookEntry, LayerEntry
 from bhk.container.reader import Container
@@ -21,13 +23,21 @@ from bhk.file.stored import StoredLayer, StoredPart
 from bhk.hub.download import local_file
 from bhk.hub.ranges import open_container
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bhk.codec.codebook import Codebook, Codes
+
+Array: TypeAlias = npt.NDArray[Any]
+Decoded = TypeVar("Decoded")
+
 
 class UnknownTensorError(BhkError):
     """A file holds no tensor of that name, or not those rows of it."""
 
 
 def open_file(path: str | os.PathLike[str], *, verify: bool = True) -> BhkFile:
-    """Open a .bhk file. Tensors are read and decoded when you ask for them.
+    """Open a .bhk file. Tensors are read and decoded when you ask for them. Only `BhkFile`'s tensors need torch.
 
     >>> with bhk.open("demo_sam.bhk") as file:
     ...     len(file.names), file.tensor("mask_decoder.iou_token.weight").shape
@@ -82,10 +92,30 @@ def load_state_dict(
         return file.state_dict(threads=threads)
 
 
+def load_arrays(path: str | os.PathLike[str], *, verify: bool = True, threads: int | None = None) -> dict[str, Array]:
+    """Decode a whole .bhk file into names and numpy arrays of the original shapes. Needs no torch.
+
+    The arrays have the original dtypes, except that bfloat16 and the two float8 dtypes, which numpy lacks, come as float32,
+    with equal values. Names that were tied in the checkpoint share one array.
+
+    >>> weights = bhk.load_arrays("demo_sam.bhk")
+    >>> weights["mask_decoder.iou_token.weight"].dtype
+    dtype('float16')
+
+    Args:
+        path, verify, threads: see `load_state_dict`.
+
+    Raises:
+        HubError, ReadError, FormatError: see `bhk.open`.
+    """
+    with open_downloaded(path, verify=verify) as file:
+        return dict(file.arrays(threads=threads))
+
+
 class BhkFile:
     """An open .bhk file, which reads and decodes tensors on demand. `bhk.open` makes one; it is a context manager.
 
-    Any number of threads may use it at once.
+    Any number of threads may use it at once. `array` and `arrays` need no torch.
 
     >>> file = bhk.open("demo_sam.bhk")
     >>> file.layer("image_encoder.blocks.0.attn.proj.weight").encoding
@@ -149,8 +179,10 @@ class BhkFile:
         Raises:
             UnknownTensorError: the file holds no such tensor.
         """
+        with explained_imports():
+            from bhk.codec.codebook import Codebook
         index = self.layer(name).codebook
-        return None if index is None else codebook_of(self.codebooks[index])
+        return None if index is None else codebook_of(self.codebooks[index], Codebook)
 
     def codes(self, name: str) -> Tensor | None:
         """Return the scalar codes of tensor `name`, int32 (pairs,), or None if the tensor is stored exactly.
@@ -177,11 +209,12 @@ class BhkFile:
             UnknownTensorError: the file holds no such tensor.
             StreamHashError, ChunkDataError, CodeRangeError: the streams are damaged (rules D2 to D4).
         """
-        layer = self.layer(name)
-        codebook = self.codebook(name)
+        with explained_imports():
+            from bhk.file.tensors import codes_of
+        layer, codebook = self.layer(name), self.codebook(name)
         if codebook is None:
             return None
-        return self._stored(layer, 0, layer.pairs.count).codes(codebook, 0, layer.pairs.count)
+        return codes_of(self._stored(layer, 0, layer.pairs.count).codes(codebook, 0, layer.pairs.count))
 
     def tensor(self, name: str, rows: slice | None = None) -> Tensor:
         """Decode tensor `name`, or only some of its rows, for which only the chunks that hold them are decoded.
@@ -200,15 +233,27 @@ class BhkFile:
             UnknownTensorError: the file holds no such tensor, or `rows` is not a range of its rows.
             StreamHashError, ChunkDataError, CodeRangeError: the streams are damaged (rules D2 to D4).
         """
-        layer = self.layer(name)
-        if rows is None:
-            return self._decode(layer, layer.shape, 0)
-        if not layer.shape or rows.step not in (None, 1):
-            raise UnknownTensorError(
-                f"rows {rows} is not a range of rows of tensor {name!r}, which has shape {list(layer.shape)}"
-            )
-        start, stop, _ = rows.indices(layer.shape[0])
-        return self._decode(layer, (max(stop - start, 0), *layer.shape[1:]), start)
+        with explained_imports():
+            from bhk.file.tensors import tensor_of
+        return tensor_of(self._bits(name, rows), self.layer(name).dtype)
+
+    def array(self, name: str, rows: slice | None = None) -> Array:
+        """Decode tensor `name`, or only some of its rows, into a numpy array. Needs no torch.
+
+        >>> with bhk.open("demo_sam.bhk") as file:
+        ...     file.array("image_encoder.blocks.0.attn.proj.weight", slice(0, 2)).shape
+        (2, 192)
+
+        Args:
+            rows: see `tensor`.
+
+        Returns:
+            an array of the original dtype; float32 for bfloat16 and the two float8 dtypes, which numpy lacks.
+
+        Raises:
+            UnknownTensorError, StreamHashError, ChunkDataError, CodeRangeError: see `tensor`.
+        """
+        return widened(self._bits(name, rows), self.layer(name).dtype)
 
     def state_dict(self, *, threads: int | None = None) -> dict[str, Tensor]:
         """Decode all tensors; see `bhk.load_state_dict`.
@@ -226,10 +271,18 @@ class BhkFile:
         ...     sum(tensor.numel() for _, tensor in file.tensors())
         3705344
         """
-        decoded = ordered_map(lambda layer: self._decode(layer, layer.shape, 0), self.layers, worker_count(threads))
-        for layer, tensor in zip(self.layers, decoded, strict=True):
-            for name in (layer.name, *layer.aliases):
-                yield name, tensor
+        with explained_imports():
+            from bhk.file.tensors import tensor_of
+        return self._named(lambda layer: tensor_of(self._decode(layer, layer.shape, 0), layer.dtype), threads)
+
+    def arrays(self, *, threads: int | None = None) -> Iterator[tuple[str, Array]]:
+        """Yield (name, array) of every tensor, like `tensors`, in the dtypes of `array`. Needs no torch.
+
+        >>> with bhk.open("demo_sam.bhk") as file:
+        ...     sum(array.size for _, array in file.arrays())
+        3705344
+        """
+        return self._named(lambda layer: widened(self._decode(layer, layer.shape, 0), layer.dtype), threads)
 
     def close(self) -> None:
         """Close the file."""
@@ -243,41 +296,60 @@ class BhkFile:
     ) -> None:
         self.close()
 
-    def _decode(self, layer: LayerEntry, shape: tuple[int, ...], start: int) -> Tensor:
-        """Decode the part of `layer` that begins with row `start` and has shape `shape`."""
+    def _named(self, decode: Callable[[LayerEntry], Decoded], threads: int | None) -> Iterator[tuple[str, Decoded]]:
+        """Yield every name with its layer, decoded by `decode`."""
+        decoded = ordered_map(decode, self.layers, worker_count(threads))
+        for layer, values in zip(self.layers, decoded, strict=True):
+            for name in (layer.name, *layer.aliases):
+                yield name, values
+
+    def _bits(self, name: str, rows: slice | None) -> Array:
+        """Decode a tensor, or some of its rows; see `_decode`."""
+        layer = self.layer(name)
+        if rows is None:
+            return self._decode(layer, layer.shape, 0)
+        if not layer.shape or rows.step not in (None, 1):
+            raise UnknownTensorError(
+                f"rows {rows} is not a range of rows of tensor {name!r}, which has shape {list(layer.shape)}"
+            )
+        start, stop, _ = rows.indices(layer.shape[0])
+        return self._decode(layer, (max(stop - start, 0), *layer.shape[1:]), start)
+
+    def _decode(self, layer: LayerEntry, shape: tuple[int, ...], start: int) -> Array:
+        """Decode the part of `layer` that begins with row `start` and has shape `shape`: an array of its BIT_TYPES type."""
         part = Shape(shape, layer.pairs.pairing)
-        dtype = TORCH_DTYPES[layer.dtype]
         first = start * (layer.numel // layer.shape[0]) if layer.numel and start else 0
         if layer.codebook is None or not part.numel:
-            return self._exact(layer, first, part.numel).view(dtype).reshape(shape)
-        codebook = codebook_of(self.codebooks[layer.codebook])
+            return self._exact(layer, first, part.numel).reshape(shape)
+        geometry = codebook_of(self.codebooks[layer.codebook], Geometry)
         if part.pairing == "rows":
             first_pair = first // part.row * part.row_pairs
-            return part.join(self._pairs(layer, codebook, first_pair, part.count, dtype))
+            return part.join_array(self._pairs(layer, geometry, first_pair, part.count))
         pairs = Shape(((first % 2) + part.numel,), "flat")
-        weights = pairs.join(self._pairs(layer, codebook, first // 2, pairs.count, dtype))
+        weights = pairs.join_array(self._pairs(layer, geometry, first // 2, pairs.count))
         return weights[first % 2 :].reshape(shape)
 
-    def _exact(self, layer: LayerEntry, first: int, count: int) -> Tensor:
-        """Return `count` elements of an exact layer from element `first` on, as bytes, or as bools for dtype BOOL."""
+    def _exact(self, layer: LayerEntry, first: int, count: int) -> Array:
+        """Return `count` elements of an exact layer from element `first` on."""
         if not count:
-            return torch.empty(0, dtype=torch.uint8)
-        values = torch.from_numpy(self._stored(layer, first, count).values(first, count))
-        return values != 0 if layer.dtype == "BOOL" else values
+            return np.empty(0, dtype=BIT_TYPES[layer.dtype])
+        values = self._stored(layer, first, count).values(first, count)
+        return values != 0 if layer.dtype == "BOOL" else values.view(BIT_TYPES[layer.dtype])
 
-    def _pairs(self, layer: LayerEntry, codebook: Codebook, first: int, count: int, dtype: torch.dtype) -> Tensor:
+    def _pairs(self, layer: LayerEntry, geometry: Geometry, first: int, count: int) -> Array:
         """Return pairs `first` ... `first + count - 1` of a trajectory layer: (count, 2).
 
         They are decoded chunk by chunk, while the unpacked chunk is still in the cache.
         """
         stored = self._stored(layer, first, count)
-        pairs = torch.empty(count, 2, dtype=dtype)
+        decoder = Decoder(geometry, layer.dtype, count)
+        pairs = np.empty((count, 2), dtype=BIT_TYPES[layer.dtype])
         start, stop = first, first + count
         # Steps of a smaller chunk would unpack the large chunks of another stream several times.
         chunk = max(stream.chunk for stream in layer.streams)
         while start < stop:
             end = min((start // chunk + 1) * chunk, stop)
-            codebook.decode_into(stored.codes(codebook, start, end - start), pairs[start - first : end - first])
+            decoder.decode_into(stored.codes(geometry, start, end - start), pairs[start - first : end - first])
             start = end
         return pairs
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
 
-from bhk.codec.codebook import Codebook
+from bhk.codec.geometry import Geometry
 from bhk.container.header import CodebookEntry
 
+Kind = TypeVar("Kind", bound=Geometry)
 
-def entry_of(codebook: Codebook) -> CodebookEntry:
+
+def entry_of(codebook: Geometry) -> CodebookEntry:
     """Return the header entry for a codebook."""
     lattice = "centred" if codebook.centred else "corner"
     square = CodebookEntry(codebook.centre, codebook.side, codebook.windings, lattice)
@@ -17,7 +21,7 @@ def entry_of(codebook: Codebook) -> CodebookEntry:
     return msgspec.structs.replace(square, shells=codebook.shells, spacing=codebook.spacing)
 
 
-def codebook_of(entry: CodebookEntry) -> Codebook:
-    """Return the codebook of a header entry."""
+def codebook_of(entry: CodebookEntry, kind: type[Kind]) -> Kind:
+    """Return the codebook of a header entry, as a `Geometry`, or as a `Codebook` for torch."""
     centred = entry.lattice == "centred"
-    return Codebook(entry.centre, entry.side, entry.windings, entry.shells, entry.spacing, centred)
+    return kind(entry.centre, entry.side, entry.windings, entry.shells, entry.spacing, centred)

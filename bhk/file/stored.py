@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from bhk.codec.codebook import Codebook, Codes
+from bhk.codec.geometry import Geometry, Planes
 from bhk.codec.streams import CorruptStreamError, decompress, unpack, unshuffle
 from bhk.container.errors import ChunkDataError, CodeRangeError
 from bhk.container.header import LayerEntry, StreamEntry
@@ -40,21 +39,21 @@ class StoredLayer:
     layer: LayerEntry
     parts: tuple[StoredPart, ...]
 
-    def codes(self, codebook: Codebook, first: int, count: int) -> Codes:
+    def codes(self, geometry: Geometry, first: int, count: int) -> Planes:
         """Return the codes of pairs `first` ... `first + count - 1`.
 
         Raises:
             ChunkDataError, CodeRangeError: a chunk is damaged (rules D3 and D4).
         """
         if self.parts[0].stream.codec == "packed":
-            scalars = torch.from_numpy(self._packed(first, count).astype(np.int32))
-            self._check_below(scalars, codebook.code_count, "codes")
-            return Codes.from_scalars(scalars, codebook.windings, codebook.shells)
-        planes = [torch.from_numpy(self._items(part, first, count)) for part in self.parts]
-        limits = (codebook.windings, codebook.windings, codebook.shells + 1)
+            scalars = self._packed(first, count)
+            self._check_below(scalars, geometry.code_count, "codes")
+            return Planes.from_scalars(scalars, geometry.windings, geometry.shells)
+        planes = [self._items(part, first, count) for part in self.parts]
+        limits = (geometry.windings, geometry.windings, geometry.shells + 1)
         for plane, limit, part in zip(planes, limits, self.parts, strict=False):
             self._check_below(plane, limit, part.stream.kind)
-        return Codes(*planes)
+        return Planes(*planes)
 
     def values(self, first: int, count: int) -> Bytes:
         """Return the bytes of elements `first` ... `first + count - 1` of an exact layer.
@@ -105,7 +104,7 @@ class StoredLayer:
         except CorruptStreamError as error:
             raise ChunkDataError(error.found, error.expected, self._where(stream.kind)) from None
 
-    def _check_below(self, codes: Tensor, limit: int, kind: str) -> None:
+    def _check_below(self, codes: npt.NDArray[np.unsignedinteger[Any]], limit: int, kind: str) -> None:
         largest = int(codes.max())
         if largest >= limit:
             raise CodeRangeError(largest, f"at most {limit - 1}", self._where(kind))

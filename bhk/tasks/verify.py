@@ -1,24 +1,28 @@
-"""Is a .bhk file intact, and how far is it from the original: `bhk.verify`."""
+"""Is a .bhk file intact, and how far is it from the original: `bhk.verify`. Only the comparison needs torch."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from bhk.base.errors import BhkError
+from bhk.base.packages import explained_imports
 from bhk.base.progress import Progress, silent
 from bhk.base.report import Report
 from bhk.base.tables import table
 from bhk.base.texts import counted, number, scientific, size
-from bhk.codec.difference import Difference, compare
 from bhk.container.header import LayerEntry
 from bhk.file.bhkfile import BhkFile, open_file
 from bhk.hub.download import local_file
-from bhk.sam.checkpoints import TensorFile, open_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bhk.codec.difference import Difference
+    from bhk.sam.checkpoints import TensorFile
 
 # The file keeps errors to five significant digits, and fused multiply-add may change the last digit of a tensor.
 ERROR_TOLERANCE = 1e-4
@@ -135,11 +139,13 @@ def verify(
     with open_file(local_file(path)) as file:
         file.container.check_padding()
         if against is None:
-            layers = _check(file, None, threads, progress or silent)
+            layers = _check(file, ((name, None) for name, _ in file.arrays(threads=threads)), progress or silent)
         else:
+            with explained_imports():
+                from bhk.sam.checkpoints import open_tensors
             with open_tensors(against, key) as original:
                 _check_names(file, original)
-                layers = _check(file, original, threads, progress or silent)
+                layers = _check(file, _differences(file, original, threads), progress or silent)
         streams = sum(len(layer.streams) for layer in file.layers)
         length = file.container.source.length
     return VerificationReport(os.fspath(path), length, streams, layers, None if against is None else Path(against).name)
@@ -156,25 +162,29 @@ def _check_names(file: BhkFile, original: TensorFile) -> None:
 
 
 def _check(
-    file: BhkFile, original: TensorFile | None, threads: int | None, progress: Progress
+    file: BhkFile, found: Iterable[tuple[str, Difference | None]], progress: Progress
 ) -> tuple[VerifiedLayer, ...]:
+    """Read all tensors by walking through `found`: the difference of each name in the file."""
     layers = {layer.name: layer for layer in file.layers}
     done, total = 0, sum(layer.dense_bytes for layer in file.layers)
     checked = []
-    for name, tensor in file.tensors(threads=threads):
-        layer = layers.get(name)
-        if layer is None:  # an alias here may be a tensor of its own in the original
-            if original is not None:
-                _difference(file.layer(name), name, tensor, original)
-            continue
-        difference = None if original is None else _difference(layer, name, tensor, original)
-        checked.append(VerifiedLayer(name, layer.encoding, difference))
-        done += layer.dense_bytes
-        progress("Verifying", done, total)
+    for name, difference in found:
+        if name in layers:
+            checked.append(VerifiedLayer(name, layers[name].encoding, difference))
+            done += layers[name].dense_bytes
+            progress("Verifying", done, total)
     return tuple(checked)
 
 
+def _differences(file: BhkFile, original: TensorFile, threads: int | None) -> Iterator[tuple[str, Difference]]:
+    """Compare every name with the original: an alias may be a tensor of its own there."""
+    for name, tensor in file.tensors(threads=threads):
+        yield name, _difference(file.layer(name), name, tensor, original)
+
+
 def _difference(layer: LayerEntry, name: str, tensor: Tensor, original: TensorFile) -> Difference:
+    from bhk.codec.difference import compare
+
     reference = original.tensor(name)
     if reference.shape != tensor.shape or reference.dtype != tensor.dtype:
         raise VerificationError(

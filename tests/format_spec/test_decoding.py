@@ -7,7 +7,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bhk.codec.codebook import Codes
+from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.dtypes import TORCH_DTYPES
 from bhk.codec.shape import Shape
 from bhk.codec.tensor import decode, tensor_bytes
@@ -57,7 +57,7 @@ def test_codec_and_text_agree_bit_for_bit(
     pairs = decoding.weights({**book, "spacing": entry.spacing}, codes)
     assert np.isfinite(pairs).all()
     planes = Codes.from_scalars(torch.tensor(codes, dtype=torch.int32), windings, shells)
-    tensor = decode(codebook_of(entry), planes, Shape(tuple(shape), "flat"), TORCH_DTYPES[dtype])
+    tensor = decode(codebook_of(entry, Codebook), planes, Shape(tuple(shape), "flat"), TORCH_DTYPES[dtype])
     assert tensor_bytes(tensor).tobytes() == decoding.tensor_bytes(pairs, shape, "flat", dtype)
 
 
