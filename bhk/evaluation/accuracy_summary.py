@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from bhk.evaluation.accuracy import Answer, ImageAccuracy, PromptKind
 from bhk.evaluation.annotations.dataset import Annotations
 from bhk.evaluation.average_precision import FoundMask, Precision, Scope, TrueMask, average_precision
-from bhk.evaluation.intervals import Estimate, bootstrap
+from bhk.evaluation.intervals import Estimate, bootstrap, times_drawn, with_interval
+from bhk.evaluation.resampled_precision import matched, resampled_ap
 
 _SMALL, _LARGE = 32**2, 96**2  # pixels; the size classes of COCO
 
@@ -45,15 +46,27 @@ class PromptAccuracy:
 
 @dataclass(frozen=True)
 class Drop:
-    """How much accuracy a model loses against the original.
+    """How much accuracy a model loses against the original, as a share: 1 - model / original.
+
+    Intervals are 95 % bootstrap intervals over pictures; both models are measured on the same drawings.
 
     Attributes:
         prompt: the kind of prompt.
-        miou: relative drop of mIoU, 1 - model / original. The bootstrap draws the same pictures for both models.
+        miou: drop of mIoU; None for detections, which have none.
+        ap: drop of AP; None for SA-1B, which has none.
     """
 
     prompt: PromptKind
-    miou: Estimate
+    miou: Estimate | None
+    ap: Estimate | None = None
+
+    @property
+    def described(self) -> str:
+        """The drops as text: "mIoU 1.32 % (1.00 % … 2.00 %), AP 0.87 % (0.40 % … 1.31 %)"."""
+        found = {"mIoU": self.miou, "AP": self.ap}
+        return ", ".join(
+            f"{name} {drop.percent()} ({drop.percent_interval()})" for name, drop in found.items() if drop is not None
+        )
 
 
 def prompt_accuracy(
@@ -95,15 +108,42 @@ def prompt_accuracy(
     )
 
 
-def relative_drop(images: Sequence[ImageAccuracy], prompt: PromptKind, seed: int) -> Drop | None:
-    """Return how much mIoU the model loses against the original; None for prompts without mIoU, or if it is 0."""
+def relative_drop(
+    images: Sequence[ImageAccuracy], answers: Answers, prompt: PromptKind, annotations: Annotations, seed: int
+) -> Drop | None:
+    """Return how much accuracy the model loses against the original; None if the original has none to lose.
+
+    Args:
+        images, answers, prompt, annotations, seed: see `prompt_accuracy`.
+    """
+    miou = None if prompt == "detections" else _miou_drop(images, answers, prompt, seed)
+    ap = _ap_drop(images, answers, prompt, annotations, seed) if annotations.categories else None
+    return None if miou is None and ap is None else Drop(prompt, miou, ap)
+
+
+def _miou_drop(images: Sequence[ImageAccuracy], answers: Answers, prompt: PromptKind, seed: int) -> Estimate | None:
     groups = [
         np.array([(found.iou, original.iou) for found, original in pairs])
         for image in images
-        if (pairs := list(zip(_of(image.model, prompt), _of(image.against, prompt), strict=True)))
+        if (pairs := list(zip(_of(answers(image), prompt), _of(image.against, prompt), strict=True)))
     ]
     drop = bootstrap(groups, _drop, seed=seed) if groups else None
-    return None if drop is None or math.isnan(drop.value) else Drop(prompt, drop)
+    return None if drop is None or math.isnan(drop.value) else drop
+
+
+def _ap_drop(
+    images: Sequence[ImageAccuracy], answers: Answers, prompt: PromptKind, annotations: Annotations, seed: int
+) -> Estimate | None:
+    weights = np.vstack([np.ones((1, len(images)), np.int64), times_drawn(len(images), seed=seed)])
+    scopes, truths = _scopes(images), _truths(images)
+    model, original = (
+        resampled_ap(matched(scopes, truths, _masks(images, of, prompt), lvis=annotations.format == "lvis"), weights)
+        for of in (answers, lambda image: image.against)
+    )
+    drops = 1 - np.divide(model, original, out=np.full(len(weights), np.nan), where=original > 0)
+    if math.isnan(drops[0]):
+        return None
+    return Estimate(float(drops[0]), None, None) if len(images) == 1 else with_interval(float(drops[0]), drops[1:])
 
 
 def _of(answers: Sequence[Answer], prompt: PromptKind) -> list[Answer]:
@@ -123,17 +163,29 @@ def _precision(
     images: Sequence[ImageAccuracy], answers: Answers, prompt: PromptKind, annotations: Annotations
 ) -> Precision:
     return average_precision(
-        [Scope(image.image, image.height, image.width, image.absent, image.incomplete) for image in images],
+        _scopes(images),
         annotations.categories,
-        [
-            TrueMask(image.image, entry.category, entry.mask, entry.area, entry.crowd)
-            for image in images
-            for entry in image.objects
-            if entry.category is not None
-        ],
-        [_found(image, answer) for image in images for answer in _of(answers(image), prompt)],
+        _truths(images),
+        _masks(images, answers, prompt),
         lvis=annotations.format == "lvis",
     )
+
+
+def _scopes(images: Sequence[ImageAccuracy]) -> list[Scope]:
+    return [Scope(image.image, image.height, image.width, image.absent, image.incomplete) for image in images]
+
+
+def _truths(images: Sequence[ImageAccuracy]) -> list[TrueMask]:
+    return [
+        TrueMask(image.image, entry.category, entry.mask, entry.area, entry.crowd)
+        for image in images
+        for entry in image.objects
+        if entry.category is not None
+    ]
+
+
+def _masks(images: Sequence[ImageAccuracy], answers: Answers, prompt: PromptKind) -> list[FoundMask]:
+    return [_found(image, answer) for image in images for answer in _of(answers(image), prompt)]
 
 
 def _found(image: ImageAccuracy, answer: Answer) -> FoundMask:

@@ -103,7 +103,7 @@ def average_precision(
     lvis = lvis and not agnostic
     places = {image: place for place, image in enumerate(sorted(scope.image for scope in scopes))}
     truth = COCO(_ground_truth(scopes, categories, truths, agnostic, places))
-    results = truth.loadRes(_results(_counted_by_lvis(scopes, truths, found) if lvis else found, agnostic, places))
+    results = truth.loadRes(_results(counted_by_lvis(scopes, truths, found) if lvis else found, agnostic, places))
     evaluation = COCOeval_faster(truth, results, "segm", lvis_style=lvis)
     if lvis:
         evaluation.params.maxDets = [LVIS_MOST]
@@ -162,9 +162,7 @@ def _results(found: Sequence[FoundMask], agnostic: bool, places: Mapping[int, in
     ]
 
 
-def _counted_by_lvis(
-    scopes: Sequence[Scope], truths: Sequence[TrueMask], found: Sequence[FoundMask]
-) -> list[FoundMask]:
+def counted_by_lvis(scopes: Sequence[Scope], truths: Sequence[TrueMask], found: Sequence[FoundMask]) -> list[FoundMask]:
     """Return the best-scored masks of each picture, without those whose category is not annotated there.
 
     faster-coco-eval leaves them out too, but fails if the picture has no objects at all.

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from bhk.base.texts import number
 
+RESAMPLES = 1000
+LEVEL = 0.95
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -46,8 +49,8 @@ def bootstrap(
     statistic: Callable[[NDArray[Any]], float],
     *,
     seed: int,
-    resamples: int = 1000,
-    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
 ) -> Estimate:
     """Return a statistic of the values of all groups, with its percentile bootstrap interval.
 
@@ -69,10 +72,29 @@ def bootstrap(
     value = float(statistic(np.concatenate(groups)))
     if len(groups) == 1:
         return Estimate(value, None, None)
-    draws = np.random.default_rng(seed).integers(len(groups), size=(resamples, len(groups)))
-    resampled = [statistic(np.concatenate([groups[index] for index in draw])) for draw in draws]
-    low, high = map(float, np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2]))
+    resampled = [
+        statistic(np.concatenate([groups[index] for index in draw])) for draw in _draws(len(groups), seed, resamples)
+    ]
+    return with_interval(value, resampled, level)
+
+
+def times_drawn(groups: int, *, seed: int, resamples: int = RESAMPLES) -> NDArray[np.int64]:
+    """Return how often each group is drawn, (resamples, groups), in the drawings that `bootstrap` makes."""
+    drawn = _draws(groups, seed, resamples)
+    counts = np.zeros((resamples, groups), np.int64)
+    np.add.at(counts, (np.arange(resamples)[:, None], drawn), 1)
+    return counts
+
+
+def with_interval(value: float, resampled: Sequence[float] | NDArray[np.float64], level: float = LEVEL) -> Estimate:
+    """Return a statistic with its percentile interval; without one if a resampled statistic is not finite."""
+    low, high = map(float, np.quantile(np.asarray(resampled), [(1 - level) / 2, (1 + level) / 2]))
     return Estimate(value, low, high) if math.isfinite(low + high) else Estimate(value, None, None)
+
+
+def _draws(groups: int, seed: int, resamples: int) -> NDArray[np.int64]:
+    """Return the groups of each drawing, (resamples, groups)."""
+    return np.random.default_rng(seed).integers(groups, size=(resamples, groups))
 
 
 def _percent(share: float, digits: int) -> str:

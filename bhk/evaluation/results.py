@@ -234,7 +234,7 @@ class AccuracyReport(ComparedReport):
             columns = [*_AP_COLUMNS, *(_LVIS_COLUMNS if lvis else [])]
             yield table(columns, [(name, *_precision_cells(precision, lvis)) for name, precision in precise])
         for drop in self.drops:
-            yield f"relative drop of mIoU, prompted by {drop.prompt}: {drop.miou.percent()} ({drop.miou.percent_interval()})"
+            yield f"relative drop, prompted by {drop.prompt}: {drop.described}"
 
 
 def read_report(path: str | os.PathLike[str]) -> FidelityReport | AccuracyReport:

@@ -135,10 +135,8 @@ def _accuracy(report: AccuracyReport, source: str | None) -> str:
         table(_ACCURACY, rows),
     ]
     if report.drops:
-        drops = "; ".join(
-            f"prompted by {drop.prompt} {drop.miou.percent()} ({drop.miou.percent_interval()})" for drop in report.drops
-        )
-        lines.append(f"Relative drop of mIoU against the original: {drops}.")
+        drops = "; ".join(f"prompted by {drop.prompt}: {drop.described}" for drop in report.drops)
+        lines.append(f"Relative drop against the original, {drops}.")
     return "\n\n".join(lines)
 
 

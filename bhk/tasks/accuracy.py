@@ -239,7 +239,9 @@ def _report(
         return tuple(prompt_accuracy(images, answers, kind, truth, settings.seed) for kind in kinds)
 
     has_original = models.original is not None
-    drops = [relative_drop(images, kind, settings.seed) for kind in settings.prompts if has_original]
+    drops = [
+        relative_drop(images, lambda image: image.model, kind, truth, settings.seed) for kind in kinds if has_original
+    ]
     return AccuracyReport(
         settings=settings,
         model=models.model,

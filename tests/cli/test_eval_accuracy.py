@@ -34,7 +34,7 @@ def test_tables_of_miou_and_ap(shell: Shell) -> None:
     assert [line.split()[0] for line in lines[3:7]] == names
     assert lines[7].split() == ["prompt", "AP", "AP50", "AP75", "APs", "APm", "APl"]
     assert [line.split()[0] for line in lines[9:13]] == names
-    assert lines[13].startswith("relative drop of mIoU, prompted by box: ")
+    assert lines[13].startswith("relative drop, prompted by box: mIoU ")
     assert len(lines) == 14
     found = json.loads((shell.folder / "a.json").read_bytes())
     assert (found["protocol"], found["format"], len(found["accuracy"])) == ("accuracy", "bhk-evaluation", 2)

@@ -90,7 +90,10 @@ def test_miou_is_the_mean_over_objects_with_the_size_classes_of_coco() -> None:
 
 def test_the_drop_is_relative_and_paired() -> None:
     images = [_image([0.9 * iou], [iou], [10]) for iou in (0.1, 0.5, 0.9)]
-    drop = relative_drop(images, "box", 0)
+    truth = Annotations("sa1b", (), frozenset(), (), ())
+    drop = relative_drop(images, lambda image: image.model, "box", truth, 0)
     assert drop is not None
+    assert drop.miou is not None
     assert (drop.miou.value, drop.miou.low, drop.miou.high) == pytest.approx((0.1, 0.1, 0.1))
-    assert relative_drop(images, "point", 0) is None
+    assert drop.ap is None
+    assert relative_drop(images, lambda image: image.model, "point", truth, 0) is None

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bhk.evaluation.intervals import bootstrap
+from bhk.evaluation.intervals import bootstrap, times_drawn, with_interval
 
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_approximation() -> None:
@@ -43,3 +43,12 @@ def test_a_single_picture_has_no_interval() -> None:
     assert found.interval() == found.percent_interval() == "–"
     with pytest.raises(ValueError, match="no groups"):
         bootstrap([], np.mean, seed=0)
+
+
+def test_times_drawn_are_the_drawings_of_the_bootstrap() -> None:
+    values = np.random.default_rng(0).normal(0, 1, 12)
+    means = times_drawn(12, seed=4) @ values / 12
+    assert with_interval(float(values.mean()), means) == pytest.approx(
+        bootstrap(list(values[:, None]), np.mean, seed=4)
+    )
+    assert with_interval(0.5, [0.1, np.nan]).low is None

@@ -45,7 +45,7 @@ def test_a_report_prints_its_tables() -> None:
     text = str(accuracy(_SHA256))
     assert "5,000 pictures, 36,335 objects of /data/private/instances_val2017.json (coco); single mask" in text
     assert "original: box" in text
-    assert text.endswith("relative drop of mIoU, prompted by box: 1.32 % (1.00 % … 2.00 %)")
+    assert text.endswith("relative drop, prompted by box: mIoU 1.32 % (1.00 % … 2.00 %)")
     report = fidelity(_SHA256)
     report = dataclasses.replace(
         report, fidelity=dataclasses.replace(report.fidelity, embedding_cosine=Estimate(1, None, None))

@@ -181,7 +181,7 @@ def test_results_are_shown_if_they_were_measured(tmp_path: Path) -> None:
     assert ", which is the published file of SAM-B\n" in card
     assert "| box | original | 4,567 | 0.7600 | 0.7500 … 0.7700 | 0.3800 |" in card
     assert "Masks of 36,335 objects in 5,000 pictures of `instances_val2017.json` (coco)" in card
-    assert "prompted by box 1.32 % (1.00 % … 2.00 %)" in card
+    assert "prompted by box: mIoU 1.32 % (1.00 % … 2.00 %)" in card
     assert "ot measured" not in card
     assert "private" not in card  # no path on the machine that measured
 

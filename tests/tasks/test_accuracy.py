@@ -19,6 +19,8 @@ from bhk.pictures.folder import NoPicturesError
 from bhk.tasks.accuracy import accuracy
 from tools.scene_set import write_scene_set
 
+TRAINED = Path(__file__).parents[2] / "examples" / "demo" / "demo_sam.safetensors"
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -47,6 +49,8 @@ def test_a_model_and_its_original_against_coco(folder: Path, tmp_path: Path) -> 
     assert [entry.prompt for entry in found.original_accuracy] == ["box", "point", "detections"]
     assert [entry.prompt for entry in found.drops] == ["box", "point"]
     for ours, original, drop in zip(found.accuracy, found.original_accuracy, found.drops, strict=False):
+        assert drop.miou
+        assert drop.ap is None  # these random weights have no AP to lose
         assert ours.miou
         assert original.miou
         assert 0 < ours.miou.value < 1
@@ -60,6 +64,26 @@ def test_a_model_and_its_original_against_coco(folder: Path, tmp_path: Path) -> 
     assert read_report(tmp_path / "accuracy.json") == found
     written = json.loads((tmp_path / "accuracy.json").read_text("utf-8"))
     assert (written["format"], written["protocol"]) == ("bhk-evaluation", "accuracy")
+
+
+def test_the_drop_of_ap_of_a_trained_model(tmp_path: Path) -> None:
+    coarse = bhk.convert(TRAINED, tmp_path / "coarse.bhk", bhk.Quality(snr_db=8)).path
+    write_scene_set(tmp_path / "set", scenes=4, format="coco", size=128)
+    truth, detections = tmp_path / "set" / "annotations.json", tmp_path / "set" / "detections.json"
+    found = accuracy(
+        coarse, tmp_path / "set" / "images", truth, against=TRAINED, settings=_BOX, detections=detections, workers=1
+    )
+    assert [drop.prompt for drop in found.drops] == ["box", "detections"]
+    for ours, original, drop in zip(found.accuracy, found.original_accuracy, found.drops, strict=True):
+        assert ours.precision
+        assert original.precision
+        assert drop.ap
+        assert drop.ap.value == pytest.approx(1 - (ours.precision.ap or 0) / (original.precision.ap or 1))
+        assert 0.02 < drop.ap.value < 1
+        assert drop.ap.low is not None
+        assert drop.ap.low <= drop.ap.value <= (drop.ap.high or 0)
+    assert found.drops[1].miou is None
+    assert str(found).splitlines()[-1].startswith("relative drop, prompted by detections: AP ")
 
 
 def test_lvis_and_sa1b_with_the_multimask_output(folder: Path) -> None:
