@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bhk.base.files import check_destination, replace_file
+from bhk.base.screen import ANYWHERE, Screen
 from bhk.base.tables import Table
-from bhk.base.texts import printable
 
 
 class Report:
@@ -29,9 +29,15 @@ class Report:
         """What the reader should know beside the result, one line each: warnings, skipped pictures, what to do next."""
         return ()
 
-    def lines(self) -> Iterator[str]:
-        """Yield the report as text: single lines, and tables of several lines."""
+    def lines(self) -> Iterator[str | Table]:
+        """Yield the report as lines of text and tables."""
         raise NotImplementedError
+
+    def text(self, screen: Screen = ANYWHERE) -> str:
+        """Return the report as text that fits the screen."""
+        return "\n".join(
+            part.text(screen) if isinstance(part, Table) else screen.paragraph(part) for part in self.lines()
+        )
 
     def document(self) -> dict[str, Any]:
         """Return the report as JSON values; infinity and NaN become null."""
@@ -56,7 +62,7 @@ class Report:
             file.write(self.json().encode("utf-8", errors="backslashreplace") + b"\n")
 
     def __str__(self) -> str:
-        return "\n".join(part if isinstance(part, Table) else printable(part) for part in self.lines())
+        return self.text()
 
 
 def plain(value: object) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import os
 import signal
@@ -32,6 +31,7 @@ from bhk.cli.pull import pull
 from bhk.cli.push import push
 from bhk.cli.report import report
 from bhk.cli.segment import segment
+from bhk.cli.streams import open_streams
 from bhk.cli.verify import verify
 from bhk.version import __version__
 
@@ -119,7 +119,7 @@ def main() -> None:
     signals = _Signals()
     try:
         _answer_signals(signals)
-        _open_streams()
+        open_streams()
         _silence_libraries()
         status = _run(signals)
         _answer_signals(signal.SIG_IGN)  # everything is done; a signal must not change the status now
@@ -134,14 +134,6 @@ def _answer_signals(handler: _Signals | signal.Handlers) -> None:
         signal.signal(number, handler)
 
 
-def _open_streams() -> None:
-    """Make every text printable: closed streams discard it, and characters that the encoding lacks are escaped."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 -- open until the process ends
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr always is
-
-
 def _silence_libraries() -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # torch warns about its own future
@@ -153,9 +145,6 @@ def _run(signals: _Signals) -> int:
         status = _exit_status()
         sys.stdout.flush()
         return status
-    except BrokenPipeError:
-        _discard_output()
-        return 1
     except BhkError as error:
         return _fail(error.message(as_option))
     except OSError as error:

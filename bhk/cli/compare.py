@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def compare(
     original: Annotated[str, typer.Argument(metavar="ORIGINAL", help="A checkpoint: .pth .pt .bin .safetensors .zip")],
     presets: Annotated[
-        str, typer.Option(metavar="NAME,…", help="Presets, or signal-to-noise ratios in dB, such as balanced,30.")
+        str, typer.Option(metavar="NAME,...", help="Presets, or signal-to-noise ratios in dB, such as balanced,30.")
     ] = "birkhoff,small,balanced,fine",
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Compare masks on these pictures instead of synthetic scenes.")

@@ -116,7 +116,7 @@ def convert(
     key: Key = None,
     metadata: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Add to the file's metadata: license, base_model, … Repeatable."),
+        typer.Option(metavar="KEY=VALUE", help="Add to the file's metadata: license, base_model, ... Repeatable."),
     ] = None,
     threads: Threads = None,
     force: Force = False,

@@ -42,11 +42,11 @@ ModelPath = Annotated[
 ]
 Key = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Which state dict to use when a checkpoint holds several: ema, model, …"),
+    typer.Option(metavar="NAME", help="Which state dict to use when a checkpoint holds several: ema, model, ..."),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Worker threads. Default: one per core.")]
 
-Device = Annotated[str, typer.Option(metavar="NAME", help="Device to compute on: cpu, cuda, cuda:1, …")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="Device to compute on: cpu, cuda, cuda:1, ...")]
 
 RunOptions: TypeAlias = Mapping[str, Any]  # mode, compute, device and dtype, as the tasks take them
 

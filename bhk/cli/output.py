@@ -13,6 +13,7 @@ from pathlib import Path
 from bhk.base.progress import Progress
 from bhk.base.report import Report
 from bhk.base.texts import printable
+from bhk.cli.streams import stdout_screen
 
 _COUNTED = 10_000  # totals below are shown as "7/16", others as "47%"
 
@@ -37,7 +38,7 @@ class Output:
         if self._as_json:
             print(_json(report))
         elif not self._silent:
-            print(report)
+            print(report.text(stdout_screen()))
         for hint in report.hints:
             self.hint(hint)
 

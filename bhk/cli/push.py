@@ -28,17 +28,17 @@ def push(
     ] = None,
     license: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="License of the weights (apache-2.0, …), if the file does not state it."),
+        typer.Option(metavar="NAME", help="License of the weights (apache-2.0, ...), if the file does not state it."),
     ] = None,
     template: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.md", help="Your own card text: Markdown with {{summary}}, {{loading}}, {{provenance}}, …"
+            metavar="FILE.md", help="Your own card text: Markdown with {{summary}}, {{loading}}, {{provenance}}, ..."
         ),
     ] = None,
     include: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Add a file under its own name: LICENSE, tokenizer.json, … Repeatable."),
+        typer.Option(metavar="FILE", help="Add a file under its own name: LICENSE, tokenizer.json, ... Repeatable."),
     ] = None,
     private: Annotated[
         bool, typer.Option("--private", help="Create a private repository; send nothing to a public one.")

@@ -12,7 +12,7 @@ import msgspec
 
 from bhk.base.errors import BhkError, shown
 from bhk.base.report import Report
-from bhk.base.tables import table
+from bhk.base.tables import Column, Table
 from bhk.base.texts import counted, number
 from bhk.evaluation.accuracy_summary import Drop, PromptAccuracy
 from bhk.evaluation.annotations.dataset import Format
@@ -30,25 +30,36 @@ GENERATOR = f"bhk {__version__}"
 
 _NAMED = 5  # skipped pictures that hints name
 
-_FIDELITY_COLUMNS = [
-    ("masks of", "left"),
-    ("number", "right"),
-    ("mean IoU", "right"),
-    ("95 % interval", "right"),
-    ("median", "right"),
-    ("1st %ile", "right"),
-    ("lowest", "right"),
-    ("≥ 0.95", "right"),
-    ("boundary IoU", "right"),
-    ("score change", "right"),
-    ("flips", "right"),
-]
-_MIOU_COLUMNS = [
-    ("prompt", "left"),
-    *((name, "right") for name in ("masks", "mIoU", "95 % interval", "small", "medium", "large", "oracle")),
-]
-_AP_COLUMNS = [("prompt", "left"), *((name, "right") for name in ("AP", "AP50", "AP75", "APs", "APm", "APl"))]
-_LVIS_COLUMNS = [(name, "right") for name in ("APr", "APc", "APf")]
+_FIDELITY_COLUMNS = (
+    Column("masks of", "left"),
+    Column("number", rank=1),
+    Column("mean IoU"),
+    Column("95 % interval"),
+    Column("median", rank=5),
+    Column("99 % reach", rank=3, meaning="the lowest IoU apart from the worst 1 % of the masks"),
+    Column("lowest", rank=4),
+    Column("≥ 0.95", rank=2, meaning="share of the masks with such an IoU"),
+    Column("boundary IoU", rank=6),
+    Column("score change", rank=8),
+    Column("other best", rank=7, meaning="share of the prompts for which the models score different masks best"),
+)
+_MIOU_COLUMNS = (
+    Column("prompt", "left"),
+    Column("masks", rank=1),
+    Column("mIoU"),
+    Column("95 % interval"),
+    Column("small", rank=2, meaning="mIoU of objects below 32² pixels"),
+    Column("medium", rank=2, meaning="below 96²"),
+    Column("large", rank=2, meaning="above"),
+    Column("oracle", rank=3, meaning="mIoU if the best mask of the multimask output is always chosen"),
+)
+_AP_COLUMNS = (
+    Column("prompt", "left"),
+    Column("AP"),
+    *(Column(name, rank=1) for name in ("AP50", "AP75")),
+    *(Column(name, rank=2) for name in ("APs", "APm", "APl")),
+)
+_LVIS_COLUMNS = tuple(Column(name, rank=3) for name in ("APr", "APc", "APf"))
 
 
 class EvaluationDocumentError(BhkError):
@@ -160,12 +171,12 @@ class FidelityReport(ComparedReport):
             named.append(f"skipped {len(self.skipped) - _NAMED} more pictures; the JSON document names them all")
         return (*_other_weights(self.model, self.original), *named)
 
-    def lines(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str | Table]:
         """Yield the report as text."""
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
         yield f"{self.model.described}, against {self.original.path}: {counted(self.pictures, 'picture')}{skipped}"
         controls = () if self.control is None else _fidelity_rows(self.control, "control: ")
-        yield table(_FIDELITY_COLUMNS, [*_fidelity_rows(self.fidelity, ""), *controls])
+        yield Table(_FIDELITY_COLUMNS, [*_fidelity_rows(self.fidelity, ""), *controls])
         yield f"image embedding: {_embedding(self.fidelity)}"
         if self.control is not None:
             yield f"control, the original in bfloat16: {_embedding(self.control)}"
@@ -218,7 +229,7 @@ class AccuracyReport(ComparedReport):
         faults = [f"{fault.count:,} × {fault.kind.value}; such as {'; '.join(fault.examples)}" for fault in self.faults]
         return (*_other_weights(self.model, self.original), *faults)
 
-    def lines(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str | Table]:
         """Yield the report as text."""
         which = "best-scored mask of the multimask output" if self.settings.output == "multi" else "single mask"
         yield (
@@ -227,12 +238,12 @@ class AccuracyReport(ComparedReport):
         )
         found = [(str(entry.prompt), entry) for entry in self.accuracy]
         found += [(f"original: {entry.prompt}", entry) for entry in self.original_accuracy]
-        yield table(_MIOU_COLUMNS, [(name, *_miou_cells(entry)) for name, entry in found])
+        yield Table(_MIOU_COLUMNS, [(name, *_miou_cells(entry)) for name, entry in found])
         precise = [(name, entry.precision) for name, entry in found if entry.precision is not None]
         if precise:
             lvis = self.annotation_format == "lvis"
-            columns = [*_AP_COLUMNS, *(_LVIS_COLUMNS if lvis else [])]
-            yield table(columns, [(name, *_precision_cells(precision, lvis)) for name, precision in precise])
+            columns = _AP_COLUMNS + _LVIS_COLUMNS * lvis
+            yield Table(columns, [(name, *_precision_cells(precision, lvis)) for name, precision in precise])
         for drop in self.drops:
             yield f"relative drop, prompted by {drop.prompt}: {drop.described}"
 

@@ -15,7 +15,7 @@ from bhk.base.errors import option, shown
 from bhk.base.files import WriteError, replace_file
 from bhk.base.progress import Progress
 from bhk.base.report import Report
-from bhk.base.tables import table
+from bhk.base.tables import Column, Table
 from bhk.base.texts import counted, size
 from bhk.container.errors import FormatError
 from bhk.hub.address import FILES, parse_address
@@ -84,10 +84,10 @@ class PushReport(Report):
         """The warnings, and how to load the first file."""
         return (*(f"warning: {warning}" for warning in self.warnings), *self.usage)
 
-    def lines(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str | Table]:
         """Yield the report as text."""
         rows = [(file.name, size(file.bytes), file.state) for file in self.files]
-        yield table([("file", "left"), ("size", "right"), ("", "left")], rows)
+        yield Table((Column("file", "left", least=36), Column("size"), Column("", "left")), rows)
         where = self.pull_request or self.url
         if where is None:
             yield ""

@@ -10,12 +10,19 @@ from typing import Any, Literal
 
 from bhk.base.progress import Progress, silent
 from bhk.base.report import Report, plain
-from bhk.base.tables import table
+from bhk.base.tables import Column, Table
 from bhk.base.texts import number, scientific
 from bhk.codec.difference import Difference, compare
 from bhk.sam.checkpoints import TensorFile, open_tensors
 
 Status = Literal["equal", "changed", "shape", "dtype", "only a", "only b"]
+
+_COLUMNS = (
+    Column("tensor", "left", least=24),
+    Column("status", "left"),
+    Column("SNR dB"),
+    Column("max difference", rank=1),
+)
 
 
 @dataclass(frozen=True)
@@ -61,9 +68,8 @@ class DiffReport(Report):
         """How many tensors have each status, the most frequent first."""
         return dict(Counter(entry.status for entry in self.tensors).most_common())
 
-    def lines(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str | Table]:
         """Yield a table of the tensors that differ, the counts, and how the files were made if that differs."""
-        columns = [("tensor", "left"), ("status", "left"), ("SNR dB", "right"), ("max difference", "right")]
         rows = [
             (
                 entry.name,
@@ -75,7 +81,7 @@ class DiffReport(Report):
             if entry.status != "equal"
         ]
         if rows:
-            yield table(columns, rows)
+            yield Table(_COLUMNS, rows)
         yield ", ".join(f"{count} {status}" for status, count in self.counts.items()) or "no tensors"
         if None not in self.made_with and len(set(self.made_with)) == 2:
             yield from (f"{name} was made with {made}" for name, made in zip("ab", self.made_with, strict=True))

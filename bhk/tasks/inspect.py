@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from bhk.base.errors import OptionError, option
 from bhk.base.report import Report, plain
-from bhk.base.tables import table
+from bhk.base.tables import Column, Table
 from bhk.base.texts import number, scientific, size
 from bhk.container.header import CodebookEntry, LayerEntry, ModelEntry
 from bhk.container.provenance import made_with, others
@@ -113,16 +112,18 @@ class InspectionReport(Report):
         """Dense size of all tensors over the size of the file."""
         return self.total.dense_bytes / self.file_bytes
 
-    def lines(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str | Table]:
         """Yield how the file was made, other metadata, the model, the table, and how the size of the file adds up."""
         yield f"made with: {self.made_with}"
         for key, value in others(self.metadata).items():
             yield f"{key}: {_shortened(value)}"
         if self.model is not None:
             yield f"model: {self.title}"
-            for field, content in _model_fields(self.model).items():
-                if content:
-                    yield f"model.{field}: {content if isinstance(content, str) else json.dumps(content)}"
+            yield f"model.family: {self.model.family}"
+            if self.model.variant is not None:
+                yield f"model.variant: {self.model.variant}"
+            elif self.model.arguments:
+                yield f"model.arguments: {', '.join(f'{name} {value}' for name, value in self.model.arguments.items())}"
         yield _table(self.rows, self.total, self.grouped)
         yield (
             f"{self.file_bytes:,} bytes = {self.streams:,} streams + {self.header:,} header + {self.padding:,} padding + "
@@ -280,27 +281,27 @@ def _joined(values: Iterable[str]) -> str:
     return ",".join(dict.fromkeys(values))
 
 
-def _table(rows: Iterable[Row], total: Row, grouped: bool) -> str:
+def _table(rows: Iterable[Row], total: Row, grouped: bool) -> Table:
     columns = [
-        ("group" if grouped else "tensor", "left"),
-        ("role", "left"),
-        ("tensors" if grouped else "shape", "right"),
-        ("dtype", "left"),
-        ("encoding", "left"),
-        ("n", "right"),
-        ("shells", "right"),
-        ("step", "right"),
-        ("bytes", "right"),
-        ("bits/w", "right"),
-        ("ratio", "right"),
-        ("lowest SNR" if grouped else "SNR dB", "right"),
-        ("max error", "right"),
+        Column("group" if grouped else "tensor", "left", least=32),
+        Column("role", "left", rank=3),
+        Column("tensors" if grouped else "shape", rank=1),
+        Column("dtype", "left", rank=6),
+        Column("encoding", "left", rank=4),
+        Column("windings", rank=7),
+        Column("shells", rank=9),
+        Column("step", rank=8),
+        Column("bytes"),
+        Column("bits/w", rank=2),
+        Column("ratio"),
+        Column("lowest SNR" if grouped else "SNR dB"),
+        Column("max error", rank=5),
     ]
     footer = _cells(total)
     footer[1:5] = ["", str(total.layers) if grouped else "", "", ""]
     if not grouped:
         footer[11] = ""
-    return table(columns, [_cells(row) for row in rows], footer)
+    return Table(columns, [_cells(row) for row in rows], footer)
 
 
 def _cells(row: Row) -> list[str]:

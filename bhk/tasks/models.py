@@ -9,9 +9,20 @@ from importlib import resources
 
 from bhk.base.packages import is_installed
 from bhk.base.report import Report
-from bhk.base.tables import table
+from bhk.base.tables import Column, Table
 from bhk.base.texts import number
 from bhk.sam.variants import FAMILIES, VARIANTS, Variant
+
+_COLUMNS = (
+    Column("model", "left", least=12),
+    Column("variant", "left", rank=3),
+    Column("published file", "left", least=24),
+    Column("license", "left", rank=2),
+    Column("parameters", rank=4),
+    Column("published ratio", rank=5),
+    Column("ratio"),
+    Column("package", "left", least=14),
+)
 
 
 @dataclass(frozen=True)
@@ -70,19 +81,9 @@ class ModelsReport(Report):
         """How to install the packages that are missing."""
         return tuple(f"to install: {install}" for install in self.installs)
 
-    def lines(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str | Table]:
         """Yield one row per model, and what the ratios mean."""
-        columns = [
-            ("model", "left"),
-            ("variant", "left"),
-            ("published file", "left"),
-            ("license", "left"),
-            ("parameters", "right"),
-            ("published ratio", "right"),
-            ("ratio", "right"),
-            ("package", "left"),
-        ]
-        yield table(columns, [_cells(model) for model in self.models])
+        yield Table(_COLUMNS, [_cells(model) for model in self.models])
         yield "ratio: default preset, on synthetic weights of the model's shapes"
 
 

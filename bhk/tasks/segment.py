@@ -20,7 +20,7 @@ from torch import nn
 from bhk.base.files import WriteError, check_destination, replace_file
 from bhk.base.progress import Progress
 from bhk.base.report import Report, plain
-from bhk.base.tables import table
+from bhk.base.tables import Column, Table
 from bhk.base.texts import counted, number, size
 from bhk.nn.device import Device, device_of, memory_error
 from bhk.nn.errors import LoadOptionError
@@ -119,13 +119,13 @@ class SegmentationReport(Report):
         """Says so if there are no masks."""
         return () if self.scores else ("no masks found",)
 
-    def lines(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str | Table]:
         """Yield a table of the masks, and the file with the picture."""
         rows = [
             (str(index), f"{area:,}", ",".join(map(str, box)), number(score, 3))
             for index, (area, box, score) in enumerate(zip(self.areas, self.boxes, self.scores, strict=True))
         ]
-        yield table([("mask", "right"), ("pixels", "right"), ("x0,y0,x1,y1", "right"), ("score", "right")], rows)
+        yield Table([Column(title) for title in ("mask", "pixels", "x0,y0,x1,y1", "score")], rows)
         if self.out is not None:
             yield f"{self.out}: {counted(len(rows), 'mask')} of the {self.output} output"
 

@@ -12,7 +12,7 @@ from bhk.base.errors import BhkError
 from bhk.base.packages import explained_imports
 from bhk.base.progress import Progress, silent
 from bhk.base.report import Report
-from bhk.base.tables import table
+from bhk.base.tables import Column, Table
 from bhk.base.texts import counted, number, scientific, size
 from bhk.container.header import LayerEntry
 from bhk.file.bhkfile import BhkFile, open_file
@@ -81,7 +81,7 @@ class VerificationReport(Report):
             else ()
         )
 
-    def lines(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str | Table]:
         """Yield the error of each coded tensor, if there was an original, and what was checked."""
         summary = (
             f"{self.path} is intact: {size(self.bytes)}, {counted(len(self.layers), 'tensor')} and "
@@ -95,7 +95,7 @@ class VerificationReport(Report):
             for layer in self._coded
             if layer.difference is not None
         ]
-        yield table([("coded tensor", "left"), ("SNR dB", "right"), ("max error", "right")], rows)
+        yield Table((Column("coded tensor", "left", least=36), Column("SNR dB"), Column("max error")), rows)
         yield f"{counted(len(self.layers) - len(rows), 'exact tensor')} equal to the original"
         yield f"{summary}; no coded tensor is farther from {self.against} than the file says"
 

@@ -10,7 +10,8 @@ import pytest
 
 from bhk.base.files import DestinationExistsError, WriteError
 from bhk.base.report import Report, plain
-from bhk.base.tables import table
+from bhk.base.screen import Screen
+from bhk.base.tables import Column, Table
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,18 @@ class _Found(Report):
     path: Path
     values: tuple[float, ...]
 
-    def lines(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str | Table]:
         yield f"{self.path}"
-        yield table([("value", "right")], [(str(value),) for value in self.values])
+        yield Table([Column("value")], [(str(value),) for value in self.values])
 
 
 def test_a_report_prints_as_text_and_escapes_what_steers_a_terminal() -> None:
     assert str(_Found(Path("a\n\x1b[31m"), (1.5,))) == "a\\n\\x1b[31m\nvalue\n─────\n  1.5"
+
+
+def test_a_report_fits_a_screen() -> None:
+    screen = Screen(width=12, encoding="ascii")
+    assert _Found(Path("a few words – more"), (1.5,)).text(screen) == "a few words\n  - more\nvalue\n-----\n  1.5"
 
 
 def test_a_report_is_saved_as_json(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def _server() -> Iterator[subprocess.Popen[str]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(_ROOT), "PYTHONUTF8": "1", "COLUMNS": "100"},
+        env={**os.environ, "PYTHONPATH": str(_ROOT), "PYTHONUTF8": "1", "COLUMNS": ""},
     ) as server:
         yield server
         assert server.stdin is not None

@@ -47,8 +47,9 @@ def become(call: dict) -> None:
         with open("/proc/self/statm") as status:
             limit("RLIMIT_AS", int(status.read().split()[0]) * os.sysconf("SC_PAGE_SIZE") + call["memory"])
     # As Python sets them up when it starts.
-    sys.stdout.reconfigure(line_buffering=os.isatty(1))
-    sys.stderr.reconfigure(line_buffering=True)
+    encoding = os.environ.get("PYTHONIOENCODING", "utf-8")
+    sys.stdout.reconfigure(encoding=encoding, line_buffering=os.isatty(1))
+    sys.stderr.reconfigure(encoding=encoding, line_buffering=True)
     sys.argv = ["bhk", *call["argv"]]
 
 

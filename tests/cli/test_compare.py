@@ -14,11 +14,12 @@ def shell(bhk: Shell, source: object) -> Shell:
 def test_a_table_of_presets(shell: Shell) -> None:
     ended = shell("compare", "sam.pth", "--presets", "small, 30")
     assert (ended.status, ended.err) == (0, "")
-    head, _, small, finer, about = ended.out.splitlines()
+    head, _, small, finer, meaning, about = ended.out.splitlines()
     assert head.split()[:3] == ["quality", "size", "ratio"]
     assert "IoU" not in head
     assert small.startswith("small ")
     assert finer.startswith("30 dB ")
+    assert meaning == "lowest: SNR of the worst tensor"
     assert about.startswith("masks were not compared: sam.pth: bhk cannot build this model")
     assert [path.name for path in shell.folder.iterdir()] == ["sam.pth"]
 

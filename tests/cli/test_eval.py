@@ -41,11 +41,12 @@ def test_a_table_of_agreement(shell: Shell) -> None:
     assert ended.status == 0
     assert ended.err.splitlines()[0].startswith("skipped bad.png: pictures/bad.png is not a picture of a known format")
     assert ended.err.splitlines()[1:] == ["wrote results.json"]
-    head, columns, _, *rows, embedding = ended.out.splitlines()
+    head, columns, _, *rows, meanings, embedding = ended.out.splitlines()
     ratio = package.inspect(shell.folder / "sam.bhk").ratio
     assert head == f"sam.bhk, {ratio:.2f} times smaller, against sam.pth: 3 pictures, 1 skipped"
     assert columns.startswith("masks of")
     assert [row.split("  ")[0] for row in rows] == ["points", "boxes", "boxes, single mask", "all"]
+    assert meanings.startswith("99 % reach: the lowest IoU apart from the worst 1 % of the masks; ")
     assert embedding.startswith("image embedding: cosine 0.9")
     document = json.loads((shell.folder / "results.json").read_bytes())
     assert (document["format"], document["protocol"], document["pictures"]) == ("bhk-evaluation", "fidelity", 3)

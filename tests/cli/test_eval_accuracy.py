@@ -32,10 +32,11 @@ def test_tables_of_miou_and_ap(shell: Shell) -> None:
     assert lines[0].endswith("objects of set/annotations.json (coco); single mask")
     names = ["box", "detections", "original:", "original:"]
     assert [line.split()[0] for line in lines[3:7]] == names
-    assert lines[7].split() == ["prompt", "AP", "AP50", "AP75", "APs", "APm", "APl"]
-    assert [line.split()[0] for line in lines[9:13]] == names
-    assert lines[13].startswith("relative drop, prompted by box: mIoU ")
-    assert len(lines) == 14
+    assert lines[7].startswith("small: mIoU of objects below 32² pixels; ")
+    assert lines[8].split() == ["prompt", "AP", "AP50", "AP75", "APs", "APm", "APl"]
+    assert [line.split()[0] for line in lines[10:14]] == names
+    assert lines[14].startswith("relative drop, prompted by box: mIoU ")
+    assert len(lines) == 15
     found = json.loads((shell.folder / "a.json").read_bytes())
     assert (found["protocol"], found["format"], len(found["accuracy"])) == ("accuracy", "bhk-evaluation", 2)
 

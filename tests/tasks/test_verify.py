@@ -132,9 +132,17 @@ def test_any_flipped_bit_is_found(path: Path, tmp_path: Path) -> None:
     data = path.read_bytes()
     with bhk.open(path) as file:
         streams = [stream for layer in file.layers for stream in layer.streams]
-    padding = next(one.offset + one.stored for one, other in pairwise(streams) if one.offset + one.stored < other.offset)
+    padding = next(
+        one.offset + one.stored for one, other in pairwise(streams) if one.offset + one.stored < other.offset
+    )
     found = set()
-    places = [*range(10), *range(12, 64), *range(64, len(data), 97), padding, len(data) - 1]  # any minor version is read
+    places = [
+        *range(10),
+        *range(12, 64),
+        *range(64, len(data), 97),
+        padding,
+        len(data) - 1,
+    ]  # any minor version is read
     for place in places:
         damaged = bytearray(data)
         damaged[place] ^= 1 << (place % 8)

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
-from bhk.base.tables import table
+from bhk.base.tables import Column, Table
 
 ROOT = Path(__file__).resolve().parents[3]
 RESULTS = ROOT / "tools" / "bench" / "results"
@@ -103,4 +103,6 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def show(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> None:
     """Print these columns of the rows as a table."""
-    print(table([(name, "left") for name in columns], [[str(row[name]) for name in columns] for row in rows]))
+    print(
+        Table([Column(name, "left") for name in columns], [[str(row[name]) for name in columns] for row in rows]).text()
+    )
