@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bhk.base.report import Report
+from bhk.base.tables import Table
 from bhk.codec.codebook import Codebook, Codes
 from bhk.container.header import LayerEntry
 from tools.public_names import PublicName, public_names
@@ -49,7 +50,7 @@ TYPES = {
     "Sorting": ("bhk.tasks.inspect", "a column of `bhk.inspect`"),
     "StepRule": ("bhk.calibration.options", "how steps are shared out, see `bhk.Calibration`"),
 }
-CLASSES = (Codebook, Codes, LayerEntry)  # returned by methods, but not public by name
+CLASSES = (Codebook, Codes, LayerEntry, Table)  # returned by methods, but not public by name
 TITLES = {
     "bhk": "bhk",
     "bhk.errors": "bhk.errors: what can go wrong",

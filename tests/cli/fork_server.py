@@ -47,9 +47,10 @@ def become(call: dict) -> None:
         with open("/proc/self/statm") as status:
             limit("RLIMIT_AS", int(status.read().split()[0]) * os.sysconf("SC_PAGE_SIZE") + call["memory"])
     # As Python sets them up when it starts.
-    encoding = os.environ.get("PYTHONIOENCODING", "utf-8")
-    sys.stdout.reconfigure(encoding=encoding, line_buffering=os.isatty(1))
-    sys.stderr.reconfigure(encoding=encoding, line_buffering=True)
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))
+    sys.stderr.reconfigure(line_buffering=True)
+    for stream in (sys.stdout, sys.stderr) if "PYTHONIOENCODING" in os.environ else ():
+        stream.reconfigure(encoding=os.environ["PYTHONIOENCODING"])
     sys.argv = ["bhk", *call["argv"]]
 
 
