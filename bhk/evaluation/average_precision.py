@@ -97,7 +97,7 @@ def average_precision(
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError as error:
         raise MissingPackageError(
-            f"AP needs the package faster_coco_eval, which cannot be imported ({error}); run: pip install 'bhk[eval]'"
+            f"AP needs the package faster_coco_eval, which cannot be imported ({error}); run: pip install faster-coco-eval"
         ) from error
     agnostic = any(entry.category is None for entry in found)
     lvis = lvis and not agnostic

@@ -12,6 +12,7 @@ import torch
 from bhk.base.errors import shown
 from bhk.base.names import BHK_SUFFIX, CHECKPOINT_SUFFIXES, MODEL_FILE
 from bhk.base.packages import Package
+from bhk.base.project import installation
 from bhk.base.texts import number, size
 from bhk.checkpoint.companions import companions_of, has_companions
 from bhk.codec.dtypes import TORCH_DTYPES
@@ -229,15 +230,15 @@ def _loading(content: CardContent, file: PublishedFile) -> str:
             parts += ["Or with transformers:", _from_pretrained(content, file)]
         return "\n\n".join(parts)
     if name is not None:
-        return f'After `pip install "bhk[transformers]"`:\n\n{_from_pretrained(content, file)}'
-    return f"After `pip install bhk`, into a module of the same architecture:\n\n{block('python', *lines)}"
+        return f"After {installation('transformers')}:\n\n{_from_pretrained(content, file)}"
+    return f"After {installation()}, into a module of the same architecture:\n\n{block('python', *lines)}"
 
 
 def _needs(package: Package) -> str:
     command = package.install.removeprefix("run: ")
     if command != package.install:
-        return f"After `pip install bhk` and `{command}`:"
-    return f"After `pip install bhk`, with the package {code(package.name)} ({package.install}):"
+        return f"After {installation()} and `{command}`:"
+    return f"After {installation()}, with the package {code(package.name)} ({package.install}):"
 
 
 def _from_pretrained(content: CardContent, file: PublishedFile) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from bhk.reports.masks import PictureMasks
 
-MATPLOTLIB = Package("matplotlib", "run: pip install 'bhk[report]'")
+MATPLOTLIB = Package("matplotlib", "run: pip install matplotlib")
 NAMES = ("layer_map", "rate_against_error", "codebook", "masks")
 FORMATS = ("png", "svg")
 DPI = 200

@@ -51,7 +51,8 @@ def accuracy(
 
     The model gets the box and the innermost point of every object (`settings.prompts`), and the boxes of a detector if there
     are any. Crowds get no prompts. Its single mask counts, or the multi-mask output that it scores best (`settings.output`).
-    Equal arguments give equal results on one machine, whatever `workers` is. Needs `pip install 'bhk[eval]'`.
+    Equal arguments give equal results on one machine, whatever `workers` is. Needs the package
+    faster-coco-eval.
 
     >>> import json
     >>> import bhk

@@ -60,7 +60,7 @@ def _check_version() -> None:
         version = importlib.import_module("transformers").__version__
     except (ImportError, AttributeError) as error:
         raise UnsupportedTransformersError(
-            f"bhk.transformers needs transformers {oldest} or newer ({error}); run: pip install 'bhk[transformers]'"
+            f"bhk.transformers needs transformers {oldest} or newer ({error}); run: pip install 'transformers>={oldest}'"
         ) from error
     if tuple(map(int, version.split(".")[:2])) < OLDEST:
         raise UnsupportedTransformersError(

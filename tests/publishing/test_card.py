@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from bhk.base.hashes import sha256
+from bhk.base.project import installation
 from bhk.container.header import ModelEntry
 from bhk.publishing.card import BEGIN, END, MarkersError, make_card
 from bhk.publishing.content import Card, CardContent, card_content
@@ -136,7 +137,7 @@ def test_metadata_of_others(tmp_path: Path) -> None:
             _sam,
             [
                 'bhk.load("me/sam-b")',
-                "pip install segment-anything",
+                f"After {installation()} and `pip install segment-anything torchvision`:",
                 "bhk export sam-b.bhk -o sam-b-restored.pth",
                 "--against sam_vit_b_01ec64.pth",
             ],
@@ -149,7 +150,10 @@ def test_metadata_of_others(tmp_path: Path) -> None:
         ),
         (_transformers, ["bhk eval sam-hf.bhk --against original --images"]),
         (_text_encoder, ['AutoModel.from_pretrained("me/minilm")', "bhk verify minilm.bhk --against some/minilm"]),
-        (_text_encoder, ['pip install "bhk[transformers]"', "[some/minilm](https://huggingface.co/some/minilm), "]),
+        (
+            _text_encoder,
+            [f"After {installation('transformers')}:", "[some/minilm](https://huggingface.co/some/minilm), "],
+        ),
         (_unsaid, ["a compressed copy of the weights of `mine.pth`, made by"]),
         (
             _unknown,

@@ -64,7 +64,7 @@ def mask_api() -> ModuleType:
     except ImportError as error:
         raise MissingPackageError(
             f"annotations need the package faster_coco_eval, which cannot be imported ({error}); "
-            "run: pip install 'bhk[eval]'"
+            "run: pip install faster-coco-eval"
         ) from error
     return mask  # type: ignore[no-any-return]
 
