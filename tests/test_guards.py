@@ -18,10 +18,14 @@ def planted(tmp_path: Path) -> Path:
     """A copy of the project in which a fault can be planted."""
     shutil.copy(_ROOT / "pyproject.toml", tmp_path)
     shutil.copytree(_ROOT / "kernels", tmp_path / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(
-        _ROOT / "bhk", tmp_path / "bhk", symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "page")
-    )
+    shutil.copytree(_ROOT / "bhk", tmp_path / "bhk", ignore=shutil.ignore_patterns("__pycache__", "page", "kernels"))
+    _link_kernels(tmp_path)
     return tmp_path
+
+
+def _link_kernels(folder: Path) -> None:
+    """Link them as a clone does; an unpacked source distribution holds files in place of the link."""
+    (folder / "bhk" / "kernels").symlink_to("../kernels", target_is_directory=True)
 
 
 def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -61,7 +65,7 @@ def test_types_of_kernels_are_seen_from_other_rooms(tmp_path: Path) -> None:
     shutil.copytree(_ROOT / "kernels", tmp_path / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
     package = tmp_path / "bhk"
     package.mkdir()
-    shutil.copy(_ROOT / "bhk" / "kernels", package, follow_symlinks=False)
+    _link_kernels(tmp_path)
     (package / "__init__.py").touch()
     (package / "planted.py").write_text(
         "from bhk.kernels.sizes import ceil_div\n\nRIGHT: int = ceil_div(3, 2)\nWRONG: str = ceil_div(3, 2)\n"

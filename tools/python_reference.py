@@ -31,6 +31,7 @@ HEADING = """# Python reference
 """
 # The names that signatures use for types: where each is defined, and what it stands for.
 TYPES = {
+    "Array": ("bhk.file.bhkfile", "a numpy array"),
     "Checkpoint": (
         "bhk.sam.registry",
         "a checkpoint or a .bhk file, here or on the Hub; None builds the model without weights",

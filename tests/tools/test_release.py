@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tomllib")  # Python 3.11
+
+from tools import release
+
+_PROJECT = '[project]\nname = "bhk"\n'
+_ADDRESS = '[project.urls]\nRepository = "https://example.org/bhk"\n'
+
+
+def _git(folder: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def _commit(folder: Path) -> None:
+    _git(folder, "add", ".")
+    _git(folder, "commit", "--allow-empty", "--message", "A change")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project that is ready for a release."""
+    (tmp_path / "pyproject.toml").write_text(_PROJECT + _ADDRESS)
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## 1.2.3 - 2026-11-28\n")
+    (tmp_path / "bhk").mkdir()
+    (tmp_path / "bhk" / "version.py").write_text('"""The version."""\n\n__version__ = "1.2.3"\n')
+    _git(tmp_path, "init")
+    _commit(tmp_path)
+    return tmp_path
+
+
+def test_a_project_that_is_ready(project: Path) -> None:
+    assert release.version(project) == "1.2.3"
+    assert release.faults(project) == []
+    _git(project, "tag", "v1.2.3")  # the workflow runs at the tag
+    assert release.faults(project) == []
+
+
+def test_a_project_needs_an_address(project: Path) -> None:
+    (project / "pyproject.toml").write_text(_PROJECT)
+    _commit(project)
+    assert release.faults(project) == [
+        "pyproject.toml names no address; add [project.urls] with Repository, the project's public address"
+    ]
+
+
+def test_changes_are_committed_before_a_release(project: Path) -> None:
+    (project / "new.py").touch()
+    assert release.faults(project) == ["the work tree has changes; commit them"]
+
+
+def test_a_version_is_released_once(project: Path) -> None:
+    _git(project, "tag", "v1.2.3")
+    _commit(project)
+    assert release.faults(project) == ["version 1.2.3 is tagged at another commit; raise it in bhk/version.py"]
+
+
+def test_the_changelog_dates_the_version(project: Path) -> None:
+    (project / "CHANGELOG.md").write_text("# Changelog\n\n## 1.2.3 - Unreleased\n")
+    _commit(project)
+    assert release.faults(project) == ["CHANGELOG.md has no date for version 1.2.3; write `## 1.2.3 - YYYY-MM-DD`"]
+
+
+def test_nothing_is_built_where_something_is_missing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "pyproject.toml").write_text(_PROJECT)
+    monkeypatch.setattr(release, "ROOT", project)
+    with pytest.raises(SystemExit, match=r"error: pyproject.toml names no address.*\nerror: the work tree has changes"):
+        release.main()
+    assert not (project / "dist").exists()

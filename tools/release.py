@@ -1,0 +1,127 @@
+"""`make release`: build what is published, try it as a user would, and say what is left to do. Uploads nothing.
+
+Stops before it builds anything if the project is not ready: no public address, changes that are not committed, a version that
+is tagged elsewhere or that the changelog calls unreleased. Needs the packages build and twine, and no torch: the wheel is
+tried in a virtual environment of its own, with all its dependencies.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import venv
+from pathlib import Path
+
+import tomllib
+
+ROOT = Path(__file__).parents[1]
+DEMO = ROOT / "examples" / "demo" / "demo_sam.safetensors"
+# Without torch, a .bhk file is read with these.
+LIGHT = ("numpy", "zstandard", "msgspec", "typer")
+# Tests of the source distribution that need little beside the wheel.
+TESTS = ("tests/container", "tests/file", "tests/format_spec")
+TEST_PACKAGES = ("pytest", "hypothesis", "jsonschema")
+
+
+def version(root: Path) -> str:
+    """Return the version of the package, without importing it."""
+    return str(ast.literal_eval((root / "bhk" / "version.py").read_text("utf-8").partition("__version__ = ")[2]))
+
+
+def faults(root: Path) -> list[str]:
+    """Return what has to be done before a release; nothing if the project is ready."""
+    found, release = [], version(root)
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    if "Repository" not in project.get("urls", {}):
+        found.append(
+            "pyproject.toml names no address; add [project.urls] with Repository, the project's public address"
+        )
+    if _git(root, "status", "--porcelain"):
+        found.append("the work tree has changes; commit them")
+    if _git(root, "tag", "--list", f"v{release}") and f"v{release}" not in _git(root, "tag", "--points-at").split():
+        found.append(f"version {release} is tagged at another commit; raise it in bhk/version.py")
+    if not re.search(
+        rf"^## {re.escape(release)} - \d{{4}}-\d\d-\d\d$", (root / "CHANGELOG.md").read_text("utf-8"), re.M
+    ):
+        found.append(f"CHANGELOG.md has no date for version {release}; write `## {release} - YYYY-MM-DD`")
+    return found
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def build(root: Path, out: Path) -> tuple[Path, Path]:
+    """Build the source distribution and, from it, the wheel; check their metadata, and return their paths."""
+    shutil.rmtree(out, ignore_errors=True)
+    _run(sys.executable, "-m", "build", "--outdir", out, root)
+    (source,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
+    _run(sys.executable, "-m", "twine", "check", "--strict", source, wheel)
+    return source, wheel
+
+
+def try_wheel(wheel: Path, release: str, folder: Path) -> Path:
+    """Install the wheel with its dependencies, convert the demo model and read it; return the environment's Python."""
+    python = _environment(folder / "venv", wheel)
+    bhk = python.with_name("bhk")
+    said = subprocess.run([bhk, "--version"], check=True, capture_output=True, text=True).stdout.strip()
+    if said != f"bhk {release}":
+        raise SystemExit(f"error: the wheel says {said!r}; expected bhk {release}")
+    file = folder / "demo.bhk"
+    _run(bhk, "convert", DEMO, "-o", file, cwd=folder)
+    _run(bhk, "verify", file, "--against", DEMO, cwd=folder)
+    _run(python, "-c", "import bhk.nn, bhk.kernels", cwd=folder)
+    light = _environment(folder / "light", "--no-deps", wheel, *LIGHT)
+    _run(light.with_name("bhk"), "verify", file, cwd=folder)
+    return python
+
+
+def try_source(source: Path, python: Path, folder: Path) -> None:
+    """Unpack the source distribution and run some of its tests there."""
+    with tarfile.open(source) as archive:
+        archive.extractall(folder, filter="data")
+    _pip(python, *TEST_PACKAGES)
+    _run(python, "-m", "pytest", *TESTS, cwd=folder / source.name.removesuffix(".tar.gz"))
+
+
+def _environment(folder: Path, *packages: str | Path) -> Path:
+    """Make a virtual environment with packages, and return its Python."""
+    print(f"\ninstalling {' '.join(Path(package).name for package in packages)}", flush=True)
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    _pip(python, *packages)
+    return python
+
+
+def _pip(python: Path, *packages: str | Path) -> None:
+    _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
+
+
+def _run(*command: str | Path, cwd: Path = ROOT) -> None:
+    print(f"\n$ {' '.join(map(str, command))}", flush=True)
+    subprocess.run(command, cwd=cwd, check=True)
+
+
+def main() -> None:
+    found = faults(ROOT)
+    if found:
+        raise SystemExit("\n".join(f"error: {fault}" for fault in found))
+    release = version(ROOT)
+    source, wheel = build(ROOT, ROOT / "dist")
+    with tempfile.TemporaryDirectory() as folder:
+        python = try_wheel(wheel, release, Path(folder))
+        try_source(source, python, Path(folder))
+    print(f"\ndist/ holds bhk {release}, ready to publish. What is left:")
+    print(
+        f"  git tag v{release} && git push origin v{release}     # the workflow release.yml then builds and uploads it"
+    )
+    print("  python -m twine upload dist/*       # or by hand")
+
+
+if __name__ == "__main__":
+    main()
