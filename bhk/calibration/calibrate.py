@@ -21,7 +21,7 @@ from bhk.base.files import WriteError
 from bhk.base.progress import Progress, silent
 from bhk.base.workdir import WorkDir, WorkDirError
 from bhk.calibration.inputs import Inputs
-from bhk.calibration.moments import Moments
+from bhk.calibration.moments import Moments, SecondMoments
 from bhk.calibration.sensitivity import Sensitivity, measure
 from bhk.checkpoint.roles import role_of
 from bhk.codec.feedback import Feedback, feedback_from
@@ -39,6 +39,13 @@ NO_LAYER = "belongs to no linear layer or convolution"
 NO_ROWS = "has rows of odd length"
 
 
+class _Note(msgspec.Struct, frozen=True):
+    """What is known about the feedback of a tensor: why there is none, or an empty text and its chance."""
+
+    fault: str
+    chance: float = 0.0
+
+
 @dataclass(frozen=True)
 class CalibrationResult:
     """What calibration found out about the weights of a model.
@@ -47,6 +54,8 @@ class CalibrationResult:
         device: where weights are coded with feedback.
         sensitivity: tensor name -> sensitivity; None if it was not measured.
         without_feedback: tensor name -> why the tensor is coded without feedback.
+        chance: tensor name -> how much of what the samples say about its inputs is chance, 0 to 1, for all tensors with
+            feedback; see `bhk.codec.feedback.feedback_from`.
         insensitive: names of the tensors on which no output depends.
         seconds: wall time of each stage.
     """
@@ -54,13 +63,14 @@ class CalibrationResult:
     device: torch.device
     sensitivity: Mapping[str, Sensitivity] | None
     without_feedback: Mapping[str, str]
+    chance: Mapping[str, float]
     insensitive: tuple[str, ...]
     seconds: Mapping[str, float]
-    _factors: Mapping[str, Path] = field(repr=False)
+    _load: Callable[[str], Feedback | None] = field(repr=False)
 
     def feedback(self, name: str) -> Feedback | None:
         """Return the feedback for tensor `name`, or None if it is coded without."""
-        return _load(self._factors, name, self.device)
+        return self._load(name)
 
 
 def calibrate(
@@ -84,7 +94,8 @@ def calibrate(
         fingerprint: everything that the results depend on; see `bhk.base.workdir`.
         sensitivity: whether to measure the sensitivity, which needs gradients.
         seed: for drawing the noise that outputs are projected on.
-        progress: called with ("Moments" or "Sensitivity", samples done, all samples).
+        progress: called with ("Moments", "Feedback" or "Sensitivity", layers done, all layers); a layer counts once for each
+            sample.
 
     Raises:
         CalibrationError: the model fails, or returns NaN or infinity.
@@ -96,25 +107,39 @@ def calibrate(
     started = time.perf_counter()
     without = {name: fault for name, weight in weights.items() if (fault := _unfit(name, weight))}
     factors: dict[str, Path] = {}
+    chance: dict[str, float] = {}
     groups = list(_groups({name: weight for name, weight in weights.items() if name not in without}))
     for number, names in enumerate(groups):
         path = folder / f"feedback-{number}.safetensors"
         if not path.exists():
             group = {name: weights[name] for name in names}
-            stage = f"Moments {number + 1}/{len(groups)}" if len(groups) > 1 else "Moments"
-            moments = _moments(model, group, inputs, folder / f"moments-{number}.safetensors", stage, progress)
-            _save(path, _feedbacks(moments))
+            part = f" {number + 1}/{len(groups)}" if len(groups) > 1 else ""
+            staged = partial(_staged, progress, part)
+            moments = _moments(model, group, inputs, folder / f"moments-{number}.safetensors", staged)
+            _save(path, _feedbacks(moments, staged))
         notes = _notes(path)
-        factors.update({name: path for name in names if notes.get(name) == ""})
-        without.update({name: notes.get(name, NO_INPUTS) for name in names if notes.get(name) != ""})
+        for name in names:
+            note = notes.get(name, _Note(NO_INPUTS))
+            if note.fault:
+                without[name] = note.fault
+            else:
+                factors[name], chance[name] = path, note.chance
+
+    def load(name: str) -> Feedback | None:
+        return _load(factors[name], name, chance[name], device) if name in factors else None
+
     seconds = {"moments": time.perf_counter() - started}
     found: dict[str, Sensitivity] | None = None
     if sensitivity:
         started = time.perf_counter()
-        found = _sensitivities(model, weights, inputs, lambda name: _load(factors, name, device), work, seed, progress)
+        found = _sensitivities(model, weights, inputs, load, work, seed, progress)
         seconds["sensitivity"] = time.perf_counter() - started
     insensitive = () if found is None else tuple(name for name in weights if name not in found or not found[name].plain)
-    return CalibrationResult(device, found, without, insensitive, seconds, factors)
+    return CalibrationResult(device, found, without, chance, insensitive, seconds, load)
+
+
+def _staged(progress: Progress, part: str, stage: str, done: int, total: int) -> None:
+    progress(stage + part, done, total)
 
 
 def _unfit(name: str, weight: Tensor) -> str:
@@ -140,25 +165,49 @@ def _groups(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, ...]]:
         yield tuple(names)
 
 
+class _Gathered(msgspec.Struct):
+    """What `_moments` keeps beside the sums: samples done, and name -> (blocks, squares) of `SecondMoments`."""
+
+    samples: int
+    blocks: dict[str, tuple[int, float]]
+
+
 def _moments(
-    model: nn.Module, weights: Mapping[str, Tensor], inputs: Inputs, path: Path, stage: str, progress: Progress
-) -> dict[str, Tensor]:
-    """Return the second moments of the inputs of `weights` over all samples; keep the sums so far in `path`."""
-    moments = Moments(weights)
-    done = 0
+    model: nn.Module, weights: Mapping[str, Tensor], inputs: Inputs, path: Path, progress: Progress
+) -> dict[str, SecondMoments]:
+    """Return the second moments of the inputs of `weights` over all samples; keep those so far in `path`."""
+    index = 0
+    seen: set[str] = set()
+    total = len(inputs) * len(weights)
+
+    def added(name: str) -> None:
+        seen.add(name)
+        progress("Moments", index * len(weights) + len(seen), total)
+
+    moments = Moments(weights, added)
     if path.exists():
-        with _opened(path, device_of(model)) as file:
-            done = int(file.metadata()["samples"])
-            moments.sums = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    for index in range(done, len(inputs)):
-        progress(stage, index, len(inputs))
+        index, moments.found = _resumed(path, device_of(model))
+    while index < len(inputs):
+        seen.clear()
+        progress("Moments", index * len(weights), total)
         with torch.no_grad(), moments, _no_fused_attention():
             inputs.run(model, index)
-        if index + 1 < len(inputs):
-            _write(path, moments.sums, {"samples": str(index + 1)})
-    progress(stage, len(inputs), len(inputs))
+        index += 1
+        if index < len(inputs):
+            blocks = {name: (found.blocks, found.squares) for name, found in moments.found.items()}
+            gathered = msgspec.json.encode(_Gathered(index, blocks)).decode()
+            _write(path, {name: found.total for name, found in moments.found.items()}, {"gathered": gathered})
+    progress("Moments", total, total)
     path.unlink(missing_ok=True)
-    return moments.sums
+    return moments.found
+
+
+def _resumed(path: Path, device: torch.device) -> tuple[int, dict[str, SecondMoments]]:
+    """Return how many samples are done, and their second moments."""
+    with _opened(path, device) as file:
+        gathered = msgspec.json.decode(file.metadata()["gathered"], type=_Gathered)
+        found = {name: SecondMoments(file.get_tensor(name), *counts) for name, counts in gathered.blocks.items()}
+    return gathered.samples, found
 
 
 @contextlib.contextmanager
@@ -172,32 +221,36 @@ def _no_fused_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _feedbacks(moments: dict[str, Tensor]) -> Iterator[tuple[str, Feedback | None]]:
-    for name in list(moments):
-        yield name, feedback_from(moments.pop(name))
+def _feedbacks(moments: dict[str, SecondMoments], progress: Progress) -> Iterator[tuple[str, Feedback | None]]:
+    total = len(moments)
+    for done, name in enumerate(list(moments)):
+        progress("Feedback", done, total)
+        found = moments.pop(name)
+        yield name, feedback_from(found.total, found.chance)
+    progress("Feedback", total, total)
 
 
 def _save(path: Path, feedbacks: Iterable[tuple[str, Feedback | None]]) -> None:
-    """Write feedback to a file. Its metadata hold a note for each name: why there is none, or an empty text."""
+    """Write feedback to a file. Its metadata hold a note for each name."""
     tensors: dict[str, Tensor] = {}
-    notes: dict[str, str] = {}
+    notes: dict[str, _Note] = {}
     for name, feedback in feedbacks:
-        notes[name] = NO_MOMENTS if feedback is None else ""
-        if feedback is not None:
+        if feedback is None:
+            notes[name] = _Note(NO_MOMENTS)
+        else:
+            notes[name] = _Note("", feedback.chance)
             tensors |= {f"{name}.order": feedback.order.cpu(), f"{name}.factor": feedback.factor.cpu()}
     _write(path, tensors, {"notes": msgspec.json.encode(notes).decode()})
 
 
-def _notes(path: Path) -> dict[str, str]:
+def _notes(path: Path) -> dict[str, _Note]:
     with _opened(path) as file:
-        return msgspec.json.decode(file.metadata()["notes"], type=dict[str, str])
+        return msgspec.json.decode(file.metadata()["notes"], type=dict[str, _Note])
 
 
-def _load(factors: Mapping[str, Path], name: str, device: torch.device) -> Feedback | None:
-    if name not in factors:
-        return None
-    with _opened(factors[name], device) as file:
-        return Feedback(file.get_tensor(f"{name}.order"), file.get_tensor(f"{name}.factor"))
+def _load(path: Path, name: str, chance: float, device: torch.device) -> Feedback:
+    with _opened(path, device) as file:
+        return Feedback(file.get_tensor(f"{name}.order"), file.get_tensor(f"{name}.factor"), chance)
 
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -242,16 +295,21 @@ def _sensitivities(
 ) -> dict[str, Sensitivity]:
     """Return the mean sensitivity of each weight that has a gradient, over the first samples."""
     count = min(MEASURED, len(inputs))
+    total = count * len(weights)
     sums: dict[str, Sensitivity] = {}
     for index in range(count):
-        progress("Sensitivity", index, count)
+        progress("Sensitivity", index * len(weights), total)
         name = f"sensitivity-{index}.json"
         found = work.read(name, dict[str, Sensitivity])
         if found is None:
-            found = measure(model, weights, feedback, partial(inputs.run, model, index), seed + index)
+
+            def measured(done: int, before: int = index * len(weights)) -> None:
+                progress("Sensitivity", before + done, total)
+
+            found = measure(model, weights, feedback, partial(inputs.run, model, index), seed + index, measured)
             work.write(name, found)
         for tensor, one in found.items():
             before = sums.get(tensor, Sensitivity(0.0, 0.0))
             sums[tensor] = Sensitivity(before.plain + one.plain / count, before.fed + one.fed / count)
-    progress("Sensitivity", count, count)
+    progress("Sensitivity", total, total)
     return sums

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,10 +17,48 @@ aten = torch.ops.aten
 # At most this many rows of inputs count per product, evenly spaced. A SAM encoder has 4,096 tokens per picture, and neighbours
 # are much alike; using half of them halves the cost.
 MAX_ROWS = 2048
+# The rows of a product are cut into this many runs. What differs from run to run tells how much of the sum is chance.
+BLOCKS = 32
+
+
+@dataclass
+class SecondMoments:
+    """The second moments of a layer's inputs x, and how far they differ from block to block of the inputs.
+
+    Attributes:
+        total: sum of x x^T, float32 (columns, columns).
+        blocks: number of blocks.
+        squares: sum over the blocks of the squared Frobenius norm of each block's own sum of x x^T.
+    """
+
+    total: Tensor
+    blocks: int = 0
+    squares: float = 0.0
+
+    def add(self, rows: Tensor, weight: int) -> None:
+        """Add inputs, float32 (rows, columns), neighbours next to each other; each counts `weight` times."""
+        self.total.addmm_(rows.T, rows, alpha=weight)
+        blocks = rows.tensor_split(min(BLOCKS, len(rows)))
+        squares = [(block @ block.T).double().square().sum() for block in blocks]  # |X^T X| = |X X^T|
+        self.squares += weight**2 * float(torch.stack(squares).sum())
+        self.blocks += len(blocks)
+
+    @property
+    def chance(self) -> float:
+        """The share of the moments' power that is chance, from 0 (many inputs) to 1 (no evidence).
+
+        It is estimated as by Ledoit and Wolf (2004), with blocks of neighbours in place of single inputs, because neighbours
+        are alike.
+        """
+        power = float(self.total.double().square().sum())
+        if self.blocks < 2 or not 0 < power < math.inf:
+            return 1.0
+        chance = (self.blocks * self.squares - power) / (self.blocks - 1)
+        return min(max(chance / power, 0.0), 1.0)
 
 
 class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While active, sums x x^T over the inputs x of every product with one of the given parameters.
+    """While active, gathers the second moments of the inputs of every product with one of the given parameters.
 
     It intercepts torch's operations rather than modules, so it sees linear layers, attention with one weight for queries, keys
     and values, and convolutions (whose inputs it unfolds into patches), wherever they are called from. A parameter used in
@@ -26,14 +66,16 @@ class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Args:
         parameters: name -> parameter: matrices (out, in) and convolution weights (out, in, height, width).
+        added: called with the name of the parameter after each product.
 
     Attributes:
-        sums: name -> float32 (columns, columns), for each weight that received inputs, flattened to (out, columns).
+        found: name -> second moments, for each weight that received inputs, flattened to (out, columns).
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], added: Callable[[str], None] = lambda name: None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.sums: dict[str, Tensor] = {}
+        self.found: dict[str, SecondMoments] = {}
+        self._added = added
         self._places: dict[int, list[tuple[range, str]]] = {}  # several parameters may be parts of one storage
         for name, weight in parameters.items():
             start = weight.storage_offset()
@@ -88,6 +130,7 @@ class Moments(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         every = -(-len(inputs) // MAX_ROWS)
         rows = inputs[::every].float()
-        if name not in self.sums:
-            self.sums[name] = rows.new_zeros(rows.shape[1], rows.shape[1])
-        self.sums[name].addmm_(rows.T, rows, alpha=every)
+        if name not in self.found:
+            self.found[name] = SecondMoments(rows.new_zeros(rows.shape[1], rows.shape[1]))
+        self.found[name].add(rows, every)
+        self._added(name)

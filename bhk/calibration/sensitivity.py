@@ -36,6 +36,7 @@ def measure(
     feedback: Callable[[str], Feedback | None],
     run: Callable[[], Sequence[Tensor]],
     seed: int,
+    measured: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Sensitivity]:
     """Measure the sensitivity of weights on one sample, from the gradients of a random projection of the outputs.
 
@@ -49,6 +50,7 @@ def measure(
         feedback: returns the feedback of a weight by its name, or None.
         run: runs the model on the sample, with gradients, and returns its outputs.
         seed: for drawing the projection.
+        measured: called after each weight with how many have been measured.
 
     Raises:
         CalibrationError: the outputs are not finite, or do not depend on the weights.
@@ -66,6 +68,7 @@ def measure(
         fed = feedback(name)
         change = plain if fed is None else fed.output_change(gradient.flatten(1))
         found[name] = Sensitivity(plain / gradient.numel(), change / gradient.numel())
+        measured(len(found))
 
     with _only_gradients_of(model, weights.values()), _recomputed_blocks(model), torch.enable_grad():
         hooks: list[Any] = [

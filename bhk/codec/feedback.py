@@ -34,10 +34,12 @@ class Feedback:
     Attributes:
         order: pairs of columns in the order in which they are rounded, int64 (columns / 2,).
         factor: U, float32 (columns, columns), in the same order, with the odd column of a pair before the even one.
+        chance: how much of the second moments was chance, 0 to 1; see `feedback_from`.
     """
 
     order: Tensor
     factor: Tensor
+    chance: float = 0.0
 
     @cached_property
     def columns(self) -> Tensor:
@@ -47,20 +49,29 @@ class Feedback:
     def output_change(self, gradient: Tensor) -> float:
         """Return the expected squared change of an output with feedback, divided by the error step^2 / 12 of a step.
 
+        A gradient from the inputs that gave the moments flatters the feedback, which was fitted to them. So the share
+        `chance` of the change is taken from plain rounding.
+
         Args:
             gradient: of the output with respect to the matrix, floating point (rows, columns), without padding.
         """
         short = len(self.factor) - gradient.shape[1]
         padded = torch.nn.functional.pad(gradient.float(), (0, short))[:, self.columns]
         shape = self.factor / self.factor.diagonal()[:, None]  # the errors of a row are white noise times this
-        return float((padded @ shape.T).square().sum())
+        fed, plain = float((padded @ shape.T).square().sum()), float(padded.square().sum())
+        return (1 - self.chance) * fed + self.chance * plain
 
 
-def feedback_from(moments: Tensor) -> Feedback | None:
-    """Return the feedback for second moments, a floating-point tensor (columns, columns).
+def feedback_from(moments: Tensor, chance: float = 0.0) -> Feedback | None:
+    """Return the feedback for second moments, or None if all inputs are 0 or one is not finite.
 
-    Returns None if all inputs are 0 or one is not finite. An odd number of columns is padded by one without inputs, as rows of
-    weights are. DAMPING makes singular moments regular, which come from inputs that are always 0 or fewer than the columns.
+    An odd number of columns is padded by one without inputs, as rows of weights are. DAMPING makes singular moments regular,
+    which come from inputs that are always 0 or fewer than the columns.
+
+    Args:
+        moments: a floating-point tensor (columns, columns).
+        chance: the share of white inputs of equal power to mix in, 0 to 1: how much of the moments is chance. With few
+            inputs, feedback would fit those inputs and harm all others; with 1, it is plain rounding.
     """
     mean = float(moments.diagonal().double().mean())
     if not 0 < mean < float("inf") or not bool(moments.isfinite().all()):
@@ -69,12 +80,13 @@ def feedback_from(moments: Tensor) -> Feedback | None:
     power = padded.diagonal().view(-1, 2).sum(dim=1)
     order = power.argsort(descending=True, stable=True)
     columns = torch.stack([2 * order + 1, 2 * order], dim=1).flatten()
-    padded = padded[columns][:, columns]
-    padded.diagonal().add_(DAMPING * mean)
+    padded = padded[columns][:, columns] * (1 - chance)
+    padded.diagonal().add_((chance + DAMPING) * mean)
     # With M = R R^T, R upper triangular, U is inverse(R); R is the Cholesky factor of M with both axes turned round.
     root = torch.linalg.cholesky(padded.flip(0, 1)).flip(0, 1)
     identity = torch.eye(len(root), dtype=root.dtype, device=root.device)
-    return Feedback(order, torch.linalg.solve_triangular(root, identity, upper=True).float().contiguous())
+    factor = torch.linalg.solve_triangular(root, identity, upper=True).float().contiguous()
+    return Feedback(order, factor, chance)
 
 
 def encode_with_feedback(pairs: Tensor, step: float, feedback: Feedback) -> tuple[Codebook, Codes] | None:

@@ -30,6 +30,7 @@ from bhk.nn.device import device_of
 from bhk.version import __version__
 
 NO_PARAMETER = "belongs to no parameter of the model"  # why a tensor is coded without feedback
+FEW = 0.25  # share of chance above which samples are too few to say much
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class CalibrationReport(Report):
         seconds: stage ("moments", "sensitivity") -> wall time.
         coding_seconds: tensor name -> wall time of encoding it; empty after a dry run.
         without_feedback: tensor name -> why it was coded without error feedback.
+        chance: tensor name -> how much of what the samples say about its inputs is chance, from 0 (many samples) to 1;
+            the more, the less its errors are compensated.
         insensitive: names of the tensors on which no output depends; their steps are those of the table.
     """
 
@@ -48,6 +51,7 @@ class CalibrationReport(Report):
     seconds: Mapping[str, float]
     coding_seconds: Mapping[str, float] = field(repr=False)
     without_feedback: Mapping[str, str] = field(repr=False)
+    chance: Mapping[str, float] = field(repr=False)
     insensitive: tuple[str, ...] = field(repr=False)
 
     def lines(self) -> Iterator[str]:
@@ -88,7 +92,9 @@ class Coder:
         found = self.calibration
         if found is None:
             return None
-        return CalibrationReport(self.samples, found.seconds, coding_seconds, found.without_feedback, found.insensitive)
+        return CalibrationReport(
+            self.samples, found.seconds, coding_seconds, found.without_feedback, found.chance, found.insensitive
+        )
 
 
 @contextlib.contextmanager
@@ -142,6 +148,12 @@ def _uncalibrated(found: CalibrationResult) -> Iterator[str]:
         yield f"coded without error feedback, because each {reason}: {listed(names, 5)}"
     if found.insensitive:
         yield f"coded with the step of the table, because no output depends on them: {listed(found.insensitive, 5)}"
+    few = [name for name in sorted(found.chance, key=natural_key) if found.chance[name] > FEW]
+    if few:
+        yield (
+            "coded with little error feedback, because the samples are too few for that many columns; show more: "
+            f"{listed(few, 5)}"
+        )
 
 
 @contextlib.contextmanager

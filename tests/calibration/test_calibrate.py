@@ -58,11 +58,13 @@ def test_feedback_and_sensitivity_of_what_can_have_them(tmp_path: Path) -> None:
     assert found.insensitive == ("net.aside.weight",)
     rows = torch.cat([model.odd(model.conv(batch)) + model.table_embed for batch in _batches().batches]).detach()
     inputs = rows.flatten(2).transpose(1, 2).reshape(-1, 6)
-    expected, feedback = feedback_from(inputs.T @ inputs), found.feedback("net.first.weight")
+    expected = feedback_from(inputs.T @ inputs, found.chance["net.first.weight"])
+    feedback = found.feedback("net.first.weight")
     assert expected is not None
     assert feedback is not None
     assert torch.equal(feedback.order, expected.order)
     assert torch.allclose(feedback.factor, expected.factor, rtol=1e-3, atol=1e-6)
+    assert 0 < feedback.chance == found.chance["net.first.weight"] < 0.5
     assert found.feedback("net.odd.weight") is None
     assert found.sensitivity is not None
     assert 0 < found.sensitivity["net.first.weight"].fed < found.sensitivity["net.first.weight"].plain
@@ -88,9 +90,10 @@ def test_moments_of_a_few_layers_at_a_time_are_the_same(tmp_path: Path, monkeypa
         assert other is not None
         assert torch.equal(one.factor, other.factor)
     assert whole.sensitivity == parts.sensitivity
+    assert whole.chance == parts.chance
 
 
-@pytest.mark.parametrize("stop", [("Moments", 2), ("Sensitivity", 1)])
+@pytest.mark.parametrize("stop", [("Moments", 2 * 4), ("Sensitivity", 6)])  # after two samples, and after one
 def test_work_that_was_stopped_goes_on(tmp_path: Path, stop: tuple[str, int]) -> None:
     whole = _calibrated(tmp_path / "whole")
 
@@ -104,6 +107,7 @@ def test_work_that_was_stopped_goes_on(tmp_path: Path, stop: tuple[str, int]) ->
     resumed = _calibrated(tmp_path / "stopped", progress=lambda stage, done, total: first.setdefault(stage, done))
     assert first[stop[0]] == stop[1] if stop[0] == "Moments" else first == {"Sensitivity": 0}
     assert resumed.sensitivity == whole.sensitivity
+    assert resumed.chance == whole.chance
     one, other = whole.feedback("net.first.weight"), resumed.feedback("net.first.weight")
     assert one is not None
     assert other is not None
@@ -114,6 +118,17 @@ def test_a_second_time_nothing_is_shown(tmp_path: Path, monkeypatch: pytest.Monk
     before = _calibrated(tmp_path)
     monkeypatch.setattr(BatchInputs, "run", lambda *_: pytest.fail("the model was shown something"))
     assert _calibrated(tmp_path).sensitivity == before.sensitivity
+
+
+def test_progress_counts_every_layer_once_a_sample(tmp_path: Path) -> None:
+    calls: dict[str, list[tuple[int, int]]] = {}
+    _calibrated(tmp_path, progress=lambda stage, done, total: calls.setdefault(stage, []).append((done, total)))
+    assert list(calls) == ["Moments", "Feedback", "Sensitivity"]
+    for stage, total in (("Moments", 3 * 4), ("Feedback", 3), ("Sensitivity", 2 * 6)):
+        assert calls[stage] == sorted(calls[stage])
+        assert calls[stage][0] == (0, total)
+        assert calls[stage][-1] == (total, total)
+        assert len(calls[stage]) > 3
 
 
 def test_a_folder_of_other_work(tmp_path: Path) -> None:
@@ -174,7 +189,7 @@ def test_no_room_for_what_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         _calibrated(tmp_path)
 
 
-@pytest.mark.parametrize("notes", ["no JSON", "[1]", '{"net.first.weight": 1}'])
+@pytest.mark.parametrize("notes", ["no JSON", "[1]", '{"net.first.weight": 1}', '{"net.first.weight": ""}'])
 def test_damaged_notes_are_refused(tmp_path: Path, notes: str) -> None:
     _calibrated(tmp_path)
     save_file({}, tmp_path / "feedback-0.safetensors", {"notes": notes})
@@ -182,8 +197,10 @@ def test_damaged_notes_are_refused(tmp_path: Path, notes: str) -> None:
         _calibrated(tmp_path)
 
 
-@pytest.mark.parametrize("metadata", [{"samples": "two"}, {}])
-def test_a_damaged_count_of_samples_is_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "metadata", [{"gathered": "two"}, {"gathered": '{"samples": 1, "blocks": {"a": [1, 2.0]}}'}, {}]
+)
+def test_damaged_sums_are_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
     save_file({}, tmp_path / "moments-0.safetensors", metadata)
     with pytest.raises(WorkDirError, match=r"moments-0\.safetensors is not a result of this work"):
         _calibrated(tmp_path)

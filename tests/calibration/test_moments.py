@@ -6,14 +6,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bhk.calibration import moments as module
-from bhk.calibration.moments import Moments
+from bhk.calibration.moments import Moments, SecondMoments
 
 
 def _sums(model: nn.Module, *inputs: Tensor) -> dict[str, Tensor]:
     with torch.no_grad(), Moments(dict(model.named_parameters())) as moments:
         for batch in inputs:
             model(batch)
-    return moments.sums
+    return {name: found.total for name, found in moments.found.items()}
 
 
 def test_moments_of_linear_layers_against_float64() -> None:
@@ -46,8 +46,8 @@ def test_parameters_that_no_module_multiplies_with() -> None:
     with torch.no_grad(), Moments(dict(attention.named_parameters())) as moments:
         attention(tokens, tokens, tokens)
     rows = tokens.reshape(-1, 8)
-    assert torch.allclose(moments.sums["in_proj_weight"], rows.T @ rows, rtol=1e-4, atol=1e-3)
-    assert "out_proj.weight" in moments.sums
+    assert torch.allclose(moments.found["in_proj_weight"].total, rows.T @ rows, rtol=1e-4, atol=1e-3)
+    assert "out_proj.weight" in moments.found
 
 
 def test_what_is_used_otherwise_gets_no_moments() -> None:
@@ -97,3 +97,42 @@ def test_products_without_rows_and_with_a_part_of_a_convolution() -> None:
             return functional.conv2d(picture[:, :4], self.conv.weight[:, :4])
 
     assert _sums(Part(), torch.randn(1, 8, 5, 5)) == {}
+
+
+def _gathered(rows: Tensor, weight: int = 1) -> SecondMoments:
+    found = SecondMoments(torch.zeros(rows.shape[1], rows.shape[1]))
+    found.add(rows, weight)
+    return found
+
+
+@pytest.mark.parametrize("count", [32, 320, 3200])
+def test_chance_is_how_far_moments_are_from_the_true_ones(count: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(24, 24, generator=generator)
+    true = mixing.T @ mixing
+    chances, errors, power = [], 0.0, 0.0
+    for _ in range(50):
+        found = _gathered(torch.randn(count, 24, generator=generator) @ mixing)
+        chances.append(found.chance)
+        errors += float((found.total / count - true).square().sum())
+        power += float((found.total / count).square().sum())
+    assert sum(chances) / 50 == pytest.approx(errors / power, rel=0.1)
+
+
+def test_neighbours_that_are_alike_count_once() -> None:
+    rows = torch.randn(32, 8, generator=torch.Generator().manual_seed(0))
+    assert _gathered(rows.repeat_interleave(50, dim=0)).chance == pytest.approx(_gathered(rows).chance)
+    assert _gathered(rows, weight=3).chance == pytest.approx(_gathered(rows).chance)
+
+
+@pytest.mark.parametrize("rows", [torch.randn(1, 8), torch.zeros(9, 8), torch.full((9, 8), float("nan"))])
+def test_moments_without_evidence_are_all_chance(rows: Tensor) -> None:
+    assert _gathered(rows).chance == 1
+
+
+def test_each_product_is_told() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    told: list[str] = []
+    with torch.no_grad(), Moments(dict(model.named_parameters()), told.append):
+        model(torch.randn(3, 4))
+    assert told == ["0.weight", "1.weight"]

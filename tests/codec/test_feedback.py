@@ -154,6 +154,24 @@ def test_singular_moments_are_made_regular() -> None:
     assert float((fed - weight).abs().max()) < 1
 
 
+def test_moments_that_are_all_chance_give_plain_rounding() -> None:
+    weight, moments = _weight(8, 64), _moments(64)
+    feedback = feedback_from(moments, chance=1.0)
+    assert feedback is not None
+    plain, fed = (encode_tensor(weight, "rows", 0.02, one).decode() for one in (None, feedback))
+    assert torch.equal(fed, plain)
+    assert feedback.output_change(weight) == pytest.approx(float(weight.square().sum()))
+
+
+def test_the_more_chance_the_less_is_compensated() -> None:
+    weight, moments = _weight(64, 64), _moments(64)
+    changes = []
+    for chance in (0.0, 0.1, 0.5, 1.0):
+        fed = encode_tensor(weight, "rows", 0.02, feedback_from(moments, chance)).decode()
+        changes.append(_output_error(weight, fed, moments))
+    assert changes == sorted(changes)
+
+
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
 def test_moments_that_say_nothing(value: float) -> None:
     assert feedback_from(torch.full((4, 4), value)) is None

@@ -51,9 +51,9 @@ def _samples(seed: int = 1) -> list[Tensor]:
     return [torch.randn(200, 64, generator=generator) for _ in range(4)]
 
 
-def _change(model: Encoder, path: Path) -> float:
+def _change(model: nn.Module, path: Path) -> float:
     """Return the relative squared change of the outputs on other samples."""
-    other = Encoder()
+    other = type(model)()
     bhk.load_into(other, path)
     with torch.no_grad():
         before, after = (torch.cat([m(x) for x in _samples(seed=7)]) for m in (model, other))
@@ -74,6 +74,29 @@ def test_a_smaller_file_changes_the_outputs_no_more(tmp_path: Path) -> None:
     with Container.open(tmp_path / "found.bhk") as container:
         assert container.header.metadata["source.name"] == "Encoder"
         assert "source.sha256" not in container.header.metadata
+
+
+class White(nn.Sequential):
+    """A module whose inputs have no pattern that calibration could use."""
+
+    def __init__(self) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            super().__init__(nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 64))
+
+
+@pytest.mark.parametrize("make", [Encoder, White])
+@pytest.mark.parametrize("rows", [1, 8, 100])
+def test_few_samples_harm_nothing_and_are_told(tmp_path: Path, make: type[nn.Module], rows: int) -> None:
+    model = make().eval()
+    samples = [torch.randn(rows, 64, generator=torch.Generator().manual_seed(2))]
+    few = bhk.convert(model, tmp_path / "few.bhk", calibration=samples)
+    bhk.convert(model, tmp_path / "plain.bhk", bhk.Quality(ratio=few.ratio))
+    assert _change(model, tmp_path / "few.bhk") < 1.02 * _change(model, tmp_path / "plain.bhk")
+    assert few.calibration is not None
+    warned = any("samples are too few for that many columns" in warning for warning in few.warnings)
+    assert warned == (max(few.calibration.chance.values()) > 0.25)
+    assert warned or rows > 8
 
 
 def test_the_model_and_its_state_are_as_they_were(tmp_path: Path) -> None:
@@ -135,7 +158,7 @@ def test_a_sam_by_dead_leaves_and_a_work_folder(tmp_path: Path, monkeypatch: pyt
         progress=lambda stage, done, total: stages.append(stage),
     )
     assert report.ratio == pytest.approx(6, rel=0.01)
-    assert set(stages) == {"Moments", "Sensitivity", "Encoding"}
+    assert set(stages) == {"Moments", "Feedback", "Sensitivity", "Encoding"}
     assert any(
         "coded without error feedback, because each belongs to no linear layer or convolution: " in warning
         for warning in report.warnings

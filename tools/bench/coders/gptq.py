@@ -152,4 +152,4 @@ def write_moments(source: Path, calibration: Calibration, target: Path) -> None:
     with torch.no_grad(), Moments(weights) as moments:
         for index in range(len(inputs)):
             inputs.run(model.module, index)
-    save_file(moments.sums, target)
+    save_file({name: found.total for name, found in moments.found.items()}, target)
