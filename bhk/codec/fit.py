@@ -1,6 +1,6 @@
 """Choose codebooks and codes: which trajectory for a tensor, and which lattice step.
 
-There are two ways. *Fitted*: a signal-to-noise ratio gives the lattice step, and the square is as large as the tensor needs.
+There are two ways. *Fitted*: a level gives the lattice step, and the square is as large as the tensor needs.
 *Published* (preset `birkhoff`): the fixed square and the search order of the public code.
 """
 
@@ -24,18 +24,24 @@ class PresetError(OptionError):
 
 @dataclass(frozen=True)
 class Preset:
-    """A named quality. `snr_db` is the model's signal-to-noise ratio, or None for the published method."""
+    """A named quality.
+
+    Attributes:
+        name: what it is called.
+        level_db: the level of the model's step, or None for the published method. It tells how far step^2 / 12, the power of
+            rounding errors, lies below the power of a typical tensor's weights.
+    """
 
     name: str
-    snr_db: float | None
+    level_db: float | None
 
 
 PRESETS = {
     preset.name: preset
     for preset in (Preset("fine", 34.0), Preset("balanced", 28.0), Preset("small", 22.0), Preset("birkhoff", None))
 }
-SNR_RANGE_DB = (3.0, 42.0)  # above 42 dB a Gaussian tensor no longer fits a square of 256 windings
-SNR_FLOOR_DB = 12.0  # no tensor may fall this far below the model's ratio
+LEVEL_RANGE_DB = (3.0, 42.0)  # above 42 dB a Gaussian tensor no longer fits a square of 256 windings
+LEVEL_FLOOR_DB = 12.0  # no tensor may fall this far below the model's level
 
 SAMPLE_PAIRS = 1 << 16
 SAMPLE_RUN = 1 << 10
@@ -65,12 +71,12 @@ def find_preset(name: str) -> Preset:
 
 
 def check_snr(snr_db: float) -> float:
-    """Return `snr_db` if fitted codebooks can reach it.
+    """Return a signal-to-noise ratio in dB if fitted codebooks can reach it.
 
     Raises:
-        PresetError: it is outside SNR_RANGE_DB.
+        PresetError: it is outside LEVEL_RANGE_DB.
     """
-    low, high = SNR_RANGE_DB
+    low, high = LEVEL_RANGE_DB
     if not low <= snr_db <= high:
         raise PresetError(f"a signal-to-noise ratio of {snr_db:g} dB was asked for; choose {low:g} to {high:g} dB")
     return snr_db
@@ -117,14 +123,14 @@ def model_scale(scales: Iterable[tuple[float, int]]) -> float:
     return 0.0
 
 
-def step_for(scale: float, snr_db: float) -> float:
-    """Return the lattice step whose error step^2 / 12 is `snr_db` below the power scale^2."""
-    return scale * math.sqrt(12) * 10 ** (-snr_db / 20)
+def step_for(scale: float, level_db: float) -> float:
+    """Return the lattice step whose error step^2 / 12 is `level_db` below the power scale^2."""
+    return scale * math.sqrt(12) * 10 ** (-level_db / 20)
 
 
-def tensor_step(step: float, scale: float, snr_db: float) -> float:
+def tensor_step(step: float, scale: float, level_db: float) -> float:
     """Return the step of a tensor of spread `scale`: the model's, or a finer one that keeps it above the floor."""
-    return min(step, step_for(scale, max(snr_db - SNR_FLOOR_DB, SNR_RANGE_DB[0]))) if scale > 0 else step
+    return min(step, step_for(scale, max(level_db - LEVEL_FLOOR_DB, LEVEL_RANGE_DB[0]))) if scale > 0 else step
 
 
 def square_for(pairs: Tensor, step: float) -> Codebook:

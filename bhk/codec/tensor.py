@@ -27,6 +27,7 @@ from bhk.codec.fit import (
     step_for,
 )
 from bhk.codec.shape import CODED_DTYPES, Pairing, Shape
+from bhk.codec.snr import step_for_snr
 from bhk.codec.streams import Stream, packed_size, packed_stream, plane_stream, value_stream
 
 
@@ -81,6 +82,11 @@ class EncodedTensor:
         """Stored size of the streams in bytes."""
         return sum(stream.stored for stream in self.streams)
 
+    @property
+    def snr_db(self) -> float | None:
+        """Signal-to-noise ratio in dB, infinite without any error; None if the tensor is kept exact."""
+        return None if self.error is None else self.error.snr_db
+
     def decode(self) -> Tensor:
         """Return the decoded tensor in the original's shape and dtype, on the device of the codes."""
         if self.codebook is None or self.planes is None:
@@ -112,12 +118,13 @@ def encode(
     Args:
         tensor: any shape, dtype and device. Tensors of two or more dimensions in float64, float32, float16 or bfloat16 are
             coded, all others are kept exact; preset "birkhoff" codes one-dimensional tensors, too.
-        preset: "fine" (34 dB), "balanced" (28 dB), "small" (22 dB) or "birkhoff" (the published method).
-        snr_db: signal-to-noise ratio in dB, in place of the preset's.
-        step: lattice step in weight units, in place of a signal-to-noise ratio.
+        preset: "fine", "balanced", "small" or "birkhoff" (the published method).
+        snr_db: signal-to-noise ratio of the decoded tensor in dB, in place of a preset; met within 0.1 dB, or exceeded where
+            no step gives less.
+        step: lattice step in weight units, in place of a preset.
 
     Raises:
-        PresetError: the preset is unknown, the quality is out of range, or two of `snr_db`, `step` and "birkhoff" were given.
+        PresetError: the preset is unknown, the quality is out of reach, or two of `snr_db`, `step` and "birkhoff" were given.
         DenseTensorError: the tensor is sparse, nested, quantized or on the meta device.
     """
     if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_nested:
@@ -131,7 +138,7 @@ def encode(
 
 def _encode(tensor: Tensor, preset: str, snr_db: float | None, step: float | None) -> EncodedTensor:
     chosen = find_preset(preset)
-    if chosen.snr_db is None:
+    if chosen.level_db is None:
         if snr_db is not None or step is not None:
             raise PresetError(
                 "preset 'birkhoff' has a fixed square; leave out signal-to-noise ratio and step, or choose another preset"
@@ -141,12 +148,16 @@ def _encode(tensor: Tensor, preset: str, snr_db: float | None, step: float | Non
         raise PresetError("both a signal-to-noise ratio and a lattice step were asked for; give one of them")
     if step is not None and not step > 0:
         raise PresetError(f"a lattice step of {step:g} was asked for; it must be positive")
-    wanted = check_snr(chosen.snr_db if snr_db is None else snr_db)
+    if snr_db is not None:
+        check_snr(snr_db)
     if not is_codable(tensor):
         return keep(tensor)
-    if step is None:
-        step = step_for(spread(sample_tensor(tensor)), wanted)
-    return encode_tensor(tensor, default_pairing(tensor), step)
+    pairing = default_pairing(tensor)
+    if snr_db is not None:
+        step = step_for_snr(tensor, snr_db, lambda tried: encode_tensor(tensor, pairing, tried).snr_db)
+    elif step is None:
+        step = step_for(spread(sample_tensor(tensor)), chosen.level_db)
+    return encode_tensor(tensor, pairing, step)
 
 
 def is_codable(tensor: Tensor) -> bool:

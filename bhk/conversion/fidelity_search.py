@@ -19,7 +19,7 @@ from bhk.calibration.options import Calibration
 from bhk.codec.fit import PresetError
 from bhk.codec.tensor import EncodedTensor
 from bhk.conversion.ratio_search import Encode
-from bhk.conversion.steps import StepsBySnr
+from bhk.conversion.steps import StepsByLevel
 from bhk.evaluation.fidelity import ask, compared
 from bhk.evaluation.models import Subject
 from bhk.pictures.prompted import Asked, from_folder, synthetic
@@ -47,19 +47,19 @@ def pictures_for(model: nn.Module, calibration: Calibration | None) -> tuple[Ask
     return synthetic("dead-leaves", PICTURES, seed + 1, side)
 
 
-def snr_for_fidelity(
+def level_for_fidelity(
     wanted: float,
-    steps: StepsBySnr,
+    steps: StepsByLevel,
     encode: Encode,
     model: CalibrationModel,
     pictures: Sequence[Asked],
     progress: Progress,
 ) -> float:
-    """Return the smallest signal-to-noise ratio in dB that the search finds with a mean mask IoU of at least `wanted`.
+    """Return the smallest level in dB that the search finds with a mean mask IoU of at least `wanted`.
 
     Args:
         wanted: mean mask IoU with the original.
-        steps: the steps at each signal-to-noise ratio.
+        steps: the steps at each level.
         encode: encodes a tensor that has a step.
         model: the dense original.
         pictures: masks of the original and of the coded model are compared on these, as `bhk.fidelity` does.
@@ -73,8 +73,8 @@ def snr_for_fidelity(
     coded = copy.deepcopy(model.module)
     subject = Subject(coded)
 
-    def loss(snr_db: float) -> float:
-        tensors = [planned for planned in steps.at(snr_db) if planned.coded]
+    def loss(level_db: float) -> float:
+        tensors = [planned for planned in steps.at(level_db) if planned.coded]
         encoded = ordered_map(encode, tensors, steps.threads)
         named = ((name, one) for planned, one in zip(tensors, encoded, strict=True) for name in planned.names)
         _replace(coded, model.names, dict(named))
@@ -84,13 +84,13 @@ def snr_for_fidelity(
         ]
         return 1 - float(np.mean(ious))
 
-    return lowest_snr(loss, 1 - wanted, steps.snr_range_db, progress)
+    return lowest_level(loss, 1 - wanted, steps.level_range_db, progress)
 
 
-def lowest_snr(
+def lowest_level(
     loss: Callable[[float], float], allowed: float, within: tuple[float, float], progress: Progress
 ) -> float:
-    """Return a signal-to-noise ratio in dB within bounds, at which the loss is at most `allowed` and close to it.
+    """Return a level in dB within bounds, at which the loss is at most `allowed` and close to it.
 
     Args:
         loss: returns the loss at a ratio in dB; falls as the ratio grows.
@@ -103,14 +103,14 @@ def lowest_snr(
     """
     low, high = within
     best: tuple[float, float] | None = None
-    snr_db = 25.0
+    level_db = 25.0
     for trial in range(MAX_TRIALS):
         progress("Fidelity", trial, MAX_TRIALS)
-        found = loss(snr_db)
+        found = loss(level_db)
         if found <= allowed:
-            best, high = (snr_db, found), snr_db
+            best, high = (level_db, found), level_db
         else:
-            low = snr_db
+            low = level_db
         if best is not None and (best[1] >= (1 - CLOSE) * allowed or high - low < 0.1):
             break
         if low == within[1]:
@@ -118,10 +118,10 @@ def lowest_snr(
                 f"a mask IoU of {1 - allowed:g} was asked for; this model reaches {1 - found:.4f} at most: "
                 "keep some tensors exact with {option('exact')}, or ask for less"
             )
-        guess = snr_db + DB_PER_DECADE * math.log10(max(found, 1e-6) / ((1 - CLOSE / 2) * allowed))
-        snr_db = min(max(guess, low + 0.05 * (high - low)), high - 0.05 * (high - low))
+        guess = level_db + DB_PER_DECADE * math.log10(max(found, 1e-6) / ((1 - CLOSE / 2) * allowed))
+        level_db = min(max(guess, low + 0.05 * (high - low)), high - 0.05 * (high - low))
         if best is None and (trial == MAX_TRIALS - 2 or guess > high):
-            snr_db = high
+            level_db = high
     progress("Fidelity", MAX_TRIALS, MAX_TRIALS)
     assert best is not None  # the last trial is the finest coding
     return best[0]

@@ -13,23 +13,24 @@ from bhk.codec.fit import PresetError, check_snr, find_preset
 class Quality:
     """How finely a model is to be coded: by a preset, or by one number in its place.
 
-    Signal-to-noise ratios are in dB: 10 log10 of the power of the weights over the power of their errors.
+    Signal-to-noise ratios are in dB: 10 log10 of the power of the weights over the power of their errors. They are those that
+    `bhk inspect`, `verify` and `compare` show.
 
-    >>> bhk.Quality("small").model_snr_db
-    22.0
     >>> bhk.Quality(ratio=10, exact="*.neck.*")
     Quality(preset='balanced', snr_db=None, ratio=10, fidelity=None, exact=('*.neck.*',), only=(), snr_for={})
 
     Attributes:
-        preset: "fine" (34 dB), "balanced" (28 dB), "small" (22 dB), or "birkhoff" (the published method).
-        snr_db: signal-to-noise ratio of the model, 3 to 42 dB, in place of the preset's.
+        preset: "fine", "balanced", "small", or "birkhoff" (the published method). Steps of `fine` are half as long as those of
+            `balanced`; steps of `small`, twice.
+        snr_db: signal-to-noise ratio of all coded weights together, 3 to 42 dB, in place of the preset; met within 0.1 dB.
+            Weights that `snr_for` names do not count.
         ratio: size of the dense tensors divided by the size of the file, in place of the preset; met within 1 %.
         fidelity: mean mask IoU with the original, in place of the preset; for Segment Anything models only. Masks are compared
             for points and boxes in synthetic pictures, or in pictures of the calibration's folder. The search stops at a file
             close to the smallest one that allows.
         exact: patterns (as in `fnmatch`) of the tensors to keep exact.
         only: patterns of the only tensors to code; all others are kept exact.
-        snr_for: pattern -> signal-to-noise ratio in dB of the tensors that match it; the last match counts.
+        snr_for: pattern -> signal-to-noise ratio in dB of each tensor that matches it; the last match counts.
 
     Raises:
         PresetError: the preset is unknown, a number is out of range, or two of them were given.
@@ -54,7 +55,7 @@ class Quality:
         given = [name for name, value in wanted.items() if value is not None]
         if len(given) > 1:
             raise PresetError(f"both {option(given[0])} and {option(given[1])} were given; give one of them")
-        if chosen.snr_db is None and (given or self.snr_for):
+        if chosen.level_db is None and (given or self.snr_for):
             raise PresetError(
                 f"preset {self.preset!r} is the published method, which has one quality only; "
                 f"leave out {option('snr_db')}, {option('snr_for')}, {option('ratio')} and {option('fidelity')}"
@@ -78,11 +79,11 @@ class Quality:
     @property
     def is_published(self) -> bool:
         """Whether the published method codes the tensors; it has no steps to choose."""
-        return find_preset(self.preset).snr_db is None
+        return find_preset(self.preset).level_db is None
 
     @property
-    def model_snr_db(self) -> float:
-        """The model's signal-to-noise ratio in dB where neither ratio nor fidelity decides."""
-        chosen = find_preset(self.preset).snr_db if self.snr_db is None else self.snr_db
+    def level_db(self) -> float:
+        """The preset's level in dB; see `bhk.conversion.steps`."""
+        chosen = find_preset(self.preset).level_db
         assert chosen is not None
         return chosen

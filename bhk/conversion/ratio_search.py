@@ -7,18 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bhk.base.parallel import ordered_map
+from bhk.base.progress import Progress, silent
 from bhk.codec.estimate import estimate
 from bhk.codec.fit import PresetError
 from bhk.codec.tensor import EncodedTensor, keep
 from bhk.conversion.selection import PlannedTensor
-from bhk.conversion.steps import SampledTensor, StepsBySnr
+from bhk.conversion.steps import SampledTensor, StepsByLevel
 
 RATIO_TOLERANCE = 0.01  # what bhk promises
 REAL_TOLERANCE = 0.004  # close enough to stop encoding again
 REACH_TOLERANCE = 0.05  # estimates are better than this: a ratio that they miss by more is out of reach
 SOLVE_TOLERANCE = 0.001
-SNR_RESOLUTION_DB = 0.01
-START_SNR_DB = 27.0
+LEVEL_RESOLUTION_DB = 0.01
+START_LEVEL_DB = 27.0
 DB_PER_BIT = 20 * math.log10(2)
 MAX_TRIALS = 30
 MAX_ENCODINGS = 4
@@ -28,7 +29,7 @@ Encode = Callable[[PlannedTensor], EncodedTensor]
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Sizes in bytes as a function of the model's signal-to-noise ratio.
+    """Sizes in bytes as a function of the model's level.
 
     Attributes:
         steps: the steps at each ratio.
@@ -37,7 +38,7 @@ class _Sizes:
         encode: encodes a tensor that has a step.
     """
 
-    steps: StepsBySnr
+    steps: StepsByLevel
     dense: int
     fixed: int
     encode: Encode
@@ -47,18 +48,18 @@ class _Sizes:
         """Number of weights that are coded."""
         return sum(entry.planned.numel for entry in self.steps.sampled)
 
-    def estimated(self, snr_db: float) -> float:
+    def estimated(self, level_db: float) -> float:
         """Estimate the streams of all coded tensors."""
 
         def size(entry: SampledTensor) -> float:
-            step = self.steps.step_of(entry, snr_db)
+            step = self.steps.step_of(entry, level_db)
             return min(estimate(entry.pairs, entry.planned.pairs, step), entry.planned.nbytes)
 
         return sum(ordered_map(size, self.steps.sampled, self.steps.threads))
 
-    def real(self, snr_db: float) -> int:
+    def real(self, level_db: float) -> int:
         """Encode the tensors and return the size of their streams."""
-        coded = (planned for planned in self.steps.at(snr_db) if planned.coded)
+        coded = (planned for planned in self.steps.at(level_db) if planned.coded)
         return sum(ordered_map(lambda planned: self.encode(planned).nbytes, coded, self.steps.threads))
 
     def ratio(self, coded: float) -> float:
@@ -66,17 +67,20 @@ class _Sizes:
         return self.dense / (self.fixed + coded)
 
 
-def snr_for_ratio(ratio: float, steps: StepsBySnr, overhead: int, encode: Encode) -> float:
-    """Return the model's signal-to-noise ratio in dB at which the file is `ratio` times smaller than the dense tensors.
+def level_for_ratio(
+    ratio: float, steps: StepsByLevel, overhead: int, encode: Encode, progress: Progress = silent
+) -> float:
+    """Return the model's level in dB at which the file is `ratio` times smaller than the dense tensors.
 
     Estimates find it first; they are up to 3 % off if weights differ from place to place. Then the tensors are encoded, and
     estimates are corrected by the real size, until the ratio is met.
 
     Args:
         ratio: size of the dense tensors divided by the size of the file.
-        steps: the steps at each signal-to-noise ratio.
+        steps: the steps at each level.
         overhead: bytes of the file without its streams.
         encode: encodes a tensor that has a step.
+        progress: called with ("Steps", trials done, most trials possible).
 
     Raises:
         PresetError: the ratio is out of reach.
@@ -85,19 +89,20 @@ def snr_for_ratio(ratio: float, steps: StepsBySnr, overhead: int, encode: Encode
     fixed = overhead + sum(keep(planned.tensor).nbytes for planned in steps.tensors if not planned.coded)
     sizes = _Sizes(steps, dense, fixed, encode)
     correction, reached = 1.0, 0.0
-    for _ in range(MAX_ENCODINGS if steps.sampled else 0):
-        snr_db = _solve(ratio, sizes, correction)
-        estimated = sizes.estimated(snr_db)
+    for trial in range(MAX_ENCODINGS if steps.sampled else 0):
+        progress("Steps", trial, MAX_ENCODINGS)
+        level_db = _solve(ratio, sizes, correction)
+        estimated = sizes.estimated(level_db)
         reached = sizes.ratio(correction * estimated)
         if abs(reached / ratio - 1) > REACH_TOLERANCE:
             break
-        coded = sizes.real(snr_db)
+        coded = sizes.real(level_db)
         reached, correction = sizes.ratio(coded), coded / estimated
         if abs(reached / ratio - 1) < REAL_TOLERANCE:
-            return snr_db
+            return level_db
     if abs(reached / ratio - 1) < RATIO_TOLERANCE:
-        return snr_db
-    most, least = (sizes.ratio(correction * sizes.estimated(end)) for end in steps.snr_range_db)
+        return level_db
+    most, least = (sizes.ratio(correction * sizes.estimated(end)) for end in steps.level_range_db)
     if least < ratio < most:  # sizes jump if the weights themselves lie on a lattice
         raise PresetError(
             f"a ratio of {ratio:g} was asked for; the closest that this checkpoint reaches is {reached:.2f}"
@@ -106,16 +111,16 @@ def snr_for_ratio(ratio: float, steps: StepsBySnr, overhead: int, encode: Encode
 
 
 def _solve(ratio: float, sizes: _Sizes, correction: float) -> float:
-    """Return the signal-to-noise ratio in dB at which estimates, times `correction`, come closest to `ratio`."""
-    low, high = sizes.steps.snr_range_db
-    snr_db = START_SNR_DB
+    """Return the level in dB at which estimates, times `correction`, come closest to `ratio`."""
+    low, high = sizes.steps.level_range_db
+    level_db = START_LEVEL_DB
     for trial in range(MAX_TRIALS):
-        size = sizes.fixed + correction * sizes.estimated(snr_db)
+        size = sizes.fixed + correction * sizes.estimated(level_db)
         missing = sizes.dense / ratio - size
-        low, high = (snr_db, high) if missing > 0 else (low, snr_db)
-        if abs(missing) < SOLVE_TOLERANCE * size or high - low < SNR_RESOLUTION_DB:
+        low, high = (level_db, high) if missing > 0 else (low, level_db)
+        if abs(missing) < SOLVE_TOLERANCE * size or high - low < LEVEL_RESOLUTION_DB:
             break
         # A bit per weight is 6 dB: that is the slope of quality over size, except at steps and plateaus.
-        guess = snr_db + DB_PER_BIT * 8 * missing / sizes.weights
-        snr_db = guess if low < guess < high and trial % 3 != 2 else (low + high) / 2
-    return snr_db
+        guess = level_db + DB_PER_BIT * 8 * missing / sizes.weights
+        level_db = guess if low < guess < high and trial % 3 != 2 else (low + high) / 2
+    return level_db

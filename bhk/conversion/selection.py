@@ -35,9 +35,9 @@ class PlannedTensor:
         tensor: the dense tensor; read it, do not write to it.
         role: what it is to its model: "linear", "conv", "bias", …
         coded: whether it is coded on a trajectory; else it is kept exact.
-        finer_db: how far its signal-to-noise ratio is above the model's.
+        finer_db: how many dB its level is above the model's.
         measured: whether `finer_db` was measured on this tensor.
-        snr_db: its own signal-to-noise ratio, if the user gave one.
+        snr_db: the signal-to-noise ratio asked for this tensor; None if there is none.
         step: lattice step in weight units; None before it is chosen, and for the published method.
     """
 
@@ -88,7 +88,7 @@ def select(
         tensors: name -> tensor, in any order.
         aliases: name -> the tensor's other names.
         quality: its patterns choose tensors.
-        finer_db: returns how far the signal-to-noise ratio of a tensor should be above the model's.
+        finer_db: returns how many dB the level of a tensor should be above the model's.
 
     Raises:
         PatternError: a pattern of `quality` matches no tensor.

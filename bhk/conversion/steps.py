@@ -1,4 +1,8 @@
-"""The lattice step of each tensor, from the signal-to-noise ratio of the whole model."""
+"""The lattice step of each tensor, from the level of the whole model.
+
+The model's level in dB tells how far step^2 / 12, the power of rounding errors, lies below the power of the weights of a
+typical tensor. Parts of a model lie above or below it, so it is not the signal-to-noise ratio of all weights together.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from torch import Tensor
 
 from bhk.base.parallel import ordered_map
 from bhk.calibration.sensitivity import Sensitivity
-from bhk.codec.fit import SNR_RANGE_DB, model_scale, sample_tensor, spread, step_for, tensor_step
+from bhk.codec.fit import LEVEL_RANGE_DB, model_scale, sample_tensor, spread, step_for, tensor_step
 from bhk.conversion.selection import PlannedTensor
 
 # Measurement may find that a tensor hardly matters. It assumes small errors, so its steps go no coarser than this.
@@ -19,9 +23,7 @@ MEASURED_FLOOR_DB = 4.0
 # the demo SAM differ from the original's 1.3 times as much as with plain rounding, and those of another small SAM 1.4 times.
 MARGIN_DB = 2.5
 STEP_GRID_DB = 0.5  # measured steps lie on this grid, so that layers of equal step can share a codebook in the header
-NOMINAL_SNR_DB = (
-    28.0  # of the model, where steps are shared out; at other ratios the floors shift the balance by little
-)
+NOMINAL_LEVEL_DB = 28.0  # where steps are shared out; at other levels the floors shift the balance by little
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class SampledTensor:
 
 
 @dataclass(frozen=True)
-class StepsBySnr:
-    """The lattice steps of all tensors as a function of the model's signal-to-noise ratio.
+class StepsByLevel:
+    """The lattice steps of all tensors as a function of the model's level.
 
     Attributes:
         tensors: all of them.
@@ -56,36 +58,36 @@ class StepsBySnr:
     threads: int
 
     @classmethod
-    def of(cls, tensors: Sequence[PlannedTensor], threads: int) -> StepsBySnr:
+    def of(cls, tensors: Sequence[PlannedTensor], threads: int) -> StepsByLevel:
         """Sample the tensors that are to be coded."""
         sampled = list(ordered_map(_sample, (planned for planned in tensors if planned.coded), threads))
         scale = model_scale((entry.scale, entry.planned.numel) for entry in sampled)
         return cls(tensors, sampled, scale, threads)
 
     @property
-    def snr_range_db(self) -> tuple[float, float]:
-        """The lowest and the highest ratio of the model; beyond them, no step changes."""
-        finer = [entry.planned.finer_db for entry in self.sampled if entry.planned.measured]
-        low, high = SNR_RANGE_DB
+    def level_range_db(self) -> tuple[float, float]:
+        """The lowest and the highest level of the model; beyond them, no step changes."""
+        finer = [entry.planned.finer_db for entry in self.sampled if entry.planned.step is None]
+        low, high = LEVEL_RANGE_DB
         return low - max([0.0, *finer]), high - min([0.0, *finer])
 
-    def at(self, snr_db: float) -> list[PlannedTensor]:
-        """Return all tensors with their steps at a signal-to-noise ratio of the model."""
-        steps = {entry.planned.name: self.step_of(entry, snr_db) for entry in self.sampled}
+    def at(self, level_db: float) -> list[PlannedTensor]:
+        """Return all tensors with their steps at a level of the model."""
+        steps = {entry.planned.name: self.step_of(entry, level_db) for entry in self.sampled}
         return [replace(planned, step=steps[planned.name]) if planned.coded else planned for planned in self.tensors]
 
-    def step_of(self, entry: SampledTensor, snr_db: float) -> float:
-        """Return the step of one tensor at a signal-to-noise ratio of the model."""
+    def step_of(self, entry: SampledTensor, level_db: float) -> float:
+        """Return the step of one tensor at a level of the model: its own if it has one already."""
         planned = entry.planned
-        if planned.snr_db is not None:
-            return step_for(entry.scale, planned.snr_db)
-        low, high = SNR_RANGE_DB
-        snr_db += planned.finer_db
+        if planned.step is not None:
+            return planned.step
+        low, high = LEVEL_RANGE_DB
+        level_db += planned.finer_db
         if planned.measured and entry.scale > 0:
-            step = max(step_for(self.scale, snr_db), step_for(entry.scale, high))
+            step = max(step_for(self.scale, level_db), step_for(entry.scale, high))
             return min(step, step_for(entry.scale, MEASURED_FLOOR_DB))
-        snr_db = min(max(snr_db, low), high)
-        return tensor_step(step_for(self.scale, snr_db), entry.scale, snr_db)
+        level_db = min(max(level_db, low), high)
+        return tensor_step(step_for(self.scale, level_db), entry.scale, level_db)
 
 
 def share_by_sensitivity(
@@ -96,7 +98,7 @@ def share_by_sensitivity(
     Let k be a weight's sensitivity: the squared change of the outputs per squared error. The outputs change by the sum of
     k step^2 over all weights, and a weight takes -log2(step) bits plus a constant. The sum of bits is least if k step^2 is
     equal for all weights (reverse water-filling; Cover and Thomas 2006, section 10.3.3). Its level is set so that, at
-    NOMINAL_SNR_DB, the expected change is that of plain rounding with the tensors' present steps, less a margin.
+    NOMINAL_LEVEL_DB, the expected change is that of plain rounding with the tensors' present steps, less a margin.
 
     Args:
         tensors: all of them; `finer_db` gives the present steps.
@@ -104,14 +106,14 @@ def share_by_sensitivity(
         threads: number of worker threads.
     """
     known = {name: found for name, found in sensitivity.items() if found.plain > 0 and found.fed > 0}
-    plain = StepsBySnr.of(tensors, threads)
-    steps = {planned.name: planned.step for planned in plain.at(NOMINAL_SNR_DB)}
+    plain = StepsByLevel.of(tensors, threads)
+    steps = {planned.name: planned.step for planned in plain.at(NOMINAL_LEVEL_DB)}
     weights = change = 0.0
     for entry in plain.sampled:
         name, numel, step = entry.planned.name, entry.planned.numel, steps[entry.planned.name]
         if name in known and step:
             weights += numel
-            change += numel * known[name].plain * (step / step_for(plain.scale, NOMINAL_SNR_DB)) ** 2
+            change += numel * known[name].plain * (step / step_for(plain.scale, NOMINAL_LEVEL_DB)) ** 2
 
     if not change:  # no sensitive tensor, or only tensors whose weights are all equal
         return tuple(tensors)

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.error import measure
 from bhk.codec.fit import (
+    LEVEL_RANGE_DB,
     MAX_OUTSIDE,
     MORE_SHELLS,
     SAMPLE_PAIRS,
     SHELLS,
-    SNR_RANGE_DB,
     WINDINGS,
     PresetError,
     check_snr,
@@ -43,9 +43,9 @@ def _heavy(count: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, 2, generator=generator) / chi.sqrt()
 
 
-@pytest.mark.parametrize(("name", "snr"), [("fine", 34.0), ("balanced", 28.0), ("small", 22.0), ("birkhoff", None)])
-def test_presets_are_found_by_name(name: str, snr: float | None) -> None:
-    assert find_preset(name).snr_db == snr
+@pytest.mark.parametrize(("name", "level"), [("fine", 34.0), ("balanced", 28.0), ("small", 22.0), ("birkhoff", None)])
+def test_presets_are_found_by_name(name: str, level: float | None) -> None:
+    assert find_preset(name).level_db == level
 
 
 @pytest.mark.parametrize("name", ["", "Fine", "best"])
@@ -58,7 +58,7 @@ def test_an_unknown_preset_lists_the_known(name: str) -> None:
 def test_a_ratio_out_of_range_is_refused(snr: float) -> None:
     with pytest.raises(PresetError, match="choose 3 to 42 dB"):
         check_snr(snr)
-    assert [check_snr(limit) for limit in SNR_RANGE_DB] == [3.0, 42.0]
+    assert [check_snr(limit) for limit in LEVEL_RANGE_DB] == [3.0, 42.0]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_no_tensor_falls_far_below_the_model() -> None:
     assert tensor_step(step, 100.0, 28.0) == step
     assert tensor_step(step, 10 ** (-11.9 / 20), 28.0) == step
     assert tensor_step(step, 1e-3, 28.0) == step_for(1e-3, 16.0)
-    assert tensor_step(step_for(1.0, 8.0), 1e-3, 8.0) == step_for(1e-3, SNR_RANGE_DB[0])
+    assert tensor_step(step_for(1.0, 8.0), 1e-3, 8.0) == step_for(1e-3, LEVEL_RANGE_DB[0])
     assert tensor_step(step, 0.0, 28.0) == step
 
 

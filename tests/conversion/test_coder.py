@@ -62,8 +62,8 @@ def _change(model: nn.Module, path: Path) -> float:
 
 def test_a_smaller_file_changes_the_outputs_no_more(tmp_path: Path) -> None:
     model = Encoder().eval()
-    plain = bhk.convert(model, tmp_path / "plain.bhk", bhk.Quality(snr_db=24))
-    found = bhk.convert(model, tmp_path / "found.bhk", bhk.Quality(snr_db=24), calibration=_samples())
+    plain = bhk.convert(model, tmp_path / "plain.bhk", "small")
+    found = bhk.convert(model, tmp_path / "found.bhk", "small", calibration=_samples())
     streams = [sum(stream.stored for layer in report.layers for stream in layer.streams) for report in (plain, found)]
     assert streams[1] < 0.9 * streams[0]
     assert _change(model, tmp_path / "found.bhk") < 1.2 * _change(model, tmp_path / "plain.bhk")
@@ -158,7 +158,7 @@ def test_a_sam_by_dead_leaves_and_a_work_folder(tmp_path: Path, monkeypatch: pyt
         progress=lambda stage, done, total: stages.append(stage),
     )
     assert report.ratio == pytest.approx(6, rel=0.01)
-    assert set(stages) == {"Moments", "Feedback", "Sensitivity", "Encoding"}
+    assert list(dict.fromkeys(stages)) == ["Moments", "Feedback", "Sensitivity", "Steps", "Encoding"]
     assert any(
         "coded without error feedback, because each belongs to no linear layer or convolution: " in warning
         for warning in report.warnings

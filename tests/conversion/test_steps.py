@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,29 +12,29 @@ from tasks.checkpoints import draw
 from bhk.calibration.sensitivity import Sensitivity
 from bhk.conversion.quality import Quality
 from bhk.conversion.selection import PlannedTensor, select
-from bhk.conversion.steps import MARGIN_DB, StepsBySnr, share_by_sensitivity
+from bhk.conversion.steps import MARGIN_DB, StepsByLevel, share_by_sensitivity
 
 
 def _steps(
-    tensors: dict[str, torch.Tensor], aliases: dict[str, tuple[str, ...]] | None = None, **options: Any
+    tensors: dict[str, torch.Tensor], aliases: dict[str, tuple[str, ...]] | None = None, level_db: float = 28.0
 ) -> dict[str, Any]:
-    quality, finer_db = Quality(**options), {"delicate.weight": 12.0}
-    selected = select(tensors, aliases or {}, quality, lambda name: finer_db.get(name, 0.0))
-    return {planned.name: planned.step for planned in StepsBySnr.of(selected, threads=1).at(quality.model_snr_db)}
+    finer_db = {"delicate.weight": 12.0}
+    selected = select(tensors, aliases or {}, Quality(), lambda name: finer_db.get(name, 0.0))
+    return {planned.name: planned.step for planned in StepsByLevel.of(selected, threads=1).at(level_db)}
 
 
-def test_the_last_pattern_says_the_ratio_of_a_tensor() -> None:
-    tensors = draw({"a.weight": (64, 64), "b.weight": (64, 64), "c.weight": (64, 64)})
-    steps = _steps(tensors, snr_db=28, snr_for={"*": 34.0, "a.*": 22.0, "b.*": 28.0})
-    assert 20 * math.log10(steps["a.weight"] / steps["c.weight"]) == pytest.approx(12, abs=0.3)
-    assert 20 * math.log10(steps["b.weight"] / steps["c.weight"]) == pytest.approx(6, abs=0.3)
+def test_a_tensor_that_has_a_step_keeps_it() -> None:
+    tensors = draw({"a.weight": (64, 64), "b.weight": (64, 64)})
+    first, second = select(tensors, {}, Quality(), lambda name: 0.0)
+    steps = StepsByLevel.of([replace(first, step=0.125), second], threads=1)
+    assert [planned.step == 0.125 for planned in steps.at(28.0)] == [True, False]
 
 
 def test_one_step_serves_tensors_of_one_scale_and_few_fall_below() -> None:
     tensors = draw({"a.weight": (64, 64), "b.weight": (64, 64)})
     tensors["faint.weight"] = tensors["a.weight"] / 100
     tensors["loud.weight"] = tensors["a.weight"] * 3
-    steps = _steps(tensors, snr_db=28)
+    steps = _steps(tensors)
     assert steps["a.weight"] == steps["b.weight"] == steps["loud.weight"]
     faint = float(tensors["faint.weight"].square().mean().sqrt())
     assert 20 * math.log10(faint * math.sqrt(12) / steps["faint.weight"]) == pytest.approx(16, abs=0.1)
@@ -50,7 +51,7 @@ def test_delicate_tensors_get_a_finer_step_and_vocabularies_a_coarser_one() -> N
 
 def test_a_finer_step_stays_within_what_codebooks_reach() -> None:
     tensors = draw({"x.weight": (80, 80), "delicate.weight": (80, 80)})
-    steps = _steps(tensors, snr_db=42)
+    steps = _steps(tensors, level_db=42.0)
     assert steps["delicate.weight"] == steps["x.weight"]
 
 
@@ -68,7 +69,7 @@ def test_steps_change_the_outputs_alike_for_each_weight() -> None:
     assert list(after[2:]) == before[2:]
 
     def change(tensors: Sequence[PlannedTensor], field: str) -> float:
-        found = StepsBySnr.of(tensors, threads=1).at(28.0)[:2]
+        found = StepsByLevel.of(tensors, threads=1).at(28.0)[:2]
         return sum(planned.numel * getattr(sensitivity[planned.name], field) * planned.step**2 for planned in found)
 
     less = 10 ** (-MARGIN_DB / 10)

@@ -153,7 +153,7 @@ def test_layers_stand_in_natural_order(tmp_path: Path) -> None:
 
 def test_layers_of_one_step_share_a_codebook(tmp_path: Path) -> None:
     tensors = draw({f"blocks.{i}.weight": (96, 90) for i in range(6)}) | draw({"head.weight": (96, 90)}, scale=30.0)
-    report = bhk.convert(save(tmp_path / "a.pth", tensors), quality=bhk.Quality(snr_db=12))
+    report = bhk.convert(save(tmp_path / "a.pth", tensors), quality="small")
     with bhk.open(report.path) as file:
         first, last = file.codebook("blocks.0.weight"), file.codebook("head.weight")
         assert file.layers == report.layers
@@ -220,8 +220,6 @@ def test_presets_trade_size_for_quality(tmp_path: Path) -> None:
         report = bhk.convert(source, tmp_path / f"{preset}.bhk", quality=preset)
         found[preset] = report.bytes, min(layer.error.snr_db for layer in report.layers)
     assert found["fine"] > found["balanced"] > found["small"]
-    by_number = bhk.convert(source, tmp_path / "28.bhk", quality=bhk.Quality(snr_db=28))
-    assert by_number.bytes == found["balanced"][0]
 
 
 def test_the_published_method_codes_everything_on_its_own_square(tmp_path: Path) -> None:
