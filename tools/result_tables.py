@@ -369,12 +369,6 @@ def convert_seconds(variant: str) -> str:
     return f"{float(_row('family', variant=variant)['seconds']):.0f}"
 
 
-def blocks_db() -> str:
-    """Return how far the signal-to-noise ratio of the encoder's blocks lies below the model's, in dB."""
-    below = [-part.finer_db for part in BLOCKS]
-    return f"{min(below)} to {max(below)}"
-
-
 def finer_steps() -> str:
     """Return how many times finer the steps of the weights are on which masks depend most, than those of the blocks."""
     finest, coarsest = ([part.finer_db for part in parts] for parts in (DELICATE, BLOCKS))
@@ -383,7 +377,6 @@ def finer_steps() -> str:
 
 
 FIGURES: dict[str, Callable[[], str]] = {  # within a sentence
-    "blocks_db": blocks_db,
     "finer_steps": finer_steps,
     "family_range": family_range,
     "prompt_time": prompt_time,

@@ -62,7 +62,7 @@ def convert(
         float | None,
         typer.Option(
             metavar="DB",
-            help="Signal-to-noise ratio of the model in dB, in place of the preset's; parts of a SAM lie above or below it.",
+            help="Give all coded weights together this signal-to-noise ratio in dB, in place of a preset.",
         ),
     ] = None,
     ratio: Annotated[
@@ -111,7 +111,9 @@ def convert(
     ] = None,
     snr_for: Annotated[
         list[str] | None,
-        typer.Option(metavar="GLOB=DB", help="Signal-to-noise ratio in dB for tensors of this name. Repeatable."),
+        typer.Option(
+            metavar="GLOB=DB", help="Give each tensor of this name a signal-to-noise ratio in dB. Repeatable."
+        ),
     ] = None,
     key: Key = None,
     metadata: Annotated[

@@ -27,7 +27,7 @@ class Part:
     Attributes:
         title: what people call it.
         pattern: found in the names of its tensors, in every layout that has the part.
-        finer_db: how many dB the signal-to-noise ratio of its tensors is above the model's.
+        finer_db: how many dB the level of its tensors is above the model's (see `bhk.conversion.steps`).
     """
 
     title: str
@@ -78,5 +78,5 @@ def part_of(family: Family, name: str) -> Part:
 
 
 def finer_db(family: Family, name: str) -> float:
-    """Return how many dB the signal-to-noise ratio of tensor `name`, without a prefix, is above the model's."""
+    """Return how many dB the level of tensor `name`, without a prefix, is above the model's."""
     return part_of(family, name).finer_db

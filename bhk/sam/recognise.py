@@ -42,7 +42,7 @@ class Recognised:
         return ModelEntry(self.family.name, self.variant.name if self.variant else None, arguments)
 
     def finer_db(self, name: str) -> float:
-        """Return how many dB the signal-to-noise ratio of tensor `name`, without the prefix, is above the model's."""
+        """Return how many dB the level of tensor `name`, without the prefix, is above the model's."""
         return finer_db(self.family, name)
 
 
