@@ -11,6 +11,7 @@ from bhk.evaluation.results import AccuracyReport as AccuracyReport
 from bhk.evaluation.results import FidelityReport as FidelityReport
 from bhk.evaluation.settings import AccuracySettings as AccuracySettings
 from bhk.evaluation.settings import FidelitySettings as FidelitySettings
+from bhk.evaluation.several import EvaluationReport as EvaluationReport
 from bhk.file.bhkfile import BhkFile as BhkFile
 from bhk.file.bhkfile import load_arrays as load_arrays
 from bhk.file.bhkfile import load_state_dict as load_state_dict

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bhk.cli.options import Force, Json, ModelPath, Quiet, RunOptions, with_run_options
+from bhk.cli.options import Force, Json, Quiet, RunOptions, with_run_options
 from bhk.cli.output import Output
 
 if TYPE_CHECKING:
-    from bhk.evaluation.results import AccuracyReport, FidelityReport
+    from bhk.evaluation.results import ComparedReport
 
 
 class Format(str, enum.Enum):
@@ -26,10 +26,14 @@ class Format(str, enum.Enum):
 
 @with_run_options
 def evaluate(
-    model: ModelPath,
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Segment Anything models: .bhk files or checkpoints, one or several."),
+    ],
     images: Annotated[Path, typer.Option(metavar="DIR", help="Folder of pictures, with its subfolders.")],
     against: Annotated[
-        str | None, typer.Option(metavar="ORIGINAL", help="The checkpoint MODEL was converted from, to compare with.")
+        str | None,
+        typer.Option(metavar="ORIGINAL", help="The checkpoint the models were converted from, to compare with."),
     ] = None,
     points: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Point prompts per picture. Default: 32.")
@@ -67,7 +71,10 @@ def evaluate(
         Path | None, typer.Option(metavar="DIR", help="Keep partial results here, and continue from them.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE.json", help="Write the whole result as JSON.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Write the result: all of it as .json, its table as .csv or .tex."
+        ),
     ] = None,
     *,
     run: RunOptions,
@@ -75,7 +82,7 @@ def evaluate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure how closely a model's masks match those of its original, or how well they match annotated objects."""
+    """Measure how closely the masks of models match those of their original, or how well they match annotated objects."""
     has_truth = annotations is not None or format is not None
     for option, given in (
         ("--points", points is not None),
@@ -89,28 +96,29 @@ def evaluate(
         ("--multimask", multimask),
     ):
         _refuse(given and not has_truth, option, "needs --annotations, or --format for SA-1B")
-    _refuse(against is None and not has_truth, "--against", "give the checkpoint that MODEL was converted from")
+    _refuse(against is None and not has_truth, "--against", "give the checkpoint that the models were converted from")
 
-    from bhk.base.files import check_destination
+    from bhk.evaluation.files import check_results_file
 
     output = Output(as_json=as_json, quiet=quiet)
     if out is not None:
-        sources = tuple(Path(source) for source in (model, against, annotations, detections) if source is not None)
-        check_destination(out, force=force, sources=sources)
+        sources = tuple(Path(source) for source in (*models, against, annotations, detections) if source is not None)
+        check_results_file(out, force=force, sources=sources)
     settings: dict[str, Any] = {"limit": limit, "seed": seed, **run}
     with output.progress() as progress:
         resources: dict[str, Any] = {"against": against, "workers": workers, "work_dir": work_dir, "progress": progress}
-        report: FidelityReport | AccuracyReport
+        chosen = models[0] if len(models) == 1 else models
+        report: ComparedReport
         if has_truth:
             settings |= {"output": "multi" if multimask else "single"}
             if prompts is not None:
                 settings |= {"prompts": tuple(kind.strip() for kind in prompts.split(","))}
             truth = {"annotations": annotations, "format": format and format.value, "detections": detections}
-            report = _accuracy(model, images, settings, truth | resources)
+            report = _accuracy(chosen, images, settings, truth | resources)
         else:
             given_counts = {"points": points, "boxes": boxes}
             settings |= {name: count for name, count in given_counts.items() if count is not None}
-            report = _fidelity(model, images, settings | {"control": not no_control}, resources)
+            report = _fidelity(chosen, images, settings | {"control": not no_control}, resources)
     output.report(report)
     output.save(report, out, force=force)
 
@@ -120,15 +128,19 @@ def _refuse(wrong: bool, option: str, reason: str) -> None:
         raise typer.BadParameter(reason, param_hint=option)
 
 
-def _fidelity(model: str, images: Path, settings: Mapping[str, Any], resources: Mapping[str, Any]) -> FidelityReport:
+def _fidelity(
+    models: str | list[str], images: Path, settings: Mapping[str, Any], resources: Mapping[str, Any]
+) -> ComparedReport:
     from bhk.evaluation.settings import FidelitySettings
     from bhk.tasks.fidelity import fidelity
 
-    return fidelity(model, images, settings=FidelitySettings(**settings), **resources)
+    return fidelity(models, images, settings=FidelitySettings(**settings), **resources)
 
 
-def _accuracy(model: str, images: Path, settings: Mapping[str, Any], resources: Mapping[str, Any]) -> AccuracyReport:
+def _accuracy(
+    models: str | list[str], images: Path, settings: Mapping[str, Any], resources: Mapping[str, Any]
+) -> ComparedReport:
     from bhk.evaluation.settings import AccuracySettings
     from bhk.tasks.accuracy import accuracy
 
-    return accuracy(model, images, settings=AccuracySettings(**settings), **resources)
+    return accuracy(models, images, settings=AccuracySettings(**settings), **resources)

@@ -95,7 +95,7 @@ class ImageAccuracy:
         height, width: size in pixels.
         objects: the annotated objects; `Answer.about` is an index into them.
         detections: the detector's boxes that overlap the picture; `Answer.about` is an index into them.
-        model: the model's answers.
+        models: the answers of each model.
         against: the original's answers to the same questions; empty without an original.
         absent, incomplete: see `AnnotatedImage`.
     """
@@ -105,7 +105,7 @@ class ImageAccuracy:
     width: int
     objects: tuple[TrueObject, ...]
     detections: tuple[Detection, ...]
-    model: tuple[Answer, ...]
+    models: tuple[tuple[Answer, ...], ...]
     against: tuple[Answer, ...] = ()
     absent: tuple[int, ...] = ()
     incomplete: tuple[int, ...] = ()

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import msgspec
 import torch
@@ -20,7 +20,7 @@ from bhk.container.header import ModelEntry
 from bhk.container.reader import Container, is_bhk
 from bhk.evaluation.models import ModelSource
 from bhk.evaluation.results import EvaluatedModel
-from bhk.evaluation.settings import EvaluationSettings
+from bhk.evaluation.settings import EvaluationSettings, SettingsError
 from bhk.evaluation.shards import run_shards, split
 from bhk.hub.download import local_file
 from bhk.nn.device import usable_device
@@ -41,48 +41,73 @@ class DifferentModelsError(BhkError):
     """The two models do not have the same architecture, so comparing them would say nothing."""
 
 
+ModelPath: TypeAlias = str | os.PathLike[str]
+
+
 @dataclass(frozen=True)
-class ModelPair:
-    """The model of an evaluation and its original.
+class Sources:
+    """How a worker process loads the models of an evaluation, and their original; None without one."""
+
+    models: tuple[ModelSource, ...]
+    original: ModelSource | None
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of an evaluation, and their original.
 
     Attributes:
-        model: the model.
+        models: the models.
         original: the original; None without one.
-        files: the files of the two on this machine.
+        files: the files of the models on this machine.
+        original_file: that of the original.
     """
 
-    model: EvaluatedModel
+    models: tuple[EvaluatedModel, ...]
     original: EvaluatedModel | None
-    files: tuple[Path, Path | None]
+    files: tuple[Path, ...]
+    original_file: Path | None
 
-    def sources(self, settings: EvaluationSettings) -> tuple[ModelSource, ModelSource | None]:
-        """Return how a worker process loads the two."""
+    def sources(self, settings: EvaluationSettings) -> Sources:
+        """Return how a worker process loads them."""
         device, dtype = str(settings.device), str(settings.dtype)
-        model, original = self.files
-        return (
-            ModelSource(str(model), device, dtype, settings.mode, settings.compute),
-            None if original is None else ModelSource(str(original), device, dtype, mode="dense"),
+        return Sources(
+            tuple(ModelSource(str(file), device, dtype, settings.mode, settings.compute) for file in self.files),
+            None if self.original_file is None else ModelSource(str(self.original_file), device, dtype, mode="dense"),
         )
 
 
-def find_models(model: str | os.PathLike[str], against: str | os.PathLike[str] | None) -> ModelPair:
-    """Find out which models two files hold.
+def listed_models(models: ModelPath | Sequence[ModelPath]) -> tuple[ModelPath, ...]:
+    """Return one or several models as a tuple.
+
+    Raises:
+        SettingsError: there are none.
+    """
+    every = (models,) if isinstance(models, str | os.PathLike) else tuple(models)
+    if not every:
+        raise SettingsError("there is no model to evaluate; give at least one")
+    return every
+
+
+def find_models(models: Sequence[ModelPath], against: ModelPath | None) -> Models:
+    """Find out which models files hold.
 
     Args:
-        model: a .bhk file, here or on the Hub, or a checkpoint.
+        models: .bhk files, here or on the Hub, or checkpoints.
         against: the original, likewise; None without one.
 
     Raises:
         HubError, ReadError, FormatError, CheckpointError: a file cannot be read.
         UnknownModelError: a file does not hold a whole Segment Anything model.
-        DifferentModelsError: the two do not have the same architecture.
+        DifferentModelsError: they do not have the same architecture as the original.
     """
-    path, original_path = local_file(model), None if against is None else local_file(against)
-    found = _described(os.fspath(model), path)
-    original = None if against is None or original_path is None else _described(os.fspath(against), original_path)
+    files, original_file = tuple(map(local_file, models)), None if against is None else local_file(against)
+    found = tuple(_described(os.fspath(model), file) for model, file in zip(models, files, strict=True))
+    original = None if against is None or original_file is None else _described(os.fspath(against), original_file)
     if original is not None:
-        _check_same_architecture(found, original)
-    return ModelPair(found, original, (path, original_path))
+        for model in found:
+            _check_same_architecture(model, original)
+    return Models(found, original, files, original_file)
 
 
 def evaluate(
@@ -90,7 +115,7 @@ def evaluate(
     items: Sequence[Item],
     result: type[Result],
     *,
-    models: ModelPair,
+    models: Models,
     settings: EvaluationSettings,
     inputs: Mapping[str, str],
     workers: int | None,
@@ -122,7 +147,7 @@ def evaluate(
     fingerprint = {
         "version": __version__,
         "protocol": type(settings).__name__,
-        "model": models.model.sha256,
+        "models": ", ".join(model.sha256 for model in models.models),
         "original": models.original.sha256 if models.original else "",
         **named,
         **inputs,

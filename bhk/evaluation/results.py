@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any, ClassVar
 
-import msgspec
-
-from bhk.base.errors import BhkError, shown
+from bhk.base.files import replace_file
 from bhk.base.report import Report
 from bhk.base.tables import Column, Table
 from bhk.base.texts import counted, number
 from bhk.evaluation.accuracy_summary import Drop, PromptAccuracy
 from bhk.evaluation.annotations.dataset import Format
 from bhk.evaluation.average_precision import Precision
+from bhk.evaluation.environment import Environment
 from bhk.evaluation.faults import FaultCount
 from bhk.evaluation.fidelity import Agreement, Fidelity, PictureFidelity
+from bhk.evaluation.files import Record, RecordColumn, check_results_file, csv_text, latex_text
 from bhk.evaluation.intervals import Estimate
-from bhk.evaluation.settings import AccuracySettings, FidelitySettings, SettingsError
-from bhk.nn.errors import LoadOptionError
+from bhk.evaluation.records import (
+    ACCURACY_COLUMNS,
+    FIDELITY_COLUMNS,
+    INTERVALS,
+    accuracy_records,
+    fidelity_records,
+    measured_with,
+    model_cells,
+)
+from bhk.evaluation.settings import AccuracySettings, FidelitySettings
 from bhk.version import __version__
 
 FORMAT = "bhk-evaluation"
@@ -60,10 +68,6 @@ _AP_COLUMNS = (
     *(Column(name, rank=2) for name in ("APs", "APm", "APl")),
 )
 _LVIS_COLUMNS = tuple(Column(name, rank=3) for name in ("APr", "APc", "APf"))
-
-
-class EvaluationDocumentError(BhkError):
-    """A file is not a result of `bhk eval`, or it is about another model than the published one."""
 
 
 @dataclass(frozen=True)
@@ -125,14 +129,52 @@ class ComparedReport(Report):
 
     protocol: ClassVar[str]
 
+    @property
+    def columns(self) -> Sequence[RecordColumn]:
+        """The entries of the records that a short table shows."""
+        raise NotImplementedError
+
+    def records(self) -> Iterator[Record]:
+        """Yield the rows of the report as a table for other programs, numbers in full precision."""
+        raise NotImplementedError
+
+    def notes(self) -> Iterator[str]:
+        """Yield what the report was measured on and with, for comments in a LaTeX file."""
+        raise NotImplementedError
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write the report as JSON, or its records as CSV or LaTeX, by the suffix of `path`: .json, .csv or .tex.
+
+        Args:
+            path: the file to write.
+            force: overwrite an existing file.
+
+        Raises:
+            WriteError: the suffix is another one; the file cannot be written, or exists and `force` is false.
+        """
+        target = Path(path)
+        check_results_file(target, force=force)
+        kind = target.suffix.lower()
+        if kind == ".json":
+            text = self.json() + "\n"
+        elif kind == ".csv":
+            text = csv_text(self.records())
+        else:
+            text = latex_text(list(self.records()), self.columns, list(self.notes()))
+        with replace_file(target, force=force) as file:
+            file.write(text.encode("utf-8", errors="backslashreplace"))
+
     def document(self) -> dict[str, Any]:
         """Return the result as JSON values.
 
         Every document has `format` ("bhk-evaluation"), `version`, `generator` (bhk and its version) and `protocol`. The
         other keys are the report's fields. An interval is {"value", "low", "high"}; values that are not finite are null.
         """
-        envelope = {"format": FORMAT, "version": VERSION, "generator": GENERATOR, "protocol": self.protocol}
-        return envelope | super().document()
+        return self.envelope() | super().document()
+
+    def envelope(self) -> dict[str, Any]:
+        """Return the entries that every document begins with."""
+        return {"format": FORMAT, "version": VERSION, "generator": GENERATOR, "protocol": self.protocol}
 
 
 @dataclass(frozen=True)
@@ -148,6 +190,7 @@ class FidelityReport(ComparedReport):
             asked for.
         skipped: pictures that could not be used.
         images: the result for each picture used.
+        environment: what the results were measured with.
         generator: bhk and its version.
     """
 
@@ -161,6 +204,7 @@ class FidelityReport(ComparedReport):
     control: Fidelity | None
     skipped: tuple[Skipped, ...]
     images: tuple[PictureFidelity, ...] = field(repr=False)
+    environment: Environment
     generator: str = GENERATOR
 
     @property
@@ -183,6 +227,24 @@ class FidelityReport(ComparedReport):
         if self.fidelity.all.empty:
             yield f"{self.fidelity.all.empty:.1%} of the masks are empty in both models and count as IoU 1"
 
+    @property
+    def columns(self) -> Sequence[RecordColumn]:
+        """The entries of the records that a short table shows."""
+        return FIDELITY_COLUMNS
+
+    def records(self) -> Iterator[Record]:
+        """Yield a row for each group of masks, and for each of the control; see `ComparedReport.records`."""
+        measured = measured_with(self)
+        yield from (model_cells(self.model) | row | measured for row in fidelity_records(self.fidelity))
+        if self.control is not None:
+            control: Record = {"model": f"{self.original.name} in bfloat16"}
+            yield from (control | row | measured for row in fidelity_records(self.control))
+
+    def notes(self) -> Iterator[str]:
+        """Yield what the report was measured on and with."""
+        yield f"masks of {counted(self.pictures, 'picture')} compared with those of {self.original.name}; {INTERVALS}"
+        yield f"seed {self.settings.seed}; {self.generator}, {self.environment.described}"
+
 
 @dataclass(frozen=True)
 class AccuracyReport(ComparedReport):
@@ -200,6 +262,7 @@ class AccuracyReport(ComparedReport):
         original_accuracy: the original's accuracy; empty without one.
         drops: what the model loses against the original, for each kind of prompt.
         faults: everything wrong with annotations, pictures and detections, counted by kind.
+        environment: what the results were measured with.
         generator: bhk and its version.
     """
 
@@ -216,6 +279,7 @@ class AccuracyReport(ComparedReport):
     original_accuracy: tuple[PromptAccuracy, ...]
     drops: tuple[Drop, ...]
     faults: tuple[FaultCount, ...]
+    environment: Environment
     generator: str = GENERATOR
 
     @property
@@ -247,45 +311,26 @@ class AccuracyReport(ComparedReport):
         for drop in self.drops:
             yield f"relative drop, prompted by {drop.prompt}: {drop.described}"
 
+    @property
+    def columns(self) -> Sequence[RecordColumn]:
+        """The entries of the records that a short table shows."""
+        return ACCURACY_COLUMNS
 
-def read_report(path: str | os.PathLike[str]) -> FidelityReport | AccuracyReport:
-    """Return the report in a file that its `save`, or `bhk eval --out`, wrote.
+    def records(self) -> Iterator[Record]:
+        """Yield a row for each kind of prompt, and for each of the original; see `ComparedReport.records`."""
+        measured = measured_with(self) | {"objects": self.objects, "annotations": self.annotations_name}
+        yield from (model_cells(self.model) | row | measured for row in accuracy_records(self.accuracy, self.drops))
+        if self.original is not None:
+            original = model_cells(self.original)
+            yield from (original | row | measured for row in accuracy_records(self.original_accuracy, ()))
 
-    Raises:
-        EvaluationDocumentError: the file cannot be read or holds something else.
-    """
-    name = shown(os.fsdecode(path))
-    expected = "expected a report of `bhk eval`, saved as JSON"
-    try:
-        data = Path(path).read_bytes()
-        envelope = msgspec.json.decode(data, type=_Envelope)
-        if envelope.format != FORMAT:
-            raise EvaluationDocumentError(f"{name} has the format {shown(envelope.format)!r}; {expected}")
-        if envelope.version != VERSION:
-            raise EvaluationDocumentError(
-                f"{name} has version {envelope.version} of the format, but this bhk reads version {VERSION}; update bhk"
-            )
-        if envelope.protocol not in _REPORTS:
-            raise EvaluationDocumentError(f"{name} is a result of {shown(envelope.protocol)!r}; {expected}")
-        report: FidelityReport | AccuracyReport = msgspec.json.decode(data, type=_REPORTS[envelope.protocol])
-    except OSError as error:
-        raise EvaluationDocumentError(f"cannot read {name}: {error.strerror or error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, SettingsError, LoadOptionError) as error:
-        raise EvaluationDocumentError(
-            f"{name} is not a result of an evaluation ({shown(error)}); {expected}"
-        ) from error
-    return report
-
-
-class _Envelope(msgspec.Struct):
-    format: str
-    version: int
-    protocol: str = ""
-
-
-_REPORTS: dict[str, type[FidelityReport] | type[AccuracyReport]] = {
-    report.protocol: report for report in (FidelityReport, AccuracyReport)
-}
+    def notes(self) -> Iterator[str]:
+        """Yield what the report was measured on and with."""
+        yield (
+            f"{counted(self.objects, 'object')} in {counted(self.pictures, 'picture')} of {self.annotations_name}; drops are "
+            f"relative to the original; {INTERVALS}"
+        )
+        yield f"seed {self.settings.seed}; {self.generator}, {self.environment.described}"
 
 
 def _other_weights(model: EvaluatedModel, original: EvaluatedModel | None) -> Iterator[str]:

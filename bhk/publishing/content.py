@@ -15,7 +15,9 @@ from bhk.base.errors import BhkError, listed, option, shown
 from bhk.base.hashes import sha256
 from bhk.base.strict_json import StrictJsonError, parse_object
 from bhk.checkpoint.companions import CONFIG, companions_of
-from bhk.evaluation.results import AccuracyReport, EvaluationDocumentError, FidelityReport, read_report
+from bhk.evaluation.documents import EvaluationDocumentError, read_reports
+from bhk.evaluation.results import AccuracyReport, FidelityReport
+from bhk.evaluation.several import EvaluationReport
 from bhk.hub.address import Address, parse_address
 from bhk.hub.errors import HubError
 from bhk.publishing.licenses import License, UnknownLicenseError, find_license
@@ -24,6 +26,7 @@ from bhk.tasks.inspect import InspectionReport, inspect
 
 FilePath: TypeAlias = str | os.PathLike[str]
 Evaluation: TypeAlias = FidelityReport | AccuracyReport
+Evaluations: TypeAlias = Evaluation | EvaluationReport[FidelityReport] | EvaluationReport[AccuracyReport]
 
 # Classes of transformers for the layouts of the family. A config.json may name the class for videos instead.
 _CLASSES = {
@@ -51,19 +54,19 @@ class Card:
     Attributes:
         base_model: the repository of the original on the Hub, if the files do not name it.
         license: the license of the weights as the Hub calls it, such as "apache-2.0", if the files do not state it.
-        evaluation: results of `bhk.fidelity` and `bhk.accuracy` about these files: reports, or files they were saved in.
+        evaluation: results of `bhk.fidelity` and `bhk.accuracy` about these files: reports, or JSON files of them.
         template: a Markdown file with placeholders, used in place of the built-in text.
     """
 
     base_model: str | None = None
     license: str | None = None
-    evaluation: FilePath | Evaluation | Sequence[FilePath | Evaluation] = ()
+    evaluation: FilePath | Evaluations | Sequence[FilePath | Evaluations] = ()
     template: FilePath | None = None
 
     @property
-    def evaluations(self) -> list[FilePath | Evaluation]:
+    def evaluations(self) -> list[FilePath | Evaluations]:
         """The evaluations as a list."""
-        one = isinstance(self.evaluation, str | os.PathLike | FidelityReport | AccuracyReport)
+        one = isinstance(self.evaluation, str | os.PathLike | FidelityReport | AccuracyReport | EvaluationReport)
         return [self.evaluation] if one else list(self.evaluation)  # type: ignore[arg-type, list-item]
 
 
@@ -217,10 +220,13 @@ def card_content(files: Mapping[str, FilePath], repository: str, card: Card = Ca
     """
     if not files:
         raise PublicationError("there are no .bhk files to publish; give at least one")
-    evaluations = [_evaluation(given) for given in card.evaluations]
-    found = tuple(_published_file(name, Path(path), evaluations) for name, path in files.items())
-    for given, evaluation in zip(card.evaluations, evaluations, strict=True):
-        if all(evaluation.model.sha256 != file.sha256 for file in found):
+    evaluations = [(given, _evaluations(given)) for given in card.evaluations]
+    every = [evaluation for _, some in evaluations for evaluation in some]
+    found = tuple(_published_file(name, Path(path), every) for name, path in files.items())
+    hashes = {file.sha256 for file in found}
+    for given, some in evaluations:
+        if some and hashes.isdisjoint(evaluation.model.sha256 for evaluation in some):
+            evaluation = some[0]
             raise EvaluationDocumentError(
                 f"{_called(given)} is about another file ({shown(evaluation.model.name)}, SHA-256 "
                 f"{shown(evaluation.model.sha256)[:12]}…) than {listed(files.values(), 3)}; evaluate what you publish"
@@ -240,12 +246,14 @@ def same_repository(one: str | None, other: str) -> bool:
     return one is not None and one.casefold() == other.casefold()
 
 
-def _evaluation(given: FilePath | Evaluation) -> Evaluation:
-    return given if isinstance(given, FidelityReport | AccuracyReport) else read_report(given)
+def _evaluations(given: FilePath | Evaluations) -> tuple[Evaluation, ...]:
+    if isinstance(given, EvaluationReport):
+        return given.reports
+    return (given,) if isinstance(given, FidelityReport | AccuracyReport) else read_reports(given)
 
 
-def _called(given: FilePath | Evaluation) -> str:
-    return "the evaluation" if isinstance(given, FidelityReport | AccuracyReport) else shown(os.fsdecode(given))
+def _called(given: FilePath | Evaluations) -> str:
+    return shown(os.fsdecode(given)) if isinstance(given, str | os.PathLike) else "the evaluation"
 
 
 def _hints_about_name(file: PublishedFile) -> Iterator[str]:

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import overload
 
 from bhk.base.errors import option
 from bhk.base.hashes import sha256
 from bhk.base.progress import Progress
 from bhk.evaluation.accuracy import (
+    Answer,
     ImageAccuracy,
     PromptKind,
     ShardAccuracy,
@@ -20,22 +22,65 @@ from bhk.evaluation.accuracy import (
     true_objects,
     usable_detections,
 )
-from bhk.evaluation.accuracy_summary import Answers, PromptAccuracy, prompt_accuracy, relative_drop
+from bhk.evaluation.accuracy_summary import Answers, Drop, PromptAccuracy, prompt_accuracy, relative_drop
 from bhk.evaluation.annotations import AnnotatedImage, Annotations, ImageFile, read_annotations, resolve
 from bhk.evaluation.annotations.errors import AnnotationError
 from bhk.evaluation.detections import Detection, read_detections
+from bhk.evaluation.environment import environment
 from bhk.evaluation.faults import FaultCount, FaultKind, FaultLog
-from bhk.evaluation.frame import ModelPair, evaluate, find_models, folder_digest, worker_processes
-from bhk.evaluation.models import ModelSource, Subject
-from bhk.evaluation.results import AccuracyReport
+from bhk.evaluation.frame import (
+    ModelPath,
+    Models,
+    Sources,
+    evaluate,
+    find_models,
+    folder_digest,
+    listed_models,
+    worker_processes,
+)
+from bhk.evaluation.models import Subject
+from bhk.evaluation.results import AccuracyReport, EvaluatedModel
 from bhk.evaluation.settings import PROMPTS, AccuracySettings, SettingsError
+from bhk.evaluation.several import EvaluationReport
 from bhk.pictures.folder import NoPicturesError, draw
 from bhk.pictures.image import ImageError, Rgb, read_image
 from bhk.sam.prediction.predictor import PredictionError
 
 
+@overload
+def accuracy(  # type: ignore[overload-overlap]  # a str is a sequence, too
+    models: ModelPath,
+    images: str | os.PathLike[str],
+    annotations: str | os.PathLike[str] | None = None,
+    *,
+    against: ModelPath | None = None,
+    format: str | None = None,
+    detections: str | os.PathLike[str] | None = None,
+    settings: AccuracySettings = AccuracySettings(),
+    workers: int | None = None,
+    work_dir: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> AccuracyReport: ...
+
+
+@overload
 def accuracy(
-    model: str | os.PathLike[str],
+    models: Sequence[ModelPath],
+    images: str | os.PathLike[str],
+    annotations: str | os.PathLike[str] | None = None,
+    *,
+    against: ModelPath | None = None,
+    format: str | None = None,
+    detections: str | os.PathLike[str] | None = None,
+    settings: AccuracySettings = AccuracySettings(),
+    workers: int | None = None,
+    work_dir: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> EvaluationReport[AccuracyReport]: ...
+
+
+def accuracy(
+    models: ModelPath | Sequence[ModelPath],
     images: str | os.PathLike[str],
     annotations: str | os.PathLike[str] | None = None,
     *,
@@ -46,10 +91,10 @@ def accuracy(
     workers: int | None = None,
     work_dir: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
-) -> AccuracyReport:
-    """Prompt a model for annotated objects and measure how well its masks match them.
+) -> AccuracyReport | EvaluationReport[AccuracyReport]:
+    """Prompt models for annotated objects and measure how well their masks match them.
 
-    The model gets the box and the innermost point of every object (`settings.prompts`), and the boxes of a detector if there
+    A model gets the box and the innermost point of every object (`settings.prompts`), and the boxes of a detector if there
     are any. Crowds get no prompts. Its single mask counts, or the multi-mask output that it scores best (`settings.output`).
     Equal arguments give equal results on one machine, whatever `workers` is. Needs the package
     faster-coco-eval.
@@ -66,22 +111,25 @@ def accuracy(
     (1, 1, ['box', 'point'])
 
     Args:
-        model: a .bhk file, here or on the Hub, or a checkpoint.
+        models: a .bhk file, here or on the Hub, or a checkpoint; or several, for which the original is only run once.
         images: the folder with the annotated pictures.
         annotations: a JSON file of COCO instances or LVIS v1, or a folder of SA-1B's files. None: SA-1B's files, beside the
             pictures.
-        against: the checkpoint that the model was converted from, to measure it as well.
+        against: the checkpoint that the models were converted from, to measure it as well.
         format: "coco", "lvis" or "sa1b"; None: recognised by the content.
         detections: a JSON file of COCO results whose boxes are used as prompts, too. Needs categories, so not with SA-1B.
         settings: prompts, output, pictures, device and data type.
         workers, work_dir, progress: see `bhk.fidelity`.
 
+    Returns:
+        A report; for a list of models, an `EvaluationReport` with one for each.
+
     Raises:
         SettingsError: there is nothing to prompt with.
         AnnotationError: the annotations or the detections cannot be used at all.
         NoPicturesError: there are no pictures, or none can be used.
-        DifferentModelsError: the models do not have the same architecture.
-        PredictionError: the model has no single-mask output.
+        DifferentModelsError: the models do not have the same architecture as the original.
+        PredictionError: a model has no single-mask output.
         MissingPackageError: faster-coco-eval, or the package that the model comes from, is not installed.
         UnknownModelError, LoadError, HubError, ReadError, FormatError, CheckpointError: see `bhk.load`.
         NotFiniteError, WorkDirError, WorkerError, WriteError: see `bhk.fidelity`.
@@ -97,13 +145,13 @@ def accuracy(
     log = FaultLog()
     log.add_counts(truth.faults)
     boxes = _detections(detections, truth, log)
-    models = find_models(model, against)
+    evaluated = find_models(listed_models(models), against)
     chosen = draw(truth.images, settings.limit, settings.seed)
     shards = evaluate(
-        _Work(models.sources(settings), settings, keep_masks=bool(truth.categories)),
+        _Work(evaluated.sources(settings), settings, keep_masks=bool(truth.categories)),
         [_Picture(image, _detections_in(image, boxes)) for image in chosen],
         ShardAccuracy,
-        models=models,
+        models=evaluated,
         settings=settings,
         inputs={
             "annotations": _digest(source),
@@ -120,7 +168,8 @@ def accuracy(
     if not used:
         raise NoPicturesError(f"none of {len(chosen)} annotated pictures can be used; {_listed(log.counts())}")
     kinds: tuple[PromptKind, ...] = settings.prompts if detections is None else (*settings.prompts, "detections")
-    return _report(settings, models, source, truth, used, kinds, log.counts())
+    reports = _reports(settings, evaluated, source, truth, used, kinds, log.counts())
+    return reports[0] if isinstance(models, str | os.PathLike) else EvaluationReport(reports)
 
 
 @dataclass(frozen=True)
@@ -135,18 +184,19 @@ class _Picture:
 class _Work:
     """Prompts the models about some pictures; loads the models once."""
 
-    sources: tuple[ModelSource, ModelSource | None]
+    sources: Sources
     settings: AccuracySettings
     keep_masks: bool
 
     @cached_property
-    def _subjects(self) -> tuple[Subject, Subject | None]:
-        """The model and the original."""
-        source, original = self.sources
-        model = Subject(source.load())
-        if self.settings.output == "single" and not model.has_single:
-            raise PredictionError(f"{source.path} has no single-mask output; use {option('output', 'multi')}")
-        return model, None if original is None else Subject(original.load())
+    def _subjects(self) -> tuple[tuple[Subject, ...], Subject | None]:
+        """The models and the original."""
+        original = self.sources.original
+        models = tuple(Subject(source.load()) for source in self.sources.models)
+        for model, source in zip(models, self.sources.models, strict=True):
+            if self.settings.output == "single" and not model.has_single:
+                raise PredictionError(f"{source.path} has no single-mask output; use {option('output', 'multi')}")
+        return models, None if original is None else Subject(original.load())
 
     def __call__(self, shard: Sequence[_Picture]) -> ShardAccuracy:
         log = FaultLog()
@@ -161,14 +211,14 @@ class _Work:
         objects = true_objects(image, log)
         detections = usable_detections(image, picture.detections, log)
         questions = questions_about(objects, detections, self.settings.prompts)
-        subjects = self._subjects
+        models, original = self._subjects
+
+        def answers(subject: Subject) -> tuple[Answer, ...]:
+            return image_accuracy(subject, pixels, questions, output=self.settings.output, keep_masks=self.keep_masks)
+
         try:
-            model, original = (
-                ()
-                if subject is None
-                else image_accuracy(subject, pixels, questions, output=self.settings.output, keep_masks=self.keep_masks)
-                for subject in subjects
-            )
+            found = tuple(map(answers, models))
+            expected = () if original is None else answers(original)
         except PredictionError as error:
             log.add(FaultKind.UNUSABLE_PICTURE, f"{image.name}: {error}")
             return None
@@ -178,8 +228,8 @@ class _Work:
             width=image.width,
             objects=objects,
             detections=detections,
-            model=model,
-            against=original,
+            models=found,
+            against=expected,
             absent=image.absent,
             incomplete=image.incomplete,
         )
@@ -227,32 +277,43 @@ def _listed(faults: Sequence[FaultCount]) -> str:
     return "; ".join(f"{fault.count} × {fault.kind.value} ({fault.examples[0]})" for fault in faults)
 
 
-def _report(
+def _reports(
     settings: AccuracySettings,
-    models: ModelPair,
+    models: Models,
     source: Path,
     truth: Annotations,
     images: Sequence[ImageAccuracy],
     kinds: Sequence[PromptKind],
     faults: tuple[FaultCount, ...],
-) -> AccuracyReport:
+) -> tuple[AccuracyReport, ...]:
     def summary(answers: Answers) -> tuple[PromptAccuracy, ...]:
         return tuple(prompt_accuracy(images, answers, kind, truth, settings.seed) for kind in kinds)
 
+    def drops(answers: Answers) -> tuple[Drop, ...]:
+        every = (relative_drop(images, answers, kind, truth, settings.seed) for kind in kinds)
+        return tuple(drop for drop in every if drop is not None)
+
     has_original = models.original is not None
-    drops = [
-        relative_drop(images, lambda image: image.model, kind, truth, settings.seed) for kind in kinds if has_original
-    ]
-    return AccuracyReport(
-        settings=settings,
-        model=models.model,
-        original=models.original,
-        annotations=str(source),
-        annotation_format=truth.format,
-        pictures=len(images),
-        objects=sum(not entry.crowd for image in images for entry in image.objects),
-        accuracy=summary(lambda image: image.model),
-        original_accuracy=summary(lambda image: image.against) if has_original else (),
-        drops=tuple(drop for drop in drops if drop is not None),
-        faults=faults,
-    )
+    original_accuracy = summary(lambda image: image.against) if has_original else ()
+    place = environment(str(settings.device))
+
+    def report(number: int, model: EvaluatedModel) -> AccuracyReport:
+        def answers(image: ImageAccuracy) -> tuple[Answer, ...]:
+            return image.models[number]
+
+        return AccuracyReport(
+            settings=settings,
+            model=model,
+            original=models.original,
+            annotations=str(source),
+            annotation_format=truth.format,
+            pictures=len(images),
+            objects=sum(not entry.crowd for image in images for entry in image.objects),
+            accuracy=summary(answers),
+            original_accuracy=original_accuracy,
+            drops=drops(answers) if has_original else (),
+            faults=faults,
+            environment=place,
+        )
+
+    return tuple(report(number, model) for number, model in enumerate(models.models))

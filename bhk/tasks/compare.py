@@ -109,6 +109,7 @@ class ComparisonReport(ComparedReport):
         no_masks: why no masks were compared; None if they were.
         skipped: pictures that could not be used.
         seed: what pictures, prompts and bootstrap were drawn with.
+        environment: what the results were measured with.
     """
 
     protocol: ClassVar[str] = "comparison"
@@ -120,6 +121,7 @@ class ComparisonReport(ComparedReport):
     no_masks: str | None
     skipped: tuple[Skipped, ...]
     seed: int
+    environment: Environment
 
     @property
     def hints(self) -> tuple[str, ...]:
@@ -221,6 +223,7 @@ def compare(
         no_masks=no_masks,
         skipped=skipped,
         seed=seed,
+        environment=environment(str(place)),
     )
 
 

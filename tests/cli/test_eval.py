@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -62,6 +63,26 @@ def test_a_wrong_original_is_pointed_out(shell: Shell) -> None:
     assert "than restored.pth (" in warning
 
 
+def test_several_models_in_one_table_and_one_csv_file(shell: Shell) -> None:
+    package.convert(shell.folder / "sam.pth", shell.folder / "small.bhk", "small")
+    args = ("--images", "pictures", "--against", "sam.pth", *_FEW, "--work-dir", "work")
+    ended = shell("eval", "sam.bhk", "small.bhk", *args, "--out", "results.csv")
+    assert ended.status == 0
+    titles, _, *rows = ended.out.splitlines()
+    assert titles.split("  ")[0] == "model"
+    assert [row.split()[0] for row in rows[:8]] == ["sam.bhk"] * 4 + ["small.bhk"] * 4
+    assert rows[8].startswith("masks of 3 pictures compared with those of sam.pth; ")
+    assert f"torch {torch.__version__}" in rows[9]
+    with (shell.folder / "results.csv").open() as file:
+        found = list(csv.DictReader(file))
+    single = shell("eval", "small.bhk", *args[:-2], "--json").document
+    assert float(found[7]["iou_mean"]) == single["fidelity"]["all"]["iou_mean"]["value"]
+    assert (found[7]["model"], found[7]["masks_of"], found[7]["original"]) == ("small.bhk", "all", "sam.pth")
+    document = shell("eval", "sam.bhk", "small.bhk", *args, "--json").document
+    assert [report["model"]["path"] for report in document["reports"]] == ["sam.bhk", "small.bhk"]
+    assert "different models" in shell.fails("eval", "sam.bhk", *args)
+
+
 def test_json_is_the_only_output_and_work_continues(shell: Shell) -> None:
     args = ("eval", "sam.bhk", "--images", "pictures", "--against", "sam.pth", *_FEW[:-1], "--work-dir", "work")
     document = shell(*args, "--json").document
@@ -106,7 +127,10 @@ def test_wrong_usage(shell: Shell, args: list[str], message: str) -> None:
         (["--images", "pictures", "--device", "abacus"], "device 'abacus' cannot be used"),
         (["--images", "pictures", "--points", "0", "--boxes", "0"], "expected at least one prompt"),
         (["--images", "pictures", "--out", "none/a.json"], "folder none does not exist"),
-        (["--images", "pictures", "--out", "sam.pth", "--force"], "sam.pth is the file that is being read"),
+        (
+            ["--images", "pictures", "--out", "sam.pth", "--force"],
+            "sam.pth: results are written as .json, .csv, .tex; choose one of these suffixes",
+        ),
     ],
 )
 def test_an_error_is_one_line(shell: Shell, args: list[str], message: str) -> None:

@@ -69,13 +69,13 @@ def _image(ious: list[float], originals: list[float], areas: list[float]) -> Ima
         tuple(Answer("box", index, 0.5, iou, None, None) for index, iou in enumerate(values))
         for values in (ious, originals)
     )
-    return ImageAccuracy(1, 1, 1, objects, (), model, against)
+    return ImageAccuracy(1, 1, 1, objects, (), (model,), against)
 
 
 def test_miou_is_the_mean_over_objects_with_the_size_classes_of_coco() -> None:
     images = [_image([0.2, 0.4, 0.9], [0.2] * 3, [10, 32**2, 96**2]), _image([0.5], [0.5], [32**2 - 1])]
     truth = Annotations("sa1b", (), frozenset(), (), ())
-    found = prompt_accuracy(images, lambda image: image.model, "box", truth, 0)
+    found = prompt_accuracy(images, lambda image: image.models[0], "box", truth, 0)
     assert found.masks == 4
     assert (found.miou and found.miou.value) == pytest.approx(0.5)
     assert [entry and entry.value for entry in (found.small, found.medium, found.large)] == [
@@ -84,16 +84,16 @@ def test_miou_is_the_mean_over_objects_with_the_size_classes_of_coco() -> None:
         0.9,
     ]
     assert (found.oracle, found.precision) == (None, None)
-    nothing = prompt_accuracy(images, lambda image: image.model, "point", truth, 0)
+    nothing = prompt_accuracy(images, lambda image: image.models[0], "point", truth, 0)
     assert (nothing.masks, nothing.miou) == (0, None)
 
 
 def test_the_drop_is_relative_and_paired() -> None:
     images = [_image([0.9 * iou], [iou], [10]) for iou in (0.1, 0.5, 0.9)]
     truth = Annotations("sa1b", (), frozenset(), (), ())
-    drop = relative_drop(images, lambda image: image.model, "box", truth, 0)
+    drop = relative_drop(images, lambda image: image.models[0], "box", truth, 0)
     assert drop is not None
     assert drop.miou is not None
     assert (drop.miou.value, drop.miou.low, drop.miou.high) == pytest.approx((0.1, 0.1, 0.1))
     assert drop.ap is None
-    assert relative_drop(images, lambda image: image.model, "point", truth, 0) is None
+    assert relative_drop(images, lambda image: image.models[0], "point", truth, 0) is None

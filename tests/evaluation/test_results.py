@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 from publishing.made_up import accuracy, fidelity, written
 
+from bhk.evaluation.documents import EvaluationDocumentError, read_reports
 from bhk.evaluation.faults import FaultCount, FaultKind
 from bhk.evaluation.intervals import Estimate
-from bhk.evaluation.results import FORMAT, VERSION, EvaluationDocumentError, Skipped, read_report
+from bhk.evaluation.results import FORMAT, VERSION, Skipped
 
 _SHA256 = "0" * 64
 
 
 def test_a_report_is_read_back_unchanged(tmp_path: Path) -> None:
     for report in (fidelity(_SHA256), accuracy(_SHA256)):
-        assert read_report(written(tmp_path / "a.json", report)) == report
+        assert read_reports(written(tmp_path / "a.json", report)) == (report,)
     assert (report.model.name, report.annotations_name) == ("x.bhk", "instances_val2017.json")
 
 
@@ -75,7 +76,7 @@ def test_a_malformed_document_is_refused(tmp_path: Path, changes: dict[str, Any]
     path = tmp_path / "a.json"
     path.write_text(json.dumps(fidelity(_SHA256).document() | changes))
     with pytest.raises(EvaluationDocumentError, match=message) as caught:
-        read_report(path)
+        read_reports(path)
     assert str(caught.value).isprintable()
 
 
@@ -85,9 +86,9 @@ def test_a_malformed_document_is_refused(tmp_path: Path, changes: dict[str, Any]
 def test_another_file_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.json").write_bytes(data)
     with pytest.raises(EvaluationDocumentError, match="expected a report of `bhk eval`"):
-        read_report(tmp_path / "a.json")
+        read_reports(tmp_path / "a.json")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(EvaluationDocumentError, match="No such file"):
-        read_report(tmp_path / "none.json")
+        read_reports(tmp_path / "none.json")

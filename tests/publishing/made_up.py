@@ -18,6 +18,7 @@ from bhk.container.writer import ContainerWriter
 from bhk.evaluation.accuracy import PromptKind
 from bhk.evaluation.accuracy_summary import Drop, PromptAccuracy
 from bhk.evaluation.average_precision import Precision
+from bhk.evaluation.environment import Environment
 from bhk.evaluation.fidelity import Agreement, Fidelity
 from bhk.evaluation.intervals import Estimate
 from bhk.evaluation.results import AccuracyReport, EvaluatedModel, FidelityReport
@@ -26,6 +27,7 @@ from bhk.sam.variants import VARIANTS
 
 SHA256 = VARIANTS["sam_vit_b"].sha256 or ""
 OTHER_SHA256 = "5e" * 32
+ENVIRONMENT = Environment("3.12.1", "2.9.0", "2.3.0", "AMD EPYC 9V74", "cpu")
 
 
 def bhk_file(
@@ -97,6 +99,7 @@ def fidelity(sha256: str, *, control: bool = True, original: str = SHA256) -> Fi
         control=found(0.9987) if control else None,
         skipped=(),
         images=(),
+        environment=ENVIRONMENT,
         generator="bhk 9.9",
     )
 
@@ -120,6 +123,7 @@ def accuracy(sha256: str) -> AccuracyReport:
         original_accuracy=(found("box", 0.76), found("point", 0.51)),
         drops=(Drop("box", Estimate(0.0132, 0.01, 0.02)),),
         faults=(),
+        environment=ENVIRONMENT,
         generator="bhk 9.9",
     )
 

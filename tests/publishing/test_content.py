@@ -7,7 +7,7 @@ import pytest
 
 from bhk.base.hashes import sha256
 from bhk.container.errors import FormatError
-from bhk.evaluation.results import EvaluationDocumentError, read_report
+from bhk.evaluation.documents import EvaluationDocumentError, read_reports
 from bhk.publishing.content import Card, CardContent, PublicationError, card_content
 from bhk.publishing.licenses import License, UnknownLicenseError
 from bhk.sam.variants import VARIANTS
@@ -124,7 +124,7 @@ def test_results_must_be_about_the_published_file(tmp_path: Path) -> None:
     more = written(tmp_path / "more.json", accuracy(sha256([path])))
     content = card_content({"model.bhk": path}, "me/repo", Card(evaluation=[mine, more]))
     assert [result.protocol for result in content.files[0].evaluations] == ["fidelity", "accuracy"]
-    same = card_content({"model.bhk": path}, "me/repo", Card(evaluation=read_report(mine)))
+    same = card_content({"model.bhk": path}, "me/repo", Card(evaluation=read_reports(mine)[0]))
     assert same.files[0].evaluations == content.files[0].evaluations[:1]
     other = written(tmp_path / "other.json", fidelity("ab" * 32))
     with pytest.raises(

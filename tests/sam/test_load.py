@@ -111,7 +111,7 @@ def test_options_reach_the_loader(path: Path) -> None:
         bhk.load,
         lambda path: bhk.load_into(build_model(_SMALL), path),
         bhk.load_state_dict,
-        lambda path: find_models(path, None),
+        lambda path: find_models([path], None),
         lambda path: bhk.segment(path, np.zeros((20, 30, 3), np.uint8), points=[(5, 5)]),
     ],
     ids=["load", "load_into", "load_state_dict", "find_models", "segment"],

@@ -12,8 +12,9 @@ from sam import models
 import bhk
 from bhk.base.workdir import WorkDirError
 from bhk.evaluation.annotations.errors import AnnotationError
+from bhk.evaluation.documents import read_reports
 from bhk.evaluation.faults import FaultKind
-from bhk.evaluation.results import AccuracyReport, read_report
+from bhk.evaluation.results import AccuracyReport
 from bhk.evaluation.settings import AccuracySettings, SettingsError
 from bhk.pictures.folder import NoPicturesError
 from bhk.tasks.accuracy import accuracy
@@ -61,7 +62,7 @@ def test_a_model_and_its_original_against_coco(folder: Path, tmp_path: Path) -> 
     assert [fault.kind for fault in found.faults] == [FaultKind.CROWD]
     assert steps[-1] == ("Evaluating", 2, 2)
     found.save(tmp_path / "accuracy.json")
-    assert read_report(tmp_path / "accuracy.json") == found
+    assert read_reports(tmp_path / "accuracy.json") == (found,)
     written = json.loads((tmp_path / "accuracy.json").read_text("utf-8"))
     assert (written["format"], written["protocol"]) == ("bhk-evaluation", "accuracy")
 
@@ -95,6 +96,18 @@ def test_lvis_and_sa1b_with_the_multimask_output(folder: Path) -> None:
     assert only.precision is not None
     sa1b = _run(folder, "sa1b", settings=AccuracySettings(prompts=("point",), limit=1))
     assert (sa1b.annotation_format, sa1b.pictures, sa1b.accuracy[0].precision) == ("sa1b", 1, None)
+
+
+def test_several_models_give_what_each_gives_alone(folder: Path, tmp_path: Path) -> None:
+    bhk.convert(folder / "sam.pth", tmp_path / "coarse.bhk", bhk.Quality(snr_db=6))
+    truth = folder / "coco" / "annotations.json"
+    rest: dict[str, Any] = {"against": folder / "sam.pth", "settings": _BOX, "workers": 1}
+    found = accuracy([tmp_path / "coarse.bhk", folder / "sam.bhk"], folder / "coco" / "images", truth, **rest)
+    assert found.reports[1] == accuracy(folder / "sam.bhk", folder / "coco" / "images", truth, **rest)
+    assert [record["model"] for record in found.records()] == ["coarse.bhk", "sam.pth", "sam.bhk"]
+    first, original, _ = found.records()
+    assert first["miou_drop"] == found.reports[0].drops[0].miou.value  # type: ignore[union-attr]
+    assert (original["miou_drop"], original["times_smaller"]) == (None, None)
 
 
 def test_an_interrupted_evaluation_continues(folder: Path, tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ import bhk
 from bhk.base.files import DestinationExistsError
 from bhk.base.progress import Progress
 from bhk.base.workdir import WorkDirError
+from bhk.evaluation.documents import read_reports
 from bhk.evaluation.frame import DifferentModelsError
-from bhk.evaluation.results import FidelityReport, read_report
+from bhk.evaluation.models import ModelSource
+from bhk.evaluation.results import FidelityReport
 from bhk.evaluation.settings import FidelitySettings, SettingsError
 from bhk.nn.errors import LoadOptionError
 from bhk.pictures.folder import NoPicturesError
@@ -101,11 +103,39 @@ def test_results_do_not_depend_on_workers_or_interruptions(
         run(FidelitySettings(points=2, boxes=1, seed=1))
 
 
+def test_several_models_run_the_original_once(
+    folder: Path, report: FidelityReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bhk.convert(folder / "sam.pth", tmp_path / "coarse.bhk", bhk.Quality(snr_db=6))
+    loaded, load = list[str](), ModelSource.load
+
+    def counted(source: ModelSource) -> torch.nn.Module:
+        loaded.append(f"{Path(source.path).name} {source.dtype}")
+        return load(source)
+
+    monkeypatch.setattr(ModelSource, "load", counted)
+    files = [folder / "sam.bhk", tmp_path / "coarse.bhk"]
+    found = fidelity(files, folder / "pictures", against=folder / "sam.pth", settings=_FEW, workers=1)
+    assert loaded == ["sam.pth float32", "sam.bhk float32", "coarse.bhk float32", "sam.pth bfloat16"]
+    assert found.reports[0] == report
+    assert found.reports[1].fidelity.all.iou_mean.value < report.fidelity.all.iou_mean.value
+    records = list(found.records())
+    assert [record["model"] for record in records] == [
+        *["sam.bhk"] * 4,
+        *["sam.pth in bfloat16"] * 4,
+        *["coarse.bhk"] * 4,
+    ]
+    found.save(tmp_path / "both.json")
+    assert read_reports(tmp_path / "both.json") == found.reports
+    with pytest.raises(SettingsError, match="there is no model to evaluate"):
+        fidelity([], folder / "pictures", against=folder / "sam.pth")
+
+
 def test_the_document(report: FidelityReport, tmp_path: Path) -> None:
     report.save(tmp_path / "results.json")
     found = report.document()
     assert json.loads((tmp_path / "results.json").read_bytes()) == found
-    assert read_report(tmp_path / "results.json") == report
+    assert read_reports(tmp_path / "results.json") == (report,)
     assert {name: found[name] for name in ("format", "version", "protocol", "pictures")} == {
         "format": "bhk-evaluation",
         "version": 1,

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from bhk.base.tables import Column, Table
+from bhk.evaluation.environment import processor_name
 
 ROOT = Path(__file__).resolve().parents[3]
 RESULTS = ROOT / "tools" / "bench" / "results"
@@ -55,10 +56,9 @@ def processor() -> str:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:  # not Linux
         text = ""
-    model = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
     has = re.search(r"^flags\s*: (.+)$", text, re.MULTILINE)
     flags = [name for flag, name in FLAGS.items() if has and flag in has[1].split()]
-    return ", ".join([model[1] if model else platform.machine(), f"{os.cpu_count()} cores", *flags])
+    return ", ".join([processor_name(), f"{os.cpu_count()} cores", *flags])
 
 
 def device_name(device: str) -> str:

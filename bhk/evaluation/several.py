@@ -1,0 +1,60 @@
+"""Results for several models that were compared with one original."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+from bhk.base.tables import Table
+from bhk.evaluation.files import Record, RecordColumn
+from bhk.evaluation.results import AccuracyReport, ComparedReport, FidelityReport
+
+Found = TypeVar("Found", FidelityReport, AccuracyReport)
+
+
+@dataclass(frozen=True)
+class EvaluationReport(ComparedReport, Generic[Found]):
+    """What `bhk.fidelity` and `bhk.accuracy` return for several models.
+
+    Attributes:
+        reports: the result for each model, in the order in which they were given.
+    """
+
+    protocol: ClassVar[str] = "several models"
+
+    reports: tuple[Found, ...]
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """The hints of all reports, each once."""
+        return tuple(dict.fromkeys(hint for report in self.reports for hint in report.hints))
+
+    def lines(self) -> Iterator[str | Table]:
+        """Yield a table with a row for each model and group of masks, and what it was measured on."""
+        rows = list(self.records())
+        columns = [column for column in self.columns if column.is_used(rows)]
+        yield Table([column.column for column in columns], [[column.cell(row) for column in columns] for row in rows])
+        yield from self.notes()
+
+    @property
+    def columns(self) -> Sequence[RecordColumn]:
+        """The entries of the records that a short table shows."""
+        return self.reports[0].columns
+
+    def notes(self) -> Iterator[str]:
+        """Yield what the reports were measured on and with."""
+        yield from self.reports[0].notes()
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as JSON values: a complete document for each model, under "reports"."""
+        return self.envelope() | {"reports": [report.document() for report in self.reports]}
+
+    def records(self) -> Iterator[Record]:
+        """Yield the rows of all reports, those of the original once."""
+        seen = set()
+        for record in (record for report in self.reports for record in report.records()):
+            row = tuple(record.items())
+            if row not in seen:
+                seen.add(row)
+                yield record
