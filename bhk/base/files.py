@@ -10,9 +10,11 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from bhk.base.errors import BhkError, option
+
+FilePath: TypeAlias = str | os.PathLike[str]
 
 
 class ReadError(BhkError):

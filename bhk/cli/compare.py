@@ -24,10 +24,13 @@ def compare(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="Use at most N pictures, drawn at random.")] = 16,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the comparison in an .svg or .png file.")
+        Path | None, typer.Option(metavar="FILE", help="Draw the comparison in a .pdf, .svg or .png file.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE.json", help="Write the result as JSON.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Write the result: all of it as .json, its table as .csv or .tex."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed for drawing pictures and prompts.")] = 0,
     device: Device = "cpu",
@@ -36,12 +39,12 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Compare presets on a model: sizes, errors, masks and times. Keeps no .bhk file."""
-    from bhk.base.files import check_destination
+    from bhk.evaluation.files import check_results_file
     from bhk.tasks.compare import compare as task
 
     output = Output(as_json=as_json, quiet=quiet)
     if out is not None:
-        check_destination(out, force=force, sources=(Path(original),))
+        check_results_file(out, force=force, sources=(Path(original),))
     with output.progress() as progress:
         report = task(
             original,

@@ -28,7 +28,7 @@ def report(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="Use the first N pictures of a folder.")] = 6,
     figures: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write the main figures there, as PNG and SVG.")
+        Path | None, typer.Option(metavar="DIR", help="Also write the main figures there, as PDF, PNG and SVG.")
     ] = None,
     device: Device = "cpu",
     threads: Threads = None,

@@ -102,14 +102,11 @@ def latex_text(records: Sequence[Record], columns: Sequence[RecordColumn], notes
         notes: lines for comments above it.
     """
     used = [column for column in columns if column.is_used(records)]
-    sides = "".join(
-        "l" if any(isinstance(record.get(column.key), str) for record in records) else "r" for column in used
-    )
-    rows = [" & ".join(_escaped(column.cell(record)) for column in used) + r" \\" for record in records]
+    rows = [" & ".join(_latex_cell(column, record) for column in used) + r" \\" for record in records]
     return "\n".join(
         (
             *(f"% {shown(note, 500)}" for note in (*notes, r"needs \usepackage{booktabs}")),
-            rf"\begin{{tabular}}{{{sides}}}",
+            rf"\begin{{tabular}}{{{''.join(column.side[0] for column in used)}}}",
             r"\toprule",
             " & ".join(_escaped(column.title) for column in used) + r" \\",
             r"\midrule",
@@ -119,6 +116,11 @@ def latex_text(records: Sequence[Record], columns: Sequence[RecordColumn], notes
             "",
         )
     )
+
+
+def _latex_cell(column: RecordColumn, record: Record) -> str:
+    text = _escaped(column.cell(record))
+    return text if column.side == "left" or text == "--" else text.replace("-", "$-$")
 
 
 def _escaped(text: str) -> str:

@@ -7,12 +7,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import msgspec
 import torch
 
 from bhk.base.errors import BhkError
+from bhk.base.files import FilePath
 from bhk.base.hashes import sha256
 from bhk.base.parallel import worker_count
 from bhk.base.progress import Progress
@@ -39,9 +40,6 @@ _SHARD = 4  # pictures that a process gets at a time
 
 class DifferentModelsError(BhkError):
     """The two models do not have the same architecture, so comparing them would say nothing."""
-
-
-ModelPath: TypeAlias = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Models:
         )
 
 
-def listed_models(models: ModelPath | Sequence[ModelPath]) -> tuple[ModelPath, ...]:
+def listed_models(models: FilePath | Sequence[FilePath]) -> tuple[FilePath, ...]:
     """Return one or several models as a tuple.
 
     Raises:
@@ -89,7 +87,7 @@ def listed_models(models: ModelPath | Sequence[ModelPath]) -> tuple[ModelPath, .
     return every
 
 
-def find_models(models: Sequence[ModelPath], against: ModelPath | None) -> Models:
+def find_models(models: Sequence[FilePath], against: FilePath | None) -> Models:
     """Find out which models files hold.
 
     Args:
@@ -119,7 +117,7 @@ def evaluate(
     settings: EvaluationSettings,
     inputs: Mapping[str, str],
     workers: int | None,
-    work_dir: str | os.PathLike[str] | None,
+    work_dir: FilePath | None,
     progress: Progress | None,
 ) -> list[Result]:
     """Return `work(shard)` for every few items, in order; see `run_shards`.

@@ -25,6 +25,14 @@ FIDELITY_COLUMNS = (
     RecordColumn("faithful", f"IoU ≥ {FAITHFUL}, %", digits=1, percent=True, rank=2),
     RecordColumn("boundary_iou", "boundary IoU", rank=3),
 )
+COMPARISON_COLUMNS = (
+    RecordColumn("quality", "quality", side="left"),
+    RecordColumn("bytes", "bytes"),
+    RecordColumn("times_smaller", "times smaller", digits=2),
+    RecordColumn("snr_db", "SNR, dB", digits=1),
+    RecordColumn("points_iou", "points IoU"),
+    RecordColumn("boxes_iou", "boxes IoU"),
+)
 ACCURACY_COLUMNS = (
     RecordColumn("model", "model", side="left", least=12),
     RecordColumn("times_smaller", "times smaller", digits=2, rank=1),
@@ -62,18 +70,18 @@ def fidelity_records(fidelity: Fidelity) -> Iterator[Record]:
         row = {
             "masks_of": name,
             "masks": found.masks,
-            **_spread("iou_mean", found.iou_mean),
-            **_spread("iou_median", found.iou_median),
+            **spread("iou_mean", found.iou_mean),
+            **spread("iou_median", found.iou_median),
             "iou_first_percentile": found.iou_percentile,
             "iou_min": found.iou_min,
-            **_spread("faithful", found.faithful),
-            **_spread("boundary_iou", found.boundary_iou),
-            **_spread("score_change", found.score_change),
-            **_spread("flips", found.flips),
+            **spread("faithful", found.faithful),
+            **spread("boundary_iou", found.boundary_iou),
+            **spread("score_change", found.score_change),
+            **spread("flips", found.flips),
             "empty": found.empty,
         }
         if found is fidelity.all:
-            row |= _spread("embedding_cosine", fidelity.embedding_cosine)
+            row |= spread("embedding_cosine", fidelity.embedding_cosine)
         yield row
 
 
@@ -85,18 +93,18 @@ def accuracy_records(accuracy: Sequence[PromptAccuracy], drops: Sequence[Drop]) 
         yield {
             "prompt": found.prompt,
             "masks": found.masks,
-            **_spread("miou", found.miou),
-            **_spread("miou_small", found.small),
-            **_spread("miou_medium", found.medium),
-            **_spread("miou_large", found.large),
-            **_spread("miou_oracle", found.oracle),
+            **spread("miou", found.miou),
+            **spread("miou_small", found.small),
+            **spread("miou_medium", found.medium),
+            **spread("miou_large", found.large),
+            **spread("miou_oracle", found.oracle),
             **_precision(found.precision),
-            **_spread("miou_drop", drop.miou if drop else None),
-            **_spread("ap_drop", drop.ap if drop else None),
+            **spread("miou_drop", drop.miou if drop else None),
+            **spread("ap_drop", drop.ap if drop else None),
         }
 
 
-def _spread(name: str, estimate: Estimate | None) -> dict[str, str | int | float | None]:
+def spread(name: str, estimate: Estimate | None) -> dict[str, str | int | float | None]:
     """Return an estimate as three columns: its value, and the ends of its interval."""
     value, low, high = (None, None, None) if estimate is None else (estimate.value, estimate.low, estimate.high)
     return {name: value, f"{name}_low": low, f"{name}_high": high}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
@@ -51,10 +52,6 @@ class EvaluationReport(ComparedReport, Generic[Found]):
         return self.envelope() | {"reports": [report.document() for report in self.reports]}
 
     def records(self) -> Iterator[Record]:
-        """Yield the rows of all reports, those of the original once."""
-        seen = set()
-        for record in (record for report in self.reports for record in report.records()):
-            row = tuple(record.items())
-            if row not in seen:
-                seen.add(row)
-                yield record
+        """Yield the rows of all reports; those that all have, which are about the original, once and last."""
+        rows = Counter(tuple(record.items()) for report in self.reports for record in report.records())
+        yield from map(dict, sorted(rows, key=lambda row: rows[row] == len(self.reports)))

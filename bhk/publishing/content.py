@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from bhk.base.errors import BhkError, listed, option, shown
+from bhk.base.files import FilePath
 from bhk.base.hashes import sha256
 from bhk.base.strict_json import StrictJsonError, parse_object
 from bhk.checkpoint.companions import CONFIG, companions_of
@@ -24,7 +25,6 @@ from bhk.publishing.licenses import License, UnknownLicenseError, find_license
 from bhk.sam.variants import FAMILIES, VARIANTS, Variant, published_as, published_with
 from bhk.tasks.inspect import InspectionReport, inspect
 
-FilePath: TypeAlias = str | os.PathLike[str]
 Evaluation: TypeAlias = FidelityReport | AccuracyReport
 Evaluations: TypeAlias = Evaluation | EvaluationReport[FidelityReport] | EvaluationReport[AccuracyReport]
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from urllib.parse import quote
 
 from bhk.base.errors import option, shown
-from bhk.base.files import WriteError, replace_file
+from bhk.base.files import FilePath, WriteError, replace_file
 from bhk.base.progress import Progress
 from bhk.base.report import Report
 from bhk.base.tables import Column, Table
@@ -21,7 +21,7 @@ from bhk.container.errors import FormatError
 from bhk.hub.address import FILES, parse_address
 from bhk.hub.errors import redact
 from bhk.hub.upload import MAIN, LocalFile, Uploader
-from bhk.publishing.content import Card, CardContent, FilePath, PublicationError, card_content
+from bhk.publishing.content import Card, CardContent, PublicationError, card_content
 from bhk.publishing.metadata import completed
 from bhk.publishing.repository import README, UnpublishableFileError, repository_files, weight_files
 from bhk.publishing.sending import Destination, Publication, Sending

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from bhk.base.files import WriteError
 from bhk.base.packages import import_package
-from bhk.reports.figures import MATPLOTLIB
+from bhk.reports.figures import MATPLOTLIB, METADATA
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SUFFIXES = (".svg", ".png")
+SUFFIXES = (".pdf", ".svg", ".png")
 
 # Two colours of Okabe and Ito, distinguishable with any colour vision; the markers differ as well.
 _STYLES = (("#D55E00", "o"), ("#0072B2", "s"))
@@ -73,7 +73,7 @@ def draw_comparison(marks: Sequence[Mark], title: str, file: BinaryIO, suffix: s
     axes.margins(x=0.1, y=0.12)
     axes.spines[["top", "right"]].set_visible(False)
     kind = suffix.lower().removeprefix(".")
-    figure.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
+    figure.savefig(file, format=kind, dpi=150, metadata=METADATA[kind])
 
 
 def _draw_masks(axes: Axes, marks: Sequence[Mark]) -> None:

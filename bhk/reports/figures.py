@@ -1,4 +1,4 @@
-"""The main figures of a report as PNG and SVG files, drawn by matplotlib: layer map, rate and error, codebook, masks."""
+"""The main figures of a report as PDF, PNG and SVG files, drawn by matplotlib: layer map, rate and error, codebook, masks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 MATPLOTLIB = Package("matplotlib", "run: pip install matplotlib")
 NAMES = ("layer_map", "rate_against_error", "codebook", "masks")
-FORMATS = ("png", "svg")
+FORMATS = ("pdf", "png", "svg")
+# What would differ between two files of one figure.
+METADATA: dict[str, dict[str, str | None]] = {
+    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    "png": {"Software": None},
+    "svg": {"Date": None},
+}
 DPI = 200
 
 # The colours of Okabe and Ito, as on the page.
@@ -84,7 +90,7 @@ def write_figures(content: PageContent, folder: Path, *, force: bool) -> tuple[P
             for suffix in FORMATS:
                 path = folder / f"{name}.{suffix}"
                 with replace_file(path, force=force) as file:
-                    figure.savefig(file, format=suffix, dpi=DPI, metadata={"Date": None} if suffix == "svg" else None)
+                    figure.savefig(file, format=suffix, dpi=DPI, metadata=METADATA[suffix])
                 written.append(path)
     return tuple(written)
 

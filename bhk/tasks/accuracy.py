@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import overload
 
 from bhk.base.errors import option
+from bhk.base.files import FilePath
 from bhk.base.hashes import sha256
 from bhk.base.progress import Progress
 from bhk.evaluation.accuracy import (
@@ -29,7 +30,6 @@ from bhk.evaluation.detections import Detection, read_detections
 from bhk.evaluation.environment import environment
 from bhk.evaluation.faults import FaultCount, FaultKind, FaultLog
 from bhk.evaluation.frame import (
-    ModelPath,
     Models,
     Sources,
     evaluate,
@@ -49,47 +49,47 @@ from bhk.sam.prediction.predictor import PredictionError
 
 @overload
 def accuracy(  # type: ignore[overload-overlap]  # a str is a sequence, too
-    models: ModelPath,
-    images: str | os.PathLike[str],
-    annotations: str | os.PathLike[str] | None = None,
+    models: FilePath,
+    images: FilePath,
+    annotations: FilePath | None = None,
     *,
-    against: ModelPath | None = None,
+    against: FilePath | None = None,
     format: str | None = None,
-    detections: str | os.PathLike[str] | None = None,
+    detections: FilePath | None = None,
     settings: AccuracySettings = AccuracySettings(),
     workers: int | None = None,
-    work_dir: str | os.PathLike[str] | None = None,
+    work_dir: FilePath | None = None,
     progress: Progress | None = None,
 ) -> AccuracyReport: ...
 
 
 @overload
 def accuracy(
-    models: Sequence[ModelPath],
-    images: str | os.PathLike[str],
-    annotations: str | os.PathLike[str] | None = None,
+    models: Sequence[FilePath],
+    images: FilePath,
+    annotations: FilePath | None = None,
     *,
-    against: ModelPath | None = None,
+    against: FilePath | None = None,
     format: str | None = None,
-    detections: str | os.PathLike[str] | None = None,
+    detections: FilePath | None = None,
     settings: AccuracySettings = AccuracySettings(),
     workers: int | None = None,
-    work_dir: str | os.PathLike[str] | None = None,
+    work_dir: FilePath | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport[AccuracyReport]: ...
 
 
 def accuracy(
-    models: ModelPath | Sequence[ModelPath],
-    images: str | os.PathLike[str],
-    annotations: str | os.PathLike[str] | None = None,
+    models: FilePath | Sequence[FilePath],
+    images: FilePath,
+    annotations: FilePath | None = None,
     *,
-    against: str | os.PathLike[str] | None = None,
+    against: FilePath | None = None,
     format: str | None = None,
-    detections: str | os.PathLike[str] | None = None,
+    detections: FilePath | None = None,
     settings: AccuracySettings = AccuracySettings(),
     workers: int | None = None,
-    work_dir: str | os.PathLike[str] | None = None,
+    work_dir: FilePath | None = None,
     progress: Progress | None = None,
 ) -> AccuracyReport | EvaluationReport[AccuracyReport]:
     """Prompt models for annotated objects and measure how well their masks match them.

@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,9 +24,12 @@ from bhk.checkpoint import Checkpoint
 from bhk.codec.error import decibels
 from bhk.codec.fit import PRESETS, PresetError
 from bhk.conversion.quality import Quality
+from bhk.evaluation.environment import Environment, environment
 from bhk.evaluation.fidelity import Agreement, Fidelity, ask, compared, summarise
+from bhk.evaluation.files import Record, RecordColumn
 from bhk.evaluation.models import Subject
-from bhk.evaluation.results import ComparedReport, Skipped
+from bhk.evaluation.records import COMPARISON_COLUMNS, INTERVALS, spread
+from bhk.evaluation.results import GENERATOR, ComparedReport, Skipped
 from bhk.file.bhkfile import load_state_dict
 from bhk.nn.device import Device, usable_device
 from bhk.pictures.folder import NoPicturesError, find_pictures
@@ -42,6 +45,7 @@ from bhk.sam.load import dense_model, load
 from bhk.sam.prediction.predictor import PredictionError
 from bhk.sam.recognise import Recognised
 from bhk.tasks.convert import convert
+from bhk.version import __version__
 
 DEFAULT = ("birkhoff", "small", "balanced", "fine")
 LIMIT = 16  # pictures
@@ -139,6 +143,29 @@ class ComparisonReport(ComparedReport):
         else:
             yield f"masks of {counted(self.pictures, 'picture')}"
 
+    @property
+    def columns(self) -> Sequence[RecordColumn]:
+        """The entries of the records that a short table shows."""
+        return COMPARISON_COLUMNS
+
+    def records(self) -> Iterator[Record]:
+        """Yield a row for each quality; see `ComparedReport.records`."""
+        for choice in self.choices:
+            row: Record = {"quality": choice.name, "bytes": choice.bytes, "times_smaller": choice.ratio}
+            row |= {"snr_db": choice.snr_db, "lowest_snr_db": choice.lowest_snr_db}
+            for kind, found in (("points", choice.points), ("boxes", choice.boxes)):
+                row |= spread(f"{kind}_iou", found.iou_mean if found else None)
+                row[f"{kind}_iou_first_percentile"] = found.iou_percentile if found else None
+            row |= {"convert_seconds": choice.convert_seconds, "load_seconds": choice.load_seconds}
+            row |= {"original": Path(self.original).name, "pictures": self.pictures, "seed": self.seed}
+            yield row | {"bhk": __version__} | asdict(self.environment)
+
+    def notes(self) -> Iterator[str]:
+        """Yield what the report was measured on and with."""
+        kind = "synthetic scene" if self.made else "picture"
+        yield f"{Path(self.original).name}, masks of {counted(self.pictures, kind)}; {INTERVALS}"
+        yield f"seed {self.seed}; {GENERATOR}, {self.environment.described}"
+
 
 def _row(choice: Choice, has_masks: bool) -> list[str]:
     cells = [
@@ -186,7 +213,7 @@ def compare(
         qualities: names of presets, or `bhk.Quality` objects; one or several.
         images: a folder; pictures in it and below it are used.
         limit: use at most this many pictures of the folder, drawn at random.
-        plot: an .svg or .png file to draw masks against ratio in.
+        plot: a .pdf, .svg or .png file to draw masks against ratio in.
         seed: for drawing pictures, prompts and the bootstrap.
         device: where masks are computed, such as "cuda".
         force: replace `plot` if it exists.

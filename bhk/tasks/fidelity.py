@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import overload
 
+from bhk.base.files import FilePath
 from bhk.base.progress import Progress
 from bhk.evaluation.environment import environment
 from bhk.evaluation.fidelity import ImageFidelity, PictureFidelity, ask, compared, summarise
 from bhk.evaluation.frame import (
-    ModelPath,
     Models,
     Sources,
     evaluate,
@@ -34,38 +34,38 @@ from bhk.sam.prediction.predictor import PredictionError
 
 @overload
 def fidelity(  # type: ignore[overload-overlap]  # a str is a sequence, too
-    models: ModelPath,
-    images: str | os.PathLike[str],
+    models: FilePath,
+    images: FilePath,
     *,
-    against: ModelPath,
+    against: FilePath,
     settings: FidelitySettings = FidelitySettings(),
     workers: int | None = None,
-    work_dir: str | os.PathLike[str] | None = None,
+    work_dir: FilePath | None = None,
     progress: Progress | None = None,
 ) -> FidelityReport: ...
 
 
 @overload
 def fidelity(
-    models: Sequence[ModelPath],
-    images: str | os.PathLike[str],
+    models: Sequence[FilePath],
+    images: FilePath,
     *,
-    against: ModelPath,
+    against: FilePath,
     settings: FidelitySettings = FidelitySettings(),
     workers: int | None = None,
-    work_dir: str | os.PathLike[str] | None = None,
+    work_dir: FilePath | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport[FidelityReport]: ...
 
 
 def fidelity(
-    models: ModelPath | Sequence[ModelPath],
-    images: str | os.PathLike[str],
+    models: FilePath | Sequence[FilePath],
+    images: FilePath,
     *,
-    against: str | os.PathLike[str],
+    against: FilePath,
     settings: FidelitySettings = FidelitySettings(),
     workers: int | None = None,
-    work_dir: str | os.PathLike[str] | None = None,
+    work_dir: FilePath | None = None,
     progress: Progress | None = None,
 ) -> FidelityReport | EvaluationReport[FidelityReport]:
     """Compare the masks of compressed models with those of their original, on pictures without annotations.

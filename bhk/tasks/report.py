@@ -105,7 +105,7 @@ def report(
         key: which of its state dicts, if it holds several.
         images: a picture, or a folder whose first `limit` readable pictures, by name, are used. Needs `against`.
         limit: number of pictures, at most.
-        figures: also write the main figures to this folder, as PNG and SVG; it is created if it does not exist.
+        figures: also write the main figures to this folder, as PDF, PNG and SVG; it is created if it does not exist.
         device: the device that computes masks.
         threads: worker threads; None: one per core.
         force: overwrite existing files.

@@ -38,5 +38,5 @@ def test_json_on_stdout_and_in_a_file(shell: Shell) -> None:
 def test_mistakes(shell: Shell) -> None:
     assert shell.fails("compare", "sam.pth", "--presets", "tiny").startswith("unknown preset 'tiny'")
     assert "of nan dB was asked for" in shell.fails("compare", "sam.pth", "--presets", "balanced,nan")
-    assert shell.fails("compare", "sam.pth", "--plot", "a.pdf").startswith("a.pdf: unknown suffix")
+    assert shell.fails("compare", "sam.pth", "--plot", "a.gif").startswith("a.gif: unknown suffix")
     assert shell("compare", "sam.pth", "--limit", "0").status == 2

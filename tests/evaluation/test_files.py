@@ -7,14 +7,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from publishing.made_up import SHA256, accuracy, fidelity
 
 from bhk.base.files import DestinationExistsError, WriteError
 from bhk.evaluation.files import Record, RecordColumn, check_results_file, csv_text, latex_text
-from publishing.made_up import SHA256, accuracy, fidelity
 
 _RECORDS: list[Record] = [
     {"model": "a_b.bhk", "iou": 0.98765, "iou_low": 0.9, "iou_high": None, "masks": 1234},
-    {"model": "c, \"d\".bhk", "iou": float("nan"), "share": 0.5, "share_low": 0.25, "share_high": 0.75},
+    {"model": 'c, "d".bhk', "iou": float("nan"), "share": 0.5, "share_low": -0.25, "share_high": 0.75},
 ]
 _COLUMNS = (
     RecordColumn("model", "Model & more", side="left"),
@@ -38,7 +38,7 @@ def test_latex_escapes_and_leaves_out_what_is_empty() -> None:
     assert lines[1:4] == [r"% needs \usepackage{booktabs}", r"\begin{tabular}{lrrr}", r"\toprule"]
     assert lines[4] == r"Model \& more & IoU & Share, \% & Masks \\"
     assert lines[6] == r"a\_b.bhk & 0.9877 & -- & 1,234 \\"
-    assert lines[7] == r'c, "d".bhk & -- & 50.0 [25.0, 75.0] & -- \\'
+    assert lines[7] == r'c, "d".bhk & -- & 50.0 [$-$25.0, 75.0] & -- \\'
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs LaTeX")

@@ -13,7 +13,7 @@ from bhk.reports.figures import FORMATS, NAMES
 from reports.conftest import Made
 
 
-def test_figures_are_written_as_png_and_svg(made: Made, tmp_path: Path) -> None:
+def test_figures_are_written_as_pdf_png_and_svg(made: Made, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs matplotlib")
     folder = tmp_path / "figures"
     images = made.images / "scene 0.png"
@@ -26,9 +26,13 @@ def test_figures_are_written_as_png_and_svg(made: Made, tmp_path: Path) -> None:
             with Image.open(path) as image:
                 assert min(image.size) > 400
                 assert len(image.convert("RGB").getcolors(image.width * image.height)) > 4
+        elif path.suffix == ".pdf":
+            data = path.read_bytes()
+            assert data.startswith(b"%PDF")
+            assert b"CreationDate" not in data
         else:
             assert "<svg" in path.read_text("utf-8")
-    with pytest.raises(DestinationExistsError, match=r"layer_map\.png exists"):
+    with pytest.raises(DestinationExistsError, match=r"layer_map\.pdf exists"):
         bhk.report(made.file, tmp_path / "b.html", figures=folder, threads=1)
     with pytest.raises(WriteError, match="cannot create folder"):
         bhk.report(made.file, tmp_path / "b.html", figures=tmp_path / "none" / "figures")

@@ -104,8 +104,8 @@ def test_several_models_give_what_each_gives_alone(folder: Path, tmp_path: Path)
     rest: dict[str, Any] = {"against": folder / "sam.pth", "settings": _BOX, "workers": 1}
     found = accuracy([tmp_path / "coarse.bhk", folder / "sam.bhk"], folder / "coco" / "images", truth, **rest)
     assert found.reports[1] == accuracy(folder / "sam.bhk", folder / "coco" / "images", truth, **rest)
-    assert [record["model"] for record in found.records()] == ["coarse.bhk", "sam.pth", "sam.bhk"]
-    first, original, _ = found.records()
+    assert [record["model"] for record in found.records()] == ["coarse.bhk", "sam.bhk", "sam.pth"]
+    first, _, original = found.records()
     assert first["miou_drop"] == found.reports[0].drops[0].miou.value  # type: ignore[union-attr]
     assert (original["miou_drop"], original["times_smaller"]) == (None, None)
 

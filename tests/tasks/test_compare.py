@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import math
 from pathlib import Path
 from typing import Any
@@ -117,13 +118,25 @@ def test_pictures_of_a_folder(sam: Path, pictures: Path) -> None:
     assert [picture.name for picture in found.skipped] == ["d.png"]
 
 
-@pytest.mark.parametrize("name", ["out.svg", "out.PNG"])
+@pytest.mark.parametrize("name", ["out.svg", "out.PNG", "out.pdf"])
 def test_a_figure(sam: Path, other: Path, tmp_path: Path, name: str) -> None:
     pytest.importorskip("matplotlib")
     for original in (sam, other):
         compare(original, ["small"], plot=tmp_path / name, force=True)
         head = (tmp_path / name).read_bytes()[:200]
-        assert head.startswith(b"\x89PNG" if name == "out.PNG" else b"<?xml")
+        assert head.startswith({"out.PNG": b"\x89PNG", "out.pdf": b"%PDF", "out.svg": b"<?xml"}[name])
+
+
+def test_the_table_as_a_file(sam: Path, tmp_path: Path) -> None:
+    found = compare(sam, ["small", "balanced"])
+    found.save(tmp_path / "a.csv")
+    rows = list(csv.DictReader((tmp_path / "a.csv").open()))
+    assert [row["quality"] for row in rows] == ["small", "balanced"]
+    assert [int(row["bytes"]) for row in rows] == [choice.bytes for choice in found.choices]
+    assert float(rows[0]["points_iou"]) == (found.choices[0].points or pytest.fail("no masks")).iou_mean.value
+    assert rows[0]["torch"] == torch.__version__
+    found.save(tmp_path / "a.tex")
+    assert (tmp_path / "a.tex").read_text().count(r" \\") == 3
 
 
 def test_nothing_is_left_behind(sam: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,8 +164,8 @@ def test_qualities_are_checked_first(qualities: list[str], message: str) -> None
 
 
 def test_other_mistakes(other: Path, pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(WriteError, match=r"unknown suffix '\.pdf'; use \.svg, \.png"):
-        compare(other, plot=tmp_path / "out.pdf")
+    with pytest.raises(WriteError, match=r"unknown suffix '\.gif'; use \.pdf, \.svg, \.png"):
+        compare(other, plot=tmp_path / "out.gif")
     (tmp_path / "out.svg").write_bytes(b"mine")
     with pytest.raises(DestinationExistsError):
         compare(other, plot=tmp_path / "out.svg")

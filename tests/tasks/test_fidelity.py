@@ -122,8 +122,8 @@ def test_several_models_run_the_original_once(
     records = list(found.records())
     assert [record["model"] for record in records] == [
         *["sam.bhk"] * 4,
-        *["sam.pth in bfloat16"] * 4,
         *["coarse.bhk"] * 4,
+        *["sam.pth in bfloat16"] * 4,
     ]
     found.save(tmp_path / "both.json")
     assert read_reports(tmp_path / "both.json") == found.reports
