@@ -68,7 +68,7 @@ def test_a_model_and_its_original_against_coco(folder: Path, tmp_path: Path) -> 
 
 
 def test_the_drop_of_ap_of_a_trained_model(tmp_path: Path) -> None:
-    coarse = bhk.convert(TRAINED, tmp_path / "coarse.bhk", bhk.Quality(snr_db=8)).path
+    coarse = bhk.convert(TRAINED, tmp_path / "coarse.bhk", bhk.Quality(snr_for={"*": 6})).path
     write_scene_set(tmp_path / "set", scenes=4, format="coco", size=128)
     truth, detections = tmp_path / "set" / "annotations.json", tmp_path / "set" / "detections.json"
     found = accuracy(
@@ -99,7 +99,7 @@ def test_lvis_and_sa1b_with_the_multimask_output(folder: Path) -> None:
 
 
 def test_several_models_give_what_each_gives_alone(folder: Path, tmp_path: Path) -> None:
-    bhk.convert(folder / "sam.pth", tmp_path / "coarse.bhk", bhk.Quality(snr_db=6))
+    bhk.convert(folder / "sam.pth", tmp_path / "coarse.bhk", bhk.Quality(snr_db=8))
     truth = folder / "coco" / "annotations.json"
     rest: dict[str, Any] = {"against": folder / "sam.pth", "settings": _BOX, "workers": 1}
     found = accuracy([tmp_path / "coarse.bhk", folder / "sam.bhk"], folder / "coco" / "images", truth, **rest)

@@ -106,7 +106,7 @@ def test_results_do_not_depend_on_workers_or_interruptions(
 def test_several_models_run_the_original_once(
     folder: Path, report: FidelityReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bhk.convert(folder / "sam.pth", tmp_path / "coarse.bhk", bhk.Quality(snr_db=6))
+    bhk.convert(folder / "sam.pth", tmp_path / "coarse.bhk", bhk.Quality(snr_db=8))
     loaded, load = list[str](), ModelSource.load
 
     def counted(source: ModelSource) -> torch.nn.Module:
