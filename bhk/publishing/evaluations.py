@@ -10,7 +10,6 @@ from bhk.base.texts import counted, number
 from bhk.evaluation.accuracy_summary import PromptAccuracy
 from bhk.evaluation.fidelity import Agreement
 from bhk.evaluation.results import AccuracyReport, EvaluatedModel, FidelityReport
-from bhk.evaluation.settings import EvaluationSettings
 from bhk.publishing.content import CardContent, Evaluation
 from bhk.publishing.markdown import code, table
 
@@ -84,7 +83,7 @@ def _fidelity(report: FidelityReport, source: str | None) -> str:
     lines = [
         f"**Fidelity.** This model and {_original(report.original, source)} got the same prompts, {prompts} in each of "
         f"{counted(report.pictures, 'picture')}, and every mask was compared with the original's "
-        f"({_how(settings)}; {code(report.generator)}). {_INTERVALS}",
+        f"({_how(report)}). {_INTERVALS}",
         table(_FIDELITY, list(_fidelity_rows(report))),
     ]
     if report.control is not None:
@@ -131,7 +130,7 @@ def _accuracy(report: AccuracyReport, source: str | None) -> str:
     lines = [
         f"**Accuracy.** Masks of {counted(report.objects, 'object')} in {counted(report.pictures, 'picture')} of "
         f"{code(report.annotations_name)} ({report.annotation_format}) were compared with the annotations. The {which} counts "
-        f"({_how(report.settings)}; {code(report.generator)}).{against} {_INTERVALS}",
+        f"({_how(report)}).{against} {_INTERVALS}",
         table(_ACCURACY, rows),
     ]
     if report.drops:
@@ -159,6 +158,7 @@ def _original(original: EvaluatedModel, source: str | None) -> str:
     return named if source is None else f"{named}, which is not the checkpoint that it was converted from,"
 
 
-def _how(settings: EvaluationSettings) -> str:
-    exact = settings.compute == "exact"
-    return f"weights in {code(settings.dtype)}" + ("" if exact else f", computed in {settings.compute}")
+def _how(report: Evaluation) -> str:
+    settings = report.settings
+    computed = "" if settings.compute == "exact" else f", computed in {settings.compute}"
+    return f"weights in {code(settings.dtype)}{computed}; {code(report.generator)}, {code(report.environment.described, 200)}"

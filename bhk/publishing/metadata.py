@@ -11,6 +11,7 @@ import yaml
 from bhk.base.errors import BhkError, shown
 from bhk.publishing.content import CardContent, repository_of, same_repository
 from bhk.publishing.licenses import LICENSES, OTHER, License
+from bhk.publishing.model_index import MODEL_INDEX, model_index
 
 _BYTE_ORDER_MARK = "\ufeff"
 _LINK = re.compile(r"[\w.:/?=&%#+~-]+", re.ASCII)  # characters that need no escape in Markdown
@@ -139,8 +140,10 @@ def _updated(before: dict[str, Any], content: CardContent) -> dict[str, Any]:
         "base_model": bases[0] if len(bases) == 1 else bases,
         "base_model_relation": "quantized" if bases or before.get("base_model") else None,
         "tags": [*_tags(before), *(tag for tag in _own_tags(content) if tag not in _tags(before))],
+        MODEL_INDEX: model_index(content, before.get(MODEL_INDEX)),
     }
-    stale = ("license_name", "license_link") if license and _is_another(license, before) else ()
+    stale = ["license_name", "license_link"] if license and _is_another(license, before) else []
+    stale += [] if ours[MODEL_INDEX] else [MODEL_INDEX]
     kept = {key: value for key, value in before.items() if key not in stale}
     return kept | {key: value for key, value in ours.items() if value}
 

@@ -251,6 +251,7 @@ def test_hand_written_parts_are_kept(content: CardContent) -> None:
         "pipeline_tag",
         "base_model",
         "base_model_relation",
+        "model-index",
     ]
     found = _metadata(card)
     assert found["license"] == "apache-2.0"
@@ -264,7 +265,7 @@ def test_hand_written_parts_are_kept(content: CardContent) -> None:
 
 def test_only_the_section_changes_with_the_content(content: CardContent) -> None:
     card = make_card(content, existing=_HAND) + "after\n"
-    changed = make_card(dataclasses.replace(content, repository="you/other"), existing=card)
+    changed = make_card(dataclasses.replace(content, repository="you/sam-b"), existing=card)
     assert changed != card
     assert changed.partition(BEGIN)[0] == card.partition(BEGIN)[0]
     assert changed.partition(END)[2] == card.partition(END)[2] == "\nafter\n"
