@@ -92,6 +92,21 @@ def check_destination(path: Path, *, force: bool, sources: tuple[Path, ...] = ()
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+_unfinished: dict[Path, Path] = {}  # temporary file -> the file whose place it will take
+
+
+def files_being_written() -> tuple[Path, ...]:
+    """Return the files that `replace_file` is writing in this process."""
+    return tuple(_unfinished.values())
+
+
+def abandon_files() -> None:
+    """Remove the temporary files of `replace_file`, because the process ends without leaving its blocks."""
+    for temporary in list(_unfinished):
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
 @contextlib.contextmanager
 def replace_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
     """Yield a binary file, open for reading and writing, that replaces `path` when the block ends without an error.
@@ -105,6 +120,7 @@ def replace_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
         WriteError: the system refused: no space, no permission, no such folder.
     """
     temporary = _temporary_name(path)
+    _unfinished[temporary] = path
     try:
         mode = _mode_for(path)
         handle = _open_unnamed(path.parent)
@@ -112,6 +128,7 @@ def replace_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
         if handle is None:
             handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     except OSError as error:
+        del _unfinished[temporary]
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
     try:
         with os.fdopen(handle, "w+b") as file:
@@ -123,6 +140,7 @@ def replace_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
             if unnamed:
                 # With a directory descriptor, here unused, Python calls linkat, which follows the link.
                 os.link(f"/proc/self/fd/{file.fileno()}", temporary, src_dir_fd=file.fileno(), follow_symlinks=True)
+        del _unfinished[temporary]  # an interruption from here on may find the file written
         if force or not _link_new(temporary, path):
             os.replace(temporary, path)
     except OSError as error:
@@ -130,6 +148,7 @@ def replace_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+        _unfinished.pop(temporary, None)
     _sync_folder(path.parent)
 
 

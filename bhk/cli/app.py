@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-import os
-import signal
 import sys
-import time
 import warnings
 from collections.abc import Callable
-from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from bhk.base.errors import BhkError
 from bhk.base.packages import explained_imports
-from bhk.base.texts import printable
 from bhk.cli.compare import compare
 from bhk.cli.convert import convert
 from bhk.cli.diff import diff
 from bhk.cli.eval import evaluate
 from bhk.cli.export import export
 from bhk.cli.inspect import inspect
+from bhk.cli.interruption import Interrupted, Interruption
 from bhk.cli.models import models
 from bhk.cli.options import as_option
-from bhk.cli.output import silence_hub
+from bhk.cli.output import print_error, silence_hub
 from bhk.cli.pull import pull
 from bhk.cli.push import push
 from bhk.cli.report import report
 from bhk.cli.segment import segment
-from bhk.cli.streams import open_streams
+from bhk.cli.streams import discard_output, open_streams
 from bhk.cli.verify import verify
 from bhk.version import __version__
 
@@ -58,6 +52,9 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     pull: ("bhk pull me/sam-b-bhk", "bhk pull me/sam-b-bhk -o models/sam_b.bhk"),
     models: ("bhk models",),
 }
+
+# click's UsageError; newer versions of typer have a copy of click.
+_UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
 
 app = typer.Typer(
     name="bhk",
@@ -87,51 +84,21 @@ def _options(
     pass
 
 
-_INTERRUPTED = "interrupted; no file was left half-written"
-
-
-class _Interrupted(BaseException):
-    """Ctrl-C or a kill. Not a KeyboardInterrupt, which typer would handle itself."""
-
-
-class _Signals:
-    """Raises `_Interrupted` on a signal, and remembers it, because a library that is being imported may swallow it.
-
-    A signal within a second of the last one belongs to it; it must not disturb the cleaning up.
-    """
-
-    def __init__(self) -> None:
-        self._last = -math.inf
-
-    @property
-    def caught(self) -> bool:
-        """Whether there was a signal."""
-        return self._last > -math.inf
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        before, self._last = self._last, time.monotonic()
-        if self._last - before > 1:
-            raise _Interrupted
-
-
 def main() -> None:
-    """Run the command line and exit: with 0 on success, 1 and one line on stderr on failure, 2 on wrong usage."""
-    signals = _Signals()
+    """Run the command line and exit: with 0 on success, 1 on failure, 2 on wrong usage, 130 or 143 after an interruption.
+
+    A failure is one line on stderr, and with --json also one JSON object on stdout.
+    """
+    interruption = Interruption(lambda message: print_error("Interrupted", message))
     try:
-        _answer_signals(signals)
+        interruption.answer()
         open_streams()
         _silence_libraries()
-        status = _run(signals)
-        _answer_signals(signal.SIG_IGN)  # everything is done; a signal must not change the status now
-    except _Interrupted:
-        _answer_signals(signal.SIG_IGN)
-        status = _fail(_INTERRUPTED)
+        status = _run(interruption)
+        interruption.ignore()
+    except Interrupted:
+        status = interruption.end()
     sys.exit(status)
-
-
-def _answer_signals(handler: _Signals | signal.Handlers) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handler)
 
 
 def _silence_libraries() -> None:
@@ -140,40 +107,41 @@ def _silence_libraries() -> None:
     silence_hub()
 
 
-def _run(signals: _Signals) -> int:
-    try:
-        status = _exit_status()
-        sys.stdout.flush()
-        return status
-    except BhkError as error:
-        return _fail(error.message(as_option))
-    except OSError as error:
-        _discard_output()
-        return _fail(f"{error.filename or 'output'}: {error.strerror or error}")
-    except Exception as error:
-        if signals.caught:
-            return _fail(_INTERRUPTED)
-        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's is a RuntimeError
-            return _fail("not enough memory")
-        raise
-
-
-def _exit_status() -> int:
-    """Run the application. typer exits by SystemExit; on wrong usage, with 2 and its own message."""
+def _run(interruption: Interruption) -> int:
     try:
         with explained_imports():
-            app()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
-    return 0
+            status = int(app(standalone_mode=False) or 0)
+        sys.stdout.flush()
+    except _UsageError as error:
+        _explain_usage(error)
+        return 2
+    except Exception as error:
+        if interruption.caught:
+            return interruption.end()
+        if isinstance(error, OSError):
+            discard_output()
+        message = _message(error)
+        if message is None:
+            raise
+        print_error(type(error).__name__, message)
+        return 1
+    return status
 
 
-def _discard_output() -> None:
-    """Drop what could not be written to stdout, or Python would complain about it again when it ends."""
-    with open(os.devnull, "w") as nowhere, contextlib.suppress(OSError):
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+def _explain_usage(error: Any) -> None:
+    """Print how the command is used, and what is wrong; nothing if that was the help, as for `bhk` alone."""
+    message = error.format_message().replace("Value error, ", "").rstrip(".")
+    if message.strip():
+        print(error.ctx.get_usage(), file=sys.stderr)
+        print_error("UsageError", f"{message[0].lower()}{message[1:]}; see {error.ctx.command_path} --help")
 
 
-def _fail(message: str) -> int:
-    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
-    return 1
+def _message(error: Exception) -> str | None:
+    """Return what to say about an error; None if it is a fault of bhk."""
+    if isinstance(error, BhkError):
+        return error.message(as_option)
+    if isinstance(error, OSError):
+        return f"{error.filename or 'output'}: {error.strerror or error}"
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's is a RuntimeError
+        return "not enough memory"
+    return None

@@ -14,6 +14,9 @@ def diff(
     a: Annotated[str, typer.Argument(metavar="A", help="The reference: a .bhk file or a checkpoint.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The .bhk file or checkpoint to compare with it.")],
     key: Key = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="End with status 1 unless all tensors are equal, bit for bit.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -24,3 +27,5 @@ def diff(
     with output.progress() as progress:
         report = task(a, b, key=key, progress=progress)
     output.report(report)
+    differing = sum(entry.status != "equal" for entry in report.tensors)
+    output.require(report.equal or not exit_code, f"{differing} of {len(report.tensors)} tensors differ")

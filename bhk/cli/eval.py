@@ -70,6 +70,18 @@ def evaluate(
     work_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep partial results here, and continue from them.")
     ] = None,
+    min_iou: Annotated[
+        float | None,
+        typer.Option(metavar="IOU", help="End with status 1 if the mean IoU (with annotations: a mIoU) is lower."),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PERCENT",
+            help="End with status 1 if AP (without categories: mIoU) drops by more than this share of the original's. "
+            "Needs annotations and --against.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -94,8 +106,10 @@ def evaluate(
         ("--prompts", prompts is not None),
         ("--detections", detections is not None),
         ("--multimask", multimask),
+        ("--max-drop", max_drop is not None),
     ):
         _refuse(given and not has_truth, option, "needs --annotations, or --format for SA-1B")
+    _refuse(max_drop is not None and against is None, "--max-drop", "needs --against, the original to compare with")
     _refuse(against is None and not has_truth, "--against", "give the checkpoint that the models were converted from")
 
     from bhk.evaluation.files import check_results_file
@@ -121,6 +135,11 @@ def evaluate(
             report = _fidelity(chosen, images, settings | {"control": not no_control}, resources)
     output.report(report)
     output.save(report, out, force=force)
+    if min_iou is not None or max_drop is not None:
+        from bhk.cli.gates import not_met
+
+        missed = not_met(report, min_iou, max_drop)
+        output.require(missed is None, missed or "")
 
 
 def _refuse(wrong: bool, option: str, reason: str) -> None:

@@ -10,6 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import typer
+
+from bhk.base.files import WriteError
 from bhk.base.progress import Progress
 from bhk.base.report import Report
 from bhk.base.texts import printable
@@ -36,7 +39,7 @@ class Output:
     def report(self, report: Report) -> None:
         """Print what a task returned, as text or as one JSON document, and then its hints."""
         if self._as_json:
-            print(_json(report))
+            print(_encodable(report.json(), report.json_indent))
         elif not self._silent:
             print(report.text(stdout_screen()))
         for hint in report.hints:
@@ -44,9 +47,20 @@ class Output:
 
     def save(self, report: Report, out: Path | None, *, force: bool) -> None:
         """Write a report that has been printed, so that it is not lost if it cannot be written; None writes nothing."""
-        if out is not None:
+        if out is None:
+            return
+        try:
             report.save(out, force=force)
-            self.hint(f"wrote {out}")
+        except WriteError as error:
+            self.require(False, str(error))
+        self.hint(f"wrote {out}")
+
+    def require(self, met: bool, message: str) -> None:
+        """End with status 1 and a line on stderr unless a condition is met. The result has been printed already."""
+        if not met:
+            sys.stdout.flush()
+            print(f"error: {printable(message)}", file=sys.stderr)
+            raise typer.Exit(1)
 
     def hint(self, text: str) -> None:
         """Print a line that is not part of the result; control characters in it are escaped."""
@@ -79,13 +93,21 @@ class Output:
             yield show
 
 
-def _json(report: Report) -> str:
-    text = report.json()
+def print_error(kind: str, message: str) -> None:
+    """Print an error as a line on stderr and, with --json, also as a JSON object on stdout; `kind` names its class."""
+    line = printable(" ".join(message.split()))
+    print(f"error: {line}", file=sys.stderr)
+    if "--json" in sys.argv[1:]:
+        print(_encodable(json.dumps({"error": {"type": kind, "message": line}}, ensure_ascii=False)), flush=True)
+
+
+def _encodable(document: str, indent: int | None = None) -> str:
+    """Return JSON text with characters that the encoding of stdout lacks escaped."""
     try:
-        text.encode(sys.stdout.encoding or "ascii")
+        document.encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:  # another encoding, or a file name that is not Unicode
-        return json.dumps(json.loads(text), indent=report.json_indent)
-    return text
+        return json.dumps(json.loads(document), indent=indent)
+    return document
 
 
 class WaitingHints(logging.Handler):

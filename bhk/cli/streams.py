@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import locale
 import os
@@ -48,6 +49,12 @@ def _encoding(stream: TextIO) -> str:
     if not chosen and locale.setlocale(locale.LC_CTYPE) in ("C", "POSIX"):
         return "ascii"
     return stream.encoding
+
+
+def discard_output() -> None:
+    """Drop what could not be written to stdout, or Python would complain about it again when it ends."""
+    with open(os.devnull, "w") as nowhere, contextlib.suppress(OSError):
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def stdout_screen() -> Screen:

@@ -21,12 +21,15 @@ class Difference:
     Attributes:
         equal: whether they are equal bit for bit.
         max_abs: largest absolute difference; NaN if they differ and one of them holds NaN or infinity.
-        snr_db: 10 log10(sum reference^2 / sum difference^2); infinite without difference.
+        snr_db: 10 log10(signal / noise); infinite without difference.
+        signal, noise: sum of reference^2, and of difference^2.
     """
 
     equal: bool
     max_abs: float
     snr_db: float
+    signal: float
+    noise: float
 
 
 def compare(reference: Tensor, other: Tensor) -> Difference:
@@ -46,7 +49,7 @@ def compare(reference: Tensor, other: Tensor) -> Difference:
         signal += _power(x)
         noise += _power(difference)
     finite = math.isfinite(signal) and math.isfinite(noise)
-    return Difference(equal, largest, decibels(signal, noise) if finite else math.nan)
+    return Difference(equal, largest, decibels(signal, noise) if finite else math.nan, signal, noise)
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -67,6 +67,16 @@ class VerificationReport(Report):
     against: str | None
 
     @property
+    def snr_db(self) -> float | None:
+        """Signal-to-noise ratio of all coded tensors together, in dB; None without an original, or if none is coded."""
+        found = [layer.difference for layer in self._coded if layer.difference is not None]
+        if not found:
+            return None
+        from bhk.codec.error import decibels
+
+        return decibels(sum(one.signal for one in found), sum(one.noise for one in found))
+
+    @property
     def against_itself(self) -> bool:
         """Whether `against` holds the decoded weights, so that it cannot be the original."""
         differences = [layer.difference for layer in self._coded]
@@ -96,6 +106,7 @@ class VerificationReport(Report):
             if layer.difference is not None
         ]
         yield Table((Column("coded tensor", "left", least=36), Column("SNR dB"), Column("max error")), rows)
+        yield f"all coded tensors together: {number(self.snr_db, 1, ' dB')}"
         yield f"{counted(len(self.layers) - len(rows), 'exact tensor')} equal to the original"
         yield f"{summary}; no coded tensor is farther from {self.against} than the file says"
 
@@ -158,7 +169,7 @@ def _check_names(file: BhkFile, original: TensorFile) -> None:
     ):
         alone = [name for name in names if name not in other]
         if alone:
-            raise VerificationError(f"{counted(len(alone), 'tensor')} only in {where}, such as {alone[0]!r}")
+            raise _not_the_original(original, f"{counted(len(alone), 'tensor')} only in {where}, such as {alone[0]!r}")
 
 
 def _check(
@@ -187,14 +198,15 @@ def _difference(layer: LayerEntry, name: str, tensor: Tensor, original: TensorFi
 
     reference = original.tensor(name)
     if reference.shape != tensor.shape or reference.dtype != tensor.dtype:
-        raise VerificationError(
-            f"tensor {name!r} is {tensor.dtype} {list(tensor.shape)}, but "
-            f"{reference.dtype} {list(reference.shape)} in {original.label}"
+        raise _not_the_original(
+            original,
+            f"tensor {name!r} is {tensor.dtype} {list(tensor.shape)} in the file, but "
+            f"{reference.dtype} {list(reference.shape)} in {original.label}",
         )
     difference = compare(reference, tensor)
     if layer.error is None:
         if not difference.equal:
-            raise VerificationError(f"tensor {name!r} is stored exactly, but differs from {original.label}")
+            raise _not_the_original(original, f"tensor {name!r} is stored exactly, but differs from {original.label}")
         return difference
     largest, snr = layer.error.max_abs, layer.error.snr_db
     if not difference.max_abs <= largest * (1 + ERROR_TOLERANCE):
@@ -203,6 +215,10 @@ def _difference(layer: LayerEntry, name: str, tensor: Tensor, original: TensorFi
         found, written = f"a signal-to-noise ratio of {difference.snr_db:.2f} dB", f"{snr:.2f} dB"
     else:
         return difference
-    raise VerificationError(
-        f"tensor {name!r} has {found} against {original.label}, but the file says {written}: it was made from other weights"
+    raise _not_the_original(
+        original, f"tensor {name!r} has {found} against {original.label}, but the file says {written}"
     )
+
+
+def _not_the_original(original: TensorFile, reason: str) -> VerificationError:
+    return VerificationError(f"{original.label} is not the original that the file was converted from: {reason}")
