@@ -71,9 +71,11 @@ class Interruption:
             raise Interrupted
 
     def _message(self) -> str:
-        files = ", ".join(map(str, self._files))
-        were = "was" if len(self._files) == 1 else "were"
-        return f"interrupted; {files} {were} not written, and nothing half-written is left" if files else "interrupted"
+        files = [str(path) for path in self._files if path.parent.exists()]  # temporary folders are gone by now
+        if not files:
+            return "interrupted"
+        were = "was" if len(files) == 1 else "were"
+        return f"interrupted; {', '.join(files)} {were} not written, and nothing half-written is left"
 
     def _watch(self, signals: socket.socket) -> None:
         """Wait for signals, which arrive here at once, whatever the main thread is doing."""

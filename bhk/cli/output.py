@@ -16,6 +16,7 @@ from bhk.base.files import WriteError
 from bhk.base.progress import Progress
 from bhk.base.report import Report
 from bhk.base.texts import printable
+from bhk.cli.options import as_option
 from bhk.cli.streams import stdout_screen
 
 _COUNTED = 10_000  # totals below are shown as "7/16", others as "47%"
@@ -52,7 +53,7 @@ class Output:
         try:
             report.save(out, force=force)
         except WriteError as error:
-            self.require(False, str(error))
+            self.require(False, error.message(as_option))
         self.hint(f"wrote {out}")
 
     def require(self, met: bool, message: str) -> None:

@@ -86,14 +86,22 @@ class Shell:
         return self.wait()
 
     def fails(self, *args: object, **settings: Any) -> str:
-        """Run `bhk args`, which must fail with status 1 and one line on stderr, and return its message."""
+        """Run `bhk args`, which must fail with status 1 and one line on stderr, and return its message.
+
+        With --json, the message is also the only thing on stdout.
+        """
         ended = self(*args, **settings)
-        assert (ended.status, ended.out) == (1, "")
+        assert ended.status == 1
         assert ended.err.startswith("error: ")
         assert ended.err.count("\n") == 1
         assert ended.err.endswith("\n")
         assert ended.err[:-1].isprintable()
-        return ended.err[len("error: ") : -1]
+        message = ended.err[len("error: ") : -1]
+        if "--json" in args:
+            assert json.loads(ended.out)["error"]["message"] == message
+        else:
+            assert ended.out == ""
+        return message
 
     def _answer(self, expected: str) -> int:
         assert self._server.stdout is not None

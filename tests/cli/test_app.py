@@ -4,10 +4,8 @@ import ast
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +112,15 @@ def test_wrong_usage_ends_with_2_and_an_explanation(bhk: Shell, args: list[str])
     assert not list(bhk.folder.iterdir())
 
 
+def test_wrong_usage_is_an_error_in_json(bhk: Shell) -> None:
+    ended = bhk("inspect", "a", "--by", "layer", "--json")
+    message = "invalid value for '--by': 'layer' is not one of 'role', 'block'; see bhk inspect --help"
+    assert ended.status == 2
+    assert json.loads(ended.out) == {"error": {"type": "UsageError", "message": message}}
+    assert ended.err.splitlines()[0].startswith("Usage: bhk inspect ")
+    assert ended.err.splitlines()[1:] == [f"error: {message}"]
+
+
 def test_inspecting_imports_no_torch(converted: Path) -> None:
     root = str(Path(package.__file__).parent.parent)
     code = (
@@ -194,72 +201,3 @@ def test_out_of_memory_is_one_line(bhk: Shell) -> None:
     for command in (["verify", "vast.bhk"], ["export", "vast.bhk", "-o", "vast.pth"], ["diff", "vast.bhk", "vast.bhk"]):
         assert bhk.fails(*command, memory=1 << 30) == "not enough memory"
     assert [path.name for path in bhk.folder.iterdir()] == ["vast.bhk"]
-
-
-INTERRUPTED = "error: interrupted; no file was left half-written\n"
-
-
-@pytest.fixture
-def slow(tmp_path: Path) -> Path:
-    """A checkpoint whose conversion takes a moment, and an older .bhk file at its destination."""
-    generator = torch.Generator().manual_seed(0)
-    torch.save(
-        {f"blocks.{i}.weight": torch.randn(512, 512, generator=generator) for i in range(12)}, tmp_path / "slow.pth"
-    )
-    (tmp_path / "slow.bhk").write_bytes(b"old")
-    return tmp_path
-
-
-def _wait_until_it_answers(process: int) -> None:
-    """Wait until the process handles SIGTERM, which `main` sets up first; before that, the signal ends it."""
-    for _ in range(2000):
-        try:
-            status = Path(f"/proc/{process}/status").read_text()
-        except FileNotFoundError:
-            return
-        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
-        if caught >> (signal.SIGTERM - 1) & 1:
-            break
-        time.sleep(0.005)
-    time.sleep(0.02)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-def test_an_interruption_at_any_moment_leaves_the_old_file_or_the_new(
-    bhk: Shell, slow: Path, number: signal.Signals
-) -> None:
-    if number == signal.SIGKILL and not hasattr(os, "O_TMPFILE"):
-        pytest.skip("only a file without a name goes away by itself")
-    began = time.monotonic()
-    assert bhk("convert", "slow.pth", "-o", "new.bhk", "-q").status == 0
-    whole, new = time.monotonic() - began, (slow / "new.bhk").read_bytes()
-    (slow / "new.bhk").unlink()
-    stopped = 0
-    for moment in range(8):
-        (slow / "slow.bhk").write_bytes(b"old")
-        process = bhk.start("convert", "slow.pth", "--force", "-q")
-        _wait_until_it_answers(process)
-        time.sleep(whole * moment / 9)
-        bhk.interrupt(process, number)
-        ended = bhk.wait()
-        assert sorted(path.name for path in slow.iterdir()) == ["slow.bhk", "slow.pth"]
-        if ended.status == 0:
-            assert (slow / "slow.bhk").read_bytes() == new
-            continue
-        stopped += 1
-        expected = (-number, "", "") if number == signal.SIGKILL else (1, "", INTERRUPTED)
-        assert (ended.status, ended.out, ended.err) == expected
-        assert (slow / "slow.bhk").read_bytes() in (b"old", new)
-    assert stopped > 2
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
-def test_a_second_interruption_changes_nothing(bhk: Shell, slow: Path) -> None:
-    process = bhk.start("convert", "slow.pth", "--force", "-q", "--threads", 1)
-    _wait_until_it_answers(process)
-    bhk.interrupt(process, signal.SIGINT)
-    bhk.interrupt(process, signal.SIGTERM)
-    ended = bhk.wait()
-    assert (ended.status, ended.out, ended.err) == (1, "", INTERRUPTED)
-    assert (slow / "slow.bhk").read_bytes() == b"old"

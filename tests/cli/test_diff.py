@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -42,9 +43,17 @@ def test_json_is_the_only_output(bhk: Shell, converted: Path) -> None:
         "name": "steps",
         "status": "equal",
         "detail": "",
-        "difference": {"equal": True, "max_abs": 0.0, "snr_db": None},
+        "difference": {"equal": True, "max_abs": 0.0, "snr_db": None, "signal": 49.0, "noise": 0.0},
     }
     assert found["blocks.2.weight"]["difference"]["max_abs"] > 0
+
+
+def test_a_difference_is_a_gate(bhk: Shell, converted: Path) -> None:
+    assert bhk("diff", "sam.bhk", "sam.bhk", "--exit-code").status == 0
+    assert bhk("diff", "sam.pth", "sam.bhk").status == 0
+    ended = bhk("diff", "sam.pth", "sam.bhk", "--exit-code", "--json")
+    assert (ended.status, ended.err) == (1, "error: 2 of 4 tensors differ\n")
+    assert json.loads(ended.out)["counts"] == {"changed": 2, "equal": 2}
 
 
 def test_quiet_prints_nothing(bhk: Shell, converted: Path) -> None:

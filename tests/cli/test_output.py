@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import typer
 
-from bhk.base.files import DestinationExistsError
 from bhk.base.report import Report
-from bhk.cli.output import Output
+from bhk.cli.output import Output, print_error
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,31 @@ def test_a_report_is_saved_after_it_is_printed(capsys: pytest.CaptureFixture[str
     output.save(found, path, force=False)
     assert json.loads(path.read_text("utf-8")) == {"path": "a", "values": []}
     assert capsys.readouterr() == ("", f"wrote {path}\n")
-    with pytest.raises(DestinationExistsError):
+    with pytest.raises(typer.Exit) as end:
         output.save(found, path, force=False)
-    assert capsys.readouterr() == ("", "")
+    assert end.value.exit_code == 1
+    assert capsys.readouterr() == ("", f"error: {path} exists; use --force to overwrite it\n")
+
+
+def test_a_condition_that_is_not_met_ends_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(quiet=True).require(True, "nothing")
+    with pytest.raises(typer.Exit) as end:
+        Output(quiet=True).require(False, "2 of 3 tensors differ")
+    assert end.value.exit_code == 1
+    assert capsys.readouterr() == ("", "error: 2 of 3 tensors differ\n")
+
+
+def test_an_error_is_a_line_and_with_json_an_object(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bhk", "inspect", "a"])
+    print_error("ReadError", "cannot read\n a\x1b")
+    assert capsys.readouterr() == ("", "error: cannot read a\\x1b\n")
+    monkeypatch.setattr(sys, "argv", ["bhk", "inspect", "a", "--json"])
+    print_error("ReadError", "cannot read ü")
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"error": {"type": "ReadError", "message": "cannot read ü"}}
+    assert err == "error: cannot read ü\n"
 
 
 @pytest.mark.parametrize("name", ["n\udcff ü\x1b", "a/b"])

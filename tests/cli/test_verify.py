@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from unittest.mock import ANY
 
 import torch
 
+import bhk as package
 from cli.conftest import Shell, tensors
 
 
@@ -18,8 +21,11 @@ def test_an_intact_file(bhk: Shell, converted: Path) -> None:
 def test_against_the_original(bhk: Shell, converted: Path) -> None:
     lines = bhk("verify", converted, "--against", "sam.pth").out.splitlines()
     assert [line.split()[0] for line in lines[2:4]] == ["blocks.2.weight", "blocks.10.weight"]
-    assert lines[4] == "2 exact tensors equal to the original"
-    assert lines[5].endswith("no coded tensor is farther from sam.pth than the file says")
+    found = package.verify(converted, bhk.folder / "sam.pth")
+    assert found.snr_db is not None
+    assert lines[4] == f"all coded tensors together: {found.snr_db:.1f} dB"
+    assert lines[5] == "2 exact tensors equal to the original"
+    assert lines[6].endswith("no coded tensor is farther from sam.pth than the file says")
 
 
 def test_json_is_the_only_output(bhk: Shell, converted: Path) -> None:
@@ -31,7 +37,7 @@ def test_json_is_the_only_output(bhk: Shell, converted: Path) -> None:
     assert bias == {
         "name": "blocks.2.bias",
         "encoding": "exact",
-        "difference": {"equal": True, "max_abs": 0.0, "snr_db": None},
+        "difference": {"equal": True, "max_abs": 0.0, "snr_db": None, "signal": ANY, "noise": 0.0},
     }
     assert weight["difference"]["equal"] is False
     assert 20 < weight["difference"]["snr_db"] < 40
@@ -46,7 +52,10 @@ def test_quiet_prints_nothing(bhk: Shell, converted: Path) -> None:
 def test_another_original_is_one_line(bhk: Shell, converted: Path) -> None:
     torch.save(tensors() | {"steps": torch.tensor(8)}, bhk.folder / "other.pth")
     message = bhk.fails("verify", converted, "--against", "other.pth", "--quiet")
-    assert message == "tensor 'steps' is stored exactly, but differs from other.pth"
+    assert message == (
+        "other.pth is not the original that the file was converted from: "
+        "tensor 'steps' is stored exactly, but differs from other.pth"
+    )
     torch.save({"a\x1b[31m": torch.ones(1)}, bhk.folder / "other.pth")
     assert "\\x1b" in bhk.fails("verify", converted, "--against", "other.pth")
     torch.save({"teacher": tensors(), "student": {"a": torch.ones(1)}}, bhk.folder / "other.pth")
@@ -59,3 +68,15 @@ def test_its_own_export_is_not_taken_for_the_original(bhk: Shell, converted: Pat
     ended = bhk("verify", converted, "--against", "again.pth")
     assert ended.status == 0
     assert ended.err == "warning: again.pth holds the decoded weights; it is not the original\n"
+
+
+def test_the_smallest_signal_to_noise_ratio_is_a_gate(bhk: Shell, converted: Path) -> None:
+    against = ("--against", "sam.pth")
+    found = package.verify(converted, bhk.folder / "sam.pth").snr_db
+    assert found is not None
+    assert bhk("verify", "sam.bhk", *against, "--min-snr", f"{found - 0.1}").status == 0
+    ended = bhk("verify", "sam.bhk", *against, "--min-snr", f"{found + 1:.2f}", "--json")
+    assert ended.status == 1
+    assert ended.err == f"error: the coded tensors have {found:.2f} dB, less than {found + 1:.2f} dB\n"
+    assert json.loads(ended.out)["path"] == "sam.bhk"
+    assert bhk("verify", "sam.bhk", "--min-snr", "20").status == 2
