@@ -36,7 +36,9 @@ def _ious(report: ComparedReport) -> Iterator[tuple[str, float]]:
 
 
 def _drops(report: ComparedReport) -> Iterator[tuple[str, float]]:
-    for drop in report.drops if isinstance(report, AccuracyReport) else ():
+    if not isinstance(report, AccuracyReport):
+        return
+    for drop in report.drops:
         name, estimate = ("mIoU", drop.miou) if drop.ap is None else ("AP", drop.ap)
         if estimate is not None:
             yield f"{report.model.path}: the drop of {name}, prompted by {drop.prompt},", 100 * estimate.value

@@ -137,3 +137,16 @@ def test_an_error_is_one_line(shell: Shell, args: list[str], message: str) -> No
     if args[1] == ".":
         shutil.rmtree(shell.folder / "pictures")
     assert message in shell.fails("eval", "sam.bhk", "--against", "sam.pth", *args)
+
+
+def test_the_smallest_iou_is_a_gate(shell: Shell) -> None:
+    args = ("eval", "sam.bhk", "sam.pth", "--images", "pictures", "--against", "sam.pth", *_FEW, "--limit", "1")
+    assert shell(*args, "--min-iou", "0.1").status == 0
+    ended = shell(*args, "--min-iou", "1.01", "--json", "-o", "results.json")
+    document = json.loads(ended.out)
+    iou = document["reports"][0]["fidelity"]["all"]["iou_mean"]["value"]
+    assert (ended.status, ended.err) == (
+        1,
+        f"error: sam.bhk: the mean IoU of all masks is {iou:.4f}, less than 1.01\n",
+    )
+    assert json.loads((shell.folder / "results.json").read_bytes()) == document

@@ -51,3 +51,15 @@ def test_another_split_is_one_line(shell: Shell) -> None:
         path.rename(path.with_stem(f"other_{path.stem}"))
     message = shell.fails("eval", "sam.bhk", "--images", "set/images", "--annotations", "set/annotations.json")
     assert message.startswith("0 of 2 annotated pictures are in set/images, which holds 2 pictures")
+
+
+def test_the_largest_drop_is_a_gate(shell: Shell) -> None:
+    truth = ("--annotations", "set/annotations.json", "--prompts", "box", "--workers", "1")
+    args = ("eval", "sam.bhk", "--images", "set/images", *truth)
+    assert shell(*args, "--max-drop", "1").status == 2
+    assert shell(*args, "--against", "sam.pth", "--max-drop", "1000").status == 0
+    ended = shell(*args, "--against", "sam.pth", "--max-drop", "-1000", "--json")
+    (drop,) = json.loads(ended.out)["drops"]
+    name, found = ("mIoU", drop["miou"]) if drop["ap"] is None else ("AP", drop["ap"])
+    expected = f"sam.bhk: the drop of {name}, prompted by box, is {100 * found['value']:.2f} %, more than -1000 %"
+    assert (ended.status, ended.err) == (1, f"error: {expected}\n")
