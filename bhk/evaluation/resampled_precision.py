@@ -132,33 +132,39 @@ def resampled_ap(categories: Sequence[CategoryMatches], weights: NDArray[np.int6
         categories: the matches.
         weights: how often each picture was drawn, (drawings, pictures).
     """
-    total, present = np.zeros(len(weights)), np.zeros(len(weights))
+    total, present, often = np.zeros(len(weights)), np.zeros(len(weights)), weights.astype(np.int32)
     for category in categories:
         size = max(1, _CELLS // max(1, category.right.size))
+        showing = np.flatnonzero(category.objects)
         for start in range(0, len(weights), size):
             drawn = slice(start, start + size)
-            objects = weights[drawn] @ category.objects
+            objects = often[drawn][:, showing] @ category.objects[showing]
             shown = objects > 0
-            total[drawn][shown] += _precision(category, weights[drawn][shown], objects[shown])
+            total[drawn][shown] += _precision(category, often[drawn][:, category.pictures][shown], objects[shown])
             present[drawn] += shown
     found: NDArray[np.float64] = np.divide(total, present, out=np.full(len(weights), np.nan), where=present > 0)
     return found
 
 
 def _precision(
-    category: CategoryMatches, weights: NDArray[np.int64], objects: NDArray[np.int64]
+    category: CategoryMatches, weights: NDArray[np.int32], objects: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return the AP of one category for each drawing, (drawings,)."""
+    """Return the AP of one category for each drawing, (drawings,).
+
+    Args:
+        category: the matches.
+        weights: how often each mask was drawn, (drawings, masks).
+        objects: number of objects, (drawings,), at least 1.
+    """
     if not len(category.pictures):
         return np.zeros(len(weights))
-    often = weights[:, category.pictures][:, None]  # (drawings, 1, masks)
-    right = np.cumsum(often * category.right, axis=2, dtype=float)
-    wrong = np.cumsum(often * category.wrong, axis=2, dtype=float)
+    right = np.cumsum(weights[:, None] * category.right, axis=2, dtype=np.int32)  # (drawings, thresholds, masks)
+    wrong = np.cumsum(weights[:, None] * category.wrong, axis=2, dtype=np.int32)
     precision = right / np.maximum(right + wrong, 1)
     precision = np.maximum.accumulate(precision[:, :, ::-1], axis=2)[:, :, ::-1]
-    reached = np.searchsorted(
-        _RECALLS, right / objects[:, None, None], side="right"
-    )  # how many recalls, up to each mask
-    steps = np.diff(reached, axis=2, prepend=0)
+    # How many of the recalls are reached with 0, 1, 2, … objects found; then up to each mask.
+    table = np.searchsorted(_RECALLS, np.arange(objects.max() + 1) / objects[:, None], side="right").astype(np.int8)
+    reached = np.take_along_axis(table[:, None], right, axis=2)
+    steps = np.diff(reached, axis=2, prepend=np.int8(0))
     found: NDArray[np.float64] = (steps * precision).sum(axis=2).mean(axis=1) / len(_RECALLS)
     return found

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from bhk.base.hashes import sha256
 from bhk.container.errors import FormatError
 from bhk.evaluation.documents import EvaluationDocumentError, read_reports
+from bhk.evaluation.several import EvaluationReport
 from bhk.publishing.content import Card, CardContent, PublicationError, card_content
 from bhk.publishing.licenses import License, UnknownLicenseError
 from bhk.sam.variants import VARIANTS
@@ -174,3 +176,15 @@ def test_the_class_of_transformers(tmp_path: Path, variant: str | None, config: 
     content = _content(tmp_path, model=model, metadata=companions({"model_type": "x", **config}))
     assert content.files[0].transformers_class == name
     assert _content(tmp_path).files[0].transformers_class is None
+
+
+def test_results_for_several_models_are_shared_out(tmp_path: Path) -> None:
+    paths = {name: bhk_file(tmp_path / name, metadata={"note": name}) for name in ("a.bhk", "b.bhk")}
+    reports = tuple(fidelity(sha256([path])) for path in paths.values())
+    other = dataclasses.replace(reports[0], model=dataclasses.replace(reports[0].model, sha256="ab" * 32))
+    EvaluationReport((*reports, other)).save(tmp_path / "all.json")
+    for given in (tmp_path / "all.json", EvaluationReport((*reports, other))):
+        content = card_content(paths, "me/repo", Card(evaluation=given))
+        assert [file.evaluations for file in content.files] == [(report,) for report in reports]
+    with pytest.raises(EvaluationDocumentError, match="the evaluation is about another file"):
+        card_content(paths, "me/repo", Card(evaluation=EvaluationReport((other,))))
