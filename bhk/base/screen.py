@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bhk.base.texts import printable
 
 # What stands for the characters of tables and messages where the encoding lacks them.
-_ASCII = {"─": "-", "×": "x", "…": "...", "–": "-", "∞": "inf", "≥": ">=", "²": "^2"}
+_ASCII = {"─": "-", "×": "x", "…": "...", "–": "-", "∞": "inf", "≥": ">=", "²": "^2", "·": "|"}
 
 
 def _spell(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -32,7 +32,8 @@ def provenance(quality: Quality, key: str | None) -> dict[str, str]:
         "key": key or "",
     }
     entries = {"quality": quality.asked, **{name: text for name, text in rules.items() if text}}
-    return _prefixed({**entries, "torch": str(torch.__version__), "zstandard": zstandard.__version__})
+    release, *_ = str(torch.__version__).split("+")  # builds for a CPU and for a GPU write the same file
+    return _prefixed({**entries, "torch": release, "zstandard": zstandard.__version__})
 
 
 def calibration_provenance(calibration: Calibration, module: nn.Module, count: int) -> dict[str, str]:

@@ -14,7 +14,7 @@ from tasks.checkpoints import save, small
 import bhk
 from bhk.container.reader import Container
 
-_VERSIONS = {"torch": str(torch.__version__), "zstandard": zstandard.__version__}
+_VERSIONS = {"torch": torch.__version__.split("+")[0], "zstandard": zstandard.__version__}
 
 
 def _entries(path: Path | None) -> dict[str, str]:
