@@ -18,6 +18,13 @@ Found = TypeVar("Found", FidelityReport, AccuracyReport)
 class EvaluationReport(ComparedReport, Generic[Found]):
     """What `bhk.fidelity` and `bhk.accuracy` return for several models.
 
+    >>> import bhk
+    >>> settings = bhk.FidelitySettings(points=2, boxes=1, limit=1, control=False)
+    >>> models = ["demo_sam.bhk", "demo_sam.safetensors"]
+    >>> found = bhk.fidelity(models, ".", against="demo_sam.safetensors", settings=settings, workers=1)
+    >>> [report.model.name for report in found.reports]
+    ['demo_sam.bhk', 'demo_sam.safetensors']
+
     Attributes:
         reports: the result for each model, in the order in which they were given.
     """
