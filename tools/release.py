@@ -76,7 +76,8 @@ def try_wheel(wheel: Path, release: str, folder: Path) -> Path:
     _run(bhk, "convert", DEMO, "-o", file, cwd=folder)
     _run(bhk, "verify", file, "--against", DEMO, cwd=folder)
     _run(python, "-c", "import bhk.nn, bhk.kernels", cwd=folder)
-    light = _environment(folder / "light", "--no-deps", wheel, *LIGHT)
+    light = _environment(folder / "light", *LIGHT)
+    _pip(light, "--no-deps", wheel)
     _run(light.with_name("bhk"), "verify", file, cwd=folder)
     return python
 
@@ -91,7 +92,6 @@ def try_source(source: Path, python: Path, folder: Path) -> None:
 
 def _environment(folder: Path, *packages: str | Path) -> Path:
     """Make a virtual environment with packages, and return its Python."""
-    print(f"\ninstalling {' '.join(Path(package).name for package in packages)}", flush=True)
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     _pip(python, *packages)

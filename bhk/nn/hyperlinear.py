@@ -158,7 +158,7 @@ class HyperLinear(nn.Module):
         bias: Tensor | None = self.bias
         dtype, kind = self._dtype, x.device.type
         # Autocast does not touch float64, and does not exist on the meta device.
-        if x.dtype != torch.float64 and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        if x.dtype != torch.float64 and not x.is_meta and torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
             x, bias = x.to(dtype), None if bias is None else bias.to(dtype)
         if x.dtype != dtype or x.shape[-1:] != (self.in_features,):

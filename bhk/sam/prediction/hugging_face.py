@@ -77,7 +77,7 @@ class HuggingFacePredictor:
         )
         batch = grid_batch(image)
         found = generate(Image.fromarray(image), points_per_crop=points_per_side, points_per_batch=batch)
-        masks = np.array(found["masks"], dtype=bool).reshape(-1, *image.shape[:2])
+        masks = np.array([np.asarray(mask) for mask in found["masks"]], dtype=bool).reshape(-1, *image.shape[:2])
         return masks, found["scores"].float().cpu().numpy()
 
     def _check(self, image: Rgb) -> None:
