@@ -7,7 +7,7 @@ from bhk.base.packages import Package
 SEGMENT_ANYTHING = Package("segment_anything", "run: pip install segment-anything torchvision")
 SEGMENT_ANYTHING_HQ = Package("segment_anything_hq", "run: pip install segment-anything-hq timm torchvision")
 SAM2 = Package("sam2", "run: pip install sam2")
-TRANSFORMERS = Package("transformers", 'run: pip install "transformers>=5.1"')
+TRANSFORMERS = Package("transformers", 'run: pip install "transformers>=5.10.1"')
 MOBILE_SAM = Package("mobile_sam", "run: pip install timm git+https://github.com/ChaoningZhang/MobileSAM.git")
 MOBILE_SAM_V2 = Package(
     "mobilesamv2", "clone https://github.com/ChaoningZhang/MobileSAM and add its folder MobileSAMv2 to PYTHONPATH"

@@ -129,8 +129,9 @@ def load_weights(original: Function) -> Function:
             )
         with quantizer.loaded.take_file() as file:
             tensors = _decode(model, file, quantizer.loaded, load_config.weight_mapping)
+        expected = _shapes(model)
         result = original(model, tensors, checkpoint_files, load_config, *args, **options)
-        _check_complete(model, result[0], name)
+        _check_complete(model, result[0], name, expected)
         return result
 
     return load
@@ -175,11 +176,17 @@ def resident_buffers(file: BhkFile, layer: LayerEntry) -> dict[str, Tensor]:
     return {buffer: getattr(held, buffer) for buffer in BUFFERS}
 
 
-def _check_complete(model: PreTrainedModel, found: Any, file: str) -> None:
+def _shapes(model: PreTrainedModel) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _check_complete(model: PreTrainedModel, found: Any, file: str, expected: dict[str, tuple[int, ...]]) -> None:
     """Raise an error where transformers would initialise tensors at random, or drop tensors of the file.
 
     Args:
         found: transformers' LoadStateDictInfo.
+        expected: the shapes of the model before it was loaded. Versions up to 5.20 put a tensor of another shape into
+            a quantized model, and do not report it.
 
     Raises:
         MismatchError: names or shapes of file and model differ.
@@ -190,14 +197,16 @@ def _check_complete(model: PreTrainedModel, found: Any, file: str) -> None:
     settled = {name for pair in tied for name in pair if not info.missing_keys.issuperset(pair)}
     missing = tuple(sorted(info.missing_keys - settled))
     unexpected = tuple(sorted(info.unexpected_keys))
-    differing = tuple(sorted(info.mismatched_keys))
+    reported = {(name, tuple(stored), tuple(wanted)) for name, stored, wanted in info.mismatched_keys}
+    loaded = {(name, shape, expected.get(name, shape)) for name, shape in _shapes(model).items()}
+    differing = sorted(reported | {entry for entry in loaded if entry[1] != entry[2]})
     faults = [f"{named_tensors(missing)} of the model not in the file"] if missing else []
     if unexpected:
         faults.append(f"{named_tensors(unexpected)} of the file not in the model")
     if differing:
-        name, stored, expected = differing[0]
+        name, stored, wanted = differing[0]
         names = tuple(name for name, *_ in differing)
-        shapes = f"{name} is {list(stored)} in the file, {list(expected)} in the model"
+        shapes = f"{name} is {list(stored)} in the file, {list(wanted)} in the model"
         faults.append(f"{named_tensors(names)} of another shape: {shapes}")
     if not faults:
         return

@@ -9,7 +9,7 @@ from typing import Any
 
 from bhk.transformers.errors import UnsupportedTransformersError
 
-OLDEST = (5, 1)
+OLDEST = (5, 10)
 
 # Functions that are extended or used here, and that transformers does not promise to keep.
 _NEEDED = (

@@ -95,5 +95,5 @@ def test_json_in_a_script_has_no_markup() -> None:
 
 def test_numbers_are_short_and_finite() -> None:
     assert (rounded(1 / 3), rounded(float("inf")), rounded(None)) == (0.333333, None, None)
-    assert logarithmic(np.array([[0, 1], [9, 99]], np.uint32)).tolist() == [[0, 38], [128, 255]]
+    assert logarithmic(np.array([[0, 1], [8, 99]], np.uint32)).tolist() == [[0, 38], [122, 255]]
     assert logarithmic(np.zeros((2, 2), np.uint32)).max() == 0

@@ -36,7 +36,7 @@ def test_a_version_that_works_differently_is_refused(monkeypatch: pytest.MonkeyP
 
 def test_without_transformers_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(UnsupportedTransformersError, match=r"pip install 'transformers>=5.1'"):
+    with pytest.raises(UnsupportedTransformersError, match=r"pip install 'transformers>=5.10'"):
         register()
 
 
