@@ -15,7 +15,7 @@ import bhk
 
 _ROOT = Path(bhk.__file__).parent.parent
 # A light reader has numpy, zstandard and msgspec, and typer for the command line.
-_BLOCKED = ("torch", "safetensors", "huggingface_hub", "yaml", "triton", "rich", "transformers", "PIL")
+_BLOCKED = ("torch", "safetensors", "huggingface_hub", "yaml", "triton", "transformers", "PIL")
 _BLOCKER = f"""
 import sys
 
