@@ -181,8 +181,9 @@ def _moments(
     total = len(inputs) * len(weights)
 
     def added(name: str) -> None:
-        seen.add(name)
-        progress("Moments", index * len(weights) + len(seen), total)
+        if name not in seen:
+            seen.add(name)
+            progress("Moments", index * len(weights) + len(seen), total)
 
     moments = Moments(weights, added)
     if path.exists():

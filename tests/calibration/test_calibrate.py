@@ -128,7 +128,7 @@ def test_progress_counts_every_layer_once_a_sample(tmp_path: Path) -> None:
         assert calls[stage] == sorted(calls[stage])
         assert calls[stage][0] == (0, total)
         assert calls[stage][-1] == (total, total)
-        assert len(calls[stage]) > 3
+        assert len(set(calls[stage])) > 3
 
 
 def test_a_folder_of_other_work(tmp_path: Path) -> None:
