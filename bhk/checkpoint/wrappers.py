@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from bhk.base.errors import listed, option, shown
+from bhk.base.texts import counted
 from bhk.checkpoint.errors import AmbiguousCheckpointError, NotACheckpointError, UnknownWeightsError
 
 _KNOWN = frozenset(
@@ -42,7 +43,7 @@ class _Candidate:
         return ".".join(self.path) or _TOP
 
     def __str__(self) -> str:
-        return f"{self.key} ({len(self.names)} tensors)"
+        return f"{self.key} ({counted(len(self.names), 'tensor')})"
 
 
 def find_state_dict(top: object, key: str | None, where: str) -> StateDict:
@@ -147,11 +148,11 @@ def _describe(name: object, value: object) -> str:
     """Return a description of an entry of a checkpoint for the user, such as "optimizer (state of 594 tensors)"."""
     words = shown(name, 60)
     if isinstance(value, dict) and isinstance(value.get("state"), dict) and "param_groups" in value:
-        return f"{words} (state of {len(value['state'])} tensors)"
+        return f"{words} (state of {counted(len(value['state']), 'tensor')})"
     if isinstance(value, torch.Tensor):
         return f"{words} (a tensor)"
     count = _count(value)
-    return f"{words} ({count} tensors)" if count else words
+    return f"{words} ({counted(count, 'tensor')})" if count else words
 
 
 def _count(value: object) -> int:

@@ -60,7 +60,6 @@ app = typer.Typer(
     name="bhk",
     help="Compress Segment Anything checkpoints, and any others, into small, checked .bhk files.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -110,6 +109,7 @@ def _silence_libraries() -> None:
 def _run(interruption: Interruption) -> int:
     try:
         with explained_imports():
+            _refuse_empty(sys.argv[1:])
             status = int(app(standalone_mode=False) or 0)
         sys.stdout.flush()
     except _UsageError as error:
@@ -128,12 +128,25 @@ def _run(interruption: Interruption) -> int:
     return status
 
 
+def _refuse_empty(arguments: list[str]) -> None:
+    """Refuse an argument without text, which would stand for the current folder.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if "" in arguments:
+        raise _UsageError(f"argument {arguments.index('') + 1} is empty; is a variable of the shell not set?")
+
+
 def _explain_usage(error: Any) -> None:
     """Print how the command is used, and what is wrong; nothing if that was the help, as for `bhk` alone."""
     message = error.format_message().replace("Value error, ", "").rstrip(".")
-    if message.strip():
+    if not message.strip():
+        return
+    if error.ctx is not None:
         print(error.ctx.get_usage(), file=sys.stderr)
-        print_error("UsageError", f"{message[0].lower()}{message[1:]}; see {error.ctx.command_path} --help")
+        message += f"; see {error.ctx.command_path} --help"
+    print_error("UsageError", f"{message[0].lower()}{message[1:]}")
 
 
 def _message(error: Exception) -> str | None:

@@ -53,11 +53,15 @@ def convert(
         typer.Option("--out", "-o", metavar="FILE.bhk", help="The file to write; beside the source by default."),
     ] = None,
     preset: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--preset", "-p", metavar="NAME", help="fine, balanced, small, or birkhoff (the published method)."
+            "--preset",
+            "-p",
+            metavar="NAME",
+            help="fine, balanced (default), small, or birkhoff (the published method).",
+            autocompletion=lambda: ["fine", "balanced", "small", "birkhoff"],
         ),
-    ] = "balanced",
+    ] = None,
     snr: Annotated[
         float | None,
         typer.Option(
@@ -76,6 +80,7 @@ def convert(
         str | None,
         typer.Option(
             metavar="WITH",
+            autocompletion=lambda: ["dead-leaves", "noise"],
             help="Run the model on samples first, for a smaller file at equal fidelity: dead-leaves or noise (synthetic "
             "pictures; random tokens for a text encoder), or a folder of pictures.",
         ),
@@ -99,6 +104,7 @@ def convert(
         str | None,
         typer.Option(
             metavar="HOW",
+            autocompletion=lambda: ["measured", "table"],
             help="Share out lattice steps by what calibration measured, or by a table of tensor roles: measured (default), "
             "table.",
         ),
@@ -132,8 +138,19 @@ def convert(
     from bhk.tasks.convert import convert as task
 
     output = Output(as_json=as_json, quiet=quiet)
+    given = [
+        name for name, value in {"--snr": snr, "--ratio": ratio, "--fidelity": fidelity}.items() if value is not None
+    ]
+    if preset and given:
+        raise typer.BadParameter(f"{given[0]} takes the place of a preset; give one of them", param_hint="--preset")
     quality = Quality(
-        preset, snr_db=snr, ratio=ratio, fidelity=fidelity, exact=exact or (), only=only or (), snr_for=decibels
+        preset or "balanced",
+        snr_db=snr,
+        ratio=ratio,
+        fidelity=fidelity,
+        exact=exact or (),
+        only=only or (),
+        snr_for=decibels,
     )
     calibration = _calibration(calibrate, {"limit": limit, "seed": seed, "work_dir": work_dir, "steps": steps})
     with output.progress() as progress:

@@ -13,13 +13,13 @@ from pathlib import Path
 import typer
 
 from bhk.base.files import WriteError
-from bhk.base.progress import Progress
+from bhk.base.progress import BYTES, Progress
 from bhk.base.report import Report
 from bhk.base.texts import printable
 from bhk.cli.options import as_option
 from bhk.cli.streams import stdout_screen
 
-_COUNTED = 10_000  # totals below are shown as "7/16", others as "47%"
+MB = 1_000_000
 
 
 class Output:
@@ -85,10 +85,13 @@ class Output:
             TimeRemainingColumn(),
         )
         with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-            bar = bars.add_task("", total=None, amount="")
+            bar = bars.add_task("Working", total=None, amount="")
 
             def show(stage: str, done: int, total: int) -> None:
-                amount = f"{done}/{total}" if total < _COUNTED else f"{done / total:.0%}"
+                if done >= total:  # what comes next is not known yet
+                    bars.update(bar, description="Working", completed=0, total=None, amount="")
+                    return
+                amount = f"{done / MB:,.0f}/{total / MB:,.0f} MB" if stage in BYTES else f"{done:,}/{total:,}"
                 bars.update(bar, description=stage, completed=done, total=total, amount=amount)
 
             yield show

@@ -12,11 +12,13 @@ from bhk.cli.output import Output
 
 
 def push(
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILE.bhk...", help="One file, which becomes model.bhk, or several.")
-    ],
-    repository: Annotated[
-        str, typer.Argument(metavar="USER/REPO", help="A model repository on the Hub. Created if it does not exist.")
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE.bhk... USER/REPO",
+            help="One file, which becomes model.bhk, or several; then a model repository on the Hub, which is created if it "
+            "does not exist.",
+        ),
     ],
     evaluation: Annotated[
         list[Path] | None,
@@ -63,13 +65,16 @@ def push(
     quiet: Quiet = False,
 ) -> None:
     """Publish .bhk files on the Hugging Face Hub, with configuration files and a model card."""
+    *files, repository = arguments
+    if not files:
+        raise typer.BadParameter(f"missing FILE.bhk or USER/REPO beside {repository!r}")
     from bhk.publishing.content import Card
     from bhk.publishing.push import push as task
 
     output = Output(as_json=as_json, quiet=quiet)
     with output.progress() as progress:
         report = task(
-            files,
+            [Path(file) for file in files],
             repository,
             card=Card(base_model, license, evaluation or (), template),
             include=include or (),

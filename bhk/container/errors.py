@@ -20,7 +20,7 @@ class FormatError(BhkError):
 
     def __init__(self, found: object, expected: object, where: str = "") -> None:
         self.found, self.expected, self.where = str(found), str(expected), where
-        super().__init__(f"{self._fault()} [rule {self.rule}]")
+        super().__init__(f"{self._fault()} [rule {self.rule} of the format]")
 
     def _fault(self) -> str:
         place = f"{self.where}: " if self.where else ""

@@ -30,11 +30,18 @@ def usable_device(device: Device) -> torch.device:
         # With its index, because "cuda" alone means another GPU in each thread.
         found = torch.empty(0, device=torch.device(device)).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = _why_no_gpu(device) or str(error).strip().partition("\n")[0]
         raise LoadOptionError(f"device {str(device)!r} cannot be used ({reason}); choose another one") from None
     if found.type == "meta":
         raise LoadOptionError("device 'meta' holds no data; choose another one")
     return found
+
+
+def _why_no_gpu(device: str | torch.device) -> str:
+    """Return why there is no CUDA device at all; an empty text if there is one, or another kind is asked for."""
+    if not str(device).startswith("cuda") or torch.cuda.is_available():
+        return ""
+    return "PyTorch finds no NVIDIA GPU with a driver" if torch.version.cuda else "this PyTorch was built without CUDA"
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -40,6 +40,8 @@ def find_pictures(folder: Path, *, limit: int | None = None, seed: int = 0) -> t
     def refuse(error: OSError) -> None:
         raise NoPicturesError(f"cannot read the folder {error.filename}: {error.strerror or error}") from error
 
+    if folder.is_file():
+        raise NoPicturesError(f"{folder} is a file; expected a folder of pictures")
     names = []
     for place, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ class PullReport(Report):
         from_cache: the Hub could not be asked, so this is the copy in the cache, and there may be a newer one.
         bytes: size of the file.
         tensors, streams: how many were checked.
+        there_already: an equal file was there, and was left alone.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class PullReport(Report):
     bytes: int
     tensors: int
     streams: int
+    there_already: bool = False
 
     @property
     def hints(self) -> tuple[str, ...]:
@@ -56,7 +59,8 @@ class PullReport(Report):
     def lines(self) -> Iterator[str]:
         """Yield the report as text."""
         checked = f"{counted(self.tensors, 'tensor')} and {counted(self.streams, 'stream')} checked"
-        yield f"{self.path}: {size(self.bytes)}, {checked}, from {self.repository} at commit {self.commit[:8]}"
+        there = "there already, " if self.there_already else ""
+        yield f"{self.path}: {there}{size(self.bytes)}, {checked}, from {self.repository} at commit {self.commit[:8]}"
 
 
 def pull(
@@ -67,7 +71,7 @@ def pull(
     force: bool = False,
     progress: Progress | None = None,
 ) -> PullReport:
-    """Download a .bhk file from the Hub, verify all of it, and only then write it.
+    """Download a .bhk file from the Hub, verify all of it, and only then write it. An equal file there is left alone.
 
     The download goes through huggingface_hub's cache, so nothing is downloaded twice. If the Hub cannot be reached, the cached
     copy is used; if the Hub refuses, it is not.
@@ -79,20 +83,21 @@ def pull(
         out: the file to write, or a folder for it; None: the current folder. In a folder, the file keeps its name on the
             Hub, but model.bhk is named after the repository.
         file: path of the file in the repository; None: model.bhk, or the only .bhk file.
-        force: overwrite `out` if it exists.
+        force: overwrite `out` if it exists and differs.
         progress: called with (stage, bytes done, all bytes).
 
     Raises:
         UnsoundFileError: the file on the Hub or its cached copy is damaged; the cached copy was removed.
         HubError: the Hub did not provide the file.
-        WriteError: `out` exists and `force` is false, or cannot be written; it is unchanged.
+        WriteError: `out` exists and differs and `force` is false, or it cannot be written; it is unchanged.
     """
     address = _address(repository, file)
     name = _default_name(address)
     target = Path(out or name)
     if target.is_dir() or os.fspath(out or name).endswith(("/", os.sep)):
         target /= name
-    check_destination(target, force=force)
+    there = target.is_file()
+    check_destination(target, force=force or there)
 
     def get(address: Address, name: str) -> PullReport:
         copy = fetch_copy(address, name, progress and partial(progress, "Downloading"))
@@ -104,8 +109,11 @@ def pull(
                 f"{address.at(name)} is not an intact .bhk file: {error}; nothing was written, and the cached copy was "
                 "removed: pull again, or ask its publisher"
             ) from error
-        with copy.path.open("rb") as source, replace_file(target, force=force) as output:
-            shutil.copyfileobj(source, output)
+        equal = there and filecmp.cmp(copy.path, target, shallow=False)
+        if not equal:
+            check_destination(target, force=force)
+            with copy.path.open("rb") as source, replace_file(target, force=force) as output:
+                shutil.copyfileobj(source, output)
         return PullReport(
             path=target,
             repository=address.repository,
@@ -115,6 +123,7 @@ def pull(
             bytes=found.bytes,
             tensors=len(found.layers),
             streams=found.streams,
+            there_already=equal,
         )
 
     return with_bhk_file(address, get)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from bhk.base.names import BHK_SUFFIX
 from bhk.checkpoint import Checkpoint, NotACheckpointError, of_module, read
 from bhk.container.provenance import made_with
 from bhk.container.reader import is_bhk
@@ -93,7 +94,12 @@ def _checkpoint(path: str | os.PathLike[str], key: str | None) -> Checkpoint | N
     """Return the checkpoint that a user names, or None if it is a .bhk file."""
     if address_of(path) is None:
         path = local_file(path)
-        return None if is_bhk(path) else read_checkpoint(path, key)[0]
+        if is_bhk(path):
+            return None
+        try:
+            return read_checkpoint(path, key)[0]
+        except NotACheckpointError as error:
+            raise NotACheckpointError(f"{error.marked}; a {BHK_SUFFIX} file is fine, too") from error
     try:
         return read_checkpoint(path, key)[0]
     except NotACheckpointError:  # a repository without one

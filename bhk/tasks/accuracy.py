@@ -166,7 +166,7 @@ def accuracy(
         log.add_counts(shard.faults)
     used = [image for shard in shards for image in shard.images]
     if not used:
-        raise NoPicturesError(f"none of {len(chosen)} annotated pictures can be used; {_listed(log.counts())}")
+        raise NoPicturesError(f"no annotated picture can be used, of {len(chosen)} tried; {_listed(log.counts())}")
     kinds: tuple[PromptKind, ...] = settings.prompts if detections is None else (*settings.prompts, "detections")
     reports = _reports(settings, evaluated, source, truth, used, kinds, log.counts())
     return reports[0] if isinstance(models, str | os.PathLike) else EvaluationReport(reports)

@@ -303,7 +303,9 @@ def _read(folder: Path, names: Iterable[str], seed: int) -> tuple[Pictures, tupl
         height, width, _ = pixels.shape
         pictures.append((pixels, grid_prompts(width, height, (seed, index), POINTS, BOXES)))
     if not pictures:
-        raise NoPicturesError(f"none of {len(skipped)} pictures can be read; {skipped[0].name}: {skipped[0].reason}")
+        raise NoPicturesError(
+            f"no picture can be read, of {len(skipped)} tried; {skipped[0].name}: {skipped[0].reason}"
+        )
     return pictures, tuple(skipped)
 
 

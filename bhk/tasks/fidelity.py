@@ -177,7 +177,9 @@ def _reports(
     skipped = tuple(Skipped(picture.name, picture.reason) for picture in pictures if picture.reason is not None)
     used = [picture for picture in pictures if picture.reason is None]
     if not used:
-        raise NoPicturesError(f"none of {len(skipped)} pictures can be used; {skipped[0].name}: {skipped[0].reason}")
+        raise NoPicturesError(
+            f"no picture can be used, of {len(skipped)} tried; {skipped[0].name}: {skipped[0].reason}"
+        )
     original = models.original
     assert original is not None
     controls = [picture.control for picture in used if picture.control is not None]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bhk.base.files import WriteError, check_destination, replace_file
+from bhk.base.names import BHK_SUFFIX
 from bhk.base.progress import Progress
 from bhk.base.report import Report, plain
 from bhk.base.tables import Column, Table
@@ -28,7 +29,7 @@ from bhk.nn.hyperlinear import Compute
 from bhk.nn.loading import load_options
 from bhk.nn.plan import Mode
 from bhk.nn.precision import Dtype, mixed_precision
-from bhk.pictures.image import Rgb, read_image
+from bhk.pictures.image import ImageError, Rgb, read_image
 from bhk.pictures.masks import bounding_box
 from bhk.pictures.prompts import Prompt, PromptError, check_inside, make_prompts
 from bhk.pictures.rle import encode
@@ -226,6 +227,8 @@ def segment(
     if out is not None:
         inputs = tuple(Path(source) for source in (model, image) if isinstance(source, (str, os.PathLike)))
         _check_output(Path(out), force, inputs)
+    if isinstance(image, str | os.PathLike) and Path(image).suffix == BHK_SUFFIX:
+        raise ImageError(f"{Path(image).name} is a {BHK_SUFFIX} file; expected a picture: the model comes first")
     pixels = read_image(image)
     check_inside(prompts, pixels.shape[1], pixels.shape[0])
     options = _LoadOptions(mode, compute, device, dtype, verify, threads, progress)

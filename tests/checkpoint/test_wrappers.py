@@ -58,7 +58,7 @@ def test_additions_of_trainers_are_listed_as_left_out() -> None:
     assert found.left_out == (
         "epoch",
         "optimizer (state of 3 tensors)",
-        "lr_scheduler (1 tensors)",
+        "lr_scheduler (1 tensor)",
         "args",
         "mean (a tensor)",
         "history (2 tensors)",
@@ -75,12 +75,12 @@ def test_names_of_left_out_entries_cannot_control_the_terminal() -> None:
 
 def test_the_key_selects_a_state_dict() -> None:
     content = {"teacher": _sd("a", "b"), "student": _sd("a"), "epoch": 1}
-    with pytest.raises(AmbiguousCheckpointError, match=r"teacher \(2 tensors\), student \(1 tensors\)") as caught:
+    with pytest.raises(AmbiguousCheckpointError, match=r"teacher \(2 tensors\), student \(1 tensor\)") as caught:
         _find(content)
     assert caught.value.choices == ("teacher", "student")
     found = _find(content, "teacher")
     assert found.wrapper == ("teacher",)
-    assert found.left_out == ("student (1 tensors)", "epoch")
+    assert found.left_out == ("student (1 tensor)", "epoch")
 
 
 def test_a_dotted_key_leads_inside() -> None:
@@ -94,7 +94,7 @@ def test_a_dotted_key_leads_inside() -> None:
 
 @pytest.mark.parametrize("key", ["decoder", "teacher.x", "epoch", "."])
 def test_a_key_that_leads_nowhere_lists_the_choices(key: str) -> None:
-    with pytest.raises(UnknownWeightsError, match=r"has: teacher \(1 tensors\), student \(1 tensors\)"):
+    with pytest.raises(UnknownWeightsError, match=r"has: teacher \(1 tensor\), student \(1 tensor\)"):
         _find({"teacher": _sd("a"), "student": _sd("a"), "epoch": 1}, key)
 
 
@@ -159,7 +159,7 @@ def test_the_search_survives_deep_nesting() -> None:
     content: dict[str, object] = dict(_sd("a"))
     for _ in range(5000):
         content = {"model": content}
-    with pytest.raises(NotACheckpointError, match=r"found: model \(1 tensors\)"):
+    with pytest.raises(NotACheckpointError, match=r"found: model \(1 tensor\)"):
         _find(content)
 
 

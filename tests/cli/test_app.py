@@ -73,7 +73,7 @@ def test_options_in_messages_exist() -> None:
 def test_an_error_names_the_option_of_the_interface(bhk: Shell, source: Path) -> None:
     torch.save({"model": {"a": torch.zeros(3)}, "ema": {"a": torch.zeros(3)}}, source)
     expected = "sam.pth holds several sets of weights: {}; choose one with {}"
-    found = "model (1 tensors), ema (1 tensors)"
+    found = "model (1 tensor), ema (1 tensor)"
     assert bhk.fails("convert", "sam.pth") == expected.format(found, "--key")
     with pytest.raises(package.errors.AmbiguousCheckpointError) as error:
         package.convert(source)
@@ -201,3 +201,37 @@ def test_out_of_memory_is_one_line(bhk: Shell) -> None:
     for command in (["verify", "vast.bhk"], ["export", "vast.bhk", "-o", "vast.pth"], ["diff", "vast.bhk", "vast.bhk"]):
         assert bhk.fails(*command, memory=1 << 30) == "not enough memory"
     assert [path.name for path in bhk.folder.iterdir()] == ["vast.bhk"]
+
+
+@pytest.mark.parametrize("command", ["convert", "inspect", "verify", "export", "diff", "segment", "report"])
+def test_an_empty_argument_is_not_the_current_folder(bhk: Shell, command: str) -> None:
+    ended = bhk(command, "")
+    assert ended.status == 2
+    assert ended.err == "error: argument 2 is empty; is a variable of the shell not set?\n"
+    assert list(bhk.folder.iterdir()) == []
+
+
+def test_a_push_without_a_repository_or_a_file_says_so(bhk: Shell) -> None:
+    ended = bhk("push", "sam.bhk")
+    assert ended.status == 2
+    assert "missing FILE.bhk or USER/REPO beside 'sam.bhk'" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("bhk in", ["inspect"]),
+        ("bhk convert a.pth --pres", ["--preset"]),
+        ("bhk convert a.pth --preset b", ["balanced", "birkhoff"]),
+        ("bhk convert a.pth --calibrate d", ["dead-leaves"]),
+        ("bhk convert a.pth --steps ", ["measured", "table"]),
+    ],
+)
+def test_the_shell_completes_words(bhk: Shell, words: str, expected: list[str]) -> None:
+    environment = {
+        "_BHK_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
+    }
+    ended = bhk(environment=environment)
+    assert ended.out.split() == expected

@@ -30,7 +30,7 @@ def test_shards_of_a_size(bhk: Shell, converted: Path, size: str, count: int) ->
     assert set(read(bhk.folder / files[-1]["path"]).tensors) == set(package.load_state_dict(converted))
 
 
-@pytest.mark.parametrize("size", ["", "0", "5 apples", "-3MB", "1e9", "nan"])
+@pytest.mark.parametrize("size", ["0", "5 apples", "-3MB", "1e9", "nan"])
 def test_an_impossible_size_is_wrong_usage(bhk: Shell, converted: Path, size: str) -> None:
     ended = bhk("export", converted, "-o", "m.safetensors", "--shard-size", size, environment={"COLUMNS": "100"})
     assert (ended.status, ended.out) == (2, "")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -97,3 +98,21 @@ def test_no_progress_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> N
     with Output().progress() as progress:
         assert progress is None
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_stage_that_is_shown_is_the_true_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    shown: list[dict[str, Any]] = []
+    monkeypatch.setattr("rich.progress.Progress.update", lambda self, bar, **fields: shown.append(fields))
+    with Output().progress() as progress:
+        assert progress is not None
+        progress("Encoding", 3_400_000, 94_000_000)
+        progress("Evaluating", 4_999, 118_000)
+        progress("Encoding", 94_000_000, 94_000_000)
+    assert [(fields["description"], fields["amount"]) for fields in shown] == [
+        ("Encoding", "3/94 MB"),
+        ("Evaluating", "4,999/118,000"),
+        ("Working", ""),  # nothing is known of what follows
+    ]

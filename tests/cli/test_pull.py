@@ -36,6 +36,7 @@ def test_the_document(bhk: Shell, converted: Path, there: FakeHub) -> None:
         "bytes": converted.stat().st_size,
         "tensors": 4,
         "streams": 6,
+        "there_already": False,
     }
 
 
@@ -50,6 +51,15 @@ def test_existing_files_are_not_replaced(bhk: Shell, there: FakeHub) -> None:
         "pull", "user/tiny", environment=there.environment
     )
     assert bhk("pull", "user/tiny", "--force", environment=there.environment).status == 0
+
+
+def test_what_is_there_already_is_left_alone(bhk: Shell, there: FakeHub) -> None:
+    bhk("pull", "user/tiny", environment=there.environment)
+    before = (bhk.folder / "tiny.bhk").stat().st_mtime_ns
+    ended = bhk("pull", "user/tiny", environment=there.environment)
+    assert ended.status == 0
+    assert "tiny.bhk: there already, " in ended.out
+    assert (bhk.folder / "tiny.bhk").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_wrong_usage(shell: Shell, args: list[str], message: str) -> None:
     ("args", "message"),
     [
         (["sam.bhk", "none.png", "--point", "1,1"], "cannot read none.png: No such file or directory"),
-        (["sam.bhk", "sam.bhk", "--point", "1,1"], "sam.bhk is not a picture of a known format"),
+        (["sam.bhk", "sam.bhk", "--point", "1,1"], "sam.bhk is a .bhk file; expected a picture: the model comes first"),
         (["none.bhk", "picture.png", "--point", "1,1"], "cannot read none.bhk: No such file or directory"),
         (["picture.png", "picture.png", "--point", "1,1"], "in an unknown format"),
         (

@@ -252,7 +252,7 @@ def test_hashes_are_checked_unless_switched_off(path: Path, tmp_path: Path) -> N
     for rows in (None, slice(2, 3)):
         with (
             bhk.open(copy) as file,
-            pytest.raises(StreamHashError, match=r"'noise', stream values.*\[rule D2\]"),
+            pytest.raises(StreamHashError, match=r"'noise', stream values.*\[rule D2 of the format\]"),
         ):
             file.tensor("noise", rows)
     with pytest.raises(StreamHashError):
@@ -328,7 +328,9 @@ def test_planes_beyond_the_codebook_are_refused(
         if kind is None:
             assert file.tensor("weight").shape == (1, 6)
             return
-        with pytest.raises(CodeRangeError, match=rf"'weight', stream {kind}: .*expected at most .*\[rule D4\]"):
+        with pytest.raises(
+            CodeRangeError, match=rf"'weight', stream {kind}: .*expected at most .*\[rule D4 of the format\]"
+        ):
             file.tensor("weight")
 
 
@@ -352,5 +354,5 @@ def test_bits_behind_the_last_packed_code_are_refused(tmp_path: Path, verify: bo
     stream = packed_stream(np.array([0, 1, 2]), 5)
     spoiled = Stream("codes", "packed", (stream.chunks[0][:-1] + b"\x80",), stream.decoded, 5)
     made = _handmade(tmp_path / "a.bhk", CodebookEntry((0.0, 0.0), 1.0, 5), (spoiled,), 3)
-    with pytest.raises(ChunkDataError, match=r"'weight', stream codes: .*\[rule D3\]"):
+    with pytest.raises(ChunkDataError, match=r"'weight', stream codes: .*\[rule D3 of the format\]"):
         bhk.load_state_dict(made, verify=verify)

@@ -43,5 +43,5 @@ def test_a_folder_without_pictures(tmp_path: Path) -> None:
         find_pictures(tmp_path)
     with pytest.raises(NoPicturesError, match="none: No such file or directory"):
         find_pictures(tmp_path / "none")
-    with pytest.raises(NoPicturesError, match=r"notes\.txt: Not a directory"):
+    with pytest.raises(NoPicturesError, match=r"notes\.txt is a file; expected a folder of pictures"):
         find_pictures(tmp_path / "notes.txt")

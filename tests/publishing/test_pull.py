@@ -80,8 +80,11 @@ def test_a_folder_to_write_to(hub: FakeHub, here: Path) -> None:
     hub.add("user/sam", {"model.bhk": weights(), "small.bhk": weights(1)})
     assert pull("user/sam", out=here).path == here / "sam.bhk"
     assert pull("user/sam", here, file="small.bhk").path == here / "small.bhk"
+    assert pull("user/sam", out=here).there_already
+    (here / "sam.bhk").write_bytes(weights(2))
     with pytest.raises(DestinationExistsError):
         pull("user/sam", out=here)
+    assert (here / "sam.bhk").read_bytes() == weights(2)
 
 
 def test_a_missing_folder_is_not_taken_for_a_file(hub: FakeHub, here: Path) -> None:
@@ -120,7 +123,7 @@ def test_existing_files_are_replaced_only_by_force(hub: FakeHub, here: Path) -> 
     (here / "sam.bhk").write_bytes(b"mine")
     with pytest.raises(DestinationExistsError):
         pull("user/sam")
-    assert not hub.requests
+    assert (here / "sam.bhk").read_bytes() == b"mine"
     pull("user/sam", force=True)
     assert (here / "sam.bhk").read_bytes() == weights()
     with pytest.raises(WriteError, match="does not exist"):

@@ -173,7 +173,7 @@ def test_other_mistakes(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(NoPicturesError):
         fidelity(sam, tmp_path, against=sam)
     shutil.copy(pictures / "bad.jpg", tmp_path)
-    with pytest.raises(NoPicturesError, match=r"none of 1 pictures can be used; bad\.jpg: .* is not a picture"):
+    with pytest.raises(NoPicturesError, match=r"no picture can be used, of 1 tried; bad\.jpg: .* is not a picture"):
         fidelity(sam, tmp_path, against=sam, settings=FidelitySettings(control=False), workers=1)
 
 
