@@ -1,7 +1,7 @@
 """Publish a compressed model on the Hugging Face Hub, with a card that says how closely its masks match the original's.
 
     python examples/publish.py                                                   # shows what would be published
-    python examples/publish.py sam_b.bhk --against sam_vit_b_01ec64.pth --images photos/ --repository me/sam-b-bhk --send
+    python examples/publish.py sam_b.bhk --against sam_vit_b_01ec64.pth --images photos/ --repository user/sam-b-bhk --send
 
 The token comes from `hf auth login` or the environment variable HF_TOKEN. A second run only sends what has changed.
 """
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> bhk.PushReport:
     parser.add_argument("--against", type=Path, help="the checkpoint that it was made from")
     parser.add_argument("--images", type=Path, default=DEMO / "pictures", help="pictures to compare masks in")
     parser.add_argument("--points", type=int, default=8, help="prompts per picture; boxes are half as many")
-    parser.add_argument("--repository", default="me/demo-sam-bhk")
+    parser.add_argument("--repository", default="user/demo-sam-bhk")
     parser.add_argument("--base-model", metavar="USER/REPO", help="the original on the Hub")
     parser.add_argument("--license", help="of the weights, such as apache-2.0")
     parser.add_argument("--send", action="store_true", help="really publish it")

@@ -39,16 +39,21 @@ def minilm(rows: Rows) -> list[str]:
     return lines
 
 
+def _mb(mib: str) -> str:
+    """Return a number of MiB, as the result files have them, in MB of 10^6 bytes; an empty text stays empty."""
+    return mib and f"{float(mib) * 1.048576:.0f}"
+
+
 def conversion(rows: Rows) -> list[str]:
     """Return the speed table, one line a checkpoint, task and tool, in the order measured."""
     lines = [
-        "| checkpoint | task | tool | file, MB | seconds | MB/s | peak memory, MiB | how |",
+        "| checkpoint | task | tool | file, MB | seconds | MB/s | peak memory, MB | how |",
         "|---|---|---|--:|--:|--:|--:|---|",
     ]
     for row in rows:
         size = f"{int(row['output_bytes']) / 1e6:.1f}" if row["task"] == "convert" else ""
         cells = [row["checkpoint"], row["task"], row["tool"], size, f"{float(row['seconds']):.2f}"]
-        line = _line([*cells, row["mb_per_second"], row["peak_anon_mib"]], bold=row["tool"] == "bhk")
+        line = _line([*cells, row["mb_per_second"], _mb(row["peak_anon_mib"])], bold=row["tool"] == "bhk")
         lines.append(f"{line} {row['note']} |")
     return lines
 
@@ -66,7 +71,7 @@ def sam(rows: Rows) -> list[str]:
         ]
         cells += [
             f"{100 * float(row['linear_share']):.1f} %",
-            f"{row['load_peak_mib']} MiB",
+            f"{_mb(row['load_peak_mib'])} MB",
             row["iou_mean"],
             row["iou_min"],
             row["logits_error"],
@@ -126,14 +131,14 @@ def ceilings(rows: Rows) -> list[str]:
 def encoders(rows: Rows) -> list[str]:
     """Return the table of encoders and decoders on a GPU, one line a side; what failed is left out."""
     lines = [
-        "| model | part | batch | run | numbers | linear layers | ms | speed | peak, MiB | linear weights | error |",
+        "| model | part | batch | run | numbers | linear layers | ms | speed | peak, MB | linear weights | error |",
         "|---|---|--:|---|---|---|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
         if row["ms"]:
             share = f"{100 * float(row['linear_share']):.1f} %"
             cells = [row["model"], row["part"], row["batch"], row["how"], row["dtype"], row["side"]]
-            cells += [f"{float(row['ms']):.4g}", row["speed"], row["peak_mib"], share, row["error"]]
+            cells += [f"{float(row['ms']):.4g}", row["speed"], _mb(row["peak_mib"]), share, row["error"]]
             lines.append(_line(cells, bold=row["side"] != "dense"))
     return lines
 
@@ -141,12 +146,12 @@ def encoders(rows: Rows) -> list[str]:
 def gpu_loading(rows: Rows) -> list[str]:
     """Return the table of loading on a GPU, one line a kind of file."""
     lines = [
-        "| model | from | MiB | seconds to load | to the first mask | peak on the GPU, MiB | peak of the host, MiB |",
+        "| model | from | MB | seconds to load | to the first mask | peak on the GPU, MB | peak of the host, MB |",
         "|---|---|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
-        cells = [VARIANTS[row["variant"]].title, row["side"], row["file_mib"], row["seconds_load"]]
-        cells += [row["seconds_first_mask"], row["peak_mib"], row["host_peak_mib"]]
+        cells = [VARIANTS[row["variant"]].title, row["side"], _mb(row["file_mib"]), row["seconds_load"]]
+        cells += [row["seconds_first_mask"], _mb(row["peak_mib"]), _mb(row["host_peak_mib"])]
         lines.append(_line(cells, bold=row["side"].startswith("bhk")))
     return lines
 
@@ -226,12 +231,13 @@ def calibration_minilm(rows: Rows) -> list[str]:
 def transformers_loading(rows: Rows) -> list[str]:
     """Return the table of loading by transformers, one line a kind of weight file."""
     lines = [
-        "| weight file | MiB | seconds | peak after loading, MiB | peak once weights are read, MiB | error of mask logits |",
+        "| weight file | MB | seconds | peak after loading, MB | peak once weights are read, MB | error of mask logits |",
         "|---|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
         cells = ["`model.bhk`" if row["side"] == "bhk" else "`model.safetensors`"]
-        cells += [row["file_mib"], row["load_s"], row["load_peak_mib"], row["read_peak_mib"], row["masks_error"]]
+        cells += [_mb(row["file_mib"]), row["load_s"]]
+        cells += [_mb(row["load_peak_mib"]), _mb(row["read_peak_mib"]), row["masks_error"]]
         lines.append(_line(cells, bold=row["side"] == "bhk"))
     return lines
 

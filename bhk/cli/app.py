@@ -48,8 +48,8 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     ),
     report: ("bhk report sam_b.bhk --against sam_vit_b_01ec64.pth --images photos/ -o report.html",),
     compare: ("bhk compare sam_vit_b_01ec64.pth --presets balanced,small --images photos/ --plot presets.svg",),
-    push: ("bhk push sam_b.bhk me/sam-b-bhk --dry-run", "bhk push sam_b.bhk me/sam-b-bhk --eval results.json"),
-    pull: ("bhk pull me/sam-b-bhk", "bhk pull me/sam-b-bhk -o models/sam_b.bhk"),
+    push: ("bhk push sam_b.bhk user/sam-b-bhk --dry-run", "bhk push sam_b.bhk user/sam-b-bhk --eval results.json"),
+    pull: ("bhk pull user/sam-b-bhk", "bhk pull user/sam-b-bhk -o models/sam_b.bhk"),
     models: ("bhk models",),
 }
 

@@ -47,7 +47,7 @@ class Card:
 
     >>> import bhk
     >>> card = bhk.Card(base_model="facebook/sam-vit-base", license="apache-2.0")
-    >>> report = bhk.push("demo_sam.bhk", "me/demo-sam", card=card, dry_run=True)
+    >>> report = bhk.push("demo_sam.bhk", "user/demo-sam", card=card, dry_run=True)
     >>> print(report.card.splitlines()[1])
     license: apache-2.0
 

@@ -122,7 +122,7 @@ def push(
     and the hand-written parts of its card stay as they are.
 
     >>> import bhk
-    >>> report = bhk.push("demo_sam.bhk", "me/demo-sam", card=bhk.Card(license="apache-2.0"), dry_run=True)
+    >>> report = bhk.push("demo_sam.bhk", "user/demo-sam", card=bhk.Card(license="apache-2.0"), dry_run=True)
     >>> [file.name for file in report.files]
     ['model.bhk', 'config.json', 'README.md']
 
