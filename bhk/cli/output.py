@@ -20,6 +20,7 @@ from bhk.cli.options import as_option
 from bhk.cli.streams import stdout_screen
 
 MB = 1_000_000
+_BETWEEN = "Working"  # shown before a stage has begun, and after one has ended
 
 
 class Output:
@@ -85,14 +86,18 @@ class Output:
             TimeRemainingColumn(),
         )
         with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-            bar = bars.add_task("Working", total=None, amount="")
+            current, bar = _BETWEEN, bars.add_task(_BETWEEN, total=None, amount="")
 
             def show(stage: str, done: int, total: int) -> None:
-                if done >= total:  # what comes next is not known yet
-                    bars.update(bar, description="Working", completed=0, total=None, amount="")
-                    return
+                nonlocal current, bar
+                ended = done >= total  # what comes next is not known yet
                 amount = f"{done / MB:,.0f}/{total / MB:,.0f} MB" if stage in BYTES else f"{done:,}/{total:,}"
-                bars.update(bar, description=stage, completed=done, total=total, amount=amount)
+                if current != (_BETWEEN if ended else stage):  # a new bar, because the remaining time is of one stage
+                    bars.remove_task(bar)
+                    current = _BETWEEN if ended else stage
+                    bar = bars.add_task(current, total=None if ended else total, amount="")
+                if not ended:
+                    bars.update(bar, completed=done, total=total, amount=amount)
 
             yield show
 

@@ -35,19 +35,18 @@ def step_for_snr(tensor: Tensor, snr_db: float, snr_at: Callable[[float], float 
         PresetError: no step tried has the ratio.
     """
     step = step_for(root_mean_square(tensor), snr_db)
-    best: tuple[float, float] | None = None  # the ratio and the step
+    tried: list[tuple[float, float]] = []  # the ratio and the step
     for _ in range(MAX_ENCODINGS):
         found = snr_at(step)
         if found is None:
             return step
-        if best is None or abs(found - snr_db) < abs(best[0] - snr_db):
-            best = found, step
+        tried.append((found, step))
         if abs(found - snr_db) <= CLOSE_DB or found == math.inf:
             break
         step *= 10 ** ((found - snr_db) / 20)  # errors grow as the step does
-    assert best is not None
-    if best[0] < snr_db - TOLERANCE_DB:
+    enough = [one for one in tried if one[0] >= snr_db - TOLERANCE_DB]
+    if not enough:
         raise PresetError(
-            f"a signal-to-noise ratio of {snr_db:g} dB was asked for; the closest that the tensor reaches is {best[0]:.1f} dB"
+            f"a signal-to-noise ratio of {snr_db:g} dB was asked for; the tensor reaches {max(tried)[0]:.1f} dB at most"
         )
-    return best[1]
+    return min(enough, key=lambda one: abs(one[0] - snr_db))[1]

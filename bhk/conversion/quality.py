@@ -22,8 +22,8 @@ class Quality:
     Attributes:
         preset: "fine", "balanced", "small", or "birkhoff" (the published method). Steps of `fine` are half as long as those of
             `balanced`; steps of `small`, twice.
-        snr_db: signal-to-noise ratio of all coded weights together, 3 to 42 dB, in place of the preset; met within 0.1 dB.
-            Weights that `snr_for` names do not count.
+        snr_db: signal-to-noise ratio of all coded weights together, 3 to 42 dB, in place of the preset; met within 0.1 dB,
+            or exceeded where errors jump. Weights that `snr_for` names do not count.
         ratio: size of the dense tensors divided by the size of the file, in place of the preset; met within 1 %.
         fidelity: mean mask IoU with the original, in place of the preset; for Segment Anything models only. Masks are compared
             for points and boxes in synthetic pictures, or in pictures of the calibration's folder. The search stops at a file

@@ -11,9 +11,11 @@ from bhk.base.progress import Progress, silent
 from bhk.codec.error import decibels
 from bhk.codec.fit import PresetError
 from bhk.codec.snr import CLOSE_DB, TOLERANCE_DB, root_mean_square, step_for_snr
-from bhk.conversion.ratio_search import LEVEL_RESOLUTION_DB, MAX_ENCODINGS, Encode
+from bhk.conversion.ratio_search import LEVEL_RESOLUTION_DB, Encode
 from bhk.conversion.selection import PlannedTensor
 from bhk.conversion.steps import SampledTensor, StepsByLevel
+
+MAX_TRIALS = 8
 
 
 def with_own_steps(tensors: Sequence[PlannedTensor], encode: Encode, threads: int) -> tuple[PlannedTensor, ...]:
@@ -84,7 +86,8 @@ class _Errors:
 def level_for_snr(snr_db: float, steps: StepsByLevel, encode: Encode, progress: Progress = silent) -> float:
     """Return the model's level in dB at which all coded weights without a ratio of their own have one together.
 
-    Estimates find it first; then the tensors are encoded, and estimates are corrected by the real ratio.
+    Estimates find it first; then the tensors are encoded, and estimates are corrected by the real ratio. Where errors jump from
+    level to level, the ratio may be higher than asked.
 
     Args:
         snr_db: the wanted ratio in dB.
@@ -101,26 +104,45 @@ def level_for_snr(snr_db: float, steps: StepsByLevel, encode: Encode, progress: 
     }
     errors = _Errors(steps, sampled, powers, encode)
     correction = 0.0
-    best: tuple[float, float] | None = None  # the ratio and the level
-    for trial in range(MAX_ENCODINGS if sampled else 0):
-        progress("Steps", trial, MAX_ENCODINGS)
-        level_db = _solve(snr_db - correction, errors)
-        if best is not None and level_db == best[1]:
-            break
+    tried: list[tuple[float, float]] = []  # the ratio and the level
+    for trial in range(MAX_TRIALS if sampled else 0):
+        progress("Steps", trial, MAX_TRIALS)
+        below, above = _around(snr_db, tried)
+        level_db = _between(snr_db, below, above) if below and above else _solve(snr_db - correction, errors)
         found = errors.real(level_db)
-        if best is None or abs(found - snr_db) < abs(best[0] - snr_db):
-            best = found, level_db
         if abs(found - snr_db) <= CLOSE_DB:
+            return level_db
+        if (found, level_db) in tried:
             break
+        tried.append((found, level_db))
         correction = found - errors.estimated(level_db)
-    if best is None or best[0] == math.inf:  # the level changes nothing, or nothing is lost
+    if not tried or tried[0][0] == math.inf:  # the level changes nothing, or nothing is lost
         return steps.level_range_db[1]
-    if abs(best[0] - snr_db) <= TOLERANCE_DB:
-        return best[1]
+    closest = min(tried, key=lambda one: abs(one[0] - snr_db))
+    below, above = _around(snr_db, tried)
+    if abs(closest[0] - snr_db) <= TOLERANCE_DB:
+        return closest[1]
+    if below and above:  # errors jump from level to level
+        return above[1]
     least, most = (errors.estimated(end) + correction for end in steps.level_range_db)
-    # Errors jump if the weights themselves lie on a lattice.
-    reached = f"{best[0]:.1f} dB at best" if least < snr_db < most else f"{least:.1f} to {most:.1f} dB"
-    raise PresetError(f"a signal-to-noise ratio of {snr_db:g} dB was asked for; this checkpoint reaches {reached}")
+    raise PresetError(
+        f"a signal-to-noise ratio of {snr_db:g} dB was asked for; this checkpoint reaches {least:.1f} to {most:.1f} dB"
+    )
+
+
+def _around(
+    snr_db: float, tried: Sequence[tuple[float, float]]
+) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+    """Return the closest ratio below `snr_db` and the closest one above, each with its level."""
+    below = max((one for one in tried if one[0] < snr_db), default=None)
+    above = min((one for one in tried if one[0] >= snr_db), default=None)
+    return below, above
+
+
+def _between(snr_db: float, below: tuple[float, float], above: tuple[float, float]) -> float:
+    """Return the level in dB at which the ratio is `snr_db`, on a line between two that were tried."""
+    share = 0.5 if above[0] == math.inf else (snr_db - below[0]) / (above[0] - below[0])
+    return below[1] + share * (above[1] - below[1])
 
 
 def _solve(snr_db: float, errors: _Errors) -> float:

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+import rich.progress
 import typer
 
 from bhk.base.report import Report
@@ -104,15 +104,21 @@ def test_the_stage_that_is_shown_is_the_true_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    shown: list[dict[str, Any]] = []
-    monkeypatch.setattr("rich.progress.Progress.update", lambda self, bar, **fields: shown.append(fields))
+    bars: list[rich.progress.Progress] = []
+    monkeypatch.setattr(rich.progress.Progress, "start", lambda self: bars.append(self))
+
+    def shown() -> tuple[str, float, float | None, str]:
+        (task,) = bars[0].tasks
+        return task.description, task.completed, task.total, task.fields["amount"]
+
     with Output().progress() as progress:
         assert progress is not None
+        assert shown() == ("Working", 0, None, "")
         progress("Encoding", 3_400_000, 94_000_000)
+        assert shown() == ("Encoding", 3_400_000, 94_000_000, "3/94 MB")
+        progress("Encoding", 9_400_000, 94_000_000)
+        assert shown() == ("Encoding", 9_400_000, 94_000_000, "9/94 MB")
         progress("Evaluating", 4_999, 118_000)
-        progress("Encoding", 94_000_000, 94_000_000)
-    assert [(fields["description"], fields["amount"]) for fields in shown] == [
-        ("Encoding", "3/94 MB"),
-        ("Evaluating", "4,999/118,000"),
-        ("Working", ""),  # nothing is known of what follows
-    ]
+        assert shown() == ("Evaluating", 4_999, 118_000, "4,999/118,000")
+        progress("Evaluating", 118_000, 118_000)
+        assert shown() == ("Working", 0, None, "")  # nothing is known of what follows

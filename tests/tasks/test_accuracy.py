@@ -128,7 +128,9 @@ def test_pictures_that_cannot_be_used_are_counted(folder: Path, tmp_path: Path) 
     assert counts[FaultKind.UNREADABLE_PICTURE].count == 1
     assert "20 x 30 pixels, annotated 48 x 48" in counts[FaultKind.OTHER_SIZE].examples[0]
     Image.new("RGB", (20, 30)).save(tmp_path / "images" / "scene_000002.png")
-    with pytest.raises(NoPicturesError, match="none of 3 annotated pictures can be used; 1 × picture that cannot be"):
+    with pytest.raises(
+        NoPicturesError, match="no annotated picture can be used, of 3 tried; 1 × picture that cannot be"
+    ):
         accuracy(folder / "sam.bhk", tmp_path / "images", tmp_path / "annotations.json", **options)
 
 
