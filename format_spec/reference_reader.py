@@ -152,6 +152,7 @@ STREAM = {
     "offset": ("integer", REQUIRED), "stored": ("integer", REQUIRED), "decoded": ("integer", REQUIRED),
     "sha256": ("string", REQUIRED),
     "chunk": ("integer", 2**20), "chunks": (["integer"], []), "bits": ("integer", 0),
+    "window": (["integer", 3], None),
 }
 ERROR = {"mean_abs": ("number", REQUIRED), "max_abs": ("number", REQUIRED), "snr_db": ("number", None)}
 LAYER = {
@@ -232,14 +233,21 @@ def stream_sets(layer, codebook):
     """6.1: the lists of kinds that a layer may have."""
     if layer["encoding"] == "exact":
         return [["values"] if math.prod(layer["shape"]) else []]
-    return [["winding", "phase", "shell"] if codebook["shells"] else ["winding", "phase"], ["codes"]]
+    shell = ["shell"] if codebook["shells"] else []
+    bytes_first = bool(layer["streams"]) and in_bytes(layer["streams"][0])
+    return [["winding", "phase", *shell], ["codes", *shell] if bytes_first else ["codes"]]
 
 
-CODECS = {"codes": ("packed",), "values": ("none", "zstd", "shuffle+zstd")}  # 6.1; the other kinds: zstd
+def in_bytes(stream):
+    """6.1: whether each byte of the stream is the code of a pair."""
+    return stream["kind"] == "codes" and stream["codec"] == "zstd"
+
+
+CODECS = {"codes": ("packed", "zstd"), "values": ("none", "zstd", "shuffle+zstd")}  # 6.1; the other kinds: zstd
 
 
 def items_and_width(layer):
-    """6.1: the number of items in each stream of a layer, and the decoded bytes of an item (for `codes` not used)."""
+    """6.1: the number of items in each stream of a layer, and the decoded bytes of an item (for `packed` not used)."""
     if layer["encoding"] == "exact":
         return math.prod(layer["shape"]), DTYPES[layer["dtype"]].itemsize
     rows, row = rows_and_row(layer)
@@ -323,21 +331,28 @@ def unpack(data, count, bits):
 # ------------------------------------------------------------------------------------------------------- 6.4 Codes
 
 
-def steps_and_shells(streams, codebook):
+def steps_and_shells(streams, window, codebook):
     """6.4: k (uint16) and c (uint8; None when there are no shells) of each pair, from the decoded streams; rule D4."""
     n, shells = codebook["windings"], codebook["shells"]
-    if "codes" in streams:
+    c = streams.get("shell")
+    if window is not None:
+        q0, r0, phases = window
+        b = streams["codes"].astype("u4")
+        require(int(b.max()) < (n - q0) * phases, "D4", "a byte is out of range")
+        q, r = q0 + b // phases, r0 + b % phases
+    elif "codes" in streams:
         codes = streams["codes"]
         require(int(codes.max()) < (shells + 1) * n * n, "D4", "a code is out of range")
         if shells == 0:
             return codes.astype("u2"), None
         c, k = np.divmod(codes, np.uint32(n * n))
         return k.astype("u2"), c.astype("u1")
-    q, r, c = streams["winding"], streams["phase"], streams.get("shell")
-    require(int(q.max()) < n, "D4", "a winding is out of range")
-    require(int(r.max()) < n, "D4", "a phase is out of range")
+    else:
+        q, r = streams["winding"], streams["phase"]
+        require(int(q.max()) < n, "D4", "a winding is out of range")
+        require(int(r.max()) < n, "D4", "a phase is out of range")
     require(c is None or int(c.max()) <= shells, "D4", "a shell is out of range")
-    return q.astype("u2") * np.uint16(n) + r, c
+    return q.astype("u2") * np.uint16(n) + r.astype("u2"), c
 
 
 # ------------------------------------------------------------------------------------------------------ 7 Decoding
@@ -398,7 +413,7 @@ def decode_layer(layer, codebook, streams):
     """4 and 7.4: the tensor, from the decoded streams by kind."""
     dtype, shape = layer["dtype"], layer["shape"]
     if layer["encoding"] == "trajectory":
-        k, c = steps_and_shells(streams, codebook)
+        k, c = steps_and_shells(streams, layer["streams"][0]["window"], codebook)
         rows, row = rows_and_row(layer)
         padded = weights(k, c, codebook).reshape(rows, -1)
         return rounded(np.ascontiguousarray(padded[:, :row]), dtype).reshape(shape)
@@ -410,10 +425,10 @@ def decode_layer(layer, codebook, streams):
 
 
 def check_features(header):
-    """Step 3: required features. This reader knows none."""
+    """Step 3: required features. This reader knows those of version 1.1."""
     features = header.get("required_features")
     for feature in features if isinstance(features, list) else ():
-        require(not isinstance(feature, str), "H5", f"required feature {feature!a}")
+        require(not isinstance(feature, str) or feature == "scalar-bytes", "H5", f"required feature {feature!a}")
 
 
 def check_name(name):
@@ -459,8 +474,11 @@ def check_layers(header, position, file_length):
             seen.add(name)
         of = f"of layer {layer['name']!a}"
         check_layer(layer, header["codebooks"], of)
+        codebook = None if layer["codebook"] is None else header["codebooks"][layer["codebook"]]
         for stream in layer["streams"]:
-            check_stream(stream, *items_and_width(layer), f"of stream {stream['kind']} {of}")
+            of_stream = f"of stream {stream['kind']} {of}"
+            check_coding(stream, codebook, header["required_features"], of_stream)
+            check_lengths(stream, *items_and_width(layer), of_stream)
         for stream in layer["streams"]:
             require(stream["offset"] == aligned(position), "S4", f"offset {stream['offset']} {of}")
             position = stream["offset"] + stream["stored"]
@@ -492,16 +510,28 @@ def check_layer(layer, codebooks, of):
     for kind in kinds:
         require(kind in ("winding", "phase", "shell", "codes", "values"), "S1", f"stream {kind!a} {of}")
     require(kinds in stream_sets(layer, codebook), "S3", f"streams {kinds} {of}")
-    if kinds == ["codes"]:
-        most = max(1, ((codebook["shells"] + 1) * codebook["windings"] ** 2 - 1).bit_length())
-        require(1 <= layer["streams"][0]["bits"] <= most, "S8", f"{layer['streams'][0]['bits']} bits a code {of}")
 
 
-def check_stream(stream, items, width, of):
-    """Step 6, item 4."""
-    codec, stored, chunks = stream["codec"], stream["stored"], stream["chunks"]
+def check_coding(stream, codebook, features, of):
+    """Step 6, item 4: S2, S8, S11."""
+    codec, bits, window = stream["codec"], stream["bits"], stream["window"]
     require(codec in CODECS.get(stream["kind"], ("zstd",)), "S2", f"codec {codec!a} {of}")
-    require(stream["kind"] == "codes" or stream["bits"] == 0, "S8", f"bits {of}")
+    require(not in_bytes(stream) or "scalar-bytes" in features, "S2", f"codec zstd {of} without its feature")
+    if codec == "packed":
+        most = max(1, ((codebook["shells"] + 1) * codebook["windings"] ** 2 - 1).bit_length())
+        require(1 <= bits <= most, "S8", f"{bits} bits a code {of}")
+    else:
+        require(bits == 0, "S8", f"bits {of}")
+    require((window is not None) == in_bytes(stream), "S11", f"window {window} {of}")
+    if window is not None:
+        q0, r0, phases = window
+        n = codebook["windings"]
+        require(0 <= q0 < n and 0 <= r0 and 1 <= phases and r0 + phases <= n, "S11", f"window {window} {of}")
+
+
+def check_lengths(stream, items, width, of):
+    """Step 6, item 4: the rest."""
+    codec, stored, chunks = stream["codec"], stream["stored"], stream["chunks"]
     require(1 <= stream["chunk"] <= 2**20, "S6", f"chunks of {stream['chunk']} items {of}")
     require(chunk_count(stream, items) <= 2**20, "S6", f"too many chunks {of}")
     require(stream["decoded"] == decoded_length(stream, items, width), "S5", f"decoded length {of}")

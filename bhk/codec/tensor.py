@@ -28,7 +28,7 @@ from bhk.codec.fit import (
 )
 from bhk.codec.shape import CODED_DTYPES, Pairing, Shape
 from bhk.codec.snr import step_for_snr
-from bhk.codec.streams import Stream, packed_size, packed_stream, plane_stream, value_stream
+from bhk.codec.streams import Stream, Window, byte_stream, packed_size, packed_stream, plane_stream, value_stream
 
 
 class DenseTensorError(BhkError):
@@ -235,24 +235,29 @@ def tensor_bytes(tensor: Tensor) -> npt.NDArray[np.uint8]:
 
 
 def code_streams(codebook: Codebook, codes: Codes, *, packed: bool) -> tuple[Stream, ...]:
-    """Return the streams of `codes`: up to three planes, or packed scalar codes if they are smaller or asked for."""
+    """Return the streams of `codes`: planes or one byte a pair, or packed scalar codes if they are smaller or asked for."""
     if not packed:
-        planes = [
-            plane_stream("winding", codes.winding.cpu().numpy()),
-            plane_stream("phase", codes.phase.cpu().numpy()),
-        ]
-        if codes.shell is not None:
-            planes.append(plane_stream("shell", codes.shell.cpu().numpy()))
+        planes = _zstd_streams(codes)
         stored = sum(stream.stored for stream in planes)
         # A lower bound of the largest code; it usually settles the choice without computing the scalar codes.
         leading = int(codes.winding.max()) if codes.shell is None else int(codes.shell.max()) * codebook.windings
         if stored <= packed_size(len(codes), _bits(leading * codebook.windings)):
-            return tuple(planes)
+            return planes
     scalars = codes.scalars(codebook.windings)
     bits = _bits(int(scalars.max()))
     if not packed and stored <= packed_size(len(codes), bits):
-        return tuple(planes)
+        return planes
     return (packed_stream(scalars.cpu().numpy(), bits),)
+
+
+def _zstd_streams(codes: Codes) -> tuple[Stream, ...]:
+    """Return winding and phase as planes, or as one byte a pair if that is possible and smaller, and the shells if any."""
+    winding, phase = codes.winding.cpu().numpy(), codes.phase.cpu().numpy()
+    streams = [(plane_stream("winding", winding), plane_stream("phase", phase))]
+    if window := Window.around(winding, phase):
+        streams.append((byte_stream(winding, phase, window),))
+    smallest = min(streams, key=lambda tried: sum(stream.stored for stream in tried))
+    return smallest if codes.shell is None else (*smallest, plane_stream("shell", codes.shell.cpu().numpy()))
 
 
 def _bits(largest: int) -> int:

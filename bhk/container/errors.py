@@ -101,7 +101,7 @@ class FieldTypeError(FormatError):
 
 
 class UnknownFeatureError(FormatError):
-    """The reader knows every feature in `required_features`. Version 1.0 defines none."""
+    """The reader knows every feature in `required_features`. Version 1.1 defines `scalar-bytes`."""
 
     rule = "H5"
 
@@ -215,7 +215,10 @@ class UnknownStreamKindError(FormatError):
 
 
 class UnknownCodecError(FormatError):
-    """`codec` is `packed` for `codes`; `none`, `zstd` or `shuffle+zstd` for `values`; `zstd` for the other kinds."""
+    """`codec` is `packed` for `codes`; `none`, `zstd` or `shuffle+zstd` for `values`; `zstd` for the other kinds.
+
+    It may also be `zstd` for `codes` in a file that requires the feature `scalar-bytes`.
+    """
 
     rule = "S2"
 
@@ -275,6 +278,15 @@ class FileEndError(FormatError):
     rule = "S10"
 
 
+class WindowError(FormatError):
+    """`window` is present exactly in a `codes` stream of codec `zstd`; then 0 <= q0 < n, 0 <= r0, 1 <= R and r0 + R <= n.
+
+    [q0, r0, R] is the `window`, and n is `windings`.
+    """
+
+    rule = "S11"
+
+
 class PaddingError(FormatError):
     """The bytes between streams are zero."""
 
@@ -297,7 +309,10 @@ class ChunkDataError(FormatError):
 
 
 class CodeRangeError(FormatError):
-    """Windings and phases are below `windings`, shells at most `shells`, packed codes below (`shells` + 1) * `windings`^2."""
+    """Windings and phases are below `windings`, shells at most `shells`, packed codes below (`shells` + 1) * `windings`^2.
+
+    Scalar bytes stand for such windings: they are below (`windings` - q0) * R.
+    """
 
     rule = "D4"
 

@@ -47,7 +47,9 @@ KINDS = ("winding", "phase", "shell", "codes", "values")
 MAX_INTEGER = (1 << 53) - 1
 Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 
-KNOWN_FEATURES: frozenset[str] = frozenset()
+# Pairs coded as bytes of a square of at most 256 steps: a stream `codes` of codec zstd.
+SCALAR_BYTES = "scalar-bytes"
+KNOWN_FEATURES = frozenset({SCALAR_BYTES})
 
 # The wording of msgspec's errors. A key is free text; a place is not.
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
@@ -67,6 +69,7 @@ class StreamEntry(_Entry, frozen=True):
         chunk: items (pairs, or elements of an exact tensor) in each chunk except the last.
         chunks: stored length of each chunk, for the codecs with zstd; may be left out for a single chunk.
         bits: bits per code, for codec packed.
+        window: [q0, r0, R] for scalar bytes: byte b is the winding q0 + b div R at phase r0 + b mod R.
     """
 
     kind: str
@@ -78,6 +81,12 @@ class StreamEntry(_Entry, frozen=True):
     chunk: Integer = CHUNK_ITEMS
     chunks: tuple[Integer, ...] = ()
     bits: Integer = 0
+    window: tuple[Integer, Integer, Integer] | None = None
+
+    @property
+    def is_scalar_bytes(self) -> bool:
+        """Whether each byte of the stream stands for a pair."""
+        return self.kind == "codes" and self.codec == "zstd"
 
     def chunk_lengths(self, width: int) -> list[tuple[int, int]]:
         """Return the (stored, decoded) length of each chunk, for items of `width` decoded bytes (unused for packed)."""

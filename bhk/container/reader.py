@@ -18,7 +18,7 @@ from bhk.container.header import Header, LayerEntry, StreamEntry, parse
 from bhk.container.validate import ALIGNMENT, MAX_HEADER_BYTES, PREAMBLE_BYTES, validate
 
 MAGIC = b"\x89BHK\r\n\x1a\n"
-VERSION = (1, 0)
+VERSION = 1  # the major one
 # magic, major, minor, reserved, header length, file length, SHA-256 of the header
 PREAMBLE = struct.Struct("<8sHH4sQQ32s")
 
@@ -198,8 +198,8 @@ def _read_header(source: ByteSource) -> tuple[int, Header]:
     magic, major, minor, reserved, header_length, file_length, digest = PREAMBLE.unpack(source.read(0, PREAMBLE_BYTES))
     if magic != MAGIC:
         raise e.BadMagicError(f"the bytes {magic.hex(' ')}", MAGIC.hex(" "), source.name)
-    if major != VERSION[0]:
-        raise e.UnsupportedVersionError(f"version {major}.{minor}", f"{VERSION[0]}.x; update bhk", source.name)
+    if major != VERSION:
+        raise e.UnsupportedVersionError(f"version {major}.{minor}", f"{VERSION}.x; update bhk", source.name)
     if reserved.strip(b"\0"):
         raise e.ReservedBytesError(reserved.hex(" "), "zeros", source.name)
     if not 2 <= header_length <= MAX_HEADER_BYTES or (PREAMBLE_BYTES + header_length) % ALIGNMENT:

@@ -20,6 +20,7 @@ from bhk.container.header import (
     LATTICES,
     PAIRINGS,
     ROLES,
+    SCALAR_BYTES,
     CodebookEntry,
     Header,
     LayerEntry,
@@ -71,7 +72,7 @@ def validate(header: Header, header_length: int, file_length: int) -> None:
     seen: set[str] = set()
     end = PREAMBLE_BYTES + header_length
     for layer in header.layers:
-        _check_layer(layer, header.codebooks, seen)
+        _check_layer(layer, header, seen)
         for stream in layer.streams:
             end = _check_place(stream, end, file_length, f"layer {layer.name!r}, stream {stream.kind}")
     if end != file_length:
@@ -108,7 +109,7 @@ def _check_codebook(codebook: CodebookEntry, where: str) -> None:
         raise e.CodebookRangeError(f"shells {codebook.spacing} apart for side {codebook.side}", "a finite scale", where)
 
 
-def _check_layer(layer: LayerEntry, codebooks: tuple[CodebookEntry, ...], seen: set[str]) -> None:
+def _check_layer(layer: LayerEntry, header: Header, seen: set[str]) -> None:
     if len(layer.aliases) > MAX_ENTRIES:
         raise e.LimitError(f"{len(layer.aliases)} aliases", f"at most {MAX_ENTRIES}", "a layer")
     for name in (layer.name, *layer.aliases):
@@ -124,9 +125,13 @@ def _check_layer(layer: LayerEntry, codebooks: tuple[CodebookEntry, ...], seen: 
     if layer.encoding == "exact":
         _check_exact(layer, where)
     else:
-        _check_trajectory(layer, codebooks, where)
+        _check_trajectory(layer, header.codebooks, where)
+    codebook = None if layer.codebook is None else header.codebooks[layer.codebook]
     for stream in layer.streams:
-        _check_stream(stream, layer, f"{where}, stream {stream.kind[:80]}")
+        place = f"{where}, stream {stream.kind}"
+        _check_codec(stream, header.required_features, place)
+        _check_codes(stream, codebook, place)
+        _check_lengths(stream, layer, place)
 
 
 def _one_of(value: str, known: Iterable[str], error: type[e.FormatError], where: str) -> None:
@@ -164,12 +169,10 @@ def _check_trajectory(layer: LayerEntry, codebooks: tuple[CodebookEntry, ...], w
         raise e.CodebookReferenceError(f"codebook {layer.codebook}", f"0 to {len(codebooks) - 1}", where)
     if layer.error is None or min(layer.error.mean_abs, layer.error.max_abs) < 0:
         raise e.MeasuredErrorError("no error" if layer.error is None else "a negative error", "errors from 0", where)
-    planes = _PLANES if codebooks[layer.codebook].shells else _PLANES[:2]
-    _check_kinds(tuple(stream.kind for stream in layer.streams), [planes, ("codes",)], where)
-    largest = (codebooks[layer.codebook].shells + 1) * codebooks[layer.codebook].windings ** 2 - 1
-    bits = layer.streams[0].bits
-    if layer.streams[0].kind == "codes" and not 1 <= bits <= max(1, largest.bit_length()):
-        raise e.BitsError(f"{bits} bits", f"1 to {max(1, largest.bit_length())}", f"{where}, stream codes")
+    shell = ("shell",) if codebooks[layer.codebook].shells else ()
+    in_bytes = any(stream.is_scalar_bytes for stream in layer.streams[:1])
+    sets = [("winding", "phase", *shell), ("codes", *shell) if in_bytes else ("codes",)]
+    _check_kinds(tuple(stream.kind for stream in layer.streams), sets, where)
 
 
 def _check_kinds(kinds: tuple[str, ...], sets: list[tuple[str, ...]], where: str) -> None:
@@ -180,11 +183,34 @@ def _check_kinds(kinds: tuple[str, ...], sets: list[tuple[str, ...]], where: str
         raise e.StreamSetError(f"streams {', '.join(kinds[:8]) or 'none'}", expected, where)
 
 
-def _check_stream(stream: StreamEntry, layer: LayerEntry, where: str) -> None:
+def _check_codec(stream: StreamEntry, features: tuple[str, ...], where: str) -> None:
     codecs = {"codes": ("packed",), "values": ("none", "zstd", "shuffle+zstd")}.get(stream.kind, ("zstd",))
-    _one_of(stream.codec, codecs, e.UnknownCodecError, where)
-    if stream.kind != "codes" and stream.bits:
+    if stream.is_scalar_bytes and SCALAR_BYTES not in features:
+        raise e.UnknownCodecError("'zstd'", f"packed, or the required feature {SCALAR_BYTES}", where)
+    if not stream.is_scalar_bytes:
+        _one_of(stream.codec, codecs, e.UnknownCodecError, where)
+
+
+def _check_codes(stream: StreamEntry, codebook: CodebookEntry | None, where: str) -> None:
+    """Check the numbers that say how a stream holds codes."""
+    if stream.codec == "packed" and codebook is not None:
+        most = max(1, ((codebook.shells + 1) * codebook.windings**2 - 1).bit_length())
+        if not 1 <= stream.bits <= most:
+            raise e.BitsError(f"{stream.bits} bits", f"1 to {most}", where)
+    elif stream.bits:
         raise e.BitsError(f"{stream.bits} bits", "none in this kind of stream", where)
+    if stream.is_scalar_bytes and codebook is not None:
+        n = codebook.windings
+        if stream.window is None:
+            raise e.WindowError("no window", "[q0, r0, R]", where)
+        winding, phase, phases = stream.window
+        if not (0 <= winding < n and 0 <= phase and 1 <= phases and phase + phases <= n):
+            raise e.WindowError(f"window {list(stream.window)}", f"a window within {n} windings and phases", where)
+    elif stream.window is not None:
+        raise e.WindowError(f"window {list(stream.window)}", "none in this kind of stream", where)
+
+
+def _check_lengths(stream: StreamEntry, layer: LayerEntry, where: str) -> None:
     if not 1 <= stream.chunk <= CHUNK_ITEMS:
         raise e.ChunkError(f"chunks of {stream.chunk} items", f"1 to {CHUNK_ITEMS}", where)
     items = layer.numel if stream.kind == "values" else layer.pairs.count

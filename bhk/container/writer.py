@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import astuple
 from typing import BinaryIO
 
 import msgspec
 
 from bhk.codec.streams import Stream
 from bhk.container import errors as e
-from bhk.container.header import Header, LayerEntry, StreamEntry, parse, to_json
+from bhk.container.header import SCALAR_BYTES, Header, LayerEntry, StreamEntry, parse, to_json
 from bhk.container.reader import MAGIC, PREAMBLE, VERSION
 from bhk.container.validate import MAX_HEADER_BYTES, PREAMBLE_BYTES, align, validate
 
@@ -59,9 +60,12 @@ class ContainerWriter:
     def finish(self, header: Header) -> tuple[Header, int]:
         """Write preamble and header, and close the gap before the streams. Return the final header and the file's length.
 
+        The header requires the features that its streams use; without any, the file is one of version 1.0.
+
         Raises:
             FormatError: the header breaks a rule of the format.
         """
+        header = msgspec.structs.replace(header, required_features=_features(header))
         length = len(to_json(header))
         if length > self._header_length:
             raise e.HeaderLengthError(f"a header of {length} bytes", f"at most the {self._header_length} reserved")
@@ -71,7 +75,7 @@ class ContainerWriter:
         validate(parse(data), self._header_length, self._end - gap)  # as a reader will
         self._move_streams(gap)
         preamble = PREAMBLE.pack(
-            MAGIC, *VERSION, bytes(4), self._header_length, self._end, hashlib.sha256(data).digest()
+            MAGIC, VERSION, int(bool(header.required_features)), bytes(4), self._header_length, self._end, hashlib.sha256(data).digest()
         )
         self._file.seek(0)
         self._file.write(preamble + data)
@@ -102,6 +106,12 @@ class ContainerWriter:
         self._file.truncate(self._end)
 
 
+def _features(header: Header) -> tuple[str, ...]:
+    """Return the features that a reader of `header` must know."""
+    used = any(stream.is_scalar_bytes for layer in header.layers for stream in layer.streams)
+    return (SCALAR_BYTES,) if used else ()
+
+
 def _moved(header: Header, gap: int) -> Header:
     """Return `header` for streams that are `gap` bytes closer to the start."""
 
@@ -124,4 +134,5 @@ def stream_entry(stream: Stream, offset: int, sha256: str) -> StreamEntry:
         stream.codec,
         chunks=lengths if "zstd" in stream.codec and len(lengths) > 1 else (),
         bits=stream.bits,
+        window=None if stream.window is None else astuple(stream.window),
     )

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bhk.codec.geometry import Geometry, Planes
-from bhk.codec.streams import CorruptStreamError, decompress, unpack, unshuffle
+from bhk.codec.streams import CorruptStreamError, Window, decompress, unpack, unshuffle
 from bhk.container.errors import ChunkDataError, CodeRangeError
 from bhk.container.header import LayerEntry, StreamEntry
 
@@ -50,9 +50,13 @@ class StoredLayer:
             self._check_below(scalars, geometry.code_count, "codes")
             return Planes.from_scalars(scalars, geometry.windings, geometry.shells)
         planes = [self._items(part, first, count) for part in self.parts]
+        if self.parts[0].stream.window is not None:
+            window = Window(*self.parts[0].stream.window)
+            self._check_below(planes[0], (geometry.windings - window.winding) * window.phases, "codes")
+            planes[:1] = window.planes(planes[0])
         limits = (geometry.windings, geometry.windings, geometry.shells + 1)
-        for plane, limit, part in zip(planes, limits, self.parts, strict=False):
-            self._check_below(plane, limit, part.stream.kind)
+        for plane, limit, kind in zip(planes, limits, ("winding", "phase", "shell"), strict=False):
+            self._check_below(plane, limit, kind)
         return Planes(*planes)
 
     def values(self, first: int, count: int) -> Bytes:

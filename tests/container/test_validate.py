@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from bhk.container import errors as e
-from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, StreamEntry
+from bhk.container.header import SCALAR_BYTES, CodebookEntry, ErrorEntry, Header, LayerEntry, StreamEntry
 from bhk.container.validate import MAX_ENTRIES, MAX_METADATA, PREAMBLE_BYTES, align, validate
 from container.memory import validate_all
 from tools.format_spec.builder import Draft, codebook, coded_layer, draft, exact_layer, packed, plain, planes
@@ -152,6 +152,41 @@ def test_codebooks(fields: dict[str, Any], expected: type[e.FormatError] | None)
     assert caught.value.where == "codebook 1"
 
 
+_BYTES = _change(_CODES, codec="zstd", bits=0, window=(1, 2, 2))
+_SHELLS = _change(_BYTES, kind="shell", offset=_START + 64, window=None)
+
+
+def _check_bytes(stream: StreamEntry, *, features: tuple[str, ...] = (SCALAR_BYTES,)) -> None:
+    layer = _change(_CODED, streams=(stream, _SHELLS))
+    validate(Header("test", (layer,), (_CODEBOOK,), features), _HEADER_LENGTH, _SHELLS.offset + 3)
+
+
+@pytest.mark.parametrize("window", [(0, 0, 4), (3, 0, 4), (0, 3, 1), (3, 3, 1), (1, 2, 2)])
+def test_accepts_windows_within_the_square(window: tuple[int, int, int]) -> None:
+    _check_bytes(_change(_BYTES, window=window))
+
+
+@pytest.mark.parametrize(
+    "window", [None, (-1, 0, 4), (4, 0, 4), (0, -1, 4), (0, 0, 0), (0, 0, -4), (0, 0, 5), (0, 4, 1), (0, 1, 1 << 53)]
+)
+def test_refuses_windows_beyond_the_square(window: tuple[int, int, int] | None) -> None:
+    with pytest.raises(e.WindowError):
+        _check_bytes(_change(_BYTES, window=window))
+
+
+def test_scalar_bytes_need_their_feature_and_the_shells_of_the_codebook() -> None:
+    with pytest.raises(e.UnknownCodecError, match="packed, or the required feature scalar-bytes"):
+        _check_bytes(_BYTES, features=())
+    validate(Header("test", (_CODED,), (_CODEBOOK,), (SCALAR_BYTES,)), _HEADER_LENGTH, _START + 3)  # needless but allowed
+    for codec, bits in (("packed", 6), ("none", 0)):
+        with pytest.raises(e.StreamSetError):
+            _check_bytes(_change(_BYTES, codec=codec, bits=bits, window=None))
+    with pytest.raises(e.StreamSetError):
+        _check(_change(_CODED, streams=(_BYTES,)))
+    with pytest.raises(e.BitsError):
+        _check_bytes(_change(_BYTES, bits=6))
+
+
 # Changes of the coded layer and of its stream, in the order of section 9 of the text, each with the rule that it breaks.
 _FAULTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("H6", {"aliases": ("a",) * (MAX_ENTRIES + 1)}, {}),
@@ -167,8 +202,9 @@ _FAULTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("L8", {"error": None}, {}),
     ("S1", {}, {"kind": "?"}),
     ("S3", {}, {"kind": "winding"}),
+    ("S2", {}, {"codec": "none"}),
     ("S8", {}, {"bits": 7}),
-    ("S2", {}, {"codec": "zstd"}),
+    ("S11", {}, {"window": (0, 0, 4)}),
     ("S6", {}, {"chunk": 0}),
     ("S5", {}, {"decoded": 4}),
     ("S6", {}, {"chunks": (3,)}),

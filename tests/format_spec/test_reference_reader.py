@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 import bhk
 from bhk.codec.dtypes import DTYPE_NAMES, TORCH_DTYPES
 from bhk.codec.shape import Shape
-from bhk.codec.streams import Stream, compress, pack, shuffle
+from bhk.codec.streams import Stream, Window, compress, pack, shuffle
 from bhk.codec.tensor import tensor_bytes
 from bhk.container.errors import CodebookRangeError, FormatError
 from bhk.container.header import DTYPES, CodebookEntry, ErrorEntry, Header, LayerEntry, StreamEntry
@@ -227,16 +227,25 @@ def write_coded(draw: st.DrawFn, writer: ContainerWriter, name: str, index: int,
     codes[draw(st.integers(0, count - 1))] = draw(st.sampled_from([0, largest]))
     streams = []
     chunk = draw(st.integers(1, 2 * count) | st.just(1 << 20))
-    if draw(st.booleans()):
+    coding = draw(st.sampled_from(["planes", "packed", "bytes"]))
+    if coding == "packed":
         bits = draw(st.integers(max(1, int(codes.max()).bit_length()), max(1, largest.bit_length())))
         runs = tuple(pack(part, bits) for part in cut(codes, chunk))
         streams.append(write(writer, Stream("codes", "packed", runs, sum(map(len, runs)), bits), chunk))
     else:
-        planes = {"winding": codes // n % n, "phase": codes % n, "shell": codes // n**2}
-        for kind in ("winding", "phase", "shell") if book.shells else ("winding", "phase"):
+        planes = {"winding": codes // n % n, "phase": codes % n}
+        window = None
+        if coding == "bytes":
+            phases = draw(st.integers(1, n))
+            window = Window(draw(st.integers(0, n - 1)), draw(st.integers(0, n - phases)), phases)
+            planes = {"codes": rng.integers(0, min((n - window.winding) * phases, 256), count)}
+        if book.shells:
+            planes["shell"] = codes // n**2
+        for kind, plane in planes.items():
             chunk = draw(st.integers(1, 2 * count) | st.just(1 << 20))  # each plane may have its own
-            frames = tuple(compress(part) for part in cut(planes[kind].astype(np.uint8), chunk))
-            streams.append(write(writer, Stream(kind, "zstd", frames, count), chunk))
+            frames = tuple(compress(part) for part in cut(plane.astype(np.uint8), chunk))
+            stream = Stream(kind, "zstd", frames, count, window=window if kind == "codes" else None)
+            streams.append(write(writer, stream, chunk))
     dtype = draw(st.sampled_from(["F64", "F32", "F16", "BF16"]))
     return LayerEntry(
         name, shape, dtype, "other", "trajectory", pairing, index, tuple(streams), ErrorEntry(0.0, 1.5), (name + "'",)

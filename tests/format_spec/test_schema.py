@@ -11,7 +11,12 @@ VECTORS = Path(__file__).parents[2] / "format_spec" / "vectors"
 MANIFEST = json.loads((VECTORS / "manifest.json").read_text(encoding="utf-8"))
 SCHEMA = json.loads((VECTORS.parent / "header.schema.json").read_text(encoding="utf-8"))
 # JSON Schema calls 4.0 and 4e0 integers.
-NOTATION = {"bad/H4_windings_with_exponent.bhk", "bad/H4_windings_with_fraction.bhk", "bad/H4_shape_of_floats.bhk"}
+NOTATION = {
+    "bad/H4_windings_with_exponent.bhk",
+    "bad/H4_windings_with_fraction.bhk",
+    "bad/H4_shape_of_floats.bhk",
+    "bad/H4_window_of_floats.bhk",
+}
 # Rules about types, keys and words, which the schema knows as well.
 KNOWN = {"H3", "H4", "L1", "L2", "L3", "C5", "S1"}
 

@@ -29,7 +29,7 @@ def write_sam_h(path: Path) -> int:
     data = to_json(header).ljust(start - PREAMBLE_BYTES, b" ")
     last = header.layers[-1].streams[-1]
     end = last.offset + last.stored
-    preamble = PREAMBLE.pack(MAGIC, *VERSION, bytes(4), len(data), end, hashlib.sha256(data).digest())
+    preamble = PREAMBLE.pack(MAGIC, VERSION, 0, bytes(4), len(data), end, hashlib.sha256(data).digest())
     with path.open("wb") as file:
         file.write(preamble + data)
         file.truncate(end)

@@ -77,7 +77,7 @@ def _say(path: Path, entry: ModelEntry) -> None:
     text = to_json(msgspec.structs.replace(header, model=entry)).ljust(room)
     assert len(text) == room
     data = path.read_bytes()
-    preamble = PREAMBLE.pack(MAGIC, *VERSION, bytes(4), room, len(data), hashlib.sha256(text).digest())
+    preamble = PREAMBLE.pack(MAGIC, VERSION, 0, bytes(4), room, len(data), hashlib.sha256(text).digest())
     path.write_bytes(preamble + text + data[len(preamble) + room :])
 
 

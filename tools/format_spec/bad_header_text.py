@@ -128,6 +128,8 @@ def _types() -> Iterator[tuple[str, bytes]]:
         ("stored_minus_2_to_the_53", "stream", "stored", -(1 << 53)),
         ("error_an_array", "layer", "error", []),
         ("metadata_with_a_number", "header", "metadata", {"a": 1}),
+        ("window_of_two", "stream", "window", [0, 0]),
+        ("window_of_floats", "stream", "window", [0.0, 0, 4]),
         ("features_a_string", "header", "required_features", "none"),
         ("feature_a_number", "header", "required_features", [1]),
         ("model_a_string", "header", "model", "sam"),

@@ -14,6 +14,7 @@ from tools.format_spec.twins import (
     chunked,
     coded,
     empty,
+    in_bytes,
     kept,
     put,
     short,
@@ -124,6 +125,8 @@ def _streams() -> Iterator[tuple[str, bytes]]:
     yield "S2_planes_not_compressed", at(coded, 0, codec="none", chunks=[])
     yield "S2_codes_compressed", at(short, 0, codec="zstd", chunks=[2])
     yield "S2_codes_without_a_codec", changed(lambda file: file.stream().pop("codec"))
+    yield "S2_bytes_without_their_feature", changed(lambda file: file.header.pop("required_features"), in_bytes)
+    yield "S2_codes_not_compressed", at(short, 0, codec="none")
     yield "S2_values_packed", at(kept, 0, codec="packed")
     yield "S3_values_in_a_trajectory_layer", at(short, 0, kind="values", codec="none", bits=0)
     yield "S3_winding_twice", at(coded, 1, kind="winding")
@@ -137,9 +140,17 @@ def _streams() -> Iterator[tuple[str, bytes]]:
         changed(lambda file: put(file.header["codebooks"][0], shells=0, spacing=0.0), coded),
     )
     yield "S3_codes_in_an_exact_layer", at(kept, 0, kind="codes", codec="packed", bits=1)
+    yield "S3_bytes_without_shell", without(in_bytes, 1)
+    yield "S3_packed_with_shell", at(in_bytes, 0, codec="packed", bits=8, chunks=[])
+    yield (
+        "S3_bytes_with_shell_without_shells",
+        changed(lambda file: put(file.header["codebooks"][0], shells=0, spacing=0.0), in_bytes),
+    )
+    yield "S3_bytes_and_planes", at(in_bytes, 1, kind="phase")
     yield "S3_values_of_nothing", changed(lambda file: put(file.layers[0], shape=[0]), kept)
     yield "S5_planes", at(chunked, 0, decoded=4)
     yield "S5_packed", at(short, 0, decoded=3)
+    yield "S5_bytes", at(in_bytes, 0, decoded=2)
     yield "S5_values", at(kept, 0, decoded=13)
     yield "S5_negative", at(kept, 0, decoded=-12)
     yield "S5_shape_too_large", changed(lambda file: put(file.layers[0], shape=[1 << 39]), kept)
@@ -166,10 +177,26 @@ def _streams() -> Iterator[tuple[str, bytes]]:
     yield "S8_too_many", at(short, 0, bits=5)
     yield "S8_of_a_plane", at(chunked, 0, bits=8)
     yield "S8_of_values", at(kept, 0, bits=32)
+    yield "S8_of_bytes", at(in_bytes, 0, bits=8)
     yield "S9_upper_case", changed(lambda file: put(file.stream(), sha256="A" * 64), kept)
     yield "S9_too_short", changed(lambda file: put(file.stream(), sha256="0" * 63), kept)
     yield "S9_line_feed", changed(lambda file: put(file.stream(), sha256="0" * 64 + "\n"), kept)
     yield "S9_empty", changed(lambda file: put(file.stream(), sha256=""), kept)
+    yield "S11_missing", changed(lambda file: file.stream().pop("window"), in_bytes)
+    yield "S11_null", at(in_bytes, 0, window=None)
+    yield "S11_of_a_plane", at(in_bytes, 1, window=[0, 0, 35])
+    yield "S11_of_packed_codes", at(short, 0, window=[0, 0, 4])
+    yield "S11_of_values", at(kept, 0, window=[0, 0, 1])
+    for name, window in (
+        ("winding_negative", [-1, 0, 35]),
+        ("winding_beyond", [35, 0, 35]),
+        ("phase_negative", [0, -1, 35]),
+        ("no_phases", [0, 0, 0]),
+        ("phases_negative", [0, 0, -35]),
+        ("phases_beyond", [0, 1, 35]),
+        ("phases_far_beyond", [0, 0, (1 << 53) - 1]),
+    ):
+        yield f"S11_{name}", at(in_bytes, 0, window=window)
 
 
 def files() -> Iterator[tuple[str, bytes]]:

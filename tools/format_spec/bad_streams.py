@@ -21,6 +21,7 @@ from tools.format_spec.twins import (
     changed,
     chunked,
     coded,
+    in_bytes,
     kept,
     padded,
     put,
@@ -72,7 +73,7 @@ def _data() -> Iterator[tuple[str, bytes]]:
     yield "D1_between_streams", changed(lambda file: setattr(file, "gap", b"\1"), three)
     file = three().encode()
     yield "D1_last_byte_of_a_gap", at(file, _offset(three(), 2) - 1, b"\x80")
-    for name, make in (("planes", coded), ("packed", short), ("values", kept)):
+    for name, make in (("planes", coded), ("packed", short), ("bytes", in_bytes), ("values", kept)):
         file = make().encode()
         yield f"D2_{name}", at(file, len(file) - 1, bytes([file[-1] ^ 1]))
     yield "D2_hash_changed", changed(lambda file: put(file.stream(), sha256="0" * 64), kept)
@@ -111,6 +112,7 @@ def _data() -> Iterator[tuple[str, bytes]]:
     ):
         change = changed(lambda file, i=index, p=plane, v=value: _plane(file, i, [*p[:2], v]), coded)
         yield f"D4_{name}", change
+    yield "D4_bytes", changed(_byte_beyond, in_bytes)
     yield "D4_padding_pair", changed(lambda file: _plane(file, 0, [0, 40]), padded)
     yield "D4_packed", changed(lambda file: file.data.__setitem__(0, pack([0, 9], 4)), three_by_three)
 
@@ -120,6 +122,12 @@ SKIPPABLE = b"\x50\x2a\x4d\x18" + struct.pack("<I", 3) + b"abc"
 
 def _plane(file: Draft, index: int, plane: list[int]) -> None:
     file.data[index] = frames.frame(bytes(plane))
+
+
+def _byte_beyond(file: Draft) -> None:
+    """Put the window so far up that the last byte, 6 * 35 + 34, is the first of winding 35."""
+    put(file.stream(), window=[29, 0, 35])
+    _plane(file, 0, [0, 34, 6 * 35])
 
 
 def _packed_byte(value: int) -> bytes:

@@ -98,7 +98,7 @@ def seal(file: bytes) -> bytes:
 def draft(*codebooks: Json, **more: Any) -> Draft:
     """Return a file without layers; `more` are entries of its header."""
     header: Json = {"generator": "format_spec vectors", **({"codebooks": list(codebooks)} if codebooks else {}), **more}
-    return Draft({**header, "layers": []})
+    return Draft({**header, "layers": []}, minor=1 if more.get("required_features") else 0)
 
 
 def codebook(
@@ -142,6 +142,28 @@ def packed(codes: list[int], bits: int, chunk: int = CHUNK) -> tuple[Json, bytes
     data = b"".join(pack(part, bits) for part in pieces(codes, chunk))
     entry: Json = {"kind": "codes", "codec": "packed", "decoded": len(data), "bits": bits}
     return {**entry, **({"chunk": chunk} if chunk != CHUNK else {})}, data
+
+
+def scalar_bytes(
+    file: Draft,
+    codes: list[int],
+    window: tuple[int, int, int],
+    frame: Callable[[bytes], bytes],
+    *,
+    book: int = 0,
+    chunk: int = CHUNK,
+) -> list[tuple[Json, bytes]]:
+    """Return the streams of `codes` as one byte a pair, and the shells if there are any, each chunk coded by `frame`.
+
+    They need the feature `scalar-bytes` in the header of `file`.
+    """
+    n = file.header["codebooks"][book]["windings"]
+    winding, phase, phases = window
+    data = bytes((code // n % n - winding) * phases + code % n - phase for code in codes)
+    parts = [frame(part) for part in pieces(data, chunk)]
+    entry, stored = compressed("codes", "zstd", len(codes), parts, chunk)
+    shells = [stream for stream in planes(file, codes, frame, book=book, chunk=chunk) if stream[0]["kind"] == "shell"]
+    return [({**entry, "window": list(window)}, stored), *shells]
 
 
 def plain(data: bytes, chunk: int = CHUNK) -> tuple[Json, bytes]:

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from tools.format_spec import zstd_frames as frames
 from tools.format_spec.builder import (
     Draft,
+    Json,
     codebook,
     coded_layer,
     compressed,
     draft,
     packed,
     planes,
+    scalar_bytes,
 )
 
 CODED: dict[str, Callable[[], Draft]] = {}
@@ -190,3 +192,85 @@ def shared_and_unused_codebooks() -> Draft:
     for name, book in {"a": 1, "b": 1, "c": 2}.items():
         coded_layer(file, name, [2, 2], [3, 12], [packed([3, 12], 4)], book=book)
     return file
+
+
+def _with_bytes(*codebooks: Json) -> Draft:
+    return draft(*codebooks, required_features=["scalar-bytes"])
+
+
+def within(window: tuple[int, int, int], windings: int, n: int, count: int, shells: int = 0) -> list[int]:
+    """Return `count` codes of n windings, in all shells, whose steps are the first `windings` ones of `window`."""
+    q0, r0, phases = window
+    steps = spread(windings * phases, count)
+    return [
+        index % (shells + 1) * n * n + (q0 + step // phases) * n + r0 + step % phases
+        for index, step in enumerate(steps)
+    ]
+
+
+@good
+def bytes_windows() -> Draft:
+    """Windows in the middle of the square, at its edges, of one winding, of one phase, and wider than the codes need."""
+    file = _with_bytes(codebook(64, 0.3, centre=(0.01, -0.02)), codebook(256, 0.7), codebook(1, 1.0), codebook(16, 0.2))
+    cases: dict[str, tuple[int, tuple[int, int, int], int]] = {
+        "middle": (0, (24, 25, 16), 16),
+        "first corner": (0, (0, 0, 5), 51),
+        "last corner": (0, (60, 0, 64), 4),
+        "last phases": (0, (0, 60, 4), 64),
+        "one winding": (1, (255, 0, 256), 1),
+        "one phase": (1, (0, 255, 1), 256),
+        "one step": (2, (0, 0, 1), 1),
+        "whole square": (3, (0, 0, 16), 16),
+        "beyond the square": (0, (62, 3, 61), 2),
+    }
+    for name, (book, window, windings) in cases.items():
+        codes = within(window, windings, file.header["codebooks"][book]["windings"], 24)
+        streams = scalar_bytes(file, codes, window, frames.frame, book=book)
+        coded_layer(file, name, [48], codes, streams, book=book)
+    return file
+
+
+@good
+def bytes_shells() -> Draft:
+    file = _with_bytes(
+        codebook(16, 0.1, shells=3, spacing=0.2, centre=(0.01, 0.02)),
+        codebook(40, 0.1, lattice="corner", shells=255, spacing=0.01),
+    )
+    for book, window, windings in ((0, (0, 0, 16), 16), (1, (15, 14, 11), 23)):
+        entry = file.header["codebooks"][book]
+        codes = within(window, windings, entry["windings"], 30, entry["shells"])
+        for dtype in ("F32", "BF16"):
+            streams = scalar_bytes(file, codes, window, frames.frame, book=book)
+            coded_layer(file, f"{dtype} {book}", [59], codes, streams, dtype=dtype, book=book)
+    return file
+
+
+@good
+def bytes_chunks() -> Draft:
+    """Several chunks, of other lengths for the shells; rows of odd length; beside planes and packed codes."""
+    file = _with_bytes(codebook(35, 0.1, shells=3, spacing=0.2))
+    codes = within((10, 12, 9), 28 - 3, 35, 12, 3)
+    for chunk in (1, 4, 11, 12):
+        streams = scalar_bytes(file, codes, (10, 12, 9), frames.frame, chunk=chunk)
+        coded_layer(file, f"chunks of {chunk}", [3, 7], codes, streams, pairing="rows")
+    streams = scalar_bytes(file, codes, (10, 12, 9), frames.frame, chunk=4)
+    streams[1] = scalar_bytes(file, codes, (10, 12, 9), frames.frame, chunk=5)[1]
+    coded_layer(file, "chunks of 4 and 5", [23], codes, streams)
+    coded_layer(file, "planes", [24], codes, planes(file, codes, frames.frame))
+    return coded_layer(file, "packed", [24], codes, [packed(codes, 13)])
+
+
+@good
+def bytes_recorded() -> Draft:
+    """Bytes compressed by libzstd: Huffman-coded literals."""
+    file = _with_bytes(codebook(35, 0.2, centre=(0.002, -0.001)))
+    window = (17, 3, 30)
+    codes = [(17 + byte // 30) * 35 + 3 + byte % 30 for byte in frames.skewed(500, 35, 1)]
+    entry, data = compressed("codes", "zstd", 500, [frames.recorded("winding")])
+    return coded_layer(file, "weight", [20, 50], codes, [({**entry, "window": list(window)}, data)], pairing="rows")
+
+
+@good
+def bytes_required_but_unused() -> Draft:
+    file = _with_bytes(codebook(4, 0.5))
+    return coded_layer(file, "weight", [2, 2], [3, 12], [packed([3, 12], 4)])

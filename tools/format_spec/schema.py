@@ -32,7 +32,7 @@ def header_schema() -> dict[str, Any]:
         component["description"] = component["description"].partition("\n")[0]  # without the list of attributes
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Header of a .bhk file, format version 1.0",
+        "title": "Header of a .bhk file, format version 1.1",
         "description": "Types and names only. The rules about values, and that integers have no fraction, are in README.md.",
         **reference,
         "$defs": components,

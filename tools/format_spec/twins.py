@@ -16,6 +16,7 @@ from tools.format_spec.builder import (
     packed,
     plain,
     planes,
+    scalar_bytes,
 )
 
 Change = Callable[[Draft], object]
@@ -62,6 +63,13 @@ def chunked() -> Draft:
     file = draft(codebook(35, 0.1))
     codes = [0, 1224, 600]
     return coded_layer(file, "planes", [6], codes, planes(file, codes, frames.frame, chunk=1))
+
+
+def in_bytes() -> Draft:
+    """Return a good file with a byte a pair and shells."""
+    file = draft(codebook(35, 0.1, shells=2, spacing=0.25), required_features=["scalar-bytes"])
+    codes = [0, 34, 2 * 1225 + 6 * 35 + 34]
+    return coded_layer(file, "bytes", [6], codes, scalar_bytes(file, codes, (0, 0, 35), frames.frame))
 
 
 def padded() -> Draft:
