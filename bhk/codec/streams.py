@@ -32,8 +32,8 @@ Bytes = npt.NDArray[np.uint8]
 CHUNK_ITEMS = 1 << 20
 # Level 1: the Huffman stage comes within 1.5 % of the order-0 entropy of the planes; level 3 and up is no smaller.
 ZSTD_LEVEL = 1
-# Below 3.5 bits a symbol, level 1 takes chance repetitions of four symbols for matches. Codes have no others, so this setting
-# looks for long ones in few places: planes of 2.1 bits a symbol become 13 % smaller.
+# Below 3.5 bits a symbol, codes repeat by chance, and level 1 spends more on these matches than they save. This setting hardly
+# looks for any: planes of 2.1 bits a symbol become 13 % smaller.
 FEW_MATCHES = {"min_match": 7, "hash_log": 6, "chain_log": 6, "window_log": 17}
 
 

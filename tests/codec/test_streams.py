@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from bhk.codec import streams
 from bhk.codec.streams import (
     CorruptStreamError,
+    Window,
+    byte_stream,
     compress,
     decompress,
     pack,
@@ -179,3 +181,44 @@ def test_values_are_cut_at_elements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "CHUNK_ITEMS", 3)
     stream = value_stream(_bytes(_RANDOM.bytes(7 * 8)), 8)
     assert list(map(len, stream.chunks)) == [24, 24, 8]
+
+
+@_SETTINGS
+@given(st.data())
+def test_pairs_in_a_window_come_back_from_bytes(data: st.DataObject) -> None:
+    phases = data.draw(st.integers(1, 256))
+    windings = data.draw(st.integers(1, 256 // phases))
+    first = (data.draw(st.integers(0, 256 - windings)), data.draw(st.integers(0, 256 - phases)))
+    pairs = st.lists(st.tuples(st.integers(0, windings - 1), st.integers(0, phases - 1)), min_size=1, max_size=50)
+    winding, phase = (np.array(data.draw(pairs), dtype=np.uint8) + np.array(first, dtype=np.uint8)).T
+    window = Window.around(winding, phase)
+    assert window is not None
+    assert (window.winding, window.phase, window.phases) == (winding.min(), phase.min(), np.ptp(phase) + 1)
+    stream = byte_stream(winding, phase, window)
+    (chunk,) = stream.chunks
+    codes = decompress(chunk, len(winding))
+    assert codes.tolist() == [
+        (int(q) - window.winding) * window.phases + int(r) - window.phase for q, r in zip(winding, phase, strict=True)
+    ]
+    for found, expected in zip(window.planes(codes), (winding, phase), strict=True):
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("windings", "phases", "fits"), [(16, 16, True), (1, 256, True), (256, 1, True), (17, 16, False), (2, 129, False)]
+)
+def test_a_window_has_at_most_256_steps(windings: int, phases: int, fits: bool) -> None:
+    winding, phase = np.array([256 - windings, 255], dtype=np.uint8), np.array([phases - 1, 0], dtype=np.uint8)
+    assert (Window.around(winding, phase) is not None) == fits
+
+
+def test_codes_take_the_setting_that_makes_all_chunks_smallest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "CHUNK_ITEMS", 40_000)
+    plain = np.clip(np.rint(_RANDOM.normal(8, 1, 40_000)), 0, 15).astype(np.uint8)  # 2 bits a symbol
+    words = _RANDOM.integers(0, 16, (300, 9), dtype=np.uint8)[_RANDOM.integers(0, 300, 4000)].reshape(-1)
+    by_level = [len(compress(part)) for part in (plain, words, words)]
+    assert plane_stream("phase", plain).stored < 0.95 * by_level[0]
+    assert plane_stream("phase", words).stored == by_level[1]
+    # The second setting would make the first chunk smaller, but all have the same one.
+    assert list(map(len, streams.compress_codes([plain, words, words]))) == by_level

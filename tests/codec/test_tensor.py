@@ -58,9 +58,13 @@ def _codes_of(streams: tuple[Stream, ...], codebook: Codebook, count: int) -> li
     """The scalar codes that the streams hold, read as the format says."""
     if streams[0].codec == "packed":
         return list(unpack(streams[0].chunks[0], count, streams[0].bits))
-    planes = [_plain(stream, 1).astype(np.int64) for stream in streams]
-    shell = planes[2] if len(planes) == 3 else 0
-    return list(shell * codebook.windings**2 + planes[0] * codebook.windings + planes[1])
+    planes = {stream.kind: _plain(stream, 1).astype(np.int64) for stream in streams}
+    if window := streams[0].window:
+        winding, phase = np.divmod(planes["codes"], window.phases)
+        winding, phase = winding + window.winding, phase + window.phase
+    else:
+        winding, phase = planes["winding"], planes["phase"]
+    return list(planes.get("shell", 0) * codebook.windings**2 + winding * codebook.windings + phase)
 
 
 def _seed_vectors() -> dict[str, dict[str, npt.NDArray[Any]]]:

@@ -152,7 +152,7 @@ def test_codebooks(fields: dict[str, Any], expected: type[e.FormatError] | None)
     assert caught.value.where == "codebook 1"
 
 
-_BYTES = _change(_CODES, codec="zstd", bits=0, window=(1, 2, 2))
+_BYTES = _change(_CODES, codec="zstd", decoded=4, bits=0, window=(1, 2, 2))
 _SHELLS = _change(_BYTES, kind="shell", offset=_START + 64, window=None)
 
 
