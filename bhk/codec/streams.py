@@ -35,6 +35,7 @@ ZSTD_LEVEL = 1
 # Below 3.5 bits a symbol, codes repeat by chance, and level 1 spends more on these matches than they save. This setting hardly
 # looks for any: planes of 2.1 bits a symbol become 13 % smaller.
 FEW_MATCHES = {"min_match": 7, "hash_log": 6, "chain_log": 6, "window_log": 17}
+SETTING_SAMPLE = 1 << 18  # items
 
 
 class CorruptStreamError(BhkError):
@@ -123,16 +124,21 @@ def compress(data: Bytes) -> bytes:
 
 
 def compress_codes(chunks: Sequence[Bytes]) -> tuple[bytes, ...]:
-    """Return chunks of codes as zstd frames, all made with the setting that makes them smallest together."""
-    thorough = tuple(map(compress, chunks))
-    compressor = _zstd("codes", _few_matches)
-    plain = tuple(compressor.compress(chunk) for chunk in chunks)
-    return min(thorough, plain, key=lambda frames: sum(map(len, frames)))
+    """Return chunks of codes as zstd frames, all made with the setting that makes their beginning smallest."""
+    beginning = chunks[0][:SETTING_SAMPLE]
+    tried = {setting: setting(beginning) for setting in (compress, _compress_few_matches)}
+    best = min(tried, key=lambda setting: len(tried[setting]))
+    whole = len(chunks) == 1 and len(chunks[0]) == len(beginning)
+    return (tried[best],) if whole else tuple(map(best, chunks))
 
 
-def _few_matches() -> Any:
-    parameters = zstandard.ZstdCompressionParameters.from_level(ZSTD_LEVEL, **FEW_MATCHES)
-    return zstandard.ZstdCompressor(compression_params=parameters)
+def _compress_few_matches(data: Bytes) -> bytes:
+    def make() -> zstandard.ZstdCompressor:
+        parameters = zstandard.ZstdCompressionParameters.from_level(ZSTD_LEVEL, **FEW_MATCHES)
+        return zstandard.ZstdCompressor(compression_params=parameters)
+
+    frame: bytes = _zstd("few matches", make).compress(data)
+    return frame
 
 
 def decompress(frame: bytes | memoryview, size: int) -> Bytes:
