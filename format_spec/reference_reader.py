@@ -526,7 +526,7 @@ def check_coding(stream, codebook, features, of):
     if window is not None:
         q0, r0, phases = window
         n = codebook["windings"]
-        require(0 <= q0 < n and 0 <= r0 and 1 <= phases and r0 + phases <= n, "S11", f"window {window} {of}")
+        require(0 <= q0 < n and r0 >= 0 and phases >= 1 and r0 + phases <= n, "S11", f"window {window} {of}")
 
 
 def check_lengths(stream, items, width, of):

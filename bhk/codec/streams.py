@@ -48,7 +48,7 @@ class CorruptStreamError(BhkError):
 
 @dataclass(frozen=True)
 class Window:
-    """The steps that scalar bytes stand for: byte b is the winding `winding` + b div `phases` at phase `phase` + b mod `phases`.
+    """Steps that bytes stand for: byte b is the winding `winding` + b div `phases` at phase `phase` + b mod `phases`.
 
     >>> window = Window(winding=30, phase=29, phases=5)
     >>> window.planes(np.array([0, 7], dtype=np.uint8))

@@ -253,7 +253,7 @@ def code_streams(codebook: Codebook, codes: Codes, *, packed: bool) -> tuple[Str
 def _zstd_streams(codes: Codes) -> tuple[Stream, ...]:
     """Return winding and phase as planes, or as one byte a pair if that is possible and smaller, and the shells if any."""
     winding, phase = codes.winding.cpu().numpy(), codes.phase.cpu().numpy()
-    streams = [(plane_stream("winding", winding), plane_stream("phase", phase))]
+    streams: list[tuple[Stream, ...]] = [(plane_stream("winding", winding), plane_stream("phase", phase))]
     if window := Window.around(winding, phase):
         streams.append((byte_stream(winding, phase, window),))
     smallest = min(streams, key=lambda tried: sum(stream.stored for stream in tried))

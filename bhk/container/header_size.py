@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from bhk.codec.streams import CHUNK_ITEMS
-from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, StreamEntry, to_json
+from bhk.container.header import SCALAR_BYTES, CodebookEntry, ErrorEntry, Header, LayerEntry, StreamEntry, to_json
 
 _WORST_FLOAT = -1.2345678901234567e-100
 _WORST_CODEBOOK = CodebookEntry((_WORST_FLOAT, _WORST_FLOAT), abs(_WORST_FLOAT), 256, "centred", 255, abs(_WORST_FLOAT))
@@ -66,13 +66,17 @@ def rounded(value: float) -> float:
 def max_header_size(header: Header) -> int:
     """Return an upper bound of the length of `header` as JSON once its layers have streams, errors and codebooks."""
     worst = _Guess(
-        planes=("winding", "phase", "shell"),
+        planes=(
+            "winding",
+            "phase",
+            "shell",
+        ),  # more than bytes and shell, whose window is shorter than a stream's entry
         offset=2 * _dense_bytes(header) + (1 << 30),
         stored=lambda decoded: 2 * decoded + 100,  # zstd never needs more
         error=_WORST_ERROR,
         codebooks=(_WORST_CODEBOOK,) * _coded(header),
     )
-    return worst.length(header)
+    return worst.length(msgspec.structs.replace(header, required_features=(SCALAR_BYTES,)))
 
 
 def likely_header_size(header: Header) -> int:

@@ -204,7 +204,7 @@ def _check_codes(stream: StreamEntry, codebook: CodebookEntry | None, where: str
         if stream.window is None:
             raise e.WindowError("no window", "[q0, r0, R]", where)
         winding, phase, phases = stream.window
-        if not (0 <= winding < n and 0 <= phase and 1 <= phases and phase + phases <= n):
+        if not (0 <= winding < n and phase >= 0 and phases >= 1 and phase + phases <= n):
             raise e.WindowError(f"window {list(stream.window)}", f"a window within {n} windings and phases", where)
     elif stream.window is not None:
         raise e.WindowError(f"window {list(stream.window)}", "none in this kind of stream", where)

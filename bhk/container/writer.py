@@ -75,7 +75,13 @@ class ContainerWriter:
         validate(parse(data), self._header_length, self._end - gap)  # as a reader will
         self._move_streams(gap)
         preamble = PREAMBLE.pack(
-            MAGIC, VERSION, int(bool(header.required_features)), bytes(4), self._header_length, self._end, hashlib.sha256(data).digest()
+            MAGIC,
+            VERSION,
+            int(bool(header.required_features)),
+            bytes(4),
+            self._header_length,
+            self._end,
+            hashlib.sha256(data).digest(),
         )
         self._file.seek(0)
         self._file.write(preamble + data)

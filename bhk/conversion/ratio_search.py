@@ -11,6 +11,7 @@ from bhk.base.progress import Progress, silent
 from bhk.codec.estimate import estimate
 from bhk.codec.fit import PresetError
 from bhk.codec.tensor import EncodedTensor, keep
+from bhk.conversion.header import CODED_STREAMS, STREAM_BYTES
 from bhk.conversion.selection import PlannedTensor
 from bhk.conversion.steps import SampledTensor, StepsByLevel
 
@@ -58,9 +59,14 @@ class _Sizes:
         return sum(ordered_map(size, self.steps.sampled, self.steps.threads))
 
     def real(self, level_db: float) -> int:
-        """Encode the tensors and return the size of their streams."""
+        """Encode the tensors and return the size of their streams, with what more or fewer streams add to the header."""
+
+        def size(planned: PlannedTensor) -> int:
+            encoded = self.encode(planned)
+            return encoded.nbytes + (len(encoded.streams) - CODED_STREAMS) * STREAM_BYTES
+
         coded = (planned for planned in self.steps.at(level_db) if planned.coded)
-        return sum(ordered_map(lambda planned: self.encode(planned).nbytes, coded, self.steps.threads))
+        return sum(ordered_map(size, coded, self.steps.threads))
 
     def ratio(self, coded: float) -> float:
         """Return the ratio of a file whose coded tensors take `coded` bytes."""

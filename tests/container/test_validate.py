@@ -177,7 +177,9 @@ def test_refuses_windows_beyond_the_square(window: tuple[int, int, int] | None) 
 def test_scalar_bytes_need_their_feature_and_the_shells_of_the_codebook() -> None:
     with pytest.raises(e.UnknownCodecError, match="packed, or the required feature scalar-bytes"):
         _check_bytes(_BYTES, features=())
-    validate(Header("test", (_CODED,), (_CODEBOOK,), (SCALAR_BYTES,)), _HEADER_LENGTH, _START + 3)  # needless but allowed
+    validate(
+        Header("test", (_CODED,), (_CODEBOOK,), (SCALAR_BYTES,)), _HEADER_LENGTH, _START + 3
+    )  # needless but allowed
     for codec, bits in (("packed", 6), ("none", 0)):
         with pytest.raises(e.StreamSetError):
             _check_bytes(_change(_BYTES, codec=codec, bits=bits, window=None))

@@ -55,7 +55,7 @@ function errorFigure(layer) {
 function streamList(layer) {
   const names = layer.aliases.length ? [el("p", {}, `Also named ${layer.aliases.join(", ")}`)] : [];
   const items = layer.streams.map(([kind, codec, stored, decoded, hash]) =>
-    el("li", {}, `${kind}: ${count(stored)} bytes (${codec}, ${count(decoded)} decoded); SHA-256 `, el("code", {}, hash)));
+    el("li", {}, `${kind === "codes" && codec === "zstd" ? "codes, a byte a pair" : kind}: ${count(stored)} bytes (${codec}, ${count(decoded)} decoded); SHA-256 `, el("code", {}, hash)));
   return el("details", {}, el("summary", {}, `${plural(layer.streams.length, "stream")} with hashes`), ...names, el("ul", { class: "hashes" }, ...items));
 }
 
