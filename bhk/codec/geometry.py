@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bhk.codec.elements import rounded
+from bhk.codec.streams import Window
 from bhk.codec.trajectory import Trajectory, float32
 
 Plane = npt.NDArray[np.uint8]
@@ -46,6 +47,26 @@ class Planes:
         shell, step = np.divmod(codes, windings**2)
         winding, phase = np.divmod(step, windings)
         return cls(winding.astype(np.uint8), phase.astype(np.uint8), shell.astype(np.uint8) if shells else None)
+
+
+@dataclass(frozen=True, eq=False)
+class ByteCodes:
+    """The codes of P pairs as bytes within a window: uint8 arrays (P,); `shell` is None if the codebook has no shells."""
+
+    data: Plane
+    window: Window
+    shell: Plane | None = None
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, which: slice | npt.NDArray[np.intp]) -> ByteCodes:
+        """Return the codes of some of the pairs."""
+        return ByteCodes(self.data[which], self.window, None if self.shell is None else self.shell[which])
+
+    def planes(self) -> Planes:
+        """Return the same codes as planes."""
+        return Planes(*self.window.planes(self.data), self.shell)
 
 
 @dataclass(frozen=True)
@@ -102,39 +123,53 @@ class Geometry:
 class Decoder:
     """Decodes pairs into the elements of one dtype.
 
-    A tensor with more pairs than the trajectory has steps looks its pairs up in a table of all steps, which takes a third of
-    the time of computing each, and as long for any dtype. The few outliers are computed.
+    A tensor with more pairs than there are steps (of the trajectory, or of the window of bytes) looks its pairs up in a table
+    of all steps, which takes a third of the time of computing each, and as long for any dtype. The few outliers are computed.
 
     Args:
         geometry: the codebook.
         dtype: the format's name of the dtype.
         count: how many pairs there are to decode, about.
+        window: that of the codes, if they are bytes.
     """
 
-    def __init__(self, geometry: Geometry, dtype: str, count: int) -> None:
+    def __init__(self, geometry: Geometry, dtype: str, count: int, window: Window | None = None) -> None:
         self._geometry, self._dtype, self._table = geometry, dtype, None
-        if count > geometry.windings**2:
-            steps = Planes.from_scalars(np.arange(geometry.windings**2), geometry.windings, 0)
+        size = geometry.windings**2 if window is None else window.steps(geometry.windings)
+        if count > size:
+            if window is None:
+                steps = Planes.from_scalars(np.arange(size), geometry.windings, 0)
+            else:
+                steps = Planes(*window.planes(np.arange(size, dtype=np.uint8)))
             self._table = _as_one(rounded(geometry.points(steps), dtype))
             self._indices = np.empty(min(count, BLOCK_PAIRS), dtype=np.intp)
 
-    def decode_into(self, planes: Planes, pairs: npt.NDArray[Any]) -> None:
+    def decode_into(self, codes: Planes | ByteCodes, pairs: npt.NDArray[Any]) -> None:
         """Decode into `pairs`, a contiguous array (P, 2) of the type that `rounded` returns."""
         if self._table is None:
-            pairs[:] = rounded(self._geometry.points(planes), self._dtype)
+            self._compute(codes, pairs)
             return
-        for start in range(0, len(planes), BLOCK_PAIRS):
-            self._look_up(self._table, planes[start : start + BLOCK_PAIRS], pairs[start : start + BLOCK_PAIRS])
+        for start in range(0, len(codes), BLOCK_PAIRS):
+            self._look_up(self._table, codes[start : start + BLOCK_PAIRS], pairs[start : start + BLOCK_PAIRS])
 
-    def _look_up(self, table: npt.NDArray[Any], planes: Planes, pairs: npt.NDArray[Any]) -> None:
-        indices = self._indices[: len(planes)]
-        np.multiply(planes.winding, np.intp(self._geometry.windings), out=indices, dtype=np.intp)
-        indices += planes.phase
+    def _compute(self, codes: Planes | ByteCodes, pairs: npt.NDArray[Any]) -> None:
+        planes = codes.planes() if isinstance(codes, ByteCodes) else codes
+        pairs[:] = rounded(self._geometry.points(planes), self._dtype)
+
+    def _look_up(self, table: npt.NDArray[Any], codes: Planes | ByteCodes, pairs: npt.NDArray[Any]) -> None:
+        indices = self._indices[: len(codes)]
+        if isinstance(codes, ByteCodes):
+            indices[:] = codes.data
+        else:
+            np.multiply(codes.winding, np.intp(self._geometry.windings), out=indices, dtype=np.intp)
+            indices += codes.phase
         table.take(indices, out=_as_one(pairs), mode="clip")  # the mode "raise" would copy the result
-        if planes.shell is not None:
-            outliers = planes.shell.nonzero()[0]
+        if codes.shell is not None:
+            outliers = codes.shell.nonzero()[0]
             if len(outliers):
-                pairs[outliers] = rounded(self._geometry.points(planes[outliers]), self._dtype)
+                computed = np.empty((len(outliers), 2), dtype=pairs.dtype)
+                self._compute(codes[outliers], computed)
+                pairs[outliers] = computed
 
 
 def _as_one(pairs: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -66,6 +66,10 @@ class Window:
         windings, phases = (int(most) - int(least) + 1 for least, most in zip(low, high, strict=True))
         return cls(int(low[0]), int(low[1]), phases) if windings * phases <= 256 else None
 
+    def steps(self, windings: int) -> int:
+        """Return how many bytes stand for steps of a square of `windings` windings: they are below this number."""
+        return min((windings - self.winding) * self.phases, 256)
+
     def bytes(self, winding: Bytes, phase: Bytes) -> Bytes:
         """Return pairs within the window as bytes (P,)."""
         # A window of 256 phases has one winding, whose offset is 0 whatever its factor.

@@ -66,11 +66,7 @@ def rounded(value: float) -> float:
 def max_header_size(header: Header) -> int:
     """Return an upper bound of the length of `header` as JSON once its layers have streams, errors and codebooks."""
     worst = _Guess(
-        planes=(
-            "winding",
-            "phase",
-            "shell",
-        ),  # more than bytes and shell, whose window is shorter than a stream's entry
+        planes=("winding", "phase", "shell"),  # bytes take one stream less, and their window is shorter than its entry
         offset=2 * _dense_bytes(header) + (1 << 30),
         stored=lambda decoded: 2 * decoded + 100,  # zstd never needs more
         error=_WORST_ERROR,

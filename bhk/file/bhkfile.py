@@ -214,7 +214,7 @@ class BhkFile:
         layer, codebook = self.layer(name), self.codebook(name)
         if codebook is None:
             return None
-        return codes_of(self._stored(layer, 0, layer.pairs.count).codes(codebook, 0, layer.pairs.count))
+        return codes_of(self._stored(layer, 0, layer.pairs.count).planes(codebook, 0, layer.pairs.count))
 
     def tensor(self, name: str, rows: slice | None = None) -> Tensor:
         """Decode tensor `name`, or only some of its rows, for which only the chunks that hold them are decoded.
@@ -342,7 +342,7 @@ class BhkFile:
         They are decoded chunk by chunk, while the unpacked chunk is still in the cache.
         """
         stored = self._stored(layer, first, count)
-        decoder = Decoder(geometry, layer.dtype, count)
+        decoder = Decoder(geometry, layer.dtype, count, stored.window)
         pairs = np.empty((count, 2), dtype=BIT_TYPES[layer.dtype])
         start, stop = first, first + count
         # Steps of a smaller chunk would unpack the large chunks of another stream several times.

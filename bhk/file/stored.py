@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bhk.codec.geometry import Geometry, Planes
+from bhk.codec.geometry import ByteCodes, Geometry, Planes
 from bhk.codec.streams import CorruptStreamError, Window, decompress, unpack, unshuffle
 from bhk.container.errors import ChunkDataError, CodeRangeError
 from bhk.container.header import LayerEntry, StreamEntry
@@ -39,8 +39,19 @@ class StoredLayer:
     layer: LayerEntry
     parts: tuple[StoredPart, ...]
 
-    def codes(self, geometry: Geometry, first: int, count: int) -> Planes:
-        """Return the codes of pairs `first` ... `first + count - 1`.
+    @property
+    def window(self) -> Window | None:
+        """What the bytes of the codes stand for; None if they are coded in another way."""
+        window = self.parts[0].stream.window
+        return None if window is None else Window(*window)
+
+    def planes(self, geometry: Geometry, first: int, count: int) -> Planes:
+        """Return the codes of pairs `first` ... `first + count - 1` as planes; see `codes`."""
+        codes = self.codes(geometry, first, count)
+        return codes.planes() if isinstance(codes, ByteCodes) else codes
+
+    def codes(self, geometry: Geometry, first: int, count: int) -> Planes | ByteCodes:
+        """Return the codes of pairs `first` ... `first + count - 1`, as bytes if they are stored so.
 
         Raises:
             ChunkDataError, CodeRangeError: a chunk is damaged (rules D3 and D4).
@@ -50,14 +61,11 @@ class StoredLayer:
             self._check_below(scalars, geometry.code_count, "codes")
             return Planes.from_scalars(scalars, geometry.windings, geometry.shells)
         planes = [self._items(part, first, count) for part in self.parts]
-        if self.parts[0].stream.window is not None:
-            window = Window(*self.parts[0].stream.window)
-            self._check_below(planes[0], (geometry.windings - window.winding) * window.phases, "codes")
-            planes[:1] = window.planes(planes[0])
-        limits = (geometry.windings, geometry.windings, geometry.shells + 1)
-        for plane, limit, kind in zip(planes, limits, ("winding", "phase", "shell"), strict=False):
-            self._check_below(plane, limit, kind)
-        return Planes(*planes)
+        n, window = geometry.windings, self.window
+        limits = (n, n) if window is None else (window.steps(n),)
+        for plane, limit, part in zip(planes, (*limits, geometry.shells + 1), self.parts, strict=False):
+            self._check_below(plane, limit, part.stream.kind)
+        return Planes(*planes) if window is None else ByteCodes(planes[0], window, *planes[1:])
 
     def values(self, first: int, count: int) -> Bytes:
         """Return the bytes of elements `first` ... `first + count - 1` of an exact layer.

@@ -213,12 +213,12 @@ def test_a_window_has_at_most_256_steps(windings: int, phases: int, fits: bool) 
     assert (Window.around(winding, phase) is not None) == fits
 
 
-def test_codes_take_the_setting_that_makes_all_chunks_smallest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "CHUNK_ITEMS", 40_000)
+def test_the_beginning_of_a_stream_chooses_the_setting_of_all_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = np.clip(np.rint(_RANDOM.normal(8, 1, 40_000)), 0, 15).astype(np.uint8)  # 2 bits a symbol
-    words = _RANDOM.integers(0, 16, (300, 9), dtype=np.uint8)[_RANDOM.integers(0, 300, 4000)].reshape(-1)
-    by_level = [len(compress(part)) for part in (plain, words, words)]
-    assert plane_stream("phase", plain).stored < 0.95 * by_level[0]
-    assert plane_stream("phase", words).stored == by_level[1]
-    # The second setting would make the first chunk smaller, but all have the same one.
-    assert list(map(len, streams.compress_codes([plain, words, words]))) == by_level
+    words = _RANDOM.integers(0, 16, (300, 9), dtype=np.uint8)[_RANDOM.integers(0, 300, 4000)].reshape(-1)[:35_000]
+    assert plane_stream("phase", plain).stored < 0.95 * len(compress(plain))
+    assert plane_stream("phase", words).stored == len(compress(words))
+    monkeypatch.setattr(streams, "CHUNK_ITEMS", 35_000)
+    chunks = plane_stream("phase", np.concatenate([words, plain])).chunks
+    assert chunks == tuple(compress(part) for part in (words, plain[:35_000], plain[35_000:]))
+    assert plane_stream("phase", np.concatenate([plain, words])).chunks[0] == plane_stream("phase", plain).chunks[0]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry
 from bhk.container.validate import MAX_HEADER_BYTES
 from bhk.container.writer import BLOCK_BYTES, ContainerWriter
 from bhk.file.bhkfile import BhkFile
+from bhk.file.codebooks import entry_of
 from container.memory import validate_all
 
 
@@ -246,3 +248,19 @@ def test_an_invalid_header_is_not_written(fields: dict[str, Any], expected: type
     with pytest.raises(expected):
         writer.finish(Header("test", (layer,)))
     assert not any(file.getvalue()[:1000])
+
+
+def test_a_file_requires_the_feature_that_its_streams_use() -> None:
+    coarse, fine = (
+        encode(torch.randn(64, 32, generator=torch.Generator().manual_seed(3)), snr_db=db) for db in (9, 30)
+    )
+    for encoded, features in ((coarse, ("scalar-bytes",)), (fine, ())):
+        assert encoded.codebook is not None
+        file = io.BytesIO()
+        writer = ContainerWriter(file, 4096)
+        streams = writer.write(encoded.streams)
+        layer = LayerEntry("w", (64, 32), "F32", "linear", "trajectory", "rows", 0, streams, ErrorEntry(0.1, 0.2))
+        claimed = Header("test", (layer,), (entry_of(encoded.codebook),), required_features=("scalar-bytes",))
+        header, _ = writer.finish(claimed)
+        assert header.required_features == features
+        assert struct.unpack_from("<HH", file.getvalue(), 8) == (1, len(features))

@@ -15,7 +15,7 @@ import bhk
 from bhk.base.errors import BhkError
 from bhk.base.files import ReadError
 from bhk.codec.shape import Shape
-from bhk.codec.streams import CHUNK_ITEMS, Stream, packed_stream, plane_stream
+from bhk.codec.streams import CHUNK_ITEMS, Stream, Window, compress, packed_stream, plane_stream
 from bhk.codec.tensor import tensor_bytes
 from bhk.container.errors import ChunkDataError, CodeRangeError, StreamHashError
 from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry
@@ -71,9 +71,11 @@ _SOURCE = _weights()
 _ROWS = [name for name, tensor in _SOURCE.items() if tensor.ndim]
 
 
-@pytest.fixture(scope="module", params=["balanced", "birkhoff"])
+@pytest.fixture(
+    scope="module", params=["balanced", bhk.Quality(snr_db=9), "birkhoff"], ids=["planes", "bytes", "packed"]
+)
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp(request.param)
+    folder = tmp_path_factory.mktemp("model")
     torch.save(_SOURCE, folder / "model.pth")
     report = bhk.convert(folder / "model.pth", quality=request.param, threads=2)
     assert report.path == folder / "model.bhk"
@@ -104,13 +106,15 @@ def test_every_tensor_comes_back_in_shape_and_dtype(file: bhk.BhkFile) -> None:
     assert encodings == {"exact", "trajectory"}
 
 
-def test_the_file_covers_the_cases_below(file: bhk.BhkFile) -> None:
+def test_the_file_covers_the_cases_below(file: bhk.BhkFile, request: pytest.FixtureRequest) -> None:
     chunks = {name: len(file.layer(name).streams[0].chunk_lengths(file.layer(name).item_bytes)) for name in _CHUNKED}
     assert chunks == {"rows.weight": 2, "flat.weight": 2, "exact.index": 3}
     codecs = {stream.codec for layer in file.layers for stream in layer.streams}
     assert codecs >= {"none", "shuffle+zstd"}
     assert codecs & {"packed", "zstd"}
-    assert any(codebook.shells for codebook in file.codebooks)
+    codings = {layer.streams[0].kind for layer in file.layers if layer.name in ("rows.weight", "flat.weight")}
+    assert codings == ({"winding"} if "planes" in request.node.name else {"codes"})
+    assert any(codebook.shells for codebook in file.codebooks) == ("bytes" not in request.node.name)
     assert file.metadata["source.name"] == "model.pth"
 
 
@@ -302,6 +306,20 @@ def _handmade(path: Path, codebook: CodebookEntry, streams: tuple[Stream, ...], 
         filled = msgspec.structs.replace(layer, streams=writer.write(streams))
         writer.finish(msgspec.structs.replace(header, layers=(filled,)))
     return path
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize(("largest", "fits"), [(5, True), (6, False), (255, False)])
+def test_bytes_beyond_the_codebook_are_refused(tmp_path: Path, largest: int, fits: bool, verify: bool) -> None:
+    data = np.array([0, 1, largest], dtype=np.uint8)
+    stream = Stream("codes", "zstd", (compress(data),), 3, window=Window(3, 1, 3))
+    made = _handmade(tmp_path / "a.bhk", CodebookEntry((0.0, 0.0), 1.0, 5), (stream,), 3)
+    with bhk.open(made, verify=verify) as file:
+        if fits:
+            assert file.codes("weight").tolist() == [3 * 5 + 1, 3 * 5 + 2, 4 * 5 + 3]
+            return
+        with pytest.raises(CodeRangeError, match=f"stream codes: found {largest}, expected at most 5"):
+            file.tensor("weight")
 
 
 @pytest.mark.parametrize("verify", [True, False])
