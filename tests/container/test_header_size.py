@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.tensor import encode
-from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, to_json
+from bhk.container.header import SCALAR_BYTES, CodebookEntry, ErrorEntry, Header, LayerEntry, to_json
 from bhk.container.header_size import likely_header_size, max_header_size, rounded
 from bhk.container.writer import ContainerWriter
 
@@ -24,7 +24,9 @@ def test_the_reserved_length_suffices_for_any_tensor(preset: str) -> None:
     tensors.append(torch.zeros(1_100_000, dtype=torch.uint8))
     layers, written, books = [], [], []
     writer = ContainerWriter(io.BytesIO(), 1 << 20)
-    for index, item in enumerate(encode(tensor, preset) for tensor in tensors):
+    in_bytes = encode(torch.randn(1700, 1300, generator=generator), snr_db=9)
+    assert [stream.kind for stream in in_bytes.streams] == ["codes"]
+    for index, item in enumerate([*(encode(tensor, preset) for tensor in tensors), in_bytes]):
         encoding = "exact" if item.codebook is None else "trajectory"
         layer = LayerEntry(f"layer {index}", item.shape, DTYPE_NAMES[item.dtype], "embedding", encoding)
         layers.append(layer)
@@ -38,7 +40,8 @@ def test_the_reserved_length_suffices_for_any_tensor(preset: str) -> None:
             books.append(CodebookEntry(book.centre, book.side, book.windings, lattice, book.shells, book.spacing))
         written.append(layer)
     template = Header("bhk 1.2.3", tuple(layers), metadata={"source.name": "model.pth"})
-    final = msgspec.structs.replace(template, layers=tuple(written), codebooks=tuple(books))
+    fields = {"layers": tuple(written), "codebooks": tuple(books), "required_features": (SCALAR_BYTES,)}
+    final = msgspec.structs.replace(template, **fields)
     assert len(books) >= 4
     assert len(to_json(final)) <= max_header_size(template)
     assert likely_header_size(template) == pytest.approx(len(to_json(final)), rel=0.2)

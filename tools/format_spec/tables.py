@@ -83,6 +83,7 @@ def limits_table() -> str:
         ("elements of a tensor", f"{_power(v.MAX_ELEMENTS)} - 1", "L4"),
         ("windings", MAX_WINDINGS, "C2"),
         ("shells", v.MAX_SHELLS, "C3"),
+        ("phases of a window", MAX_WINDINGS, "S11"),
         ("items in a chunk", _power(CHUNK_ITEMS), "S6"),
         ("chunks in a stream", _power(v.MAX_CHUNKS), "S6"),
         ("bits of a packed code", ((v.MAX_SHELLS + 1) * MAX_WINDINGS**2 - 1).bit_length(), "S8"),
