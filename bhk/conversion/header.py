@@ -19,8 +19,8 @@ from bhk.version import __version__
 
 # How the keys of `Layout.to_metadata`, `companions_beside` and `provenance` begin.
 OWN_KEYS = ("checkpoint.", COMPANION_KEY, CONVERSION_KEY)
-CODED_STREAMS = 2  # winding and phase
-STREAM_BYTES = 160  # what a stream takes besides its data: an entry of the header, and half a unit of padding
+_CODED_STREAMS = 2  # winding and phase
+_STREAM_BYTES = 160  # what a stream takes besides its data: an entry of the header, and half a unit of padding
 _SOURCE_KEYS = ("source.name", "source.dtype")
 _FILE_KEYS = ("source.bytes", "source.sha256")
 
@@ -94,7 +94,12 @@ def _layer(planned: PlannedTensor) -> LayerEntry:
 
 
 def overhead(header: Header) -> int:
-    """Estimate the bytes of a file besides its streams, from a header with layers, if coded tensors have CODED_STREAMS."""
-    streams = sum(CODED_STREAMS if layer.encoding == "trajectory" else 1 for layer in header.layers)
+    """Estimate the bytes of a file besides its streams, from a header with layers, if coded tensors have two streams each."""
+    streams = sum(_CODED_STREAMS if layer.encoding == "trajectory" else 1 for layer in header.layers)
     padding = ALIGNMENT // 2 * (streams + 1)  # half a unit per stream on average
     return PREAMBLE_BYTES + likely_header_size(header) + padding
+
+
+def with_entries(stored: float, streams: int) -> float:
+    """Return the bytes of a coded tensor with what more or fewer than two streams add to `overhead`."""
+    return stored + (streams - _CODED_STREAMS) * _STREAM_BYTES

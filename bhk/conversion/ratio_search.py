@@ -11,7 +11,7 @@ from bhk.base.progress import Progress, silent
 from bhk.codec.estimate import estimate
 from bhk.codec.fit import PresetError
 from bhk.codec.tensor import EncodedTensor, keep
-from bhk.conversion.header import CODED_STREAMS, STREAM_BYTES
+from bhk.conversion.header import with_entries
 from bhk.conversion.selection import PlannedTensor
 from bhk.conversion.steps import SampledTensor, StepsByLevel
 
@@ -54,16 +54,16 @@ class _Sizes:
 
         def size(entry: SampledTensor) -> float:
             step = self.steps.step_of(entry, level_db)
-            return min(estimate(entry.pairs, entry.planned.pairs, step), entry.planned.nbytes)
+            return min(with_entries(*estimate(entry.pairs, entry.planned.pairs, step)), entry.planned.nbytes)
 
         return sum(ordered_map(size, self.steps.sampled, self.steps.threads))
 
-    def real(self, level_db: float) -> int:
-        """Encode the tensors and return the size of their streams, with what more or fewer streams add to the header."""
+    def real(self, level_db: float) -> float:
+        """Encode the tensors and return the size of their streams."""
 
-        def size(planned: PlannedTensor) -> int:
+        def size(planned: PlannedTensor) -> float:
             encoded = self.encode(planned)
-            return encoded.nbytes + (len(encoded.streams) - CODED_STREAMS) * STREAM_BYTES
+            return with_entries(encoded.nbytes, len(encoded.streams))
 
         coded = (planned for planned in self.steps.at(level_db) if planned.coded)
         return sum(ordered_map(size, coded, self.steps.threads))

@@ -21,7 +21,7 @@ from bhk.container.header import CodebookEntry, ErrorEntry, LayerEntry, StreamEn
 from bhk.container.header_size import max_header_size, rounded
 from bhk.container.writer import ContainerWriter
 from bhk.conversion.coder import Coder
-from bhk.conversion.header import overhead, with_layers
+from bhk.conversion.header import overhead, with_entries, with_layers
 from bhk.conversion.prepare import Job
 from bhk.conversion.selection import PlannedTensor
 from bhk.file.codebooks import entry_of
@@ -54,7 +54,9 @@ def estimate(job: Job, tensors: Sequence[PlannedTensor]) -> Written:
 def _estimate_streams(planned: PlannedTensor) -> float:
     if not planned.coded:
         return keep(planned.tensor).nbytes
-    return min(estimate_coded(sample_tensor(planned.tensor), planned.pairs, planned.step), planned.nbytes)
+    return min(
+        with_entries(*estimate_coded(sample_tensor(planned.tensor), planned.pairs, planned.step)), planned.nbytes
+    )
 
 
 def write(job: Job, tensors: Sequence[PlannedTensor], coder: Coder, progress: Progress) -> Written:

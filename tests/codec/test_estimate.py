@@ -34,7 +34,7 @@ def test_sizes_are_estimated_from_a_sample(make: Callable[[int], torch.Tensor], 
     step = step_for(spread(tensor), snr)
     pairs = Shape(_DIMS, "rows").count
     assert pairs > 3 * SAMPLE_PAIRS
-    found = estimate(sample_tensor(tensor), pairs, step)
+    found, _ = estimate(sample_tensor(tensor), pairs, step)
     assert found == pytest.approx(encode_tensor(tensor, "rows", step).nbytes, rel=0.03)
 
 
@@ -44,16 +44,18 @@ def test_where_packed_codes_are_smaller_they_are_estimated() -> None:
     step = 1 / 64
     encoded = encode_tensor(tensor, "flat", step)
     assert [stream.codec for stream in encoded.streams] == ["packed"]
-    assert estimate(sample_tensor(tensor), 149, step) == pytest.approx(encoded.nbytes, rel=0.03)
+    found, streams = estimate(sample_tensor(tensor), 149, step)
+    assert found == pytest.approx(encoded.nbytes, rel=0.03)
+    assert streams == 1
 
 
 @pytest.mark.parametrize("scale", [0.003, 0.02, 0.05])
 def test_the_published_method_is_estimated_exactly_where_the_sample_is_all(scale: float) -> None:
     tensor = torch.randn(77, 98, generator=torch.Generator().manual_seed(2)) * scale
-    assert estimate(sample_tensor(tensor), 77 * 49, None) == encode_tensor(tensor, "rows", None).nbytes
+    assert estimate(sample_tensor(tensor), 77 * 49, None) == (encode_tensor(tensor, "rows", None).nbytes, 1)
 
 
 def test_a_tensor_that_will_be_kept_exact_has_no_estimate() -> None:
     tensor = torch.randn(99, 33, generator=torch.Generator().manual_seed(3))
-    assert estimate(sample_tensor(tensor), 99 * 17, None) == math.inf
-    assert estimate(sample_tensor(tensor * 1e-35), 99 * 17, 1e-36) == math.inf
+    assert estimate(sample_tensor(tensor), 99 * 17, None) == (math.inf, 1)
+    assert estimate(sample_tensor(tensor * 1e-35), 99 * 17, 1e-36) == (math.inf, 1)
