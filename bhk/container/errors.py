@@ -48,8 +48,11 @@ class UnsupportedVersionError(FormatError):
     rule = "P3"
 
 
-class ReservedBytesError(FormatError):
-    """Bytes 12–15 are zero."""
+class CompressedLengthError(FormatError):
+    """Bytes 12–15 hold the length Z of the compressed header, and H is the smallest length of rule P5 that holds it.
+
+    Or they are zero, if the header is stored as text.
+    """
 
     rule = "P4"
 
@@ -70,6 +73,12 @@ class HeaderHashError(FormatError):
     """Bytes 32–63 hold the SHA-256 of the H header bytes."""
 
     rule = "P7"
+
+
+class HeaderFrameError(FormatError):
+    """A compressed header is one zstd frame that declares its content size, 2 to 2^26 bytes, with zeros behind it."""
+
+    rule = "P8"
 
 
 class HeaderSyntaxError(FormatError):

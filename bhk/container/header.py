@@ -70,10 +70,10 @@ class StreamEntry(_Entry, frozen=True):
         chunks: stored length of each chunk, for the codecs with zstd; may be left out for a single chunk.
         bits: bits per code, for codec packed.
         window: [q0, r0, R] for scalar bytes: byte b is the winding q0 + b div R at phase r0 + b mod R.
+        offset: place in the file. A compressed header leaves it out, and `placed` computes it.
     """
 
     kind: str
-    offset: Integer
     stored: Integer
     decoded: Integer
     sha256: str
@@ -82,6 +82,7 @@ class StreamEntry(_Entry, frozen=True):
     chunks: tuple[Integer, ...] = ()
     bits: Integer = 0
     window: tuple[Integer, Integer, Integer] | None = None
+    offset: Integer = 0
 
     @property
     def is_scalar_bytes(self) -> bool:
@@ -188,7 +189,7 @@ class Header(_Entry, frozen=True):
 
 
 def to_json(header: Header) -> bytes:
-    """Return the header as JSON bytes, without padding.
+    """Return the header as JSON text in UTF-8.
 
     Raises:
         HeaderSyntaxError: a string is not valid Unicode.
@@ -200,7 +201,7 @@ def to_json(header: Header) -> bytes:
 
 
 def parse(data: bytes) -> Header:
-    """Return the typed header in the bytes `data`; its values are not validated yet.
+    """Return the typed header in the JSON text `data`; its values are not validated yet.
 
     Raises:
         HeaderSyntaxError, DuplicateKeyError, UnknownFeatureError, UnknownKeyError, FieldTypeError: rules H1 to H5.

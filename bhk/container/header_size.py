@@ -1,23 +1,22 @@
-"""The length of a header before anything is encoded: an upper bound, and an estimate."""
+"""The length of a header before anything is encoded: an upper bound of its text, and an estimate of what it takes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 
 import msgspec
 
 from bhk.codec.streams import CHUNK_ITEMS
 from bhk.container.header import SCALAR_BYTES, CodebookEntry, ErrorEntry, Header, LayerEntry, StreamEntry, to_json
+from bhk.container.header_frame import compress_text, header_length
 
 _WORST_FLOAT = -1.2345678901234567e-100
 _WORST_CODEBOOK = CodebookEntry((_WORST_FLOAT, _WORST_FLOAT), abs(_WORST_FLOAT), 256, "centred", 255, abs(_WORST_FLOAT))
 # The longest text of a number with five digits: from 1e16 on, JSON has an exponent.
 _WORST_ERROR = ErrorEntry(1234500000000000.0, 1234500000000000.0, -1234.5)
 
-_LIKELY_CODEBOOK = CodebookEntry((0.0, 0.0), 1.234567890123456, 64)
-_LIKELY_ERROR = ErrorEntry(0.0012345, 0.012345, 12.345)
-_LIKELY_RATIO = 8  # dense bytes to stream bytes; only the number of digits matters
 # The 83 coded layers of the demo SAM share 19 to 29 codebooks if most have the same step; with a step for each they share none.
 _LAYERS_A_CODEBOOK = 2
 
@@ -28,34 +27,41 @@ class _Guess:
 
     Attributes:
         planes: kinds of the streams of a coded layer.
-        offset: the offset of every stream.
         stored: returns the stored bytes for a number of decoded bytes.
+        error: returns the error of a layer.
+        codebook: returns a codebook.
+        layers_a_codebook: how many coded layers share a codebook.
     """
 
     planes: tuple[str, ...]
-    offset: int
-    stored: Callable[[int], int]
-    error: ErrorEntry
-    codebooks: tuple[CodebookEntry, ...]
+    stored: Callable[[int, Random], int]
+    error: Callable[[Random], ErrorEntry]
+    codebook: Callable[[Random], CodebookEntry]
+    layers_a_codebook: int
 
-    def length(self, header: Header) -> int:
-        """Return the length of the JSON of `header` in bytes, if the assumptions hold."""
-        layers = tuple(map(self._layer, header.layers))
-        return len(to_json(msgspec.structs.replace(header, layers=layers, codebooks=self.codebooks)))
+    def text(self, header: Header) -> bytes:
+        """Return the text of `header`, if the assumptions hold. It takes the same numbers for random every time."""
+        random = Random(0)
+        coded = sum(layer.encoding == "trajectory" for layer in header.layers)
+        codebooks = tuple(self.codebook(random) for _ in range(coded // self.layers_a_codebook))
+        layers = tuple(self._layer(layer, len(codebooks), random) for layer in header.layers)
+        return to_json(msgspec.structs.replace(header, layers=layers, codebooks=codebooks))
 
-    def _layer(self, layer: LayerEntry) -> LayerEntry:
+    def _layer(self, layer: LayerEntry, codebooks: int, random: Random) -> LayerEntry:
         if layer.encoding == "exact":
-            streams = (self._stream("values", "shuffle+zstd", layer.numel, layer),) if layer.numel else ()
+            streams = (self._stream("values", "shuffle+zstd", layer.numel, layer, random),) if layer.numel else ()
             return msgspec.structs.replace(layer, streams=streams)
-        planes = tuple(self._stream(kind, "zstd", layer.pairs.count, layer) for kind in self.planes)
-        codebook = len(self.codebooks)
-        return msgspec.structs.replace(layer, streams=planes, codebook=codebook, pairing="rows", error=self.error)
+        planes = tuple(self._stream(kind, "zstd", layer.pairs.count, layer, random) for kind in self.planes)
+        error = self.error(random)
+        return msgspec.structs.replace(layer, streams=planes, codebook=codebooks, pairing="rows", error=error)
 
-    def _stream(self, kind: str, codec: str, items: int, layer: LayerEntry) -> StreamEntry:
+    def _stream(self, kind: str, codec: str, items: int, layer: LayerEntry, random: Random) -> StreamEntry:
         decoded = items * layer.item_bytes
         count = -(-items // CHUNK_ITEMS)
-        chunks = (self.stored(CHUNK_ITEMS * layer.item_bytes),) * count if count > 1 else ()
-        return StreamEntry(kind, self.offset, self.stored(decoded), decoded, "0" * 64, codec, chunks=chunks)
+        sizes = (self.stored(CHUNK_ITEMS * layer.item_bytes, random) for _ in range(count))
+        chunks = tuple(sizes) if count > 1 else ()
+        digest = random.randbytes(32).hex()
+        return StreamEntry(kind, self.stored(decoded, random), decoded, digest, codec, chunks=chunks)
 
 
 def rounded(value: float) -> float:
@@ -64,32 +70,24 @@ def rounded(value: float) -> float:
 
 
 def max_header_size(header: Header) -> int:
-    """Return an upper bound of the length of `header` as JSON once its layers have streams, errors and codebooks."""
+    """Return an upper bound of the text of `header` in bytes once its layers have streams, errors and codebooks."""
     worst = _Guess(
         planes=("winding", "phase", "shell"),  # bytes take one stream less, and their window is shorter than its entry
-        offset=2 * _dense_bytes(header) + (1 << 30),
-        stored=lambda decoded: 2 * decoded + 100,  # zstd never needs more
-        error=_WORST_ERROR,
-        codebooks=(_WORST_CODEBOOK,) * _coded(header),
+        stored=lambda decoded, _: 2 * decoded + 100,  # zstd never needs more
+        error=lambda _: _WORST_ERROR,
+        codebook=lambda _: _WORST_CODEBOOK,
+        layers_a_codebook=1,
     )
-    return worst.length(msgspec.structs.replace(header, required_features=(SCALAR_BYTES,)))
+    return len(worst.text(msgspec.structs.replace(header, required_features=(SCALAR_BYTES,))))
 
 
 def likely_header_size(header: Header) -> int:
-    """Return an estimate of the length of `header` as JSON once its layers have streams, errors and codebooks."""
+    """Return an estimate of H, the length of the compressed header once its layers have streams, errors and codebooks."""
     likely = _Guess(
         planes=("winding", "phase"),
-        offset=_dense_bytes(header) // _LIKELY_RATIO,
-        stored=lambda decoded: decoded // 2,
-        error=_LIKELY_ERROR,
-        codebooks=(_LIKELY_CODEBOOK,) * (_coded(header) // _LAYERS_A_CODEBOOK),
+        stored=lambda decoded, random: decoded // 2 + random.randrange(decoded // 4 + 1),
+        error=lambda random: ErrorEntry(*(rounded(random.random() / scale) for scale in (1000, 100, 0.02))),
+        codebook=lambda random: CodebookEntry((0.0, 0.0), random.random(), 64),
+        layers_a_codebook=_LAYERS_A_CODEBOOK,
     )
-    return likely.length(header)
-
-
-def _dense_bytes(header: Header) -> int:
-    return sum(layer.dense_bytes for layer in header.layers)
-
-
-def _coded(header: Header) -> int:
-    return sum(layer.encoding == "trajectory" for layer in header.layers)
+    return header_length(len(compress_text(likely.text(header))))

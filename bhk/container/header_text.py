@@ -15,7 +15,7 @@ _ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)
 
 
 def load_object(data: bytes) -> dict[str, Any]:
-    """Return the JSON object in `data`, the bytes of the header with their padding.
+    """Return the JSON object in `data`, the text of the header with the spaces behind it.
 
     Raises:
         HeaderSyntaxError: rule H1.

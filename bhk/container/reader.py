@@ -15,12 +15,14 @@ from bhk.base.files import ReadError
 from bhk.base.names import BHK_SUFFIX
 from bhk.container import errors as e
 from bhk.container.header import Header, LayerEntry, StreamEntry, parse
-from bhk.container.validate import ALIGNMENT, MAX_HEADER_BYTES, PREAMBLE_BYTES, validate
+from bhk.container.header_frame import header_length, text_of
+from bhk.container.places import ALIGNMENT, PREAMBLE_BYTES, placed
+from bhk.container.validate import MAX_HEADER_BYTES, validate
 
 MAGIC = b"\x89BHK\r\n\x1a\n"
 VERSION = 1  # the major one
-# magic, major, minor, reserved, header length, file length, SHA-256 of the header
-PREAMBLE = struct.Struct("<8sHH4sQQ32s")
+# magic, major, minor, length of the compressed header or 0, header length, file length, SHA-256 of the header
+PREAMBLE = struct.Struct("<8sHHIQQ32s")
 
 
 def is_bhk(path: str | os.PathLike[str]) -> bool:
@@ -102,7 +104,7 @@ class Container:
     Attributes:
         source: the bytes of the file.
         header_length: H, the length of the header in bytes, including its padding.
-        header: the header.
+        header: the header, with the offsets of all streams.
 
     Raises:
         ReadError: the system could not read the file.
@@ -195,26 +197,25 @@ def _read_header(source: ByteSource) -> tuple[int, Header]:
         if head[: len(MAGIC)] != MAGIC[: len(head)]:
             raise e.BadMagicError(f"the bytes {head[:8].hex(' ')}" if head else "nothing", MAGIC.hex(" "), source.name)
         raise e.FileTooShortError(f"{length} bytes", f"at least {PREAMBLE_BYTES}; the file is cut off", source.name)
-    magic, major, minor, reserved, header_length, file_length, digest = PREAMBLE.unpack(source.read(0, PREAMBLE_BYTES))
+    magic, major, minor, compressed, room, file_length, digest = PREAMBLE.unpack(source.read(0, PREAMBLE_BYTES))
     if magic != MAGIC:
         raise e.BadMagicError(f"the bytes {magic.hex(' ')}", MAGIC.hex(" "), source.name)
     if major != VERSION:
         raise e.UnsupportedVersionError(f"version {major}.{minor}", f"{VERSION}.x; update bhk", source.name)
-    if reserved.strip(b"\0"):
-        raise e.ReservedBytesError(reserved.hex(" "), "zeros", source.name)
-    if not 2 <= header_length <= MAX_HEADER_BYTES or (PREAMBLE_BYTES + header_length) % ALIGNMENT:
+    if compressed and header_length(compressed) != room:
+        found = f"a compressed header of {compressed} bytes in a header of {room}"
+        raise e.CompressedLengthError(found, f"a header of {header_length(compressed)} bytes", source.name)
+    if not 2 <= room <= MAX_HEADER_BYTES or (PREAMBLE_BYTES + room) % ALIGNMENT:
         expected = f"a multiple of {ALIGNMENT} up to {MAX_HEADER_BYTES}"
-        raise e.HeaderLengthError(f"a header of {header_length} bytes", expected, source.name)
+        raise e.HeaderLengthError(f"a header of {room} bytes", expected, source.name)
     if file_length != length:
         state = "cut off" if length < file_length else "followed by other bytes"
         raise e.FileLengthError(f"{length} bytes", f"{file_length}; the file is {state}", source.name)
-    if PREAMBLE_BYTES + header_length > length:
-        raise e.HeaderLengthError(
-            f"a header of {header_length} bytes", f"at most {length - PREAMBLE_BYTES}", source.name
-        )
-    data = source.read(PREAMBLE_BYTES, header_length)
+    if PREAMBLE_BYTES + room > length:
+        raise e.HeaderLengthError(f"a header of {room} bytes", f"at most {length - PREAMBLE_BYTES}", source.name)
+    data = source.read(PREAMBLE_BYTES, room)
     if hashlib.sha256(data).digest() != digest:
         raise e.HeaderHashError("other header bytes", f"SHA-256 {digest.hex()[:16]}…; the file is damaged", source.name)
-    header = parse(data)
-    validate(header, header_length, length)
-    return header_length, header
+    header = parse(text_of(data, compressed))
+    validate(header, room, length, compressed=bool(compressed))
+    return room, placed(header, room) if compressed else header

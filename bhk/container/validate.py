@@ -26,9 +26,8 @@ from bhk.container.header import (
     LayerEntry,
     StreamEntry,
 )
+from bhk.container.places import PREAMBLE_BYTES, place
 
-ALIGNMENT = 64
-PREAMBLE_BYTES = 64
 MAX_HEADER_BYTES = 1 << 26
 MAX_ENTRIES = 1 << 20
 MAX_METADATA = 4096
@@ -43,17 +42,13 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PLANES = ("winding", "phase", "shell")
 
 
-def align(offset: int) -> int:
-    """Return the first multiple of 64 at or after `offset`."""
-    return -(-offset // ALIGNMENT) * ALIGNMENT
-
-
-def validate(header: Header, header_length: int, file_length: int) -> None:
+def validate(header: Header, header_length: int, file_length: int, *, compressed: bool) -> None:
     """Check every rule about the values of `header`.
 
     Args:
         header_length: H in bytes, including the padding.
         file_length: length of the file in bytes.
+        compressed: whether the header is compressed, and so leaves out offsets.
 
     Raises:
         FormatError: its subclass for the first rule that is broken.
@@ -74,7 +69,8 @@ def validate(header: Header, header_length: int, file_length: int) -> None:
     for layer in header.layers:
         _check_layer(layer, header, seen)
         for stream in layer.streams:
-            end = _check_place(stream, end, file_length, f"layer {layer.name!r}, stream {stream.kind}")
+            where = f"layer {layer.name!r}, stream {stream.kind}"
+            end = _check_place(stream, end, file_length, where, compressed=compressed)
     if end != file_length:
         raise e.FileEndError(f"a file of {file_length} bytes", f"{end} bytes, where the last stream ends")
 
@@ -236,10 +232,12 @@ def _check_lengths(stream: StreamEntry, layer: LayerEntry, where: str) -> None:
         raise e.HashSyntaxError(repr(stream.sha256[:80]), "64 lower-case hexadecimal digits", where)
 
 
-def _check_place(stream: StreamEntry, end: int, file_length: int, where: str) -> int:
+def _check_place(stream: StreamEntry, end: int, file_length: int, where: str, *, compressed: bool) -> int:
     """Check the place of `stream` after the previous one, which ends at `end`; return its own end."""
-    if stream.offset != align(end):
-        raise e.StreamOffsetError(f"offset {stream.offset}", align(end), where)
-    if stream.offset + stream.stored > file_length:
-        raise e.FileEndError(f"a stream that ends at {stream.offset + stream.stored}", f"at most {file_length}", where)
-    return stream.offset + stream.stored
+    start = place(stream.codec, end, compressed=compressed)
+    if stream.offset != (0 if compressed else start):
+        expected = "none in a compressed header" if compressed else start
+        raise e.StreamOffsetError(f"offset {stream.offset}", expected, where)
+    if start + stream.stored > file_length:
+        raise e.FileEndError(f"a stream that ends at {start + stream.stored}", f"at most {file_length}", where)
+    return start + stream.stored

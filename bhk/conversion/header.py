@@ -12,15 +12,16 @@ from bhk.checkpoint.companions import KEY as COMPANION_KEY
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.container.header import Header, LayerEntry, ModelEntry
 from bhk.container.header_size import likely_header_size
+from bhk.container.places import PREAMBLE_BYTES
 from bhk.container.provenance import KEY as CONVERSION_KEY
-from bhk.container.validate import ALIGNMENT, PREAMBLE_BYTES, validate
+from bhk.container.validate import validate
 from bhk.conversion.selection import PlannedTensor
 from bhk.version import __version__
 
 # How the keys of `Layout.to_metadata`, `companions_beside` and `provenance` begin.
 OWN_KEYS = ("checkpoint.", COMPANION_KEY, CONVERSION_KEY)
 _CODED_STREAMS = 2  # winding and phase
-_STREAM_BYTES = 160  # what a stream takes besides its data: an entry of the header, and half a unit of padding
+_STREAM_BYTES = 42  # what the entry of a stream adds to the compressed header, mostly its hash
 _SOURCE_KEYS = ("source.name", "source.dtype")
 _FILE_KEYS = ("source.bytes", "source.sha256")
 
@@ -78,7 +79,7 @@ def _check_names(header: Header, checkpoint: Checkpoint) -> None:
         LayerEntry(name, (0,), "U8", "other", "exact", aliases=checkpoint.aliases.get(name, ()))
         for name in checkpoint.tensors
     )
-    validate(msgspec.structs.replace(header, layers=layers), 0, PREAMBLE_BYTES)
+    validate(msgspec.structs.replace(header, layers=layers), 0, PREAMBLE_BYTES, compressed=True)
 
 
 def with_layers(header: Header, tensors: Sequence[PlannedTensor]) -> Header:
@@ -94,10 +95,11 @@ def _layer(planned: PlannedTensor) -> LayerEntry:
 
 
 def overhead(header: Header) -> int:
-    """Estimate the bytes of a file besides its streams, from a header with layers, if coded tensors have two streams each."""
-    streams = sum(_CODED_STREAMS if layer.encoding == "trajectory" else 1 for layer in header.layers)
-    padding = ALIGNMENT // 2 * (streams + 1)  # half a unit per stream on average
-    return PREAMBLE_BYTES + likely_header_size(header) + padding
+    """Estimate the bytes of a file besides its streams, from a header with layers, if coded tensors have two streams each.
+
+    Most streams are compressed and need no padding; the padding of the others is left out.
+    """
+    return PREAMBLE_BYTES + likely_header_size(header)
 
 
 def with_entries(stored: float, streams: int) -> float:

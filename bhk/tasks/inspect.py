@@ -13,8 +13,8 @@ from bhk.base.report import Report, plain
 from bhk.base.tables import Column, Table
 from bhk.base.texts import number, scientific, size
 from bhk.container.header import CodebookEntry, LayerEntry, ModelEntry
+from bhk.container.places import PREAMBLE_BYTES
 from bhk.container.provenance import made_with, others
-from bhk.container.validate import PREAMBLE_BYTES
 from bhk.hub.ranges import open_container
 from bhk.sam.variants import title_of
 

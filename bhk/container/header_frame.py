@@ -1,0 +1,48 @@
+"""The compressed form of a header: one zstd frame, and zeros behind it."""
+
+from __future__ import annotations
+
+import zstandard
+
+from bhk.codec.streams import CorruptStreamError, decompress
+from bhk.container.errors import HeaderFrameError
+from bhk.container.places import PREAMBLE_BYTES, align
+from bhk.container.validate import MAX_HEADER_BYTES
+
+ZSTD_LEVEL = 19  # 1 % smaller than level 9, in 60 ms for the 240 kB of SAM ViT-H
+
+
+def compress_text(text: bytes) -> bytes:
+    """Return the text of a header as a zstd frame that declares its content size."""
+    frame: bytes = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(text)
+    return frame
+
+
+def header_length(frame_length: int) -> int:
+    """Return H for a compressed header of `frame_length` bytes."""
+    return align(PREAMBLE_BYTES + frame_length) - PREAMBLE_BYTES
+
+
+def max_frame_length(text_length: int) -> int:
+    """Return an upper bound of the length of a frame that holds `text_length` bytes, as zstd defines it."""
+    return text_length + (text_length >> 8) + 64
+
+
+def text_of(data: bytes, frame_length: int) -> bytes:
+    """Return the text in the header bytes `data`, whose first `frame_length` bytes are a frame; or `data` if that is 0.
+
+    Raises:
+        HeaderFrameError: rule P8.
+    """
+    if not frame_length:
+        return data
+    frame, rest = data[:frame_length], data[frame_length:]
+    if rest.strip(b"\0"):
+        raise HeaderFrameError("other bytes behind the compressed header", "zeros")
+    try:
+        size = zstandard.get_frame_parameters(frame).content_size
+        if not 2 <= size <= MAX_HEADER_BYTES:
+            raise HeaderFrameError("a frame that declares another content size", f"2 to {MAX_HEADER_BYTES} bytes")
+        return decompress(frame, size).tobytes()
+    except (zstandard.ZstdError, CorruptStreamError) as error:
+        raise HeaderFrameError(f"a compressed header that does not decode ({error})", "one zstd frame") from None
