@@ -50,15 +50,15 @@ def _preamble() -> Iterator[tuple[str, bytes]]:
 
 
 def _text() -> Iterator[tuple[str, bytes]]:
-    def ended_by(padding: str) -> Change:
+    def ended_by(padding: bytes) -> Change:
         def change(file: Draft) -> None:
             file.padding = padding
 
         return change
 
-    yield "H1_padded_with_zeros", changed(ended_by("\0"))
+    yield "H1_padded_with_zeros", changed(ended_by(b"\0"))
     yield "H1_not_utf_8", seal(short().encode().replace(b'"twin"', b'"tw\xe9n"'))
-    yield "H1_padded_with_line_feeds", changed(ended_by("\n"))
+    yield "H1_padded_with_line_feeds", changed(ended_by(b"\n"))
     for name, old, new in (
         ("utf_8_surrogate", "twin", "tw\ud800in"),
         ("byte_order_mark", "{", "\ufeff{"),

@@ -52,11 +52,7 @@ def _places() -> Iterator[tuple[str, bytes]]:
 
 def _offset(file: Draft, index: int) -> int:
     """Return where stream `index` of the file starts."""
-    data = file.encode()
-    offset = 64 + int.from_bytes(data[16:24], "little")
-    for before in file.data[:index]:
-        offset = align(offset + len(before))
-    return offset
+    return 64 + int.from_bytes(file.encode()[16:24], "little") + file.places()[index]
 
 
 def _with_hole() -> bytes:

@@ -27,12 +27,14 @@ class Draft:
     """A file before it is encoded.
 
     Attributes:
-        header: without what follows from the data: a stream's `offset`, `stored` and `sha256` are filled in if absent.
+        header: without what follows from the data: a stream's `stored` and `sha256`, and its `offset` in a header that is
+            stored as text, are filled in if absent.
         data: the stored bytes of each stream, in order.
         expected: what a reader should get: tensors by their names.
         gap: the byte that fills the space between streams.
         text: changes the JSON text.
-        padding: the character that fills the header.
+        frame: compresses the text of the header; None stores it as it is.
+        padding: the byte that fills the header: by default a space behind text, a zero behind a frame.
     """
 
     header: Json
@@ -41,7 +43,8 @@ class Draft:
     minor: int = 0
     gap: bytes = b"\0"
     text: Callable[[str], str] = str
-    padding: str = " "
+    frame: Callable[[bytes], bytes] | None = None
+    padding: bytes | None = None
 
     @property
     def layers(self) -> list[Json]:
@@ -64,28 +67,39 @@ class Draft:
 
     def encode(self) -> bytes:
         """Return the file."""
-        length = align(64 + len(self._text(0))) - 64
-        while len(text := self._text(length)) > length:
-            length += 64
+        if self.frame is None:
+            frame_length, length = 0, align(64 + len(self._text(0))) - 64
+            while len(stored := self._text(length)) > length:
+                length += 64
+        else:
+            stored = self.frame(self._text(0))
+            frame_length, length = len(stored), align(64 + len(stored)) - 64
+        padding = self.padding or (b" " if self.frame is None else b"\0")
         body = b""
-        for data in self.data:
-            body += self.gap * (align(len(body)) - len(body)) + data
-        return seal(
-            MAGIC
-            + struct.pack("<HH4xQQ32x", 1, self.minor, length, 0)
-            + text.ljust(length, self.padding.encode())
-            + body
-        )
+        for data, start in zip(self.data, self.places(), strict=True):
+            body += self.gap * (start - len(body)) + data
+        preamble = MAGIC + struct.pack("<HHIQQ32x", 1, self.minor, frame_length, length, 0)
+        return seal(preamble + stored.ljust(length, padding) + body)
+
+    def places(self) -> list[int]:
+        """Return where each stream starts, counted from the end of the header."""
+        streams = [stream for layer in self.header.get("layers", ()) for stream in layer.get("streams", ())]
+        places, end = [], 0
+        for index, data in enumerate(self.data):
+            codec = streams[index].get("codec", "zstd") if index < len(streams) else "none"
+            follows = self.frame is not None and codec not in ("none", "packed")
+            places.append(end if follows else align(end))
+            end = places[-1] + len(data)
+        return places
 
     def _text(self, length: int) -> bytes:
         header = copy.deepcopy(self.header)
-        end = 64 + length
         streams = [stream for layer in header.get("layers", ()) for stream in layer.get("streams", ())]
-        for stream, data in zip(streams, self.data, strict=False):
-            stream.setdefault("offset", align(end))
+        for stream, data, start in zip(streams, self.data, self.places(), strict=False):
+            if self.frame is None:
+                stream.setdefault("offset", 64 + length + start)
             stream.setdefault("stored", len(data))
             stream.setdefault("sha256", hashlib.sha256(data).hexdigest())
-            end = align(end) + len(data)
         return self.text(json.dumps(header, ensure_ascii=False, separators=(",", ":"))).encode("utf-8", "surrogatepass")
 
 

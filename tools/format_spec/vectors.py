@@ -14,9 +14,10 @@ import json
 from itertools import chain
 from pathlib import Path
 
-from tools.format_spec import bad_header_text, bad_header_values, bad_streams
+from tools.format_spec import bad_compressed, bad_header_text, bad_header_values, bad_streams
 from tools.format_spec.good import GOOD
 from tools.format_spec.good_coded import CODED
+from tools.format_spec.good_compressed import COMPRESSED
 
 FOLDER = Path(__file__).parents[2] / "format_spec" / "vectors"
 
@@ -25,12 +26,13 @@ def vectors() -> dict[str, bytes]:
     """Return the content of each file by its path in the folder."""
     made: dict[str, bytes] = {}
     manifest = {}
-    for name, make in {**GOOD, **CODED}.items():
+    for name, make in {**GOOD, **CODED, **COMPRESSED}.items():
         draft = make()
         made[f"good/{name}.bhk"] = draft.encode()
         made[f"good/{name}.json"] = _json(draft.expected)
         manifest[f"good/{name}.bhk"] = "good"
-    for name, file in chain(bad_header_text.files(), bad_header_values.files(), bad_streams.files()):
+    bad = (bad_header_text, bad_header_values, bad_streams, bad_compressed)
+    for name, file in chain.from_iterable(module.files() for module in bad):
         path = f"bad/{name}.bhk"
         assert path not in made, path
         made[path] = file

@@ -18,12 +18,20 @@ def rle_block(byte: int, count: int, *, last: bool = True) -> bytes:
     return (count << 3 | 1 << 1 | last).to_bytes(3, "little") + bytes([byte])
 
 
-def frame(data: bytes, blocks: bytes | None = None, *, size: int | None = None, field: int | None = None) -> bytes:
+def frame(
+    data: bytes,
+    blocks: bytes | None = None,
+    *,
+    size: int | None = None,
+    field: int | None = None,
+    checksum: bytes = b"",
+) -> bytes:
     """Return a frame with the content `data`, as one raw block unless `blocks` are given.
 
     Args:
         size: the content size that the frame states, if not the true one.
         field: bytes of Frame_Content_Size: 1, 2, 4 or 8 with a single segment; 0 leaves it out and states a window.
+        checksum: the last four bytes of a frame that has one.
     """
     blocks = raw_block(data) if blocks is None else blocks
     size = len(data) if size is None else size
@@ -32,7 +40,8 @@ def frame(data: bytes, blocks: bytes | None = None, *, size: int | None = None, 
     field = field or (1 if size < 256 else 2 if size < 65536 + 256 else 4)
     flag = {1: 0, 2: 1, 4: 2, 8: 3}[field]
     declared = struct.pack("<Q", size - 256 if field == 2 else size)[:field]
-    return MAGIC + bytes([flag << 6 | 0x20]) + declared + blocks
+    descriptor = flag << 6 | 0x20 | (0x04 if checksum else 0)
+    return MAGIC + bytes([descriptor]) + declared + blocks + checksum
 
 
 def windowed_frame(data: bytes) -> bytes:
@@ -53,7 +62,7 @@ def skewed(count: int, below: int, seed: int) -> bytes:
 
 
 # Made by libzstd 1.5.7: Huffman-coded literals of skewed(500, 35, 1) and skewed(500, 35, 2) at level 1; repeated
-# sequences of REPEATED at level 19; skewed(100, 16, 3) with a content checksum.
+# sequences of REPEATED at level 19; skewed(100, 16, 3) with a content checksum; the text of `compressed_recorded` at level 19.
 REPEATED = b"".join(bytes([i % 7, i % 11, 3, 1, 4, 1, 5, 9, 2, 6]) for i in range(60))
 RECORDED = {
     "winding": (
@@ -75,6 +84,18 @@ RECORDED = {
         "EPJ7B+DXBaB1Uwo="
     ),
     "checksum": ("KLUv/SRkrQEAQkYMjAARI0MzERDTjdjMvpG8M3cRaEWQWxRTt0ZR3DgOv9lYidASLebwLaYDlTY66nvRAwAMT6R1"),
+    "header": (
+        "KLUv/WDnEH0WABb1jB9gTdosJQi1DaMeeituCsk1RVOIMlraFFpBK0kAAMoDmQCCAHwADP6FBEmSvwMV15IFM0QgcLKc4hDG+Dsu4Wcs"
+        "FBSQ5I4zR+AiFjeHYeAD5Y5bDgwW/xCAAUoCQxQ6+YjGHSwMAf6eIOyTBWYEPEsaEOUmFMcLOy+/0DhX3LPFsrDCHao4xYCxcMbi4Y4N"
+        "QMW9L5Q7CA4MwE8WxrObGFCckoAg/Y6wO05h7wDAnkEpWHghQdopLkEWTp7xBjcRBI1DRiHjNp0Wp7ZFDZl1ouamSlXVSCWEmD/aVd2e"
+        "E5pd6PTuavYrfMBwNA7Rr/1nKQ+m5Y2eEiZXBrlnc/W21BqWqkbbJmRQO6qSbjMtj+8pDq3JTBCCTEbDgVGcv99xvigSzBmLhAX+ZFHu"
+        "aGwAHsW1FyQM5Q60CsELdxyTiEpzQWt5+lEtqdbUSostppXpuCLl5MRMnkWvNCVEp9lhipsyZmGzbPrrHIM4X1EZS8RS02dtzaiVp1G5"
+        "K9fVqge9elasTDr/JrMpXGap88otpYNOM8SGkGLqtNjazTbMmL618xtfm5llpie32XNU+QYFdriFMcT/wYKgVHjRRyMNggZB41TZ159m"
+        "8JxkCxOi0vPorf67ymDTdsPa0nOqz+VsfdMZ4i625fw8a74xom32nUcZx6MU60SLlyPWtHPbXVeT8W+UiTXvqmpzXShNdkp6to0vw848"
+        "yL2PmgmpdPVGRzXziplCyaSFi69YO+icR1d9dqQBPSCgAhEbOg8oJfgN6tBRGfAXGymGXhWAz2ymBF31gN/ZQAn66gF+ZxMoQR+XesB/"
+        "MGTu5NhdIVTcB9XveRuu64R2GVS8yzOuLF9ySUX6hzkNJ7RB13a4QCjBFYFTmcOkDASIR49Rb3fLOAyLdRlgA7hqIMIlc0ZI9oGGYtb4"
+        "DEMEQ5dnkNcMA4eSLmjxwCA+2fsBBAuMEOh5"
+    ),
 }
 
 
