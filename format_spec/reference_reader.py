@@ -3,7 +3,7 @@
 It is made to be read beside the text, and to compare other readers with. From Python:
 
     with read("model.bhk") as file:
-        file.header            # dict: the header as in section 3.2, defaults filled in, extension keys left out
+        file.header            # dict: the header as in section 3.2, defaults and offsets filled in, extension keys left out
         file.names             # all names, aliases too, in the order of the layer map
         file.layer("w")        # its entry in the layer map; file.layer("w")["dtype"] is the name of its data type
         file.tensor("w")       # numpy array, decoded after checking D2, D3 and D4 for this tensor
@@ -56,6 +56,11 @@ def aligned(position):
     return -(-position // ALIGNMENT) * ALIGNMENT
 
 
+def start_of(stream, end, compressed):
+    """2: where a stream starts when the one before, or the header, ends at `end`."""
+    return end if compressed and stream["codec"] in ("zstd", "shuffle+zstd") else aligned(end)
+
+
 def read_exactly(handle, offset, length):
     """Bytes of the file. They were all there when its length was taken, so fewer are a system error (13, item 11)."""
     handle.seek(offset)
@@ -66,23 +71,31 @@ def read_exactly(handle, offset, length):
 
 
 def read_preamble(handle, file_length):
-    """2, and step 1 of section 9: check the preamble, return the bytes of the header."""
+    """2, and step 1 of section 9: check the preamble, return H, Z and the text of the header."""
     preamble = read_exactly(handle, 0, min(64, file_length))
     if len(preamble) < 64:
         require(preamble[:8] == MAGIC[: len(preamble)], "P2", "the file does not start with the magic")
         raise Refused("P1", f"the file has {file_length} bytes")
     major = int.from_bytes(preamble[8:10], "little")
+    frame_length = int.from_bytes(preamble[12:16], "little")
     length = int.from_bytes(preamble[16:24], "little")
     declared = int.from_bytes(preamble[24:32], "little")
     require(preamble[:8] == MAGIC, "P2", "the file does not start with the magic")
     require(major == 1, "P3", f"major version {major}")
-    require(preamble[12:16] == bytes(4), "P4", "reserved bytes are not zero")
+    fits = 64 + length == aligned(64 + frame_length)
+    require(frame_length == 0 or fits, "P4", f"compressed header of {frame_length} bytes, header length {length}")
     require(2 <= length <= 2**26 and (64 + length) % 64 == 0, "P5", f"header length {length}")
     require(declared == file_length, "P6", f"the file has {file_length} bytes, not {declared}")
     require(64 + length <= file_length, "P5", f"header of {length} bytes goes beyond the end of the file")
     header = read_exactly(handle, 64, length)
     require(hashlib.sha256(header).digest() == preamble[32:], "P7", "SHA-256 of the header differs")
-    return header
+    if frame_length == 0:
+        return length, 0, header
+    frame = header[:frame_length]
+    require(not any(header[frame_length:]), "P8", "bytes behind the frame of the header are not zero")
+    size = content_size(frame, "P8")
+    require(size is not None and 2 <= size <= 2**26, "P8", "content size of the frame of the header")
+    return length, frame_length, unzstd(frame, size, "P8")
 
 
 # ---------------------------------------------------------------------------------------------------- 3 The header
@@ -149,10 +162,10 @@ def without_duplicates(value):
 REQUIRED = object()
 STREAM = {
     "kind": ("string", REQUIRED), "codec": ("string", "zstd"),
-    "offset": ("integer", REQUIRED), "stored": ("integer", REQUIRED), "decoded": ("integer", REQUIRED),
+    "stored": ("integer", REQUIRED), "decoded": ("integer", REQUIRED),
     "sha256": ("string", REQUIRED),
     "chunk": ("integer", 2**20), "chunks": (["integer"], []), "bits": ("integer", 0),
-    "window": (["integer", 3], None),
+    "window": (["integer", 3], None), "offset": ("integer", 0),
 }
 ERROR = {"mean_abs": ("number", REQUIRED), "max_abs": ("number", REQUIRED), "snr_db": ("number", None)}
 LAYER = {
@@ -288,15 +301,15 @@ def decode_stream(data, stream, items, width):
             pieces.append(unpack(data[start:stop], m, stream["bits"]))
         else:
             stop = start + lengths[index]
-            piece = np.frombuffer(unzstd(data[start:stop], m * width), "u1")
+            piece = np.frombuffer(unzstd(data[start:stop], m * width, "D3"), "u1")
             pieces.append(piece if stream["codec"] == "zstd" else piece.reshape(width, m).T.reshape(-1))
         start = stop
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
-def unzstd(frame, length):
-    """6.3: undo one zstd frame, which has to hold `length` bytes. Its header is described in RFC 8878, 3.1.1.1."""
-    require(frame[:4] == b"\x28\xb5\x2f\xfd" and len(frame) > 4, "D3", "not a zstd frame")
+def content_size(frame, rule):
+    """6.3: what a zstd frame declares as Frame_Content_Size, or None. Its header is described in RFC 8878, 3.1.1.1."""
+    require(frame[:4] == b"\x28\xb5\x2f\xfd" and len(frame) > 4, rule, "not a zstd frame")
     descriptor = frame[4]
     single_segment = descriptor >> 5 & 1
     dictionary_bytes = (0, 1, 2, 4)[descriptor & 3]
@@ -304,14 +317,20 @@ def unzstd(frame, length):
     dictionary_at = 5 + (1 - single_segment)  # behind Window_Descriptor
     size_at = dictionary_at + dictionary_bytes
     dictionary = int.from_bytes(frame[dictionary_at:size_at], "little")
-    size = int.from_bytes(frame[size_at : size_at + size_bytes], "little") + (256 if size_bytes == 2 else 0)
-    require(dictionary == 0, "D3", f"a zstd frame needs dictionary {dictionary}")
-    require(size_bytes > 0 and size == length, "D3", f"a zstd frame does not declare {length} bytes of content")
+    require(dictionary == 0, rule, f"a zstd frame needs dictionary {dictionary}")
+    if size_bytes == 0:
+        return None
+    return int.from_bytes(frame[size_at : size_at + size_bytes], "little") + (256 if size_bytes == 2 else 0)
+
+
+def unzstd(frame, length, rule):
+    """6.3: undo one zstd frame, which has to hold `length` bytes."""
+    require(content_size(frame, rule) == length, rule, f"a zstd frame does not declare {length} bytes of content")
     try:
         content = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
     except zstandard.ZstdError as error:
-        raise Refused("D3", f"zstd: {error}") from None
-    require(len(content) == length, "D3", f"a zstd frame has {len(content)} bytes of content, not {length}")
+        raise Refused(rule, f"zstd: {error}") from None
+    require(len(content) == length, rule, f"a zstd frame has {len(content)} bytes of content, not {length}")
     return content
 
 
@@ -463,8 +482,8 @@ def check_codebook(book, of):
     require(np.isfinite(scales(book)[-1]), "C4", f"infinite scale {of}")
 
 
-def check_layers(header, position, file_length):
-    """Step 6: the layer map. The first stream is at `position`; return the end of the last one."""
+def check_layers(header, position, file_length, compressed):
+    """Step 6: the layer map. The header ends at `position`; set each stream's offset, return the end of the last one."""
     seen = set()
     for layer in header["layers"]:
         require(len(layer["aliases"]) <= 2**20, "H6", f"{len(layer['aliases'])} aliases")
@@ -480,8 +499,10 @@ def check_layers(header, position, file_length):
             check_coding(stream, codebook, header["required_features"], of_stream)
             check_lengths(stream, *items_and_width(layer), of_stream)
         for stream in layer["streams"]:
-            require(stream["offset"] == aligned(position), "S4", f"offset {stream['offset']} {of}")
-            position = stream["offset"] + stream["stored"]
+            start = start_of(stream, position, compressed)
+            require(stream["offset"] == (0 if compressed else start), "S4", f"offset {stream['offset']} {of}")
+            stream["offset"] = start
+            position = start + stream["stored"]
             require(position <= file_length, "S10", f"a stream {of} goes beyond the end of the file")
     return position
 
@@ -555,13 +576,13 @@ class File:
     def __init__(self, handle):
         self._handle = handle
         length = os.fstat(handle.fileno()).st_size
-        text = read_preamble(handle, length)
+        header_length, frame_length, text = read_preamble(handle, length)
         tree = parse(text)
         check_features(tree)
         self.header = typed(tree, HEADER, "header")
-        self._first = 64 + len(text)
+        self._first = 64 + header_length
         check_values(self.header)
-        end = check_layers(self.header, self._first, length)
+        end = check_layers(self.header, self._first, length, frame_length > 0)
         require(end == length, "S10", f"the streams end at {end}, the file at {length}")  # step 7
         self._layers = {name: layer for layer in self.header["layers"] for name in (layer["name"], *layer["aliases"])}
         self.names = list(self._layers)

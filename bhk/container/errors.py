@@ -49,10 +49,7 @@ class UnsupportedVersionError(FormatError):
 
 
 class CompressedLengthError(FormatError):
-    """Bytes 12–15 hold the length Z of the compressed header, and H is the smallest length of rule P5 that holds it.
-
-    Or they are zero, if the header is stored as text.
-    """
+    """Bytes 12–15 are zero, or hold a length Z such that 64 + H is the first multiple of 64 at or after 64 + Z."""
 
     rule = "P4"
 
@@ -76,13 +73,13 @@ class HeaderHashError(FormatError):
 
 
 class HeaderFrameError(FormatError):
-    """A compressed header is one zstd frame that declares its content size, 2 to 2^26 bytes, with zeros behind it."""
+    """If Z is not 0, the header is one zstd frame of Z bytes that declares a content size of 2 to 2^26, then zeros."""
 
     rule = "P8"
 
 
 class HeaderSyntaxError(FormatError):
-    """The header is one JSON object (RFC 8259) in UTF-8 without byte order mark, then spaces only.
+    """The text of the header is one JSON object (RFC 8259) in UTF-8 without byte order mark, then spaces only.
 
     No number is beyond the range of a double (no NaN, no Infinity), no `\\u` escape is a lone surrogate, and objects and arrays
     are nested at most 64 deep, the header itself counted.
@@ -239,7 +236,10 @@ class StreamSetError(FormatError):
 
 
 class StreamOffsetError(FormatError):
-    """Streams are in the order of the layer map, each at the first multiple of 64 at or after the end of the previous one."""
+    """Streams are in the order of the layer map, each at the place that section 2 gives it.
+
+    `offset` is that place in a header that is stored as text, and absent or 0 in a compressed one.
+    """
 
     rule = "S4"
 

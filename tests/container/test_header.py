@@ -169,11 +169,11 @@ def test_nan_and_infinity_do_not_come_back() -> None:
 @pytest.mark.parametrize(
     ("stream", "width", "expected"),
     [
-        (StreamEntry("values", 0, 20, 20, "", "none"), 4, [(20, 20)]),
-        (StreamEntry("values", 0, 20, 20, "", "none", 2), 4, [(8, 8), (8, 8), (4, 4)]),
-        (StreamEntry("values", 0, 9, 20, ""), 4, [(9, 20)]),
-        (StreamEntry("values", 0, 30, 20, "", "zstd", 4, (14, 16)), 4, [(14, 16), (16, 4)]),
-        (StreamEntry("codes", 0, 5, 5, "", "packed", 3, (), 5), 1, [(2, 2), (2, 2), (1, 1)]),
+        (StreamEntry("values", 20, 20, "", "none"), 4, [(20, 20)]),
+        (StreamEntry("values", 20, 20, "", "none", 2), 4, [(8, 8), (8, 8), (4, 4)]),
+        (StreamEntry("values", 9, 20, ""), 4, [(9, 20)]),
+        (StreamEntry("values", 30, 20, "", "zstd", 4, (14, 16)), 4, [(14, 16), (16, 4)]),
+        (StreamEntry("codes", 5, 5, "", "packed", 3, (), 5), 1, [(2, 2), (2, 2), (1, 1)]),
     ],
 )
 def test_chunk_lengths(stream: StreamEntry, width: int, expected: list[tuple[int, int]]) -> None:
@@ -182,7 +182,7 @@ def test_chunk_lengths(stream: StreamEntry, width: int, expected: list[tuple[int
 
 def test_largest_chunk_of_codes() -> None:
     size = packed_size(CHUNK_ITEMS, 24)
-    assert StreamEntry("codes", 0, size + 3, size + 3, "", "packed", bits=24).chunk_lengths(1) == [(size,) * 2, (3, 3)]
+    assert StreamEntry("codes", size + 3, size + 3, "", "packed", bits=24).chunk_lengths(1) == [(size,) * 2, (3, 3)]
 
 
 def test_sizes_of_dtypes_are_those_of_torch() -> None:

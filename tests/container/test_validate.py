@@ -8,16 +8,17 @@ import pytest
 
 from bhk.container import errors as e
 from bhk.container.header import SCALAR_BYTES, CodebookEntry, ErrorEntry, Header, LayerEntry, StreamEntry
-from bhk.container.validate import MAX_ENTRIES, MAX_METADATA, PREAMBLE_BYTES, align, validate
+from bhk.container.places import PREAMBLE_BYTES, align
+from bhk.container.validate import MAX_ENTRIES, MAX_METADATA, validate
 from container.memory import validate_all
 from tools.format_spec.builder import Draft, codebook, coded_layer, draft, exact_layer, packed, plain, planes
 from tools.format_spec.zstd_frames import frame
 
 _HEADER_LENGTH = 64
 _START = PREAMBLE_BYTES + _HEADER_LENGTH
-_VALUES = StreamEntry("values", _START, 12, 12, "0" * 64, "none")
+_VALUES = StreamEntry("values", 12, 12, "0" * 64, "none", offset=_START)
 _EXACT = LayerEntry("exact", (3,), "F32", "other", "exact", streams=(_VALUES,))
-_CODES = StreamEntry("codes", _START, 3, 3, "0" * 64, "packed", bits=6)
+_CODES = StreamEntry("codes", 3, 3, "0" * 64, "packed", bits=6, offset=_START)
 _CODED = LayerEntry("coded", (2, 3), "F32", "linear", "trajectory", "rows", 0, (_CODES,), ErrorEntry(0.1, 0.2))
 _CODEBOOK = CodebookEntry((0.0, 0.0), 0.5, 4, "centred", 3, 0.25)
 _EMPTY = LayerEntry("empty", (0,), "F32", "other", "exact")

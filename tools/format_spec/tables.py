@@ -74,6 +74,7 @@ def rules_table() -> str:
 def limits_table() -> str:
     rows = [
         ("header length H", _power(v.MAX_HEADER_BYTES) + " bytes", "P5"),
+        ("text of a compressed header", _power(v.MAX_HEADER_BYTES) + " bytes", "P8"),
         ("nesting of objects and arrays, the header counted", MAX_DEPTH, "H1"),
         ("integers in the header, absolute", f"2^53 - 1 = {MAX_INTEGER:,}", "H4"),
         ("layers; codebooks; aliases of a layer", _power(v.MAX_ENTRIES) + " each", "H6"),
