@@ -28,21 +28,24 @@ def max_frame_length(text_length: int) -> int:
     return text_length + (text_length >> 8) + 64
 
 
-def text_of(data: bytes, frame_length: int) -> bytes:
-    """Return the text in the header bytes `data`, whose first `frame_length` bytes are a frame; or `data` if that is 0.
+def text_of(data: bytes, frame_length: int, where: str) -> bytes:
+    """Return the text in the header bytes `data`: a frame of `frame_length` bytes and zeros, or if that is 0, the text itself.
+
+    Args:
+        where: the name of the file.
 
     Raises:
         HeaderFrameError: rule P8.
     """
     if not frame_length:
         return data
-    frame, rest = data[:frame_length], data[frame_length:]
-    if rest.strip(b"\0"):
-        raise HeaderFrameError("other bytes behind the compressed header", "zeros")
+    frame = data[:frame_length]
+    if data[frame_length:].strip(b"\0"):
+        raise HeaderFrameError("other bytes behind the compressed header", "zeros", where)
     try:
         size = zstandard.get_frame_parameters(frame).content_size
         if not 2 <= size <= MAX_HEADER_BYTES:
-            raise HeaderFrameError("a frame that declares another content size", f"2 to {MAX_HEADER_BYTES} bytes")
+            raise HeaderFrameError("a frame that declares no or another size", f"2 to {MAX_HEADER_BYTES} bytes", where)
         return decompress(frame, size).tobytes()
     except (zstandard.ZstdError, CorruptStreamError) as error:
-        raise HeaderFrameError(f"a compressed header that does not decode ({error})", "one zstd frame") from None
+        raise HeaderFrameError(f"a compressed header that does not decode ({error})", "one zstd frame", where) from None

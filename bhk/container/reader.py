@@ -216,6 +216,6 @@ def _read_header(source: ByteSource) -> tuple[int, Header]:
     data = source.read(PREAMBLE_BYTES, room)
     if hashlib.sha256(data).digest() != digest:
         raise e.HeaderHashError("other header bytes", f"SHA-256 {digest.hex()[:16]}…; the file is damaged", source.name)
-    header = parse(text_of(data, compressed))
+    header = parse(text_of(data, compressed, source.name))
     validate(header, room, length, compressed=bool(compressed))
     return room, placed(header, room) if compressed else header

@@ -8,7 +8,7 @@ import pytest
 
 from bhk.container import errors as e
 from bhk.container.header import SCALAR_BYTES, CodebookEntry, ErrorEntry, Header, LayerEntry, StreamEntry
-from bhk.container.places import PREAMBLE_BYTES, align
+from bhk.container.places import PREAMBLE_BYTES, align, placed
 from bhk.container.validate import MAX_ENTRIES, MAX_METADATA, validate
 from container.memory import validate_all
 from tools.format_spec.builder import Draft, codebook, coded_layer, draft, exact_layer, packed, plain, planes
@@ -30,7 +30,8 @@ def _change(struct: Any, **fields: object) -> Any:
 
 def _check(*layers: LayerEntry, codebooks: tuple[CodebookEntry, ...] = (_CODEBOOK,), length: int | None = None) -> None:
     ends = [stream.offset + stream.stored for layer in layers for stream in layer.streams]
-    validate(Header("test", layers, codebooks), _HEADER_LENGTH, max([_START, *ends]) if length is None else length)
+    end = max([_START, *ends]) if length is None else length
+    validate(Header("test", layers, codebooks), _HEADER_LENGTH, end, compressed=False)
 
 
 def _stream(layer: LayerEntry, **fields: object) -> LayerEntry:
@@ -55,8 +56,9 @@ def test_counts_are_limited() -> None:
         Header("g", (_change(layer, aliases=("a",) * (MAX_ENTRIES + 1)),)),
     ):
         with pytest.raises(e.LimitError):
-            validate(header, _HEADER_LENGTH, _START)
-    validate(Header("g", (), metadata=dict.fromkeys(map(str, range(MAX_METADATA)), "")), _HEADER_LENGTH, _START)
+            validate(header, _HEADER_LENGTH, _START, compressed=True)
+    most = Header("g", (), metadata=dict.fromkeys(map(str, range(MAX_METADATA)), ""))
+    validate(most, _HEADER_LENGTH, _START, compressed=True)
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "n" * 1024, "ä" * 512, "重み", "\u202e", "\u2028", "../x", " "])
@@ -159,7 +161,7 @@ _SHELLS = _change(_BYTES, kind="shell", offset=_START + 64, window=None)
 
 def _check_bytes(stream: StreamEntry, *, features: tuple[str, ...] = (SCALAR_BYTES,)) -> None:
     layer = _change(_CODED, streams=(stream, _SHELLS))
-    validate(Header("test", (layer,), (_CODEBOOK,), features), _HEADER_LENGTH, _SHELLS.offset + 3)
+    validate(Header("test", (layer,), (_CODEBOOK,), features), _HEADER_LENGTH, _SHELLS.offset + 3, compressed=False)
 
 
 @pytest.mark.parametrize("window", [(0, 0, 4), (3, 0, 4), (0, 3, 1), (3, 3, 1), (1, 2, 2)])
@@ -178,9 +180,8 @@ def test_refuses_windows_beyond_the_square(window: tuple[int, int, int] | None) 
 def test_scalar_bytes_need_their_feature_and_the_shells_of_the_codebook() -> None:
     with pytest.raises(e.UnknownCodecError, match="packed, or the required feature scalar-bytes"):
         _check_bytes(_BYTES, features=())
-    validate(
-        Header("test", (_CODED,), (_CODEBOOK,), (SCALAR_BYTES,)), _HEADER_LENGTH, _START + 3
-    )  # needless but allowed
+    needless = Header("test", (_CODED,), (_CODEBOOK,), (SCALAR_BYTES,))
+    validate(needless, _HEADER_LENGTH, _START + 3, compressed=False)
     for codec, bits in (("packed", 6), ("none", 0)):
         with pytest.raises(e.StreamSetError):
             _check_bytes(_change(_BYTES, codec=codec, bits=bits, window=None))
@@ -250,7 +251,7 @@ def test_values_are_checked_in_the_order_of_the_text() -> None:
         (Header("g", (_EXACT, *bad_layer)), e.DuplicateNameError),
     ):
         with pytest.raises(expected):
-            validate(header, _HEADER_LENGTH, _START + 12)
+            validate(header, _HEADER_LENGTH, _START + 12, compressed=False)
 
 
 def test_codebook_faults_in_order() -> None:
@@ -275,6 +276,30 @@ def test_streams_follow_each_other() -> None:
     for offset in (_START, _START + 12, align(_START + 12) + 64, 0, -64, 1 << 52):
         with pytest.raises(e.StreamOffsetError):
             _check(_EXACT, _stream(second, offset=offset), length=1 << 53)
+
+
+def test_behind_a_compressed_header_only_streams_that_are_used_in_place_are_aligned() -> None:
+    ends = [_START + 3, _START + 64 + 12, _START + 128 + 3, _START + 128 + 7]
+    packed, bytes_, values = (_change(stream, offset=0) for stream in (_CODES, _BYTES, _VALUES))
+    layers = (
+        _change(_CODED, streams=(packed,)),
+        _change(_EXACT, streams=(values,)),
+        _change(_CODED, name="more", streams=(packed,)),
+        _change(_CODED, name="bytes", streams=(_change(bytes_, stored=4), _change(_SHELLS, offset=0))),
+    )
+    header = Header("test", layers, (_CODEBOOK,), (SCALAR_BYTES,))
+    validate(header, _HEADER_LENGTH, ends[-1] + 3, compressed=True)
+    found = [stream for layer in placed(header, _HEADER_LENGTH).layers for stream in layer.streams]
+    assert [stream.offset for stream in found] == [_START, _START + 64, _START + 128, *ends[-2:]]
+    with pytest.raises(e.FileEndError):
+        validate(header, _HEADER_LENGTH, ends[-1] + 64, compressed=True)
+
+
+def test_a_compressed_header_has_no_offsets() -> None:
+    for offset in (_START, -1):
+        header = Header("test", (_stream(_EXACT, offset=offset),))
+        with pytest.raises(e.StreamOffsetError, match="none in a compressed header"):
+            validate(header, _HEADER_LENGTH, _START + 12, compressed=True)
 
 
 @pytest.mark.parametrize("length", [_START, _START + 11, _START + 13, _START + 64, 1 << 60])

@@ -6,6 +6,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from container.memory import header_text
 
 VECTORS = Path(__file__).parents[2] / "format_spec" / "vectors"
 MANIFEST = json.loads((VECTORS / "manifest.json").read_text(encoding="utf-8"))
@@ -22,8 +23,7 @@ KNOWN = {"H3", "H4", "L1", "L2", "L3", "C5", "S1"}
 
 
 def _header(path: str) -> Any:
-    data = (VECTORS / path).read_bytes()
-    return json.loads(data[64 : 64 + int.from_bytes(data[16:24], "little")])
+    return json.loads(header_text((VECTORS / path).read_bytes()))
 
 
 def _paths(verdicts: set[str]) -> list[str]:
