@@ -17,8 +17,8 @@ from bhk.hub.explained import explained, is_network_error
 if TYPE_CHECKING:
     Response = Any  # of httpx or httpx2, depending on the version of huggingface_hub
 
-# Size of the first request: enough for most headers, and for most of the largest (279 kB for SAM ViT-H with 594 tensors).
-HEAD_BYTES = 1 << 18
+# Size of the first request: more than any header of the family (42 kB for SAM ViT-H with 594 tensors).
+HEAD_BYTES = 1 << 16
 _WAITS = (1, 2, 4, 8)  # seconds before reconnecting, as in huggingface_hub
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})")
 _EXPIRED = (400, 401, 403, 404)  # answers of storage servers to an expired signed URL

@@ -34,7 +34,9 @@ def _tuples(items: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]
 
 
 _streams = st.builds(
-    StreamEntry, _texts, _integers, _integers, _integers, _texts, _texts, _integers, _tuples(_integers), _integers
+    StreamEntry,
+    *(_texts, _integers, _integers, _texts, _texts, _integers, _tuples(_integers), _integers),
+    *(st.none() | st.tuples(_integers, _integers, _integers), _integers),
 )
 _errors = st.builds(ErrorEntry, _numbers, _numbers, st.none() | _numbers)
 _layers = st.builds(

@@ -48,7 +48,7 @@ def test_codec_and_text_agree_bit_for_bit(
     lattice = "centred" if centred else "corner"
     entry = CodebookEntry(centre, side, windings, lattice, shells, spacing if shells else 0.0)
     try:
-        validate(Header("test", (), (entry,)), 64, 128)
+        validate(Header("test", (), (entry,)), 64, 128, compressed=True)
     except CodebookRangeError:
         assume(False)
     codes = [number % ((shells + 1) * windings**2) for number in numbers]

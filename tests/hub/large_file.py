@@ -13,42 +13,36 @@ from bhk.checkpoint.roles import role_of
 from bhk.codec.shape import Shape
 from bhk.codec.streams import CHUNK_ITEMS
 from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry, ModelEntry, StreamEntry, to_json
+from bhk.container.header_frame import compress_text, header_length
+from bhk.container.places import placed
 from bhk.container.reader import MAGIC, PREAMBLE, VERSION
-from bhk.container.validate import PREAMBLE_BYTES, align
 
 _PLANES = {"winding": 0.62, "phase": 0.62, "shell": 0.004}  # stored bytes per pair at the default preset
 
 
 def write_sam_h(path: Path) -> int:
     """Write the file and return the length of its header."""
-    start, found = 0, align(1)
-    while start != found:  # until the streams begin where the header ends
-        start = found
-        header = _header(start)
-        found = align(PREAMBLE_BYTES + len(to_json(header)))
-    data = to_json(header).ljust(start - PREAMBLE_BYTES, b" ")
-    last = header.layers[-1].streams[-1]
+    header = _header()
+    frame = compress_text(to_json(header))
+    data = frame.ljust(header_length(len(frame)), b"\0")
+    last = placed(header, len(data)).layers[-1].streams[-1]
     end = last.offset + last.stored
-    preamble = PREAMBLE.pack(MAGIC, VERSION, 0, bytes(4), len(data), end, hashlib.sha256(data).digest())
+    preamble = PREAMBLE.pack(MAGIC, VERSION, 1, len(frame), len(data), end, hashlib.sha256(data).digest())
     with path.open("wb") as file:
         file.write(preamble + data)
         file.truncate(end)
     return len(data)
 
 
-def _header(start: int) -> Header:
-    """Return a header for streams that begin at `start`, with as many digits as in a converted checkpoint."""
+def _header() -> Header:
+    """Return a header with as many digits as in a converted checkpoint."""
     numbers = random.Random(0)
-    end = start
 
     def stream(kind: str, decoded: int, rate: float, width: int, codec: str) -> StreamEntry:
-        nonlocal end
         lengths = [min(CHUNK_ITEMS * width, decoded - at) for at in range(0, decoded, CHUNK_ITEMS * width)]
         chunks = tuple(max(int(length * rate) - numbers.randrange(50), 10) for length in lengths)
-        offset, stored = align(end), sum(chunks)
-        end = offset + stored
         sha256 = numbers.randbytes(32).hex()
-        return StreamEntry(kind, offset, stored, decoded, sha256, codec, chunks=chunks if len(chunks) > 1 else ())
+        return StreamEntry(kind, sum(chunks), decoded, sha256, codec, chunks=chunks if len(chunks) > 1 else ())
 
     def single(scale: float) -> float:
         return torch.tensor(scale * numbers.random()).item()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from container.memory import header_text, with_text
 from tasks.checkpoints import draw, save
 from torch import nn
 
@@ -19,8 +19,7 @@ import bhk
 from bhk.base.files import ReadError
 from bhk.base.packages import MissingPackageError
 from bhk.container import reader
-from bhk.container.header import ModelEntry, to_json
-from bhk.container.reader import MAGIC, PREAMBLE, VERSION, Container
+from bhk.container.header import ModelEntry, parse, to_json
 from bhk.evaluation.frame import find_models
 from bhk.hub import download
 from bhk.hub.errors import HubError
@@ -71,14 +70,11 @@ def _run(model: nn.Module) -> torch.Tensor:
 
 
 def _say(path: Path, entry: ModelEntry) -> None:
-    """Write `entry` into the header of the file at `path`, without changing the header's length."""
-    with Container.open(path) as container:
-        header, room = container.header, container.header_length
-    text = to_json(msgspec.structs.replace(header, model=entry)).ljust(room)
-    assert len(text) == room
+    """Write `entry` into the header of the file at `path`."""
     data = path.read_bytes()
-    preamble = PREAMBLE.pack(MAGIC, VERSION, 0, bytes(4), room, len(data), hashlib.sha256(text).digest())
-    path.write_bytes(preamble + text + data[len(preamble) + room :])
+    header = msgspec.structs.replace(parse(header_text(data)), model=entry)
+    streams = data[64 + int.from_bytes(data[16:24], "little") :]
+    path.write_bytes(with_text(data, to_json(header), streams))
 
 
 @pytest.mark.parametrize("mode", ["hyper", "dense"])
@@ -123,7 +119,7 @@ def test_a_file_is_found_opened_and_validated_once(
     hub.add("user/sam", {"model.bhk": path})
     with_bhk_file, validate = download.with_bhk_file, reader.validate
     monkeypatch.setattr(download, "with_bhk_file", lambda *of: found.append(of) or with_bhk_file(*of))
-    monkeypatch.setattr(reader, "validate", lambda *of: validated.append(of) or validate(*of))
+    monkeypatch.setattr(reader, "validate", lambda *of, **how: validated.append(of) or validate(*of, **how))
     read("hf://user/sam" if where == "Hub" else path)
     assert (len(found), len(validated)) == (1 if where == "Hub" else 0, 1)
 

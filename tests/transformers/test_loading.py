@@ -99,7 +99,7 @@ def test_dtype_auto_is_the_dtype_of_the_file_without_one_in_the_configuration(
 def test_a_file_is_opened_and_validated_once(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     validated = list[object]()
     validate = reader.validate
-    monkeypatch.setattr(reader, "validate", lambda *of: validated.append(of) or validate(*of))
+    monkeypatch.setattr(reader, "validate", lambda *of, **how: validated.append(of) or validate(*of, **how))
     model = SamModel.from_pretrained(published)
     assert len(validated) == 1
     assert model.hf_quantizer.loaded.file is None
