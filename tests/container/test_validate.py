@@ -38,10 +38,6 @@ def _stream(layer: LayerEntry, **fields: object) -> LayerEntry:
     return _change(layer, streams=(_change(layer.streams[0], **fields),))
 
 
-def test_align() -> None:
-    assert [align(offset) for offset in (0, 1, 63, 64, 65)] == [0, 64, 64, 64, 128]
-
-
 @pytest.mark.parametrize("layers", [(), (_EXACT,), (_CODED,), (_EMPTY,)])
 def test_accepts(layers: tuple[LayerEntry, ...]) -> None:
     _check(*layers)
