@@ -28,7 +28,7 @@ def test_every_option_reaches_the_conversion(bhk: Shell, source: Path) -> None:
     bhk("convert", source, "-o", "b.bhk", "--snr", 22, "--metadata", "license=A=B", "--metadata", "base_model=x/y")
     bhk("convert", source, "-o", "c.bhk", "--exact", "*.10.*", "--snr-for", "blocks.2.*=35", "--key", "model")
     bhk("convert", source, "-o", "d.bhk", "--only", "*.10.weight", "--only", "nothing*")  # refused: matches nothing
-    bhk("convert", source, "-o", "d.bhk", "--only", "*.10.weight", "--ratio", 1.5)
+    bhk("convert", source, "-o", "d.bhk", "--only", "*.10.weight", "--ratio", 1.7)
     a, b, c, d = (package.inspect(bhk.folder / f"{name}.bhk") for name in "abcd")
     assert a.rows == package.inspect(package.convert(source, bhk.folder / "same.bhk", "small").path).rows
     assert b.total.snr_db == pytest.approx(22, abs=1)  # of the worse of two tensors
@@ -40,7 +40,7 @@ def test_every_option_reaches_the_conversion(bhk: Shell, source: Path) -> None:
     }
     assert next(row.snr_db for row in c.rows if row.snr_db) == pytest.approx(35, abs=0.1)
     assert [row.name for row in d.rows if row.encoding == "trajectory"] == ["blocks.10.weight"]
-    assert d.ratio == pytest.approx(1.5, rel=0.02)
+    assert d.ratio == pytest.approx(1.7, rel=0.02)
 
 
 def test_json_is_the_whole_output(bhk: Shell, source: Path) -> None:
