@@ -1,6 +1,6 @@
 """`python -m bhk`: the command line."""
 
-from bhk.cli.app import main
+from bhk.cli.main import main
 
 if __name__ == "__main__":
     main()

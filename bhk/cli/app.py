@@ -1,31 +1,25 @@
-"""The command line `bhk`: its commands, and how they end."""
+"""The commands of the command line `bhk`."""
 
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from bhk.base.errors import BhkError
-from bhk.base.packages import explained_imports
 from bhk.cli.compare import compare
 from bhk.cli.convert import convert
 from bhk.cli.diff import diff
 from bhk.cli.eval import evaluate
 from bhk.cli.export import export
 from bhk.cli.inspect import inspect
-from bhk.cli.interruption import Interrupted, Interruption
+from bhk.cli.messages import print_error
 from bhk.cli.models import models
-from bhk.cli.options import as_option
-from bhk.cli.output import print_error, silence_hub
 from bhk.cli.pull import pull
 from bhk.cli.push import push
 from bhk.cli.report import report
 from bhk.cli.segment import segment
-from bhk.cli.streams import discard_output, open_streams
 from bhk.cli.verify import verify
 from bhk.version import __version__
 
@@ -83,49 +77,14 @@ def _options(
     pass
 
 
-def main() -> None:
-    """Run the command line and exit: with 0 on success, 1 on failure, 2 on wrong usage, 130 or 143 after an interruption.
-
-    A failure is one line on stderr, and with --json also one JSON object on stdout.
-    """
-    interruption = Interruption(lambda message: print_error("Interrupted", message))
+def run() -> int:
+    """Run the command that was typed, and return its status: 2 on wrong usage, which is explained."""
     try:
-        interruption.answer()
-        open_streams()
-        _silence_libraries()
-        status = _run(interruption)
-        interruption.ignore()
-    except Interrupted:
-        status = interruption.end()
-    sys.exit(status)
-
-
-def _silence_libraries() -> None:
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # torch warns about its own future
-    silence_hub()
-
-
-def _run(interruption: Interruption) -> int:
-    try:
-        with explained_imports():
-            _refuse_empty(sys.argv[1:])
-            status = int(app(standalone_mode=False) or 0)
-        sys.stdout.flush()
+        _refuse_empty(sys.argv[1:])
+        return int(app(standalone_mode=False) or 0)
     except _UsageError as error:
         _explain_usage(error)
         return 2
-    except Exception as error:
-        if interruption.caught:
-            return interruption.end()
-        if isinstance(error, OSError):
-            discard_output()
-        message = _message(error)
-        if message is None:
-            raise
-        print_error(type(error).__name__, message)
-        return 1
-    return status
 
 
 def _refuse_empty(arguments: list[str]) -> None:
@@ -147,14 +106,3 @@ def _explain_usage(error: Any) -> None:
         print(error.ctx.get_usage(), file=sys.stderr)
         message += f"; see {error.ctx.command_path} --help"
     print_error("UsageError", f"{message[0].lower()}{message[1:]}")
-
-
-def _message(error: Exception) -> str | None:
-    """Return what to say about an error; None if it is a fault of bhk."""
-    if isinstance(error, BhkError):
-        return error.message(as_option)
-    if isinstance(error, OSError):
-        return f"{error.filename or 'output'}: {error.strerror or error}"
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's is a RuntimeError
-        return "not enough memory"
-    return None

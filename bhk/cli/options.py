@@ -85,21 +85,6 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-_DIFFERENT = {
-    "calibration": "--calibrate",
-    "qualities": "--presets",
-    "snr_db": "--snr",
-    'output="multi"': "--multimask",
-}
-
-
-def as_option(text: str) -> str:
-    """Return an option of a message, such as "force=True" or "work_dir", as the command line has it."""
-    name, _, value = text.partition("=")
-    flag = _DIFFERENT.get(text) or _DIFFERENT.get(name) or f"--{name.replace('_', '-')}"
-    return flag if value in ("", "True") or text in _DIFFERENT else f"{flag} {value.strip(chr(34))}"
-
-
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import sys
@@ -16,7 +15,7 @@ from bhk.base.files import WriteError
 from bhk.base.progress import BYTES, Progress
 from bhk.base.report import Report
 from bhk.base.texts import printable
-from bhk.cli.options import as_option
+from bhk.cli.messages import as_option, encodable
 from bhk.cli.streams import stdout_screen
 
 MB = 1_000_000
@@ -41,7 +40,7 @@ class Output:
     def report(self, report: Report) -> None:
         """Print what a task returned, as text or as one JSON document, and then its hints."""
         if self._as_json:
-            print(_encodable(report.json(), report.json_indent))
+            print(encodable(report.json(), report.json_indent))
         elif not self._silent:
             print(report.text(stdout_screen()))
         for hint in report.hints:
@@ -100,23 +99,6 @@ class Output:
                     bars.update(bar, completed=done, total=total, amount=amount)
 
             yield show
-
-
-def print_error(kind: str, message: str) -> None:
-    """Print an error as a line on stderr and, with --json, also as a JSON object on stdout; `kind` names its class."""
-    line = printable(" ".join(message.split()))
-    print(f"error: {line}", file=sys.stderr)
-    if "--json" in sys.argv[1:]:
-        print(_encodable(json.dumps({"error": {"type": kind, "message": line}}, ensure_ascii=False)), flush=True)
-
-
-def _encodable(document: str, indent: int | None = None) -> str:
-    """Return JSON text with characters that the encoding of stdout lacks escaped."""
-    try:
-        document.encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:  # another encoding, or a file name that is not Unicode
-        return json.dumps(json.loads(document), indent=indent)
-    return document
 
 
 class WaitingHints(logging.Handler):

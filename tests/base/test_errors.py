@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from bhk.base.errors import BhkError, option
-from bhk.cli.options import as_option
+from bhk.cli.messages import as_option
 
 
 @pytest.mark.parametrize(

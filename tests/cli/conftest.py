@@ -137,7 +137,7 @@ def python(tmp_path: Path) -> Callable[..., list[str]]:
     """Returns the command line of a new Python process that runs `bhk` with given arguments."""
 
     def command(*args: object) -> list[str]:
-        code = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from bhk.cli.app import main; main()"
+        code = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from bhk.cli.main import main; main()"
         return [sys.executable, "-c", code, *map(str, args)]
 
     return command

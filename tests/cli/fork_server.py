@@ -19,7 +19,8 @@ from typing import NoReturn
 
 import bhk.tasks
 from bhk.base.errors import BhkError
-from bhk.cli.app import app, main
+from bhk.cli.app import app
+from bhk.cli.main import main
 
 PACKAGES = ("matplotlib.backends.backend_agg", "rich.progress", "segment_anything", "typer.rich_utils")
 for task in pkgutil.iter_modules(bhk.tasks.__path__, "bhk.tasks."):

@@ -18,7 +18,7 @@ import typer
 import bhk as package
 from bhk.base.errors import BhkError, option
 from bhk.cli.app import app
-from bhk.cli.options import as_option
+from bhk.cli.messages import as_option
 from bhk.codec.streams import CHUNK_ITEMS, Stream, compress
 from bhk.container.header import CodebookEntry, ErrorEntry, Header, LayerEntry
 from bhk.container.writer import ContainerWriter
@@ -125,7 +125,7 @@ def test_inspecting_imports_no_torch(converted: Path) -> None:
     root = str(Path(package.__file__).parent.parent)
     code = (
         f"import sys; sys.path.insert(0, {root!r}); sys.argv = ['bhk', 'inspect', {str(converted)!r}]\n"
-        "from bhk.cli.app import main\n"
+        "from bhk.cli.main import main\n"
         "try:\n    main()\nexcept SystemExit:\n    print(*sys.modules, file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

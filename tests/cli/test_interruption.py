@@ -171,9 +171,10 @@ sys.path.insert(0, sys.argv.pop(1))
 if hasattr(os, "O_TMPFILE"):
     del os.O_TMPFILE  # as on systems whose temporary files have names
 from bhk.base.files import replace_file
-from bhk.cli import app
+from bhk.cli.app import app
+from bhk.cli.main import main
 
-@app.app.command("hang")
+@app.command("hang")
 def hang() -> None:
     with replace_file(Path("out.bin")) as file:
         file.write(b"half")
@@ -185,7 +186,7 @@ def hang() -> None:
             time.sleep(60)
 
 sys.argv.append("hang")
-app.main()
+main()
 """
 
 

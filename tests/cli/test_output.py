@@ -12,7 +12,8 @@ import rich.progress
 import typer
 
 from bhk.base.report import Report
-from bhk.cli.output import Output, print_error
+from bhk.cli.messages import print_error
+from bhk.cli.output import Output
 
 
 @dataclass(frozen=True)

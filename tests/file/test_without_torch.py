@@ -35,7 +35,7 @@ def _run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def _command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return _run("from bhk.cli.app import main; main()", *arguments)
+    return _run("from bhk.cli.main import main; main()", *arguments)
 
 
 @pytest.fixture(scope="module")

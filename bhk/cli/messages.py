@@ -1,0 +1,39 @@
+"""What the command line says of errors. Needs no package, so that it can say that one is missing."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from bhk.base.texts import printable
+
+_DIFFERENT = {
+    "calibration": "--calibrate",
+    "qualities": "--presets",
+    "snr_db": "--snr",
+    'output="multi"': "--multimask",
+}
+
+
+def as_option(text: str) -> str:
+    """Return an option of a message, such as "force=True" or "work_dir", as the command line has it."""
+    name, _, value = text.partition("=")
+    flag = _DIFFERENT.get(text) or _DIFFERENT.get(name) or f"--{name.replace('_', '-')}"
+    return flag if value in ("", "True") or text in _DIFFERENT else f"{flag} {value.strip(chr(34))}"
+
+
+def print_error(kind: str, message: str) -> None:
+    """Print an error as a line on stderr and, with --json, also as a JSON object on stdout; `kind` names its class."""
+    line = printable(" ".join(message.split()))
+    print(f"error: {line}", file=sys.stderr)
+    if "--json" in sys.argv[1:]:
+        print(encodable(json.dumps({"error": {"type": kind, "message": line}}, ensure_ascii=False)), flush=True)
+
+
+def encodable(document: str, indent: int | None = None) -> str:
+    """Return JSON text with characters that the encoding of stdout lacks escaped."""
+    try:
+        document.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:  # another encoding, or a file name that is not Unicode
+        return json.dumps(json.loads(document), indent=indent)
+    return document
