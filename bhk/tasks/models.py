@@ -21,7 +21,8 @@ _COLUMNS = (
     Column("parameters", rank=4),
     Column("published ratio", rank=5),
     Column("ratio"),
-    Column("package", "left", least=14),
+    Column("package", "left", rank=1),
+    Column("installed"),
 )
 
 
@@ -72,14 +73,10 @@ class ModelsReport(Report):
     models: tuple[Model, ...]
 
     @property
-    def installs(self) -> tuple[str, ...]:
-        """How to install the packages of models that no installed package builds."""
-        return tuple(dict.fromkeys(model.install for model in self.models if model.installed is None))
-
-    @property
     def hints(self) -> tuple[str, ...]:
-        """How to install the packages that are missing."""
-        return tuple(f"to install: {install}" for install in self.installs)
+        """How to install the packages of models that no installed package builds."""
+        missing = {model.packages[0]: model.install for model in self.models if model.installed is None}
+        return tuple(f"for {package}, {install}" for package, install in missing.items())
 
     def lines(self) -> Iterator[str | Table]:
         """Yield one row per model, and what the ratios mean."""
@@ -124,5 +121,6 @@ def _cells(model: Model) -> tuple[str, ...]:
         "–" if model.parameters is None else f"{model.parameters / 1e6:.1f} M",
         number(model.published_ratio),
         number(model.ratio),
-        model.installed or f"{' or '.join(model.packages)} (not installed)",
+        model.installed or model.packages[0],
+        "yes" if model.installed else "no",
     )

@@ -17,12 +17,24 @@ def test_one_row_per_variant(bhk: Shell) -> None:
 
 
 def test_missing_packages_are_named_with_how_to_install_them(bhk: Shell) -> None:
+    found = package.models().models
+    missing = {model.packages[0]: model.install for model in found if model.installed is None}
     ended = bhk("models")
-    missing = [model for model in package.models().models if model.installed is None]
-    assert ended.err.count("\n") == len({model.install for model in missing})
-    for model in missing:
-        assert f"{' or '.join(model.packages)} (not installed)" in ended.out
-        assert model.install in ended.err
+    assert ended.err.splitlines() == [f"for {name}, {install}" for name, install in missing.items()]
+    rows = {line.split("  ")[0]: line.split()[-2:] for line in ended.out.splitlines()[2:-1]}
+    for model in found:
+        assert rows[model.title] == [model.installed or model.packages[0], "yes" if model.installed else "no"]
+
+
+def test_a_narrow_screen_cuts_no_package(bhk: Shell) -> None:
+    for width, titles in (("80", ["ratio", "package", "installed"]), ("60", ["ratio", "installed"])):
+        title, _, *rows = bhk("models", environment={"COLUMNS": width}).out.splitlines()
+        assert title.split()[-len(titles) :] == titles
+        assert all(len(row) <= int(width) for row in rows)
+        if width == "80":
+            assert {row.split()[-2] for row in rows[: len(VARIANTS)]} <= {
+                name for model in package.models().models for name in model.packages
+            }
 
 
 def test_json_holds_everything(bhk: Shell) -> None:
