@@ -1,6 +1,7 @@
 """How a file is made, for its metadata, in plain words; `bhk.container.provenance` reads it.
 
-No path, user name or time is among the entries, so the same conversion writes the same file anywhere.
+No path, user name or time is among the entries, so the same conversion without calibration writes the same file anywhere. A
+calibrated one depends on sums that builds of torch and processors round differently.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def provenance(quality: Quality, key: str | None) -> dict[str, str]:
         "key": key or "",
     }
     entries = {"quality": quality.asked, **{name: text for name, text in rules.items() if text}}
-    release, *_ = str(torch.__version__).split("+")  # builds for a CPU and for a GPU write the same file
+    release, *_ = str(torch.__version__).split(
+        "+"
+    )  # without calibration, builds for a CPU and a GPU write the same file
     return _prefixed({**entries, "torch": release, "zstandard": zstandard.__version__})
 
 

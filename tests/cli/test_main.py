@@ -37,7 +37,12 @@ def _bhk(package: str, action: str, *arguments: str) -> subprocess.CompletedProc
 
 @pytest.mark.parametrize(
     ("missing", "arguments"),
-    [("typer", ()), ("typer", ("inspect", "sam.bhk", "--json")), ("rich", ("--help",)), ("numpy", ("verify", "a", "-q"))],
+    [
+        ("typer", ()),
+        ("typer", ("inspect", "sam.bhk", "--json")),
+        ("rich", ("--help",)),
+        ("numpy", ("verify", "a", "-q")),
+    ],
 )
 def test_a_missing_package_is_one_line(missing: str, arguments: tuple[str, ...]) -> None:
     ended = _bhk(missing, "raise ModuleNotFoundError(name, name=name)", *arguments)
