@@ -34,6 +34,7 @@ def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 def _lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    pytest.importorskip("importlinter")
     return _run(
         folder, sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c(['--no-cache'])"
     )
@@ -70,6 +71,7 @@ def test_types_of_kernels_are_seen_from_other_rooms(tmp_path: Path) -> None:
     (package / "planted.py").write_text(
         "from bhk.kernels.sizes import ceil_div\n\nRIGHT: int = ceil_div(3, 2)\nWRONG: str = ceil_div(3, 2)\n"
     )
+    pytest.importorskip("mypy")
     done = _run(tmp_path, sys.executable, "-m", "mypy", "--cache-dir", os.devnull, "-m", "bhk.planted")
     assert "planted.py:4: error: Incompatible types in assignment" in done.stdout
     assert "Found 1 error" in done.stdout

@@ -30,6 +30,11 @@ def header_schema() -> dict[str, Any]:
         assert component["additionalProperties"] is False
         component["patternProperties"] = {"^x-": {}}
         component["description"] = component["description"].partition("\n")[0]  # without the list of attributes
+        for field in component["properties"].values():
+            if "anyOf" in field:
+                field["anyOf"].sort(
+                    key=lambda choice: choice == {"type": "null"}
+                )  # last, as newer versions of msgspec do
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Header of a .bhk file, format version 1.1",
