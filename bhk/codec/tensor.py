@@ -22,9 +22,8 @@ from bhk.codec.fit import (
     encode_published,
     encode_to_step,
     find_preset,
-    sample_tensor,
-    spread,
-    step_for,
+    spread_of,
+    tensor_step,
 )
 from bhk.codec.shape import CODED_DTYPES, Pairing, Shape
 from bhk.codec.snr import step_for_snr
@@ -156,7 +155,8 @@ def _encode(tensor: Tensor, preset: str, snr_db: float | None, step: float | Non
     if snr_db is not None:
         step = step_for_snr(tensor, snr_db, lambda tried: encode_tensor(tensor, pairing, tried).snr_db)
     elif step is None:
-        step = step_for(spread(sample_tensor(tensor)), chosen.level_db)
+        own = spread_of(tensor)
+        step = tensor_step(own.whole, own, chosen.level_db)
     return encode_tensor(tensor, pairing, step)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bhk.base.parallel import ordered_map
 from bhk.calibration.sensitivity import Sensitivity
-from bhk.codec.fit import LEVEL_RANGE_DB, model_scale, sample_tensor, spread, step_for, tensor_step
+from bhk.codec.fit import LEVEL_RANGE_DB, Spread, model_scale, sample_tensor, spread_of, step_for, tensor_step
 from bhk.conversion.selection import PlannedTensor
 
 # Measurement may find that a tensor hardly matters. It assumes small errors, so its steps go no coarser than this.
@@ -33,12 +33,12 @@ class SampledTensor:
     Attributes:
         planned: the tensor.
         pairs: sampled pairs of weights, float32 (P, 2).
-        scale: robust scale of the sample, in weight units.
+        spread: how far the weights lie apart.
     """
 
     planned: PlannedTensor
     pairs: Tensor
-    scale: float
+    spread: Spread
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class StepsByLevel:
     def of(cls, tensors: Sequence[PlannedTensor], threads: int) -> StepsByLevel:
         """Sample the tensors that are to be coded."""
         sampled = list(ordered_map(_sample, (planned for planned in tensors if planned.coded), threads))
-        scale = model_scale((entry.scale, entry.planned.numel) for entry in sampled)
+        scale = model_scale((entry.spread.whole, entry.planned.numel) for entry in sampled)
         return cls(tensors, sampled, scale, threads)
 
     @property
@@ -83,11 +83,10 @@ class StepsByLevel:
             return planned.step
         low, high = LEVEL_RANGE_DB
         level_db += planned.finer_db
-        if planned.measured and entry.scale > 0:
-            step = max(step_for(self.scale, level_db), step_for(entry.scale, high))
-            return min(step, step_for(entry.scale, MEASURED_FLOOR_DB))
-        level_db = min(max(level_db, low), high)
-        return tensor_step(step_for(self.scale, level_db), entry.scale, level_db)
+        if planned.measured and entry.spread.whole > 0:
+            step = max(step_for(self.scale, level_db), step_for(entry.spread.whole, high))
+            return min(step, step_for(entry.spread.narrow, MEASURED_FLOOR_DB))
+        return tensor_step(self.scale, entry.spread, min(max(level_db, low), high))
 
 
 def share_by_sensitivity(
@@ -131,5 +130,4 @@ def share_by_sensitivity(
 
 
 def _sample(planned: PlannedTensor) -> SampledTensor:
-    drawn = sample_tensor(planned.tensor)
-    return SampledTensor(planned, drawn, spread(drawn))
+    return SampledTensor(planned, sample_tensor(planned.tensor), spread_of(planned.tensor))

@@ -31,7 +31,7 @@ def _student(freedom: int) -> torch.Tensor:
 @pytest.mark.parametrize(("make", "freedom"), [(_gaussian, 0), (_student, 3), (_student, 6)])
 def test_sizes_are_estimated_from_a_sample(make: Callable[[int], torch.Tensor], freedom: int, snr: float) -> None:
     tensor = make(freedom) * 0.02
-    step = step_for(spread(tensor), snr)
+    step = step_for(spread(sample_tensor(tensor)).whole, snr)
     pairs = Shape(_DIMS, "rows").count
     assert pairs > 3 * SAMPLE_PAIRS
     found, _ = estimate(sample_tensor(tensor), pairs, step)

@@ -17,6 +17,7 @@ from bhk.codec.fit import (
     SHELLS,
     WINDINGS,
     PresetError,
+    Spread,
     check_snr,
     encode_published,
     encode_to_step,
@@ -30,6 +31,7 @@ from bhk.codec.fit import (
     tensor_step,
 )
 from bhk.codec.shape import Shape
+from bhk.codec.tensor import encode
 
 
 def _gaussian(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
@@ -86,35 +88,114 @@ def test_half_of_the_weights_lie_on_either_side_of_the_scale(scales: list[tuple[
 
 
 def test_the_spread_passes_over_what_is_not_finite() -> None:
-    assert spread(torch.tensor([[3.0, math.nan], [-4.0, math.inf]])) == math.sqrt(24.5)
-    assert spread(torch.tensor([math.nan])) == spread(torch.empty(0)) == spread(torch.tensor([7.0])) == 0.0
+    pairs = [[3.0, 1.0], [math.nan, 5.0], [-4.0, 1.0], [2.0, math.inf]]
+    assert spread(torch.tensor(pairs)) == Spread(math.sqrt(49 / 4), math.sqrt(49 / 2))
+    assert spread(torch.tensor([[math.nan, 1.0]])) == spread(torch.empty(0, 2)) == Spread(0.0, 0.0)
+    assert spread(torch.tensor([[7.0, 7.0]])) == Spread(0.0, 0.0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-def test_the_spread_is_the_standard_deviation_without_outliers(dtype: torch.dtype) -> None:
-    values = _gaussian(3001, 5)
-    values[::2000] = 1e4  # 0.07 % of them
-    assert spread((values * 2 + 3).to(dtype)) == pytest.approx(2.0, rel=0.02)
-    assert spread(values.double() * 1e30) == pytest.approx(1e30, rel=0.02)
+@pytest.mark.parametrize("middle", [(3.0, 3.0), (-8.0, 16.0)])
+def test_the_spread_is_the_standard_deviation_without_outliers(dtype: torch.dtype, middle: tuple[float, float]) -> None:
+    pairs = _gaussian(6001, 2)
+    pairs[::3000] = 1e4  # 0.05 % of them
+    found = spread((pairs * 2 + torch.tensor(middle)).to(dtype))
+    assert (found.whole, found.narrow) == (pytest.approx(2.0, rel=0.03), pytest.approx(2.0, rel=0.03))
+    assert spread(pairs.double() * 1e30).whole == pytest.approx(1e30, rel=0.03)
+
+
+def test_the_narrow_spread_is_that_of_the_narrower_coordinate_that_varies() -> None:
+    pairs = _gaussian(6001, 2) * torch.tensor([0.5, 4.0])
+    assert spread(pairs).narrow == pytest.approx(0.5, rel=0.03)
+    pairs[:, 0] = 0.5
+    assert spread(pairs).narrow == pytest.approx(4.0, rel=0.03)
+
+
+def test_few_weights_that_differ_from_the_rest_have_a_spread() -> None:
+    pairs = torch.zeros(5000, 2)
+    pairs[7, 1] = 3.0
+    assert spread(pairs) == Spread(pytest.approx(0.03), pytest.approx(3 / math.sqrt(5000)))
 
 
 @pytest.mark.parametrize("snr", [6.0, 10.0, 16.0, 22.0, 28.0, 34.0, 41.0])
 @pytest.mark.parametrize("scale", [1.0, 3e-3])
 def test_a_step_gives_the_ratio_asked_for(snr: float, scale: float) -> None:
     pairs = _gaussian(20_001, 2) * scale
-    coded = encode_to_step(pairs, step_for(spread(pairs), snr))
+    coded = encode_to_step(pairs, step_for(spread(pairs).whole, snr))
     assert coded is not None
     assert measure(pairs, Shape((20_001, 2), "rows"), *coded).snr_db == pytest.approx(snr, abs=0.3)
 
 
-def test_no_tensor_falls_far_below_the_model() -> None:
+def _step(scale: float, level_db: float = 28.0, narrow: float = 1.0) -> float:
+    return tensor_step(1.0, Spread(scale, scale * narrow), level_db)
+
+
+def _db(decibels: float) -> float:
+    return float(10 ** (decibels / 20))
+
+
+def test_the_step_of_the_model_serves_tensors_of_like_scale() -> None:
     step = step_for(1.0, 28.0)
-    assert tensor_step(step, 1.0, 28.0) == step
-    assert tensor_step(step, 100.0, 28.0) == step
-    assert tensor_step(step, 10 ** (-11.9 / 20), 28.0) == step
-    assert tensor_step(step, 1e-3, 28.0) == step_for(1e-3, 16.0)
-    assert tensor_step(step_for(1.0, 8.0), 1e-3, 8.0) == step_for(1e-3, LEVEL_RANGE_DB[0])
-    assert tensor_step(step, 0.0, 28.0) == step
+    assert _step(1.0) == _step(_db(11.9)) == _step(_db(-11.9)) == _step(0.0) == step
+    assert _step(1.0, narrow=_db(-11.9)) == step
+
+
+@pytest.mark.parametrize(
+    ("away_db", "level_db", "own_db"),
+    [
+        (-14.0, 28.0, 16.0),  # no tensor is destroyed
+        (-14.0, 8.0, 3.0),
+        (14.0, 28.0, 40.0),  # nor is any far too fine
+        (9.0, 42.0, 45.0),
+        (-22.0, 28.0, 22.0),  # farther away, the step of the model says less and less
+        (22.0, 28.0, 34.0),
+        (-28.0, 28.0, 28.0),
+        (28.0, 28.0, 28.0),
+        (-90.0, 28.0, 28.0),
+        (90.0, 28.0, 28.0),
+    ],
+)
+def test_the_level_of_a_tensor_stays_near_that_of_the_model(away_db: float, level_db: float, own_db: float) -> None:
+    assert _step(_db(away_db), level_db) == pytest.approx(step_for(_db(away_db), own_db), rel=1e-9)
+
+
+def test_the_narrower_coordinate_is_not_destroyed() -> None:
+    assert _step(1.0, narrow=0.2) == step_for(0.2, 16.0)
+
+
+@pytest.mark.parametrize("means", [(3.0, 0.0), (-0.5, 0.5)])
+def test_columns_of_different_means_keep_what_varies(means: tuple[float, float]) -> None:
+    middle = torch.tensor(means)
+    tensor = _gaussian(3000, 2) * 0.01 + middle
+    decoded = encode(tensor).decode()
+    signal, noise = (tensor - middle).square().mean(dim=0), (decoded - tensor).square().mean(dim=0)
+    assert bool((10 * (signal / noise).log10() > 27).all())
+
+
+def test_coordinates_that_no_step_suits_both_are_kept_exact() -> None:
+    pairs = _gaussian(3000, 2)
+    pairs[7, 0] = 500.0  # an outlier makes no difference
+    assert encode_to_step(pairs * torch.tensor([1.0, 9.0]), 0.1) is not None
+    assert encode_to_step(pairs * torch.tensor([1.0, 0.0]), 0.1) is not None
+    assert encode_to_step(pairs * torch.tensor([1.0, 12.0]), 0.1) is None
+    assert encode_to_step(pairs * torch.tensor([12.0, 1.0]), 0.1) is None
+    assert encode(torch.stack([pairs[:, 0], pairs[:, 1] * 12], dim=1)).note.startswith("holds values")
+
+
+@pytest.mark.parametrize("zeros", [0.2, 0.5, 0.99])
+@pytest.mark.parametrize("value", [0.0, -3.0])
+def test_where_many_weights_are_equal_a_point_lies_on_them(zeros: float, value: float) -> None:
+    pairs = _gaussian(20_001, 2)
+    generator = torch.Generator().manual_seed(1)
+    pairs[torch.rand(pairs.shape, generator=generator) < zeros] = 0
+    coded = encode_to_step(pairs + value, 0.3)
+    assert coded is not None
+    decoded = coded[0].decode(coded[1]) - value
+    both = (pairs == 0).all(dim=1)
+    assert bool((decoded[both].abs() <= (0.0 if value == 0 else 1e-6)).all())
+    # A point lies on the second weight of any pair; along the first, points are sheared by a step over all windings.
+    assert float(decoded[pairs == 0].square().mean()) < 0.01 * 0.3**2
+    assert float((decoded - pairs)[pairs != 0].square().mean()) == pytest.approx(0.3**2 / 12, rel=0.05)
 
 
 def test_a_sample_is_spread_over_the_whole_tensor() -> None:

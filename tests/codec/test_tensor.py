@@ -184,7 +184,7 @@ def test_what_is_encoded_holds_together(kind: str, dtype: torch.dtype, preset: s
 def test_each_kind_is_coded_as_it_should() -> None:
     """Guards the test above against codebooks that all look alike."""
     found = {kind: encode(make(), "balanced").codebook for kind, make in _KINDS.items()}
-    assert None not in found.values()
+    assert [kind for kind, codebook in found.items() if codebook is None] == ["1 x 3"]  # too few for a spread
     windings = {kind: codebook.windings for kind, codebook in found.items() if codebook}
     assert [kind for kind, count in windings.items() if count == 1] == ["1 x 1", "1 x 2"]
     assert [kind for kind, codebook in found.items() if codebook and codebook.shells] == ["shells"]

@@ -72,11 +72,19 @@ def test_tensors_with_a_ratio_of_their_own_have_it_and_do_not_count(tmp_path: Pa
 
 
 def test_a_ratio_out_of_reach_says_what_is_in_reach(tmp_path: Path) -> None:
-    tensors = draw({"blocks.weight": (96, 90)}) | draw({"head.weight": (96, 90)}, scale=3.0)  # most of the power
+    tensors = draw({"blocks.weight": (96, 90)}) | draw({"head.weight": (96, 90)}, scale=0.2)  # most of the power
     source = save(tmp_path / "a.pth", tensors)
-    with pytest.raises(PresetError, match=r"of 4 dB was asked for; this checkpoint reaches 3\d\.\d to 7\d\.\d dB"):
+    with pytest.raises(PresetError, match=r"of 4 dB was asked for; this checkpoint reaches 1\d\.\d to 4\d\.\d dB"):
         bhk.convert(source, quality=bhk.Quality(snr_db=4))
     assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.parametrize("snr_db", [12.0, 28.0, 40.0])
+def test_weights_of_several_scales_have_it(tmp_path: Path, snr_db: float) -> None:
+    """Where most weights are tiny, a step that suits those makes the others far too fine."""
+    tensors = draw({"a.weight": (96, 90), "b.weight": (96, 90)}, scale=1e-4) | draw({"c.weight": (96, 90)}, seed=1)
+    report = bhk.convert(save(tmp_path / "a.pth", tensors), quality=bhk.Quality(snr_db=snr_db))
+    assert _measured(tensors, report.path, _coded(report.layers)) == pytest.approx(snr_db, abs=0.1)
 
 
 def test_a_tensor_that_cannot_have_its_ratio_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
