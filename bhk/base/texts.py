@@ -15,6 +15,18 @@ def size(count: int) -> str:
     return f"{value:.2f} GB"
 
 
+def times_smaller(stored: int, dense: int, float32: int) -> str:
+    """Return how much smaller a file is: "3.50 times smaller than 7.4 MB (7.00 than float32)".
+
+    Args:
+        stored: bytes of the file.
+        dense: bytes of its dense tensors.
+        float32: bytes of the same tensors in float32; named only if they differ.
+    """
+    text = f"{dense / stored:.2f} times smaller than {size(dense)}"
+    return text if float32 == dense else f"{text} ({float32 / stored:.2f} than float32)"
+
+
 def number(value: float | None, digits: int = 2, suffix: str = "") -> str:
     """Return a number with `digits` decimals and a suffix; a dash for None and NaN, "∞" for infinity."""
     if value is None or math.isnan(value):

@@ -16,6 +16,7 @@ from bhk.base.hashes import sha256
 from bhk.container.header import LayerEntry
 from bhk.container.provenance import made_with, others
 from bhk.file.bhkfile import BhkFile
+from bhk.file.sizes import float32_bytes
 from bhk.reports.layers import ERROR_REACH, Histogram, Pairs, Sketch
 from bhk.sam.variants import title_of
 
@@ -68,6 +69,7 @@ def _file(content: PageContent) -> Json:
     return {
         "name": unicode_name(content.path.name),
         "bytes": file.container.source.length,
+        "float32": float32_bytes(file.layers),
         "sha256": sha256([content.path]),
         "made_with": made_with(header),
         "model": None if model is None else title_of(model.family, model.variant),

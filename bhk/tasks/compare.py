@@ -81,6 +81,7 @@ class Choice:
         source_bytes: bytes of the dense tensors.
         bytes: size of the .bhk file.
         ratio: how many times smaller the file is than the dense tensors.
+        float32_ratio: how many times smaller it is than the dense tensors in float32.
         lowest_snr_db: signal-to-noise ratio of the worst coded tensor; None if none is coded.
         snr_db: signal-to-noise ratio of all coded tensors together; None if none is coded.
         points: agreement with the original's masks for points, the best of each multimask output; None if not measured.
@@ -93,6 +94,7 @@ class Choice:
     source_bytes: int
     bytes: int
     ratio: float
+    float32_ratio: float
     lowest_snr_db: float | None
     snr_db: float | None
     points: Agreement | None
@@ -136,6 +138,9 @@ class ComparisonReport(ComparedReport):
         """Yield a table with a row per quality, and what the masks were compared on."""
         has_masks = self.no_masks is None
         yield Table([*_COLUMNS, *_MASK_COLUMNS * has_masks], [_row(choice, has_masks) for choice in self.choices])
+        as_float32 = self.choices[0].float32_ratio / self.choices[0].ratio
+        if as_float32 != 1:
+            yield f"ratios against float32 are {as_float32:.2f} times as large"
         if self.no_masks is not None:
             yield f"masks were not compared: {self.no_masks}"
         elif self.made:
@@ -152,6 +157,7 @@ class ComparisonReport(ComparedReport):
         """Yield a row for each quality; see `ComparedReport.records`."""
         for choice in self.choices:
             row: Record = {"quality": choice.name, "bytes": choice.bytes, "times_smaller": choice.ratio}
+            row["times_smaller_than_float32"] = choice.float32_ratio
             row |= {"snr_db": choice.snr_db, "lowest_snr_db": choice.lowest_snr_db}
             for kind, found in (("points", choice.points), ("boxes", choice.boxes)):
                 row |= spread(f"{kind}_iou", found.iou_mean if found else None)
@@ -364,6 +370,7 @@ class _Trial:
             source_bytes=report.source_bytes,
             bytes=report.bytes,
             ratio=report.ratio,
+            float32_ratio=report.float32_ratio,
             lowest_snr_db=min((math.inf if snr is None else snr for _, snr in coded), default=None),
             snr_db=self._overall_snr(coded) if coded else None,
             points=masks.points if masks else None,

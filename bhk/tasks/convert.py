@@ -13,7 +13,7 @@ from torch import nn
 
 from bhk.base.progress import Progress, silent
 from bhk.base.report import Report, plain
-from bhk.base.texts import size
+from bhk.base.texts import size, times_smaller
 from bhk.calibration.options import Calibration, Samples
 from bhk.container.header import LayerEntry
 from bhk.conversion.coder import CalibrationReport, coder_for
@@ -21,6 +21,7 @@ from bhk.conversion.plan import plan
 from bhk.conversion.prepare import prepare
 from bhk.conversion.quality import Quality
 from bhk.conversion.writing import estimate, write
+from bhk.file.sizes import float32_bytes
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class ConversionReport(Report):
         return self.source_bytes / self.bytes
 
     @property
+    def float32_ratio(self) -> float:
+        """How many times smaller the file is than the dense tensors in float32."""
+        return float32_bytes(self.layers) / self.bytes
+
+    @property
     def coded(self) -> int:
         """Number of tensors coded on a trajectory."""
         return sum(layer.encoding == "trajectory" for layer in self.layers)
@@ -70,13 +76,15 @@ class ConversionReport(Report):
         """Yield the size of the file and how much smaller it is."""
         about = "" if self.path else "about "
         yield (
-            f"{self.path or 'dry run, nothing written'}: {about}{size(self.bytes)}, {about}{self.ratio:.2f} times smaller "
-            f"than {size(self.source_bytes)}, {self.coded} of {len(self.layers)} tensors coded, {self.seconds:.1f} s"
+            f"{self.path or 'dry run, nothing written'}: {about}{size(self.bytes)}, "
+            f"{about}{times_smaller(self.bytes, self.source_bytes, float32_bytes(self.layers))}, "
+            f"{self.coded} of {len(self.layers)} tensors coded, {self.seconds:.1f} s"
         )
 
     def document(self) -> dict[str, Any]:
         """Return the report as JSON values; the layer map is in the file itself."""
-        names = ("path", "source_bytes", "bytes", "ratio", "seconds", "coded", "warnings", "left_out", "calibration")
+        sizes = ("path", "source_bytes", "bytes", "ratio", "float32_ratio")
+        names = (*sizes, "seconds", "coded", "warnings", "left_out", "calibration")
         return {name: plain(getattr(self, name)) for name in names} | {"tensors": len(self.layers)}
 
 

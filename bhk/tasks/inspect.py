@@ -11,10 +11,11 @@ from typing import Any, Literal, get_args
 from bhk.base.errors import OptionError, option
 from bhk.base.report import Report, plain
 from bhk.base.tables import Column, Table
-from bhk.base.texts import number, scientific, size
+from bhk.base.texts import number, scientific, times_smaller
 from bhk.container.header import CodebookEntry, LayerEntry, ModelEntry
 from bhk.container.places import PREAMBLE_BYTES
 from bhk.container.provenance import made_with, others
+from bhk.file.sizes import float32_bytes
 from bhk.hub.ranges import open_container
 from bhk.sam.variants import title_of
 
@@ -80,6 +81,7 @@ class InspectionReport(Report):
         model: family, variant and sizes of the model; None if the file names no model.
         rows: one row per tensor or per group.
         total: all tensors as one row, whatever `rows` shows.
+        float32_bytes: size of the original tensors in bytes if their floating-point numbers were float32.
         preamble, header, padding, streams: sizes in bytes; they add up to the size of the file.
         grouped: whether rows are groups.
     """
@@ -91,6 +93,7 @@ class InspectionReport(Report):
     model: ModelEntry | None
     rows: tuple[Row, ...]
     total: Row
+    float32_bytes: int
     preamble: int
     header: int
     padding: int
@@ -112,6 +115,11 @@ class InspectionReport(Report):
         """Dense size of all tensors over the size of the file."""
         return self.total.dense_bytes / self.file_bytes
 
+    @property
+    def float32_ratio(self) -> float:
+        """The same against tensors in float32."""
+        return self.float32_bytes / self.file_bytes
+
     def lines(self) -> Iterator[str | Table]:
         """Yield how the file was made, other metadata, the model, the table, and how the size of the file adds up."""
         yield f"made with: {self.made_with}"
@@ -127,7 +135,7 @@ class InspectionReport(Report):
         yield _table(self.rows, self.total, self.grouped)
         yield (
             f"{self.file_bytes:,} bytes = {self.streams:,} streams + {self.header:,} header + {self.padding:,} padding + "
-            f"{self.preamble} preamble; {self.ratio:.2f} times smaller than {size(self.total.dense_bytes)}"
+            f"{self.preamble} preamble; {times_smaller(self.file_bytes, self.total.dense_bytes, self.float32_bytes)}"
         )
 
     def document(self) -> dict[str, Any]:
@@ -142,6 +150,7 @@ class InspectionReport(Report):
             "file_bytes": self.file_bytes,
             "sizes": sizes,
             "ratio": self.ratio,
+            "float32_ratio": self.float32_ratio,
             "rows": [_row_document(row) for row in self.rows],
             "total": _row_document(self.total),
         }
@@ -193,6 +202,7 @@ def inspect(
         model=header.model,
         rows=tuple(rows[:top]),
         total=total,
+        float32_bytes=float32_bytes(header.layers),
         preamble=PREAMBLE_BYTES,
         header=header_bytes,
         padding=padding,

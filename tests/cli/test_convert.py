@@ -48,7 +48,7 @@ def test_json_is_the_whole_output(bhk: Shell, source: Path) -> None:
     seconds, ratio = document.pop("seconds"), document.pop("ratio")
     assert seconds > 0
     size = (bhk.folder / "sam.bhk").stat().st_size
-    assert ratio == document["source_bytes"] / size
+    assert ratio == document.pop("float32_ratio") == document["source_bytes"] / size
     assert document == {
         "path": "sam.bhk",
         "source_bytes": sum(tensor.nbytes for tensor in torch.load(source)["model"].values()),
@@ -59,6 +59,19 @@ def test_json_is_the_whole_output(bhk: Shell, source: Path) -> None:
         "left_out": [],
         "calibration": None,
     }
+
+
+def test_ratios_of_half_precision_are_against_float32_too(bhk: Shell) -> None:
+    torch.save({"a.weight": torch.randn(96, 90).half(), "b.weight": torch.randn(96, 90)}, bhk.folder / "half.pth")
+    said = bhk("convert", "half.pth").out
+    size = (bhk.folder / "half.bhk").stat().st_size
+    ratios = f"{96 * 90 * 6 / size:.2f} times smaller than 51.8 kB ({96 * 90 * 8 / size:.2f} than float32)"
+    assert ratios in said
+    assert ratios in bhk("inspect", "half.bhk").out
+    assert bhk("inspect", "half.bhk", "--json").document["float32_ratio"] == 96 * 90 * 8 / size
+    compared = bhk("compare", "half.pth", "--presets", "balanced")
+    assert "\nratios against float32 are 1.33 times as large\n" in compared.out
+    assert all(len(line) <= 80 for line in compared.out.splitlines() if "masks" not in line)
 
 
 def test_quiet_prints_nothing(bhk: Shell, source: Path) -> None:

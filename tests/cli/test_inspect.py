@@ -68,7 +68,8 @@ def test_json_holds_everything(bhk: Shell, converted: Path) -> None:
     document = bhk("inspect", converted, "--json").document
     found = package.inspect(converted)
     assert set(document) == {
-        "path", "generator", "made_with", "metadata", "model", "file_bytes", "sizes", "ratio", "rows", "total"
+        "path", "generator", "made_with", "metadata", "model", "file_bytes", "sizes", "ratio",
+        "float32_ratio", "rows", "total"
     }  # fmt: skip
     assert document["file_bytes"] == sum(document["sizes"].values()) == converted.stat().st_size
     assert document["metadata"] == found.metadata

@@ -81,7 +81,7 @@ def test_the_masks_of_boxes_are_single_ones(sam: Path) -> None:
 def test_the_figures_are_those_of_the_file(other: Path, tmp_path: Path) -> None:
     (choice,) = compare(other, ["small"]).choices
     report = bhk.convert(other, tmp_path / "a.bhk", quality="small")
-    assert (choice.bytes, choice.ratio) == (report.bytes, report.ratio)
+    assert (choice.bytes, choice.ratio, choice.float32_ratio) == (report.bytes, report.ratio, report.float32_ratio)
     assert choice.lowest_snr_db == bhk.inspect(tmp_path / "a.bhk").total.snr_db
     decoded, original = bhk.load_state_dict(tmp_path / "a.bhk"), torch.load(other)
     noise = sum(float((decoded[name] - original[name]).square().sum()) for name in original)

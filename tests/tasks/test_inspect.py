@@ -33,7 +33,7 @@ def test_every_byte_of_the_file_is_accounted_for(path: Path) -> None:
         assert sum(row.layers for row in found.rows) == found.total.layers == 16
         assert sum(row.weights for row in found.rows) == found.total.weights
         assert sum(row.dense_bytes for row in found.rows) == found.total.dense_bytes
-    assert found.ratio == found.total.dense_bytes / path.stat().st_size
+    assert found.ratio == found.float32_ratio == found.total.dense_bytes / path.stat().st_size
 
 
 def test_rows_say_what_the_layers_are(path: Path) -> None:

@@ -6,9 +6,11 @@ function summary() {
   const weights = layers.reduce((sum, layer) => sum + layer.weights, 0);
   const lossy = layers.filter((layer) => layer.encoding !== "exact");
   const lowest = lossy.filter((layer) => layer.snr !== null).sort((a, b) => a.snr - b.snr)[0];
+  const times = (bytes) => `${(bytes / file.bytes).toFixed(2)}×`;
+  const float32 = file.float32 === dense ? "" : `, ${times(file.float32)} from float32`;
   const tiles = [
     ["File", size(file.bytes), `${count(file.bytes)} bytes`],
-    ["Ratio", dense ? `${(dense / file.bytes).toFixed(2)}×` : "–", `from ${size(dense)}`],
+    ["Ratio", dense ? times(dense) : "–", `from ${size(dense)}${float32}`],
     ["Bits per weight", weights ? ((8 * file.bytes) / weights).toFixed(2) : "–", `${count(weights)} weights`],
     ["Tensors", count(layers.length), `${count(lossy.length)} coded, ${count(layers.length - lossy.length)} exact`],
     ["Lowest SNR", lowest ? `${lowest.snr.toFixed(1)} dB` : "–", lowest ? lowest.name : "all tensors exact"],
