@@ -147,8 +147,11 @@ def _root_mean_square(values: Tensor) -> float:
 
 def spread_of(tensor: Tensor) -> Spread:
     """Return the spread of a sample of `tensor`, or of all its weights if those of the sample are equal."""
-    found = spread(sample_tensor(tensor))
-    return found if found.whole else spread(_flat_pairs(tensor))
+    pairs = _flat_pairs(tensor)
+    found = spread(sample(pairs))
+    if found.whole or torch.equal(pairs, pairs[:1].expand_as(pairs)):
+        return found
+    return spread(pairs)
 
 
 def model_scale(scales: Iterable[tuple[float, int]]) -> float:
