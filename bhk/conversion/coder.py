@@ -123,7 +123,12 @@ def coder_for(job: Job, progress: Progress) -> Iterator[Coder]:
             progress=progress,
         )
         without = dict.fromkeys(set(coded.values()) - set(weights), NO_PARAMETER) | dict(found.without_feedback)
-        found = replace(found, without_feedback=without)
+        delicate = {planned.name for planned in job.tensors if planned.delicate}  # feedback is not for them
+        found = replace(
+            found,
+            without_feedback={name: reason for name, reason in without.items() if name not in delicate},
+            insensitive=tuple(name for name in found.insensitive if name not in delicate),
+        )
         yield Coder(found, len(evidence.inputs), (*evidence.warnings, *_uncalibrated(found)))
 
 

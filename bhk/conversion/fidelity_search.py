@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from bhk.base.errors import option
 from bhk.base.parallel import ordered_map
 from bhk.base.progress import Progress
 from bhk.calibration.model import CalibrationModel
@@ -74,7 +75,7 @@ def level_for_fidelity(
     subject = Subject(coded)
 
     def loss(level_db: float) -> float:
-        tensors = [planned for planned in steps.at(level_db) if planned.coded]
+        tensors = [steps.planned(entry, level_db) for entry in steps.sampled]
         encoded = ordered_map(encode, tensors, steps.threads)
         named = ((name, one) for planned, one in zip(tensors, encoded, strict=True) for name in planned.names)
         _replace(coded, model.names, dict(named))
@@ -116,7 +117,7 @@ def lowest_level(
         if low == within[1]:
             raise PresetError(
                 f"a mask IoU of {1 - allowed:g} was asked for; this model reaches {1 - found:.4f} at most: "
-                "keep some tensors exact with {option('exact')}, or ask for less"
+                f"keep some tensors exact with {option('exact')}, or ask for less"
             )
         guess = level_db + DB_PER_DECADE * math.log10(max(found, 1e-6) / ((1 - CLOSE / 2) * allowed))
         level_db = min(max(guess, low + 0.05 * (high - low)), high - 0.05 * (high - low))

@@ -54,7 +54,8 @@ class _Sizes:
 
         def size(entry: SampledTensor) -> float:
             step = self.steps.step_of(entry, level_db)
-            return min(with_entries(*estimate(entry.pairs, entry.planned.pairs, step)), entry.planned.nbytes)
+            coded = with_entries(*estimate(entry.pairs, entry.planned.pairs, step)) if step else math.inf
+            return min(coded, entry.planned.nbytes)
 
         return sum(ordered_map(size, self.steps.sampled, self.steps.threads))
 
@@ -65,8 +66,8 @@ class _Sizes:
             encoded = self.encode(planned)
             return with_entries(encoded.nbytes, len(encoded.streams))
 
-        coded = (planned for planned in self.steps.at(level_db) if planned.coded)
-        return sum(ordered_map(size, coded, self.steps.threads))
+        tensors = (self.steps.planned(entry, level_db) for entry in self.steps.sampled)
+        return sum(ordered_map(size, tensors, self.steps.threads))
 
     def ratio(self, coded: float) -> float:
         """Return the ratio of a file whose coded tensors take `coded` bytes."""

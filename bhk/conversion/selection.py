@@ -15,7 +15,8 @@ from bhk.codec.shape import Pairing, Shape
 from bhk.codec.tensor import is_codable, published_codes
 from bhk.conversion.quality import Quality
 
-MIN_NUMEL = 1024  # smaller tensors stay exact: much depends on tokens and small tables, and they save little
+MIN_NUMEL = 1024  # smaller tensors stay exact unless they were measured: much depends on tokens and small tables
+MIN_MEASURED = 128  # below that, codes with their header entry save nothing
 # Token embeddings use twice the step, because their error enters only once, while the errors of layers add up. With twice the
 # step, all-MiniLM-L6-v2 is 10 % smaller at equal fidelity; with three times the step, 14 %.
 TABLE_ROWS = 4096
@@ -37,6 +38,7 @@ class PlannedTensor:
         coded: whether it is coded on a trajectory; else it is kept exact.
         finer_db: how many dB its level is above the model's.
         measured: whether `finer_db` was measured on this tensor.
+        delicate: whether it is a vector or a small table, which is coded only if it was measured, and never coarsely.
         snr_db: the signal-to-noise ratio asked for this tensor; None if there is none.
         step: lattice step in weight units; None before it is chosen, and for the published method.
     """
@@ -47,6 +49,7 @@ class PlannedTensor:
     coded: bool
     finer_db: float = 0.0
     measured: bool = False
+    delicate: bool = False
     snr_db: float | None = None
     step: float | None = None
 
@@ -81,6 +84,8 @@ def select(
     aliases: Mapping[str, Sequence[str]],
     quality: Quality,
     finer_db: Callable[[str], float],
+    *,
+    measured: bool = False,
 ) -> tuple[PlannedTensor, ...]:
     """Return what becomes of each tensor, without steps, in the natural order of names.
 
@@ -89,6 +94,7 @@ def select(
         aliases: name -> the tensor's other names.
         quality: its patterns choose tensors.
         finer_db: returns how many dB the level of a tensor should be above the model's.
+        measured: whether the sensitivity of the outputs to each tensor will be measured.
 
     Raises:
         PatternError: a pattern of `quality` matches no tensor.
@@ -98,7 +104,9 @@ def select(
         names = tuple(sorted((name, *aliases.get(name, ())), key=natural_key))
         role = role_of(names[0], tensor)
         finer = finer_db(names[0]) + (TABLE_SNR_DB if _is_vocabulary(names, tensor, role) else 0.0)
-        found.append(PlannedTensor(names, tensor, role, _is_worthwhile(tensor, role, quality), finer))
+        delicate = measured and _is_delicate(tensor, role)
+        coded = delicate or _is_worthwhile(tensor, role, quality)
+        found.append(PlannedTensor(names, tensor, role, coded, finer, delicate=delicate))
     found.sort(key=lambda planned: natural_key(planned.name))
     _check_patterns(found, quality)
     selected = tuple(_by_patterns(planned, quality) for planned in found)
@@ -114,6 +122,12 @@ def _is_worthwhile(tensor: Tensor, role: str, quality: Quality) -> bool:
     if quality.is_published:
         return published_codes(tensor) and role != "buffer"
     return is_codable(tensor) and tensor.numel() >= MIN_NUMEL and role != "buffer"
+
+
+def _is_delicate(tensor: Tensor, role: str) -> bool:
+    """Tell whether a tensor is coded only if it is measured: a vector, or a table that is not worthwhile."""
+    small = tensor.ndim == 1 or tensor.numel() < MIN_NUMEL
+    return published_codes(tensor) and small and tensor.numel() >= MIN_MEASURED and role != "buffer"
 
 
 def _is_vocabulary(names: Sequence[str], tensor: Tensor, role: str) -> bool:

@@ -72,7 +72,7 @@ class _Errors:
         """Encode the tensors and return the ratio in dB of those that are not kept exact."""
 
         def encoded(entry: SampledTensor) -> float | None:
-            return self.encode(replace(entry.planned, step=self.steps.step_of(entry, level_db))).snr_db
+            return self.encode(self.steps.planned(entry, level_db)).snr_db
 
         signal = noise = 0.0
         found = ordered_map(encoded, self.sampled, self.steps.threads)

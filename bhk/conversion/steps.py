@@ -19,6 +19,7 @@ from bhk.conversion.selection import PlannedTensor
 
 # Measurement may find that a tensor hardly matters. It assumes small errors, so its steps go no coarser than this.
 MEASURED_FLOOR_DB = 4.0
+DELICATE_FLOOR_DB = 30.0  # for vectors and small tables: coarser steps would save next to nothing
 # Measured steps are this much finer than small errors on synthetic samples call for. Without it, at preset `balanced`, masks of
 # the demo SAM differ from the original's 1.3 times as much as with plain rounding, and those of another small SAM 1.4 times.
 MARGIN_DB = 2.5
@@ -61,31 +62,43 @@ class StepsByLevel:
     def of(cls, tensors: Sequence[PlannedTensor], threads: int) -> StepsByLevel:
         """Sample the tensors that are to be coded."""
         sampled = list(ordered_map(_sample, (planned for planned in tensors if planned.coded), threads))
-        scale = model_scale((entry.spread.whole, entry.planned.numel) for entry in sampled)
+        scale = model_scale(
+            (entry.spread.whole, entry.planned.numel) for entry in sampled if not entry.planned.delicate
+        )
         return cls(tensors, sampled, scale, threads)
 
     @property
     def level_range_db(self) -> tuple[float, float]:
         """The lowest and the highest level of the model; beyond them, no step changes."""
-        finer = [entry.planned.finer_db for entry in self.sampled if entry.planned.step is None]
+        free = (entry.planned for entry in self.sampled if entry.planned.step is None)
+        finer = [planned.finer_db for planned in free if not planned.delicate]
         low, high = LEVEL_RANGE_DB
         return low - max([0.0, *finer]), high - min([0.0, *finer])
 
     def at(self, level_db: float) -> list[PlannedTensor]:
         """Return all tensors with their steps at a level of the model."""
-        steps = {entry.planned.name: self.step_of(entry, level_db) for entry in self.sampled}
-        return [replace(planned, step=steps[planned.name]) if planned.coded else planned for planned in self.tensors]
+        found = {entry.planned.name: self.planned(entry, level_db) for entry in self.sampled}
+        return [found.get(planned.name, planned) for planned in self.tensors]
+
+    def planned(self, entry: SampledTensor, level_db: float) -> PlannedTensor:
+        """Return one tensor with its step at a level of the model, or kept exact if codes are not fine enough for it."""
+        step = self.step_of(entry, level_db)
+        return replace(entry.planned, step=step, coded=step > 0)
 
     def step_of(self, entry: SampledTensor, level_db: float) -> float:
-        """Return the step of one tensor at a level of the model: its own if it has one already."""
+        """Return the step of one tensor at a level of the model: its own if it has one already; 0 if it is kept exact."""
         planned = entry.planned
         if planned.step is not None:
             return planned.step
         low, high = LEVEL_RANGE_DB
         level_db += planned.finer_db
+        measured = step_for(self.scale, level_db)
+        finest = step_for(entry.spread.whole, high)
+        if planned.delicate:
+            coarsest = step_for(entry.spread.narrow, DELICATE_FLOOR_DB)
+            return min(measured, coarsest) if planned.measured and measured >= finest else 0.0
         if planned.measured and entry.spread.whole > 0:
-            step = max(step_for(self.scale, level_db), step_for(entry.spread.whole, high))
-            return min(step, step_for(entry.spread.narrow, MEASURED_FLOOR_DB))
+            return min(max(measured, finest), step_for(entry.spread.narrow, MEASURED_FLOOR_DB))
         return tensor_step(self.scale, entry.spread, min(max(level_db, low), high))
 
 
@@ -110,7 +123,7 @@ def share_by_sensitivity(
     weights = change = 0.0
     for entry in plain.sampled:
         name, numel, step = entry.planned.name, entry.planned.numel, steps[entry.planned.name]
-        if name in known and step:
+        if name in known and step and not entry.planned.delicate:
             weights += numel
             change += numel * known[name].plain * (step / step_for(plain.scale, NOMINAL_LEVEL_DB)) ** 2
 

@@ -17,6 +17,15 @@ def _select(
     return {planned.name: planned for planned in selected}
 
 
+def test_vectors_and_small_tables_are_coded_where_they_will_be_measured() -> None:
+    tensors = draw({"a.weight": (32, 32), "b.bias": (128,), "c.bias": (127,), "d.weight": (4, 100)})
+    tensors |= {"e.running_mean": torch.randn(256), "f.bias": torch.zeros(256, dtype=torch.int64)}
+    selected = select(tensors, {}, Quality(exact="d.*"), lambda name: 0.0, measured=True)
+    assert [planned.name for planned in selected if planned.coded] == ["a.weight", "b.bias"]
+    assert [planned.name for planned in selected if planned.delicate] == ["b.bias", "d.weight"]
+    assert _coded(_select(tensors)) == ["a.weight"]
+
+
 def _coded(selected: dict[str, PlannedTensor]) -> list[str]:
     return [name for name, planned in selected.items() if planned.coded]
 

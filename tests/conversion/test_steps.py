@@ -13,7 +13,7 @@ from bhk.calibration.sensitivity import Sensitivity
 from bhk.codec.fit import sample_tensor
 from bhk.conversion.quality import Quality
 from bhk.conversion.selection import PlannedTensor, select
-from bhk.conversion.steps import MARGIN_DB, StepsByLevel, share_by_sensitivity
+from bhk.conversion.steps import DELICATE_FLOOR_DB, MARGIN_DB, StepsByLevel, share_by_sensitivity
 
 
 def _steps(
@@ -95,3 +95,24 @@ def test_steps_change_the_outputs_alike_for_each_weight() -> None:
     assert change(after, "fed") == pytest.approx(
         change(before, "plain") * less, rel=0.07
     )  # on a grid of half a decibel
+
+
+def test_vectors_are_coded_as_finely_as_measured_between_a_floor_and_what_codes_reach() -> None:
+    tensors = draw({"x.weight": (80, 80), **dict.fromkeys(("dull", "ready", "keen", "unseen"), (200,))})
+    tensors["flat"] = torch.ones(200)
+    selected = select(tensors, {}, Quality(), lambda name: 0.0, measured=True)
+    plain = 1e-3
+    gains = {"x.weight": 0, "dull": -30, "ready": 7, "keen": 20, "flat": 0}
+    sensitivity = {name: Sensitivity(*[plain * 10 ** (gain / 10)] * 2) for name, gain in gains.items()}
+    shared = share_by_sensitivity(selected, sensitivity, threads=1)
+    found = {planned.name: planned for planned in StepsByLevel.of(shared, threads=1).at(28.0)}
+    assert {name for name, planned in found.items() if not planned.coded} == {"keen", "unseen", "flat"}
+
+    def level_db(name: str) -> float:
+        return 20 * math.log10(float(tensors[name].square().mean().sqrt()) * math.sqrt(12) / (found[name].step or 0))
+
+    assert level_db("dull") == pytest.approx(DELICATE_FLOOR_DB, abs=1)  # of these 200 numbers
+    assert level_db("ready") == pytest.approx(28 + MARGIN_DB + 7, abs=1)
+    without = select({"x.weight": tensors["x.weight"]}, {}, Quality(), lambda name: 0.0, measured=True)
+    alone = StepsByLevel.of(share_by_sensitivity(without, sensitivity, threads=1), threads=1)
+    assert alone.at(28.0)[0].step == found["x.weight"].step  # vectors do not move the steps of the others
