@@ -27,7 +27,7 @@ IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 PICTURES = ("meadow", "pebbles")
 SIZE = 384
 SHOWN = 288  # pixels
-CALIBRATED = bhk.Quality(ratio=10.5)
+CALIBRATED = bhk.Quality(ratio=14)
 
 Masks = NDArray[np.bool_]
 
