@@ -232,7 +232,9 @@ def calibration_minilm(rows: Rows) -> list[str]:
 def next_bits(rows: Rows) -> list[str]:
     """Return the table of the study: a line an idea and level, with its bytes compared with those of bhk at equal masks."""
     lines = ["| idea | bytes | box mask IoU | point mask IoU | bytes at equal masks |", "|---|--:|--:|--:|--:|"]
-    first, second = ((math.log(1 - _iou(row)), math.log(int(row["bytes"]))) for row in rows if "as bhk" in row["setting"])
+    first, second = (
+        (math.log(1 - _iou(row)), math.log(int(row["bytes"]))) for row in rows if "as bhk" in row["setting"]
+    )
     slope = (second[1] - first[1]) / (second[0] - first[0])
     for row in rows:
         expected = math.exp(first[1] + slope * (math.log(1 - _iou(row)) - first[0]))

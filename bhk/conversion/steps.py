@@ -83,7 +83,7 @@ class StepsByLevel:
     def planned(self, entry: SampledTensor, level_db: float) -> PlannedTensor:
         """Return one tensor with its step at a level of the model, or kept exact if codes are not fine enough for it."""
         step = self.step_of(entry, level_db)
-        return replace(entry.planned, step=step, coded=step > 0)
+        return replace(entry.planned, step=step, coded=step > 0 or not entry.planned.delicate)
 
     def step_of(self, entry: SampledTensor, level_db: float) -> float:
         """Return the step of one tensor at a level of the model: its own if it has one already; 0 if it is kept exact."""

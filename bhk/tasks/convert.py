@@ -109,7 +109,7 @@ def convert(
 
     >>> report = bhk.convert("demo_sam.safetensors", "small.bhk", "small")
     >>> report.path.name, round(report.ratio, 1)
-    ('small.bhk', 5.2)
+    ('small.bhk', 5.5)
 
     Args:
         src: a .pth, .pt, .bin or .safetensors file, a folder of shards, a zip that holds one of them, or a Hub id; or a module,

@@ -18,8 +18,8 @@ from tools.bench.frame.benchmark import Option, Run
 from tools.bench.frame.plot import Figure
 from tools.bench.models.mask_fidelity import MASKS, prepare
 
-RATIOS = (8, 10, 12, 13, 14, 15, 16, 17, 18)
-NOISE_RATIOS = (10, 12, 14)
+RATIOS = (8, 10, 12, 13, 14, 15, 16)
+NOISE_RATIOS = (10, 12)
 
 
 def cases(run: Run) -> Iterator[Coder]:

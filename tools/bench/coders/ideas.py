@@ -197,8 +197,12 @@ def _streams(codes: Ints) -> tuple[list[Stream], list[int]]:
     """Return the smallest streams of codes (rows, columns), and the lowest code of the first and second columns of pairs."""
     pairs = codes.reshape(-1, 2)
     low = pairs.min(0)
-    first, second = (np.clip(plane, 0, 255).astype(np.uint8) for plane in (pairs - low).T)
+    places = np.ascontiguousarray((pairs - low).T)
+    first, second = places.astype(np.uint8)  # their low bytes
     planes = [plane_stream("winding", first), plane_stream("phase", second)]
+    if places.max() > 255:
+        high = (places >> 8).astype(np.uint8)
+        return [*planes, plane_stream("winding", high[0]), plane_stream("phase", high[1])], low.tolist()
     window = Window.around(first, second)
     one = [byte_stream(first, second, window)] if window else planes
     return min(planes, one, key=lambda streams: sum(stream.stored for stream in streams)), low.tolist()
@@ -208,7 +212,10 @@ def _pairs(frames: list[bytes], low: list[int], phases: int, shape: tuple[int, i
     planes = [decompress(frame, math.prod(shape)) for frame in frames]
     if len(planes) == 1:
         planes = list(Window(0, 0, phases).planes(planes[0]))
-    return (np.stack(planes, 1).astype(np.int64) + low).reshape(shape[0], -1)
+    places = np.stack(planes[:2], 1).astype(np.int64)
+    if len(planes) == 4:
+        places += np.stack(planes[2:], 1).astype(np.int64) << 8
+    return (places + low).reshape(shape[0], -1)
 
 
 def _packed(steps: Ints) -> bytes:

@@ -33,6 +33,7 @@ def as_bhk(tmp_path: Path) -> Idea:
     [
         ({}, 0.5),
         ({"level_db": 20.0}, 0.05),
+        ({"level_db": 60.0}, 0.0005),  # codes of two bytes
         ({"offset": 0.0}, 0.5),
         ({"offset": 0.0, "dead_zone": 0.1}, 0.6),
         ({"offset": 0.0, "rows": 0.5}, 4.0),
