@@ -41,7 +41,13 @@ def test_latex_escapes_and_leaves_out_what_is_empty() -> None:
     assert lines[7] == r'c, "d".bhk & -- & 50.0 [$-$25.0, 75.0] & -- \\'
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs LaTeX")
+def _has_latex() -> bool:
+    if not (shutil.which("pdflatex") and shutil.which("kpsewhich")):
+        return False
+    return bool(subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True, check=False).stdout)
+
+
+@pytest.mark.skipif(not _has_latex(), reason="needs LaTeX with booktabs")
 def test_latex_compiles(tmp_path: Path) -> None:
     fidelity(SHA256).save(tmp_path / "table.tex")
     (tmp_path / "page.tex").write_text(
