@@ -33,9 +33,8 @@ def provenance(quality: Quality, key: str | None) -> dict[str, str]:
         "key": key or "",
     }
     entries = {"quality": quality.asked, **{name: text for name, text in rules.items() if text}}
-    release, *_ = str(torch.__version__).split(
-        "+"
-    )  # without calibration, builds for a CPU and a GPU write the same file
+    # Without calibration, builds for a CPU and for a GPU write the same file.
+    release, *_ = str(torch.__version__).split("+")
     return _prefixed({**entries, "torch": release, "zstandard": zstandard.__version__})
 
 

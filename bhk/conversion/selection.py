@@ -111,11 +111,16 @@ def select(
     found.sort(key=lambda planned: natural_key(planned.name))
     _check_patterns(found, quality)
     selected = tuple(_by_patterns(planned, quality) for planned in found)
-    if quality.only and any(planned.coded for planned in found) and not any(planned.coded for planned in selected):
+    if quality.only and _any_sure(found) and not _any_sure(selected):
         raise PatternError(
             "no tensor that the patterns choose can be coded; buffers, one-dimensional tensors and small ones cannot"
         )
     return selected
+
+
+def _any_sure(tensors: Sequence[PlannedTensor]) -> bool:
+    """Tell whether a tensor is coded, whatever measurement finds."""
+    return any(planned.coded and not planned.delicate for planned in tensors)
 
 
 def _is_worthwhile(tensor: Tensor, role: str, quality: Quality) -> bool:

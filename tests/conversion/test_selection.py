@@ -24,6 +24,8 @@ def test_vectors_and_small_tables_are_coded_where_they_will_be_measured() -> Non
     assert [planned.name for planned in selected if planned.coded] == ["a.weight", "b.bias"]
     assert [planned.name for planned in selected if planned.delicate] == ["b.bias", "d.weight"]
     assert _coded(_select(tensors)) == ["a.weight"]
+    with pytest.raises(PatternError, match="no tensor that the patterns choose can be coded"):
+        select(tensors, {}, Quality(only="b.*"), lambda name: 0.0, measured=True)
 
 
 def _coded(selected: dict[str, PlannedTensor]) -> list[str]:

@@ -17,6 +17,16 @@ CHUNK = 1 << 20
 Json = dict[str, Any]
 
 
+def registered(files: dict[str, Callable[[], Draft]]) -> Callable[[Callable[[], Draft]], Callable[[], Draft]]:
+    """Return a decorator that puts the function of a good file into `files` under its name."""
+
+    def good(make: Callable[[], Draft]) -> Callable[[], Draft]:
+        files[make.__name__] = make
+        return make
+
+    return good
+
+
 def align(offset: int) -> int:
     """Return the next multiple of 64."""
     return -(-offset // 64) * 64

@@ -17,17 +17,13 @@ from tools.format_spec.builder import (
     pieces,
     plain,
     planes,
+    registered,
     shuffle,
 )
 from tools.format_spec.decoding import SIZES
 
 GOOD: dict[str, Callable[[], Draft]] = {}
-
-
-def good(make: Callable[[], Draft]) -> Callable[[], Draft]:
-    """Register a good file."""
-    GOOD[make.__name__] = make
-    return make
+good = registered(GOOD)
 
 
 @good

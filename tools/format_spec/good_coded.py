@@ -14,16 +14,12 @@ from tools.format_spec.builder import (
     draft,
     packed,
     planes,
+    registered,
     scalar_bytes,
 )
 
 CODED: dict[str, Callable[[], Draft]] = {}
-
-
-def good(make: Callable[[], Draft]) -> Callable[[], Draft]:
-    """Register a good file."""
-    CODED[make.__name__] = make
-    return make
+good = registered(CODED)
 
 
 def spread(below: int, count: int) -> list[int]:

@@ -17,17 +17,13 @@ from tools.format_spec.builder import (
     packed,
     plain,
     planes,
+    registered,
     scalar_bytes,
     shuffle,
 )
 
 COMPRESSED: dict[str, Callable[[], Draft]] = {}
-
-
-def good(make: Callable[[], Draft]) -> Callable[[], Draft]:
-    """Register a good file."""
-    COMPRESSED[make.__name__] = make
-    return make
+good = registered(COMPRESSED)
 
 
 def squeezed(file: Draft, frame: Callable[[bytes], bytes] = frames.frame) -> Draft:

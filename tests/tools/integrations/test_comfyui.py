@@ -132,7 +132,7 @@ def test_boxes_give_a_mask_an_image_and_one_an_object(pack: Any, sam: nn.Module)
     assert torch.equal(mask[0], torch.maximum(objects[0], objects[1]))
     assert set(mask.unique().tolist()) == {0.0, 1.0}
     assert _iou(objects[0], SCENE.masks[0]) > 0.9
-    assert _iou(objects[1], SCENE.masks[1]) > 0.75
+    assert _iou(objects[1], SCENE.masks[1]) > 0.79
     assert not torch.equal(mask[0], mask[1])
 
 

@@ -30,7 +30,8 @@ class Bhk(Coder):
 
     @property
     def note(self) -> str:
-        exact = "buffers" if self.setting == "birkhoff" else "buffers and one-dimensional tensors"
+        measured = self.calibration is not None and self.calibration.steps == "measured"
+        exact = "buffers" if measured or self.setting == "birkhoff" else "buffers and one-dimensional tensors"
         return f"{exact} exact; loading checks every hash"
 
     def encode(self, source: Path, target: Path) -> None:

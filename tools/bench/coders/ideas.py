@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -255,7 +256,7 @@ def write_evidence(source: Path, calibration: Calibration, target: Path) -> None
     save_file(found, target, {"steps": json.dumps({one.name: one.step for one in planned})})
 
 
-def _weights(model: CalibrationModel, names: dict[str, Feedback]) -> dict[str, Tensor]:
+def _weights(model: CalibrationModel, names: Collection[str]) -> dict[str, Tensor]:
     parameters = dict(model.module.named_parameters())
     return {stored: parameters[own] for own, stored in model.names.items() if stored in names}
 
@@ -264,7 +265,7 @@ def _sensitivity_by_row(
     model: CalibrationModel, inputs: Inputs, feedback: dict[str, Feedback | None]
 ) -> dict[str, Tensor]:
     recording = {name: _ByRow(one.order, one.factor, one.chance) for name, one in feedback.items() if one is not None}
-    weights = _weights(model, dict(recording))
+    weights = _weights(model, recording)
     sums: dict[str, Tensor] = {}
     for index in range(min(SAMPLES_OF_ROWS, len(inputs))):
         seen = measure(model.module, weights, recording.get, lambda: inputs.run(model.module, index), index)  # noqa: B023
@@ -281,7 +282,6 @@ class _Inputs(Moments):
         self.kept: dict[str, list[Tensor]] = {}
 
     def _add(self, name: str, inputs: Tensor) -> None:
-        super()._add(name, inputs)
         self.kept.setdefault(name, []).append(inputs[:: max(1, len(inputs) // 2048)].float().clone())
 
 
@@ -296,7 +296,7 @@ def write_evidence_of_coded(source: Path, calibration: Calibration, evidence: Pa
     assert job.evidence.inputs is not None
     model, inputs = job.evidence.model, job.evidence.inputs
     known: dict[str, Any] = load_file(evidence)
-    weights = _weights(model, {name.removesuffix("/factor"): None for name in known if name.endswith("/factor")})  # type: ignore[misc]
+    weights = _weights(model, {name.removesuffix("/factor") for name in known if name.endswith("/factor")})
     original = {name: weight.detach().clone() for name, weight in weights.items()}
     coded_file = target.with_suffix(".coded")
     idea.encode(source, coded_file)
