@@ -1,4 +1,4 @@
-"""Products with weights held as codes: the operators `bhk::decode` and `bhk::hyper_linear`, and their Triton kernels.
+"""Products with weights held as codes, `bhk::decode` and `bhk::hyper_linear`, with their Triton kernels; and attention.
 
 - `resident`: how a coded weight is held in memory, and the identity that turns its product into one of small integers
 - `operators`: schemas, registrations, gradients
@@ -10,4 +10,5 @@
 - `lattice`: what `few_rows` and `integer` share
 - `launching`: launching kernels with little work on the host; `sizes`: arithmetic for launches
 - `tuning`: the tile sizes of each product, as measured on the GPU; `gpu`: the properties of the GPU
+- `attention`: attention with relative positions, in plain torch
 """

@@ -68,3 +68,12 @@ def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
     finally:
         set_client_factory(_http.default_client_factory)
         fake.close()
+
+
+@pytest.fixture
+def compiler() -> Iterator[None]:
+    """Forgets compiled functions, before and after a test, and how often there were some."""
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+    yield
+    torch.compiler.reset()

@@ -32,6 +32,7 @@ HEADING = """# Python reference
 # The names that signatures use for types: where each is defined, and what it stands for.
 TYPES = {
     "Array": ("bhk.file.bhkfile", "a numpy array"),
+    "Attention": ("bhk.sam.attention.fuse", "whose modules compute attention, see `bhk.load`"),
     "Checkpoint": (
         "bhk.sam.registry",
         "a checkpoint or a .bhk file, here or on the Hub; None builds the model without weights",

@@ -33,6 +33,13 @@ class Compute(str, enum.Enum):
     int8 = "int8"
 
 
+class Attention(str, enum.Enum):
+    """Which modules compute attention."""
+
+    fused = "fused"
+    package = "package"
+
+
 BhkPath = Annotated[
     str,
     typer.Argument(metavar="FILE.bhk", help="A .bhk file, here or on the Hub: hf://user/repo/file.bhk@revision."),
@@ -48,7 +55,7 @@ Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Worker th
 
 Device = Annotated[str, typer.Option(metavar="NAME", help="Device to compute on: cpu, cuda, cuda:1, ...")]
 
-RunOptions: TypeAlias = Mapping[str, Any]  # mode, compute, device and dtype, as the tasks take them
+RunOptions: TypeAlias = Mapping[str, Any]  # mode, compute, device, dtype and attention, as the tasks take them
 
 
 def _run_options(
@@ -65,12 +72,16 @@ def _run_options(
     dtype: Annotated[
         Dtype, typer.Option(metavar="float32|bfloat16|float16", help="Data type of the weights in memory.")
     ] = Dtype.float32,
+    attention: Annotated[
+        Attention,
+        typer.Option(metavar="fused|package", help="Attention of bhk, which is faster, or of the model's package."),
+    ] = Attention.fused,
 ) -> None:
     """The options of `with_run_options`."""
 
 
 def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options --mode, --compute, --device and --dtype, in place of its parameter `run: RunOptions`."""
+    """Give a command the options of `_run_options`, such as --mode, in place of its parameter `run: RunOptions`."""
     added = inspect.signature(_run_options, eval_str=True).parameters
     own = inspect.signature(command, eval_str=True).parameters
 

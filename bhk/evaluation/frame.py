@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -68,10 +69,12 @@ class Models:
 
     def sources(self, settings: EvaluationSettings) -> Sources:
         """Return how a worker process loads them."""
-        device, dtype = str(settings.device), str(settings.dtype)
+        source = partial(
+            ModelSource, device=str(settings.device), dtype=str(settings.dtype), attention=settings.attention
+        )
         return Sources(
-            tuple(ModelSource(str(file), device, dtype, settings.mode, settings.compute) for file in self.files),
-            None if self.original_file is None else ModelSource(str(self.original_file), device, dtype, mode="dense"),
+            tuple(source(str(file), mode=settings.mode, compute=settings.compute) for file in self.files),
+            None if self.original_file is None else source(str(self.original_file), mode="dense"),
         )
 
 

@@ -16,6 +16,7 @@ from bhk.nn.plan import Mode
 from bhk.nn.precision import mixed_precision
 from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
+from bhk.sam.attention.fuse import Attention
 from bhk.sam.load import load
 from bhk.sam.prediction.predictor import Masks, predictor_for
 
@@ -29,6 +30,7 @@ class ModelSource:
     dtype: str = "float32"
     mode: str = "hyper"
     compute: str = "exact"
+    attention: str = "fused"
 
     def load(self) -> nn.Module:
         """Load the model.
@@ -42,6 +44,7 @@ class ModelSource:
             compute=cast("Compute", self.compute),
             device=self.device,
             dtype=self.dtype,
+            attention=cast("Attention", self.attention),
         )
 
 

@@ -10,6 +10,7 @@ from bhk.base.errors import OptionError
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.plan import Mode
 from bhk.nn.precision import floating_dtype
+from bhk.sam.attention.fuse import Attention
 
 if TYPE_CHECKING:
     from bhk.nn.device import Device
@@ -36,6 +37,7 @@ class EvaluationSettings:
         device: the device of both models, a name or a `torch.device`; kept as a name.
         dtype: the data type of both models' weights, a name or a `torch.dtype`; kept as a name.
         mode, compute: how the compressed model is loaded; see `bhk.load`.
+        attention: attention of both models; see `bhk.load`.
 
     Raises:
         LoadOptionError: torch has no such floating-point dtype.
@@ -48,6 +50,7 @@ class EvaluationSettings:
     dtype: Dtype = "float32"
     mode: Mode = "hyper"
     compute: Compute = "exact"
+    attention: Attention = "fused"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", str(self.device))
@@ -58,6 +61,7 @@ class EvaluationSettings:
             raise SettingsError(f"cannot use {self.limit} pictures; the limit must be 1 or more")
         check_choice("mode", self.mode, get_args(Mode))
         check_choice("compute", self.compute, get_args(Compute))
+        check_choice("attention", self.attention, get_args(Attention))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,6 +68,8 @@ def load_into(
     A model that already has weights keeps them in memory until the new ones are complete. A model built under
     `bhk.nn.weights_on_meta()` or `torch.device("meta")` has none, and never takes more memory than the loaded model.
 
+    This replaces linear layers only; `bhk.sam.fuse_attention` also makes the attention of Segment Anything models faster.
+
     >>> model = bhk.load("demo_sam.safetensors")
     >>> report = bhk.load_into(model, "demo_sam.bhk", mode="hyper", dtype="bfloat16")
     >>> report.replaced, report.missing

@@ -72,15 +72,20 @@ def plain_linears(model: nn.Module, tensors: Iterable[ModelTensor]) -> dict[Mode
         unshared[id(child.weight)]: (Place(parent, attribute, _join(path, attribute)), child)
         for path, parent in model.named_modules()
         for attribute, child in parent.named_children()
-        if type(child) is nn.Linear and _is_unaltered(child) and unshared.keys() >= set(map(id, child.parameters()))
+        if type(child) is nn.Linear
+        and _has_only_its_parts(child)
+        and unshared.keys() >= set(map(id, child.parameters()))
     }
 
 
-def _is_unaltered(linear: nn.Linear) -> bool:
-    """Return whether the layer has no hooks, no additional parts and no `forward` of its own."""
+def _has_only_its_parts(linear: nn.Linear) -> bool:
     has_parts = set(linear._parameters) != {"weight", "bias"} or linear._buffers or linear._modules
-    has_hooks = any(getattr(linear, hooks) for hooks in _HOOKS)
-    return not (has_parts or has_hooks or "forward" in vars(linear))
+    return not has_parts and is_unaltered(linear)
+
+
+def is_unaltered(module: nn.Module) -> bool:
+    """Return whether a module has no hooks and no `forward` of its own."""
+    return not any(getattr(module, hooks) for hooks in _HOOKS) and "forward" not in vars(module)
 
 
 def _join(path: str, attribute: str) -> str:

@@ -26,6 +26,7 @@ from bhk.nn.meta import weights_on_meta
 from bhk.nn.model_tensors import model_tensors
 from bhk.nn.plan import LoadOptions, Mode, named_tensors
 from bhk.nn.precision import Dtype
+from bhk.sam.attention.fuse import Attention, check_attention, fuse_attention
 from bhk.sam.build import UnknownModelError, architecture_of, build_model
 from bhk.sam.checkpoints import read_checkpoint
 from bhk.sam.configuration import FILE as CONFIG
@@ -55,6 +56,7 @@ def load(
     compute: Compute = "exact",
     device: Device | None = None,
     dtype: Dtype | None = None,
+    attention: Attention = "fused",
     verify: bool = True,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -75,6 +77,8 @@ def load(
         mode, compute, verify, threads, progress: see `bhk.load_into`.
         device: where the model goes, such as "cuda"; None means the CPU.
         dtype: dtype of all floating-point tensors, such as "bfloat16"; None means float32.
+        attention: "fused" puts modules of bhk in place of the package's attention, see `bhk.sam.fuse_attention`: the same
+            results up to rounding, faster, in less memory. "package" keeps the package's own.
 
     Raises:
         HubError: the Hub did not deliver the file.
@@ -85,14 +89,23 @@ def load(
         LoadError: see `bhk.load_into`.
     """
     options = load_options(mode=mode, compute=compute, device=device, dtype=dtype, threads=threads, progress=progress)
-    return load_model(path_or_repo, options, verify=verify).module
+    return load_model(path_or_repo, options, attention=attention, verify=verify).module
 
 
-def load_model(path_or_repo: str | os.PathLike[str], options: LoadOptions, *, verify: bool = True) -> LoadedModel:
+def load_model(
+    path_or_repo: str | os.PathLike[str], options: LoadOptions, *, attention: Attention = "fused", verify: bool = True
+) -> LoadedModel:
     """Build the model that a file holds, and return it with what the file says about it; see `load`."""
+    check_attention(attention)
     path = local_file(path_or_repo)
-    if path.exists() and not is_bhk(path):
-        return _load_checkpoint(path, options)
+    is_checkpoint = path.exists() and not is_bhk(path)
+    loaded = _load_checkpoint(path, options) if is_checkpoint else _load_bhk(path, options, verify)
+    if attention == "fused":
+        fuse_attention(loaded.module)
+    return loaded
+
+
+def _load_bhk(path: Path, options: LoadOptions, verify: bool) -> LoadedModel:
     with BhkFile(Container.open(path), verify=verify) as file:
         entry = model_entry(file.container)
         with weights_on_meta():

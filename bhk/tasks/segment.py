@@ -33,6 +33,7 @@ from bhk.pictures.image import ImageError, Rgb, read_image
 from bhk.pictures.masks import bounding_box
 from bhk.pictures.prompts import Prompt, PromptError, check_inside, make_prompts
 from bhk.pictures.rle import encode
+from bhk.sam.attention.fuse import Attention
 from bhk.sam.load import load_model
 from bhk.sam.prediction.predictor import Masks, Predictor, predictor_for
 
@@ -182,6 +183,7 @@ def segment(
     compute: Compute = "exact",
     device: Device | None = None,
     dtype: Dtype | None = None,
+    attention: Attention = "fused",
     verify: bool = True,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -208,8 +210,8 @@ def segment(
         points_per_side: number of points along each side of the grid.
         out: write the picture with masks and prompts drawn on it to this file: .png or .jpg.
         force: replace `out` if it exists.
-        mode, compute, device, dtype, verify, threads, progress: see `bhk.load`. A module is loaded already, so it takes none
-            of them.
+        mode, compute, device, dtype, attention, verify, threads, progress: see `bhk.load`. A module is loaded already, so it
+            takes none of them.
 
     Raises:
         PromptError: there are no prompts, they contradict each other, or they lie outside the picture.
@@ -231,7 +233,7 @@ def segment(
         raise ImageError(f"{Path(image).name} is a {BHK_SUFFIX} file; expected a picture: the model comes first")
     pixels = read_image(image)
     check_inside(prompts, pixels.shape[1], pixels.shape[0])
-    options = _LoadOptions(mode, compute, device, dtype, verify, threads, progress)
+    options = _LoadOptions(mode, compute, device, dtype, attention, verify, threads, progress)
     module, seconds, origin = _loaded(model, options)
     found = _answer(module, pixels, _Question(prompts, multimask, points_per_side), seconds)
     if out is not None:
@@ -260,6 +262,7 @@ class _LoadOptions:
     compute: Compute = "exact"
     device: Device | None = None
     dtype: Dtype | None = None
+    attention: Attention = "fused"
     verify: bool = True
     threads: int | None = None
     progress: Progress | None = None
@@ -316,8 +319,8 @@ def _loaded(
             raise LoadOptionError(f"{', '.join(given)}: these options are for models that segment() loads itself")
         return model.eval(), 0.0, None
     started = time.perf_counter()
-    settings = {name: value for name, value in vars(options).items() if name != "verify"}
-    loaded = load_model(model, load_options(**settings), verify=options.verify)
+    settings = {name: value for name, value in vars(options).items() if name not in ("attention", "verify")}
+    loaded = load_model(model, load_options(**settings), attention=options.attention, verify=options.verify)
     seconds = _now(loaded.module) - started
     entry = loaded.entry
     return loaded.module, seconds, SegmentedModel(os.fspath(model), entry.family, entry.variant, loaded.ratio)

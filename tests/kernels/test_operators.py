@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -26,14 +24,6 @@ _CLASSES = {
 def weight(request: pytest.FixtureRequest, random_weight):
     windings, shells, outliers, centred = _CLASSES[request.param]
     return random_weight(40, 51, windings, shells, outliers=outliers, centred=centred)
-
-
-@pytest.fixture
-def compiler() -> Iterator[None]:
-    torch.compiler.reset()
-    counters.clear()
-    yield
-    torch.compiler.reset()
 
 
 def _draw(weight, *leading: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ from bhk.hub import download
 from bhk.hub.errors import HubError
 from bhk.nn import HyperLinear
 from bhk.nn.errors import LoadOptionError, MismatchError
+from bhk.sam.attention.relative import RelativeAttention
 from bhk.sam.build import UnknownModelError, build_model
 from sam.models import small_hf_sam
 
@@ -96,8 +97,18 @@ def test_options_reach_the_loader(path: Path) -> None:
     assert model.mask_decoder.iou_token.weight.dtype == model.pixel_mean.dtype == torch.bfloat16
     assert seen[-1][0] == "Loading"
     assert seen[-1][1] == seen[-1][2] > 0
-    with pytest.raises(LoadOptionError):  # before the file is looked for
-        bhk.load("none.bhk", device="warp")
+    for wrong in ({"device": "warp"}, {"attention": "fast"}):
+        with pytest.raises(LoadOptionError):  # before the file is looked for
+            bhk.load("none.bhk", **wrong)
+
+
+def test_attention_is_fused_or_the_package_s(path: Path, tmp_path: Path) -> None:
+    checkpoint = save(tmp_path / "other.pth", _tensors())
+    for source in (path, checkpoint):
+        fused, package = bhk.load(source), bhk.load(source, attention="package")
+        assert type(fused.image_encoder.blocks[0].attn) is RelativeAttention
+        assert type(package.image_encoder.blocks[0].attn).__module__ == "segment_anything.modeling.image_encoder"
+        torch.testing.assert_close(_run(fused), _run(package))
 
 
 @pytest.mark.parametrize("where", ["local", "Hub"])
@@ -206,7 +217,7 @@ def test_a_checkpoint_loads_densely(tmp_path: Path) -> None:
     expected = build_model(_SMALL)
     expected.load_state_dict(tensors)
     assert not model.training
-    assert torch.equal(_run(model), _run(expected))
+    torch.testing.assert_close(_run(model), _run(expected))
     half = bhk.load(tmp_path / "sam.pth", dtype=torch.float16)
     assert {value.dtype for value in half.state_dict().values()} == {torch.float16}
 

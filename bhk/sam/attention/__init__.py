@@ -1,0 +1,7 @@
+"""Attention modules that take the place of those of the family's packages, and never hold a matrix of scores.
+
+- `fuse`: finding and replacing the packages' modules
+- `relative`: relative positions, of SAM's image encoder
+- `biased`: a learned bias for each offset in a window, of TinyViT
+- `plain`: attention without either, of mask decoders and EfficientSAM
+"""

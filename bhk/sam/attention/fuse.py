@@ -1,0 +1,84 @@
+"""Replacing the attention modules of the family's packages: `bhk.sam.fuse_attention`."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+from torch import nn
+
+from bhk.nn.errors import LoadOptionError
+from bhk.nn.model_tensors import is_unaltered
+from bhk.sam.attention.biased import BiasedAttention
+from bhk.sam.attention.plain import DecoderAttention, EdgeAttention, EncoderAttention
+from bhk.sam.attention.relative import HuggingFaceRelativeAttention, RelativeAttention
+
+# "fused" puts bhk's attention modules in place of a package's, "package" keeps those.
+Attention: TypeAlias = Literal["fused", "package"]
+
+_Fused: TypeAlias = type[RelativeAttention | BiasedAttention | EncoderAttention | DecoderAttention]
+
+# Packages with copies of the modules of segment_anything.
+_COPIES = ("segment_anything", "segment_anything_hq", "mobile_sam", "mobilesamv2", "edge_sam", "tinysam")
+_FUSED: dict[str, _Fused] = {
+    **{f"{package}.modeling.image_encoder.Attention": RelativeAttention for package in _COPIES},
+    **{f"{package}.modeling.tiny_vit_sam.Attention": BiasedAttention for package in _COPIES},
+    **{f"{package}.modeling.transformer.Attention": DecoderAttention for package in _COPIES},
+    "edge_sam.modeling.transformer.Attention": EdgeAttention,
+    "efficient_sam.efficient_sam_encoder.Attention": EncoderAttention,
+    "efficient_sam.two_way_transformer.AttentionForTwoWayAttentionBlock": DecoderAttention,
+    "transformers.models.sam.modeling_sam.SamVisionSdpaAttention": HuggingFaceRelativeAttention,
+    "transformers.models.sam_hq.modeling_sam_hq.SamHQVisionSdpaAttention": HuggingFaceRelativeAttention,
+}
+
+
+def check_attention(attention: str) -> None:
+    """Check the option `attention`.
+
+    Raises:
+        LoadOptionError: it has an impossible value.
+    """
+    if attention not in get_args(Attention):
+        choices = " or ".join(map(repr, get_args(Attention)))
+        raise LoadOptionError(f"attention {attention!r} is unknown; choose {choices}")
+
+
+def fuse_attention(model: nn.Module) -> int:
+    """Replace the attention modules of a Segment Anything model by modules of bhk that compute the same, faster.
+
+    The packages write a matrix of all scores to memory; these modules never hold one. They take over the parameters, and
+    nothing in the state dict changes. It does not matter whether you call this before or after `bhk.load_into`.
+
+    Known are the modules of segment_anything, its copies (SAM-HQ, MobileSAM, EdgeSAM, TinySAM), EfficientSAM, and the image
+    encoders of SamModel and SamHQModel of transformers. Modules of other classes, or with hooks or other additions, stay as
+    they are; so does SAM 2, whose attention is fused already.
+
+    >>> from segment_anything import sam_model_registry
+    >>> model = sam_model_registry["vit_b"]()
+    >>> bhk.sam.fuse_attention(model)
+    19
+
+    Args:
+        model: any module; its submodules are replaced, but not `model` itself.
+
+    Returns:
+        how many modules were replaced.
+    """
+    fused = {module: found for module in model.modules() if module is not model and (found := _replacement(module))}
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if child in fused:
+                parent._modules[name] = fused[child]
+    return len(fused)
+
+
+def _replacement(module: nn.Module) -> nn.Module | None:
+    """Return the module that computes the same, or None if there is none."""
+    kind = _FUSED.get(f"{type(module).__module__}.{type(module).__qualname__}")
+    if kind is None or not is_unaltered(module):
+        return None
+    # "ab" are TinyViT's biases between all tokens, which only some modes have.
+    if {*module._parameters, *module._buffers, *module._modules} - {"ab"} != kind.parts:
+        return None
+    fused = kind(module)
+    fused.training = module.training
+    return fused
