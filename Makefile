@@ -96,10 +96,10 @@ docs: $(READY) ## regenerate the generated texts and drawings
 	$(VENV)/bin/python -m tools.result_tables
 	$(VENV)/bin/python -m tools.drawings
 
-BENCHMARKS = minilm demo_sam calibration_minilm calibration_sam conversion hyperlinear host_time sam family calibration_cost \
-             transformers_loading next_bits
+BENCHMARKS = minilm demo_sam calibration_minilm calibration_sam conversion hyperlinear host_time sam predictors family \
+             calibration_cost transformers_loading next_bits
 
-bench: $(BENCH_READY) ## compare fidelity and speed with other coders (90 minutes, 13 GB of disk space)
+bench: $(BENCH_READY) ## compare fidelity and speed with other coders and runtimes (three hours, 13 GB of disk space)
 	for name in $(BENCHMARKS); do $(BENCH_VENV)/bin/python -m tools.bench $$name || exit 1; done
 	$(BENCH_VENV)/bin/python -m tools.sizes
 	$(BENCH_VENV)/bin/python -m tools.drawings.masks

@@ -1,13 +1,15 @@
-"""What a GPU can do at most, from which the floor of a layer's time follows.
+"""What a GPU or a CPU can do at most, from which the floor of a time follows.
 
-Copying counts bytes read and bytes written. Products are square, of random numbers; float32 is IEEE, tf32 and int8 use tensor
-cores. Each figure is a median by CUDA events.
+Copying counts bytes read and bytes written. Products are square, of random numbers; float32 is IEEE, tf32 and int8 use a
+GPU's tensor cores. On a CPU, a figure is the best of several sizes, and of MKL and oneDNN for float32. Each is a median, on a
+GPU by CUDA events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -18,7 +20,8 @@ from tools.bench.frame.results import read_csv
 from tools.bench.frame.timing import alternate
 
 COPIED = 1 << 31  # bytes
-WIDTH = 8192  # of a square product
+WIDTHS = {"cuda": (8192,), "cpu": (1024, 2048, 4096)}  # of square products
+QUICK_WIDTHS = (512,)
 KINDS = {
     "copy": torch.uint8,
     "bfloat16": torch.bfloat16,
@@ -27,40 +30,50 @@ KINDS = {
     "tf32": torch.float32,
     "int8": torch.int8,
 }
+ON_CPU = ("float32", "bfloat16", "int8")
 
 
 def measure(kind: str, run: Run) -> Rows:
     precision = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
-        work, amount = _work(kind)
-        for _ in range(2):
-            work()
-        torch.cuda.synchronize()
-        seconds = alternate({kind: work}, "cuda", least=5, enough=0.3)[kind]
+        calls, amounts = {}, {}
+        for name, call, amount in _work(kind, run):
+            calls[name], amounts[name] = call, amount
+            for _ in range(2):
+                call()
+        if run.device == "cuda":
+            torch.cuda.synchronize()
+        seconds = alternate(calls, run.device, least=5, enough=0.3)
     finally:
         torch.set_float32_matmul_precision(precision)
-    return [{"what": kind, "per_second": f"{amount / seconds:.4g}"}]
+    return [{"what": kind, "per_second": f"{max(amounts[name] / seconds[name] for name in calls):.4g}"}]
 
 
-def _work(kind: str) -> tuple[Callable[[], object], int]:
-    """Return what to time for a ceiling, and how many bytes it moves or operations it does."""
+def _work(kind: str, run: Run) -> Iterator[tuple[str, Callable[[], object], int]]:
+    """Yield what to time for a ceiling under some names, and how many bytes each call moves or operations it does."""
     if kind == "copy":
-        source = torch.randint(256, (COPIED,), dtype=torch.uint8, device="cuda")
-        return partial(torch.empty_like(source).copy_, source), 2 * COPIED
-    one, other = (_square(KINDS[kind]) for _ in range(2))
-    # Both lie along the inner dimension, as in a linear layer.
-    return partial(torch._int_mm if kind == "int8" else torch.mm, one, other.t()), 2 * WIDTH**3
+        source = torch.randint(256, (COPIED,), dtype=torch.uint8, device=run.device)
+        yield "copy", partial(torch.empty_like(source).copy_, source), 2 * COPIED
+        return
+    for width in QUICK_WIDTHS if run.quick else WIDTHS[run.device]:
+        one, other = (_square(width, KINDS[kind], run.device) for _ in range(2))
+        # Both lie along the inner dimension, as in a linear layer.
+        yield f"{width}", partial(torch._int_mm if kind == "int8" else torch.mm, one, other.t()), 2 * width**3
+        if kind == "float32" and run.device == "cpu" and torch.backends.mkldnn.is_available():
+            packed = torch.ops.mkldnn._reorder_linear_weight(other, width)
+            call = partial(torch.ops.mkldnn._linear_pointwise, one, packed, None, "none", [], "")
+            yield f"{width}, oneDNN", call, 2 * width**3
 
 
-def _square(dtype: torch.dtype) -> Tensor:
+def _square(width: int, dtype: torch.dtype, device: str) -> Tensor:
     if dtype == torch.int8:
-        return torch.randint(-127, 128, (WIDTH, WIDTH), dtype=dtype, device="cuda")
-    return torch.randn(WIDTH, WIDTH, device="cuda").to(dtype)
+        return torch.randint(-127, 128, (width, width), dtype=dtype, device=device)
+    return torch.randn(width, width, device=device).to(dtype)
 
 
 class Ceilings:
-    """What a GPU reaches: bytes a second of a copy, operations a second of products, by the kind of number."""
+    """What a device reaches: bytes a second of a copy, operations a second of products, by the kind of number."""
 
     def __init__(self, per_second: dict[str, float]) -> None:
         self.per_second = per_second
@@ -75,11 +88,22 @@ class Ceilings:
         return max(nbytes / self.per_second["copy"], operations / self.per_second[kind])
 
 
+def _kinds(run: Run) -> Iterable[str]:
+    return KINDS if run.device == "cuda" else ON_CPU
+
+
 BENCHMARK = Benchmark(
-    lambda run: KINDS,
+    _kinds,
     measure,
     case="what",
     figures="per_second",
     csv="ceilings_{device}",
-    devices=("cuda",),
+    devices=("cpu", "cuda"),
 )
+
+
+@cache
+def ceilings_of(run: Run) -> Ceilings:
+    """Measure the ceilings of the run's device, and write their CSV file."""
+    BENCHMARK.run(dataclasses.replace(run, only=""))
+    return Ceilings.read(BENCHMARK.path(run))

@@ -27,7 +27,8 @@ from bhk.sam.variants import VARIANTS, Variant
 from tools.bench.frame.benchmark import Benchmark, Row, Rows, Run, one_line
 from tools.bench.frame.memory import MIB, linear_bytes, module_bytes
 from tools.bench.frame.timing import Pool, alternate, captured
-from tools.bench.models.sam_parts import SIDES, Parts, coded_parts, random_points, sides_of
+from tools.bench.models.coded_sam import SIDES, coded_parts, sides_of
+from tools.bench.models.sam_parts import Parts, random_points, relative_error
 
 MODELS = tuple(VARIANTS[name] for name in ("sam_vit_h", "sam_vit_b", "sam2_hiera_base_plus", "sam_vit_l"))
 _TINY = VitSam(64, 2, 2, (1,), image_size=128, window_size=4, prompt_embed_dim=64, decoder_mlp_dim=128)
@@ -228,12 +229,6 @@ def _with_peak(work: Callable[[], Any], held: int, device: str) -> tuple[Any, in
 
 def _copied(output: Output) -> Output:
     return tuple(tensor.float() if tensor.dtype != torch.float32 else tensor.clone() for tensor in output)
-
-
-def relative_error(found: Output, expected: Output) -> float:
-    """Return the norm of the difference of two outputs over the norm of the second, their tensors as one vector."""
-    differences = [(one - other).double().square().sum() for one, other in zip(found, expected, strict=True)]
-    return float((sum(differences) / sum(other.double().square().sum() for other in expected)) ** 0.5)
 
 
 def _expected(group: Group, run: Run) -> float:

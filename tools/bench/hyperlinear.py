@@ -14,7 +14,6 @@ rate, and its operations over the GPU's rate for that kind of number. Both rates
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -25,8 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bhk.nn import HyperLinear
-from tools.bench import ceilings
-from tools.bench.ceilings import Ceilings
+from tools.bench.ceilings import Ceilings, ceilings_of
 from tools.bench.frame.benchmark import Benchmark, Row, Rows, Run, one_line
 from tools.bench.frame.memory import held_bytes
 from tools.bench.frame.timing import alternate, captured
@@ -128,13 +126,6 @@ def measure(case: Case, run: Run) -> Rows:
         if side in seconds
     ]
     return [with_floor(row, limits) if limits else row for row in rows]
-
-
-@cache
-def ceilings_of(run: Run) -> Ceilings:
-    """Measure the ceilings of the GPU, and write their CSV file."""
-    ceilings.BENCHMARK.run(dataclasses.replace(run, only=""))
-    return Ceilings.read(ceilings.BENCHMARK.path(run))
 
 
 @cache

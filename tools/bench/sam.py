@@ -1,111 +1,218 @@
-"""A whole SAM on a CPU, dense beside HyperLinear layers.
+"""SAMs on a CPU: bhk beside the models' own packages, torch.compile, torchao, ONNX Runtime and OpenVINO.
 
-The three models come from one .bhk file of true size with synthetic weights: decoded densely, with exact HyperLinear layers,
-and with 8-bit inputs. Times are medians of wall time; the models take turns. Masks are compared after the same threshold,
-logits by relative error. Peak memory is that of loading the file in a fresh process. `encoders` and `gpu_loading` measure
-GPUs.
+SAM-B, SAM-L, SAM2-B+ and MobileSAM of true size with synthetic weights, float32, one image of 1,024 by 1,024 pixels. All sides
+hold the same weights, as bhk's file decodes them. Each runs in a process of its own with as many threads as torch takes, and
+takes turns with dense. "dense" is the package's own model; "bfloat16" is the same, cast, and "bhk attention" the same with
+bhk's attention, with which bhk's files load, too. "torch.compile" and "torchao int8" compile the image encoder, the second with
+int8 weights and inputs. ONNX Runtime and OpenVINO run the exported image encoder, also as their own tools quantise it.
+OpenVINO's int8 computes everything else in bfloat16. A side that fails has the reason as its note.
+
+    …_s, …_min_s, …_ratio      median and minimum of the rounds, wall time; the median's ratio to that of dense in these rounds
+    encoder                    the image encoder
+    floor_s                    multiplications and additions of the encoder over the rate of the side's numbers; `ceilings`
+                               measures the rates in the same run. Bytes are ignored. Exact products can be faster.
+    error                      of the features, relative to those of dense
+    prompt, prompts            one point and 32 points through prompt encoder and mask decoder
+    iou_mean, iou_min          of the masks of 32 points with those of dense; where only the encoder runs, dense decodes
+    linear_share               memory of the linear layers' weights over that of dense
+    load_peak_mib, peak_mib    growth of the process by loading, and by loading and encoding one image, beyond its imports
+    first_mask_s               from the start of a fresh process to the mask of one point, with imports; the file lies in the
+                               page cache. dense builds its model, reads a .pth file and copies the weights.
+
+The weights are untrained, so masks say how exact the products are, and nothing about quality.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-import bhk
-from tools.bench.frame.benchmark import Benchmark, Option, Row, Run
-from tools.bench.frame.memory import MIB, linear_bytes, module_bytes
-from tools.bench.frame.process import apart
-from tools.bench.frame.timing import alternate
-from tools.bench.models.sam_parts import Parts, random_points
-from tools.bench.models.synthetic import DEMO, make
+from tools.bench.ceilings import Ceilings, ceilings_of
+from tools.bench.frame.benchmark import Benchmark, Option, Row, Rows, Run
+from tools.bench.frame.process import ProcessError, apart, warm
+from tools.bench.frame.results import version
+from tools.bench.frame.timing import in_turn
+from tools.bench.frame.worker import Worker
+from tools.bench.models.sam_parts import relative_error
+from tools.bench.models.synthetic import DEMO
+from tools.bench.runtimes.in_torch import write_files
+from tools.bench.runtimes.runner import PROMPTS, Arrays, Runner, first_mask, prepare
+from tools.bench.runtimes.sides import SIDES, Side
 
-SIDES: dict[str, dict[str, Any]] = {"dense": {"mode": "dense"}, "exact": {}, "int8": {"compute": "int8"}}
-PROMPTS = 32
-
-
-def load(path: str, side: str) -> Iterator[None]:
-    """Load a side; run in a process of its own."""
-    import segment_anything  # noqa: F401  (bhk imports it when it builds a model)
-
-    yield
-    model = bhk.load(path, **SIDES[side])
-    yield
-    del model
+MOST = 30  # rounds
+ENOUGH = 15.0  # seconds after which no round starts beyond the least
+QUICK = "bhk,float32"  # the other runtimes take a minute to compile or quantise
 
 
-@torch.inference_mode()
-def measure(variant: str, run: Run) -> Iterator[Row]:
-    path = _converted(variant, run.folder)
-    models = {side: bhk.load(path, **options) for side, options in SIDES.items()}
-    parts = {side: Parts(model) for side, model in models.items()}
-    torch.manual_seed(0)
-    size = parts["dense"].size
-    image, points = torch.randn(1, 3, size, size), random_points(PROMPTS, size, "cpu")
-    encoding = {side: partial(part.encode, image) for side, part in parts.items()}
-    encoder, features = _in_turn(encoding, run["runs"])
+@dataclass(frozen=True)
+class Model:
+    """A model to run.
 
-    def decoding(count: int) -> dict[str, Callable[[], Any]]:
-        """Return what decodes the masks of `count` prompts, (prompts, 1, height, width), prompts embedded anew."""
-        return {side: partial(part.segment, features[side], points[:count]) for side, part in parts.items()}
+    Attributes:
+        variant: its name in tests/data/state_dicts, or `DEMO`.
+        package: what a process imports before it builds the dense model.
+        expected: seconds that all sides are likely to take.
+        size: pixels of the side of its image.
+    """
 
-    prompt, _ = _in_turn(decoding(1), max(run["runs"], 16 if run.quick else 64))
-    prompts, logits = _in_turn(decoding(PROMPTS), max(run["runs"], 3))
-    dense = logits["dense"]
-    for side, model in models.items():
-        seconds = {"encoder": encoder, "prompt": prompt, "prompts": prompts}
-        iou = _iou(logits[side], dense)
-        yield {
-            "model": variant,
-            "side": side,
-            "dtype": "float32",
-            **{f"{part}_s": f"{times[side]:.4f}" for part, times in seconds.items()},
-            **{f"{part}_ratio": f"{times[side] / times['dense']:.3f}" for part, times in seconds.items()},
-            "linear_share": f"{linear_bytes(model) / linear_bytes(models['dense']):.4f}",
-            "dense_mib": f"{module_bytes(models['dense']) / MIB:.0f}",
-            "load_peak_mib": f"{apart(load, path, side).stages[0].host_peak_mib:.0f}",
+    title: str
+    variant: str
+    package: str
+    expected: float
+    size: int = 1024
+
+    def __str__(self) -> str:
+        return self.title
+
+
+MODELS = (
+    Model("SAM-B", "sam_vit_b", "segment_anything", 1000),
+    Model("SAM2-B+", "sam2_hiera_base_plus", "sam2.build_sam", 600),
+    Model("MobileSAM", "mobile_sam", "segment_anything_hq", 400),
+    Model("SAM-L", "sam_vit_l", "segment_anything", 2400),
+)
+QUICK_MODEL = Model("demo SAM", DEMO, "segment_anything", 60, size=128)
+
+
+def measure(model: Model, run: Run) -> Rows:
+    folder = run.folder / model.variant
+    folder.mkdir()
+    write_files(model.variant, folder)
+    rows: dict[str, Row] = {
+        side: {"model": model.title, "side": side, "version": version(SIDES[side].package)}
+        for side in chosen(run["sides"])
+    }
+    limits = ceilings_of(run)
+    with Worker(Runner, "dense", folder, model.package, model.size) as worker:
+        dense = _Dense(worker, *worker.found(), worker.operations(), worker.linear_bytes())
+        for side, row in rows.items():
+            try:
+                row |= _measured(side, dense, model, folder, run)
+            except ProcessError as error:
+                row["note"] = str(error)
+                print(f"{side}: left out: {error}", flush=True)
+            else:
+                row["floor_s"] = floor(SIDES[side], dense.operations, limits)
+    _measure_first_masks(rows, model, folder, run["processes"])
+    return list(rows.values())
+
+
+def chosen(text: str) -> list[str]:
+    """Return the sides whose names have one of the comma-separated texts in them, and always dense."""
+    return [name for name in SIDES if name == "dense" or any(part in name for part in text.split(","))]
+
+
+@dataclass(frozen=True)
+class _Dense:
+    """The dense side at work, and what it found."""
+
+    worker: Worker
+    features: Arrays
+    peaks: tuple[float | None, float | None]
+    operations: tuple[int, int]
+    linear_bytes: int
+
+
+def _measured(side: str, dense: _Dense, model: Model, folder: Path, run: Run) -> Row:
+    """Return what a side takes and finds; it takes turns with dense."""
+    with contextlib.ExitStack() as stack:
+        worker = dense.worker
+        if side != "dense":
+            if SIDES[side].prepare is not None:
+                Worker(prepare, side, folder).close()
+            worker = stack.enter_context(Worker(Runner, side, folder, model.package, model.size))
+        row = _times("encoder", {"dense": dense.worker.encode, side: worker.encode}, side, run)
+        features, (loaded, encoded) = worker.found()
+        if SIDES[side].is_whole:
+            for part, count in (("prompt", 1), ("prompts", PROMPTS)):
+                calls = {"dense": partial(dense.worker.ask, count), side: partial(worker.ask, count)}
+                row |= _times(part, calls, side, run)
+            row["linear_share"] = f"{worker.linear_bytes() / dense.linear_bytes:.4f}"
+        decoder = worker if SIDES[side].is_whole else dense.worker
+        iou = _iou(decoder.masks(features), dense.worker.masks(dense.features))
+        return row | {
+            "error": f"{_error(features, dense.features):.2e}",
             "iou_mean": f"{iou.mean():.5f}",
             "iou_min": f"{iou.min():.5f}",
-            "logits_error": f"{(logits[side] - dense).norm() / dense.norm():.2e}",
+            "load_peak_mib": None if loaded is None else f"{loaded:.0f}",
+            "peak_mib": None if encoded is None else f"{encoded:.0f}",
         }
 
 
-def _converted(variant: str, folder: Path) -> Path:
-    """Return a .bhk file of a synthetic checkpoint of the variant."""
-    checkpoint, path = folder / f"{variant}.pth", folder / f"{variant}.bhk"
-    make(variant, checkpoint)
-    bhk.convert(checkpoint, path)
-    checkpoint.unlink()
-    return path
+def _times(part: str, calls: Mapping[str, Callable[[], Any]], side: str, run: Run) -> Row:
+    """Return the columns of a part's seconds; the side takes turns with dense, after a call of each to warm up."""
+    for call in calls.values():
+        call()
+    found = in_turn(calls, "cpu", least=run["runs"], most=MOST, enough=0.0 if run.quick else ENOUGH)
+    medians = {name: statistics.median(seconds) for name, seconds in found.items()}
+    return {
+        f"{part}_s": f"{medians[side]:.4f}",
+        f"{part}_min_s": f"{min(found[side]):.4f}",
+        f"{part}_ratio": f"{medians[side] / medians['dense']:.3f}",
+    }
 
 
-def _in_turn(calls: dict[str, Callable[[], Any]], rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return the median seconds of each call, and what it returned when it was called to warm up."""
-    results = {side: call() for side, call in calls.items()}
-    return alternate(calls, "cpu", least=rounds, most=rounds), results
+def _error(features: Arrays, expected: Arrays) -> float:
+    one, other = (tuple(map(torch.from_numpy, arrays)) for arrays in (features, expected))
+    return relative_error(one, other)
 
 
-def _iou(logits: Tensor, reference: Tensor) -> Tensor:
-    """Return the intersection over union of each prompt's mask with the reference's; 1 where both are empty."""
-    one, other = (logits > 0).flatten(1), (reference > 0).flatten(1)
-    union = (one | other).sum(1)
-    return torch.where(union > 0, (one & other).sum(1) / union.clamp(min=1), 1.0)
+def _iou(masks: NDArray[np.bool_], reference: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the intersection over union of each mask (prompts, 3, height, width) with the reference's; 1 for empty ones."""
+    union = (masks | reference).sum((2, 3))
+    return np.where(union > 0, (masks & reference).sum((2, 3)) / np.maximum(union, 1), 1.0)
+
+
+def floor(side: Side, work: Iterable[int], limits: Ceilings) -> str | None:
+    """Return the least seconds of a side's products; None where the rate of its numbers is unknown.
+
+    Args:
+        work: multiplications and additions of linear layers, and the others.
+    """
+    rates = [limits.per_second.get(kind, 0.0) for kind in (side.linear, side.rest)]
+    return f"{sum(count / rate for count, rate in zip(work, rates, strict=True)):.4f}" if all(rates) else None
+
+
+def _measure_first_masks(rows: dict[str, Row], model: Model, folder: Path, processes: int) -> None:
+    """Start whole models in fresh processes, in turn, and write the seconds to the first mask into the rows."""
+    for file in folder.iterdir():
+        warm(file)
+    seconds: dict[str, list[float]] = {
+        side: [] for side, row in rows.items() if SIDES[side].is_whole and "note" not in row
+    }
+    arguments = model.package, model.size, torch.get_num_threads()
+    for _ in range(processes):
+        for side, found in seconds.items():
+            found.append(apart(first_mask, side, folder, *arguments).seconds)
+    medians = {side: statistics.median(found) for side, found in seconds.items()}
+    for side, median in medians.items():
+        rows[side] |= {"first_mask_s": f"{median:.3f}", "first_mask_ratio": f"{median / medians['dense']:.3f}"}
 
 
 BENCHMARK = Benchmark(
-    lambda run: [run["variant"]],
+    lambda run: [QUICK_MODEL] if run.quick else MODELS,
     measure,
     case="model side",
-    figures="dtype encoder_s prompt_s prompts_s encoder_ratio prompt_ratio prompts_ratio "
-    "linear_share dense_mib load_peak_mib iou_mean iou_min logits_error",
+    figures="encoder_s encoder_min_s encoder_ratio floor_s error "
+    "prompt_s prompt_min_s prompt_ratio prompts_s prompts_min_s prompts_ratio "
+    "iou_mean iou_min linear_share load_peak_mib peak_mib first_mask_s first_mask_ratio version note",
     csv="sam_{device}",
-    shown="side encoder_ratio prompt_ratio prompts_ratio linear_share load_peak_mib iou_min",
+    shown="model side encoder_s encoder_ratio floor_s error prompt_ratio peak_mib first_mask_ratio note",
     options={
-        "variant": Option("sam_vit_b", "a SAM in tests/data/state_dicts, or demo_sam", quick=DEMO),
-        "runs": Option(3, "rounds of the encoder", quick=1),
+        "sides": Option(
+            "", "measure only sides with one of these texts in their names, comma-separated, and dense", QUICK
+        ),
+        "runs": Option(3, "rounds at least", quick=1),
+        "processes": Option(3, "fresh processes of each whole model", quick=1),
     },
+    expected=lambda model, run: model.expected,
 )

@@ -14,7 +14,8 @@ from tools.bench.encoders import BENCHMARK, TINY, Group, measure, sides
 from tools.bench.frame.benchmark import Run
 from tools.bench.frame.results import read_csv
 from tools.bench.frame.timing import Budget
-from tools.bench.models.sam_parts import coded_parts, random_points, sides_of
+from tools.bench.models.coded_sam import coded_parts, sides_of
+from tools.bench.models.sam_parts import random_points
 
 pytest.importorskip("segment_anything")
 

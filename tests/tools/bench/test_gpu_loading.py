@@ -47,7 +47,7 @@ def test_sides_end_in_one_dtype(files: Path) -> None:
 
 
 def _loading(seconds: float, gpu: float | None = None) -> Apart:
-    return Apart([Stage(seconds, 0, None, gpu, gpu), Stage(2 * seconds, 0, None, gpu, gpu)], 0)
+    return Apart([Stage(seconds, 0, None, gpu, gpu), Stage(2 * seconds, 0, None, gpu, gpu)], 0, 3 * seconds)
 
 
 def test_columns_are_medians_of_what_is_known() -> None:

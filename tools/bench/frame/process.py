@@ -61,10 +61,12 @@ class Apart:
 
     Attributes:
         anonymous_peak: the most bytes of anonymous memory beyond those when the clock started, sampled every 20 ms.
+        seconds: from starting the process to the end of the last stage, with its imports.
     """
 
     stages: list[Stage]
     anonymous_peak: int
+    seconds: float
 
 
 def apart(work: Callable[..., Iterator[None]], *arguments: object, longest: float = 3600) -> Apart:
@@ -80,6 +82,7 @@ def apart(work: Callable[..., Iterator[None]], *arguments: object, longest: floa
     name = f"{work.__module__}:{work.__qualname__}"
     command = [sys.executable, "-m", "tools.bench.frame.process", name, *map(str, arguments)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    begin = time.perf_counter()
     with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, cwd=ROOT, stderr=said, **pipes) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -91,6 +94,7 @@ def apart(work: Callable[..., Iterator[None]], *arguments: object, longest: floa
                 process.stdin.write("go\n")
                 process.stdin.flush()
             answer = process.stdout.readline()
+            seconds = time.perf_counter() - begin
         is_late = not stopper.is_alive()
         stopper.cancel()
         process.wait()
@@ -98,7 +102,7 @@ def apart(work: Callable[..., Iterator[None]], *arguments: object, longest: floa
             said.seek(0)
             lines = said.read().strip().splitlines() or ["it said nothing"]
             raise ProcessError(f"stopped after {longest:.0f} s" if is_late else lines[-1][:200])
-    return Apart([Stage(**stage) for stage in json.loads(answer)], sampler.peak)
+    return Apart([Stage(**stage) for stage in json.loads(answer)], sampler.peak, seconds)
 
 
 class _Sampler(threading.Thread):

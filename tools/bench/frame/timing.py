@@ -29,10 +29,10 @@ def elapsed(call: Callable[[], object], device: str) -> float:
     return start.elapsed_time(end) / 1e3
 
 
-def alternate(
+def in_turn(
     calls: Mapping[str, Callable[[], object]], device: str, *, least: int = 3, most: int = 50, enough: float = 1.0
-) -> dict[str, float]:
-    """Return the median seconds of each call. The calls take turns; call each once before, to warm up.
+) -> dict[str, list[float]]:
+    """Return the seconds of each call in every round. The calls take turns; call each once before, to warm up.
 
     Args:
         least, most: number of rounds.
@@ -45,7 +45,15 @@ def alternate(
         for name, call in calls.items():
             times[name].append(elapsed(call, device))
         rounds += 1
-    return {name: statistics.median(values) for name, values in times.items()}
+    return times
+
+
+def alternate(
+    calls: Mapping[str, Callable[[], object]], device: str, *, least: int = 3, most: int = 50, enough: float = 1.0
+) -> dict[str, float]:
+    """Return the median seconds of each call; see `in_turn`."""
+    times = in_turn(calls, device, least=least, most=most, enough=enough)
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 def captured(work: Callable[[], Result], pool: Pool | None = None) -> Callable[[], Result]:

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("segment_anything")
+
+from tools.bench import sam
+from tools.bench.ceilings import Ceilings
+from tools.bench.frame.benchmark import Run
+from tools.bench.frame.process import ProcessError
+from tools.bench.frame.results import read_csv
+from tools.bench.models.synthetic import DEMO
+from tools.bench.runtimes.in_torch import write_files
+from tools.bench.runtimes.runner import PROMPTS, Runner, prepare
+from tools.bench.runtimes.sides import SIDES, Side
+from tools.bench.sam import BENCHMARK, QUICK_MODEL, chosen, floor
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("files")
+    write_files(DEMO, folder)
+    return folder
+
+
+def runner(side: str, files: Path) -> Runner:
+    return Runner(side, files, QUICK_MODEL.package, QUICK_MODEL.size)
+
+
+@pytest.mark.parametrize(
+    ("side", "error"), [("bhk attention", 1e-5), ("bhk exact", 1e-5), ("bhk int8", 1e-1), ("bfloat16", 3e-2)]
+)
+def test_whole_sides_hold_the_weights_of_dense(files: Path, side: str, error: float) -> None:
+    dense, other = runner("dense", files), runner(side, files)
+    (expected,), _ = dense.found()
+    (features,), _ = other.found()
+    assert features.dtype == np.float32
+    assert np.linalg.norm(features - expected) < error * np.linalg.norm(expected)
+    masks = other.masks((features,))
+    assert (masks.shape[:2], masks.dtype) == ((PROMPTS, 3), bool)
+    assert (masks == dense.masks((expected,))).mean() > 0.99
+    assert (other.linear_bytes() < 0.6 * dense.linear_bytes()) == (side != "bhk attention")
+
+
+@pytest.mark.parametrize("side", ["ONNX Runtime float32", "ONNX Runtime int8", "OpenVINO float32", "OpenVINO int8"])
+def test_exported_encoders_find_the_features_of_dense(files: Path, side: str) -> None:
+    for package in ("onnx", "onnxruntime", "openvino", "nncf"):
+        pytest.importorskip(package)
+    prepare(side, files)
+    (features,), _ = runner(side, files).found()
+    (expected,), _ = runner("dense", files).found()
+    error = 1e-5 if "float32" in side else 3e-2
+    assert 0 < np.linalg.norm(features - expected) < error * np.linalg.norm(expected)
+
+
+def test_operations_are_those_of_linear_layers_and_the_others(files: Path) -> None:
+    dense = runner("dense", files)
+    linear, others = dense.operations()
+    encoder = dense._parts.encoder
+    tokens = (QUICK_MODEL.size // 8) ** 2
+    weights = sum(module.weight.numel() for module in encoder.modules() if type(module).__name__ == "Linear")
+    assert 2 * tokens * weights <= linear < 2.5 * tokens * weights  # windows are padded
+    assert others > 0
+
+
+def test_the_floor_is_that_of_the_sides_numbers() -> None:
+    limits = Ceilings({"float32": 1e9, "int8": 1e10})
+    side = Side(lambda folder: None, "int8", "float32")  # type: ignore[arg-type,return-value]
+    assert floor(side, (10**9, 10**9), limits) == "1.1000"
+    assert floor(SIDES["bfloat16"], (10**9, 10**9), limits) is None
+
+
+def test_sides_are_chosen_by_a_part_of_their_names_and_dense_is_always_there() -> None:
+    assert chosen("") == list(SIDES)
+    assert chosen("int8,bfloat16")[:3] == ["dense", "bfloat16", "bhk int8"]
+
+
+def test_masks_are_compared_one_by_one() -> None:
+    one, other = np.zeros((2, 1, 4, 4), bool), np.zeros((2, 1, 4, 4), bool)
+    one[0, 0, :2] = other[0, 0, :1] = True
+    assert sam._iou(one, other).tolist() == [[0.5], [1.0]]
+
+
+def test_rows_tell_of_every_side_and_why_one_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = sam.Worker
+
+    def failing(make: Any, side: str, *arguments: Any) -> Any:
+        if side == "bhk int8":
+            raise ProcessError("ValueError: no such instructions")
+        return worker(make, side, *arguments)
+
+    monkeypatch.setattr(sam, "Worker", failing)
+    options = {"sides": "bhk exact,bhk int8", "runs": 1, "processes": 1}
+    run = Run(tmp_path / "scratch", tmp_path, quick=True, options=options)
+    run.folder.mkdir()
+    assert BENCHMARK.run(run)
+    dense, exact, int8 = read_csv(tmp_path / "sam_cpu.csv")
+    assert (dense["encoder_ratio"], dense["error"], dense["iou_min"]) == ("1.000", "0.00e+00", "1.00000")
+    assert float(exact["error"]) < 1e-5
+    for row in (dense, exact):
+        for column in ("encoder_s", "prompt_s", "prompts_s", "first_mask_s", "floor_s", "peak_mib"):
+            assert float(row[column]) > 0
+        assert not row["note"]
+    assert (int8["note"], int8["encoder_s"]) == ("ValueError: no such instructions", "")

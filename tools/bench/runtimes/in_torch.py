@@ -1,0 +1,79 @@
+"""SAMs that run in torch, from a folder of files: the package's own dense model, variants of it, and bhk's.
+
+All take as many threads as torch has.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import bhk.sam
+from bhk.sam.build import build_model
+from bhk.sam.recognise import recognise
+from tools.bench.models.sam_parts import Parts
+from tools.bench.models.synthetic import make
+
+DENSE, CODED = "model.pth", "model.bhk"
+
+
+def write_files(variant: str, folder: Path) -> None:
+    """Write a .bhk file of synthetic weights, and a checkpoint of the same weights as the file decodes them."""
+    source = folder / "source.pth"
+    make(variant, source)
+    bhk.convert(source, folder / CODED)
+    source.unlink()
+    bhk.export(folder / CODED, folder / DENSE)
+
+
+def dense_model(folder: Path) -> nn.Module:
+    """Load the checkpoint as the packages do: build an initialised model, read the file, copy the weights."""
+    state: dict[str, Any] = torch.load(folder / DENSE, weights_only=True)
+    state = state.get("model", state)  # as SAM 2 wraps it
+    found = recognise({name: tuple(tensor.shape) for name, tensor in state.items()})
+    assert found is not None
+    model = build_model(found.entry)
+    model.load_state_dict(state)
+    return model
+
+
+def dense(folder: Path) -> Parts:
+    """Load the dense model."""
+    return Parts(dense_model(folder))
+
+
+def compiled(folder: Path) -> Parts:
+    """Load the dense model, and compile its image encoder."""
+    parts = dense(folder)
+    parts.encoder = torch.compile(parts.encoder)
+    return parts
+
+
+def in_bfloat16(folder: Path) -> Parts:
+    """Load the dense model, and cast it."""
+    return dense(folder).to(torch.bfloat16)
+
+
+def with_fused_attention(folder: Path) -> Parts:
+    """Load the dense model, and replace its attention by bhk's."""
+    parts = dense(folder)
+    bhk.sam.fuse_attention(parts)
+    return parts
+
+
+def torchao_int8(folder: Path) -> Parts:
+    """Load the dense model, give its image encoder int8 weights and inputs, and compile it, as torchao's documentation says."""
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+
+    parts = dense(folder)
+    quantize_(parts.encoder, Int8DynamicActivationInt8WeightConfig())
+    parts.encoder = torch.compile(parts.encoder)
+    return parts
+
+
+def coded(folder: Path, **options: Any) -> Parts:
+    """Load the .bhk file."""
+    return Parts(bhk.load(folder / CODED, **options))
