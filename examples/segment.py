@@ -33,7 +33,7 @@ def numbers(text: str) -> tuple[float, ...]:
 
 def segment(model: str, image: str | Path, points: Sequence, boxes: Sequence, out: Path) -> bhk.SegmentationReport:
     """Load a model, find masks, and write them as a picture and as an array."""
-    sam = bhk.load(model)  # its linear layers keep their codes: about 8 bits a weight
+    sam = bhk.load(model)  # its large linear layers keep their codes
     found = bhk.segment(sam, image, points=points, boxes=boxes, out=out, force=True)
     np.save(out.with_suffix(".npy"), found.masks)  # bool (masks, height, width)
     return found

@@ -14,6 +14,7 @@ import typer
 class Mode(str, enum.Enum):
     """How weights are held in memory."""
 
+    auto = "auto"
     hyper = "hyper"
     dense = "dense"
 
@@ -62,9 +63,10 @@ def _run_options(
     mode: Annotated[
         Mode,
         typer.Option(
-            metavar="hyper|dense", help="Keep the weights of a .bhk file as codes, or decode them on loading."
+            metavar="auto|hyper|dense",
+            help="Keep the weights of a .bhk file as codes: where that is fast, wherever possible, or nowhere.",
         ),
-    ] = Mode.hyper,
+    ] = Mode.auto,
     compute: Annotated[
         Compute, typer.Option(metavar="exact|int8", help="Arithmetic of the layers kept as codes.")
     ] = Compute.exact,

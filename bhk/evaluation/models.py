@@ -28,7 +28,7 @@ class ModelSource:
     path: str
     device: str = "cpu"
     dtype: str = "float32"
-    mode: str = "hyper"
+    mode: str = "auto"
     compute: str = "exact"
     attention: str = "fused"
 

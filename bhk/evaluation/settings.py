@@ -48,7 +48,7 @@ class EvaluationSettings:
     limit: int | None = None
     device: Device = "cpu"
     dtype: Dtype = "float32"
-    mode: Mode = "hyper"
+    mode: Mode = "auto"
     compute: Compute = "exact"
     attention: Attention = "fused"
 

@@ -52,7 +52,7 @@ def load_into(
     model: nn.Module,
     path: str | os.PathLike[str],
     *,
-    mode: Mode = "hyper",
+    mode: Mode = "auto",
     compute: Compute = "exact",
     device: Device | None = None,
     dtype: Dtype | None = None,
@@ -80,7 +80,9 @@ def load_into(
         path: a .bhk file, a folder that holds one, or a place on the Hugging Face Hub:
             "hf://user/repo[/file.bhk][@revision]".
         mode: "hyper" keeps the codes of linear weights: a `HyperLinear` takes the place of each plain `nn.Linear` whose
-            weight is coded row by row and not shared. "dense" decodes every weight. `model` itself is never replaced.
+            weight is coded row by row and not shared. "auto" does so where it costs no time: on a CPU, layers of up to
+            2^19 weights (those of mask decoders) are decoded. "dense" decodes every weight. `model` itself is never
+            replaced.
         compute: how each `HyperLinear` multiplies. "exact" gives the result of the decoded weights; "int8" rounds
             activations to 8 bits, which is faster for many rows.
         device: where all tensors go. None leaves each where it is in `model`, and puts tensors on meta on the CPU.
@@ -117,7 +119,7 @@ def load_into(
 
 def load_options(
     *,
-    mode: Mode = "hyper",
+    mode: Mode = "auto",
     compute: Compute = "exact",
     device: Device | None = None,
     dtype: Dtype | None = None,

@@ -22,7 +22,11 @@ from bhk.nn.errors import MismatchError, NoDataError
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.model_tensors import ModelTensor, Place, model_tensors, names_on_meta, plain_linears
 
-Mode = Literal["hyper", "dense"]
+Mode = Literal["auto", "hyper", "dense"]
+
+# Up to this many weights, decoding for a product on a CPU takes longer than anything that codes save there. The layers of
+# mask decoders are that small, those of most image encoders are not.
+SMALL_ON_CPU = 1 << 19
 
 SHOWN = 3  # names in a message
 
@@ -50,6 +54,11 @@ class LoadOptions:
     def dtype_of(self, tensor: Tensor) -> torch.dtype:
         """Return the dtype of what replaces `tensor`."""
         return self.dtype if self.dtype is not None and tensor.is_floating_point() else tensor.dtype
+
+    def holds_codes(self, weight: Tensor) -> bool:
+        """Return whether a coded `weight` of a linear layer keeps its codes."""
+        is_small = self.device_of(weight).type == "cpu" and weight.numel() <= SMALL_ON_CPU
+        return self.mode == "hyper" or (self.mode == "auto" and not is_small)
 
     def passes_over(self, name: str) -> bool:
         """Return whether `name`, without the prefix, may be in the file only or in the model only."""
@@ -120,11 +129,11 @@ def make_plan(model: nn.Module, file: BhkFile, options: LoadOptions) -> Plan:
         message = f"{name} does not fit {type(model).__name__}: {'; '.join(faults) or 'they share no tensor name'}"
         raise MismatchError(message, missing, unexpected, tuple(target.names[-1] for target in differing))
     _check_data(model, (*found, *(target for target in not_in_file if target.is_recomputed)))
-    linears = plain_linears(model, targets) if options.mode == "hyper" else {}
+    linears = {} if options.mode == "dense" else plain_linears(model, targets)
     replacements = {
         target: Replacement(*linears[target], layer)
         for target, layer in found.items()
-        if target in linears and stays_coded(layer)
+        if target in linears and stays_coded(layer) and options.holds_codes(target.tensor)
     }
     decodings = tuple(Decoding(target, layer) for target, layer in found.items() if target not in replacements)
     return Plan(decodings, tuple(replacements.values()), not_in_file, missing, unexpected)

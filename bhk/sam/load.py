@@ -52,7 +52,7 @@ class LoadedModel:
 def load(
     path_or_repo: str | os.PathLike[str],
     *,
-    mode: Mode = "hyper",
+    mode: Mode = "auto",
     compute: Compute = "exact",
     device: Device | None = None,
     dtype: Dtype | None = None,
@@ -63,8 +63,8 @@ def load(
 ) -> nn.Module:
     """Build the model that a file holds, load its weights, and put the model in eval mode.
 
-    The model is an instance of the class of its own package (`segment_anything`, `sam2`, `transformers`, …). In mode
-    "hyper" its weights are never in memory in dense form.
+    The model is an instance of the class of its own package (`segment_anything`, `sam2`, `transformers`, …). The weights
+    of layers that hold codes are never in memory in dense form.
 
     >>> model = bhk.load("demo_sam.bhk", device="cpu", dtype="float32")
     >>> type(model).__name__, model.training

@@ -179,7 +179,7 @@ def segment(
     points_per_side: int = 32,
     out: str | os.PathLike[str] | None = None,
     force: bool = False,
-    mode: Mode = "hyper",
+    mode: Mode = "auto",
     compute: Compute = "exact",
     device: Device | None = None,
     dtype: Dtype | None = None,
@@ -258,7 +258,7 @@ class _Question:
 class _LoadOptions:
     """The options of `bhk.load`, with its default values."""
 
-    mode: Mode = "hyper"
+    mode: Mode = "auto"
     compute: Compute = "exact"
     device: Device | None = None
     dtype: Dtype | None = None

@@ -164,7 +164,7 @@ def test_a_sam_by_dead_leaves_and_a_work_folder(tmp_path: Path, monkeypatch: pyt
         for warning in report.warnings
     )
     assert any("mask_downscaling.6.weight" in warning for warning in report.warnings)
-    model = bhk.load(report.path)
+    model = bhk.load(report.path, mode="hyper")
     assert isinstance(model.image_encoder.blocks[0].mlp.lin1, HyperLinear)
     monkeypatch.setattr("bhk.calibration.inputs.SamInputs.run", lambda *_: pytest.fail("shown again"))
     again = bhk.convert(path, tmp_path / "again.bhk", bhk.Quality(ratio=5), calibration=calibration)

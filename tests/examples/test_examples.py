@@ -116,7 +116,7 @@ def test_publishing_is_a_rehearsal_until_it_is_asked_for(
 
 
 def test_an_adapter_learns_on_codes_that_stay_as_they_are(model: Path) -> None:
-    module, sam = example("train_lora"), bhk.load(model)
+    module, sam = example("train_lora"), bhk.load(model, mode="hyper")
     before = {name: tensor.clone() for name, tensor in sam.state_dict().items()}
     adapter = module.add_lora(sam)
     module.train(sam, adapter, steps=2)
@@ -134,7 +134,7 @@ def test_an_adapter_is_small_lowers_the_loss_and_comes_back(
     assert after < 0.85 * before
     assert again == after
     assert "training the adapters: 73,728 parameters, 1.2 MB" in capsys.readouterr().out
-    adapter, sam = load_file(path), bhk.load(model)
+    adapter, sam = load_file(path), bhk.load(model, mode="hyper")
     assert sum(tensor.numel() for tensor in adapter.values()) == 73728
     picture = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     plain = sam.image_encoder(picture)

@@ -8,8 +8,15 @@ import torch
 from torch import nn
 
 import bhk
+from bhk.nn import plan
 
 Write = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _no_layer_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold the codes of small layers, too, on a CPU."""
+    monkeypatch.setattr(plan, "SMALL_ON_CPU", 0)
 
 
 @pytest.fixture

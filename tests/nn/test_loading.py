@@ -8,7 +8,7 @@ from hub.fake_hub import FakeHub
 from torch import nn
 
 import bhk
-from bhk.nn import weights_on_meta
+from bhk.nn import plan, weights_on_meta
 from bhk.nn.hyperlinear import HyperLinear
 
 
@@ -117,6 +117,19 @@ def test_hyper_mode_replaces_only_plain_linear_layers(path, expected: nn.Module)
         assert not module.training
     assert report.bytes < sum(tensor.nbytes for tensor in (*expected.parameters(), *expected.buffers()))
     torch.testing.assert_close(_run(model), _run(expected))
+
+
+@pytest.mark.parametrize(("mode", "replaced"), [("auto", ["large"]), ("hyper", ["small", "large"]), ("dense", [])])
+def test_on_a_cpu_small_layers_are_held_dense(
+    write, monkeypatch: pytest.MonkeyPatch, mode: str, replaced: list[str]
+) -> None:
+    monkeypatch.setattr(plan, "SMALL_ON_CPU", 32 * 64)
+    model = nn.ModuleDict({"small": nn.Linear(32, 64), "large": nn.Linear(32, 65)})
+    path = write(model)
+    with weights_on_meta():
+        model = nn.ModuleDict({"small": nn.Linear(32, 64), "large": nn.Linear(32, 65)})
+    assert bhk.load_into(model, path, mode=mode).replaced == len(replaced)
+    assert [name for name, module in model.items() if isinstance(module, HyperLinear)] == replaced
 
 
 @pytest.mark.parametrize("mode", ["dense", "hyper"])

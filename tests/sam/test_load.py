@@ -92,7 +92,7 @@ def test_a_file_becomes_the_model_that_it_holds(path: Path, mode: str) -> None:
 
 def test_options_reach_the_loader(path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    model = bhk.load(str(path), compute="int8", dtype="bfloat16", threads=1, progress=lambda *step: seen.append(step))
+    model = bhk.load(str(path), mode="hyper", compute="int8", dtype="bfloat16", threads=1, progress=lambda *step: seen.append(step))
     assert {module.compute for module in model.modules() if isinstance(module, HyperLinear)} == {"int8"}
     assert model.mask_decoder.iou_token.weight.dtype == model.pixel_mean.dtype == torch.bfloat16
     assert seen[-1][0] == "Loading"
@@ -157,9 +157,9 @@ def test_a_checkpoint_in_a_folder_takes_precedence(path: Path, tmp_path: Path) -
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "model.bhk").write_bytes(path.read_bytes())
-    assert any(isinstance(module, HyperLinear) for module in bhk.load(folder).modules())
+    assert any(isinstance(module, HyperLinear) for module in bhk.load(folder, mode="hyper").modules())
     save(folder / "sam.pth", {"model": _tensors()})
-    assert not any(isinstance(module, HyperLinear) for module in bhk.load(folder).modules())
+    assert not any(isinstance(module, HyperLinear) for module in bhk.load(folder, mode="hyper").modules())
 
 
 def test_a_path_is_not_mistaken_for_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

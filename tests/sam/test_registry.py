@@ -86,7 +86,7 @@ def test_a_builder_takes_a_bhk_file_like_the_checkpoint(
     assert not dense.training
     assert dense.state_dict().keys() == expected.state_dict().keys()
     assert all(torch.equal(tensor, decoded[name]) for name, tensor in dense.state_dict().items())
-    hyper = registry[key](converted)
+    hyper = registry[key](converted, mode="hyper")
     assert any(isinstance(module, HyperLinear) for module in hyper.modules())
 
 
