@@ -2,7 +2,7 @@
 
 - `resident`: how a coded weight is held in memory, and the identity that turns its product into one of small integers
 - `operators`: schemas, registrations, gradients
-- `reference`: the operators in plain torch, for every device; `int8_cpu`: products of bytes on a CPU
+- `reference`: the operators in plain torch, for every device; `onednn`: products of bytes on a CPU
 - `dispatch`: which Triton kernel serves a call on a GPU
 - `few_rows`, Triton: the product for few rows of activations
 - `integer`, Triton: quantised activations times codes

@@ -10,7 +10,7 @@ the decoded weight. In integer mode [u | v] is quantised row by row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import torch
@@ -19,15 +19,20 @@ from torch import Tensor
 
 from bhk.codec.codebook import BLOCK_PAIRS, Codebook
 
-from .int8_cpu import make_product, quantise_
+from .onednn import has_integer_unit, has_onednn_linear, onednn_linear, packed, quantise_
+from .processor import is_faster
 from .resident import MAX_FAR, MAX_INTEGER_WIDTH, codebook_of, sheared, step_and_offsets
 
 # Weights decoded at a time: bounds the scratch memory of a product to 16 MiB in float32, or one row.
 SCRATCH_WEIGHTS = 1 << 22
 # From this in * out / (in + out) on, an integer product saves more time than shearing, quantising and scaling take (on Zen 3).
 INTEGER_SIZE = 224
-# Rows of activations quantised at a time, few enough to be in the cache when they are multiplied.
-QUANTISED_ROWS = 1024
+# From this many rows on, too.
+INTEGER_ROWS = 64
+# Rows multiplied at a time, and items of activations rounded at a time: few enough to stay in the caches of a core.
+MULTIPLIED_ROWS, ROUNDED = 1024, 1 << 18
+# Bytes in which activations are as exact as float32 sums of their products.
+EXACT_PIECES = 3
 
 
 def decode(codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
@@ -48,27 +53,64 @@ def hyper_linear(
     `resident.Resident` describes the operands. `compute` is "exact" or "int8". Few rows of float32, small weights, scalar
     weights, and weights with many far outliers are computed exactly in both.
     """
-    is_lattice, book = codes.dtype == torch.int8, codebook_of(codebook)
+    is_lattice, book, is_float32 = codes.dtype == torch.int8, codebook_of(codebook), x.dtype == torch.float32
     is_large = x.shape[1] * len(codes) >= INTEGER_SIZE * (x.shape[1] + len(codes))
-    if is_lattice and x.dtype == torch.float32 and 2 * len(x) <= len(codes):
+    if is_lattice and is_large and len(x) >= INTEGER_ROWS and codes.shape[1] <= MAX_INTEGER_WIDTH:
+        if compute == "int8" and len(far) <= MAX_FAR:
+            return _integer(x, codes, book, outliers[far], bias, 1)
+        if is_float32 and len(outliers) <= MAX_FAR and codes.is_cpu and _integers_are_faster():
+            return _integer(x, codes, book, outliers, bias, EXACT_PIECES)
+    if is_lattice and is_float32 and 2 * len(x) <= len(codes):
         return _few_rows(x, codes, book, outliers, bias)
-    if is_lattice and is_large and compute == "int8" and len(far) <= MAX_FAR and codes.shape[1] <= MAX_INTEGER_WIDTH:
-        return _integer(x, codes, book, outliers[far], bias)
     return _many_rows(x, codes, book, outliers, bias)
+
+
+def _integers_are_faster() -> bool:
+    """Return whether float32 products by integers are faster on this machine than those by a decoded weight."""
+    return has_integer_unit() and is_faster("integers", "decoded", _typical_products)
+
+
+def _typical_products() -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+    """Return the product of activations (1024, 768) and a weight (1536, 768) by integers, and by a decoded weight."""
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randint(-32, 32, (1536, 768), dtype=torch.int8, generator=generator)
+    x, none = torch.randn(1024, 768, generator=generator), torch.empty(0, 3, dtype=torch.int32)
+    book = Codebook((0.0, 0.0), 1.0, 64)
+    return (
+        lambda: _integer(x, codes, book, none, None, EXACT_PIECES),
+        lambda: _many_rows(x, codes, book, none, None),
+    )
+
+
+def _onednn_is_faster() -> bool:
+    """Return whether float32 products with a weight that oneDNN packs first are faster than those of F.linear.
+
+    They are on processors of AMD, where F.linear takes a slow path of MKL.
+    """
+    return has_onednn_linear() and is_faster("onednn", "linear", _typical_linears)
+
+
+def _typical_linears() -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+    x, weight = torch.ones(1024, 768), torch.ones(1536, 768)
+    return lambda: onednn_linear(x, weight, None), lambda: F.linear(x, weight)
 
 
 def _many_rows(x: Tensor, codes: Tensor, book: Codebook, outliers: Tensor, bias: Tensor | None) -> Tensor:
     out, features = len(codes), x.shape[1]
     blocks = list(_row_blocks(out, features, SCRATCH_WEIGHTS))
     weight = x.new_empty(blocks[0].stop, features)
-    if len(blocks) == 1:  # bit for bit the result of nn.Linear
+    by_onednn = x.dtype == torch.float32 and x.is_cpu and len(x) >= INTEGER_ROWS and _onednn_is_faster()
+    if len(blocks) == 1:
         _decode_rows(codes, book, outliers, blocks[0], weight)
-        return F.linear(x, weight, bias)
+        # F.linear gives bit for bit the result of nn.Linear.
+        return onednn_linear(x, weight, bias) if by_onednn else F.linear(x, weight, bias)
     y = x.new_empty(len(x), out)
     for rows in blocks:
         part = weight[: rows.stop - rows.start]
         _decode_rows(codes, book, outliers, rows, part)
-        if bias is None:
+        if by_onednn:
+            y[:, rows] = onednn_linear(x, part, None if bias is None else bias[rows])
+        elif bias is None:
             torch.mm(x, part.t(), out=y[:, rows])
         else:  # adding the bias later would round twice
             torch.addmm(bias[rows], x, part.t(), out=y[:, rows])
@@ -91,26 +133,37 @@ def _few_rows(x: Tensor, codes: Tensor, book: Codebook, outliers: Tensor, bias: 
     return y if bias is None else y.add_(bias)
 
 
-def _integer(x: Tensor, codes: Tensor, book: Codebook, far: Tensor, bias: Tensor | None) -> Tensor:
+def _integer(x: Tensor, codes: Tensor, book: Codebook, outliers: Tensor, bias: Tensor | None, pieces: int) -> Tensor:
+    """Multiply integers, after rounding the sheared activations to `pieces` bytes; `outliers` are corrected."""
     step, *_ = step_and_offsets(book)
-    pairs = codes.shape[1] // 2
-    multiply, levels = make_product(codes)
-    index, weights = _outliers_of(far, slice(0, len(codes)), pairs, len(codes))
+    pairs, weight = codes.shape[1] // 2, packed(codes)
+    index, weights = _outliers_of(outliers, slice(0, len(codes)), pairs, len(codes))
     row, column = index // pairs, index % pairs
-    missing = sheared(book, weights) - codes.view(-1, 2, pairs)[row, :, column]  # (far, 2)
+    missing = sheared(book, weights) - codes.view(-1, 2, pairs)[row, :, column]  # (outliers, 2)
     y = torch.empty(len(x), len(codes), dtype=torch.float32, device=x.device)
     # Reused for all blocks: fresh memory from the system costs more than the work on it.
-    scratch = torch.empty(min(len(x), QUANTISED_ROWS), 2, pairs, dtype=torch.float32, device=x.device)
-    for at in range(0, len(x), QUANTISED_ROWS):
-        block = y[at : at + QUANTISED_ROWS]
-        activations = _shear_into(scratch[: len(block)], x[at : at + QUANTISED_ROWS].float(), book.windings)
-        offset, part = _offset(activations, book), activations[:, :, column]
-        integers, scale = quantise_(activations.flatten(1), levels)
-        torch.addcmul(offset, multiply(integers), scale.mul_(step), out=block)
-        if len(far):
-            block.index_add_(1, row, part[:, 0] * missing[:, 0] + part[:, 1] * missing[:, 1], alpha=step)
+    rows = min(len(x), MULTIPLIED_ROWS)
+    integers = torch.empty(pieces, rows, 2 * pairs, dtype=torch.uint8, device=x.device)
+    scratch = x.new_empty(min(rows, max(1, ROUNDED // (2 * pairs))), 2, pairs, dtype=torch.float32)
+    scale, offset = x.new_empty(2, rows, 1, dtype=torch.float32)
+    for block in _row_blocks(len(x), 1, rows):
+        part, places = y[block], x[block]
+        correction = part.new_empty(len(part), len(outliers)) if len(outliers) else None
+        for inner in _row_blocks(len(part), 1, len(scratch)):
+            activations = _shear_into(scratch[: len(part[inner])], places[inner].float(), book.windings)
+            offset[inner] = _offset(activations, book)
+            if correction is not None:
+                at = activations[:, :, column]
+                torch.addcmul(at[:, 0] * missing[:, 0], at[:, 1], missing[:, 1], out=correction[inner])
+            scale[inner] = quantise_(activations.flatten(1), weight.levels, integers[:, inner])
+        part.zero_()
+        for piece in range(pieces):
+            weight.add_product(integers[piece, : len(part)], part, (2 * weight.levels) ** -piece)
+        torch.addcmul(offset[: len(part)], part, scale[: len(part)].mul_(step), out=part)
+        if correction is not None:
+            part.index_add_(1, row, correction, alpha=step)
         if bias is not None:
-            block.add_(bias)
+            part.add_(bias)
     return y.to(x.dtype)
 
 

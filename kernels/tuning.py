@@ -9,7 +9,6 @@ captured: run the model once before, as torch requires anyway.
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import cache
@@ -20,6 +19,7 @@ import triton
 from torch import Tensor
 
 from .gpu import Gpu
+from .kept import folder
 from .sizes import power_of_2
 
 SHIPPED = Path(__file__).with_name("tiles.csv")
@@ -125,8 +125,7 @@ def choose(
 
 def cache_path() -> Path:
     """Return the file that keeps measured tiles."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "bhk" / "tiles.csv"
+    return folder() / "tiles.csv"
 
 
 def read(path: Path) -> Iterator[Measured]:

@@ -12,6 +12,7 @@ from bhk.base.errors import BhkError
 from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.tensor import encode
 from bhk.kernels import operators as operators  # registers torch.ops.bhk
+from bhk.kernels.onednn import packed_bytes
 from bhk.kernels.resident import Resident, find_fault, make_resident
 from bhk.nn.device import Device
 from bhk.nn.precision import Dtype, floating_dtype
@@ -196,8 +197,11 @@ class HyperLinear(nn.Module):
 
     @property
     def bits_per_weight(self) -> float:
-        """Bits in memory for each weight, counting everything except the bias."""
-        held = sum(int(getattr(self, name).nbytes) for name in BUFFERS)
+        """Bits in memory for each weight, counting everything except the bias.
+
+        On a CPU whose integer unit multiplies, the first product of many rows adds a copy of the codes in its order.
+        """
+        held = packed_bytes(self.codes) + sum(int(getattr(self, name).nbytes) for name in BUFFERS)
         return 8 * held / max(self.in_features * self.out_features, 1)
 
     @property

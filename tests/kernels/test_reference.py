@@ -11,7 +11,7 @@ from torch.nn.functional import linear
 
 from bhk.codec.codebook import Codebook
 from bhk.kernels import reference
-from bhk.kernels.int8_cpu import make_product
+from bhk.kernels.onednn import has_onednn_linear, onednn_linear, packed
 from bhk.kernels.resident import MAX_FAR
 
 _SETTINGS = settings(deadline=None, derandomize=True, max_examples=80)
@@ -90,12 +90,12 @@ def test_other_dtypes_are_as_exact_as_a_linear_layer(
 @pytest.mark.parametrize(
     ("rows", "out", "width", "windings", "shells", "outliers"),
     [
-        (40, 64, 65, 256, 0, 0),
+        (80, 64, 65, 256, 0, 0),
         (70, 33, 64, 128, 0, 0),
         (1100, 48, 96, 100, 3, 11),
         (513, 40, 131, 256, 9, 13),
-        (30, 7, 1, 5, 0, 0),
-        (9, 3, 2, 1, 0, 0),
+        (65, 7, 1, 5, 0, 0),
+        (64, 3, 2, 1, 0, 0),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -118,7 +118,7 @@ def test_integer_products_round_each_row_to_a_byte(
     x, bias = _draw(rows, width, out, dtype)
     x[rows // 2] = 0
     y, exact = _run(weight, x, bias, "int8"), weight.product(x, bias)
-    levels = make_product(weight.resident.codes)[1]
+    levels = packed(weight.resident.codes).levels
     # A few activations lie half-way between two steps and may be rounded either way.
     rounding = 2e-4 if dtype == torch.float32 else 3e-3
     assert relative(y, weight.rounded_product(x, bias, levels)) <= rounding
@@ -129,14 +129,86 @@ def test_integer_products_round_each_row_to_a_byte(
         assert error > 1e-4  # it was not the exact product
 
 
+@pytest.mark.parametrize("machine", ["integers", "decoded"])
+@pytest.mark.parametrize(
+    ("rows", "out", "width", "windings", "shells", "outliers"),
+    [
+        (80, 64, 65, 256, 0, 0),
+        (1100, 48, 96, 100, 3, 11),
+        (513, 40, 131, 256, 9, 13),
+        (300, 20, 96, 256, 9, MAX_FAR + 1),
+    ],
+)
+def test_many_rows_are_exact_to_float32_in_both_ways(
+    any_size,
+    random_weight,
+    relative,
+    poison,
+    monkeypatch: pytest.MonkeyPatch,
+    machine: str,
+    rows: int,
+    out: int,
+    width: int,
+    windings: int,
+    shells: int,
+    outliers: int,
+) -> None:
+    monkeypatch.setattr(reference, "_integers_are_faster", lambda: machine == "integers")
+    ran: list[int] = []
+    run = reference._integer
+    monkeypatch.setattr(reference, "_integer", lambda *operands: ran.append(operands[-1]) or run(*operands))
+    weight = random_weight(out, width, windings, shells, outliers=outliers)
+    x, bias = _draw(rows, width, out)
+    x[rows // 2] = 0
+    x[rows // 3] *= 1e6
+    x[rows // 4, 1:] *= 1e-6
+    y, exact = _run(weight, x, bias), weight.product(x, bias)
+    assert ran == ([3] if machine == "integers" and outliers <= MAX_FAR else [])
+    for row in (slice(None), rows // 3, rows // 4):
+        assert relative(y[row], exact[row]) <= 1e-6
+    assert torch.equal(y[rows // 2], bias)
+
+
+@pytest.mark.parametrize(("rows", "out", "width"), [(70, 64, 33), (1030, 2050, 2051)])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_onednn_multiplies_as_exactly(
+    random_weight, relative, monkeypatch: pytest.MonkeyPatch, rows: int, out: int, width: int, has_bias: bool
+) -> None:
+    if not has_onednn_linear():
+        pytest.skip("torch has no oneDNN on this machine")
+    ran: list[int] = []
+    monkeypatch.setattr(reference, "_onednn_is_faster", lambda: True)
+    monkeypatch.setattr(reference, "_integers_are_faster", lambda: False)
+    monkeypatch.setattr(reference, "onednn_linear", lambda *operands: ran.append(1) or onednn_linear(*operands))
+    weight = random_weight(out, width, 64, 3, outliers=9)
+    x, bias = _draw(rows, width, out)
+    bias = bias if has_bias else None
+    assert relative(_run(weight, x, bias), weight.product(x, bias)) <= 1e-6
+    assert len(ran) == (1 if width < 100 else 2)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_no_product_hides_what_is_not_finite(
+    any_size, random_weight, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    monkeypatch.setattr(reference, "_integers_are_faster", lambda: True)
+    weight = random_weight(33, 40)
+    x, bias = _draw(70, 40, 33)
+    x[5, 7] = value
+    for compute in ("exact", "int8"):
+        is_finite = _run(weight, x, bias, compute).isfinite().all(1)
+        assert is_finite.sum() == 69
+        assert not is_finite[5]
+
+
 def test_each_row_is_rounded_by_itself(any_size, random_weight, relative) -> None:
     weight = random_weight(33, 40)
-    x, bias = _draw(40, 40, 33)
+    x, bias = _draw(70, 40, 33)
     y = _run(weight, x, bias, "int8")
     x[3] *= 1e6
     x[5] = torch.nan
     again = _run(weight, x, bias, "int8")
-    others = torch.tensor([row for row in range(40) if row not in (3, 5)])
+    others = torch.tensor([row for row in range(70) if row not in (3, 5)])
     assert torch.equal(again[others], y[others])
     assert again[5].isnan().all()
     assert relative(again[3], weight.product(x[3:4], bias)[0]) < 0.03

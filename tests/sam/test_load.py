@@ -92,7 +92,9 @@ def test_a_file_becomes_the_model_that_it_holds(path: Path, mode: str) -> None:
 
 def test_options_reach_the_loader(path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    model = bhk.load(str(path), mode="hyper", compute="int8", dtype="bfloat16", threads=1, progress=lambda *step: seen.append(step))
+    model = bhk.load(
+        str(path), mode="hyper", compute="int8", dtype="bfloat16", threads=1, progress=lambda *step: seen.append(step)
+    )
     assert {module.compute for module in model.modules() if isinstance(module, HyperLinear)} == {"int8"}
     assert model.mask_decoder.iou_token.weight.dtype == model.pixel_mean.dtype == torch.bfloat16
     assert seen[-1][0] == "Loading"

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bhk.kernels import int8_cpu
-from bhk.kernels.int8_cpu import make_product, quantise_
+from bhk.kernels import onednn
+from bhk.kernels.onednn import Weight, packed, packed_bytes, quantise_
 
 _SETTINGS = settings(deadline=None, derandomize=True, max_examples=60)
 
@@ -16,10 +16,16 @@ _SETTINGS = settings(deadline=None, derandomize=True, max_examples=60)
 def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The product of integers on this machine, and the one on machines without oneDNN."""
     if request.param == "plain":
-        monkeypatch.setattr(int8_cpu, "_has_onednn", lambda: False)
-    elif not int8_cpu._has_onednn():
+        monkeypatch.setattr(onednn, "has_onednn", lambda: False)
+    elif not onednn.has_onednn():
         pytest.skip("torch has no oneDNN on this machine")
     return request.param
+
+
+def _multiplied(weight: Weight, integers: Tensor) -> Tensor:
+    y = torch.zeros(len(integers), weight.out)
+    weight.add_product(integers, y, 1.0)
+    return y
 
 
 def _product(integers: Tensor, zero: int, weight: Tensor) -> Tensor:
@@ -41,11 +47,10 @@ def _extremes(rows: int, width: int, lowest: int, highest: int) -> Tensor:
 @pytest.mark.parametrize(("low", "high"), [(-128, 127), (-127, 127), (-64, 63), (-65, 0), (0, 65), (-64, 64), (0, 0)])
 def test_products_of_extreme_values_are_exact(machine: str, width: int, low: int, high: int) -> None:
     weight = _extremes(9, width, low, high).to(torch.int8)
-    multiply, levels = make_product(weight)
-    zero = levels + 1
-    integers = _extremes(40, width, zero - levels, zero + levels).to(torch.uint8)
-    y = multiply(integers)
-    assert y.dtype == torch.float32
+    ready = packed(weight)
+    zero = ready.levels + 1
+    integers = _extremes(40, width, zero - ready.levels, zero + ready.levels).to(torch.uint8)
+    y = _multiplied(ready, integers)
     exact = _product(integers, zero, weight)
     # Sums up to 2^24 are float32 values; plain torch adds larger ones in float32.
     loose = machine == "plain" and width * 127 * 128 > 1 << 24
@@ -54,16 +59,16 @@ def test_products_of_extreme_values_are_exact(machine: str, width: int, low: int
 
 @pytest.mark.parametrize("saturates", [True, False])
 def test_levels_do_not_saturate_on_the_machine(monkeypatch: pytest.MonkeyPatch, saturates: bool) -> None:
-    if not int8_cpu._has_onednn():
+    if not onednn.has_onednn():
         pytest.skip("torch has no oneDNN on this machine")
-    monkeypatch.setattr(int8_cpu, "_saturates", lambda: saturates)
+    monkeypatch.setattr(onednn, "_saturates", lambda: saturates)
     for largest, levels in ((64, 127), (65, 63 if saturates else 127), (127, 63 if saturates else 127)):
         for weight in (torch.tensor([[largest, 0]]), torch.tensor([[0, -largest]])):
-            multiply, chosen = make_product(weight.to(torch.int8))
-            assert chosen == levels
+            ready = packed(weight.to(torch.int8))
+            assert ready.levels == levels
             # Either choice multiplies small numbers rightly on every machine.
             integers = torch.tensor([[levels + 1, levels + 3], [levels, levels + 1]], dtype=torch.uint8)
-            assert torch.equal(multiply(integers), _product(integers, levels + 1, weight))
+            assert torch.equal(_multiplied(ready, integers), _product(integers, levels + 1, weight))
 
 
 @_SETTINGS
@@ -77,9 +82,40 @@ def test_levels_do_not_saturate_on_the_machine(monkeypatch: pytest.MonkeyPatch, 
 def test_products_of_any_integers_are_exact(rows: int, width: int, out: int, top: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randint(-top - 1, top + 1, (out, width), generator=generator, dtype=torch.int8)
-    multiply, levels = make_product(weight)
-    integers = torch.randint(1, 2 * levels + 2, (rows, width), generator=generator, dtype=torch.uint8)
-    assert torch.equal(multiply(integers), _product(integers, levels + 1, weight))
+    ready = packed(weight)
+    integers = torch.randint(1, 2 * ready.levels + 2, (rows, width), generator=generator, dtype=torch.uint8)
+    assert torch.equal(_multiplied(ready, integers), _product(integers, ready.levels + 1, weight))
+
+
+def test_a_product_is_scaled_and_added(machine: str) -> None:
+    weight = torch.arange(-6, 6, dtype=torch.int8).view(3, 4)
+    integers, y = torch.arange(100, 108, dtype=torch.uint8).view(2, 4), torch.ones(2, 3)
+    packed(weight).add_product(integers, y, 0.5)
+    assert torch.equal(y, 1 + 0.5 * _product(integers, 128, weight))
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_a_weight_is_packed_once_and_again_when_it_changes(machine: str, inference: bool) -> None:
+    with torch.inference_mode(inference):
+        weight = torch.zeros(4, 4, dtype=torch.int8)
+        assert packed_bytes(weight) == 0
+        ready = packed(weight)
+        assert packed(weight) is ready
+        assert packed_bytes(weight) == (16 if machine == "onednn" else 64)
+        if not inference:
+            weight.add_(1)
+            assert packed(weight) is not ready
+            integers = torch.full((1, 4), 129, dtype=torch.uint8)
+            assert torch.equal(_multiplied(packed(weight), integers), torch.full((1, 4), 4.0))
+
+
+def test_what_is_packed_is_freed_with_the_weight(machine: str) -> None:
+    before = len(onednn._packed)
+    weight = torch.zeros(4, 4, dtype=torch.int8)
+    packed(weight)
+    assert len(onednn._packed) == before + 1
+    del weight
+    assert len(onednn._packed) == before
 
 
 @_SETTINGS
@@ -94,20 +130,26 @@ def test_each_row_is_rounded_to_its_own_symmetric_steps(
     rows: int, width: int, levels: int, scale: float, seed: int
 ) -> None:
     x = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)) * scale
-    kept = x.clone()
-    integers, step = quantise_(x.clone(), levels)
-    assert torch.equal(x, kept)
-    assert (integers.dtype, integers.shape, step.shape) == (torch.uint8, x.shape, (rows, 1))
-    signed = integers.double() - (levels + 1)
+    integers = torch.empty(3, rows, width, dtype=torch.uint8)
+    step = quantise_(x.clone(), levels, integers)
+    assert step.shape == (rows, 1)
+    signed, *finer = integers.double() - (levels + 1)
     assert bool((signed.abs() <= levels).all())
     largest = x.double().abs().amax(dim=1, keepdim=True)
     normal = largest[:, 0] > 1e-35
     torch.testing.assert_close(step.double()[normal], (largest / levels)[normal], rtol=1e-6, atol=0)
     assert bool(((signed * step - x.double()).abs() <= (0.5 + 1e-4) * step).all())
     assert bool((signed[normal].abs().amax(dim=1) == levels).all())
+    whole, part = signed, 2 * levels
+    for piece in finer:
+        assert bool((piece.abs() <= levels).all())
+        whole, part = whole + piece / part, part * 2 * levels
+    exact = (whole * step - x.double())[normal].abs() <= (1e-6 + 1 / part) * largest[normal]
+    assert bool(exact.all())
 
 
 def test_zeros_stay_zeros() -> None:
-    integers, step = quantise_(torch.zeros(3, 5), 127)
+    integers = torch.empty(2, 3, 5, dtype=torch.uint8)
+    step = quantise_(torch.zeros(3, 5), 127, integers)
     assert integers.unique().tolist() == [128]
     assert bool((step > 0).all())

@@ -1,0 +1,163 @@
+"""Products that oneDNN computes on a CPU: of activations, rounded to bytes, with a matrix of signed bytes, and of float32.
+
+oneDNN multiplies unsigned activations by signed weights. On a CPU without VNNI instructions (measured on Zen 3) it adds
+neighbouring products in saturating 16-bit arithmetic: 255 * 64 * 2 and 127 * 128 * 2 fit, 255 * 128 * 2 does not. On such a
+machine activations are rounded to 7 bits when the weight uses more than 7 bits.
+
+One byte rounds an activation to 1/254 of its row's largest. Each further byte rounds what the bytes before it left, in steps
+254 times smaller: three bytes hold a row as exactly as float32 sums its products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """A matrix of signed bytes (out, k), as oneDNN wants it, or in float32 where oneDNN is missing.
+
+    Attributes:
+        matrix: mkldnn (k, out), or float32 (out, k).
+        levels: activations are rounded to -levels ... levels.
+        version: of the tensor that it was made from.
+        scales, zero_points: of the weight, one for each row, as oneDNN asks for them.
+    """
+
+    matrix: Tensor
+    levels: int
+    version: int
+    scales: Tensor = field(init=False)
+    zero_points: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scales", torch.ones(self.out, dtype=torch.float32))
+        object.__setattr__(self, "zero_points", torch.zeros(self.out, dtype=torch.int32))
+
+    @property
+    def out(self) -> int:
+        """Rows of the weight: outputs of the product."""
+        return self.matrix.shape[self.matrix.is_mkldnn]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes beside the tensor that it was made from."""
+        return self.matrix.numel() * (1 if self.matrix.is_mkldnn else 4)
+
+    def add_product(self, integers: Tensor, y: Tensor, scale: float) -> None:
+        """Add to y, float32 (rows, out), `scale` times the product of `integers`, uint8 (rows, k), less their zero point.
+
+        The zero point is levels + 1.
+        """
+        zero = self.levels + 1
+        if not self.matrix.is_mkldnn:
+            y.add_(F.linear(integers.float().sub_(zero), self.matrix), alpha=scale)
+            return
+        torch.ops.onednn.qlinear_pointwise.binary(
+            *(integers, scale, zero, self.matrix, self.scales, self.zero_points),
+            *(y, None, 1.0, 0, torch.float32, 1.0, 0, "sum", 1.0, "none", [], ""),
+        )
+
+
+_packed: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def packed(weight: Tensor) -> Weight:
+    """Return int8 `weight` (out, k) ready for products; kept as long as the tensor lives and is not changed."""
+    version = 0 if weight.is_inference() else weight._version
+    found: Weight | None = _packed.get(weight)  # type: ignore[no-untyped-call]
+    if found is None or found.version != version:
+        found = _packed[weight] = _pack(weight, version)
+    return found
+
+
+def packed_bytes(weight: Tensor) -> int:
+    """Return the bytes that `packed` keeps for a tensor now."""
+    found: Weight | None = _packed.get(weight)  # type: ignore[no-untyped-call]
+    return found.nbytes if found else 0
+
+
+def _pack(weight: Tensor, version: int) -> Weight:
+    if not has_onednn() or weight.device.type != "cpu":
+        return Weight(weight.float(), 127, version)
+    low, high = weight.aminmax()
+    narrow = _saturates() and max(-int(low), int(high)) > 64
+    return _onednn(weight, 63 if narrow else 127, version)
+
+
+def _onednn(weight: Tensor, levels: int, version: int = 0) -> Weight:
+    return Weight(torch.ops.onednn.qlinear_prepack(weight, None), levels, version)
+
+
+def quantise_(x: Tensor, levels: int, integers: Tensor) -> Tensor:
+    """Round each row of float32 `x` (rows, k) to bytes, halves to even. Overwrites `x`.
+
+    Args:
+        integers: uint8 (pieces, rows, k), to be filled: the first piece holds -levels ... levels steps of the row's own
+            size, each further one what is left in steps 2 * levels times smaller, all plus the zero point levels + 1.
+
+    Returns:
+        the step sizes of the first piece, float32 (rows, 1).
+    """
+    # aminmax along rows takes ten times as long as amax and amin together, and a maximum norm twenty times.
+    step = torch.maximum(x.amax(1, keepdim=True), x.amin(1, keepdim=True).neg_()).div_(levels)
+    step.clamp_(min=torch.finfo(torch.float32).tiny)
+    x.div_(step)
+    whole = torch.empty_like(x)
+    for piece in integers:
+        torch.round(x, out=whole)
+        signed = piece.view(torch.int8).copy_(whole)  # to int8, because torch converts to uint8 one by one
+        x.sub_(whole).mul_(2 * levels)
+        signed.bitwise_xor_(-128) if levels == 127 else signed.add_(levels + 1)
+    return step
+
+
+def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return F.linear(x, weight, bias) for float32 x (rows, k), by oneDNN, which packs the weight (out, k) first."""
+    prepared = torch.ops.mkldnn._reorder_linear_weight(weight, len(x))
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, prepared, bias, "none", [], "")
+    return y
+
+
+@cache
+def has_onednn_linear() -> bool:
+    """Return whether `onednn_linear` works, by trying it: torch does not promise to keep what it calls."""
+    x, weight, bias = torch.ones(2, 4), torch.arange(12.0).view(3, 4), torch.ones(3)
+    try:
+        return torch.equal(onednn_linear(x, weight, bias), F.linear(x, weight, bias))
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+
+
+@cache
+def has_onednn() -> bool:
+    """Return whether oneDNN's product works, by trying it: torch has it on x86 only, and does not promise to keep it."""
+    weight = torch.arange(-64, 64, dtype=torch.int8).view(4, 32)
+    integers = torch.arange(0, 256, 2, dtype=torch.uint8).view(4, 32)
+    y = torch.ones(4, 4)
+    try:
+        _onednn(weight, 127).add_product(integers, y, 2.0)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return torch.equal(y, 1 + 2 * ((integers.int() - 128) @ weight.int().t()).float())
+
+
+def has_integer_unit() -> bool:
+    """Return whether this machine multiplies bytes exactly in its own instructions."""
+    return has_onednn() and not _saturates()
+
+
+@cache
+def _saturates() -> bool:
+    """Return whether adding two products of 255 * 127 saturates on this machine, by trying it."""
+    y = torch.zeros(64, 64)
+    _onednn(torch.full((64, 64), 127, dtype=torch.int8), -1).add_product(
+        torch.full((64, 64), 255, dtype=torch.uint8), y, 1.0
+    )
+    return bool((y != 255 * 127 * 64).any())

@@ -1,0 +1,82 @@
+"""Which way to multiply exactly is faster on this processor: measured once, and kept.
+
+The first product of many rows times a decoded weight, and the same product with integers (about a tenth of a second), and
+appends both times to products.csv in bhk's cache folder. The result decides for all layers, in this process and later ones.
+"""
+
+from __future__ import annotations
+
+import csv
+import platform
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .kept import folder
+
+ROUNDS = 5
+MARGIN = 0.9  # less is not worth other last bits
+Product = Callable[[], Tensor]
+
+
+@cache
+def is_faster(new: str, old: str, make: Callable[[], tuple[Product, Product]]) -> bool:
+    """Return whether a way to multiply is clearly faster than another on this machine, as measured before or now.
+
+    Args:
+        new, old: names of the two ways.
+        make: returns a product in each way, new and old.
+    """
+    key = (processor(), torch.__version__, str(torch.get_num_threads()), new, old)
+    path = folder() / "products.csv"
+    known = dict(_read(path))
+    times = known.get(key) or _measure(*make())
+    if key not in known:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", newline="", encoding="utf-8", buffering=1) as file:
+                csv.writer(file, lineterminator="\n").writerow([*key, *(f"{1e6 * seconds:.0f}" for seconds in times)])
+        except OSError:  # the cache cannot be written, so the next process measures again
+            pass
+    return times[0] < MARGIN * times[1]
+
+
+def processor() -> str:
+    """Return the name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def _read(path: Path) -> Iterator[tuple[tuple[str, ...], tuple[float, ...]]]:
+    """Yield the readable lines of products.csv: key, and microseconds."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.reader(file))
+    except (OSError, UnicodeDecodeError, csv.Error):  # a missing or damaged cache counts as empty
+        return
+    for line in lines:
+        try:
+            *key, new, old = line
+            yield tuple(key), (float(new), float(old))
+        except ValueError:  # a truncated line
+            continue
+
+
+def _measure(*products: Product) -> tuple[float, ...]:
+    """Return the least seconds of each product; they take turns."""
+    times = [[_seconds(product) for product in products] for _ in range(ROUNDS + 1)]
+    return tuple(map(min, zip(*times[1:], strict=True)))
+
+
+def _seconds(product: Product) -> float:
+    started = time.perf_counter()
+    product()
+    return time.perf_counter() - started
