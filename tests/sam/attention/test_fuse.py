@@ -186,7 +186,7 @@ def test_before_and_after_loading(first: str, tmp_path: Path) -> None:
     torch.save(expected.state_dict(), tmp_path / "sam.pth")
     bhk.convert(tmp_path / "sam.pth", quality="fine")
     model: Any = models.small_sam(width=96)
-    steps = [bhk.sam.fuse_attention, lambda model: bhk.load_into(model, tmp_path / "sam.bhk")]
+    steps = [bhk.sam.fuse_attention, lambda model: bhk.load_into(model, tmp_path / "sam.bhk", mode="hyper")]
     for step in steps if first == "fuse" else steps[::-1]:
         step(model)
     assert isinstance(model.image_encoder.blocks[0].attn, RelativeAttention)

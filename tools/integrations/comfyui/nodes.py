@@ -89,7 +89,9 @@ class SamWrapper:
 def load_sam(path: Path, device: str) -> nn.Module:
     """Load a .bhk file as a SAM_MODEL."""
     entry = bhk.inspect(path).model
-    sam = bhk.load(path, device=comfy.model_management.get_torch_device() if device == "gpu" else "cpu")
+    target = comfy.model_management.get_torch_device() if device == "gpu" else "cpu"
+    # On a CPU that is only where the model waits for the GPU, small layers keep their codes, too.
+    sam = bhk.load(path, mode="auto" if device == "cpu" else "hyper", device=target)
     sam.model_name = (
         (entry.variant or entry.family) if entry else path.stem
     )  # comfyui_segment_anything looks here for SAM-HQ
