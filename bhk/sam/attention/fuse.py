@@ -81,4 +81,5 @@ def _replacement(module: nn.Module) -> nn.Module | None:
         return None
     fused = kind(module)
     fused.training = module.training
+    fused._modules = dict(module._modules)  # in the package's order, which is that of the state dict
     return fused

@@ -54,6 +54,12 @@ def test_an_encoder_attends_as_in_the_package(dtype: torch.dtype) -> None:
     assert_equals_package(theirs.to(dtype), draw(2, 11, 24, dtype=dtype))
 
 
+def test_the_state_dict_keeps_its_order() -> None:
+    theirs = named(_decoder(), "edge_sam.modeling.transformer.Attention")
+    theirs.k_proj = theirs._modules.pop("k_proj")  # behind the others
+    assert list(fused(theirs).state_dict()) == list(theirs.state_dict())
+
+
 @torch.no_grad()
 def test_edge_sam_gets_the_weights_that_its_training_asks_for() -> None:
     theirs = _decoder()
