@@ -1,13 +1,15 @@
 """Attention with decomposed relative positions, without a matrix of scores or of biases in memory.
 
-    y = softmax(scale * q @ k.T + bias) @ v        bias[i, (r, c)] = heights[i, r] + widths[i, c]
+Tokens lie on a grid, and see those of their window of it. The score of the query at (y, x) for the key at (r, c) is
 
-The keys lie on a grid: key (r, c) in row r, column c. Two forms of the same sum:
+    scale * q @ k + q @ rows[y, r] + q @ columns[x, c]
 
-- A CPU takes blocks of queries small enough for the caches. Only the bias of a block exists, as the mask of torch's fused
-  attention.
-- Else, and where gradients are needed, the bias becomes part of the product, with one-hot vectors for a key's row and column:
-  scale * q @ k.T + bias = [scale * q | heights | widths] @ [k | row | column].T. Fused attention needs no mask then.
+and the result is softmax(scores) @ v. Two forms of the same sum:
+
+- A CPU takes blocks of queries small enough for the caches: a window, or some rows of it. Only the positions' part of a block's
+  scores exists, as the mask of torch's fused attention.
+- Else, and where gradients are needed, that part goes into the product, with one-hot vectors for a key's row and column:
+  score = [scale * q | q @ rows[y] | q @ columns[x]] @ [k | row | column]. Fused attention needs no mask then.
 """
 
 from __future__ import annotations
@@ -21,79 +23,110 @@ from torch import Tensor
 # Queries of one head taken at a time on a CPU: torch's kernel works on larger tiles from 768 on. Measured on Sapphire Rapids
 # for 12 heads of 4,096 tokens: 0.40 s, against 0.46 with 512 queries, 0.60 with 128.
 BLOCK_QUERIES = 1024
-# Biases at a time where several heads or images fit into a block: 4 MiB in float32, twice what a core's cache holds.
-BLOCK_BIASES = 1 << 20
+# Scores of a block where several heads fit into it: 4 MiB in float32, twice what a core's cache holds.
+BLOCK_SCORES = 1 << 20
 # Fused kernels for GPUs take heads whose width is a multiple of this.
 HEAD_MULTIPLE = 8
 
 
-def relative_attention(q: Tensor, k: Tensor, v: Tensor, heights: Tensor, widths: Tensor, scale: float) -> Tensor:
-    """Return softmax(scale * q @ k.T + bias) @ v, (batch, heads, queries, head), in the dtype of the inputs.
+def relative_attention(qkv: Tensor, padding: Tensor | None, rows: Tensor, columns: Tensor, scale: float) -> Tensor:
+    """Return what each token gathers from the tokens of its window, (batch, height, width, heads, head).
 
     Args:
-        q: queries (batch, heads, queries, head).
-        k, v: keys and values (batch, heads, rows * columns, head), row by row.
-        heights, widths: what is added to scores, by a key's row (batch, heads, queries, rows) and by its column (batch,
-            heads, queries, columns).
+        qkv: queries, keys and values of tokens on a grid, (batch, height, width, 3, heads, head).
+        padding: query, key and value of what a window covers beyond the grid, (3, heads, head); None if windows fit.
+        rows, columns: what a query is multiplied with for its own row and column and those of a key, (window height, window
+            height, head) and (window width, window width, head).
     """
-    needs_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, heights, widths))
-    if q.device.type == "cpu" and not needs_gradient:
-        y: Tensor = _blocked(q, k, v, heights, widths, scale)
+    operands = (qkv, rows, columns) if padding is None else (qkv, padding, rows, columns)
+    if qkv.device.type == "cpu" and not (torch.is_grad_enabled() and any(x.requires_grad for x in operands)):
+        y: Tensor = _blocked(qkv, padding, rows, columns, scale)
         return y
-    return _one_hot(q, k, v, heights, widths, scale)
+    return _one_hot(qkv, padding, rows, columns, scale)
 
 
 @torch.library.custom_op("bhk::relative_attention", mutates_args=())
-def _blocked(q: Tensor, k: Tensor, v: Tensor, heights: Tensor, widths: Tensor, scale: float) -> Tensor:
+def _blocked(qkv: Tensor, padding: Tensor | None, rows: Tensor, columns: Tensor, scale: float) -> Tensor:
     """Take blocks of queries. An operator, so that compilers see one step in place of loops over blocks."""
-    y = _result(q)
-    block = heights.new_empty(max(BLOCK_BIASES, BLOCK_QUERIES * k.shape[2]))
-    batch, heads, queries, _ = q.shape
-    for place in _blocks(batch, heads, queries, k.shape[2]):
-        image, head, _ = place
-        high, wide = heights[place].unsqueeze(-1), widths[place].unsqueeze(-2)
-        shape = torch.broadcast_shapes(high.shape, wide.shape)
-        bias = torch.add(high, wide, out=block[: shape.numel()].view(shape)).flatten(-2)
-        y[place] = F.scaled_dot_product_attention(q[place], k[image, head], v[image, head], attn_mask=bias, scale=scale)
+    y = _result(qkv)
+    batch, height, width = qkv.shape[:3]
+    tall, wide = len(rows), len(columns)
+    scratch = qkv.new_empty(max(BLOCK_SCORES, max(BLOCK_QUERIES, wide) * tall * wide))
+    for image in range(batch):
+        for top in range(0, height, tall):
+            for left in range(0, width, wide):
+                place = image, slice(top, top + tall), slice(left, left + wide)
+                _attend(_whole(qkv[place], padding, tall, wide), rows, columns, scale, scratch, y[place])
     return y
 
 
 @_blocked.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, heights: Tensor, widths: Tensor, scale: float) -> Tensor:
-    return _result(q)
+def _(qkv: Tensor, padding: Tensor | None, rows: Tensor, columns: Tensor, scale: float) -> Tensor:
+    return _result(qkv)
 
 
-def _result(q: Tensor) -> Tensor:
-    """Return an empty tensor like `q`, laid out so that a token's heads lie side by side."""
-    batch, heads, queries, width = q.shape
-    return q.new_empty(batch, queries, heads, width).transpose(1, 2)
+def _result(qkv: Tensor) -> Tensor:
+    return qkv.new_empty(*qkv.shape[:3], *qkv.shape[4:])
 
 
-def _blocks(batch: int, heads: int, queries: int, keys: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Cut (batch, heads, queries) into blocks: some queries of a head, all of several heads, or all heads of several images."""
-    rows = max(1, min(queries, BLOCK_QUERIES))
-    several = _at_most(heads, rows * keys) if rows == queries else 1
-    images = _at_most(batch, several * rows * keys) if several == heads else 1
-    for image in _slices(batch, images):
-        for head in _slices(heads, several):
-            for row in _slices(queries, rows):
-                yield image, head, row
+def _whole(tokens: Tensor, padding: Tensor | None, tall: int, wide: int) -> Tensor:
+    """Return the tokens of a window (tall, wide, 3, heads, head), those beyond the edge filled in, row by row in memory."""
+    if padding is None or tokens.shape[:2] == (tall, wide):
+        return tokens.contiguous()
+    whole = padding.expand(tall, wide, *padding.shape).contiguous()
+    whole[: tokens.shape[0], : tokens.shape[1]] = tokens
+    return whole
 
 
-def _at_most(count: int, size: int) -> int:
-    return max(1, min(count, BLOCK_BIASES // max(size, 1)))
+def _attend(tokens: Tensor, rows: Tensor, columns: Tensor, scale: float, scratch: Tensor, out: Tensor) -> None:
+    """Write what the tokens of a window gather to `out` (up to tall, up to wide, heads, head)."""
+    q, k, v = tokens.permute(2, 3, 0, 1, 4)  # (heads, tall, wide, head)
+    heads, tall, wide, _ = q.shape
+    for head, line in _blocks(heads, out.shape[0], wide, tall * wide):
+        queries = q[head, line]
+        by_row = torch.einsum("nrcd,rkd->nrck", queries, rows[line]).unsqueeze(-1)
+        by_column = torch.einsum("nrcd,ckd->nrck", queries, columns).unsqueeze(-2)
+        shape = *queries.shape[:3], tall, wide
+        mask = torch.add(by_row, by_column, out=scratch[: by_row.numel() * wide].view(shape))
+        found = F.scaled_dot_product_attention(
+            queries.flatten(1, 2).unsqueeze(0),
+            k[head].flatten(1, 2).unsqueeze(0),
+            v[head].flatten(1, 2).unsqueeze(0),
+            attn_mask=mask.flatten(3).flatten(1, 2).unsqueeze(0),
+            scale=scale,
+        )
+        out[line, :, head] = found[0].transpose(0, 1).unflatten(0, shape[1:3])[:, : out.shape[1]]
 
 
-def _slices(count: int, size: int) -> Iterator[slice]:
-    return (slice(at, min(at + size, count)) for at in range(0, count, size))
+def _blocks(heads: int, tall: int, wide: int, keys: int) -> Iterator[tuple[slice, slice]]:
+    """Cut a window into blocks of (heads, rows): all rows of several heads, or some rows of one head."""
+    lines = max(1, min(tall, BLOCK_QUERIES // wide))
+    several = max(1, min(heads, BLOCK_SCORES // (lines * wide * keys))) if lines == tall else 1
+    for head in range(0, heads, several):
+        for line in range(0, tall, lines):
+            yield slice(head, head + several), slice(line, min(line + lines, tall))
 
 
-def _one_hot(q: Tensor, k: Tensor, v: Tensor, heights: Tensor, widths: Tensor, scale: float) -> Tensor:
-    rows, columns, width = heights.shape[-1], widths.shape[-1], q.shape[-1]
-    missing = -(width + rows + columns) % HEAD_MULTIPLE
-    row = torch.eye(rows, dtype=k.dtype, device=k.device).repeat_interleave(columns, 0)
-    column = torch.eye(columns, dtype=k.dtype, device=k.device).repeat(rows, 1)
-    place = torch.cat([row, column, row.new_zeros(len(row), missing)], 1).expand(*k.shape[:3], -1)
-    q = torch.cat([scale * q, heights, widths, q.new_zeros(*q.shape[:3], missing)], -1)
-    k, v = torch.cat([k, place], -1), torch.cat([v, v.new_zeros(place.shape)], -1)
-    return F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., :width]
+def _one_hot(qkv: Tensor, padding: Tensor | None, rows: Tensor, columns: Tensor, scale: float) -> Tensor:
+    batch, height, width, _, heads, head = qkv.shape
+    tall, wide = len(rows), len(columns)
+    if padding is not None:
+        below, right = -height % tall, -width % wide
+        qkv = torch.cat([qkv, padding.expand(batch, below, width, -1, -1, -1)], 1)
+        qkv = torch.cat([qkv, padding.expand(batch, height + below, right, -1, -1, -1)], 2)
+    down, across = qkv.shape[1] // tall, qkv.shape[2] // wide  # windows
+    cut = qkv.reshape(batch, down, tall, across, wide, 3, heads, head)
+    q, k, v = cut.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, -1, heads, tall, wide, head).unbind(0)
+    missing = -(head + tall + wide) % HEAD_MULTIPLE
+    row = torch.eye(tall, dtype=k.dtype, device=k.device).repeat_interleave(wide, 0)
+    column = torch.eye(wide, dtype=k.dtype, device=k.device).repeat(tall, 1)
+    place = torch.cat([row, column, row.new_zeros(len(row), missing)], 1).expand(*k.shape[:2], -1, -1)
+    by_row, by_column = torch.einsum("bnrcd,rkd->bnrck", q, rows), torch.einsum("bnrcd,ckd->bnrck", q, columns)
+    y = F.scaled_dot_product_attention(
+        torch.cat([scale * q, by_row, by_column, q.new_zeros(*q.shape[:4], missing)], -1).flatten(2, 3),
+        torch.cat([k.flatten(2, 3), place], -1),
+        torch.cat([v.flatten(2, 3), v.new_zeros(place.shape)], -1),
+        scale=1.0,
+    )
+    y = y[..., :head].reshape(batch, down, across, heads, tall, wide, head).permute(0, 1, 4, 2, 5, 3, 6)
+    return y.reshape(batch, down * tall, across * wide, heads, head)[:, :height, :width]

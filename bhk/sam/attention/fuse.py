@@ -10,17 +10,18 @@ from bhk.nn.errors import LoadOptionError
 from bhk.nn.model_tensors import is_unaltered
 from bhk.sam.attention.biased import BiasedAttention
 from bhk.sam.attention.plain import DecoderAttention, EdgeAttention, EncoderAttention
-from bhk.sam.attention.relative import HuggingFaceRelativeAttention, RelativeAttention
+from bhk.sam.attention.relative import HuggingFaceRelativeAttention, RelativeAttention, RelativeBlock
 
 # "fused" puts bhk's attention modules in place of a package's, "package" keeps those.
 Attention: TypeAlias = Literal["fused", "package"]
 
-_Fused: TypeAlias = type[RelativeAttention | BiasedAttention | EncoderAttention | DecoderAttention]
+_Fused: TypeAlias = type[RelativeAttention | RelativeBlock | BiasedAttention | EncoderAttention | DecoderAttention]
 
 # Packages with copies of the modules of segment_anything.
 _COPIES = ("segment_anything", "segment_anything_hq", "mobile_sam", "mobilesamv2", "edge_sam", "tinysam")
 _FUSED: dict[str, _Fused] = {
     **{f"{package}.modeling.image_encoder.Attention": RelativeAttention for package in _COPIES},
+    **{f"{package}.modeling.image_encoder.Block": RelativeBlock for package in _COPIES},
     **{f"{package}.modeling.tiny_vit_sam.Attention": BiasedAttention for package in _COPIES},
     **{f"{package}.modeling.transformer.Attention": DecoderAttention for package in _COPIES},
     "edge_sam.modeling.transformer.Attention": EdgeAttention,
@@ -55,7 +56,7 @@ def fuse_attention(model: nn.Module) -> int:
     >>> from segment_anything import sam_model_registry
     >>> model = sam_model_registry["vit_b"]()
     >>> bhk.sam.fuse_attention(model)
-    19
+    31
 
     Args:
         model: any module; its submodules are replaced, but not `model` itself.
@@ -63,21 +64,31 @@ def fuse_attention(model: nn.Module) -> int:
     Returns:
         how many modules were replaced.
     """
-    fused = {module: found for module in model.modules() if module is not model and (found := _replacement(module))}
-    for parent in list(model.modules()):
-        for name, child in parent._modules.items():
-            if child in fused:
-                parent._modules[name] = fused[child]
-    return len(fused)
+    found: dict[nn.Module, nn.Module] = {}
+    _fuse_children(model, found)
+    return sum(new is not old for old, new in found.items())
+
+
+def _fuse_children(parent: nn.Module, found: dict[nn.Module, nn.Module]) -> None:
+    """Replace modules below `parent`, parts before what holds them; `found` says what became of each."""
+    for name, child in parent._modules.items():
+        if child is None:
+            continue
+        if child not in found:
+            found[child] = child
+            _fuse_children(child, found)
+            found[child] = _replacement(child) or child
+        parent._modules[name] = found[child]
 
 
 def _replacement(module: nn.Module) -> nn.Module | None:
     """Return the module that computes the same, or None if there is none."""
     kind = _FUSED.get(f"{type(module).__module__}.{type(module).__qualname__}")
-    if kind is None or not is_unaltered(module):
-        return None
     # "ab" are TinyViT's biases between all tokens, which only some modes have.
-    if {*module._parameters, *module._buffers, *module._modules} - {"ab"} != kind.parts:
+    parts = {*module._parameters, *module._buffers, *module._modules} - {"ab"}
+    if kind is None or parts != kind.parts or not is_unaltered(module):
+        return None
+    if kind is RelativeBlock and not isinstance(module.attn, RelativeAttention):
         return None
     fused = kind(module)
     fused.training = module.training

@@ -24,10 +24,10 @@ def randomised(module: nn.Module) -> Any:
     return module  # TinyViT's `eval` returns None
 
 
-def fused(module: nn.Module) -> Any:
-    """Return the module of bhk that takes the place of a copy of a package's module."""
+def fused(module: nn.Module, replaced: int = 1) -> Any:
+    """Return the module of bhk that takes the place of a copy of a package's module, as one of `replaced`."""
     parent = nn.ModuleList([copy.deepcopy(module)])
-    assert bhk.sam.fuse_attention(parent) == 1
+    assert bhk.sam.fuse_attention(parent) == replaced
     return parent[0]
 
 
@@ -36,9 +36,9 @@ def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 @torch.no_grad()
-def assert_equals_package(theirs: nn.Module, *inputs: Tensor) -> None:
+def assert_equals_package(theirs: nn.Module, *inputs: Tensor, replaced: int = 1) -> None:
     """Compare with the package's module: in double and single precision with its output, in bfloat16 with its accuracy."""
-    found, expected = fused(theirs)(*inputs), theirs(*inputs)
+    found, expected = fused(theirs, replaced)(*inputs), theirs(*inputs)
     assert found.dtype == expected.dtype
     if found.dtype == torch.bfloat16:
         exact = copy.deepcopy(theirs).double()

@@ -18,14 +18,14 @@ from bhk.nn.errors import LoadOptionError
 from bhk.sam.attention.biased import BiasedAttention
 from bhk.sam.attention.fuse import check_attention
 from bhk.sam.attention.plain import DecoderAttention, EdgeAttention, EncoderAttention
-from bhk.sam.attention.relative import RelativeAttention
+from bhk.sam.attention.relative import RelativeAttention, RelativeBlock
 from bhk.sam.build import registered
 from sam import models
 from sam.attention.modules import draw, named, randomised
 from tools import demo
 
 pytest.importorskip("segment_anything")
-_OURS = (RelativeAttention, BiasedAttention, DecoderAttention, EncoderAttention)
+_OURS = (RelativeAttention, RelativeBlock, BiasedAttention, DecoderAttention, EncoderAttention)
 
 
 def _mobile_sam() -> nn.Module:
@@ -45,8 +45,8 @@ def _encode(model: Any) -> torch.Tensor:
 
 
 _MODELS: dict[str, tuple[Callable[[], nn.Module], int]] = {
-    "sam": (models.small_sam, 9),
-    "sam_hq": (models.small_sam_hq, 9),
+    "sam": (models.small_sam, 11),
+    "sam_hq": (models.small_sam_hq, 11),
     "mobile_sam": (_mobile_sam, 17),
     "hf_sam": (models.small_hf_sam, 2),
     "hf_sam_hq": (models.small_hf_sam_hq, 2),
@@ -126,15 +126,17 @@ def _without_tables(module: Any) -> None:
 @pytest.mark.parametrize("alter", [_hooked, _with_a_forward_of_its_own, _with_another_part, _without_tables])
 def test_altered_modules_stay_as_they_are(alter: Callable[[Any], None]) -> None:
     model: Any = models.small_sam()
-    alter(model.image_encoder.blocks[0].attn)
-    assert bhk.sam.fuse_attention(model) == 8
-    assert not isinstance(model.image_encoder.blocks[0].attn, _OURS)
+    block = model.image_encoder.blocks[0]
+    alter(block.attn)
+    assert bhk.sam.fuse_attention(model) == 9
+    assert model.image_encoder.blocks[0] is block
+    assert not isinstance(block.attn, _OURS)
 
 
 def test_a_shared_module_stays_shared() -> None:
     model: Any = models.small_sam()
     model.image_encoder.blocks[0].attn = model.image_encoder.blocks[1].attn
-    assert bhk.sam.fuse_attention(model) == 8
+    assert bhk.sam.fuse_attention(model) == 10
     assert model.image_encoder.blocks[0].attn is model.image_encoder.blocks[1].attn
 
 
@@ -204,7 +206,7 @@ def test_an_impossible_option() -> None:
 @torch.no_grad()
 def test_a_trained_model_gives_the_masks_of_its_package() -> None:
     fused, package = (bhk.load(demo.CHECKPOINT, attention=attention) for attention in ("fused", "package"))
-    assert [sum(isinstance(module, _OURS) for module in model.modules()) for model in (fused, package)] == [13, 0]
+    assert [sum(isinstance(module, _OURS) for module in model.modules()) for model in (fused, package)] == [19, 0]
     image = _image(fused)
     embedding, expected = fused.image_encoder(image), package.image_encoder(image)
     assert (embedding - expected).norm() <= 1e-5 * expected.norm()

@@ -47,11 +47,27 @@ def test_a_grid_of_another_size_stretches_the_tables() -> None:
         assert_equals_package(theirs, draw(2, *size, 48))
 
 
-@pytest.mark.parametrize("window", [0, 4, 7])
-@torch.no_grad()
-def test_a_block_pads_the_image_to_whole_windows(window: int) -> None:
+def _block(window: int) -> Any:
     encoder = pytest.importorskip("segment_anything.modeling.image_encoder")
-    theirs = randomised(encoder.Block(48, 3, use_rel_pos=True, window_size=window, input_size=(10, 9)))
+    return randomised(encoder.Block(48, 3, use_rel_pos=True, window_size=window, input_size=(10, 9)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("window", "size"), [(0, (10, 9)), (4, (10, 9)), (7, (10, 9)), (5, (10, 5)), (4, (3, 8))])
+def test_a_block_with_windows_over_the_edge(window: int, size: tuple[int, int], dtype: torch.dtype) -> None:
+    x = draw(2, 48, *size, dtype=dtype).permute(0, 2, 3, 1)  # as the packages hand it over
+    assert_equals_package(_block(window).to(dtype), x, replaced=2)
+
+
+def test_gradients_of_a_block() -> None:
+    theirs = _block(4).double()
+    x = draw(2, 10, 9, 48, dtype=torch.float64)
+    torch.testing.assert_close(gradients(fused(theirs, 2), x), gradients(theirs, x), rtol=1e-9, atol=1e-9)
+
+
+@torch.no_grad()
+def test_a_package_s_block_with_attention_of_bhk() -> None:
+    theirs = _block(4)
     x = draw(2, 10, 9, 48)
     expected = theirs(x)
     theirs.attn = fused(theirs.attn)
