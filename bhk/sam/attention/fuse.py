@@ -46,8 +46,9 @@ def check_attention(attention: str) -> None:
 def fuse_attention(model: nn.Module) -> int:
     """Replace the attention modules of a Segment Anything model by modules of bhk that compute the same, faster.
 
-    The packages write a matrix of all scores to memory; these modules never hold one. They take over the parameters, and
-    nothing in the state dict changes. It does not matter whether you call this before or after `bhk.load_into`.
+    The packages write a matrix of all scores to memory; these modules never hold one. Blocks of SAM's image encoder are
+    replaced, too, because theirs copy tokens to windows and back. The modules take over the parameters, and nothing in the
+    state dict changes. It does not matter whether you call this before or after `bhk.load_into`.
 
     Known are the modules of segment_anything, its copies (SAM-HQ, MobileSAM, EdgeSAM, TinySAM), EfficientSAM, and the image
     encoders of SamModel and SamHQModel of transformers. Modules of other classes, or with hooks or other additions, stay as
