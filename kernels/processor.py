@@ -1,13 +1,15 @@
 """Which way to multiply exactly is faster on this processor: measured once, and kept.
 
 The first product of many rows times a decoded weight, and the same product with integers (about a tenth of a second), and
-appends both times to products.csv in bhk's cache folder. The result decides for all layers, in this process and later ones.
+appends both times to products.csv in bhk's cache folder, if no other work disturbed it. The result decides for all layers, in
+this process and, if it was kept, in later ones.
 """
 
 from __future__ import annotations
 
 import csv
 import platform
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -18,7 +20,8 @@ from torch import Tensor
 
 from .kept import folder
 
-ROUNDS = 5
+ROUNDS = 7
+STEADY = 1.5  # a median of more than this times the least means that other work disturbed the measurement
 MARGIN = 0.9  # less is not worth other last bits
 Product = Callable[[], Tensor]
 
@@ -33,15 +36,12 @@ def is_faster(new: str, old: str, make: Callable[[], tuple[Product, Product]]) -
     """
     key = (processor(), torch.__version__, str(torch.get_num_threads()), new, old)
     path = folder() / "products.csv"
-    known = dict(_read(path))
-    times = known.get(key) or _measure(*make())
-    if key not in known:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", newline="", encoding="utf-8", buffering=1) as file:
-                csv.writer(file, lineterminator="\n").writerow([*key, *(f"{1e6 * seconds:.0f}" for seconds in times)])
-        except OSError:  # the cache cannot be written, so the next process measures again
-            pass
+    times = dict(_read(path)).get(key)
+    if times is None:
+        rounds = _measure(*make())
+        times = tuple(map(min, rounds))
+        if all(statistics.median(found) <= STEADY * min(found) for found in rounds):
+            _append(path, [*key, *(f"{1e6 * seconds:.0f}" for seconds in times)])
     return times[0] < MARGIN * times[1]
 
 
@@ -70,10 +70,19 @@ def _read(path: Path) -> Iterator[tuple[tuple[str, ...], tuple[float, ...]]]:
             continue
 
 
-def _measure(*products: Product) -> tuple[float, ...]:
-    """Return the least seconds of each product; they take turns."""
+def _append(path: Path, line: list[str]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", newline="", encoding="utf-8", buffering=1) as file:
+            csv.writer(file, lineterminator="\n").writerow(line)
+    except OSError:  # the cache cannot be written, so the next process measures again
+        pass
+
+
+def _measure(*products: Product) -> list[tuple[float, ...]]:
+    """Return the seconds of each product in each round; they take turns."""
     times = [[_seconds(product) for product in products] for _ in range(ROUNDS + 1)]
-    return tuple(map(min, zip(*times[1:], strict=True)))
+    return list(zip(*times[1:], strict=True))
 
 
 def _seconds(product: Product) -> float:

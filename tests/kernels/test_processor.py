@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -13,17 +12,15 @@ from bhk.kernels import processor
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of what was measured; nothing was yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(processor, "_seconds", lambda product: product())
     processor.is_faster.cache_clear()
     yield tmp_path / "bhk" / "products.csv"
     processor.is_faster.cache_clear()
 
 
-def _ways(quick: float, slow: float):
-    def wait(seconds: float) -> torch.Tensor:
-        time.sleep(seconds)
-        return torch.empty(0)
-
-    return lambda: (lambda: wait(quick), lambda: wait(slow))
+def _ways(new: float, old: float):
+    """Return what makes two products; here a product tells how long it takes."""
+    return lambda: (lambda: new, lambda: old)
 
 
 def _refuse():
@@ -32,7 +29,7 @@ def _refuse():
 
 @pytest.mark.parametrize("is_quick", [True, False])
 def test_the_faster_way_is_measured_once_and_kept(cache: Path, is_quick: bool) -> None:
-    times = (0.0, 0.02) if is_quick else (0.02, 0.0)
+    times = (1.0, 2.0) if is_quick else (2.0, 1.0)
     assert processor.is_faster("new", "old", _ways(*times)) is is_quick
     processor.is_faster.cache_clear()
     assert processor.is_faster("new", "old", _refuse) is is_quick
@@ -45,10 +42,10 @@ def test_the_faster_way_is_measured_once_and_kept(cache: Path, is_quick: bool) -
 
 
 def test_other_machines_versions_and_threads_do_not_count(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert processor.is_faster("new", "old", _ways(0, 0.02))
+    assert processor.is_faster("new", "old", _ways(1, 2))
     processor.is_faster.cache_clear()
     monkeypatch.setattr(processor, "processor", lambda: "another")
-    assert not processor.is_faster("new", "old", _ways(0.02, 0))
+    assert not processor.is_faster("new", "old", _ways(2, 1))
     assert len(cache.read_text().splitlines()) == 2
 
 
@@ -56,12 +53,22 @@ def test_other_machines_versions_and_threads_do_not_count(cache: Path, monkeypat
 def test_a_damaged_file_counts_as_empty(cache: Path, content: bytes) -> None:
     cache.parent.mkdir()
     cache.write_bytes(content)
-    assert processor.is_faster("new", "old", _ways(0, 0.02))
+    assert processor.is_faster("new", "old", _ways(1, 2))
 
 
 def test_without_a_place_to_write_it_is_measured_in_each_process(cache: Path) -> None:
     cache.parent.write_text("a file where the folder should be")
-    assert processor.is_faster("new", "old", _ways(0, 0.02))
+    assert processor.is_faster("new", "old", _ways(1, 2))
+
+
+def test_what_other_work_disturbed_is_not_kept(cache: Path) -> None:
+    seconds = iter([1, 1, 1, 1, *[2] * 4])
+    assert processor.is_faster("new", "old", lambda: (lambda: next(seconds), lambda: 3))
+    assert not cache.exists()
+
+
+def test_a_little_faster_is_not_worth_it() -> None:
+    assert not processor.is_faster("new", "old", _ways(0.95, 1))
 
 
 def test_every_machine_has_a_name() -> None:
