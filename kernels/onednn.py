@@ -110,10 +110,11 @@ def quantise_(x: Tensor, levels: int, integers: Tensor) -> Tensor:
     step.clamp_(min=torch.finfo(torch.float32).tiny)
     x.div_(step)
     whole = torch.empty_like(x)
-    for piece in integers:
+    for number, piece in enumerate(integers):
+        if number:
+            x.sub_(whole).mul_(2 * levels)
         torch.round(x, out=whole)
         signed = piece.view(torch.int8).copy_(whole)  # to int8, because torch converts to uint8 one by one
-        x.sub_(whole).mul_(2 * levels)
         signed.bitwise_xor_(-128) if levels == 127 else signed.add_(levels + 1)
     return step
 
