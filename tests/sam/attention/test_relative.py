@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from bhk.sam.attention import relative
 from sam.attention.modules import (
     DTYPES,
     assert_equals_package,
@@ -59,7 +60,9 @@ def test_a_block_with_windows_over_the_edge(window: int, size: tuple[int, int], 
     assert_equals_package(_block(window).to(dtype), x, replaced=2)
 
 
-def test_gradients_of_a_block() -> None:
+@pytest.mark.parametrize("tokens", [7, 1 << 20])
+def test_gradients_of_a_block(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
+    monkeypatch.setattr(relative, "TOKENS", tokens)
     theirs = _block(4).double()
     x = draw(2, 10, 9, 48, dtype=torch.float64)
     torch.testing.assert_close(gradients(fused(theirs, 2), x), gradients(theirs, x), rtol=1e-9, atol=1e-9)
