@@ -91,7 +91,7 @@ class RelativeBlock(nn.Module):
         x = x + self.attn(self.norm1(x), self.window_size)
         if not x.is_cpu:
             return self._perceptron(x)
-        return torch.cat([self._perceptron(part) for part in x.flatten(0, 2).split(TOKENS)]).view(x.shape)
+        return torch.cat([self._perceptron(part) for part in torch.split(x.flatten(0, 2), TOKENS)]).view(x.shape)
 
     def _perceptron(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.mlp(self.norm2(x))
