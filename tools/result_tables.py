@@ -15,6 +15,8 @@ from pathlib import Path
 
 from bhk.sam.allocation import PARTS
 from bhk.sam.variants import VARIANTS
+from tools import speed_tables
+from tools.speed_tables import Rows, line, mb
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ("README.md", "kernels/README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
@@ -28,132 +30,13 @@ DELICATE = tuple(
     if part.title.startswith(("decoder: attention", "decoder: upscaling", "decoder: hypernetworks, last layer"))
 )
 
-Rows = list[dict[str, str]]
-
 
 def minilm(rows: Rows) -> list[str]:
     """Return the fidelity table, one line a coder and setting, by ratio."""
     lines = ["| coder | setting | ratio | mean 1 - cos | largest 1 - cos |", "|---|---|--:|--:|--:|"]
     for row in sorted((row for row in rows if row["ratio"]), key=lambda row: float(row["ratio"])):
         cells = [row["coder"], row["setting"], f"{float(row['ratio']):.2f}"]
-        lines.append(_line([*cells, row["mean_1_minus_cos"], row["max_1_minus_cos"]], bold=_is_bhk(row)))
-    return lines
-
-
-def _mb(mib: str) -> str:
-    """Return a number of MiB, as the result files have them, in MB of 10^6 bytes; an empty text stays empty."""
-    return mib and f"{float(mib) * 1.048576:.0f}"
-
-
-def conversion(rows: Rows) -> list[str]:
-    """Return the speed table, one line a checkpoint, task and tool, in the order measured."""
-    lines = [
-        "| checkpoint | task | tool | file, MB | seconds | MB/s | peak memory, MB | how |",
-        "|---|---|---|--:|--:|--:|--:|---|",
-    ]
-    for row in rows:
-        size = f"{int(row['output_bytes']) / 1e6:.1f}" if row["task"] == "convert" else ""
-        cells = [row["checkpoint"], row["task"], row["tool"], size, f"{float(row['seconds']):.2f}"]
-        line = _line([*cells, row["mb_per_second"], _mb(row["peak_anon_mib"])], bold=row["tool"] == "bhk")
-        lines.append(f"{line} {row['note']} |")
-    return lines
-
-
-def sam(rows: Rows) -> list[str]:
-    """Return the table of a whole model, one line a way to run it."""
-    lines = [
-        "| SAM-B | encoder | one prompt | 32 prompts | linear weights | peak | mask IoU, mean | smallest | error of logits |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    for row in rows:
-        cells = [row["side"]]
-        cells += [
-            f"{float(row[f'{part}_s']):.3g} s ({row[f'{part}_ratio']})" for part in ("encoder", "prompt", "prompts")
-        ]
-        cells += [
-            f"{100 * float(row['linear_share']):.1f} %",
-            f"{_mb(row['load_peak_mib'])} MB",
-            row["iou_mean"],
-            row["iou_min"],
-            row["logits_error"],
-        ]
-        lines.append(_line(cells, bold=row["side"] != "dense"))
-    return lines
-
-
-def hyperlinear(rows: Rows) -> list[str]:
-    """Return the table of single layers, one line a shape and number of rows."""
-    lines = ["| in | out | rows | nn.Linear | exact | int8 |", "|--:|--:|--:|--:|--:|--:|"]
-    for (features, out, count, *_), sides in _cases(rows).items():
-        cells = [
-            f"{float(sides[side]['ms']):.3g} ({float(sides[side]['ms']) / float(sides['dense']['ms']):.2f})"
-            for side in ("exact", "int8")
-        ]
-        lines.append(_line([features, out, count, f"{float(sides['dense']['ms']):.3g}", *cells], bold=False))
-    return lines
-
-
-def _cases(rows: Rows) -> dict[tuple[str, ...], dict[str, dict[str, str]]]:
-    """Return the rows of each layer and input, by their side."""
-    cases: dict[tuple[str, ...], dict[str, dict[str, str]]] = {}
-    for row in rows:
-        case = tuple(row[name] for name in ("in", "out", "rows", "dtype", "cache"))
-        cases.setdefault(case, {})[row["side"]] = row
-    return cases
-
-
-def layers_on_gpu(rows: Rows) -> list[str]:
-    """Return the table of layers on a GPU compared with their floor, one line a side."""
-    lines = [
-        "| in | out | rows | numbers | weights in L2 | layer | MB | GFLOP | floor, µs | µs | share of the floor | speed |",
-        "|--:|--:|--:|---|---|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for row in rows:
-        times = [f"{1e3 * float(row[name]):.3g}" for name in ("floor_ms", "ms")]
-        cells = [
-            row["in"],
-            row["out"],
-            row["rows"],
-            row["dtype"],
-            "no" if row["cache"] == "cold" else "yes",
-            row["side"],
-        ]
-        cells += [row["megabytes"], row["gigaflop"], *times, f"{float(row['share']):.2f}", f"{float(row['speed']):.2f}"]
-        lines.append(_line(cells, bold=row["side"] in ("exact", "int8")))
-    return lines
-
-
-def ceilings(rows: Rows) -> list[str]:
-    """Return the table of what a GPU reaches."""
-    lines = ["| what | TB/s or TFLOP/s |", "|---|--:|"]
-    return lines + [_line([row["what"], f"{float(row['per_second']) / 1e12:.3g}"], bold=False) for row in rows]
-
-
-def encoders(rows: Rows) -> list[str]:
-    """Return the table of encoders and decoders on a GPU, one line a side; what failed is left out."""
-    lines = [
-        "| model | part | batch | run | numbers | linear layers | ms | speed | peak, MB | linear weights | error |",
-        "|---|---|--:|---|---|---|--:|--:|--:|--:|--:|",
-    ]
-    for row in rows:
-        if row["ms"]:
-            share = f"{100 * float(row['linear_share']):.1f} %"
-            cells = [row["model"], row["part"], row["batch"], row["how"], row["dtype"], row["side"]]
-            cells += [f"{float(row['ms']):.4g}", row["speed"], _mb(row["peak_mib"]), share, row["error"]]
-            lines.append(_line(cells, bold=row["side"] != "dense"))
-    return lines
-
-
-def gpu_loading(rows: Rows) -> list[str]:
-    """Return the table of loading on a GPU, one line a kind of file."""
-    lines = [
-        "| model | from | MB | seconds to load | to the first mask | peak on the GPU, MB | peak of the host, MB |",
-        "|---|---|--:|--:|--:|--:|--:|",
-    ]
-    for row in rows:
-        cells = [VARIANTS[row["variant"]].title, row["side"], _mb(row["file_mib"]), row["seconds_load"]]
-        cells += [row["seconds_first_mask"], _mb(row["peak_mib"]), _mb(row["host_peak_mib"])]
-        lines.append(_line(cells, bold=row["side"].startswith("bhk")))
+        lines.append(line([*cells, row["mean_1_minus_cos"], row["max_1_minus_cos"]], bold=_is_bhk(row)))
     return lines
 
 
@@ -161,16 +44,10 @@ def sizes(rows: Rows) -> list[str]:
     """Return the table of the demo's sizes as `make demo` shows them, one line a preset."""
     lines = ["| preset | bytes | ratio |", "|---|--:|--:|"]
     return lines + [
-        _line([row["setting"], f"{int(row['bytes']):,}", f"{float(row['ratio']):.2f}"], bold=False)
+        line([row["setting"], f"{int(row['bytes']):,}", f"{float(row['ratio']):.2f}"], bold=False)
         for row in rows
         if row["checkpoint"] == "make demo"
     ]
-
-
-def host_time(rows: Rows) -> list[str]:
-    """Return the table of what calls cost on the host, one line a kind of call."""
-    lines = ["| call | µs | with Triton's own launching, µs |", "|---|--:|--:|"]
-    return lines + [_line([row["call"], row["us"], row["triton_us"]], bold=False) for row in rows]
 
 
 def family(rows: Rows) -> list[str]:
@@ -178,7 +55,7 @@ def family(rows: Rows) -> list[str]:
     lines = ["| model | bhk | published method |", "|---|--:|--:|"]
     for row in rows:
         cells = [VARIANTS[row["variant"]].title, f"{float(row['ratio']):.2f}", row["published_ratio"] or "–"]
-        lines.append(_line(cells, bold=False))
+        lines.append(line(cells, bold=False))
     return lines
 
 
@@ -194,7 +71,7 @@ def demo_sam(rows: Rows) -> list[str]:
             for kind in ("box", "point")
         ]
         cells = [row["coder"], row["setting"], f"{float(row['ratio']):.2f}", *drops, row["box_iou"], row["point_iou"]]
-        lines.append(_line(cells, bold=_is_bhk(row)))
+        lines.append(line(cells, bold=_is_bhk(row)))
     return lines
 
 
@@ -240,21 +117,7 @@ def next_bits(rows: Rows) -> list[str]:
         expected = math.exp(first[1] + slope * (math.log(1 - _iou(row)) - first[0]))
         change = 100 * (int(row["bytes"]) / expected - 1)
         cells = [row["setting"], f"{int(row['bytes']):,}", row["box_iou"], row["point_iou"], f"{change:+.1f} %"]
-        lines.append(_line(cells, bold=False))
-    return lines
-
-
-def transformers_loading(rows: Rows) -> list[str]:
-    """Return the table of loading by transformers, one line a kind of weight file."""
-    lines = [
-        "| weight file | MB | seconds | peak after loading, MB | peak once weights are read, MB | error of mask logits |",
-        "|---|--:|--:|--:|--:|--:|",
-    ]
-    for row in rows:
-        cells = ["`model.bhk`" if row["side"] == "bhk" else "`model.safetensors`"]
-        cells += [_mb(row["file_mib"]), row["load_s"]]
-        cells += [_mb(row["load_peak_mib"]), _mb(row["read_peak_mib"]), row["masks_error"]]
-        lines.append(_line(cells, bold=row["side"] == "bhk"))
+        lines.append(line(cells, bold=False))
     return lines
 
 
@@ -264,7 +127,7 @@ def headline() -> list[str]:
     plain = _row("calibration_demo_sam", coder="bhk", setting="balanced")
     shown = _row("calibration_demo_sam", coder="bhk, dead leaves", setting="balanced")
     published = _row("calibration_demo_sam", coder="published method")
-    memory = _row("sam_cpu", side="exact")
+    memory = _row("sam_cpu", model="SAM-B", side="bhk exact")
     iou = _two_decimals(_iou(row) for row in (plain, shown, published))
     dense, small = (int(size[column]) / 1e6 for column in ("dense_bytes", "bytes"))
     return [
@@ -280,6 +143,21 @@ def headline() -> list[str]:
     ]
 
 
+def encoder_speed() -> list[str]:
+    """Return the table of SAM-B's image encoder on a CPU, the fastest first; what failed is left out."""
+    rows = [row for row in _rows("sam_cpu") if row["model"] == "SAM-B" and row["encoder_s"]]
+    lines = ["| SAM-B's image encoder | seconds | of dense | peak memory, MB |", "|---|--:|--:|--:|"]
+    for row in sorted(rows, key=lambda row: float(row["encoder_ratio"])):
+        cells = [
+            row["side"],
+            f"{float(row['encoder_s']):.2g}",
+            f"{float(row['encoder_ratio']):.2f}",
+            mb(row["peak_mib"]),
+        ]
+        lines.append(line(cells, bold=row["side"].startswith("bhk")))
+    return lines
+
+
 def demo_masks() -> list[str]:
     """Return the table with the pictures of masks before and after."""
     original, *others = _rows("demo_masks")
@@ -291,7 +169,7 @@ def demo_masks() -> list[str]:
         heads.append(f"{ratio}, {_megabytes(row)}")
         cells.append(_picture(f"masks of the file that is {ratio}", row["file"]))
     captions = ["", *(f"IoU with the original {float(row['iou']):.3f}" for row in others)]
-    return [_line(heads, bold=False), "|---|---|---|", _line(cells, bold=False), _line(captions, bold=False)]
+    return [line(heads, bold=False), "|---|---|---|", line(cells, bold=False), line(captions, bold=False)]
 
 
 def _picture(description: str, name: str) -> str:
@@ -331,13 +209,14 @@ TABLES = {
     "calibration_demo_sam": calibration_sam,
     "calibration_held_out_sam": calibration_sam,
     "calibration_minilm": calibration_minilm,
-    "conversion": conversion,
-    "sam_cpu": sam,
-    "hyperlinear_cpu": hyperlinear,
+    "conversion": speed_tables.conversion,
+    "sam_cpu": speed_tables.sam,
+    "predictors_cpu": speed_tables.predictors,
+    "hyperlinear_cpu": speed_tables.hyperlinear,
     "family": family,
     "sizes": sizes,
-    "host_time_cpu": host_time,
-    "transformers_loading": transformers_loading,
+    "host_time_cpu": speed_tables.host_time,
+    "transformers_loading": speed_tables.transformers_loading,
     "next_bits_demo_sam": next_bits,
 }
 GPU = "nvidia_h200"
@@ -348,15 +227,15 @@ MEASURED = (
 )
 # The tables of a GPU, and what is said above each.
 OF_GPU: dict[str, tuple[str, Callable[[Rows], list[str]]]] = {
-    "ceilings": ("What the GPU reaches:", ceilings),
+    "ceilings": ("What the GPU reaches:", speed_tables.ceilings),
     "hyperlinear": (
         "Single layers. The floor is the time to move the layer's bytes at the first of these rates, or the time for its"
         ' operations at the rate of its kind of number, whichever is longer. "Speed" is the time of `nn.Linear` in the'
         " same run over the layer's time.",
-        layers_on_gpu,
+        speed_tables.layers_on_gpu,
     ),
-    "encoders": ("Image encoders and mask decoders:", encoders),
-    "gpu_loading": ("From a file to the first mask:", gpu_loading),
+    "encoders": ("Image encoders and mask decoders:", speed_tables.encoders),
+    "gpu_loading": ("From a file to the first mask:", speed_tables.gpu_loading),
 }
 
 
@@ -369,11 +248,13 @@ def on_gpu() -> list[str]:
     return [MEASURED, *lines] if lines else [NOT_YET]
 
 
-def _line(cells: list[str], bold: bool) -> str:
-    return "| " + " | ".join(f"**{cell}**" if bold and cell else cell for cell in cells) + " |"
-
-
-LISTS = {"headline": headline, "demo_masks": demo_masks, "on_gpu": on_gpu}
+LISTS: dict[str, Callable[[], list[str]]] = {
+    "headline": headline,
+    "demo_masks": demo_masks,
+    "encoder_speed": encoder_speed,
+    "on_gpu": on_gpu,
+    "encoders_on_cpu": lambda: speed_tables.encoders_on_cpu(_rows("sam_cpu")),
+}
 
 
 def family_range() -> str:
@@ -384,7 +265,7 @@ def family_range() -> str:
 
 def prompt_time() -> str:
     """Return how many times as long a single prompt takes as with dense weights."""
-    return f"{float(_row('sam_cpu', side='exact')['prompt_ratio']):.1f}"
+    return f"{float(_row('sam_cpu', model='SAM-B', side='bhk exact')['prompt_ratio']):.1f}"
 
 
 def convert_seconds(variant: str) -> str:
@@ -399,10 +280,16 @@ def finer_steps() -> str:
     return " to ".join(f"{10 ** (distance / 20):.0f}" for distance in decibels)
 
 
+def sam_processor() -> str:
+    """Return the processor on which whole models were measured, its cores and its instructions for small numbers."""
+    return _row("sam_cpu", model="SAM-B", side="dense")["cpu"]
+
+
 FIGURES: dict[str, Callable[[], str]] = {  # within a sentence
     "finer_steps": finer_steps,
     "family_range": family_range,
     "prompt_time": prompt_time,
+    "sam_processor": sam_processor,
     "sam_b_seconds": partial(convert_seconds, "sam_vit_b"),
     "sam_h_seconds": partial(convert_seconds, "sam_vit_h"),
 }

@@ -149,9 +149,8 @@ def _measured(side: str, dense: _Dense, model: Model, folder: Path, run: Run) ->
 
 
 def _times(part: str, calls: Mapping[str, Callable[[], Any]], side: str, run: Run) -> Row:
-    """Return the columns of a part's seconds; the side takes turns with dense, after a call of each to warm up."""
-    for call in calls.values():
-        call()
+    """Return the columns of a part's seconds; the side takes turns with dense, which is the first side and warm by then."""
+    calls[side]()
     found = in_turn(calls, "cpu", least=run["runs"], most=MOST, enough=0.0 if run.quick else ENOUGH)
     medians = {name: statistics.median(seconds) for name, seconds in found.items()}
     return {
