@@ -102,6 +102,7 @@ def measure(model: Model, run: Run) -> Rows:
                 print(f"{side}: left out: {error}", flush=True)
             else:
                 row["floor_s"] = floor(SIDES[side], dense.operations, limits)
+                print(f"{side}: {row['encoder_ratio']} of dense", flush=True)
     _measure_first_masks(rows, model, folder, run["processes"])
     return list(rows.values())
 
@@ -185,16 +186,19 @@ def _measure_first_masks(rows: dict[str, Row], model: Model, folder: Path, proce
     """Start whole models in fresh processes, in turn, and write the seconds to the first mask into the rows."""
     for file in folder.iterdir():
         warm(file)
-    seconds: dict[str, list[float]] = {
-        side: [] for side, row in rows.items() if SIDES[side].is_whole and "note" not in row
-    }
     arguments = model.package, model.size, torch.get_num_threads()
+    seconds: dict[str, list[float]] = {side: [] for side in rows if SIDES[side].is_whole}
     for _ in range(processes):
         for side, found in seconds.items():
-            found.append(apart(first_mask, side, folder, *arguments).seconds)
-    medians = {side: statistics.median(found) for side, found in seconds.items()}
-    for side, median in medians.items():
-        rows[side] |= {"first_mask_s": f"{median:.3f}", "first_mask_ratio": f"{median / medians['dense']:.3f}"}
+            if "note" not in rows[side]:
+                try:
+                    found.append(apart(first_mask, side, folder, *arguments).seconds)
+                except ProcessError as error:
+                    rows[side]["note"] = f"from a cold file: {error}"
+    for side, found in seconds.items():
+        if found and seconds["dense"]:
+            median, dense = statistics.median(found), statistics.median(seconds["dense"])
+            rows[side] |= {"first_mask_s": f"{median:.3f}", "first_mask_ratio": f"{median / dense:.3f}"}
 
 
 BENCHMARK = Benchmark(
