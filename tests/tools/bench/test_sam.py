@@ -43,7 +43,8 @@ def test_whole_sides_hold_the_weights_of_dense(files: Path, side: str, error: fl
     masks = other.masks((features,))
     assert (masks.shape[:2], masks.dtype) == ((PROMPTS, 3), bool)
     assert (masks == dense.masks((expected,))).mean() > 0.99
-    assert (other.linear_bytes() < dense.linear_bytes()) == (side != "bhk attention")
+    # The layers are so small that all are dense on a CPU.
+    assert other.linear_bytes() == dense.linear_bytes() // (2 if side == "bfloat16" else 1)
 
 
 @pytest.mark.parametrize("side", ["ONNX Runtime float32", "ONNX Runtime int8", "OpenVINO float32", "OpenVINO int8"])
