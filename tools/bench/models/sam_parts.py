@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import torch
@@ -40,7 +41,9 @@ class Parts(nn.Module):
     def encode(self, image: Tensor) -> Features:
         """Return the features of images (batch, 3, size, size): those of finer grids, if any, and last the embedding."""
         found = self.encoder(image.to(self.dtype))
-        return tuple(found["backbone_fpn"]) if isinstance(found, dict) else (found,)
+        if isinstance(found, dict):
+            return tuple(found["backbone_fpn"])
+        return found[:1] if isinstance(found, tuple) else (found,)  # segment_anything_hq adds features of early layers
 
     def ask(self, features: Features, points: Tensor) -> dict[str, Any]:
         """Return the arguments of `decode` for one image's features and points (prompts, 1, 2), in pixels, a prompt each.
@@ -63,6 +66,8 @@ class Parts(nn.Module):
             convolutions = (self.decoder.conv_s0, self.decoder.conv_s1)
             found = [convolve(feature) for convolve, feature in zip(convolutions, finer, strict=True)]
             asked |= {"repeat_image": True, "high_res_features": found}
+        if "hq_token_only" in inspect.signature(self.decoder.forward).parameters:  # MobileSAM's in segment_anything_hq
+            asked |= {"hq_token_only": False, "interm_embeddings": None}
         return asked
 
     def decode(self, asked: dict[str, Any]) -> tuple[Tensor, ...]:
