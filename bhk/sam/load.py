@@ -101,7 +101,8 @@ def load_model(
     is_checkpoint = path.exists() and not is_bhk(path)
     loaded = _load_checkpoint(path, options) if is_checkpoint else _load_bhk(path, options, verify)
     if attention == "fused":
-        fuse_attention(loaded.module)
+        is_dense = is_checkpoint or options.mode == "dense"
+        fuse_attention(loaded.module, compute="exact" if is_dense else options.compute)
     return loaded
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -39,6 +41,10 @@ def _draw(
     return drawn if height % window[0] or width % window[1] else [drawn[0], None, *drawn[2:]]
 
 
+def _blocked(*given: Any) -> Tensor:
+    return attention._blocked(*given, "exact")  # type: ignore[no-any-return]
+
+
 def _formula(qkv: Tensor, padding: Tensor | None, rows: Tensor, columns: Tensor, scale: float) -> Tensor:
     y = torch.zeros_like(qkv[:, :, :, 0])
     (batch, height, width), tall, wide = qkv.shape[:3], len(rows), len(columns)
@@ -66,7 +72,7 @@ def _double(inputs: list[Tensor | None]) -> list[Tensor | None]:
 
 @pytest.mark.parametrize("dtype", list(_TOLERANCE))
 @pytest.mark.parametrize(("shape", "window"), _SHAPES)
-@pytest.mark.parametrize("form", [attention._blocked, attention._one_hot], ids=["blocked", "one-hot"])
+@pytest.mark.parametrize("form", [_blocked, attention._one_hot], ids=["blocked", "one-hot"])
 def test_both_forms_compute_the_formula(form, shape: tuple[int, ...], window: tuple[int, int], dtype) -> None:
     if form is attention._one_hot and shape[0] == 0:
         pytest.skip("torch cannot reshape it")
@@ -90,7 +96,7 @@ def test_tokens_need_not_be_contiguous() -> None:
     qkv, *rest = _draw((2, 6, 5, 2, 8), (6, 5))
     assert qkv is not None
     strided = qkv.transpose(1, 2).contiguous().transpose(1, 2)
-    assert torch.equal(attention._blocked(strided, *rest, 0.3), attention._blocked(qkv, *rest, 0.3))
+    assert torch.equal(_blocked(strided, *rest, 0.3), _blocked(qkv, *rest, 0.3))
 
 
 @pytest.mark.parametrize("window", [(3, 2), (2, 2)])
@@ -114,4 +120,26 @@ def test_blocks_are_taken_where_no_gradient_is_needed(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(("shape", "window"), _SHAPES)
 def test_the_operator_is_registered_as_it_behaves(shape: tuple[int, ...], window: tuple[int, int]) -> None:
-    torch.library.opcheck(torch.ops.bhk.relative_attention.default, (*_draw(shape, window), 0.3))
+    torch.library.opcheck(torch.ops.bhk.relative_attention.default, (*_draw(shape, window), 0.3, "exact"))
+
+
+@pytest.mark.parametrize("faster", [True, False])
+@pytest.mark.parametrize(("shape", "window"), _SHAPES[:-1])
+def test_a_cpu_rounds_where_that_is_faster(
+    faster: bool, shape: tuple[int, ...], window: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "is_faster", lambda *asked: faster)
+    inputs = _draw(shape, window)
+    expected = _blocked(*inputs, 0.3)
+    found = attention.relative_attention(*inputs, 0.3, "int8")
+    error = (found - expected).norm() / expected.norm()
+    assert found.dtype == torch.float32
+    assert 1e-4 < error < 1e-2 if faster else error == 0
+    double = [None if tensor is None else tensor.double() for tensor in inputs]
+    assert torch.equal(attention.relative_attention(*double, 0.3, "int8"), _blocked(*double, 0.3))
+
+
+def test_the_machine_is_asked_with_typical_attention() -> None:
+    rounded, exact = attention._typical()
+    assert rounded().shape == exact().shape == (1, 32, 64, 1, 64)
+    torch.testing.assert_close(rounded(), exact())

@@ -113,6 +113,13 @@ def test_attention_is_fused_or_the_package_s(path: Path, tmp_path: Path) -> None
         torch.testing.assert_close(_run(fused), _run(package))
 
 
+@pytest.mark.parametrize(("mode", "rounds"), [("auto", True), ("hyper", True), ("dense", False)])
+def test_attention_may_round_where_products_do(path: Path, mode: str, rounds: bool) -> None:
+    for compute in ("exact", "int8"):
+        model = bhk.load(path, mode=mode, compute=compute)
+        assert model.image_encoder.blocks[0].attn.compute == (compute if rounds else "exact")
+
+
 @pytest.mark.parametrize("where", ["local", "Hub"])
 @pytest.mark.parametrize(
     "read",

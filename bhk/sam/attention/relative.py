@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bhk.kernels.attention import relative_attention
+from bhk.nn.hyperlinear import Compute
 
 # Tokens that a CPU takes through the linear layers at a time: their hidden features, 12 MiB in SAM-B, take the memory of those
 # before. Measured on Sapphire Rapids, a block of SAM-B: 120 ms, 149 for all 4,096 at once, 148 for 256 at a time.
@@ -21,6 +22,7 @@ class RelativeAttention(nn.Module):
     Attributes:
         num_heads: number of heads.
         scale: factor of queries.
+        compute: "exact", or "int8", which lets a CPU round queries, keys and values to bfloat16 where that is faster.
         rel_pos_h, rel_pos_w: parameters (distances, head): what queries are multiplied with to get what a distance adds to the
             score. Tables for a grid of another size are interpolated.
         qkv: linear layer to queries, keys and values, side by side.
@@ -34,6 +36,7 @@ class RelativeAttention(nn.Module):
         super().__init__()
         self.num_heads: int = getattr(original, self.heads_name)
         self.scale: float = original.scale
+        self.compute: Compute = "exact"
         self.rel_pos_h: Tensor = original.rel_pos_h
         self.rel_pos_w: Tensor = original.rel_pos_w
         self.qkv: nn.Module = original.qkv
@@ -52,7 +55,7 @@ class RelativeAttention(nn.Module):
         if height % tall or width % wide:
             padding = self._heads(self.qkv(x.new_zeros(1, channels)))[0]
         tables = _from_each_to_each(self.rel_pos_h, tall), _from_each_to_each(self.rel_pos_w, wide)
-        y = relative_attention(self._heads(self.qkv(x)), padding, *tables, self.scale)
+        y = relative_attention(self._heads(self.qkv(x)), padding, *tables, self.scale, self.compute)
         out: Tensor = self.proj(y.reshape(batch, height, width, -1))
         return out
 
