@@ -5,7 +5,7 @@ neighbouring products in saturating 16-bit arithmetic: 255 * 64 * 2 and 127 * 12
 machine activations are rounded to 7 bits when the weight uses more than 7 bits.
 
 One byte rounds an activation to 1/254 of its row's largest. Each further byte rounds what the bytes before it left, in steps
-254 times smaller: three bytes hold a row as exactly as float32 sums its products.
+254 times smaller: three bytes hold an activation to 6e-8 of its row's largest.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Weight:
     zero_points: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scales", torch.ones(self.out, dtype=torch.float32))
-        object.__setattr__(self, "zero_points", torch.zeros(self.out, dtype=torch.int32))
+        object.__setattr__(self, "scales", torch.ones(self.out, dtype=torch.float32, device="cpu"))
+        object.__setattr__(self, "zero_points", torch.zeros(self.out, dtype=torch.int32, device="cpu"))
 
     @property
     def out(self) -> int:
@@ -47,8 +47,8 @@ class Weight:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes beside the tensor that it was made from."""
-        return self.matrix.numel() * (1 if self.matrix.is_mkldnn else 4)
+        """Bytes that a packed weight takes beside the tensor that it was made from."""
+        return self.matrix.numel() + int(self.scales.nbytes + self.zero_points.nbytes)
 
     def add_product(self, integers: Tensor, y: Tensor, scale: float) -> None:
         """Add to y, float32 (rows, out), `scale` times the product of `integers`, uint8 (rows, k), less their zero point.
@@ -69,11 +69,16 @@ _packed: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 def packed(weight: Tensor) -> Weight:
-    """Return int8 `weight` (out, k) ready for products; kept as long as the tensor lives and is not changed."""
-    version = 0 if weight.is_inference() else weight._version
+    """Return int8 `weight` (out, k) ready for products.
+
+    What oneDNN packs is kept until the tensor ends or changes. Changes behind torch's back, through `.data`, are not noticed;
+    tensors made in inference mode do not tell of changes, so they are packed anew each time.
+    """
+    if weight.is_inference() or not weight.is_cpu or not has_onednn():
+        return _pack(weight, 0)
     found: Weight | None = _packed.get(weight)  # type: ignore[no-untyped-call]
-    if found is None or found.version != version:
-        found = _packed[weight] = _pack(weight, version)
+    if found is None or found.version != weight._version:
+        found = _packed[weight] = _pack(weight, weight._version)
     return found
 
 
@@ -84,7 +89,7 @@ def packed_bytes(weight: Tensor) -> int:
 
 
 def _pack(weight: Tensor, version: int) -> Weight:
-    if not has_onednn() or weight.device.type != "cpu":
+    if not weight.is_cpu or not has_onednn():
         return Weight(weight.float(), 127, version)
     low, high = weight.aminmax()
     narrow = _saturates() and max(-int(low), int(high)) > 64
@@ -122,6 +127,7 @@ def quantise_(x: Tensor, levels: int, integers: Tensor) -> Tensor:
 def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return F.linear(x, weight, bias) for float32 x (rows, k), by oneDNN, which packs the weight (out, k) first."""
     prepared = torch.ops.mkldnn._reorder_linear_weight(weight, len(x))
+    bias = None if bias is None else bias.contiguous()  # it is read without regard to strides
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x, prepared, bias, "none", [], "")
     return y
 
@@ -129,19 +135,21 @@ def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 @cache
 def has_onednn_linear() -> bool:
     """Return whether `onednn_linear` works, by trying it: torch does not promise to keep what it calls."""
-    x, weight, bias = torch.ones(2, 4), torch.arange(12.0).view(3, 4), torch.ones(3)
+    # The dtype and device are written out here and below, because programs may set other defaults.
+    x, weight, bias = torch.split(torch.arange(23, dtype=torch.float32, device="cpu"), [8, 12, 3])
     try:
-        return torch.equal(onednn_linear(x, weight, bias), F.linear(x, weight, bias))
+        found, expected = (linear(x.view(2, 4), weight.view(3, 4), bias) for linear in (onednn_linear, F.linear))
     except (AttributeError, RuntimeError, TypeError):
         return False
+    return torch.equal(found, expected)
 
 
 @cache
 def has_onednn() -> bool:
     """Return whether oneDNN's product works, by trying it: torch has it on x86 only, and does not promise to keep it."""
-    weight = torch.arange(-64, 64, dtype=torch.int8).view(4, 32)
-    integers = torch.arange(0, 256, 2, dtype=torch.uint8).view(4, 32)
-    y = torch.ones(4, 4)
+    weight = torch.arange(-64, 64, dtype=torch.int8, device="cpu").view(4, 32)
+    integers = torch.arange(0, 256, 2, dtype=torch.uint8, device="cpu").view(4, 32)
+    y = torch.ones(4, 4, dtype=torch.float32, device="cpu")
     try:
         _onednn(weight, 127).add_product(integers, y, 2.0)
     except (AttributeError, RuntimeError, TypeError):
@@ -157,8 +165,7 @@ def has_integer_unit() -> bool:
 @cache
 def _saturates() -> bool:
     """Return whether adding two products of 255 * 127 saturates on this machine, by trying it."""
-    y = torch.zeros(64, 64)
-    _onednn(torch.full((64, 64), 127, dtype=torch.int8), -1).add_product(
-        torch.full((64, 64), 255, dtype=torch.uint8), y, 1.0
-    )
+    y = torch.zeros(64, 64, dtype=torch.float32, device="cpu")
+    weight = torch.full((64, 64), 127, dtype=torch.int8, device="cpu")
+    _onednn(weight, -1).add_product(torch.full((64, 64), 255, dtype=torch.uint8, device="cpu"), y, 1.0)
     return bool((y != 255 * 127 * 64).any())

@@ -1,7 +1,7 @@
 """Which way to multiply exactly is faster on this processor: measured once, and kept.
 
-The first product of many rows times a decoded weight, and the same product with integers (about a tenth of a second), and
-appends both times to products.csv in bhk's cache folder, if no other work disturbed it. The result decides for all layers, in
+The first product of many rows measures how long both ways take for a typical one (about a tenth of a second) and appends both
+times to products.csv in bhk's cache folder, if no other work disturbed it. The result decides for all layers, in
 this process and, if it was kept, in later ones.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import platform
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -25,8 +26,9 @@ STEADY = 1.5  # a median of more than this times the least means that other work
 MARGIN = 0.9  # less is not worth other last bits
 Product = Callable[[], Tensor]
 
+_lock = threading.RLock()  # measuring one choice may need another
 
-@cache
+
 def is_faster(new: str, old: str, make: Callable[[], tuple[Product, Product]]) -> bool:
     """Return whether a way to multiply is clearly faster than another on this machine, as measured before or now.
 
@@ -34,7 +36,13 @@ def is_faster(new: str, old: str, make: Callable[[], tuple[Product, Product]]) -
         new, old: names of the two ways.
         make: returns a product in each way, new and old.
     """
-    key = (processor(), torch.__version__, str(torch.get_num_threads()), new, old)
+    with _lock:  # threads that ask at the same time would disturb each other's measurement
+        return _is_faster(new, old, torch.get_num_threads(), make)
+
+
+@cache
+def _is_faster(new: str, old: str, threads: int, make: Callable[[], tuple[Product, Product]]) -> bool:
+    key = (processor(), torch.__version__, str(threads), new, old)
     path = folder() / "products.csv"
     times = dict(_read(path)).get(key)
     if times is None:

@@ -31,7 +31,7 @@ INTEGER_SIZE = 224
 INTEGER_ROWS = 64
 # Rows multiplied at a time, and items of activations rounded at a time: few enough to stay in the caches of a core.
 MULTIPLIED_ROWS, ROUNDED = 1024, 1 << 18
-# Bytes in which activations are as exact as float32 sums of their products.
+# Bytes that hold an activation to 6e-8 of the largest in its row, closer than float32 adds up their products.
 EXACT_PIECES = 3
 
 
@@ -50,8 +50,8 @@ def hyper_linear(
 ) -> Tensor:
     """Return x @ W.T + bias for activations x (rows, in), in their dtype.
 
-    `resident.Resident` describes the operands. `compute` is "exact" or "int8". Few rows of float32, small weights, scalar
-    weights, and weights with many far outliers are computed exactly in both.
+    `resident.Resident` describes the operands. `compute` is "exact" or "int8". Few rows, small weights, scalar weights, and
+    weights with many far outliers are computed exactly in both.
     """
     is_lattice, book, is_float32 = codes.dtype == torch.int8, codebook_of(codebook), x.dtype == torch.float32
     is_large = x.shape[1] * len(codes) >= INTEGER_SIZE * (x.shape[1] + len(codes))
@@ -72,9 +72,10 @@ def _integers_are_faster() -> bool:
 
 def _typical_products() -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
     """Return the product of activations (1024, 768) and a weight (1536, 768) by integers, and by a decoded weight."""
-    generator = torch.Generator().manual_seed(0)
-    codes = torch.randint(-32, 32, (1536, 768), dtype=torch.int8, generator=generator)
-    x, none = torch.randn(1024, 768, generator=generator), torch.empty(0, 3, dtype=torch.int32)
+    generator = torch.Generator("cpu").manual_seed(0)
+    codes = torch.randint(-32, 32, (1536, 768), dtype=torch.int8, device="cpu", generator=generator)
+    x = torch.randn(1024, 768, dtype=torch.float32, device="cpu", generator=generator)
+    none = torch.empty(0, 3, dtype=torch.int32, device="cpu")
     book = Codebook((0.0, 0.0), 1.0, 64)
     return (
         lambda: _integer(x, codes, book, none, None, EXACT_PIECES),
@@ -91,7 +92,7 @@ def _onednn_is_faster() -> bool:
 
 
 def _typical_linears() -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
-    x, weight = torch.ones(1024, 768), torch.ones(1536, 768)
+    x, weight = (torch.ones(rows, 768, dtype=torch.float32, device="cpu") for rows in (1024, 1536))
     return lambda: onednn_linear(x, weight, None), lambda: F.linear(x, weight)
 
 
@@ -99,7 +100,8 @@ def _many_rows(x: Tensor, codes: Tensor, book: Codebook, outliers: Tensor, bias:
     out, features = len(codes), x.shape[1]
     blocks = list(_row_blocks(out, features, SCRATCH_WEIGHTS))
     weight = x.new_empty(blocks[0].stop, features)
-    by_onednn = x.dtype == torch.float32 and x.is_cpu and len(x) >= INTEGER_ROWS and _onednn_is_faster()
+    can_onednn = x.dtype == torch.float32 and x.is_cpu and len(x) >= INTEGER_ROWS and weight.numel() > 0
+    by_onednn = can_onednn and _onednn_is_faster()
     if len(blocks) == 1:
         _decode_rows(codes, book, outliers, blocks[0], weight)
         # F.linear gives bit for bit the result of nn.Linear.

@@ -199,7 +199,7 @@ class HyperLinear(nn.Module):
     def bits_per_weight(self) -> float:
         """Bits in memory for each weight, counting everything except the bias.
 
-        On a CPU whose integer unit multiplies, the first product of many rows adds a copy of the codes in its order.
+        On an x86 CPU, the first product of integers adds a copy of the codes in the order that oneDNN wants.
         """
         held = packed_bytes(self.codes) + sum(int(getattr(self, name).nbytes) for name in BUFFERS)
         return 8 * held / max(self.in_features * self.out_features, 1)
