@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from unittest import mock
 
 import pytest
 import torch
@@ -10,6 +12,8 @@ from torch import nn
 import bhk
 from bhk.nn import plan, weights_on_meta
 from bhk.nn.hyperlinear import HyperLinear
+from bhk.nn.loading import load_options
+from bhk.nn.plan import SMALL_ON_CPU
 
 
 class _Zoo(nn.Module):
@@ -130,6 +134,15 @@ def test_on_a_cpu_small_layers_are_held_dense(
         model = nn.ModuleDict({"small": nn.Linear(32, 64), "large": nn.Linear(32, 65)})
     assert bhk.load_into(model, path, mode=mode).replaced == len(replaced)
     assert [name for name, module in model.items() if isinstance(module, HyperLinear)] == replaced
+
+
+@pytest.mark.parametrize(
+    ("device", "weights", "is_held"), [("cpu", 2**19, False), ("cpu", 2**19 + 1, True), ("cuda", 1, True)]
+)
+def test_which_layers_are_small(device: str, weights: int, is_held: bool) -> None:
+    options = replace(load_options(), device=torch.device(device))
+    with mock.patch.object(plan, "SMALL_ON_CPU", SMALL_ON_CPU):
+        assert options.holds_codes(torch.empty(weights, 1, device="meta")) is is_held
 
 
 @pytest.mark.parametrize("mode", ["dense", "hyper"])

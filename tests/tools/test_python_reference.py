@@ -22,5 +22,5 @@ def test_every_type_in_a_signature_is_explained() -> None:
 
 def test_a_type_is_shown_as_it_is_defined() -> None:
     text = python_reference.text()
-    assert '- `Mode` is `Literal["hyper", "dense"]`: ' in text
+    assert '- `Mode` is `Literal["auto", "hyper", "dense"]`: ' in text
     assert "- `Device` is `torch.device | str`: " in text
