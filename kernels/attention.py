@@ -8,8 +8,8 @@ and the result is softmax(scores) @ v. Two forms of the same sum:
 
 - A CPU takes blocks of queries small enough for the caches: a window, or some rows of it. Only the positions' part of a block's
   scores exists, as the mask of torch's fused attention.
-- Else, and where gradients are needed, that part goes into the product, with one-hot vectors for a key's row and column:
-  score = [scale * q | q @ rows[y] | q @ columns[x]] @ [k | row | column]. Fused attention needs no mask then.
+- Else, where gradients are taken, and in exported graphs, that part goes into the product, with one-hot vectors for a key's
+  row and column: score = [scale * q | q @ rows[y] | q @ columns[x]] @ [k | row | column]. Fused attention needs no mask then.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .processor import is_faster
 
@@ -44,11 +46,34 @@ def relative_attention(
             height, head) and (window width, window width, head).
         compute: "exact", or "int8", which lets a CPU round to bfloat16 where it multiplies that clearly faster.
     """
-    operands = (qkv, rows, columns) if padding is None else (qkv, padding, rows, columns)
-    if qkv.device.type == "cpu" and not (torch.is_grad_enabled() and any(x.requires_grad for x in operands)):
-        y: Tensor = _blocked(qkv, padding, rows, columns, scale, compute)
-        return y
-    return _one_hot(qkv, padding, rows, columns, scale)
+    # Compiled code calls the operator without the casts of autocast.
+    rows, columns = rows.to(qkv.dtype), columns.to(qkv.dtype)
+    padding = None if padding is None else padding.to(qkv.dtype)
+    operands = [x for x in (qkv, padding, rows, columns) if x is not None]
+    has_gradients = torch.is_grad_enabled() and any(x.requires_grad for x in operands)
+    if qkv.device.type != "cpu" or has_gradients or _is_forward_mode() or _is_exported():
+        return _one_hot(qkv, padding, rows, columns, scale)
+    y: Tensor = _blocked(qkv, padding, rows, columns, scale, compute)
+    return y
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, scale: float | None = None) -> Tensor:
+    """Return torch's scaled_dot_product_attention, also where gradients are taken in forward mode."""
+    if not _is_forward_mode():
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    with sdpa_kernel(SDPBackend.MATH):  # fused kernels have no such gradients
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+
+
+def _is_exported() -> bool:
+    """Return whether torch records a graph for other programs, which do not know the operator below."""
+    is_traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    return is_traced or torch.compiler.is_exporting()
+
+
+def _is_forward_mode() -> bool:
+    """Return whether a tensor may have a tangent. (torch.func hides those of outer calls from inner ones.)"""
+    return forward_ad._current_level >= 0
 
 
 @torch.library.custom_op("bhk::relative_attention", mutates_args=())
@@ -146,13 +171,13 @@ def _one_hot(qkv: Tensor, padding: Tensor | None, rows: Tensor, columns: Tensor,
         qkv = torch.cat([qkv, padding.expand(batch, height + below, right, -1, -1, -1)], 2)
     down, across = qkv.shape[1] // tall, qkv.shape[2] // wide  # windows
     cut = qkv.reshape(batch, down, tall, across, wide, 3, heads, head)
-    q, k, v = cut.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, -1, heads, tall, wide, head).unbind(0)
+    q, k, v = cut.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, batch * down * across, heads, tall, wide, head).unbind(0)
     missing = -(head + tall + wide) % HEAD_MULTIPLE
     row = torch.eye(tall, dtype=k.dtype, device=k.device).repeat_interleave(wide, 0)
     column = torch.eye(wide, dtype=k.dtype, device=k.device).repeat(tall, 1)
     place = torch.cat([row, column, row.new_zeros(len(row), missing)], 1).expand(*k.shape[:2], -1, -1)
     by_row, by_column = torch.einsum("bnrcd,rkd->bnrck", q, rows), torch.einsum("bnrcd,ckd->bnrck", q, columns)
-    y = F.scaled_dot_product_attention(
+    y = attend(
         torch.cat([scale * q, by_row, by_column, q.new_zeros(*q.shape[:4], missing)], -1).flatten(2, 3),
         torch.cat([k.flatten(2, 3), place], -1),
         torch.cat([v.flatten(2, 3), v.new_zeros(place.shape)], -1),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from bhk.kernels import attention
 
@@ -74,8 +75,6 @@ def _double(inputs: list[Tensor | None]) -> list[Tensor | None]:
 @pytest.mark.parametrize(("shape", "window"), _SHAPES)
 @pytest.mark.parametrize("form", [_blocked, attention._one_hot], ids=["blocked", "one-hot"])
 def test_both_forms_compute_the_formula(form, shape: tuple[int, ...], window: tuple[int, int], dtype) -> None:
-    if form is attention._one_hot and shape[0] == 0:
-        pytest.skip("torch cannot reshape it")
     inputs = _draw(shape, window, dtype)
     expected = _formula(*_double(inputs), 0.3)
     found = form(*inputs, 0.3)
@@ -116,6 +115,52 @@ def test_blocks_are_taken_where_no_gradient_is_needed(monkeypatch: pytest.Monkey
     assert qkv is not None
     assert attention.relative_attention(qkv, *rest, 1.0) == "blocked"
     assert attention.relative_attention(qkv.to("meta"), *rest, 1.0) == "one-hot"
+    with forward_ad.dual_level():
+        assert attention.relative_attention(qkv, *rest, 1.0) == "one-hot"
+    assert attention.relative_attention(qkv, *rest, 1.0) == "blocked"
+
+
+@pytest.mark.parametrize("window", [(3, 2), (2, 2)])
+def test_gradients_in_forward_mode(window: tuple[int, int]) -> None:
+    inputs = _draw((2, 3, 2, 2, 5), window, torch.float64)
+    tangents = [None if tensor is None else tensor.flip(-1) for tensor in inputs]
+    assert inputs[1] is None or tangents[1] is not None
+    given, slopes = (tuple(tensor for tensor in some if tensor is not None) for some in (inputs, tangents))
+
+    def at(form: Any, tensors: tuple[Tensor, ...]) -> Tensor:
+        rest = tensors[1:] if len(tensors) == 4 else (None, *tensors[1:])
+        return form(tensors[0], *rest, 0.4)  # type: ignore[no-any-return]
+
+    step = 1e-5
+    ahead, behind = (
+        at(_formula, tuple(x + sign * step * slope for x, slope in zip(given, slopes, strict=True))) for sign in (1, -1)
+    )
+    _, found = torch.func.jvp(lambda *tensors: at(attention.relative_attention, tensors), given, slopes)
+    torch.testing.assert_close(found, (ahead - behind) / (2 * step), rtol=1e-7, atol=1e-7)
+
+
+def test_tangents_of_an_outer_call_reach_through_an_inner_one() -> None:
+    qkv, *rest = _draw((1, 3, 2, 2, 5), (3, 2), torch.float64)
+    assert qkv is not None
+    one = torch.ones((), dtype=torch.float64)
+
+    def slope(form: Any, qkv: Tensor) -> Tensor:
+        return torch.func.jvp(lambda factor: factor * form(qkv, *rest, 0.4), (one,), (one,))[1]  # type: ignore[no-any-return]
+
+    found, expected = (
+        torch.func.jvp(lambda x, form=form: slope(form, x), (qkv,), (qkv,))[1]
+        for form in (attention.relative_attention, attention._one_hot)
+    )
+    assert found.norm() > 1
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("window", [(3, 2), (2, 2)])
+def test_tables_are_taken_in_the_dtype_of_tokens(window: tuple[int, int]) -> None:
+    qkv, *rest = _draw((2, 3, 2, 2, 8), window)
+    assert qkv is not None
+    found = attention.relative_attention(qkv.bfloat16(), *rest, 0.3)
+    assert torch.equal(found, _blocked(*(x if x is None else x.bfloat16() for x in (qkv, *rest)), 0.3))
 
 
 @pytest.mark.parametrize(("shape", "window"), _SHAPES)

@@ -1,4 +1,4 @@
-"""Attention modules that take the place of those of the family's packages, and never hold a matrix of scores.
+"""Attention modules that take the place of those of the family's packages, and need no matrix of scores.
 
 - `fuse`: finding and replacing the packages' modules
 - `relative`: relative positions, of SAM's image encoder

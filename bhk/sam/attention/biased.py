@@ -6,11 +6,15 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from bhk.kernels.attention import attend
 
 
 class BiasedAttention(nn.Module):
     """Attention among the tokens of a window.
+
+    torch has no fused kernel for biases that are trained, nor on a CPU for values wider than keys, which no known model has.
+    In both cases the scores of windows are in memory.
 
     Attributes:
         num_heads, key_dim, d, dh: number of heads, widths of a key and of a value, and of all heads' values.
@@ -54,9 +58,9 @@ class BiasedAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return what tokens gather, (windows, tokens, channels), for tokens x of that shape."""
         windows, tokens, _ = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(windows, tokens, self.num_heads, -1).transpose(1, 2)
-        q, k, v = qkv.split([self.key_dim, self.key_dim, self.d], dim=3)
+        qkv = self.qkv(self.norm(x)).reshape(windows, tokens, self.num_heads, 2 * self.key_dim + self.d)
+        q, k, v = qkv.transpose(1, 2).split([self.key_dim, self.key_dim, self.d], dim=3)
         bias = self._biases() if self.ab is None else self.ab
-        y = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.unsqueeze(0), scale=self.scale)
+        y = attend(q, k, v, bias.unsqueeze(0), self.scale)
         out: Tensor = self.proj(y.transpose(1, 2).reshape(windows, tokens, self.dh))
         return out

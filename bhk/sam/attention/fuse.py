@@ -47,13 +47,15 @@ def check_attention(attention: str) -> None:
 def fuse_attention(model: nn.Module, *, compute: Compute = "exact") -> int:
     """Replace the attention modules of a Segment Anything model by modules of bhk that compute the same, faster.
 
-    The packages write a matrix of all scores to memory; these modules never hold one. Blocks of SAM's image encoder are
-    replaced, too, because theirs copy tokens to windows and back. The modules take over the parameters, and nothing in the
-    state dict changes. It does not matter whether you call this before or after `bhk.load_into`.
+    The packages write a matrix of all scores to memory. These modules do without, except where the biases of a TinyViT are
+    trained, where EdgeSAM's training asks for the weights, and where gradients are taken in forward mode. Blocks of SAM's image
+    encoder are replaced, too, because theirs copy tokens to windows and back. The modules take over the parameters, and nothing
+    in the state dict changes. It does not matter whether you call this before or after `bhk.load_into`.
 
     Known are the modules of segment_anything, its copies (SAM-HQ, MobileSAM, EdgeSAM, TinySAM), EfficientSAM, and the image
     encoders of SamModel and SamHQModel of transformers. Modules of other classes, or with hooks or other additions, stay as
-    they are; so does SAM 2, whose attention is fused already.
+    they are; so does a block with a hook on any part of it, and SAM 2, whose attention is fused already. Set hooks before:
+    later ones on a part of a block see some tokens at a time, (1, 1, tokens, channels), and `attn.qkv` once more for padding.
 
     >>> from segment_anything import sam_model_registry
     >>> model = sam_model_registry["vit_b"]()
@@ -96,9 +98,15 @@ def _replacement(module: nn.Module) -> nn.Module | None:
     parts = {*module._parameters, *module._buffers, *module._modules} - {"ab"}
     if kind is None or parts != kind.parts or not is_unaltered(module):
         return None
-    if kind is RelativeBlock and not isinstance(module.attn, RelativeAttention):
+    if kind is RelativeBlock and not _has_known_parts(module):
         return None
     fused = kind(module)
     fused.training = module.training
     fused._modules = dict(module._modules)  # in the package's order, which is that of the state dict
     return fused
+
+
+def _has_known_parts(block: nn.Module) -> bool:
+    """Return whether the parts of a block may be called with some of its tokens, and do not watch their calls."""
+    is_known = isinstance(block.attn, RelativeAttention) and type(block.mlp).__name__ == "MLPBlock"
+    return is_known and all(map(is_unaltered, block.modules()))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from torch.nn import functional
+
+from bhk.kernels.attention import attend
 
 
 class EncoderAttention(nn.Module):
@@ -32,7 +33,7 @@ class EncoderAttention(nn.Module):
         batch, tokens, channels = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, channels // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        y = functional.scaled_dot_product_attention(q, k, v, scale=self.scale)
+        y = attend(q, k, v, scale=self.scale)
         out: Tensor = self.proj(y.transpose(1, 2).reshape(batch, tokens, channels))
         return out
 
@@ -58,14 +59,19 @@ class DecoderAttention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Return what tokens q gather, (batch, queries, channels), from tokens k and v (batch, keys, channels)."""
-        q, k, v = self._heads(self.q_proj(q)), self._heads(self.k_proj(k)), self._heads(self.v_proj(v))
-        y = functional.scaled_dot_product_attention(q, k, v)
-        out: Tensor = self.out_proj(y.transpose(1, 2).flatten(2))
+        return self._gather(*self._project(q, k, v))
+
+    def _project(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values of tokens, (batch, heads, tokens, head)."""
+        return self._heads(self.q_proj(q)), self._heads(self.k_proj(k)), self._heads(self.v_proj(v))
+
+    def _gather(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out: Tensor = self.out_proj(attend(q, k, v).transpose(1, 2).flatten(2))
         return out
 
     def _heads(self, x: Tensor) -> Tensor:
         """Return x (batch, tokens, channels) as (batch, heads, tokens, head)."""
-        return x.reshape(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.num_heads, x.shape[2] // self.num_heads).transpose(1, 2)
 
 
 class EdgeAttention(DecoderAttention):
@@ -75,8 +81,7 @@ class EdgeAttention(DecoderAttention):
         self, q: Tensor, k: Tensor, v: Tensor, kd_targets: dict[str, Tensor] | None = None, target_name: str = ""
     ) -> Tensor:
         """Return what tokens q gather; put the weights (batch, heads, queries, keys) into `kd_targets`, if it is given."""
+        q, k, v = self._project(q, k, v)
         if kd_targets is not None:
-            queries, keys = self._heads(self.q_proj(q)), self._heads(self.k_proj(k))
-            scores = queries @ keys.transpose(2, 3) / queries.shape[3] ** 0.5
-            kd_targets[target_name] = scores.softmax(3)
-        return super().forward(q, k, v)
+            kd_targets[target_name] = (q @ k.transpose(2, 3) / q.shape[3] ** 0.5).softmax(3)
+        return self._gather(q, k, v)

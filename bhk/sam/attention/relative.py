@@ -49,19 +49,19 @@ class RelativeAttention(nn.Module):
             window: the side of the windows that tokens see; 0 lets them see all. What windows cover beyond the grid counts
                 as tokens of zeros.
         """
-        batch, height, width, channels = x.shape
+        _, height, width, channels = x.shape
         tall, wide = (window, window) if window else (height, width)
         padding = None
         if height % tall or width % wide:
-            padding = self._heads(self.qkv(x.new_zeros(1, channels)))[0]
+            padding = self._heads(self.qkv(x.new_zeros(1, 1, 1, channels)))[0, 0, 0]
         tables = _from_each_to_each(self.rel_pos_h, tall), _from_each_to_each(self.rel_pos_w, wide)
         y = relative_attention(self._heads(self.qkv(x)), padding, *tables, self.scale, self.compute)
-        out: Tensor = self.proj(y.reshape(batch, height, width, -1))
+        out: Tensor = self.proj(y.flatten(3))
         return out
 
     def _heads(self, qkv: Tensor) -> Tensor:
         """Return qkv (..., 3 * heads * head) as (..., 3, heads, head)."""
-        return qkv.reshape(*qkv.shape[:-1], 3, self.num_heads, -1)
+        return qkv.reshape(*qkv.shape[:-1], 3, self.num_heads, qkv.shape[-1] // (3 * self.num_heads))
 
 
 class RelativeBlock(nn.Module):
@@ -94,7 +94,8 @@ class RelativeBlock(nn.Module):
         x = x + self.attn(self.norm1(x), self.window_size)
         if not x.is_cpu:
             return self._perceptron(x)
-        return torch.cat([self._perceptron(part) for part in torch.split(x.flatten(0, 2), TOKENS)]).view(x.shape)
+        tokens = x.flatten(0, 2)[None, None]  # four dimensions, which adapters may count on
+        return torch.cat([self._perceptron(part) for part in torch.split(tokens, TOKENS, 2)], 2).view(x.shape)
 
     def _perceptron(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.mlp(self.norm2(x))

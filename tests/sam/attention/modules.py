@@ -61,6 +61,35 @@ def gradients(module: nn.Module, *inputs: Tensor) -> list[Tensor | None]:
     return found
 
 
+def assert_forward_mode_equals_package(theirs: nn.Module, *inputs: Tensor) -> None:
+    """Compare gradients in forward mode with those of the package's module."""
+    ours = fused(theirs)
+    with torch.no_grad():
+        found, expected = (
+            torch.func.jvp(module, inputs, tuple(x.flip(1) for x in inputs)) for module in (ours, theirs)
+        )
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def assert_compiles_under_autocast(theirs: nn.Module, *inputs: Tensor, replaced: int = 1) -> None:
+    ours = fused(theirs, replaced)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        found, expected = torch.compile(ours, fullgraph=True, backend="aot_eager")(*inputs), theirs(*inputs)
+    assert found.dtype == expected.dtype
+    torch.testing.assert_close(found, expected, rtol=5e-2, atol=5e-2)
+
+
+@torch.no_grad()
+def assert_exports(theirs: nn.Module, *inputs: Tensor, replaced: int = 1) -> None:
+    """Check that graphs for other programs hold no operator of bhk."""
+    ours, expected = fused(theirs, replaced), theirs(*inputs)
+    traced, exported = torch.jit.trace(ours, inputs), torch.export.export(ours, inputs)
+    assert "bhk::" not in str(traced.inlined_graph)
+    assert "bhk" not in str(exported.graph)
+    for found in (traced(*inputs), exported.module()(*inputs)):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def largest_allocation(module: nn.Module, *inputs: Tensor) -> int:
     """Return the bytes of the largest tensor that any operator makes, inside operators, too."""
     with torch.no_grad(), profile(profile_memory=True) as profiled:

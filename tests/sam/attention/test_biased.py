@@ -6,7 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from sam.attention.modules import DTYPES, assert_equals_package, draw, fused, gradients, randomised
+from sam.attention.modules import (
+    DTYPES,
+    assert_compiles_under_autocast,
+    assert_equals_package,
+    assert_exports,
+    assert_forward_mode_equals_package,
+    draw,
+    fused,
+    gradients,
+    largest_allocation,
+    randomised,
+)
 
 tiny_vit = pytest.importorskip("segment_anything_hq.modeling.tiny_vit_sam")
 
@@ -19,6 +30,30 @@ def _attention(size: tuple[int, int] = (5, 4), *, ratio: int = 1) -> Any:
 @pytest.mark.parametrize(("windows", "size"), [(1, (5, 4)), (7, (7, 7)), (2, (1, 1))])
 def test_outputs_are_those_of_the_package(windows: int, size: tuple[int, int], dtype: torch.dtype) -> None:
     assert_equals_package(_attention(size).to(dtype), draw(windows, size[0] * size[1], 24, dtype=dtype))
+
+
+def test_no_windows() -> None:
+    theirs = _attention()
+    assert fused(theirs)(draw(0, 20, 24)).shape == (0, 20, 24)
+
+
+def test_gradients_in_forward_mode() -> None:
+    assert_forward_mode_equals_package(_attention().double(), draw(3, 20, 24, dtype=torch.float64))
+
+
+def test_compiles_under_autocast() -> None:
+    assert_compiles_under_autocast(_attention(), draw(3, 20, 24))
+
+
+def test_exports() -> None:
+    assert_exports(_attention(), draw(3, 20, 24))
+
+
+def test_no_matrix_of_scores_is_made_in_eval_mode() -> None:
+    theirs, x = _attention((14, 14)), draw(4, 196, 24)
+    scores = 4 * 3 * 196**2 * 4
+    assert largest_allocation(theirs, x) >= scores
+    assert largest_allocation(fused(theirs), x) <= scores / 8
 
 
 def test_values_may_be_wider_than_keys() -> None:

@@ -133,6 +133,30 @@ def test_altered_modules_stay_as_they_are(alter: Callable[[Any], None]) -> None:
     assert not isinstance(block.attn, _OURS)
 
 
+@pytest.mark.parametrize("part", ["attn.qkv", "mlp", "mlp.lin1", "norm2"])
+@torch.no_grad()
+def test_hooks_on_parts_of_a_block_see_what_they_saw(part: str) -> None:
+    model: Any = models.small_sam()
+    block = model.image_encoder.blocks[0]
+    seen: list[tuple[int, ...]] = []
+    block.get_submodule(part).register_forward_hook(lambda _, given, out: seen.append((*given[0].shape, *out.shape)))
+    x = draw(1, 9, 9, 64)
+    model.image_encoder.blocks[0](x)
+    expected = seen.copy()
+    assert bhk.sam.fuse_attention(model) == 10
+    assert model.image_encoder.blocks[0] is block
+    block(x)
+    assert seen == expected * 2
+
+
+def test_a_block_with_another_perceptron_stays() -> None:
+    model: Any = models.small_sam()
+    block = model.image_encoder.blocks[0]
+    block.mlp = nn.Sequential(block.mlp)
+    assert bhk.sam.fuse_attention(model) == 10
+    assert model.image_encoder.blocks[0] is block
+
+
 def test_a_shared_module_stays_shared() -> None:
     model: Any = models.small_sam()
     model.image_encoder.blocks[0].attn = model.image_encoder.blocks[1].attn

@@ -7,7 +7,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sam.attention.modules import DTYPES, assert_equals_package, draw, fused, gradients, named, randomised
+from sam.attention.modules import (
+    DTYPES,
+    assert_compiles_under_autocast,
+    assert_equals_package,
+    assert_exports,
+    assert_forward_mode_equals_package,
+    draw,
+    fused,
+    gradients,
+    named,
+    randomised,
+)
 
 transformer = pytest.importorskip("segment_anything.modeling.transformer")
 
@@ -42,6 +53,26 @@ def test_tokens_of_an_image_need_not_be_contiguous() -> None:
     assert_equals_package(_decoder(), image, image, image)
 
 
+def test_no_prompts() -> None:
+    q, k = draw(0, 7, 32), draw(0, 30, 32)
+    assert_equals_package(_decoder(), q, k, k)
+
+
+def test_gradients_in_forward_mode() -> None:
+    q, k = draw(2, 7, 32, dtype=torch.float64), draw(2, 5, 32, dtype=torch.float64)
+    assert_forward_mode_equals_package(_decoder().double(), q, k, k.flip(2))
+    encoder = named(_Encoder(), "efficient_sam.efficient_sam_encoder.Attention")
+    assert_forward_mode_equals_package(encoder.double(), draw(2, 11, 24, dtype=torch.float64))
+
+
+def test_compiles_under_autocast() -> None:
+    assert_compiles_under_autocast(_decoder(), draw(2, 7, 32), draw(2, 5, 32), draw(2, 5, 32))
+
+
+def test_exports() -> None:
+    assert_exports(_decoder(), draw(2, 7, 32), draw(2, 5, 32), draw(2, 5, 32))
+
+
 def test_gradients_of_a_decoder() -> None:
     theirs = _decoder().double()
     inputs = [draw(2, count, 32, dtype=torch.float64) for count in (5, 9, 9)]
@@ -67,7 +98,10 @@ def test_edge_sam_gets_the_weights_that_its_training_asks_for() -> None:
     q, k, v = draw(2, 5, 32), draw(2, 9, 32), draw(2, 9, 32)
     weights: dict[str, Tensor] = {}
     expected = theirs(q, k, v)
+    calls: list[nn.Module] = []
+    ours.q_proj.register_forward_hook(lambda module, *_: calls.append(module))
     for found in (ours(q, k, v, None, "t2t_0"), ours(q, k, v, weights, "t2t_0")):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     heads = [linear(x).unflatten(2, (4, 4)).transpose(1, 2) for linear, x in ((theirs.q_proj, q), (theirs.k_proj, k))]
     torch.testing.assert_close(weights, {"t2t_0": (heads[0] @ heads[1].mT / math.sqrt(4)).softmax(-1)})
+    assert len(calls) == 2

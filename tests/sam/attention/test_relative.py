@@ -4,11 +4,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from bhk.sam.attention import relative
 from sam.attention.modules import (
     DTYPES,
+    assert_compiles_under_autocast,
     assert_equals_package,
+    assert_exports,
+    assert_forward_mode_equals_package,
     draw,
     fused,
     gradients,
@@ -104,6 +108,46 @@ def test_autocast() -> None:
         found, expected = fused(theirs)(x), theirs(x)
     assert found.dtype == expected.dtype
     torch.testing.assert_close(found, expected, rtol=5e-2, atol=5e-2)
+
+
+def test_compiles_under_autocast() -> None:
+    assert_compiles_under_autocast(_attention("segment_anything", (5, 4)), draw(3, 5, 4, 48))
+    assert_compiles_under_autocast(_block(4), draw(2, 10, 9, 48), replaced=2)
+
+
+def test_exports() -> None:
+    assert_exports(_attention("segment_anything", (5, 4)), draw(3, 5, 4, 48))
+    assert_exports(_block(4), draw(2, 10, 9, 48), replaced=2)
+
+
+def test_gradients_in_forward_mode() -> None:
+    theirs = _attention("segment_anything", (5, 4)).double()
+    assert_forward_mode_equals_package(theirs, draw(3, 5, 4, 48, dtype=torch.float64))
+
+
+class _Adapted(nn.Module):
+    """A linear layer with an addition to some features, written for four dimensions, as SAMed and MedSAM adapt models."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear
+        self.low_rank = nn.Linear(linear.in_features, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.linear(x)
+        y[:, :, :, :8] += self.low_rank(x)
+        return y
+
+
+def test_layers_may_be_adapted() -> None:
+    theirs = _block(4)
+    theirs.attn.qkv = randomised(_Adapted(theirs.attn.qkv))
+    theirs.mlp.lin1 = randomised(_Adapted(theirs.mlp.lin1))
+    assert_equals_package(theirs, draw(2, 10, 9, 48), replaced=2)
+
+
+def test_no_pictures() -> None:
+    assert fused(_block(4), 2)(draw(0, 10, 9, 48)).shape == (0, 10, 9, 48)
 
 
 def test_compiles_to_one_graph(compiler: None) -> None:
