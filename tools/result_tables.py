@@ -137,9 +137,8 @@ def headline() -> list[str]:
         f"{float(shown['ratio']):.1f}, the masks of a small trained SAM have an IoU of {iou} with the original's, for a box "
         f"around or a point in each object ({plain['objects']} objects in {plain['scenes']} pictures it never saw). The "
         f"published method reaches that IoU at a ratio of {float(published['ratio']):.1f}.",
-        f"- **A quarter of the memory for linear layers.** SAM-B runs from its codes on a CPU with "
-        f"{100 * float(memory['linear_share']):.0f} % of the memory for their weights, and gives the same results as the "
-        "decoded weights.",
+        f"- **{100 * float(memory['linear_share']):.0f} % of the memory for linear layers.** SAM-B runs from its codes on a CPU, "
+        "and gives the same results as the decoded weights.",
     ]
 
 
@@ -263,11 +262,6 @@ def family_range() -> str:
     return f"{min(ratios):.0f} to {max(ratios):.0f}"
 
 
-def prompt_time() -> str:
-    """Return how many times as long a single prompt takes as with dense weights."""
-    return f"{float(_row('sam_cpu', model='SAM-B', side='bhk exact')['prompt_ratio']):.1f}"
-
-
 def convert_seconds(variant: str) -> str:
     """Return how many seconds the conversion of a model of the family takes."""
     return f"{float(_row('family', variant=variant)['seconds']):.0f}"
@@ -288,7 +282,6 @@ def sam_processor() -> str:
 FIGURES: dict[str, Callable[[], str]] = {  # within a sentence
     "finer_steps": finer_steps,
     "family_range": family_range,
-    "prompt_time": prompt_time,
     "sam_processor": sam_processor,
     "sam_b_seconds": partial(convert_seconds, "sam_vit_b"),
     "sam_h_seconds": partial(convert_seconds, "sam_vit_h"),

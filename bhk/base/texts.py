@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 
 def size(count: int) -> str:
@@ -47,3 +48,9 @@ def printable(text: str) -> str:
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """Return a number of things: "1 picture", "1,200 pictures"."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def choices(values: Iterable[str]) -> str:
+    """Return at least two values to choose from: "'auto', 'hyper' or 'dense'"."""
+    *others, last = map(repr, values)
+    return f"{', '.join(others)} or {last}"

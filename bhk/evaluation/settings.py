@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from bhk.base.errors import OptionError
+from bhk.base.texts import choices
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.plan import Mode
 from bhk.nn.precision import floating_dtype
@@ -122,11 +123,11 @@ class AccuracySettings(EvaluationSettings):
         object.__setattr__(self, "prompts", tuple(prompt for prompt in PROMPTS if prompt in self.prompts))
 
 
-def check_choice(name: str, value: str, choices: Collection[str]) -> None:
-    """Check that `value` is one of `choices`.
+def check_choice(name: str, value: str, known: Collection[str]) -> None:
+    """Check that `value` is one of the `known`.
 
     Raises:
         SettingsError: it is not.
     """
-    if value not in choices:
-        raise SettingsError(f"unknown {name} {value!r}; choose {' or '.join(choices)}")
+    if value not in known:
+        raise SettingsError(f"unknown {name} {value!r}; choose {choices(known)}")

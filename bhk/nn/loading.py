@@ -13,7 +13,7 @@ from bhk.base.errors import listed
 from bhk.base.parallel import worker_count
 from bhk.base.progress import Progress, silent
 from bhk.base.report import Report
-from bhk.base.texts import counted, size
+from bhk.base.texts import choices, counted, size
 from bhk.file.bhkfile import BhkFile, open_downloaded
 from bhk.nn.building import build
 from bhk.nn.device import Device, usable_device
@@ -134,9 +134,9 @@ def load_options(
     Raises:
         LoadOptionError, ThreadsError: a value is impossible.
     """
-    for name, value, choices in (("mode", mode, get_args(Mode)), ("compute", compute, get_args(Compute))):
-        if value not in choices:
-            raise LoadOptionError(f"{name} {value!r} is unknown; choose {' or '.join(map(repr, choices))}")
+    for name, value, known in (("mode", mode, get_args(Mode)), ("compute", compute, get_args(Compute))):
+        if value not in known:
+            raise LoadOptionError(f"{name} {value!r} is unknown; choose {choices(known)}")
     return LoadOptions(
         mode=mode,
         compute=compute,

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from bhk.base.texts import counted, number, printable, scientific, size, times_smaller
+from bhk.base.texts import choices, counted, number, printable, scientific, size, times_smaller
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,8 @@ def test_numbers_of_things() -> None:
 def test_ratios_name_float32_where_the_original_is_not() -> None:
     assert times_smaller(2_000_000, 7_400_000, 7_400_000) == "3.70 times smaller than 7.4 MB"
     assert times_smaller(2_000_000, 7_400_000, 14_800_000) == "3.70 times smaller than 7.4 MB (7.40 than float32)"
+
+
+def test_choices_as_people_write_them() -> None:
+    assert choices(("exact", "int8")) == "'exact' or 'int8'"
+    assert choices(["auto", "hyper", "dense"]) == "'auto', 'hyper' or 'dense'"

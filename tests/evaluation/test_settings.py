@@ -27,10 +27,10 @@ def test_prompts_have_one_order() -> None:
         (FidelitySettings, {"points": -1}, "-1 points"),
         (FidelitySettings, {"seed": -1}, "the seed is -1"),
         (FidelitySettings, {"limit": 0}, "cannot use 0 pictures"),
-        (FidelitySettings, {"mode": "sparse"}, "unknown mode 'sparse'; choose hyper or dense"),
-        (FidelitySettings, {"compute": "int4"}, "unknown compute 'int4'; choose exact or int8"),
-        (AccuracySettings, {"prompts": ("mask",)}, "unknown prompt 'mask'; choose box or point"),
-        (AccuracySettings, {"output": "best"}, "unknown output 'best'; choose single or multi"),
+        (FidelitySettings, {"mode": "sparse"}, "unknown mode 'sparse'; choose 'auto', 'hyper' or 'dense'"),
+        (FidelitySettings, {"compute": "int4"}, "unknown compute 'int4'; choose 'exact' or 'int8'"),
+        (AccuracySettings, {"prompts": ("mask",)}, "unknown prompt 'mask'; choose 'box' or 'point'"),
+        (AccuracySettings, {"output": "best"}, "unknown output 'best'; choose 'single' or 'multi'"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(settings: Callable[..., Any], options: dict[str, Any], message: str) -> None:

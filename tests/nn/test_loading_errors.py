@@ -142,7 +142,7 @@ def test_a_model_with_lazy_layers(path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "lazy"}, "mode 'lazy' is unknown; choose 'auto' or 'hyper' or 'dense'"),
+        ({"mode": "lazy"}, "mode 'lazy' is unknown; choose 'auto', 'hyper' or 'dense'"),
         ({"compute": "int4"}, "compute 'int4' is unknown; choose 'exact' or 'int8'"),
         ({"dtype": torch.int8}, r"dtype 'torch\.int8' is not a floating-point dtype"),
         ({"dtype": "float99"}, "dtype 'float99' is not a floating-point dtype"),

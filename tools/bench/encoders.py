@@ -130,11 +130,11 @@ def measure(group: Group, run: Run) -> Rows:
     rows = {side: _empty_row(group, side, run.device) for side in SIDES}
     try:
         built = sides(group.model, group.dtype, run.device)
-        for side, parts in built.items():
-            held, dense = linear_bytes(_part(parts, group)), linear_bytes(_part(built["dense"], group))
-            rows[side] |= {"linear_mib": f"{held / MIB:.2f}", "linear_share": f"{held / dense:.4f}"}
         with _settings(group, run.device):
             _fill(rows, group, built, run.device)
+        for side, parts in built.items():  # after the calls, because these pack weights
+            held, dense = linear_bytes(_part(parts, group)), linear_bytes(_part(built["dense"], group))
+            rows[side] |= {"linear_mib": f"{held / MIB:.2f}", "linear_share": f"{held / dense:.4f}"}
     except Exception as error:  # the rows say what kept the group from being measured
         for row in rows.values():
             row.setdefault("note", one_line(error))

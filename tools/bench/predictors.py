@@ -2,8 +2,9 @@
 
 "video" is SAM 2's video predictor with SAM2-B+: it reads four frames, takes one point in the first, and follows the object.
 "everything" is segment_anything's automatic mask generator with eight points a side, on a picture of the demo. SAM2-B+ and
-SAM-B have synthetic weights of true size, and all sides hold the same weights. Each side runs in a process of its own, and they
-take turns.
+SAM-B have synthetic weights of true size, and all sides hold the same weights. The demo SAM is trained; its layers, which bhk
+would hold dense on a CPU, keep their codes, and int8 rounds in all of them. Each side runs in a process of its own, and they take
+turns.
 
 Seconds are the median of the whole task without loading, wall time. Each mask is compared with the most similar one of dense;
 of synthetic weights, that says how exact the products are, and nothing about quality. Peak memory is the growth of the process
@@ -17,7 +18,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import bhk
+from bhk.nn.hyperlinear import Compute
 from bhk.pictures.image import read_image
 from bhk.pictures.masks import mask_iou
 from bhk.sam.prediction.predictor import predictor_for
@@ -33,7 +35,7 @@ from tools.bench.frame.memory import HostPeak
 from tools.bench.frame.timing import in_turn
 from tools.bench.frame.worker import Worker
 from tools.bench.models.synthetic import DEMO
-from tools.bench.runtimes.in_torch import CODED, DENSE, dense_model, write_files
+from tools.bench.runtimes.in_torch import CODED, DENSE, coded_model, dense_model, write_files
 from tools.demo import PICTURES
 
 PICTURE = PICTURES / "toys.jpg"
@@ -41,7 +43,7 @@ POINTS_PER_SIDE = 8
 FRAMES = 4
 STEP = 12  # pixels by which the picture moves from frame to frame
 CONFIG = "configs/sam2/sam2_hiera_b+.yaml"
-SIDES: dict[str, dict[str, Any]] = {"dense": {}, "bhk exact": {}, "bhk int8": {"compute": "int8"}}
+SIDES: dict[str, Compute | None] = {"dense": None, "bhk exact": "exact", "bhk int8": "int8"}
 
 Masks = NDArray[np.bool_]  # (masks, height, width)
 
@@ -57,7 +59,8 @@ class Everything:
     """The automatic mask generator on one picture."""
 
     def __init__(self, folder: Path, side: str) -> None:
-        model = dense_model(folder) if side == "dense" else bhk.load(folder / CODED, **SIDES[side])
+        compute = SIDES[side]
+        model = dense_model(folder) if compute is None else coded_model(folder, compute)
         self._predictor, self._picture = predictor_for(model.eval()), read_image(PICTURE)
 
     def run(self) -> Masks:
@@ -71,10 +74,10 @@ class Video:
     def __init__(self, folder: Path, side: str) -> None:
         from sam2.build_sam import build_sam2_video_predictor
 
-        path = folder / DENSE if side == "dense" else None
-        self._predictor = build_sam2_video_predictor(CONFIG, path, "cpu")
-        if path is None:
-            bhk.load_into(self._predictor, folder / CODED, **SIDES[side])
+        compute = SIDES[side]
+        self._predictor = build_sam2_video_predictor(CONFIG, folder / DENSE if compute is None else None, "cpu")
+        if compute is not None:
+            bhk.load_into(self._predictor, folder / CODED, compute=compute)
         self._frames = folder / "frames"
 
     def run(self) -> Masks:
@@ -129,9 +132,7 @@ class Runner:
 
 
 def measure(case: Case, run: Run) -> Iterator[Row]:
-    folder = run.folder / case.variant
-    folder.mkdir()
-    write_files(case.variant, folder)
+    folder = write_files(case.variant, run.folder)
     write_frames(folder / "frames")
     with contextlib.ExitStack() as stack:
         workers = {side: stack.enter_context(Worker(Runner, case, folder, side)) for side in SIDES}

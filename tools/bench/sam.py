@@ -5,7 +5,8 @@ hold the same weights, as bhk's file decodes them. Each runs in a process of its
 takes turns with dense. "dense" is the package's own model; "bfloat16" is the same, cast, and "bhk attention" the same with
 bhk's attention, with which bhk's files load, too. "torch.compile" and "torchao int8" compile the image encoder, the second with
 int8 weights and inputs. ONNX Runtime and OpenVINO run the exported image encoder, also as their own tools quantise it.
-OpenVINO's int8 computes everything else in bfloat16. A side that fails has the reason as its note.
+OpenVINO's int8 computes everything else in bfloat16. A side that fails has the reason as its note, and so has "bhk int8" of a
+model without a layer large enough for it.
 
     …_s, …_min_s, …_ratio      median and minimum of the rounds, wall time; the median's ratio to that of dense in these rounds
     encoder                    the image encoder
@@ -84,9 +85,7 @@ QUICK_MODEL = Model("demo SAM", DEMO, "segment_anything", 60, size=128)
 
 
 def measure(model: Model, run: Run) -> Rows:
-    folder = run.folder / model.variant
-    folder.mkdir()
-    write_files(model.variant, folder)
+    folder = write_files(model.variant, run.folder)
     rows: dict[str, Row] = {
         side: {"model": model.title, "side": side, "version": version(SIDES[side].package)}
         for side in chosen(run["sides"])

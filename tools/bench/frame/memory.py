@@ -44,15 +44,19 @@ def module_bytes(module: nn.Module) -> int:
 
 
 def linear_bytes(module: nn.Module) -> int:
-    """Return the bytes held for the weights of linear layers: codebooks and outliers count, biases do not."""
+    """Return the bytes held for the weights of linear layers: codebooks, outliers and packed copies count, biases do not.
+
+    Some layers make a packed copy of their codes in the first call with many rows.
+    """
     from torch import nn
 
+    from bhk.kernels.onednn import packed_bytes
     from bhk.nn import HyperLinear
 
     total = 0
     for part in module.modules():
         if isinstance(part, HyperLinear):
-            total += sum(buffer.nbytes for buffer in part.buffers())
+            total += sum(buffer.nbytes for buffer in part.buffers()) + packed_bytes(part.codes)
         elif isinstance(part, nn.Linear):
             total += part.weight.nbytes
     return total

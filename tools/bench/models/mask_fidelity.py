@@ -78,7 +78,7 @@ def _figures(coder: Coder, checkpoint: Path, scenes: int) -> Row:
         target = Path(folder) / "compressed.bhk"
         coder.encode(checkpoint, target)
         size = target.stat().st_size
-        # The model's layers are smaller than those for which 8-bit activations pay; here, all layers use them.
+        # The model's layers are smaller than those for which codes and 8-bit activations pay; here, all layers use them.
         with mock.patch.object(bhk.kernels.reference, "INTEGER_SIZE", 0):
             found = answers(_decoded(coder, target, checkpoint), scenes)
     rate: Row = {"bytes": size, "ratio": f"{tensor_bytes(checkpoint) / size:.3f}"}
@@ -87,7 +87,7 @@ def _figures(coder: Coder, checkpoint: Path, scenes: int) -> Row:
 
 def _decoded(coder: Coder, path: Path, checkpoint: Path) -> nn.Module:
     if isinstance(coder, Bhk):
-        return bhk.load(path, compute=coder.compute)
+        return bhk.load(path, mode="hyper", compute=coder.compute)
     model = bhk.load(checkpoint)
     model.load_state_dict(coder.decode(path))
     return model

@@ -12,21 +12,31 @@ import torch
 from torch import nn
 
 import bhk.sam
+from bhk.kernels import reference
+from bhk.nn import HyperLinear
+from bhk.nn.hyperlinear import Compute
 from bhk.sam.build import build_model
 from bhk.sam.recognise import recognise
 from tools.bench.models.sam_parts import Parts
-from tools.bench.models.synthetic import make
+from tools.bench.models.synthetic import DEMO, make
 
 DENSE, CODED = "model.pth", "model.bhk"
 
 
-def write_files(variant: str, folder: Path) -> None:
-    """Write a .bhk file of synthetic weights, and a checkpoint of the same weights as the file decodes them."""
+def write_files(variant: str, parent: Path) -> Path:
+    """Write a .bhk file of synthetic weights, and a checkpoint of the same weights as the file decodes them.
+
+    Returns:
+        the new folder of both, named after the variant.
+    """
+    folder = parent / variant
+    folder.mkdir()
     source = folder / "source.pth"
     make(variant, source)
     bhk.convert(source, folder / CODED)
     source.unlink()
     bhk.export(folder / CODED, folder / DENSE)
+    return folder
 
 
 def dense_model(folder: Path) -> nn.Module:
@@ -74,6 +84,24 @@ def torchao_int8(folder: Path) -> Parts:
     return parts
 
 
-def coded(folder: Path, **options: Any) -> Parts:
-    """Load the .bhk file."""
-    return Parts(bhk.load(folder / CODED, **options))
+def coded_model(folder: Path, compute: Compute = "exact") -> nn.Module:
+    """Load the .bhk file as users do.
+
+    All layers of the demo SAM are so small that bhk would hold them dense. Here they keep their codes, and this process
+    computes with them as with large ones.
+
+    Raises:
+        ValueError: int8 would be the same as exact.
+    """
+    is_demo = folder.name == DEMO
+    if is_demo:
+        reference.INTEGER_SIZE = 0
+    model = bhk.load(folder / CODED, mode="hyper" if is_demo else "auto", compute=compute)
+    if compute == "int8" and not any(isinstance(module, HyperLinear) for module in model.modules()):
+        raise ValueError("all layers are so small that bhk holds them dense on a CPU; see bhk exact")
+    return model
+
+
+def coded(folder: Path, compute: Compute = "exact") -> Parts:
+    """Load the .bhk file; see `coded_model`."""
+    return Parts(coded_model(folder, compute))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -70,13 +70,8 @@ class Runner:
         return linear_bytes(self._parts)
 
     def operations(self) -> tuple[int, int]:
-        """Return the multiplications and additions of the image encoder: those of linear layers, and the others."""
-        # The counter does not know the fused attention of CPUs.
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            self._parts.encode(self._image)
-        found = counter.get_flop_counts()["Global"]
-        linear = sum(found.get(operator, 0) for operator in LINEAR)
-        return linear, sum(found.values()) - linear
+        """Return what `operations` counts in the image encoder, of dense only: the counter does not see into bhk's operators."""
+        return operations(lambda: self._parts.encode(self._image))
 
     @property
     def _parts(self) -> Parts:
@@ -98,6 +93,16 @@ def first_mask(side: str, folder: str, package: str, size: str, threads: str) ->
     assert isinstance(model, Parts)
     model.decode(model.ask(model.encode(image), point))
     yield
+
+
+def operations(call: Callable[[], object]) -> tuple[int, int]:
+    """Return the multiplications and additions of a call: those of linear layers, and the others."""
+    # The counter does not know the fused attention of CPUs.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        call()
+    found = counter.get_flop_counts()["Global"]
+    linear = sum(found.get(operator, 0) for operator in LINEAR)
+    return linear, sum(found.values()) - linear
 
 
 def _import(side: str, package: str) -> None:
