@@ -137,8 +137,8 @@ def headline() -> list[str]:
         f"{float(shown['ratio']):.1f}, the masks of a small trained SAM have an IoU of {iou} with the original's, for a box "
         f"around or a point in each object ({plain['objects']} objects in {plain['scenes']} pictures it never saw). The "
         f"published method reaches that IoU at a ratio of {float(published['ratio']):.1f}.",
-        f"- **{100 * float(memory['linear_share']):.0f} % of the memory for linear layers.** SAM-B runs from its codes on a CPU, "
-        "and gives the same results as the decoded weights.",
+        f"- **{100 * float(memory['linear_share']):.0f} % of the memory for linear layers.** SAM-B runs from its codes on a "
+        "CPU, and gives the same results as the decoded weights.",
     ]
 
 

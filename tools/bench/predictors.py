@@ -3,8 +3,8 @@
 "video" is SAM 2's video predictor with SAM2-B+: it reads four frames, takes one point in the first, and follows the object.
 "everything" is segment_anything's automatic mask generator with eight points a side, on a picture of the demo. SAM2-B+ and
 SAM-B have synthetic weights of true size, and all sides hold the same weights. The demo SAM is trained; its layers, which bhk
-would hold dense on a CPU, keep their codes, and int8 rounds in all of them. Each side runs in a process of its own, and they take
-turns.
+would hold dense on a CPU, keep their codes, and int8 rounds in all of them: its rows are there for the masks, not for the time.
+Each side runs in a process of its own, and they take turns.
 
 Seconds are the median of the whole task without loading, wall time. Each mask is compared with the most similar one of dense;
 of synthetic weights, that says how exact the products are, and nothing about quality. Peak memory is the growth of the process

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from torch.nn.functional import scaled_dot_product_attention
 
 pytest.importorskip("segment_anything")
 
@@ -96,7 +96,7 @@ def test_fused_attention_counts_as_operations() -> None:
 
     def call() -> None:
         linear(torch.ones(5, 8))
-        F.scaled_dot_product_attention(*qkv)
+        scaled_dot_product_attention(*qkv)
 
     assert operations(call) == (2 * 5 * 8 * 16, 2 * 2 * 2 * 4 * 10 * 10 * 8)
 

@@ -70,7 +70,7 @@ class Runner:
         return linear_bytes(self._parts)
 
     def operations(self) -> tuple[int, int]:
-        """Return what `operations` counts in the image encoder, of dense only: the counter does not see into bhk's operators."""
+        """Return what `operations` counts in dense's image encoder; it does not see into operators of bhk."""
         return operations(lambda: self._parts.encode(self._image))
 
     @property
