@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(reference, "INTEGER_SIZE", reference.INTEGER_SIZE)  # loading the demo SAM changes it
     monkeypatch.setattr(attention, "is_faster", lambda *_: False)  # int8 rounds in linear layers only
+    with torch.enable_grad():  # a Runner turns gradients off
+        yield
 
 
 def runner(side: str, files: Path) -> Runner:
