@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias, get_args
 
 from torch import nn
 
+from bhk.base.texts import choices
 from bhk.nn.errors import LoadOptionError
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.model_tensors import is_unaltered
@@ -40,8 +41,7 @@ def check_attention(attention: str) -> None:
         LoadOptionError: it has an impossible value.
     """
     if attention not in get_args(Attention):
-        choices = " or ".join(map(repr, get_args(Attention)))
-        raise LoadOptionError(f"attention {attention!r} is unknown; choose {choices}")
+        raise LoadOptionError(f"attention {attention!r} is unknown; choose {choices(get_args(Attention))}")
 
 
 def fuse_attention(model: nn.Module, *, compute: Compute = "exact") -> int:
