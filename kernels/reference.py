@@ -30,7 +30,7 @@ INTEGER_SIZE = 224
 # From this many rows on, too.
 INTEGER_ROWS = 64
 # Rows multiplied at a time, and items of activations rounded at a time: few enough to stay in the caches of a core.
-MULTIPLIED_ROWS, ROUNDED = 1024, 1 << 18
+MULTIPLIED_ROWS, ROUNDED = 1024, 1 << 20
 # Bytes that hold an activation to 6e-8 of the largest in its row, closer than float32 adds up their products.
 EXACT_PIECES = 3
 
