@@ -46,7 +46,7 @@ import bhk, torch
 model = torch.nn.Sequential(torch.nn.Linear(64, 64))
 torch.save(model.state_dict(), {str(tmp_path / "a.pth")!r})
 bhk.convert({str(tmp_path / "a.pth")!r})
-bhk.load_into(model, {str(tmp_path / "a.bhk")!r})
+bhk.load_into(model, {str(tmp_path / "a.bhk")!r}, mode="hyper")
 assert isinstance(model[0], bhk.nn.HyperLinear)
 model(torch.ones(1, 64))
 """
