@@ -85,7 +85,9 @@ def _blocked(qkv: Tensor, padding: Tensor | None, rows: Tensor, columns: Tensor,
 
 def _typical() -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
     """Return attention among 2,048 tokens, rounded and not."""
-    qkv, table = torch.ones(1, 32, 64, 3, 1, 64), torch.zeros(64, 64, 64)
+    # The dtype and device are written out, because programs may set other defaults.
+    qkv = torch.ones(1, 32, 64, 3, 1, 64, dtype=torch.float32, device="cpu")
+    table = torch.zeros(64, 64, 64, dtype=torch.float32, device="cpu")
     rounded, exact = (
         partial(_in_blocks, qkv, None, table[:32, :32], table, 1.0, dtype) for dtype in (torch.bfloat16, torch.float32)
     )

@@ -55,6 +55,7 @@ def test_latex_compiles(tmp_path: Path) -> None:
     )
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_reports_are_saved_by_suffix(tmp_path: Path) -> None:

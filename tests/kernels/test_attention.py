@@ -184,6 +184,15 @@ def test_a_cpu_rounds_where_that_is_faster(
     assert torch.equal(attention.relative_attention(*double, 0.3, "int8"), _blocked(*double, 0.3))
 
 
+def test_a_default_dtype_does_not_change_what_is_asked() -> None:
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        rounded, exact = attention._typical()
+        assert {product().dtype for product in (rounded, exact)} == {torch.float32}
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_the_machine_is_asked_with_typical_attention() -> None:
     rounded, exact = attention._typical()
     assert rounded().shape == exact().shape == (1, 32, 64, 1, 64)
