@@ -5,8 +5,8 @@ With u = x_even and v = x_odd + x_even/n, a row x of activations times a lattice
     x @ W.T = step * [u | v] @ [Q | R].T + offset_even * sum(x_even) + offset_odd * sum(x_odd)
 
 Shearing the activations costs rows * in operations, decoding the weight in * out. So few rows use the identity, and many rows
-the decoded weight, or the identity with [u | v] rounded to bytes row by row: one byte in integer mode, three in exact mode where
-that is faster.
+the decoded weight, or the identity with [u | v] rounded to bytes row by row: one byte in integer mode, three in exact mode
+where that is faster.
 """
 
 from __future__ import annotations
