@@ -54,7 +54,7 @@ $(OLDEST_READY): pyproject.toml
 
 $(RELEASE_READY):
 	$(PYTHON) -m venv $(RELEASE_VENV)
-	$(RELEASE_VENV)/bin/python $(PIP) build twine
+	$(RELEASE_VENV)/bin/python $(PIP) build twine cyclonedx-bom
 	touch $@
 
 demo: $(READY) ## convert a small trained SAM, check it, compare its masks, write a report
@@ -110,4 +110,4 @@ release: $(RELEASE_READY) ## build what is published and try it; needs a clean t
 	$(RELEASE_VENV)/bin/python -m tools.release
 
 clean: ## remove everything that make created
-	rm -rf $(VENV) $(BENCH_VENV) $(OLDEST_VENV) $(RELEASE_VENV) dist demo_out bench_out gpu_out build bhk.egg-info
+	rm -rf $(VENV) $(BENCH_VENV) $(OLDEST_VENV) $(RELEASE_VENV) dist demo_out bench_out gpu_out build bhk.egg-info sbom.cdx.json

@@ -1,13 +1,14 @@
 """`make release`: build what is published, try it as a user would, and say what is left to do. Uploads nothing.
 
 Stops before it builds anything if the project is not ready: no public address, changes that are not committed, a version that
-is tagged elsewhere or that the changelog calls unreleased. Needs the packages build and twine, and no torch: the wheel is
-tried in a virtual environment of its own, with all its dependencies.
+is tagged elsewhere or that the changelog calls unreleased. Needs the packages build, twine and cyclonedx-bom, and no torch:
+the wheel is tried in a virtual environment of its own, with all its dependencies.
 """
 
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import sys
 import tarfile
 import tempfile
 import venv
+from collections.abc import Mapping
 from pathlib import Path
 
 import tomllib
@@ -57,12 +59,32 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def build(root: Path, out: Path) -> tuple[Path, Path]:
-    """Build the source distribution and, from it, the wheel; check their metadata, and return their paths."""
+    """Build the source distribution and, from it, the wheel; check their metadata, and return their paths.
+
+    A second build, elsewhere, gives the same wheel, byte for byte, so that others can build it and compare.
+    """
     shutil.rmtree(out, ignore_errors=True)
-    _run(sys.executable, "-m", "build", "--outdir", out, root)
-    (source,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
+    with tempfile.TemporaryDirectory() as folder:
+        again = Path(folder)
+        for destination in (out, again):
+            _build_commit(root, destination)
+        (source,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
+        if wheel.read_bytes() != (again / wheel.name).read_bytes():
+            raise SystemExit(f"error: two builds of {wheel.name} differ")
     _run(sys.executable, "-m", "twine", "check", "--strict", source, wheel)
     return source, wheel
+
+
+def _build_commit(root: Path, out: Path) -> None:
+    """Build the last commit. The files' times and modes are those of the commit, whatever the clone's are."""
+    time = _git(root, "log", "-1", "--format=%ct")
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder, "commit.tar")
+        _git(root, "archive", "--output", str(archive), "HEAD")
+        with tarfile.open(archive) as files:
+            files.extractall(Path(folder, "commit"), filter="data")
+        environment = os.environ | {"SOURCE_DATE_EPOCH": time}
+        _run(sys.executable, "-m", "build", "--outdir", out, Path(folder, "commit"), environment=environment)
 
 
 def try_wheel(wheel: Path, release: str, folder: Path) -> Path:
@@ -80,6 +102,12 @@ def try_wheel(wheel: Path, release: str, folder: Path) -> Path:
     _pip(light, "--no-deps", wheel)
     _run(light.with_name("bhk"), "verify", file, cwd=folder)
     return python
+
+
+def list_parts(python: Path, out: Path) -> None:
+    """Write which packages an installation of the wheel brings, in CycloneDX's format: a bill of materials."""
+    command = ("environment", python, "--output-reproducible", "--validate", "--output-file", out)
+    _run(sys.executable, "-m", "cyclonedx_py", *command)
 
 
 def try_source(source: Path, python: Path, folder: Path) -> None:
@@ -102,9 +130,9 @@ def _pip(python: Path, *packages: str | Path) -> None:
     _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
 
 
-def _run(*command: str | Path, cwd: Path = ROOT) -> None:
+def _run(*command: str | Path, cwd: Path = ROOT, environment: Mapping[str, str] | None = None) -> None:
     print(f"\n$ {' '.join(map(str, command))}", flush=True)
-    subprocess.run(command, cwd=cwd, check=True)
+    subprocess.run(command, cwd=cwd, check=True, env=environment)
 
 
 def main() -> None:
@@ -115,8 +143,11 @@ def main() -> None:
     source, wheel = build(ROOT, ROOT / "dist")
     with tempfile.TemporaryDirectory() as folder:
         python = try_wheel(wheel, release, Path(folder))
+        list_parts(python, ROOT / "sbom.cdx.json")
         try_source(source, python, Path(folder))
-    print(f"\ndist/ holds bhk {release}, ready to publish. What is left:")
+    print(
+        f"\ndist/ holds bhk {release}, ready to publish, and sbom.cdx.json names the packages it was tried with. What is left:"
+    )
     print(
         f"  git tag v{release} && git push origin v{release}     # the workflow release.yml then builds and uploads it"
     )

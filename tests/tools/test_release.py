@@ -73,3 +73,16 @@ def test_nothing_is_built_where_something_is_missing(project: Path, monkeypatch:
     with pytest.raises(SystemExit, match=r"error: pyproject.toml names no address.*\nerror: the work tree has changes"):
         release.main()
     assert not (project / "dist").exists()
+
+
+def test_two_builds_of_a_wheel_are_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    builds = iter([b"one", b"two"])
+
+    def build_commit(root: Path, out: Path) -> None:
+        out.mkdir(exist_ok=True)
+        (out / "bhk-1.2.3.tar.gz").touch()
+        (out / "bhk-1.2.3-py3-none-any.whl").write_bytes(next(builds))
+
+    monkeypatch.setattr(release, "_build_commit", build_commit)
+    with pytest.raises(SystemExit, match=r"error: two builds of bhk-1.2.3-py3-none-any.whl differ"):
+        release.build(tmp_path, tmp_path / "dist")
