@@ -1,6 +1,7 @@
-"""The operators `torch.ops.bhk.decode` and `torch.ops.bhk.hyper_linear`.
+"""The operators `torch.ops.bhk.decode`, `torch.ops.bhk.look_up` and `torch.ops.bhk.hyper_linear`.
 
     decode(codes, codebook, outliers, in_features, dtype) -> weight (out, in)
+    look_up(rows, codes, codebook, outliers, in_features, dtype) -> weight[rows], for integer `rows` of any shape
     hyper_linear(x, codes, codebook, outliers, outlier_starts, far, bias, compute) -> x @ weight.T + bias
 
 `resident.Resident` describes the operands. Every device can run `reference.py`; CUDA runs `dispatch.py` if Triton is
@@ -22,10 +23,22 @@ from . import reference
 _library = torch.library.Library("bhk", "DEF")
 _library.define("decode(Tensor codes, Tensor codebook, Tensor outliers, int in_features, ScalarType dtype) -> Tensor")
 _library.define(
+    "look_up(Tensor rows, Tensor codes, Tensor codebook, Tensor outliers, int in_features, ScalarType dtype) -> Tensor"
+)
+_library.define(
     "hyper_linear(Tensor x, Tensor codes, Tensor codebook, Tensor outliers, Tensor outlier_starts, Tensor far, Tensor? bias, "
     "str compute) -> Tensor"
 )
 _library.impl("decode", reference.decode, "CompositeExplicitAutograd")
+
+
+@torch.library.impl(_library, "look_up", "CompositeExplicitAutograd")
+def _look_up(
+    rows: Tensor, codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, dtype: torch.dtype
+) -> Tensor:
+    chosen, theirs = reference.chosen_rows(rows.reshape(-1), codes, outliers, (in_features + 1) // 2)
+    weight: Tensor = torch.ops.bhk.decode(chosen, codebook, theirs, in_features, dtype)
+    return weight.view(*rows.shape, in_features)
 
 
 @torch.library.impl(_library, "hyper_linear", "CompositeExplicitAutograd")
@@ -61,6 +74,13 @@ if find_spec("triton") is not None:
 @torch.library.register_fake("bhk::decode", lib=_library)
 def _decode_fake(codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
     return codes.new_empty(codes.shape[0], in_features, dtype=dtype)
+
+
+@torch.library.register_fake("bhk::look_up", lib=_library)
+def _look_up_fake(
+    rows: Tensor, codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, dtype: torch.dtype
+) -> Tensor:
+    return codes.new_empty(*rows.shape, in_features, dtype=dtype)
 
 
 @torch.library.register_fake("bhk::hyper_linear", lib=_library)

@@ -47,6 +47,26 @@ def decode(codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, 
     return weight
 
 
+def chosen_rows(rows: Tensor, codes: Tensor, outliers: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
+    """Return the codes and the outliers of a weight that consists of chosen rows of another one, with `pairs` pairs a row.
+
+    Args:
+        rows: integers (R,); a row may be chosen several times.
+        codes, outliers: of the other weight, see `resident.Resident`.
+    """
+    chosen = codes.index_select(0, rows)
+    if not len(outliers):
+        return chosen, outliers
+    index, first = outliers[:, 0].contiguous(), rows.to(outliers.dtype) * pairs
+    start = torch.searchsorted(index, first)
+    count = torch.searchsorted(index, first + pairs) - start
+    which = torch.repeat_interleave(count)  # the place in `rows` of each outlier that is needed
+    within = torch.arange(len(which), device=which.device) - (count.cumsum(0) - count)[which]
+    theirs = outliers[start[which] + within]
+    theirs[:, 0] += which.to(outliers.dtype) * pairs - first[which]
+    return chosen, theirs
+
+
 def hyper_linear(
     x: Tensor, codes: Tensor, codebook: Tensor, outliers: Tensor, far: Tensor, bias: Tensor | None, compute: str
 ) -> Tensor:

@@ -134,8 +134,8 @@ def _check_tensors(checkpoint: Checkpoint) -> None:
         layer, _, last = name.rpartition(".")
         if last == "codes" and f"{layer}.codebook" in checkpoint.tensors and f"{layer}.outliers" in checkpoint.tensors:
             raise UnsupportedTensorError(
-                f"{layer!r} is a HyperLinear layer, which is coded already; replace it by layer.to_linear() before you save "
-                "the model"
+                f"{layer!r} is a layer on codes, which is coded already; replace it by layer.to_linear() or "
+                "layer.to_embedding() before you save the model"
             )
         if tensor.dtype not in DTYPE_NAMES:
             raise UnsupportedTensorError(

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from bhk.nn.hyperlinear import HyperLinear, HyperLinearError
+from bhk.nn.attention import HyperMultiheadAttention
+from bhk.nn.coded import CodedWeight, HyperLinearError
+from bhk.nn.embedding import HyperEmbedding
+from bhk.nn.hyperlinear import HyperLinear
 from bhk.nn.loading import LoadReport, load_into
 from bhk.nn.meta import weights_on_meta
 
-__all__ = ["HyperLinear", "HyperLinearError", "LoadReport", "load_into", "weights_on_meta"]
+__all__ = [
+    "CodedWeight",
+    "HyperEmbedding",
+    "HyperLinear",
+    "HyperLinearError",
+    "HyperMultiheadAttention",
+    "LoadReport",
+    "load_into",
+    "weights_on_meta",
+]

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from bhk.base.errors import option
 from bhk.base.parallel import ordered_map
-from bhk.codec.codebook import Codes
+from bhk.codec.codebook import Codebook, Codes
 from bhk.container.header import LayerEntry
 from bhk.file.bhkfile import BhkFile
+from bhk.nn.attention import PROJECTIONS, HyperMultiheadAttention
+from bhk.nn.embedding import HyperEmbedding
 from bhk.nn.errors import ModelMemoryError
 from bhk.nn.hyperlinear import HyperLinear
 from bhk.nn.model_tensors import ModelTensor
 from bhk.nn.plan import Decoding, LoadOptions, Plan, Replacement
+
+_Tensor = TypeVar("_Tensor", bound=Tensor)
+_ALL = slice(None)
 
 # torch raises a plain RuntimeError when the CPU has no memory; only the message tells.
 _NO_MEMORY = ("can't allocate memory", "not enough memory")
@@ -76,12 +82,14 @@ class _Builder:
         for decoding, tensor in zip(plan.decodings, ordered_map(self._decode, plan.decodings, threads), strict=True):
             yield from self._settle(decoding.target, tensor)
             advance(decoding.layer)
-        # Last, because a HyperLinear takes over the bias that was loaded before.
+        # Last, because a layer on codes takes over the other tensors that were loaded before.
         for replacement, module in zip(
             plan.replacements, ordered_map(self._replace, plan.replacements, threads), strict=True
         ):
-            yield Change(replacement.place.module, replacement.place.attribute, module)
-            advance(replacement.layer)
+            place = replacement.replaced.place
+            yield Change(place.module, place.attribute, module)
+            for layer in replacement.held.values():
+                advance(layer)
 
     def _settle(self, target: ModelTensor, tensor: Tensor) -> Iterator[Change]:
         """Yield the changes that put `tensor` in the place of `target`: several where `target` is shared."""
@@ -98,26 +106,76 @@ class _Builder:
     def _decode(self, step: Decoding) -> Tensor:
         return self._place(self._file.tensor(step.layer.name), like=step.target.tensor)
 
-    def _replace(self, step: Replacement) -> HyperLinear:
-        linear, name = step.linear, step.layer.name
-        codebook, codes = self._file.codebook(name), self._file.planes(name)
-        assert codebook is not None  # a plan replaces coded layers only
-        assert codes is not None
-        bias = linear.bias if linear.bias is None else self._fresh.get(id(linear.bias), linear.bias)
+    def _replace(self, step: Replacement) -> nn.Module:
+        """Return the layer on codes that takes the place of another layer."""
+        layer, held = step.replaced.layer, step.held
+        if isinstance(layer, nn.Linear):
+            return self._linear(layer.weight, layer.bias, held["weight"])
+        if isinstance(layer, nn.Embedding):
+            return self._embedding(layer, held["weight"])
+        assert isinstance(layer, nn.MultiheadAttention)  # there are no other replaceable layers
+        return self._attention(layer, held)
+
+    def _linear(
+        self, weight: Tensor, bias: Tensor | None, held: LayerEntry | None, rows: slice = _ALL, biases: slice = _ALL
+    ) -> nn.Module:
+        """Return a linear layer with these rows of a weight and a bias, on the codes of `held`, or dense if that is None."""
+        bias = bias if bias is None else self._now(bias)[biases]
+        if held is None:
+            dense = self._now(weight)[rows]
+            linear = nn.Linear(dense.shape[1], len(dense), bias is not None, "meta", dense.dtype)
+            linear.weight = nn.Parameter(dense.detach(), dense.requires_grad)
+            if bias is not None:
+                linear.bias = nn.Parameter(bias.detach(), bias.requires_grad)
+            return linear
         module = HyperLinear.from_codes(
-            codebook,
-            _moved(codes, self._options.device_of(linear.weight)),
-            linear.in_features,
-            linear.out_features,
+            *self._codes(held, weight, rows),
+            weight.shape[1],
+            len(weight[rows]),
             bias,
-            dtype=self._options.dtype_of(linear.weight),
+            dtype=self._options.dtype_of(weight),
             compute=self._options.compute,
         )
         if bias is not None and module.bias is not None:
             module.bias.requires_grad_(bias.requires_grad)
         return module
 
+    def _embedding(self, embedding: nn.Embedding, held: LayerEntry) -> HyperEmbedding:
+        dtype = self._options.dtype_of(embedding.weight)
+        module = HyperEmbedding(embedding.num_embeddings, embedding.embedding_dim, "meta", dtype)
+        module.hold(*self._codes(held, embedding.weight))
+        return module
 
-def _moved(codes: Codes, device: torch.device) -> Codes:
-    shell = None if codes.shell is None else codes.shell.to(device)
-    return Codes(codes.winding.to(device), codes.phase.to(device), shell)
+    def _attention(self, attention: nn.MultiheadAttention, held: Mapping[str, LayerEntry]) -> HyperMultiheadAttention:
+        projections = {}
+        for place, name in enumerate(PROJECTIONS):
+            rows = biases = slice(place * attention.embed_dim, (place + 1) * attention.embed_dim)
+            weight = "in_proj_weight"
+            if attention.in_proj_weight is None:
+                weight, rows = f"{name}_weight", _ALL
+            bias, codes = attention.in_proj_bias, held.get(weight)
+            projections[name] = self._linear(getattr(attention, weight), bias, codes, rows, biases)
+        out = attention.out_proj
+        if "out_proj.weight" in held:
+            projections["out_proj"] = self._linear(out.weight, out.bias, held["out_proj.weight"])
+        made = HyperMultiheadAttention.of(attention, **projections)
+        for name, parameter in made._parameters.items():
+            made._parameters[name] = None if parameter is None else self._now(parameter)
+        return made
+
+    def _now(self, tensor: _Tensor) -> _Tensor:
+        """Return what takes the place of a tensor of the model."""
+        return self._fresh.get(id(tensor), tensor)  # type: ignore[return-value]
+
+    def _codes(self, layer: LayerEntry, weight: Tensor, rows: slice = _ALL) -> tuple[Codebook, Codes]:
+        """Return the codes of some rows of `layer`, on the device of what replaces `weight`."""
+        codebook, codes = self._file.codebook(layer.name), self._file.planes(layer.name)
+        assert codebook is not None  # a plan replaces coded layers only
+        assert codes is not None
+        device = self._options.device_of(weight)
+
+        def chosen(plane: Tensor) -> Tensor:
+            return plane.view(weight.shape[0], -1)[rows].reshape(-1).to(device)
+
+        shell = None if codes.shell is None else chosen(codes.shell)
+        return codebook, Codes(chosen(codes.winding), chosen(codes.phase), shell)

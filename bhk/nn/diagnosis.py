@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from torch import nn
 
 from bhk.container.header import ModelEntry
-from bhk.nn.hyperlinear import HyperLinear
+from bhk.nn.coded import CodedWeight
 
 
 def find_prefix(names: Collection[str], wanted: Collection[str]) -> str | None:
@@ -40,7 +40,7 @@ def diagnose(
         entry: what the file says about its model.
     """
     found = []
-    if held := sum(isinstance(module, HyperLinear) for module in model.modules()):
+    if held := sum(isinstance(module, CodedWeight) for module in model.modules()):
         found.append(f"{held} of the model's layers already hold codes; build a new model for another file")
     better = find_prefix(in_file, in_model)
     if better is not None and better != prefix:

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from bhk.base.errors import BhkError
 from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.tensor import encode
-from bhk.kernels import operators as operators  # registers torch.ops.bhk
-from bhk.kernels.onednn import packed_bytes
-from bhk.kernels.resident import Resident, find_fault, make_resident
+from bhk.nn.coded import CodedWeight, HyperLinearError
 from bhk.nn.device import Device
-from bhk.nn.precision import Dtype, floating_dtype
+from bhk.nn.precision import Dtype
 
 Compute = Literal["exact", "int8"]
 
-BUFFERS = ("codes", "codebook", "outliers", "outlier_starts", "far")
 
-
-class HyperLinearError(BhkError):
-    """A linear layer cannot be held as codes, or cannot compute this input."""
-
-
-class HyperLinear(nn.Module):
+class HyperLinear(CodedWeight):
     """y = x @ W.T + b, with W held as codes and decoded while it is multiplied. It behaves like `torch.nn.Linear`.
 
     Make one with `from_codes` or `from_linear`, or let `bhk.load` do it. The constructor alone makes a layer with weights near
@@ -55,12 +45,6 @@ class HyperLinear(nn.Module):
         HyperLinearError: `compute` is unknown.
     """
 
-    codes: Tensor
-    codebook: Tensor
-    outliers: Tensor
-    outlier_starts: Tensor
-    far: Tensor
-
     def __init__(
         self,
         in_features: int,
@@ -71,16 +55,9 @@ class HyperLinear(nn.Module):
         *,
         compute: Compute = "exact",
     ) -> None:
-        super().__init__()
+        super().__init__(out_features, in_features, device, dtype)
         self.in_features, self.out_features = in_features, out_features
         self.compute = _check_compute(compute)
-        self._dtype = torch.get_default_dtype() if dtype is None else floating_dtype(dtype)
-        width = 2 * ((in_features + 1) // 2)
-        self.register_buffer("codes", torch.zeros(out_features, width, dtype=torch.int8, device=device))
-        codebook = torch.tensor([0.0, 0.0, 1.0, 256.0, 0.0, 0.0, 1.0], dtype=torch.float32, device=device)
-        self.register_buffer("codebook", codebook)
-        for name, shape in (("outliers", (0, 3)), ("outlier_starts", ((out_features + 15) // 16 + 1,)), ("far", (0,))):
-            self.register_buffer(name, torch.zeros(shape, dtype=torch.int32, device=device))
         self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=self._dtype)) if bias else None
 
     @classmethod
@@ -111,9 +88,7 @@ class HyperLinear(nn.Module):
             LoadOptionError, HyperLinearError: see the class.
         """
         layer = cls(in_features, out_features, bias is not None, "meta", dtype, compute=compute)
-        resident = make_resident(codebook, codes, out_features, in_features)
-        for name in BUFFERS:
-            setattr(layer, name, getattr(resident, name))
+        layer.hold(codebook, codes)
         if bias is not None:
             layer.bias = nn.Parameter(bias.detach().to(codes.winding.device, layer._dtype))
         return layer
@@ -171,22 +146,6 @@ class HyperLinear(nn.Module):
         )
         return y
 
-    def dense_weight(self, dtype: Dtype = torch.float32) -> Tensor:
-        """Return the decoded weight (out_features, in_features). In float32 it equals the file's decoded tensor bit for bit.
-
-        Raises:
-            LoadOptionError: `dtype` is not a floating-point dtype.
-        """
-        weight: Tensor = torch.ops.bhk.decode(
-            self.codes, self.codebook, self.outliers, self.in_features, floating_dtype(dtype)
-        )
-        return weight
-
-    @property
-    def weight(self) -> Tensor:
-        """The decoded weight in the layer's dtype, decoded at each access, for code that reads `linear.weight`."""
-        return self.dense_weight(self._dtype)
-
     def to_linear(self) -> nn.Linear:
         """Return an `nn.Linear` with the decoded weight and a copy of the bias."""
         linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, "meta", self._dtype)
@@ -194,15 +153,6 @@ class HyperLinear(nn.Module):
         if self.bias is not None:
             linear.bias = nn.Parameter(self.bias.detach().clone(), self.bias.requires_grad)
         return linear.train(self.training)
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Bits in memory for each weight, counting everything except the bias.
-
-        On an x86 CPU, the first product of integers adds a copy of the codes in the order that oneDNN wants.
-        """
-        held = packed_bytes(self.codes) + sum(int(getattr(self, name).nbytes) for name in BUFFERS)
-        return 8 * held / max(self.in_features * self.out_features, 1)
 
     @property
     def is_lattice(self) -> bool:
@@ -215,41 +165,6 @@ class HyperLinear(nn.Module):
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
             f"bits_per_weight={self.bits_per_weight:.2f}, compute={compute}"
-        )
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HyperLinear:
-        """Move and cast as modules do; only the buffers of the weight keep their own dtypes."""
-        held = {name: getattr(self, name) for name in BUFFERS}
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, before in held.items():
-            after = getattr(self, name)
-            if after.dtype != before.dtype:
-                setattr(self, name, before.to(after.device))
-        self._dtype = fn(torch.empty(0, dtype=self._dtype, device=held["codes"].device)).dtype
-        return self
-
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        """Check the buffers from outside, and make room for another class of codes and number of outliers."""
-        found = {name: state_dict.get(prefix + name) for name in BUFFERS}
-        tensors = {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor) and not tensor.is_meta}
-        if len(tensors) == len(BUFFERS):
-            fault = find_fault(Resident(**tensors), self.out_features, self.in_features)
-            if fault is not None:
-                error_msgs.append(f"{prefix.rstrip('.') or type(self).__name__} cannot hold {fault}")
-                return
-            for name, tensor in tensors.items():
-                setattr(self, name, torch.empty_like(tensor, device=getattr(self, name).device))
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
 
 

@@ -31,7 +31,7 @@ class LoadReport(Report):
     Attributes:
         missing: names of the model's tensors that the file does not hold; they were left as they were.
         unexpected: names of the file's tensors that the model does not have.
-        replaced: number of linear layers that became a `HyperLinear`.
+        replaced: number of weights that are held as codes.
         bytes: memory of the model's parameters and buffers.
     """
 
@@ -42,7 +42,7 @@ class LoadReport(Report):
 
     def lines(self) -> Iterator[str]:
         """Yield the report as text."""
-        yield f"{size(self.bytes)} in memory; {counted(self.replaced, 'linear layer')} held as codes"
+        yield f"{size(self.bytes)} in memory; {counted(self.replaced, 'weight')} held as codes"
         for names, where in ((self.missing, "of the model not in the file"), (self.unexpected, "of the file not used")):
             if names:
                 yield f"{counted(len(names), 'tensor')} {where}: {listed(names, SHOWN)}"
@@ -68,7 +68,8 @@ def load_into(
     A model that already has weights keeps them in memory until the new ones are complete. A model built under
     `bhk.nn.weights_on_meta()` or `torch.device("meta")` has none, and never takes more memory than the loaded model.
 
-    This replaces linear layers only; `bhk.sam.fuse_attention` also makes the attention of Segment Anything models faster.
+    This replaces linear layers, vocabularies and `nn.MultiheadAttention`; `bhk.sam.fuse_attention` also makes the attention of
+    Segment Anything models faster.
 
     >>> model = bhk.load("demo_sam.safetensors")
     >>> report = bhk.load_into(model, "demo_sam.bhk", mode="hyper", dtype="bfloat16")
@@ -79,10 +80,10 @@ def load_into(
         model: any module whose state dict has the names and shapes of the file.
         path: a .bhk file, a folder that holds one, or a place on the Hugging Face Hub:
             "hf://user/repo[/file.bhk][@revision]".
-        mode: "hyper" keeps the codes of linear weights: a `HyperLinear` takes the place of each plain `nn.Linear` whose
-            weight is coded row by row and not shared. "auto" does so where it costs no time: on a CPU, layers of up to
-            2^19 weights (those of mask decoders) are decoded. "dense" decodes every weight. `model` itself is never
-            replaced.
+        mode: "hyper" keeps the codes of weights that are coded row by row and not shared: a `HyperLinear` takes the place of
+            each plain `nn.Linear`, a `HyperEmbedding` of each `nn.Embedding` of 4,096 rows or more, and `nn.MultiheadAttention`
+            gets a `HyperLinear` for each projection. "auto" does so where it costs no time: on a CPU, weights of up to 2^19
+            elements (those of mask decoders) are decoded. "dense" decodes every weight. `model` itself is never replaced.
         compute: how each `HyperLinear` multiplies. "exact" gives the result of the decoded weights; "int8" rounds
             activations to 8 bits, which is faster for many rows.
         device: where all tensors go. None leaves each where it is in `model`, and puts tensors on meta on the CPU.
@@ -162,6 +163,6 @@ def load_file(model: nn.Module, file: BhkFile, options: LoadOptions) -> LoadRepo
     return LoadReport(
         missing=plan.missing,
         unexpected=plan.unexpected,
-        replaced=len(plan.replacements),
+        replaced=sum(len(step.held) for step in plan.replacements),
         bytes=sum(target.tensor.nbytes for target in model_tensors(model)),
     )

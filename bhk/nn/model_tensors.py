@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+
+from bhk.nn.embedding import MIN_ROWS
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -61,26 +63,65 @@ def model_tensors(model: nn.Module) -> list[ModelTensor]:
     return [ModelTensor(tensor, tuple(places[key]), tuple(names.get(key, ()))) for key, tensor in tensors.items()]
 
 
-def plain_linears(model: nn.Module, tensors: Iterable[ModelTensor]) -> dict[ModelTensor, tuple[Place, nn.Linear]]:
-    """Return the linear layers that another module can replace, with their places, by their weight among `tensors`.
+@dataclass(frozen=True, eq=False)
+class Replaceable:
+    """A layer that a layer on codes can replace.
 
-    Left out are subclasses (other modules read their weights), layers with shared tensors, layers with hooks or other
-    additions, and `model` itself.
+    Attributes:
+        place: where it is in its parent.
+        layer: an `nn.Linear`, `nn.Embedding` or `nn.MultiheadAttention`.
+        weights: the matrices that codes can stand for, by their names in the layer.
+    """
+
+    place: Place
+    layer: nn.Module
+    weights: Mapping[str, ModelTensor]
+
+
+def replaceable_layers(model: nn.Module, tensors: Iterable[ModelTensor]) -> list[Replaceable]:
+    """Return the layers of `model` that can be replaced.
+
+    Left out are subclasses of `nn.Linear` and `nn.Embedding` (other modules read their weights), tables that are not looked
+    up, layers with shared tensors, layers with hooks or other additions, and `model` itself.
+
+    Args:
+        tensors: all tensors of `model`.
     """
     unshared = {id(target.tensor): target for target in tensors if len(target.places) == 1}
-    return {
-        unshared[id(child.weight)]: (Place(parent, attribute, _join(path, attribute)), child)
+    return [
+        Replaceable(
+            Place(parent, attribute, _join(path, attribute)),
+            child,
+            {
+                name: unshared[id(weight)]
+                for name, weight in child.named_parameters()
+                if _is_matrix_of(child, name, weight)
+            },
+        )
         for path, parent in model.named_modules()
         for attribute, child in parent.named_children()
-        if type(child) is nn.Linear
-        and _has_only_its_parts(child)
-        and unshared.keys() >= set(map(id, child.parameters()))
-    }
+        if _is_plain(child) and unshared.keys() >= set(map(id, child.parameters()))
+    ]
 
 
-def _has_only_its_parts(linear: nn.Linear) -> bool:
-    has_parts = set(linear._parameters) != {"weight", "bias"} or linear._buffers or linear._modules
-    return not has_parts and is_unaltered(linear)
+def _is_plain(layer: nn.Module) -> bool:
+    """Return whether bhk knows all that a layer computes, or all that it reads of its weights."""
+    if type(layer) is nn.Linear:
+        return set(layer._parameters) == {"weight", "bias"} and _is_leaf(layer)
+    if type(layer) is nn.Embedding:
+        return layer.max_norm is None and set(layer._parameters) == {"weight"} and _is_leaf(layer)
+    if isinstance(layer, nn.MultiheadAttention):
+        return set(layer._modules) == {"out_proj"} and is_unaltered(layer) and _is_leaf(layer.out_proj)
+    return False
+
+
+def _is_leaf(layer: nn.Module) -> bool:
+    return not layer._buffers and not layer._modules and is_unaltered(layer)
+
+
+def _is_matrix_of(layer: nn.Module, name: str, weight: Tensor) -> bool:
+    is_table = isinstance(layer, nn.Embedding)
+    return weight.ndim == 2 and (len(weight) >= MIN_ROWS if is_table else name.endswith("weight"))
 
 
 def is_unaltered(module: nn.Module) -> bool:
@@ -105,7 +146,7 @@ def names_on_meta(model: nn.Module) -> list[str]:
 @contextlib.contextmanager
 def unchanged_on_error(model: nn.Module) -> Iterator[None]:
     """Restore all attributes of all modules of `model` if the block raises. It must not write to tensors in place."""
-    before = [(module, _attributes(module)) for module in model.modules()]
+    before = [(module, attributes_of(module)) for module in model.modules()]
     try:
         yield
     except BaseException:
@@ -115,7 +156,7 @@ def unchanged_on_error(model: nn.Module) -> Iterator[None]:
         raise
 
 
-def _attributes(module: nn.Module) -> dict[str, object]:
+def attributes_of(module: nn.Module) -> dict[str, object]:
     """Return the attributes of a module, with copies of its collections, such as its parameters."""
     return {
         name: copy.copy(value) if isinstance(value, dict | list | set) else value

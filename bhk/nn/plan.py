@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -20,7 +20,7 @@ from bhk.file.bhkfile import BhkFile
 from bhk.nn.diagnosis import diagnose
 from bhk.nn.errors import MismatchError, NoDataError
 from bhk.nn.hyperlinear import Compute
-from bhk.nn.model_tensors import ModelTensor, Place, model_tensors, names_on_meta, plain_linears
+from bhk.nn.model_tensors import ModelTensor, Replaceable, model_tensors, names_on_meta, replaceable_layers
 
 Mode = Literal["auto", "hyper", "dense"]
 
@@ -56,7 +56,7 @@ class LoadOptions:
         return self.dtype if self.dtype is not None and tensor.is_floating_point() else tensor.dtype
 
     def holds_codes(self, weight: Tensor) -> bool:
-        """Return whether a coded `weight` of a linear layer keeps its codes."""
+        """Return whether a coded `weight` of a layer keeps its codes."""
         is_small = self.device_of(weight).type == "cpu" and weight.numel() <= SMALL_ON_CPU
         return self.mode == "hyper" or (self.mode == "auto" and not is_small)
 
@@ -75,16 +75,15 @@ class Decoding:
 
 @dataclass(frozen=True, eq=False)
 class Replacement:
-    """A linear layer of the model that a `HyperLinear` replaces.
+    """A layer of the model that a layer on codes replaces.
 
     Attributes:
-        place: where the layer is in its parent.
-        layer: the tensor of the file that holds its weight.
+        replaced: the layer.
+        held: the tensors of the file whose codes it will hold, by the names of the weights in the layer.
     """
 
-    place: Place
-    linear: nn.Linear
-    layer: LayerEntry
+    replaced: Replaceable
+    held: Mapping[str, LayerEntry]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +103,10 @@ class Plan:
     @property
     def layers(self) -> list[LayerEntry]:
         """The tensors of the file that are needed."""
-        return [*(step.layer for step in self.decodings), *(step.layer for step in self.replacements)]
+        return [
+            *(step.layer for step in self.decodings),
+            *(layer for step in self.replacements for layer in step.held.values()),
+        ]
 
 
 def make_plan(model: nn.Module, file: BhkFile, options: LoadOptions) -> Plan:
@@ -129,19 +131,30 @@ def make_plan(model: nn.Module, file: BhkFile, options: LoadOptions) -> Plan:
         message = f"{name} does not fit {type(model).__name__}: {'; '.join(faults) or 'they share no tensor name'}"
         raise MismatchError(message, missing, unexpected, tuple(target.names[-1] for target in differing))
     _check_data(model, (*found, *(target for target in not_in_file if target.is_recomputed)))
-    linears = {} if options.mode == "dense" else plain_linears(model, targets)
-    replacements = {
-        target: Replacement(*linears[target], layer)
-        for target, layer in found.items()
-        if target in linears and stays_coded(layer) and options.holds_codes(target.tensor)
-    }
-    decodings = tuple(Decoding(target, layer) for target, layer in found.items() if target not in replacements)
-    return Plan(decodings, tuple(replacements.values()), not_in_file, missing, unexpected)
+    replacements = [] if options.mode == "dense" else list(_replacements(model, targets, found, options))
+    coded = {step.replaced.weights[name] for step in replacements for name in step.held}
+    decodings = tuple(Decoding(target, layer) for target, layer in found.items() if target not in coded)
+    return Plan(decodings, tuple(replacements), not_in_file, missing, unexpected)
+
+
+def _replacements(
+    model: nn.Module, targets: list[ModelTensor], found: Mapping[ModelTensor, LayerEntry], options: LoadOptions
+) -> Iterator[Replacement]:
+    for replaceable in replaceable_layers(model, targets):
+        held = {
+            name: found[target]
+            for name, target in replaceable.weights.items()
+            if target in found and stays_coded(found[target]) and options.holds_codes(target.tensor)
+        }
+        if held:
+            yield Replacement(replaceable, held)
 
 
 def stays_coded(layer: LayerEntry) -> bool:
-    """Return whether a `HyperLinear` can hold the codes of `layer` as its weight."""
-    return layer.pairing == "rows" and len(layer.shape) == 2 and not layer.aliases
+    """Return whether a layer can hold the codes of `layer` as its weight."""
+    if layer.codebook is None or len(layer.shape) != 2 or layer.aliases:
+        return False
+    return layer.pairing == "rows" or layer.shape[1] % 2 == 0  # no pair lies across two rows
 
 
 def _faults(

@@ -3,7 +3,7 @@
     import bhk.transformers
     from transformers import SamModel
 
-    model = SamModel.from_pretrained("user/repository")   # linear layers keep their codes, as `bhk.nn.HyperLinear`
+    model = SamModel.from_pretrained("user/repository")   # layers keep their codes, as `bhk.nn.HyperLinear`
     model.save_pretrained("folder")                        # model.bhk and config.json; codes are copied unchanged
 
 A repository or folder holds model.bhk and a config.json with `"transformers_weights": "model.bhk"` and a `quantization_config`

@@ -23,8 +23,8 @@ from bhk.container.header import LayerEntry
 from bhk.container.reader import Container
 from bhk.file.bhkfile import BhkFile
 from bhk.kernels.resident import make_resident
+from bhk.nn.coded import BUFFERS
 from bhk.nn.errors import MismatchError
-from bhk.nn.hyperlinear import BUFFERS
 from bhk.nn.plan import named_tensors
 from bhk.transformers.errors import OffloadError, RepositoryError
 from bhk.transformers.names import find_names
@@ -138,7 +138,7 @@ def load_weights(original: Function) -> Function:
 
 
 def _decode(model: PreTrainedModel, file: BhkFile, loaded: Loaded, conversions: Any) -> dict[str, Tensor]:
-    """Return a state dict with the file's names, where the buffers of each `HyperLinear` replace its weight.
+    """Return a state dict with the file's names, where the buffers of each layer on codes replace its weight.
 
     The layers get empty buffers of the same shapes, and `loaded` gets the mapping of names.
     """
@@ -164,7 +164,7 @@ def _decode(model: PreTrainedModel, file: BhkFile, loaded: Loaded, conversions: 
 
 
 def resident_buffers(file: BhkFile, layer: LayerEntry) -> dict[str, Tensor]:
-    """Return the buffers, by name, of the `HyperLinear` whose weight is `layer`.
+    """Return the buffers, by name, of the layer on codes whose weight is `layer`.
 
     Raises:
         StreamHashError, ChunkDataError, CodeRangeError: the streams are damaged (rules D2 to D4).

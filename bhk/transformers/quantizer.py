@@ -17,8 +17,10 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from bhk.base.names import BHK_SUFFIX, MODEL_FILE
 from bhk.file.bhkfile import BhkFile, open_file
-from bhk.nn.hyperlinear import BUFFERS, HyperLinear
-from bhk.nn.model_tensors import Place, model_tensors, plain_linears
+from bhk.nn.coded import BUFFERS, CodedWeight
+from bhk.nn.embedding import HyperEmbedding
+from bhk.nn.hyperlinear import HyperLinear
+from bhk.nn.model_tensors import Replaceable, model_tensors, replaceable_layers
 from bhk.nn.plan import named_tensors, stays_coded
 from bhk.nn.precision import Dtype, floating_dtype
 from bhk.transformers.errors import RepositoryError, TyingError
@@ -45,7 +47,7 @@ class Loaded:
 
     Attributes:
         path: the file.
-        coded: name of a weight in the file -> name of the `HyperLinear` that holds it.
+        coded: name of a weight in the file -> name of the layer on codes that holds it.
         file: the file, open until the weights are loaded.
         naming: where the tensors that are not `coded` go in the model.
     """
@@ -63,7 +65,7 @@ class Loaded:
 
 
 class BhkQuantizer(HfQuantizer):
-    """Replaces linear layers by `HyperLinear` layers where the .bhk file holds codes of their weights.
+    """Replaces linear layers and vocabularies by layers on codes where the .bhk file holds codes of their weights.
 
     Attributes:
         loaded: set while a model is loaded.
@@ -83,7 +85,7 @@ class BhkQuantizer(HfQuantizer):
         """
         path = _weight_file(checkpoint_files)
         file = open_file(path)
-        self.loaded = Loaded(path, _put_hyperlinears(model, file), file)
+        self.loaded = Loaded(path, _put_coded_layers(model, file), file)
         return model
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: Any) -> None:
@@ -102,11 +104,13 @@ class BhkQuantizer(HfQuantizer):
             )
 
     def _dequantize(self, model: PreTrainedModel, dtype: Dtype | None = None) -> PreTrainedModel:
-        """Replace each `HyperLinear` by an `nn.Linear` with the decoded weight."""
+        """Replace each layer on codes by one of torch with the decoded weight."""
         for parent in list(model.modules()):
             for name, child in list(parent.named_children()):
                 if isinstance(child, HyperLinear):
                     setattr(parent, name, child.to_linear())
+                elif isinstance(child, HyperEmbedding):
+                    setattr(parent, name, child.to_embedding())
         if getattr(model.config, "transformers_weights", None) is not None:
             del model.config.transformers_weights
         # By default transformers passes the configuration's dtype, which saving has turned into a name.
@@ -143,46 +147,51 @@ def _weight_file(files: Sequence[str] | None) -> Path:
     )
 
 
-def _put_hyperlinears(model: PreTrainedModel, file: BhkFile) -> dict[str, str]:
-    """Replace each linear layer of which the file holds codes by a `HyperLinear` on the meta device.
+def _put_coded_layers(model: PreTrainedModel, file: BhkFile) -> dict[str, str]:
+    """Replace each layer of which the file holds codes by a layer on codes on the meta device.
 
     Returns:
         a dictionary: name of the weight in the file -> name of the layer.
     """
-    linears = _replaceable(model)
-    known = {*model.state_dict(), *(f"{name}.{buffer}" for name in linears for buffer in BUFFERS)}
+    layers = _replaceable(model)
+    known = {*model.state_dict(), *(f"{name}.{buffer}" for name in layers for buffer in BUFFERS)}
     held = {layer: buffer_names(layer.name) for layer in file.layers if stays_coded(layer)}
     asked = {*file.names, *(name for names in held.values() for name in names)}
     places = find_names(model, known, asked, get_model_conversion_mapping(model)).places
     coded = {}
     for layer, buffers in held.items():
         module = places.get(layer.name, "").removesuffix(".weight")
-        if module not in linears or [places.get(name) for name in buffers] != [f"{module}.{b}" for b in BUFFERS]:
+        if module not in layers or [places.get(name) for name in buffers] != [f"{module}.{b}" for b in BUFFERS]:
             continue  # the weight is decoded
-        place, linear = linears[module]
-        if layer.shape == tuple(linear.weight.shape):
-            setattr(place.module, place.attribute, _empty(linear))
+        found = layers[module]
+        if layer.shape == tuple(found.weights["weight"].tensor.shape):
+            setattr(found.place.module, found.place.attribute, _empty(found.layer))
             coded[layer.name] = module
     return coded
 
 
-def _replaceable(model: PreTrainedModel) -> dict[str, tuple[Place, nn.Linear]]:
-    """Return the linear layers that a `HyperLinear` can replace, by name."""
+def _replaceable(model: PreTrainedModel) -> dict[str, Replaceable]:
+    """Return the layers with a single weight that a layer on codes can replace, by name."""
     tied = {name for pair in model.all_tied_weights_keys.items() for name in pair}
     # Layers that stay in float32 in a model of a smaller dtype: the code around them reads their weight.
     kept = (*(model._keep_in_fp32_modules or ()), *(model._keep_in_fp32_modules_strict or ()))
     patterns = [] if model.dtype == torch.float32 else [pattern.replace("*", ".*") for pattern in kept]
     return {
-        place.name: (place, linear)
-        for place, linear in plain_linears(model, model_tensors(model)).values()
-        if f"{place.name}.weight" not in tied and not any(re.search(pattern, place.name) for pattern in patterns)
+        found.place.name: found
+        for found in replaceable_layers(model, model_tensors(model))
+        if "weight" in found.weights
+        and f"{found.place.name}.weight" not in tied
+        and not any(re.search(pattern, found.place.name) for pattern in patterns)
     }
 
 
 def buffer_names(weight: str) -> tuple[str, ...]:
-    """Return the names for the buffers of a `HyperLinear`, given the name of its weight in a file."""
+    """Return the names for the buffers of a layer on codes, given the name of its weight in a file."""
     return tuple(f"{weight.removesuffix('weight')}{buffer}" for buffer in BUFFERS)
 
 
-def _empty(linear: nn.Linear) -> HyperLinear:
-    return HyperLinear(linear.in_features, linear.out_features, linear.bias is not None, "meta", linear.weight.dtype)
+def _empty(layer: nn.Module) -> CodedWeight:
+    if isinstance(layer, nn.Embedding):
+        return HyperEmbedding(layer.num_embeddings, layer.embedding_dim, "meta", layer.weight.dtype)
+    assert isinstance(layer, nn.Linear)  # attention has several weights
+    return HyperLinear(layer.in_features, layer.out_features, layer.bias is not None, "meta", layer.weight.dtype)

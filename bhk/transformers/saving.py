@@ -31,7 +31,7 @@ from bhk.container.header import LayerEntry, to_json
 from bhk.container.header_size import max_header_size
 from bhk.container.writer import ContainerWriter
 from bhk.file.bhkfile import BhkFile, open_file
-from bhk.nn.hyperlinear import BUFFERS, HyperLinear
+from bhk.nn.coded import BUFFERS, CodedWeight
 from bhk.nn.plan import named_tensors
 from bhk.transformers.errors import SaveError
 from bhk.transformers.loading import resident_buffers
@@ -172,7 +172,7 @@ def _difference(
 ) -> Tensor | None:
     """Return the model's tensor for `layer`, or None if it equals the file's or the model does not use it."""
     module = model.get_submodule(loaded.coded[layer.name]) if layer.name in loaded.coded else None
-    if isinstance(module, HyperLinear):
+    if isinstance(module, CodedWeight):
         held = resident_buffers(source, layer)
         if not all(torch.equal(getattr(module, buffer).cpu(), held[buffer]) for buffer in BUFFERS):
             raise SaveError(f"the codes of {layer.name} differ from those in {loaded.path.name}; load the model again")

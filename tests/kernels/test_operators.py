@@ -58,6 +58,20 @@ def test_decode_rounds_what_the_codec_decodes(weight, dtype: torch.dtype) -> Non
     assert torch.equal(decoded, weight.dense.to(dtype))
 
 
+@pytest.mark.parametrize("rows", [[], [[39, 0, 7], [7, 7, 16]], 3])
+def test_rows_are_looked_up_as_in_a_dense_table(weight, rows: object) -> None:
+    chosen = torch.tensor(rows, dtype=torch.long)
+    arguments = (chosen, *weight.decode_operands, weight.width, torch.float32)
+    assert torch.equal(torch.ops.bhk.look_up(*arguments), weight.dense[chosen])
+    torch.library.opcheck(torch.ops.bhk.look_up.default, arguments)
+
+
+@pytest.mark.parametrize("row", [-1, 40])
+def test_rows_that_do_not_exist_are_refused(weight, row: int) -> None:
+    with pytest.raises(IndexError):
+        torch.ops.bhk.look_up(torch.tensor([0, row]), *weight.decode_operands, weight.width, torch.float32)
+
+
 @pytest.mark.parametrize("leading", [(), (1,), (0,), (7,), (2, 3), (2, 0, 3), (1, 30, 2), (130,)])
 @pytest.mark.parametrize("dtype", _DTYPES)
 def test_shapes_are_those_of_a_linear_layer(weight, leading: tuple[int, ...], dtype: torch.dtype) -> None:

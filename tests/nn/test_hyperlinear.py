@@ -15,8 +15,9 @@ import bhk
 from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.tensor import encode
 from bhk.kernels import reference
+from bhk.nn.coded import HyperLinearError
 from bhk.nn.errors import LoadOptionError
-from bhk.nn.hyperlinear import HyperLinear, HyperLinearError
+from bhk.nn.hyperlinear import HyperLinear
 
 _DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 _TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12, torch.float16: 5e-3, torch.bfloat16: 5e-2}

@@ -11,6 +11,7 @@ from torch import nn
 
 import bhk
 from bhk.nn import plan, weights_on_meta
+from bhk.nn.attention import PROJECTIONS, HyperMultiheadAttention
 from bhk.nn.hyperlinear import HyperLinear
 from bhk.nn.loading import load_options
 from bhk.nn.plan import SMALL_ON_CPU
@@ -107,13 +108,15 @@ def test_dense_mode_loads_the_same_as_torch(path, expected: nn.Module, build: st
     assert report.bytes == sum(tensor.nbytes for tensor in (*expected.parameters(), *expected.buffers()))
 
 
-def test_hyper_mode_replaces_only_plain_linear_layers(path, expected: nn.Module) -> None:
+def test_hyper_mode_replaces_only_layers_that_it_knows(path, expected: nn.Module) -> None:
     model = _zoo()
     report = bhk.load_into(model, path)
     replaced = {name: module for name, module in model.named_modules() if isinstance(module, HyperLinear)}
-    assert tuple(replaced) == PLAIN
-    assert report.replaced == len(PLAIN)
-    for name, module in replaced.items():
+    assert {*replaced} == {*PLAIN, *(f"attention.{name}" for name in (*PROJECTIONS, "out_proj"))}
+    assert isinstance(model.attention, HyperMultiheadAttention)
+    assert report.replaced == len(PLAIN) + 2  # and the two weights of attention
+    for name in PLAIN:
+        module = replaced[name]
         linear = expected.get_submodule(name)
         assert torch.equal(module.dense_weight(), linear.weight)
         assert (module.bias is None) == (linear.bias is None)

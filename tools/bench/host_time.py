@@ -23,7 +23,7 @@ from bhk.kernels import dense, dispatch, few_rows, integer, tuning
 from bhk.kernels.gpu import Gpu
 from bhk.kernels.launching import Launcher
 from bhk.nn import HyperLinear
-from bhk.nn.hyperlinear import BUFFERS
+from bhk.nn.coded import BUFFERS
 from tools.bench.frame.benchmark import Benchmark, Rows, Run
 from tools.no_gpu import NoGpu
 

@@ -12,7 +12,7 @@ from bhk.base.parallel import ordered_map, worker_count
 from bhk.container.header import ModelEntry
 from bhk.conversion.selection import MIN_NUMEL
 from bhk.nn import HyperLinear
-from bhk.nn.model_tensors import model_tensors, plain_linears
+from bhk.nn.model_tensors import model_tensors, replaceable_layers
 from bhk.sam.build import build_model
 from bhk.sam.variants import Variant
 from tools.bench.models.sam_parts import Parts
@@ -34,15 +34,16 @@ def coded_parts(variant: Variant, device: str) -> Parts:
         parts = Parts(build_model(entry)).to(device)
     student = torch.distributions.StudentT(torch.tensor(DEGREES, device=device))
     targets = model_tensors(parts)
-    places = [(place, linear) for place, linear in plain_linears(parts, targets).values()]
+    layers = ((found.place, found.layer) for found in replaceable_layers(parts, targets))
+    places = [(place, layer) for place, layer in layers if isinstance(layer, nn.Linear)]
     for _, linear in places:
         linear.weight.copy_(student.sample(linear.weight.shape) * SCALE)
     for target in targets:
         if isinstance(target.tensor, nn.Parameter) and not target.tensor.any():
             target.tensor.normal_(std=0.02)
     large = [(place, linear) for place, linear in places if linear.weight.numel() >= MIN_NUMEL]
-    layers = ordered_map(HyperLinear.from_linear, [linear for _, linear in large], worker_count(None))
-    for (place, _), layer in zip(large, layers, strict=True):
+    coded = ordered_map(HyperLinear.from_linear, [linear for _, linear in large], worker_count(None))
+    for (place, _), layer in zip(large, coded, strict=True):
         setattr(place.module, place.attribute, layer)
     return parts
 

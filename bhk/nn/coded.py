@@ -1,0 +1,114 @@
+"""A weight held as codes: what the layers that hold one have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bhk.base.errors import BhkError
+from bhk.codec.codebook import Codebook, Codes
+from bhk.kernels import operators as operators  # registers torch.ops.bhk
+from bhk.kernels.onednn import packed_bytes
+from bhk.kernels.resident import Resident, find_fault, make_resident
+from bhk.nn.device import Device
+from bhk.nn.precision import Dtype, floating_dtype
+
+BUFFERS = ("codes", "codebook", "outliers", "outlier_starts", "far")
+
+
+class HyperLinearError(BhkError):
+    """A layer cannot be held as codes, or cannot compute this input."""
+
+
+class CodedWeight(nn.Module):
+    """Base class of layers whose weight (rows, columns) is held as codes.
+
+    Attributes:
+        codes, codebook, outliers, outlier_starts, far: buffers, see `bhk.kernels.resident.Resident`.
+    """
+
+    codes: Tensor
+    codebook: Tensor
+    outliers: Tensor
+    outlier_starts: Tensor
+    far: Tensor
+
+    def __init__(self, rows: int, columns: int, device: Device | None, dtype: Dtype | None) -> None:
+        """Hold a weight near zero, ready for `load_state_dict`."""
+        super().__init__()
+        self._shape = rows, columns
+        self._dtype = torch.get_default_dtype() if dtype is None else floating_dtype(dtype)
+        self.register_buffer("codes", torch.zeros(rows, 2 * ((columns + 1) // 2), dtype=torch.int8, device=device))
+        codebook = torch.tensor([0.0, 0.0, 1.0, 256.0, 0.0, 0.0, 1.0], dtype=torch.float32, device=device)
+        self.register_buffer("codebook", codebook)
+        for name, shape in (("outliers", (0, 3)), ("outlier_starts", ((rows + 15) // 16 + 1,)), ("far", (0,))):
+            self.register_buffer(name, torch.zeros(shape, dtype=torch.int32, device=device))
+
+    def hold(self, codebook: Codebook, codes: Codes) -> None:
+        """Hold the weight that `codes` give, which are paired row by row, on their device."""
+        resident = make_resident(codebook, codes, *self._shape)
+        for name in BUFFERS:
+            setattr(self, name, getattr(resident, name))
+
+    def dense_weight(self, dtype: Dtype = torch.float32) -> Tensor:
+        """Return the decoded weight (rows, columns). In float32 it equals the file's decoded tensor bit for bit.
+
+        Raises:
+            LoadOptionError: `dtype` is not a floating-point dtype.
+        """
+        weight: Tensor = torch.ops.bhk.decode(
+            self.codes, self.codebook, self.outliers, self._shape[1], floating_dtype(dtype)
+        )
+        return weight
+
+    @property
+    def weight(self) -> Tensor:
+        """The decoded weight in the layer's dtype, decoded at each access, for code that reads `layer.weight`."""
+        return self.dense_weight(self._dtype)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits in memory for each weight, counting everything except a bias.
+
+        On an x86 CPU, the first product of integers adds a copy of the codes in the order that oneDNN wants.
+        """
+        held = packed_bytes(self.codes) + sum(int(getattr(self, name).nbytes) for name in BUFFERS)
+        return 8 * held / max(self._shape[0] * self._shape[1], 1)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CodedWeight:
+        """Move and cast as modules do; only the buffers of the weight keep their own dtypes."""
+        held = {name: getattr(self, name) for name in BUFFERS}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, before in held.items():
+            after = getattr(self, name)
+            if after.dtype != before.dtype:
+                setattr(self, name, before.to(after.device))
+        self._dtype = fn(torch.empty(0, dtype=self._dtype, device=held["codes"].device)).dtype
+        return self
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Check the buffers from outside, and make room for another class of codes and number of outliers."""
+        found = {name: state_dict.get(prefix + name) for name in BUFFERS}
+        tensors = {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor) and not tensor.is_meta}
+        if len(tensors) == len(BUFFERS):
+            fault = find_fault(Resident(**tensors), *self._shape)
+            if fault is not None:
+                error_msgs.append(f"{prefix.rstrip('.') or type(self).__name__} cannot hold {fault}")
+                return
+            for name, tensor in tensors.items():
+                setattr(self, name, torch.empty_like(tensor, device=getattr(self, name).device))
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
