@@ -17,11 +17,13 @@ from bhk.nn.device import device_of
 from bhk.pictures.image import Rgb
 from bhk.pictures.prompted import Asked
 from bhk.sam.prediction.predictor import predictor_for
+from bhk.sam.prediction.sam3 import Sam3Predictor
 
 # What a module's forward takes: one tensor, a sequence of arguments, or a mapping by name; or a callable given the module.
 Batch = Tensor | Sequence[Any] | Mapping[str, Any] | Callable[[nn.Module], Any]
 
 SEQUENCES = 16  # of random tokens in a batch
+TEXTS, WORDS = 2, 4  # for each picture; tokens in a text at most
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet; most vision models expect them
 
 
@@ -72,6 +74,33 @@ class SamInputs:
                         predictor.predict(prompt, multimask=multimask)
             finally:
                 hook.remove()
+        return tuple(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextInputs:
+    """Pictures with texts of random tokens, for a model that finds objects by a text.
+
+    The outputs are masks and the scores of all objects as probabilities 0 ... 1, and boxes in units of the picture.
+    """
+
+    pictures: tuple[Rgb, ...]
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def run(self, model: nn.Module, index: int) -> tuple[Tensor, ...]:
+        """Run the model on all texts of picture `index`; see `Inputs`."""
+        predictor = predictor_for(model)
+        assert isinstance(predictor, Sam3Predictor)  # the caller has looked
+        found: list[Tensor] = []
+        with _shown(model, index):
+            predictor.set_image(self.pictures[index])
+            for tokens in random_texts(predictor.detector, TEXTS, (self.seed, index)):
+                outputs = predictor.find(_on(device_of(model), tokens))
+                scores = outputs.pred_logits.sigmoid() * outputs.presence_logits.sigmoid()
+                found += [outputs.pred_masks.sigmoid(), scores, outputs.pred_boxes]
         return tuple(found)
 
 
@@ -169,6 +198,23 @@ def random_tokens(vocabulary: int, samples: int, length: int, seed: int) -> tupl
     rng = np.random.default_rng(seed)
     drawn = (torch.from_numpy(rng.integers(0, vocabulary, (SEQUENCES, length))) for _ in range(samples))
     return tuple({"input_ids": tokens, "attention_mask": torch.ones_like(tokens)} for tokens in drawn)
+
+
+def random_texts(model: Any, count: int, seed: Sequence[int]) -> Iterator[Mapping[str, Tensor]]:
+    """Yield texts of up to `WORDS` random tokens between the tokens for begin and end, padded as the model's tokenizer does.
+
+    Each has `input_ids` and `attention_mask`, both int64 (1, length).
+    """
+    config, rng = model.config.text_config, np.random.default_rng(seed)
+    begin, end = (
+        min(token, config.vocab_size - back) for token, back in ((config.bos_token_id, 2), (config.eos_token_id, 1))
+    )
+    length = config.max_position_embeddings
+    for _ in range(count):
+        words = rng.integers(0, begin, rng.integers(1, WORDS + 1)).tolist()
+        tokens = torch.full((1, length), end)
+        tokens[0, : len(words) + 1] = torch.tensor([begin, *words])
+        yield {"input_ids": tokens, "attention_mask": (torch.arange(length)[None] < len(words) + 2).long()}
 
 
 def pixel_values(pictures: Iterable[Rgb], height: int, width: int) -> tuple[Tensor, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bhk.calibration.errors import CalibrationError
-from bhk.calibration.inputs import BatchInputs, Inputs, SamInputs, pixel_values, random_tokens
+from bhk.calibration.inputs import BatchInputs, Inputs, SamInputs, TextInputs, pixel_values, random_tokens
 from bhk.calibration.options import Calibration
 from bhk.pictures.prompted import KINDS, Asked, from_folder, synthetic
 from bhk.sam.prediction.predictor import PredictionError, predictor_for
@@ -37,7 +37,10 @@ def inputs_for(module: nn.Module, calibration: Calibration) -> tuple[Inputs, tup
     if getattr(module, "main_input_name", None) == "input_ids":
         return _tokens(module, samples, limit, seed), ()
     with contextlib.suppress(PredictionError):
-        asked, warnings = _pictures(samples, limit, seed, predictor_for(module).side)
+        predictor = predictor_for(module)
+        asked, warnings = _pictures(samples, limit, seed, predictor.side)
+        if predictor.reads_text:
+            return TextInputs(tuple(picture for picture, _ in asked), seed), warnings
         return SamInputs(asked), warnings
     height, width = _picture_size(module)
     asked, warnings = _pictures(samples, limit, seed, max(height, width))

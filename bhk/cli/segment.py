@@ -38,6 +38,9 @@ def segment(
         list[str] | None,
         typer.Option(metavar="X0,Y0,X1,Y1", help="A box around an object. Repeatable, for one object each."),
     ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="What to find, such as 'a cup', with SAM 3. Repeatable.")
+    ] = None,
     everything: Annotated[bool, typer.Option("--everything", help="Find every object, with a grid of points.")] = False,
     multimask: Annotated[
         bool, typer.Option("--multimask", help="Return all masks that the model proposes, not only the best.")
@@ -55,11 +58,11 @@ def segment(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find the masks of objects in a picture, from points, boxes, or a grid over everything."""
+    """Find the masks of objects in a picture, from points, boxes, texts, or a grid over everything."""
     points, boxes = _numbers(point, "x,y", "--point"), _numbers(box, "x0,y0,x1,y1", "--box")
     not_points = _numbers(not_point, "x,y", "--not-point")
-    if everything == bool(points or not_points or boxes):
-        raise typer.BadParameter("give either --point and --box, or --everything", param_hint="prompts")
+    if everything == bool(points or not_points or boxes or text):
+        raise typer.BadParameter("give either --point and --box, or --text, or --everything", param_hint="prompts")
     from bhk.tasks.segment import segment as task
 
     output = Output(as_json=as_json, quiet=quiet)
@@ -70,6 +73,7 @@ def segment(
             points=points,
             not_points=not_points,
             boxes=boxes,
+            texts=text or (),
             everything=everything,
             multimask=multimask,
             points_per_side=points_per_side,

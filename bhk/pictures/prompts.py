@@ -1,4 +1,4 @@
-"""Prompts: points and boxes that tell a model which object to find, in pixels of the upright picture."""
+"""Prompts: points, boxes and texts that tell a model what to find; points and boxes in pixels of the upright picture."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ Box = tuple[float, float, float, float]
 
 
 class PromptError(BhkError):
-    """A prompt lies outside the picture, or prompts contradict each other."""
+    """A prompt lies outside the picture, is empty, or contradicts another one."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt for one object.
+    """A prompt for one object, or a text for all objects that it names.
 
     Attributes:
         points: (x, y) of points on the object.
         not_points: (x, y) of points outside it.
         box: (x0, y0, x1, y1) around it; None for points only.
+        text: what to find, such as "a cup"; None for one object.
     """
 
     points: tuple[Point, ...] = ()
     not_points: tuple[Point, ...] = ()
     box: Box | None = None
+    text: str | None = None
 
     @property
     def ambiguous(self) -> bool:
@@ -40,15 +42,22 @@ def make_prompts(
     points: Iterable[Sequence[float]] = (),
     not_points: Iterable[Sequence[float]] = (),
     boxes: Iterable[Sequence[float]] = (),
+    texts: Iterable[str] = (),
 ) -> tuple[Prompt, ...]:
-    """Return one prompt for all points and the box, if there is one; without points, one prompt for each box.
+    """Return one prompt for all points and the box, if there is one; without points, one prompt for each box or text.
 
     Raises:
-        PromptError: there are no prompts, only points outside the object, points with several boxes, or values that are
-            not numbers.
+        PromptError: there are no prompts, only points outside the object, points with several boxes, texts with points or
+            boxes, empty texts, or values that are not numbers.
     """
     on, beside = tuple(map(_point, points)), tuple(map(_point, not_points))
-    around = tuple(map(_box, boxes))
+    around, named = tuple(map(_box, boxes)), tuple(" ".join(text.split()) for text in texts)
+    if named:
+        if on or beside or around:
+            raise PromptError("a text finds all objects that it names, points and boxes one object; choose one")
+        if not all(named):
+            raise PromptError("an empty text names nothing; give a text such as 'a cup'")
+        return tuple(Prompt(text=text) for text in named)
     if on or beside:
         if len(around) > 1:
             raise PromptError(
@@ -58,7 +67,7 @@ def make_prompts(
             raise PromptError("only points outside the object; add a point on it, or a box around it")
         return (Prompt(on, beside, around[0] if around else None),)
     if not around:
-        raise PromptError("no prompts; give points or boxes, or ask for everything")
+        raise PromptError("no prompts; give points, boxes or a text, or ask for everything")
     return tuple(Prompt(box=box) for box in around)
 
 

@@ -11,6 +11,7 @@ from bhk.base.errors import BhkError, shown
 from bhk.base.names import BHK_SUFFIX, MODEL_FILE
 from bhk.base.strict_json import StrictJsonError, parse_object
 from bhk.checkpoint.companions import COMPANIONS, CONFIG, companions_of
+from bhk.checkpoint.tokenizer import tokenizer_files
 from bhk.container.header import Header
 from bhk.container.reader import Container
 from bhk.hub.upload import LocalFile
@@ -49,7 +50,7 @@ def repository_files(weights: dict[str, Path], include: Iterable[str | os.PathLi
     """Return every file of a repository except its card.
 
     Args:
-        weights: .bhk files by their names in the repository; the first one brings the configuration files.
+        weights: .bhk files by their names in the repository; the first one brings the configuration files and its tokenizer.
         include: more files, which keep their base names.
 
     Raises:
@@ -57,21 +58,30 @@ def repository_files(weights: dict[str, Path], include: Iterable[str | os.PathLi
         StoredConfigError: a configuration file in the first .bhk file cannot be published.
         ReadError, FormatError: a .bhk file cannot be read or breaks a rule of the format.
     """
-    others = _by_name([Path(path) for path in include], weights)
-    for path in others.values():
-        _check(path)
+    included = [Path(path) for path in include]
     headers, files = {}, []
     for name, path in weights.items():
         with Container.open(path) as container:
             headers[name] = container.header
             files.append(LocalFile(name, path))
     name, header = next(iter(headers.items()))
+    others = _by_name([*_tokenizer(weights[name], header, included), *included], weights)
+    for path in others.values():
+        _check(path)
     return (
         *files,
         LocalFile(CONFIG, make_config(header, name).encode("utf-8")),
         *_companions(header),
         *(LocalFile(name, path) for name, path in others.items()),
     )
+
+
+def _tokenizer(path: Path, header: Header, included: Sequence[Path]) -> list[Path]:
+    """Return the files of the tokenizer of a model of transformers, except those that are included anyway."""
+    if CONFIG not in companions_of(header.metadata):
+        return []
+    taken = {other.name for other in included}
+    return [found for found in tokenizer_files(path, header.metadata.get("source.name")) if found.name not in taken]
 
 
 def _companions(header: Header) -> Iterator[LocalFile]:

@@ -70,11 +70,34 @@ _DECODER = (
 )
 PARTS = (*_ENCODER, *_DECODER)
 
+# SAM 3 finds objects by a text: between encoders of picture and text, which hold 96 % of the weights, and the masks stand a
+# DETR and, for points, boxes and clips, the decoder and the memory of SAM 2. Names are those of Meta's package or of
+# transformers, of a whole model or of a part that was saved alone.
+_TEXT, _TRUNK = r"\b(text_encoder|language_backbone)\.", r"\b(vision_encoder\.backbone|vision_backbone\.trunk)\."
+SAM3_PARTS = (
+    _part("text: vocabulary", rf"{_TEXT}.*\btoken_embedding\.", 0),
+    _part("text: attention", rf"{_TEXT}.*\.(self_attn|attn)\.", -8),
+    _part("text: MLP, first layer", rf"{_TEXT}.*\.(fc1|c_fc)\.", -8),
+    _part("text: MLP, second layer", rf"{_TEXT}.*\.(fc2|c_proj)\.", -10),
+    _part("text: other", _TEXT, 3),
+    _part("encoder: position embedding", rf"{_TRUNK}.*\bpos(ition)?_embed(dings)?$", -12),
+    _part("encoder: patch embedding", rf"{_TRUNK}.*\bpatch_embed(dings)?\.", 3),
+    _part("encoder: attention", rf"{_TRUNK}.*\.(attn|attention)\.", -7),
+    _part("encoder: MLP, first layer", rf"{_TRUNK}.*\.mlp\.fc1\.", -9),
+    _part("encoder: MLP, second layer", rf"{_TRUNK}.*\.mlp\.fc2\.", -13),
+    _part("encoder: other", _TRUNK, 3),
+    _part("encoder: neck", r"(^|\.)(neck|tracker_neck)\.|\bvision_backbone\.(sam2_)?convs\.", -1),
+    *_DECODER,
+)
+
 
 def part_of(family: Family, name: str) -> Part:
     """Return the part of a model to which tensor `name` belongs. The name has no prefix of a wrapper."""
-    in_encoder = family.type is VitEncoder or name.partition(".")[0] in _ENCODERS
-    return next(part for part in (_ENCODER if in_encoder else _DECODER) if part.pattern.search(name))
+    parts: tuple[Part, ...] = SAM3_PARTS
+    if "sam3" not in family.name:
+        in_encoder = family.type is VitEncoder or name.partition(".")[0] in _ENCODERS
+        parts = _ENCODER if in_encoder else _DECODER
+    return next(part for part in parts if part.pattern.search(name))
 
 
 def finer_db(family: Family, name: str) -> float:

@@ -35,7 +35,7 @@ from bhk.pictures.prompts import Prompt, PromptError, check_inside, make_prompts
 from bhk.pictures.rle import encode
 from bhk.sam.attention.fuse import Attention
 from bhk.sam.load import load_model
-from bhk.sam.prediction.predictor import Masks, Predictor, predictor_for
+from bhk.sam.prediction.predictor import Masks, PredictionError, Predictor, predictor_for
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -83,8 +83,8 @@ class SegmentationReport(Report):
         masks: bool (n, height, width).
         scores: the model's own estimate of each mask's quality, its predicted IoU; not always within 0 ... 1.
         prompts: the prompt that each mask answers; None for every mask found by `everything`.
-        output: "multimask" or "single", the output of the mask decoder that the masks come from. Masks and scores of the
-            two cannot be compared.
+        output: "multimask" or "single", the output of the mask decoder that the masks come from, or "instances" of a text.
+            Masks and scores of different outputs cannot be compared.
         size: (height, width) of the picture.
         seconds: how long it took.
         peak_bytes: highest memory use since the process began: of tensors on a GPU, else of the whole process. None where
@@ -174,6 +174,7 @@ def segment(
     points: Iterable[Sequence[float]] = (),
     not_points: Iterable[Sequence[float]] = (),
     boxes: Iterable[Sequence[float]] = (),
+    texts: Iterable[str] = (),
     everything: bool = False,
     multimask: bool = False,
     points_per_side: int = 32,
@@ -192,7 +193,8 @@ def segment(
 
     All points, and the box if there is one, describe one object. Several boxes without points describe one object each. A
     single point may mean a part or the whole, so the model proposes three masks, and the best one is returned. Other prompts
-    are clear enough for the model's single mask, which is then the better one.
+    are clear enough for the model's single mask, which is then the better one. A text finds all objects that it names; SAM 3
+    alone takes texts.
 
     >>> found = bhk.segment("demo_sam.bhk", "photo.jpg", boxes=[(20, 20, 90, 90)])
     >>> found.masks.shape, found.masks.dtype, found.output
@@ -205,6 +207,7 @@ def segment(
         points: points (x, y) on the object, in pixels of the upright picture.
         not_points: points (x, y) outside the object.
         boxes: boxes (x0, y0, x1, y1) around objects.
+        texts: what to find, such as "a cup".
         everything: find all objects with a grid of points, instead of answering prompts.
         multimask: return all masks that the model proposes for a prompt (usually three), instead of the best.
         points_per_side: number of points along each side of the grid.
@@ -223,7 +226,7 @@ def segment(
         LoadError, ReadError, FormatError: see `bhk.load`.
         WriteError: `out` exists, or cannot be written.
     """
-    prompts = _prompts(list(points), list(not_points), list(boxes), everything)
+    prompts = _prompts(list(points), list(not_points), list(boxes), list(texts), everything)
     if points_per_side < 1:
         raise PromptError(f"{points_per_side} points per side of the grid; expected at least 1")
     if out is not None:
@@ -286,7 +289,7 @@ def _answer(module: nn.Module, pixels: Rgb, question: _Question, load: float) ->
         masks=masks,
         scores=tuple(scores.tolist()),
         prompts=answered,
-        output="multimask" if several else "single",
+        output="instances" if predictor.reads_text else "multimask" if several else "single",
         size=(height, width),
         seconds=Seconds(load, sum(encode), total - sum(encode)),
         peak_bytes=_peak_bytes(module),
@@ -294,13 +297,17 @@ def _answer(module: nn.Module, pixels: Rgb, question: _Question, load: float) ->
 
 
 def _prompts(
-    points: list[Sequence[float]], not_points: list[Sequence[float]], boxes: list[Sequence[float]], everything: bool
+    points: list[Sequence[float]],
+    not_points: list[Sequence[float]],
+    boxes: list[Sequence[float]],
+    texts: list[str],
+    everything: bool,
 ) -> tuple[Prompt, ...]:
     """Return the prompts, or none for everything."""
     if not everything:
-        return make_prompts(points, not_points, boxes)
-    if points or not_points or boxes:
-        raise PromptError("everything does not go together with points or boxes; choose one")
+        return make_prompts(points, not_points, boxes, texts)
+    if points or not_points or boxes or texts:
+        raise PromptError("everything does not go together with points, boxes or texts; choose one")
     return ()
 
 
@@ -330,12 +337,14 @@ def _answers(
     predictor: Predictor, pixels: Rgb, question: _Question, several: bool
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32], tuple[Prompt | None, ...]]:
     """Return the masks and scores of every prompt, all of them or the best, and the prompt of each mask."""
+    if not predictor.reads_text and any(prompt.text is not None for prompt in question.prompts):
+        raise PredictionError("this model takes no texts, only SAM 3 does; give points or boxes")
     predictor.set_image(pixels)
     found: list[Masks] = []
     answered: list[Prompt] = []
     for prompt in question.prompts:
         masks, scores = predictor.predict(prompt, multimask=several)
-        if not question.multimask:
+        if not question.multimask and prompt.text is None:
             best = int(scores.argmax())
             masks, scores = masks[best : best + 1], scores[best : best + 1]
         found.append((masks, scores))

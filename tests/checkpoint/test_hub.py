@@ -11,6 +11,7 @@ from hub.fake_hub import FakeHub
 
 from bhk.checkpoint import AmbiguousCheckpointError, CorruptCheckpointError, NotACheckpointError, read
 from bhk.checkpoint.companions import COMPANIONS
+from bhk.checkpoint.tokenizer import TOKENIZER
 from bhk.hub.errors import HubError
 
 
@@ -45,7 +46,7 @@ def test_only_the_weights_are_downloaded(hub: FakeHub, source: str) -> None:
     assert checkpoint.source.size == len(files["model.safetensors"])
     weights, *companions = _served(hub)
     assert weights == "model.safetensors"
-    assert set(companions) <= set(COMPANIONS)
+    assert set(companions) <= {*COMPANIONS, *TOKENIZER}
 
 
 def test_shards_in_a_folder_of_the_repository(hub: FakeHub) -> None:

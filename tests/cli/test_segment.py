@@ -98,8 +98,8 @@ def test_ways_to_load(shell: Shell, args: list[str]) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "give either --point and --box, or --everything"),
-        (["--everything", "--point", "1,1"], "give either --point and --box, or --everything"),
+        ([], "give either --point and --box, or --text, or --everything"),
+        (["--everything", "--point", "1,1"], "give either --point and --box, or --text, or --everything"),
         (["--point", "1"], "'1' is not x,y in pixels"),
         (["--point", "1,2,3"], "'1,2,3' is not x,y in pixels"),
         (["--not-point", "a,b"], "'a,b' is not x,y in pixels"),

@@ -38,7 +38,7 @@ def test_numbers_come_in_any_container(make: Any) -> None:
 @pytest.mark.parametrize(
     ("prompts", "message"),
     [
-        ({}, "no prompts; give points or boxes, or ask for everything"),
+        ({}, "no prompts; give points, boxes or a text, or ask for everything"),
         ({"not_points": [(1, 2)]}, "only points outside the object; add a point on it, or a box around it"),
         ({"points": [(1, 2)], "boxes": [(0, 0, 1, 1)] * 2}, "points with 2 boxes"),
         ({"points": [(1, 2, 3)]}, "point (1, 2, 3) has 3 numbers; expected x, y in pixels"),

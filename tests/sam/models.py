@@ -137,6 +137,90 @@ def small_hf_sam2() -> nn.Module:
     return _seeded(lambda: Sam2Model(config))  # type: ignore[no-any-return]
 
 
+SAM3_SIZE = 112  # pixels of the side of what the encoders of the small SAM 3 see
+_SAM3_WIDTH = 32
+_SAM3_VISION = {
+    "model_type": "sam3_vision_model",
+    "fpn_hidden_size": _SAM3_WIDTH,
+    "backbone_feature_sizes": [[SAM3_SIZE // 14 * scale] * 2 for scale in (4, 2, 1)],
+    "backbone_config": {
+        "model_type": "sam3_vit_model",
+        "image_size": SAM3_SIZE,
+        "pretrain_image_size": SAM3_SIZE // 2,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "window_size": 4,
+        "global_attn_indexes": [1],
+    },
+}
+_SAM3_PART = {"hidden_size": _SAM3_WIDTH, "num_attention_heads": 4, "intermediate_size": 64}
+_SAM3_DETECTOR = {
+    "vision_config": _SAM3_VISION,
+    "text_config": {
+        "model_type": "clip_text_model",
+        "vocab_size": 5000,
+        "hidden_size": 48,
+        "intermediate_size": 64,
+        "projection_dim": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 16,
+        "hidden_act": "gelu",
+    },
+    "geometry_encoder_config": {**_SAM3_PART, "num_layers": 1},
+    "detr_encoder_config": {**_SAM3_PART, "num_layers": 2},
+    "detr_decoder_config": {**_SAM3_PART, "num_layers": 2, "num_queries": 20},
+    "mask_decoder_config": {"hidden_size": _SAM3_WIDTH, "num_attention_heads": 4},
+}
+_SAM3_TRACKER = {
+    "vision_config": _SAM3_VISION,
+    "prompt_encoder_config": {"image_size": SAM3_SIZE, "hidden_size": _SAM3_WIDTH},
+    "mask_decoder_config": {
+        "hidden_size": _SAM3_WIDTH,
+        "mlp_dim": 64,
+        "num_attention_heads": 4,
+        "iou_head_hidden_dim": 32,
+    },
+}
+
+
+def small_hf_sam3() -> nn.Module:
+    """Return transformers' `Sam3Model`."""
+    from transformers import Sam3Config, Sam3Model
+
+    return _seeded(lambda: Sam3Model(Sam3Config(**_SAM3_DETECTOR)))  # type: ignore[no-any-return]
+
+
+def small_hf_sam3_tracker() -> nn.Module:
+    """Return transformers' `Sam3TrackerModel`."""
+    from transformers import Sam3TrackerConfig, Sam3TrackerModel
+
+    return _seeded(lambda: Sam3TrackerModel(Sam3TrackerConfig(**_SAM3_TRACKER)))  # type: ignore[no-any-return]
+
+
+def small_hf_sam3_video() -> nn.Module:
+    """Return transformers' `Sam3VideoModel`."""
+    from transformers import Sam3VideoConfig, Sam3VideoModel
+
+    tracker = {
+        **_SAM3_TRACKER,
+        "model_type": "sam3_tracker_video",
+        "memory_attention_hidden_size": _SAM3_WIDTH,
+        "memory_attention_num_layers": 1,
+        "memory_attention_feed_forward_hidden_size": 64,
+        "memory_attention_rope_feat_sizes": [SAM3_SIZE // 14] * 2,
+        "memory_encoder_hidden_size": _SAM3_WIDTH,
+        "mask_downsampler_embed_dim": _SAM3_WIDTH,
+        "memory_fuser_embed_dim": _SAM3_WIDTH,
+        "memory_fuser_intermediate_dim": 64,
+    }
+    detector = {**_SAM3_DETECTOR, "model_type": "sam3"}
+    config = Sam3VideoConfig(detector_config=detector, tracker_config=tracker, low_res_mask_size=32)
+    return _seeded(lambda: Sam3VideoModel(config))  # type: ignore[no-any-return]
+
+
 def confident(model: nn.Module) -> nn.Module:
     """Make a small model predict high IoUs and clear masks, so that mask generators keep them."""
     decoder: Any = getattr(model, "mask_decoder", None) or model.sam_mask_decoder

@@ -194,8 +194,8 @@ def test_the_output_is_checked_before_any_work(picture: Path, tmp_path: Path) ->
     ("prompts", "message"),
     [
         ({}, "no prompts"),
-        ({"everything": True, "points": [(1, 1)]}, "everything does not go together with points or boxes"),
-        ({"everything": True, "boxes": np.ones((1, 4))}, "everything does not go together with points or boxes"),
+        ({"everything": True, "points": [(1, 1)]}, "everything does not go together with points, boxes or texts"),
+        ({"everything": True, "boxes": np.ones((1, 4))}, "everything does not go together with points, boxes or texts"),
         ({"everything": True, "points_per_side": 0}, "0 points per side of the grid; expected at least 1"),
         ({"points": [(140, 1)]}, "point 140,1 is outside the picture, which is 140 x 90 pixels"),
         ({"boxes": [(5, 5, 5, 9)]}, "box 5,5,5,9 is empty"),

@@ -20,7 +20,7 @@ class HuggingFacePredictor:
     The image processor is made from the model's configuration, so nothing is downloaded.
     """
 
-    has_single = True
+    has_single, reads_text = True, False
 
     def __init__(self, model: nn.Module, package: ModuleType) -> None:
         self._model: Any = model
@@ -101,4 +101,6 @@ def _image_processor(config: Any, transformers: ModuleType) -> Any:
     square = {"height": side, "width": side}
     if config.model_type == "sam2":
         return transformers.Sam2ImageProcessor(size=square)
+    if config.model_type == "sam3_tracker":
+        return transformers.Sam3ImageProcessor(size=square)
     return transformers.SamImageProcessor(size={"longest_edge": side}, pad_size=square)

@@ -32,9 +32,11 @@ class Predictor(Protocol):
 
     Attributes:
         has_single: whether the model can return a single mask instead of those of the multimask output.
+        reads_text: whether it takes prompts with a text, and only those.
     """
 
     has_single: bool
+    reads_text: bool
 
     @property
     def encoder(self) -> nn.Module:
@@ -96,6 +98,10 @@ _PREDICTORS = {
     "transformers.SamModel": "hugging_face.HuggingFacePredictor",
     "transformers.SamHQModel": "hugging_face.HuggingFacePredictor",
     "transformers.Sam2Model": "hugging_face.HuggingFacePredictor",
+    "transformers.Sam3Model": "sam3.Sam3Predictor",
+    "transformers.Sam3LiteTextModel": "sam3.Sam3Predictor",
+    "transformers.Sam3VideoModel": "sam3.Sam3Predictor",
+    "transformers.Sam3TrackerModel": "hugging_face.HuggingFacePredictor",
     "efficient_sam.EfficientSam": "efficient_sam.EfficientSamPredictor",
 }
 

@@ -1,0 +1,119 @@
+"""Predicting with the model of SAM 3 that finds objects by a text: `Sam3Model`, alone or in `Sam3VideoModel`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from bhk.pictures.image import Rgb
+from bhk.pictures.prompts import Prompt
+from bhk.sam.prediction.predictor import Masks, PredictionError
+
+_SPECIAL = 3  # tokens that every tokenizer has
+_ADVICE = (
+    "but a text prompt needs that of the model: copy tokenizer.json, or vocab.json and merges.txt, from the checkpoint's "
+    "repository to the folder of the weights"
+)
+THRESHOLD = 0.5  # objects with a lower score are not returned, as in Meta's own package
+
+
+class MissingTokenizerError(PredictionError):
+    """The files that turn a text into tokens are not beside the model's weights."""
+
+
+class Sam3Predictor:
+    """Finds all objects that a text names, with the image processor and the tokenizer of transformers around the model.
+
+    Attributes:
+        detector: the `Sam3Model`.
+    """
+
+    has_single, reads_text = True, True
+
+    def __init__(self, model: nn.Module, package: ModuleType) -> None:
+        self.detector: Any = getattr(model, "detector_model", model)
+        self._place: str = model.config._name_or_path  # type: ignore[assignment, union-attr]
+        self._package: Any = package
+        side = self.detector.config.image_size
+        self._processor = self._package.Sam3ImageProcessor(size={"height": side, "width": side})
+        self._size = (0, 0)
+        self._embeddings: Any = None
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The module that encodes the picture."""
+        return self.detector.vision_encoder  # type: ignore[no-any-return]
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The module that decodes masks."""
+        return self.detector.mask_decoder  # type: ignore[no-any-return]
+
+    @property
+    def side(self) -> int:
+        """Side of the encoder's input in pixels."""
+        return self.detector.config.image_size  # type: ignore[no-any-return]
+
+    def set_image(self, image: Rgb) -> None:
+        """Encode a picture."""
+        inputs = self._processor(images=image, input_data_format="channels_last", return_tensors="pt")
+        self._size = image.shape[:2]
+        self._embeddings = self.detector.get_vision_features(inputs["pixel_values"].to(self.detector.device))
+
+    def predict(self, prompt: Prompt, *, multimask: bool) -> Masks:
+        """Return the masks of all objects that the text of the prompt names, the surest first.
+
+        Raises:
+            PredictionError: the prompt has no text, or one of too many words.
+            MissingTokenizerError: the tokenizer is not beside the model's weights.
+        """
+        if prompt.text is None:
+            raise PredictionError("Sam3Model finds objects by a text, not by points or boxes; give a text")
+        found = self.find(self._tokens(prompt.text))
+        (objects,) = self._processor.post_process_instance_segmentation(found, THRESHOLD, target_sizes=[self._size])
+        order = objects["scores"].argsort(descending=True)
+        masks, scores = objects["masks"][order], objects["scores"][order]
+        if not len(masks):
+            masks = masks.new_empty(0, *self._size)
+        return masks.bool().cpu().numpy(), scores.detach().float().cpu().numpy()
+
+    def find(self, tokens: Mapping[str, torch.Tensor]) -> Any:
+        """Return what the model itself returns for a text, given as `input_ids` and `attention_mask`, int64 (1, length)."""
+        return self.detector(vision_embeds=self._embeddings, **tokens)
+
+    def everything(self, image: Rgb, points_per_side: int) -> Masks:
+        """Raise an error, because the model takes no points.
+
+        Raises:
+            PredictionError: always.
+        """
+        raise PredictionError("Sam3Model takes no grid of points; give a text instead of everything")
+
+    def _tokens(self, text: str) -> dict[str, torch.Tensor]:
+        most = self.detector.config.text_config.max_position_embeddings
+        found = self._tokenizer(text, return_tensors="pt", padding="max_length", max_length=most)
+        tokens = {name: found[name].to(self.detector.device) for name in ("input_ids", "attention_mask")}
+        if tokens["input_ids"].shape[1] > most:
+            raise PredictionError(f"the text takes {tokens['input_ids'].shape[1]} tokens, more than {most}; shorten it")
+        return tokens
+
+    @functools.cached_property
+    def _tokenizer(self) -> Any:
+        """The tokenizer beside the weights: in the folder or the repository that the model was loaded from."""
+        place, size = self._place, self.detector.config.text_config.vocab_size
+        if not place:
+            raise MissingTokenizerError(f"this model was not loaded from a file, {_ADVICE}")
+        try:
+            tokenizer = self._package.CLIPTokenizer.from_pretrained(place)
+        except Exception as error:  # a folder may hold anything, and raise anything
+            reason = str(error).partition("\n")[0]
+            raise MissingTokenizerError(f"the tokenizer in {place} cannot be read ({reason}), {_ADVICE}") from error
+        if not _SPECIAL < len(tokenizer) <= size:  # without files, transformers makes one of special tokens only
+            found = f"one of {len(tokenizer)} tokens" if len(tokenizer) > size else "no tokenizer"
+            raise MissingTokenizerError(f"{place} holds {found}, {_ADVICE}")
+        return tokenizer
