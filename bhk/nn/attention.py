@@ -21,6 +21,13 @@ class HyperMultiheadAttention(nn.MultiheadAttention):
     `bhk.load` makes it from a model's attention, of whose class it is a subclass. Code that reads `in_proj_weight` gets the
     decoded weight, decoded at each access.
 
+    >>> attention = torch.nn.MultiheadAttention(768, 12)
+    >>> projections = {name: bhk.nn.HyperLinear(768, 768) for name in ("q_proj", "k_proj", "v_proj", "out_proj")}
+    >>> attention = bhk.nn.HyperMultiheadAttention.of(attention, **projections)
+    >>> x = torch.ones(5, 1, 768)
+    >>> attention(x, x, x, need_weights=False)[0].shape
+    torch.Size([5, 1, 768])
+
     Attributes:
         q_proj, k_proj, v_proj, out_proj: layers, (…, embed_dim) from (…, embed_dim, kdim, vdim or embed_dim).
     """

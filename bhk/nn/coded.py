@@ -26,6 +26,10 @@ class HyperLinearError(BhkError):
 class CodedWeight(nn.Module):
     """Base class of layers whose weight (rows, columns) is held as codes.
 
+    >>> layer = bhk.nn.HyperLinear.from_linear(torch.nn.Linear(768, 256))
+    >>> isinstance(layer, bhk.nn.CodedWeight), layer.weight.shape
+    (True, torch.Size([256, 768]))
+
     Attributes:
         codes, codebook, outliers, outlier_starts, far: buffers, see `bhk.kernels.resident.Resident`.
     """

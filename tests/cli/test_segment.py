@@ -67,7 +67,7 @@ def test_json_is_the_only_output(shell: Shell) -> None:
     assert document["image"] == {"path": "picture.png", "width": 140, "height": 90}
     assert document["out"] == "out.jpg"
     assert document["output"] == "multimask"
-    assert document["prompts"] == [{"points": [[40, 30]], "not_points": [], "box": None}]
+    assert document["prompts"] == [{"points": [[40, 30]], "not_points": [], "box": None, "text": None}]
     assert set(document["seconds"]) == {"load", "encode", "decode"}
     assert document["peak_bytes"] > 0
     assert len(document["masks"]) == 3
