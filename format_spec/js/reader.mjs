@@ -1,0 +1,162 @@
+// Reads and validates `.bhk` files in browsers and in Node: ../README.md, section by section, without dependencies.
+//
+//     const file = await open("https://example.org/model.bhk");   // or a File, a Blob, an ArrayBuffer, a Uint8Array
+//     file.header                  // the header as in section 3.2, defaults and offsets filled in, extension keys left out
+//     file.names                   // all names, aliases too, in the order of the layer map
+//     file.layer("w")              // its entry in the layer map
+//     await file.tensor("w")       // { dtype, shape, data, codes }: D2, D3 and D4 are checked for this tensor
+//     await validate("model.bhk")  // every rule
+//
+// `data` are the bytes of the tensor as section 4 has them, BOOL as 0 and 1; `codes` is null for an exact tensor, else k and c of
+// each pair as in section 6.4. Of an address, only the parts of the file that are asked for are fetched, from that address alone.
+// A file that breaks a rule throws `Refused`, whose `rule` is the one of section 8 that the order of section 9 finds first.
+// Other errors (the network, a limit of this reader) are no verdict on the file.
+
+import { decodeLayer, decodeStream, memoryFor } from "./decode.mjs";
+import { PREAMBLE, checkHeader, checkPreamble, headerText, readHeader } from "./header.mjs";
+import { Refused, itemsAndWidth, require } from "./rules.mjs";
+
+export { Refused };
+
+const MEMORY_LIMIT = 2 ** 32; // this reader's own: bytes that decoding one tensor may take (section 13, item 3)
+const FIRST_REQUEST = 2 ** 16; // mostly holds the whole header
+
+// ------------------------------------------------------------------------------------------------------- Sources
+
+// A source has a `length` and reads bytes that are known to lie within it.
+async function sourceOf(input) {
+  if (typeof input === "string" || input instanceof URL) return remote(String(input));
+  if (input instanceof Blob) {
+    const read = async (offset, length) => new Uint8Array(await input.slice(offset, offset + length).arrayBuffer());
+    return { length: input.size, read };
+  }
+  const bytes = input instanceof ArrayBuffer ? new Uint8Array(input) : input;
+  return { length: bytes.length, read: async (offset, length) => bytes.subarray(offset, offset + length) };
+}
+
+async function remote(address) {
+  const first = await request(address, 0, FIRST_REQUEST);
+  const read = async (offset, length) => {
+    if (length === 0 || offset + length <= first.bytes.length) return first.bytes.subarray(offset, offset + length);
+    const { bytes, total } = await request(address, offset, length);
+    if (total !== first.total) throw new Error(`the file changed while it was read: ${first.total} bytes, now ${total}`);
+    return bytes;
+  };
+  return { length: first.total, read };
+}
+
+// Returns a part of a remote file (fewer bytes at its end) and the length of the whole.
+async function request(address, offset, length) {
+  const response = await fetch(address, {
+    headers: { Range: `bytes=${offset}-${offset + length - 1}` }, credentials: "omit", referrerPolicy: "no-referrer",
+  });
+  const range = /^bytes (?:([0-9]+)-[0-9]+|\*)\/([0-9]+)$/.exec(response.headers.get("Content-Range") ?? "");
+  if (response.status === 416 && range?.[2] === "0") return { bytes: new Uint8Array(0), total: 0 };
+  if (!response.ok) throw new Error(`the server answered ${response.status} ${response.statusText}`);
+  if (response.status !== 206 || range === null || Number(range[1]) !== offset) {
+    await response.body?.cancel();
+    throw new Error("the server does not send parts of files (range requests)");
+  }
+  return { bytes: await bounded(response, length), total: Number(range[2]) };
+}
+
+// The body of a response, of which no more than `length` bytes are kept.
+async function bounded(response, length) {
+  const bytes = new Uint8Array(length);
+  let filled = 0;
+  for (const reader = response.body.getReader(); ;) {
+    const { done, value } = await reader.read();
+    if (done) return bytes.subarray(0, filled);
+    if (filled + value.length > length) {
+      await reader.cancel();
+      throw new Error("the server sent more than was asked for");
+    }
+    bytes.set(value, filled);
+    filled += value.length;
+  }
+}
+
+// Bytes of the file. They were all there when its length was taken, so fewer are an error of the system (13, item 11).
+async function readExactly(source, offset, length) {
+  const bytes = await source.read(offset, length);
+  if (bytes.length !== length) throw new Error(`the file became shorter while it was read: ${length} bytes expected at ${offset}`);
+  return bytes;
+}
+
+async function sha256(bytes) {
+  if (globalThis.crypto?.subtle === undefined) throw new Error("this page cannot check hashes: open it over https or from a folder");
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+}
+
+export const hexadecimal = (bytes) => Array.from(bytes, (value) => value.toString(16).padStart(2, "0")).join("");
+
+// ------------------------------------------------------------------------------------------------------- 10 Readers
+
+class BhkFile {
+  #source;
+  #first;
+  #layers = new Map();
+
+  constructor(source, first, header) {
+    this.#source = source;
+    this.#first = first;
+    this.header = header;
+    for (const layer of header.layers) for (const name of [layer.name, ...layer.aliases]) this.#layers.set(name, layer);
+  }
+
+  get length() { return this.#source.length; }
+
+  get names() { return [...this.#layers.keys()]; }
+
+  layer(name) {
+    const layer = this.#layers.get(name);
+    if (layer === undefined) throw new RangeError(`the file has no tensor ${JSON.stringify(name)}`);
+    return layer;
+  }
+
+  codebook(layer) { return layer.codebook === null ? null : this.header.codebooks[layer.codebook]; }
+
+  // Step 8: rule D1.
+  async checkPadding() {
+    let position = this.#first;
+    for (const { offset, stored } of this.header.layers.flatMap(({ streams }) => streams)) {
+      const gap = await readExactly(this.#source, position, offset - position);
+      require(gap.every((value) => value === 0), "D1", `bytes before offset ${offset} are not zero`);
+      position = offset + stored;
+    }
+  }
+
+  // Step 9 for one layer: rule D2, then D3 and D4.
+  async tensor(name) {
+    const layer = this.layer(name);
+    const memory = memoryFor(layer);
+    if (memory > MEMORY_LIMIT) throw new RangeError(`tensor ${JSON.stringify(name)} needs ${memory} bytes: too large for this reader`);
+    const stored = [];
+    for (const { kind, offset, stored: length, sha256: expected } of layer.streams) {
+      const data = await readExactly(this.#source, offset, length);
+      const found = hexadecimal(await sha256(data));
+      require(found === expected, "D2", () => `SHA-256 of stream ${kind} of ${JSON.stringify(name)} is ${found}, not ${expected}`);
+      stored.push(data);
+    }
+    const decoded = layer.streams.map((stream, i) => [stream.kind, decodeStream(stored[i], stream, ...itemsAndWidth(layer))]);
+    return { dtype: layer.dtype, shape: layer.shape, ...decodeLayer(layer, this.codebook(layer), Object.fromEntries(decoded)) };
+  }
+}
+
+// Opens a file: steps 1 to 7 of section 9. Tensors are read and decoded as they are asked for.
+export async function open(input) {
+  const source = await sourceOf(input);
+  const { length, frameLength, hash } = checkPreamble(await readExactly(source, 0, Math.min(PREAMBLE, source.length)), source.length);
+  const bytes = await readExactly(source, PREAMBLE, length);
+  require(hexadecimal(await sha256(bytes)) === hexadecimal(hash), "P7", "SHA-256 of the header differs");
+  const header = readHeader(headerText(bytes, frameLength));
+  checkHeader(header, PREAMBLE + length, source.length, frameLength > 0);
+  return new BhkFile(source, PREAMBLE + length, header);
+}
+
+// Checks every rule and decodes every stream. Throws `Refused` for a file that is not sound.
+export async function validate(input) {
+  const file = await open(input);
+  await file.checkPadding();
+  for (const { name } of file.header.layers) await file.tensor(name);
+}
