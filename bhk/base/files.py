@@ -6,9 +6,11 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import stat
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -27,6 +29,61 @@ class WriteError(BhkError):
 
 class DestinationExistsError(WriteError):
     """The file to write exists, and overwriting was not requested."""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells that a file is another one than before, or was changed.
+
+    Attributes:
+        identity: device and inode.
+        size: length in bytes.
+        changed: time of the last change of the content, in nanoseconds.
+    """
+
+    identity: tuple[int, int]
+    size: int
+    changed: int
+
+    @classmethod
+    def of(cls, file: Path | int) -> Stamp:
+        """Return the stamp of the file at a path, or of an open file.
+
+        Raises:
+            OSError: the system refused.
+        """
+        status = os.stat(file)
+        return cls((status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn the system's errors into a ReadError about `path`, so that a caller that writes does not take them for its own.
+
+    Raises:
+        ReadError: the system could not read the file.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ReadError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def copy_into(source: Path, target: BinaryIO) -> None:
+    """Append the content of a file to an open one.
+
+    Raises:
+        ReadError: the system could not read the source; errors of writing stay OSErrors.
+    """
+    with reading(source):
+        file = source.open("rb")
+    with file:
+        while True:
+            with reading(source):
+                block = file.read(1 << 20)
+            if not block:
+                return
+            target.write(block)
 
 
 _umask_lock = threading.Lock()
@@ -119,37 +176,126 @@ def replace_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
         DestinationExistsError: `force` is false, and `path` was created while the block ran.
         WriteError: the system refused: no space, no permission, no such folder.
     """
-    temporary = _temporary_name(path)
-    _unfinished[temporary] = path
+    with replace_files(force=force) as replacement:
+        yield replacement.open(path)
+
+
+@contextlib.contextmanager
+def replace_files(*, force: bool = True) -> Iterator[Replacement]:
+    """Yield a `Replacement`, whose files take their places together when the block ends without an error.
+
+    All data is on disk before the first file takes its place, and they do so in the order in which they were opened. After
+    any error or interruption, all paths are as they were before: those replaced already get their old files back.
+
+    Raises:
+        DestinationExistsError, WriteError: see `replace_file`.
+    """
+    replacement = Replacement()
     try:
-        mode = _mode_for(path)
-        handle = _open_unnamed(path.parent)
-        unnamed = handle is not None
-        if handle is None:
-            handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        yield replacement
+        replacement.commit(force=force)
     except OSError as error:
-        del _unfinished[temporary]
-        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
-    try:
-        with os.fdopen(handle, "w+b") as file:
-            yield file
-            file.flush()
-            if hasattr(os, "fchmod"):
-                os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-            if unnamed:
-                # With a directory descriptor, here unused, Python calls linkat, which follows the link.
-                os.link(f"/proc/self/fd/{file.fileno()}", temporary, src_dir_fd=file.fileno(), follow_symlinks=True)
-        del _unfinished[temporary]  # an interruption from here on may find the file written
-        if force or not _link_new(temporary, path):
-            os.replace(temporary, path)
-    except OSError as error:
-        raise WriteError(f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
+        raise WriteError(
+            f"cannot write {replacement.current}: {error.strerror or error}; nothing was changed"
+        ) from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        _unfinished.pop(temporary, None)
-    _sync_folder(path.parent)
+        replacement.discard()
+
+
+@dataclass(frozen=True)
+class _NewFile:
+    path: Path
+    temporary: Path
+    file: BinaryIO
+    unnamed: bool
+    mode: int
+
+    def finish(self) -> None:
+        """Put all data on disk, under the temporary name."""
+        self.file.flush()
+        if hasattr(os, "fchmod"):
+            os.fchmod(self.file.fileno(), self.mode)
+        os.fsync(self.file.fileno())
+        if self.unnamed:
+            link = f"/proc/self/fd/{self.file.fileno()}"
+            # With a directory descriptor, here unused, Python calls linkat, which follows the link.
+            os.link(link, self.temporary, src_dir_fd=self.file.fileno(), follow_symlinks=True)
+        self.file.close()
+
+    def take_place(self, *, force: bool) -> None:
+        """Rename it."""
+        _unfinished.pop(self.temporary, None)  # an interruption from here on may find the file written
+        if force or not _link_new(self.temporary, self.path):
+            os.replace(self.temporary, self.path)
+        _sync_folder(self.path.parent)
+
+
+class Replacement:
+    """Files that will take their places together; see `replace_files`.
+
+    Attributes:
+        current: the file that is being written.
+    """
+
+    def __init__(self) -> None:
+        self.current = Path()
+        self._files: list[_NewFile] = []
+
+    def open(self, path: Path) -> BinaryIO:
+        """Return a binary file, open for reading and writing, that will replace `path`.
+
+        Raises:
+            WriteError: the system refused.
+        """
+        self.current, temporary = path, _temporary_name(path)
+        _unfinished[temporary] = path
+        try:
+            mode = _mode_for(path)
+            handle = _open_unnamed(path.parent)
+            unnamed = handle is not None
+            if handle is None:
+                handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        except OSError as error:
+            del _unfinished[temporary]
+            raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+        self._files.append(_NewFile(path, temporary, os.fdopen(handle, "w+b"), unnamed, mode))
+        return self._files[-1].file
+
+    def commit(self, *, force: bool) -> None:
+        """Put the files in their places, or leave all as it was."""
+        for new in self._files:
+            self.current = new.path
+            new.finish()
+        with contextlib.ExitStack() as done, contextlib.ExitStack() as undo:
+            for new in self._files:
+                self.current = new.path
+                if len(self._files) > 1:
+                    _remember(new.path, undo, done)
+                new.take_place(force=force)
+            undo.pop_all()
+
+    def discard(self) -> None:
+        """Close the files, and remove what has not taken its place."""
+        for new in self._files:
+            with contextlib.suppress(OSError):  # data that could not be written, which was reported
+                new.file.close()
+            with contextlib.suppress(OSError):
+                new.temporary.unlink()
+            _unfinished.pop(new.temporary, None)
+
+
+def _remember(path: Path, undo: contextlib.ExitStack, done: contextlib.ExitStack) -> None:
+    """Let `undo` put back what is at `path` now, and let `done` forget it."""
+    if not os.path.lexists(path):
+        undo.callback(path.unlink, missing_ok=True)
+        return
+    old = _temporary_name(path)
+    done.callback(old.unlink, missing_ok=True)
+    try:
+        os.link(path, old, follow_symlinks=False)
+    except OSError:  # a file system without hard links
+        shutil.copy2(path, old, follow_symlinks=False)
+    undo.callback(os.replace, old, path)
 
 
 def _link_new(temporary: Path, path: Path) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from bhk.base.files import ReadError
+from bhk.base.files import reading
 
 _BLOCK = 1 << 22
 
@@ -47,19 +46,11 @@ def _update(digest: Any, content: Content, stopped: Callable[[], bool]) -> None:
     if isinstance(content, bytes):
         digest.update(content)
         return
-    with _readable(content), content.open("rb") as file:
+    with reading(content), content.open("rb") as file:
         while not stopped() and (block := file.read(_BLOCK)):
             digest.update(block)
 
 
 def _size(path: Path) -> int:
-    with _readable(path):
+    with reading(path):
         return path.stat().st_size
-
-
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:  # else a caller that writes would report an error of writing
-        raise ReadError(f"cannot read {path}: {error.strerror or error}") from error

@@ -112,9 +112,7 @@ def _transformers_model(checkpoint: Checkpoint, folder: Path) -> tuple[nn.Module
         raise CalibrationError(
             f"transformers cannot build a model from {folder / CONFIG} ({reason}); {_ADVICE}"
         ) from error
-    tensors = dict(checkpoint.tensors)
-    for name, aliases in checkpoint.aliases.items():
-        tensors |= dict.fromkeys(aliases, tensors[name])
+    tensors = checkpoint.all_values()
 
     def known(prefix: str) -> dict[str, Tensor]:
         return {name: tensors[prefix + name] for name in model.state_dict() if prefix + name in tensors}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ import torch
 from bhk.base.errors import shown
 from bhk.checkpoint.errors import UnsupportedTensorError
 from bhk.checkpoint.layout import Layout
+from bhk.checkpoint.mapped import MappedFile
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,13 @@ class Source:
         name: base name of the file, the Hub address as the user gave it, or the class of a module; never an absolute path.
         files: the files on this machine that hold the checkpoint: all shards, or none for a module.
         index: the index of the shards, if there is one.
+        mapped: these files and the index, as they were when they were read.
     """
 
     name: str
     files: tuple[Path, ...]
     index: Path | None = None
+    mapped: tuple[MappedFile, ...] = field(default=(), repr=False)
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -38,6 +42,24 @@ class Source:
         """Size of all files together in bytes."""
         return sum(file.stat().st_size for file in self.files)
 
+    def values(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a tensor of the checkpoint with its values, which are read now if it is mapped from a file.
+
+        Raises:
+            ReadError, ChangedError: the file cannot be read, or was changed.
+        """
+        found = (file.read(tensor) for file in self.mapped) if tensor.numel() else iter(())
+        return next((values for values in found if values is not None), tensor)
+
+    def check(self) -> None:
+        """Check that no file was changed since it was read.
+
+        Raises:
+            ChangedError: one was.
+        """
+        for file in self.mapped:
+            file.check()
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -45,7 +67,7 @@ class Checkpoint:
 
     Attributes:
         tensors: CPU tensors by name, in the order of the file, each tensor once. They are mapped from the file where possible,
-            so that a tensor takes memory only while it is used. Read them, but do not write to them.
+            and serve for shapes and dtypes; `values` reads what they hold.
         aliases: stored name -> other names of the same tensor (same memory, offset, shape, strides and dtype).
         layout: how to put the tensors back.
         source: the files.
@@ -57,6 +79,29 @@ class Checkpoint:
     layout: Layout
     source: Source
     left_out: tuple[str, ...]
+
+    @cached_property
+    def stored_name(self) -> dict[str, str]:
+        """Every name, and the name that its tensor is stored under."""
+        aliases = {alias: name for name, others in self.aliases.items() for alias in others}
+        return {**{name: name for name in self.tensors}, **aliases}
+
+    def values(self, name: str) -> torch.Tensor:
+        """Return the tensor of a name or an alias with its values; read it, do not write to it.
+
+        Raises:
+            ReadError, ChangedError: its file cannot be read, or was changed.
+        """
+        return self.source.values(self.tensors[self.stored_name[name]])
+
+    def all_values(self) -> dict[str, torch.Tensor]:
+        """Return the tensors of all names; an alias has the tensor of its first name.
+
+        Raises:
+            ReadError, ChangedError: a file cannot be read, or was changed.
+        """
+        found = {name: self.source.values(tensor) for name, tensor in self.tensors.items()}
+        return {name: found[stored] for name, stored in self.stored_name.items()}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from bhk.checkpoint.folder import INDEX_SUFFIX, pick
 from bhk.checkpoint.hub import fetch
 from bhk.checkpoint.identify import Kind, identify
 from bhk.checkpoint.layout import Layout, common_prefix
+from bhk.checkpoint.mapped import MappedFile
 from bhk.checkpoint.shards import load_shards, read_index, shard_files
 from bhk.checkpoint.wrappers import StateDict, find_state_dict
 from bhk.hub.address import SCHEME, is_address, looks_like_repository, parse_address
@@ -43,6 +44,7 @@ def read(source: str | os.PathLike[str], *, key: str | None = None) -> Checkpoin
     Raises:
         HubError: the Hub did not deliver the checkpoint.
         CheckpointError: the checkpoint cannot be read; the subclass and the message say why.
+        ChangedError: a file was changed while it was read.
     """
     name, label, path = _locate(os.fsdecode(source))
     others: tuple[str, ...] = ()
@@ -52,15 +54,19 @@ def read(source: str | os.PathLike[str], *, key: str | None = None) -> Checkpoin
         path, others = path / picked.name, picked.others
         label = str(path)
     if path.name.endswith(INDEX_SUFFIX) and path.is_file():
+        stamped = [MappedFile.before_reading(path)]
         index, weight_map = path, read_index(path)
-        content: object = load_shards(path, weight_map, _load_shard)
         files = shard_files(path, weight_map)
+        stamped += map(MappedFile.before_reading, files)
+        content: object = load_shards(path, weight_map, _load_shard)
     else:
+        stamped = [MappedFile.before_reading(path)]
         content, key = _load_file(path, label, key)
         files = (path,)
     state = find_state_dict(content, key, label)
+    mapped = tuple(file.mapped() for file in stamped)
     return _checkpoint(
-        state, Source(name, files, index), tuple(f"{other} (another file in the folder)" for other in others)
+        state, Source(name, files, index, mapped), tuple(f"{other} (another file in the folder)" for other in others)
     )
 
 

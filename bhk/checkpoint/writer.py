@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
 
 from bhk.base.errors import shown
-from bhk.base.files import WriteError, check_destination, replace_file
+from bhk.base.files import WriteError, check_destination, replace_files
 from bhk.base.names import WEIGHT_SUFFIXES
 from bhk.checkpoint import safetensors_file, torch_file
 from bhk.checkpoint.contents import Entry, TensorSpec
-from bhk.checkpoint.errors import TensorMismatchError, UnsupportedFormatError, UnsupportedTensorError
+from bhk.checkpoint.errors import CheckpointError, TensorMismatchError, UnsupportedFormatError, UnsupportedTensorError
 from bhk.checkpoint.folder import INDEX_SUFFIX
 from bhk.checkpoint.layout import Layout
+from bhk.checkpoint.shards import read_index
 
 _SAFETENSORS = ".safetensors"
 _Fetch = Callable[[TensorSpec], torch.Tensor]
@@ -33,6 +36,7 @@ def write(
     layout: Layout,
     shard_bytes: int | None = None,
     metadata: Mapping[str, str] | None = None,
+    beside: Mapping[str, bytes] | None = None,
     force: bool = False,
     sources: tuple[Path, ...] = (),
     advance: Callable[[int], None] | None = None,
@@ -52,6 +56,7 @@ def write(
         shard_bytes: if the tensors are larger than this, write `STEM-00001-of-0000N.SUFFIX`, … and `path` + `.index.json`,
             as Hugging Face libraries do. Shards have flat names; a tensor is never divided.
         metadata: string pairs for the header of `.safetensors`; other formats cannot hold them.
+        beside: names and contents of other files to write into the same folder; all files take their places together.
         force: replace existing files.
         sources: files that must not be replaced because they are being read.
         advance: called with the bytes of each tensor after it was fetched.
@@ -60,7 +65,7 @@ def write(
         UnsupportedFormatError: the suffix is unknown.
         UnsupportedTensorError, TensorMismatchError, LayoutError: the tensors do not fit the format, their announcement or the
             layout; nothing is written.
-        WriteError: the destination exists or cannot be written; no new file is left behind.
+        WriteError: the destination exists or cannot be written; all files are as they were.
     """
     path = Path(path)
     if path.suffix not in WEIGHT_SUFFIXES:
@@ -77,11 +82,23 @@ def write(
         layout = Layout()
     _check(path, shards, layout)
     checked = _checking(fetch, advance)
-    if len(shards) == 1:
-        with replace_file(path, force=force) as file:
-            _save(path, file, shards[0], layout, checked, metadata or {})
-        return (path,)
-    return _write_shards(path, shards, checked, metadata or {}, force, sources)
+    index = path.with_name(path.name + INDEX_SUFFIX)
+    older, files, others = frozenset[Path](), (path,), dict[Path, bytes]()
+    if len(shards) > 1:
+        older = _shards_of(index, path)
+        files = _shard_names(path, len(shards), older)
+        others[index] = _index(files, shards)  # after the shards, because it says which belong together
+    others |= {path.with_name(name): data for name, data in (beside or {}).items()}
+    for file in (*files, *others):
+        check_destination(file, force=force, sources=sources)
+    with replace_files(force=force) as new:
+        for file, shard in zip(files, shards, strict=True):
+            _save(file, new.open(file), shard, layout, checked, metadata or {})
+        for file, data in others.items():
+            new.open(file).write(data)
+    if len(shards) > 1:
+        _remove_older(path, older)
+    return (*files, *others)
 
 
 def _cut(entries: Sequence[Entry], limit: int) -> list[list[Entry]]:
@@ -136,45 +153,36 @@ def _save(
         torch_file.save(file, entries, layout, fetch)
 
 
-def _write_shards(
-    path: Path,
-    shards: list[list[Entry]],
-    fetch: _Fetch,
-    metadata: Mapping[str, str],
-    force: bool,
-    sources: tuple[Path, ...],
-) -> tuple[Path, ...]:
-    """Write the shards and their index. All data are written before any file gets its name, and the index gets its last."""
-    index = path.with_name(path.name + INDEX_SUFFIX)
-    count = len(shards)
-    files = tuple(path.with_name(f"{path.stem}-{i:05d}-of-{count:05d}{path.suffix}") for i in range(1, count + 1))
-    for file in (*files, index):
-        check_destination(file, force=force, sources=sources)
-    with _removing_on_failure(files), contextlib.ExitStack() as stack:
-        # The stack closes in reverse order, so the file opened first gets its name last.
-        index_file = stack.enter_context(replace_file(index))
-        index_file.write(_index(files, shards))
-        for file, shard in zip(files, shards, strict=True):
-            _save(file, stack.enter_context(replace_file(file)), shard, Layout(), fetch, metadata)
+def _shard_names(path: Path, count: int, older: Collection[Path]) -> tuple[Path, ...]:
+    """Return the names of new shards. None of `older` is among them: the index of those names them until it is replaced."""
+    for version in itertools.count(1):
+        stem = path.stem if version == 1 else f"{path.stem}.{version}"
+        names = tuple(path.with_name(f"{stem}-{i:05d}-of-{count:05d}{path.suffix}") for i in range(1, count + 1))
+        if not any(name in older for name in names):
+            return names
+    raise AssertionError
+
+
+def _shards_of(index: Path, path: Path) -> frozenset[Path]:
+    """Return the shards that an index written by `write` names; none if there is no such index."""
+    try:
+        names = set(read_index(index).values())
+    except CheckpointError:
+        return frozenset()
+    ours = re.compile(rf"{re.escape(path.stem)}(\.\d+)?-\d{{5}}-of-\d{{5}}{re.escape(path.suffix)}")
+    return frozenset(index.with_name(name) for name in names if ours.fullmatch(name))
+
+
+def _remove_older(path: Path, older: Iterable[Path]) -> None:
+    """Remove what the new shards replace."""
     # Readers prefer a whole file to an index of the same name, so an old file would hide the new shards.
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise WriteError(f"cannot remove the old {path}: {error.strerror or error}; it hides the new shards") from error
-    return (*files, index)
-
-
-@contextlib.contextmanager
-def _removing_on_failure(files: Sequence[Path]) -> Iterator[None]:
-    """If the block fails, remove those of `files` that did not exist before it."""
-    new = [file for file in files if not file.exists()]
-    try:
-        yield
-    except BaseException:
-        for file in new:
-            with contextlib.suppress(OSError):
-                file.unlink()
-        raise
+    for file in older:
+        with contextlib.suppress(OSError):  # no index names it
+            file.unlink()
 
 
 def _index(files: Sequence[Path], shards: list[list[Entry]]) -> bytes:

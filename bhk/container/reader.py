@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from bhk.base.files import ReadError
+from bhk.base.files import ReadError, Stamp
 from bhk.base.names import BHK_SUFFIX
 from bhk.container import errors as e
 from bhk.container.header import Header, LayerEntry, StreamEntry, parse
@@ -64,7 +64,8 @@ class FileSource:
                 kind = "a folder" if Path(path).is_dir() else "not a regular file"
                 raise ReadError(f"{self.name} is {kind}; expected a .bhk file")
             self._file = open(path, "rb", buffering=0)  # noqa: SIM115 -- closed by close()
-            self.length = os.fstat(self._file.fileno()).st_size
+            self._stamp = Stamp.of(self._file.fileno())
+            self.length = self._stamp.size
         except OSError as error:
             raise ReadError(f"cannot read {self.name}: {error.strerror or error}") from None
         self._lock = threading.Lock()
@@ -75,10 +76,8 @@ class FileSource:
         done = 0
         while done < length:
             part = self._read_once(offset + done, length - done)
-            if not part:
-                raise ReadError(
-                    f"{self.name} ended at {offset + done} bytes while it was read; it was changed in the meantime"
-                )
+            if not part or Stamp.of(self._file.fileno()) != self._stamp:
+                raise ReadError(f"{self.name} was changed in the meantime; open it again")
             parts.append(part)
             done += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -90,8 +90,8 @@ def with_layers(header: Header, tensors: Sequence[PlannedTensor]) -> Header:
 def _layer(planned: PlannedTensor) -> LayerEntry:
     name, *aliases = planned.names
     encoding = "trajectory" if planned.coded else "exact"
-    dtype = DTYPE_NAMES[planned.tensor.dtype]
-    return LayerEntry(name, tuple(planned.tensor.shape), dtype, planned.role, encoding, aliases=tuple(aliases))
+    dtype = DTYPE_NAMES[planned.stored.dtype]
+    return LayerEntry(name, tuple(planned.stored.shape), dtype, planned.role, encoding, aliases=tuple(aliases))
 
 
 def overhead(header: Header) -> int:

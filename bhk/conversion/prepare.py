@@ -111,7 +111,14 @@ def prepare(
     companions, faults = companions_beside(checkpoint)
     finer_db = recognised.finer_db if recognised else lambda name: 0.0
     measured = calibration is not None and calibration.steps == "measured"
-    tensors = select(checkpoint.tensors, checkpoint.aliases, quality, finer_db, measured=measured)
+    tensors = select(
+        checkpoint.tensors,
+        checkpoint.aliases,
+        quality,
+        finer_db,
+        measured=measured,
+        read=checkpoint.source.values,
+    )
     evidence = None
     if calibration is not None or quality.fidelity is not None:
         model = calibration_model(src, checkpoint, recognised)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -28,13 +28,17 @@ class PatternError(OptionError):
     """A pattern of tensor names matches no tensor."""
 
 
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 @dataclass(frozen=True)
 class PlannedTensor:
     """What becomes of one tensor.
 
     Attributes:
         names: the name it is stored under, then its aliases.
-        tensor: the dense tensor; read it, do not write to it.
+        stored: the dense tensor, for its shape and dtype.
         role: what it is to its model: "linear", "conv", "bias", …
         coded: whether it is coded on a trajectory; else it is kept exact.
         finer_db: how many dB its level is above the model's.
@@ -42,10 +46,11 @@ class PlannedTensor:
         delicate: whether it is a vector or a small table, which is coded only if it was measured, and never coarsely.
         snr_db: the signal-to-noise ratio asked for this tensor; None if there is none.
         step: lattice step in weight units; None before it is chosen, and for the published method.
+        read: returns the tensor with its values.
     """
 
     names: tuple[str, ...]
-    tensor: Tensor
+    stored: Tensor
     role: str
     coded: bool
     finer_db: float = 0.0
@@ -53,6 +58,16 @@ class PlannedTensor:
     delicate: bool = False
     snr_db: float | None = None
     step: float | None = None
+    read: Callable[[Tensor], Tensor] = field(default=_itself, repr=False)
+
+    @property
+    def tensor(self) -> Tensor:
+        """The dense tensor with its values; read it, do not write to it.
+
+        Raises:
+            ReadError, ChangedError: its file cannot be read, or was changed.
+        """
+        return self.read(self.stored)
 
     @property
     def name(self) -> str:
@@ -67,17 +82,17 @@ class PlannedTensor:
     @property
     def pairs(self) -> int:
         """Number of pairs of weights."""
-        return Shape(tuple(self.tensor.shape), self.pairing).count
+        return Shape(tuple(self.stored.shape), self.pairing).count
 
     @property
     def numel(self) -> int:
         """Number of weights."""
-        return self.tensor.numel()
+        return self.stored.numel()
 
     @property
     def nbytes(self) -> int:
         """Bytes of the dense tensor."""
-        return self.tensor.numel() * self.tensor.element_size()
+        return self.stored.numel() * self.stored.element_size()
 
 
 def select(
@@ -87,6 +102,7 @@ def select(
     finer_db: Callable[[str], float],
     *,
     measured: bool = False,
+    read: Callable[[Tensor], Tensor] = _itself,
 ) -> tuple[PlannedTensor, ...]:
     """Return what becomes of each tensor, without steps, in the natural order of names.
 
@@ -96,6 +112,7 @@ def select(
         quality: its patterns choose tensors.
         finer_db: returns how many dB the level of a tensor should be above the model's.
         measured: whether the sensitivity of the outputs to each tensor will be measured.
+        read: returns a tensor with its values.
 
     Raises:
         PatternError: a pattern of `quality` matches no tensor.
@@ -107,7 +124,7 @@ def select(
         finer = finer_db(names[0]) + (TABLE_SNR_DB if _is_vocabulary(names, tensor, role) else 0.0)
         delicate = measured and _is_delicate(tensor, role)
         coded = delicate or _is_worthwhile(tensor, role, quality)
-        found.append(PlannedTensor(names, tensor, role, coded, finer, delicate=delicate))
+        found.append(PlannedTensor(names, tensor, role, coded, finer, delicate=delicate, read=read))
     found.sort(key=lambda planned: natural_key(planned.name))
     _check_patterns(found, quality)
     selected = tuple(_by_patterns(planned, quality) for planned in found)

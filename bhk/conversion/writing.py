@@ -63,6 +63,7 @@ def write(job: Job, tensors: Sequence[PlannedTensor], coder: Coder, progress: Pr
     """Encode all tensors and write the file; hash the source files meanwhile.
 
     Raises:
+        ChangedError: the source was changed meanwhile.
         WriteError: the file cannot be written; what was there before is unchanged.
     """
 
@@ -90,6 +91,7 @@ def write(job: Job, tensors: Sequence[PlannedTensor], coder: Coder, progress: Pr
             done += planned.nbytes
             progress("Encoding", done, total)
         metadata = {**outline.metadata, **({"source.sha256": digest()} if files else {})}
+        job.checkpoint.source.check()  # so the hash is that of what was encoded
         header = msgspec.structs.replace(outline, layers=tuple(layers), codebooks=tuple(codebooks), metadata=metadata)
         header, size = writer.finish(header)
     return Written(header.layers, size, tuple(warnings), seconds)

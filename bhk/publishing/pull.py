@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import filecmp
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from bhk.base.files import ReadError, check_destination, replace_file
+from bhk.base.files import check_destination, copy_into, reading, replace_file
 from bhk.base.names import BHK_SUFFIX, MODEL_FILE
 from bhk.base.progress import Progress
 from bhk.base.report import Report
@@ -89,6 +88,7 @@ def pull(
     Raises:
         UnsoundFileError: the file on the Hub or its cached copy is damaged; the cached copy was removed.
         HubError: the Hub did not provide the file.
+        ReadError: the system could not read the cached copy, which stays.
         WriteError: `out` exists and differs and `force` is false, or it cannot be written; it is unchanged.
     """
     address = _address(repository, file)
@@ -103,17 +103,18 @@ def pull(
         copy = fetch_copy(address, name, progress and partial(progress, "Downloading"))
         try:
             found = verify(copy.path, progress=progress)
-        except (ReadError, FormatError) as error:
+        except FormatError as error:  # not ReadError: that the system cannot read it now says nothing about the copy
             discard(copy.path)
             raise UnsoundFileError(
                 f"{address.at(name)} is not an intact .bhk file: {error}; nothing was written, and the cached copy was "
                 "removed: pull again, or ask its publisher"
             ) from error
-        equal = there and filecmp.cmp(copy.path, target, shallow=False)
+        with reading(target):
+            equal = there and filecmp.cmp(copy.path, target, shallow=False)
         if not equal:
             check_destination(target, force=force)
-            with copy.path.open("rb") as source, replace_file(target, force=force) as output:
-                shutil.copyfileobj(source, output)
+            with replace_file(target, force=force) as output:
+                copy_into(copy.path, output)
         return PullReport(
             path=target,
             repository=address.repository,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import BinaryIO
 from urllib.parse import quote
 
 from bhk.base.errors import option, shown
-from bhk.base.files import FilePath, WriteError, replace_file
+from bhk.base.files import FilePath, WriteError, copy_into, replace_file
 from bhk.base.progress import Progress
 from bhk.base.report import Report
 from bhk.base.tables import Column, Table
@@ -304,5 +303,4 @@ def _copy(content: Path | bytes, target: BinaryIO) -> None:
     if isinstance(content, bytes):
         target.write(content)
         return
-    with content.open("rb") as source:
-        shutil.copyfileobj(source, target)
+    copy_into(content, target)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bhk.base.files import WriteError, check_destination, replace_file
+from bhk.base.files import Replacement, WriteError, check_destination
 from bhk.base.packages import Package, import_package
 from bhk.codec.codebook import Codebook
 from bhk.container.header import LayerEntry
@@ -71,8 +71,8 @@ def check_figures(folder: Path, *, force: bool) -> None:
             check_destination(folder / f"{name}.{suffix}", force=force)
 
 
-def write_figures(content: PageContent, folder: Path, *, force: bool) -> tuple[Path, ...]:
-    """Write every figure that there is data for, and return the files."""
+def write_figures(content: PageContent, folder: Path, new: Replacement) -> tuple[Path, ...]:
+    """Write every figure that there is data for, among the files of `new`, and return their paths."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -89,8 +89,7 @@ def write_figures(content: PageContent, folder: Path, *, force: bool) -> tuple[P
         for name, figure in figures.items():
             for suffix in FORMATS:
                 path = folder / f"{name}.{suffix}"
-                with replace_file(path, force=force) as file:
-                    figure.savefig(file, format=suffix, dpi=DPI, metadata=METADATA[suffix])
+                figure.savefig(new.open(path), format=suffix, dpi=DPI, metadata=METADATA[suffix])
                 written.append(path)
     return tuple(written)
 

@@ -84,10 +84,7 @@ def open_tensors(path: str | os.PathLike[str], key: str | None = None) -> Iterat
         with open_file(local_file(path)) as file:
             yield TensorFile(label, file.names, file.tensor, made_with(file.container.header))
         return
-    tensors = dict(checkpoint.tensors)
-    for name, aliases in checkpoint.aliases.items():
-        tensors.update(dict.fromkeys(aliases, tensors[name]))
-    yield TensorFile(label, tuple(tensors), tensors.__getitem__)
+    yield TensorFile(label, tuple(checkpoint.stored_name), checkpoint.values)
 
 
 def _checkpoint(path: str | os.PathLike[str], key: str | None) -> Checkpoint | None:

@@ -143,10 +143,7 @@ def dense_model(checkpoint: Checkpoint, recognised: Recognised | None, path: Pat
         raise UnknownModelError(f"{path}: bhk cannot build this model, because {reason}; build it yourself")
     with weights_on_meta():
         model = build_model(recognised.entry)
-    tensors = dict(checkpoint.tensors)
-    for name, aliases in checkpoint.aliases.items():
-        tensors |= dict.fromkeys(aliases, tensors[name])
-    fill(model, tensors, recognised.family.extra, path)
+    fill(model, checkpoint.all_values(), recognised.family.extra, path)
     return model.eval()
 
 

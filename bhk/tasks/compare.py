@@ -328,7 +328,7 @@ def _prompts(mask: Mask) -> tuple[Prompt, Prompt]:
 def _powers(checkpoint: Checkpoint) -> dict[str, float]:
     """Return the sum of squares of each floating-point tensor, under all its names."""
     return {
-        name: float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2
+        name: float(torch.linalg.vector_norm(checkpoint.values(stored), dtype=torch.float64)) ** 2
         for stored, tensor in checkpoint.tensors.items()
         if tensor.is_floating_point()
         for name in (stored, *checkpoint.aliases.get(stored, ()))

@@ -129,6 +129,7 @@ def convert(
         CalibrationError, NoPicturesError: the model cannot be built, fails, or cannot be run on these samples.
         WorkDirError: the calibration's work folder holds results of other work.
         CheckpointError: the source cannot be read, holds no tensors, is ambiguous or not safe to load.
+        ChangedError: the source was changed while it was read; nothing is written.
         PresetError, PatternError: the quality is unknown or out of reach, or a pattern matches no tensor.
         MetadataError: an entry of `metadata` is one that bhk writes itself.
         FormatError: the format does not allow the name of a tensor or of an entry of `metadata`.

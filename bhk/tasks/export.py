@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bhk.base.errors import BhkError
-from bhk.base.files import check_destination, replace_file
 from bhk.base.progress import Progress, silent
 from bhk.base.report import Report
 from bhk.base.texts import size
@@ -99,13 +98,14 @@ def export(
         out: a .pth, .pt, .bin (torch) or .safetensors file to write, or a folder (one that exists, or a name that ends
             in a slash).
         shard_bytes: split into shards of at most this many bytes, with an index that Hugging Face libraries read.
-        force: overwrite existing files.
+        force: overwrite existing files. New shards get other names than those that the old index names, which are removed
+            when the new index is there.
         progress: called with ("Exporting", dense bytes written, all dense bytes).
 
     Raises:
         HubError: the file could not be downloaded from the Hub.
         ReadError, FormatError: the .bhk file cannot be read, or breaks a rule of the format.
-        WriteError: `out` exists, is the file being read, or cannot be written; it is left unchanged.
+        WriteError: `out` exists, is the file being read, or cannot be written; all files are left unchanged.
         UnsupportedFormatError: `out` has an unknown suffix.
         UnnamedModelError: `out` is a folder, and the model has no official file name.
     """
@@ -113,18 +113,19 @@ def export(
     source = local_file(path)
     with open_file(source) as file:
         companions = companions_of(file.metadata) if target != Path(out) else {}
-        for name in companions:
-            check_destination(target.with_name(name), force=force)
-        files = _write_weights(file, target, source, shard_bytes, force, progress or silent)
-    for name, text in companions.items():
-        with replace_file(target.with_name(name), force=force) as beside:
-            beside.write(text.encode("utf-8"))
-    written = (*files, *map(target.with_name, companions))
+        beside = {name: text.encode("utf-8") for name, text in companions.items()}
+        written = _write_weights(file, target, source, beside, shard_bytes, force, progress or silent)
     return ExportReport(tuple(ExportedFile(file, file.stat().st_size) for file in written), other_names)
 
 
 def _write_weights(
-    file: BhkFile, target: Path, source: Path, shard_bytes: int | None, force: bool, progress: Progress
+    file: BhkFile,
+    target: Path,
+    source: Path,
+    beside: Mapping[str, bytes],
+    shard_bytes: int | None,
+    force: bool,
+    progress: Progress,
 ) -> tuple[Path, ...]:
     specs = [TensorSpec(layer.name, TORCH_DTYPES[layer.dtype], layer.shape) for layer in file.layers]
     done, total = 0, sum(spec.nbytes for spec in specs)
@@ -141,6 +142,7 @@ def _write_weights(
         aliases={layer.name: layer.aliases for layer in file.layers if layer.aliases},
         layout=Layout.from_metadata(file.metadata),
         shard_bytes=shard_bytes,
+        beside=beside,
         force=force,
         sources=(source,),
         advance=advance,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bhk.base.errors import OptionError, option
-from bhk.base.files import check_destination, replace_file
+from bhk.base.files import Replacement, check_destination, replace_files
 from bhk.base.progress import Progress
 from bhk.base.report import Report
 from bhk.base.texts import counted, number, size
@@ -136,9 +136,9 @@ def report(
         )
         content = PageContent(file, path, drawn, label, masks)
         html = render(page_data(content), unicode_name(path.name)).encode("utf-8")
-        written = write(content) if write else ()
-    with replace_file(page, force=force) as output:
-        output.write(html)
+        with replace_files(force=force) as new:
+            new.open(page).write(html)
+            written = write(content, new) if write else ()
     ious = [mask.iou for picture in masks for mask in picture.masks]
     return PageReport(
         path=page,
@@ -151,12 +151,12 @@ def report(
     )
 
 
-def _figure_writer(folder: Path, force: bool) -> Callable[[PageContent], tuple[Path, ...]]:
+def _figure_writer(folder: Path, force: bool) -> Callable[[PageContent, Replacement], tuple[Path, ...]]:
     """Return a function that writes the figures to `folder`, after checking everything it needs."""
     from bhk.reports.figures import check_figures, write_figures
 
     check_figures(folder, force=force)
-    return lambda content: write_figures(content, folder, force=force)
+    return lambda content, new: write_figures(content, folder, new)
 
 
 @contextlib.contextmanager

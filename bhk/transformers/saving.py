@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from bhk.base.errors import listed
-from bhk.base.files import ReadError, WriteError, check_destination, replace_file
+from bhk.base.files import ReadError, WriteError, check_destination, replace_files
 from bhk.base.names import MODEL_FILE
 from bhk.base.parallel import ordered_map, worker_count
 from bhk.checkpoint.companions import CONFIG, KEY, has_companions
@@ -84,16 +84,17 @@ def _write_folder(model: PreTrainedModel, loaded: Loaded, scratch: Path, folder:
     config = json.loads((scratch / CONFIG).read_text(encoding="utf-8"))
     config.pop("quantization_config", None)
     check_destination(folder / MODEL_FILE, force=True)
-    _write_file(model, loaded, config, folder / MODEL_FILE)
-    config |= {"quantization_config": {"quant_method": METHOD, "file": MODEL_FILE}, "transformers_weights": MODEL_FILE}
-    (scratch / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    for path in sorted(scratch.iterdir()):
-        if path.is_file() and path.suffix != ".safetensors":  # it holds no tensors
-            with replace_file(folder / path.name) as file:
-                file.write(path.read_bytes())
+    described = {"quant_method": METHOD, "file": MODEL_FILE}
+    complete = config | {"quantization_config": described, "transformers_weights": MODEL_FILE}
+    (scratch / CONFIG).write_text(json.dumps(complete, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    with replace_files() as new:
+        _write_file(model, loaded, config, new.open(folder / MODEL_FILE))
+        for path in sorted(scratch.iterdir()):
+            if path.is_file() and path.suffix != ".safetensors":  # it holds no tensors
+                new.open(folder / path.name).write(path.read_bytes())
 
 
-def _write_file(model: PreTrainedModel, loaded: Loaded, config: Mapping[str, Any], path: Path) -> None:
+def _write_file(model: PreTrainedModel, loaded: Loaded, config: Mapping[str, Any], file: BinaryIO) -> None:
     if loaded.naming.fused:
         names = sorted(loaded.naming.fused)
         raise SaveError(
@@ -107,7 +108,7 @@ def _write_file(model: PreTrainedModel, loaded: Loaded, config: Mapping[str, Any
             f"the file that the model came from is gone ({error}), but its codes are copied from there; put it back, or "
             "call model.dequantize() and save the dense model"
         ) from None
-    with replace_file(path) as file, source:
+    with source:
         changed = _changed(model, loaded, source)
         header = source.container.header
         layers = [_outline(layer, changed.get(layer.name)) for layer in header.layers]

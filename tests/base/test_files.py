@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from bhk.base.files import DestinationExistsError, WriteError, check_destination, replace_file
+from bhk.base.files import (
+    DestinationExistsError,
+    ReadError,
+    WriteError,
+    check_destination,
+    copy_into,
+    replace_file,
+    replace_files,
+)
 
 _linux = pytest.mark.skipif(sys.platform != "linux", reason="files without a name, /dev and limits are Linux's")
 _posix = pytest.mark.skipif(os.name != "posix", reason="permission bits are POSIX's")
@@ -90,6 +98,76 @@ def test_a_failure_at_the_last_step_leaves_nothing_behind(tmp_path: Path) -> Non
     with pytest.raises(WriteError, match="nothing was changed"), replace_file(path):
         (path / "a folder in its place").mkdir(parents=True)
     assert [left.name for left in tmp_path.iterdir()] == ["a.bhk"]
+
+
+def _failing(monkeypatch: pytest.MonkeyPatch, name: str, at: int) -> None:
+    """Let the call number `at` of a function of `os` fail."""
+    function, calls = getattr(os, name), 0
+
+    def failing(*args: object, **options: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return function(*args, **options)
+
+    monkeypatch.setattr(os, name, failing)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@_both_ways
+@pytest.mark.parametrize("at", range(1, 7))
+@pytest.mark.parametrize("name", ["open", "fsync", "link", "replace"])
+def test_several_files_are_old_or_new_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, at: int
+) -> None:
+    old = {"a": b"old a", "c": b"old c"}
+    for file, data in old.items():
+        (tmp_path / file).write_bytes(data)
+    wrong = None
+    with monkeypatch.context() as patched:
+        _failing(patched, name, at)
+        try:
+            with replace_files() as new:
+                for file in "abc":
+                    new.open(tmp_path / file).write(b"new " + file.encode())
+        except WriteError as error:
+            wrong = str(error)
+    assert _contents(tmp_path) == ({file: b"new " + file.encode() for file in "abc"} if wrong is None else old)
+    assert wrong is None or wrong.startswith(f"cannot write {tmp_path}")
+
+
+@_both_ways
+def test_an_interruption_between_two_files_brings_the_first_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    replace = os.replace
+
+    def interrupted(source: Path, target: Path) -> None:
+        if target.name == "b":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+
+    def write() -> None:
+        with replace_files() as new:
+            for file in "ab":
+                new.open(tmp_path / file).write(b"new")
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert _contents(tmp_path) == {"a": b"old"}
+
+
+def test_what_cannot_be_read_is_not_a_fault_of_writing(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match=r"cannot read .*missing"), replace_file(tmp_path / "new") as file:
+        copy_into(tmp_path / "missing", file)
+    assert not _contents(tmp_path)
 
 
 _SCRIPT = """

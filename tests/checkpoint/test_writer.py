@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -186,6 +188,59 @@ def test_a_failure_between_the_shards_removes_the_new_ones(tmp_path: Path) -> No
     with pytest.raises(WriteError, match="model-00001-of-00002"):
         write(tmp_path / "model.bin", _specs(weights), fetch, aliases={}, layout=Layout(), shard_bytes=32)
     assert [file.name for file in tmp_path.iterdir()] == ["model-00001-of-00002.bin"]
+
+
+def test_new_shards_replace_the_old_ones(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
+    path = tmp_path / "model.safetensors"
+    for factor, shard_bytes in ((1, 40), (2, 40), (3, 1 << 20), (4, 70), (5, 40)):
+        newer = {name: tensor * factor for name, tensor in weights.items()}
+        files = _write(path, newer, shard_bytes=shard_bytes, force=True)
+        found = read(tmp_path).tensors
+        assert all(torch.equal(found[name], tensor) for name, tensor in newer.items())
+        if len(files) > 1:  # a whole file is read before an index, which stays
+            assert sorted(tmp_path.iterdir()) == sorted(files)
+
+
+def test_only_shards_of_the_same_name_are_removed(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
+    path, foreign = tmp_path / "model.bin", tmp_path / "other-00001-of-00001.bin"
+    foreign.write_bytes(b"")
+    index = {"weight_map": {"a": foreign.name, "b": "model.bin"}}
+    path.with_name("model.bin.index.json").write_text(json.dumps(index))
+    _write(path, weights, shard_bytes=40, force=True)
+    assert foreign.exists()
+
+
+@pytest.mark.parametrize("at", [*range(1, 12)])
+@pytest.mark.parametrize("name", ["fsync", "link", "replace"])
+def test_after_a_fault_shards_are_those_of_one_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, at: int
+) -> None:
+    weights = {name: torch.full((8,), 1.0) for name in "abcd"}
+    path = tmp_path / "model.safetensors"
+    _write(path, weights, shard_bytes=32, beside={"config.json": b"1"})
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    function, calls = getattr(os, name), 0
+
+    def failing(*args: object, **options: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return function(*args, **options)
+
+    newer, message = {name: tensor * 2 for name, tensor in weights.items()}, None
+    with monkeypatch.context() as patched:
+        patched.setattr(os, name, failing)
+        try:
+            _write(path, newer, shard_bytes=32, beside={"config.json": b"2"}, force=True)
+        except WriteError as error:
+            message = str(error)
+    if message is not None:
+        assert "nothing was changed" in message
+        assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+    else:
+        assert (tmp_path / "config.json").read_bytes() == b"2"
+        assert all(tensor.eq(2).all() for tensor in read(tmp_path).tensors.values())
 
 
 @pytest.mark.parametrize("name", ["sam", "sam.onnx", "sam.PTH", "sam.pth.zip"])

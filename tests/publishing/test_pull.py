@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import traceback
 from pathlib import Path
@@ -11,7 +12,7 @@ from hub.fake_hub import FakeHub
 from huggingface_hub.utils import close_session
 
 from bhk import pull
-from bhk.base.files import DestinationExistsError, WriteError
+from bhk.base.files import DestinationExistsError, ReadError, WriteError
 from bhk.hub.errors import HubError, HubFileNotFoundError, HubUnreachableError
 from bhk.publishing.pull import UnsoundFileError
 from publishing.weights import weights
@@ -74,6 +75,26 @@ def test_the_file_and_where_it_is_written(
     hub.add("user/sam", {}, revision="v2")
     assert pull(repository, file=file).file == source
     assert (here / written).read_bytes() == files[source]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+def test_a_fault_of_this_machine_keeps_the_cached_copy(
+    hub: FakeHub, here: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    hub.add("user/sam", {"model.bhk": weights()})
+    pull("user/sam", "first.bhk")
+    with monkeypatch.context() as patched:
+
+        def refused(*_: object) -> bytes:
+            raise OSError(number, os.strerror(number))
+
+        patched.setattr(os, "pread", refused)
+        with pytest.raises(ReadError, match=os.strerror(number)):
+            pull("user/sam")
+    assert os.listdir(here) == ["first.bhk"]
+    downloads = sum("blob" in str(request) for request in hub.requests)
+    pull("user/sam")
+    assert sum("blob" in str(request) for request in hub.requests) == downloads  # not downloaded again
 
 
 def test_a_folder_to_write_to(hub: FakeHub, here: Path) -> None:
