@@ -36,6 +36,5 @@ def gpu_of(device: torch.device) -> Gpu:
 def float32_precision() -> str:
     """Return torch's setting for float32 products on a GPU in Triton's words: "ieee" or "tf32"."""
     matmul = torch.backends.cuda.matmul
-    if hasattr(matmul, "fp32_precision"):  # since torch 2.9; once it is set, the older setting cannot be read
-        return "tf32" if matmul.fp32_precision == "tf32" else "ieee"
-    return "tf32" if matmul.allow_tf32 else "ieee"
+    # Once it is set, the older setting, allow_tf32, cannot be read.
+    return "tf32" if matmul.fp32_precision == "tf32" else "ieee"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,20 @@ def test_a_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     expected = {path.as_posix() for path in there if "__pycache__" not in path.parts and path.suffix != ".md"}
     expected |= {"bhk/publishing/card.md"}
     assert _build(tmp_path) == {name if name.startswith("bhk/") else f"bhk/{name}" for name in expected}
+
+
+# The first versions in which a file from a stranger cannot use a known hole to run code or to corrupt memory.
+_SAFE = {"torch": (2, 10), "pillow": (12, 3), "accelerate": (1, 15), "pyyaml": (5, 4)}
+
+
+def test_minimums_are_versions_without_known_holes() -> None:
+    text = (_ROOT / "pyproject.toml").read_text("utf-8")
+    found = re.findall(r'^ *"([\w-]+)>=([\d.]+)', text, re.MULTILINE)
+    for name, safe in _SAFE.items():
+        versions = [tuple(map(int, version.split("."))) for package, version in found if package == name]
+        assert versions, name
+        assert min(versions) >= safe
+    assert 'pillow>=13; python_version >= \'3.11\'"' in text
 
 
 def _files(folder: Path) -> set[str]:

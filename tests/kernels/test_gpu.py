@@ -42,7 +42,6 @@ def test_precision_of_float32_follows_torch(setting: str, words: str) -> None:
     assert float32_precision() == words
 
 
-@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch is older than 2.9")
 def test_precision_can_be_set_for_gpus_only() -> None:
     for setting in ("tf32", "ieee"):
         torch.backends.cuda.matmul.fp32_precision = setting
