@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .kept import folder
+from .kept import folder, open_table
 
 ROUNDS = 7
 STEADY = 1.5  # a median of more than this times the least means that other work disturbed the measurement
@@ -66,7 +66,7 @@ def processor() -> str:
 def _read(path: Path) -> Iterator[tuple[tuple[str, ...], tuple[float, ...]]]:
     """Yield the readable lines of products.csv: key, and microseconds."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with open_table(path) as file:
             lines = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error):  # a missing or damaged cache counts as empty
         return
@@ -81,7 +81,7 @@ def _read(path: Path) -> Iterator[tuple[tuple[str, ...], tuple[float, ...]]]:
 def _append(path: Path, line: list[str]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", newline="", encoding="utf-8", buffering=1) as file:
+        with open_table(path, "a") as file:
             csv.writer(file, lineterminator="\n").writerow(line)
     except OSError:  # the cache cannot be written, so the next process measures again
         pass

@@ -19,7 +19,7 @@ import triton
 from torch import Tensor
 
 from .gpu import Gpu
-from .kept import folder
+from .kept import folder, open_table
 from .sizes import power_of_2
 
 SHIPPED = Path(__file__).with_name("tiles.csv")
@@ -131,7 +131,7 @@ def cache_path() -> Path:
 def read(path: Path) -> Iterator[Measured]:
     """Yield the readable lines of a table of tiles; of two lines with the same problem, the later counts."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with open_table(path) as file:
             lines = list(csv.DictReader(file, COLUMNS))
     except (OSError, UnicodeDecodeError, csv.Error):  # a missing or damaged cache counts as empty
         return
@@ -147,7 +147,7 @@ def read(path: Path) -> Iterator[Measured]:
 
 def write(rows: Iterable[Measured], path: Path, mode: str = "w") -> None:
     """Write a table of tiles, or append to it with mode "a"; each line is written in one piece."""
-    with path.open(mode, newline="", encoding="utf-8", buffering=1) as file:
+    with open_table(path, mode) as file:
         writer = csv.writer(file, lineterminator="\n")
         if not file.tell():
             writer.writerow(COLUMNS)

@@ -54,7 +54,7 @@ def test_minimums_are_versions_without_known_holes() -> None:
         versions = [tuple(map(int, version.split("."))) for package, version in found if package == name]
         assert versions, name
         assert min(versions) >= safe
-    assert 'pillow>=13; python_version >= \'3.11\'"' in text
+    assert "pillow>=13; python_version >= '3.11'\"" in text
 
 
 def _files(folder: Path) -> set[str]:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Callable, Iterable
+
+from bhk.base.texts import printable
+
+# Containers may hold each other so often that their whole text has more characters than fit into memory.
+_CONTAINERS = (tuple, list, dict, set, frozenset)
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
 
 # Private-use characters around the option in a message, so that each interface can put its own form there.
 _BEGIN, _END = "\ue000", "\ue001"
@@ -20,8 +28,11 @@ class BhkError(Exception):
         return Exception.__str__(self)
 
     def message(self, form: Callable[[str], str]) -> str:
-        """Return the message, with options as `form` writes them, given such text as "force=True" or "images"."""
-        return _OPTION.sub(lambda found: form(found[1]), self.marked)
+        """Return the message, with options as `form` writes them, given such text as "force=True" or "images".
+
+        It may quote names from files, so characters that would steer a terminal are escaped.
+        """
+        return printable(_OPTION.sub(lambda found: form(found[1]), self.marked), keep="\n")
 
     def __str__(self) -> str:
         return self.message(lambda text: text)
@@ -48,7 +59,7 @@ def option(name: str, value: object = None) -> str:
 
 def shown(text: object, limit: int = 120) -> str:
     """Return text from a file in a form that is safe to print: one line of at most `limit` characters, no terminal codes."""
-    plain = str(text)
+    plain = text if isinstance(text, str) else _SHORT.repr(text) if isinstance(text, _CONTAINERS) else str(text)
     if len(plain) > limit:
         plain = plain[: limit - 1] + "…"
     return plain if plain.isprintable() else ascii(plain)

@@ -150,11 +150,17 @@ def check_destination(path: Path, *, force: bool, sources: tuple[Path, ...] = ()
 
 
 _unfinished: dict[Path, Path] = {}  # temporary file -> the file whose place it will take
+_written: list[Path] = []  # the last files that took their places together, while nothing else is written
 
 
 def files_being_written() -> tuple[Path, ...]:
     """Return the files that `replace_file` is writing in this process."""
     return tuple(_unfinished.values())
+
+
+def files_written() -> tuple[Path, ...]:
+    """Return the files that `replace_files` wrote last in this process, unless it has begun to write others."""
+    return tuple(_written)
 
 
 def abandon_files() -> None:
@@ -165,23 +171,28 @@ def abandon_files() -> None:
 
 
 @contextlib.contextmanager
-def replace_file(path: Path, *, force: bool = True) -> Iterator[BinaryIO]:
+def replace_file(path: Path, *, force: bool = True, is_result: bool = True) -> Iterator[BinaryIO]:
     """Yield a binary file, open for reading and writing, that replaces `path` when the block ends without an error.
 
     The data is written to a temporary file in the folder of `path` (without a name, where the system can do that) and
     flushed to disk. The file then gets the permission bits of the file it replaces, or those of the umask, and takes its
     place in one step. After any error or interruption, `path` is as it was before and the temporary file is gone.
 
+    Args:
+        path: the file.
+        force: replace it if it was created while the block ran.
+        is_result: whether the user asked for this file, so that an interruption says that it was written.
+
     Raises:
         DestinationExistsError: `force` is false, and `path` was created while the block ran.
         WriteError: the system refused: no space, no permission, no such folder.
     """
-    with replace_files(force=force) as replacement:
+    with replace_files(force=force, is_result=is_result) as replacement:
         yield replacement.open(path)
 
 
 @contextlib.contextmanager
-def replace_files(*, force: bool = True) -> Iterator[Replacement]:
+def replace_files(*, force: bool = True, is_result: bool = True) -> Iterator[Replacement]:
     """Yield a `Replacement`, whose files take their places together when the block ends without an error.
 
     All data is on disk before the first file takes its place, and they do so in the order in which they were opened. After
@@ -194,6 +205,8 @@ def replace_files(*, force: bool = True) -> Iterator[Replacement]:
     try:
         yield replacement
         replacement.commit(force=force)
+        if is_result:
+            _written[:] = replacement.paths
     except OSError as error:
         raise WriteError(
             f"cannot write {replacement.current}: {error.strerror or error}; nothing was changed"
@@ -241,6 +254,11 @@ class Replacement:
         self.current = Path()
         self._files: list[_NewFile] = []
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The paths to replace."""
+        return tuple(new.path for new in self._files)
+
     def open(self, path: Path) -> BinaryIO:
         """Return a binary file, open for reading and writing, that will replace `path`.
 
@@ -248,6 +266,7 @@ class Replacement:
             WriteError: the system refused.
         """
         self.current, temporary = path, _temporary_name(path)
+        _written.clear()
         _unfinished[temporary] = path
         try:
             mode = _mode_for(path)

@@ -8,10 +8,12 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeAlias, TypeVar, cast
 
 from bhk.base.errors import OptionError
+from bhk.base.threads import ThreadStartError, Worker, receive
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -54,22 +56,24 @@ def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], threads: 
     """
     tasks: _Tasks[Item, Result] = SimpleQueue()
     pending: deque[SimpleQueue[_Outcome[Result]]] = deque()
-    workers: list[threading.Thread] = []
+    workers: list[Worker] = []
+    most = threads
     with _one_torch_thread_each:
         try:
             for item in items:
-                if len(workers) < threads:
-                    worker = threading.Thread(
-                        target=_serve, args=(work, tasks), name=f"bhk-{len(workers)}", daemon=True
-                    )
-                    worker.start()
-                    workers.append(worker)
+                if len(workers) < most:
+                    try:
+                        workers.append(Worker(partial(_serve, work, tasks)))
+                    except ThreadStartError:
+                        if not workers:
+                            raise
+                        most = len(workers)
                 pending.append(SimpleQueue())
                 tasks.put((item, pending[-1]))
                 if len(pending) > threads + 1:
-                    yield _result(pending.popleft())
+                    yield _result(pending.popleft(), *workers)
             while pending:
-                yield _result(pending.popleft())
+                yield _result(pending.popleft(), *workers)
         finally:
             with contextlib.suppress(Empty):
                 while True:
@@ -88,12 +92,9 @@ def background(work: Callable[[Callable[[], bool]], Result]) -> Iterator[Callabl
     """
     outcome: SimpleQueue[_Outcome[Result]] = SimpleQueue()
     ended: list[bool] = []
-    thread = threading.Thread(
-        target=lambda: outcome.put(_attempt(work, lambda: bool(ended))), name="bhk-background", daemon=True
-    )
-    thread.start()
+    thread = Worker(lambda: outcome.put(_attempt(work, lambda: bool(ended))))
     try:
-        yield lambda: _result(outcome)
+        yield lambda: _result(outcome, thread)
     finally:
         ended.append(True)
         thread.join()
@@ -126,8 +127,8 @@ def _attempt(work: Callable[[Item], Result], item: Item) -> _Outcome[Result]:
         return None, error
 
 
-def _result(outcome: SimpleQueue[_Outcome[Result]]) -> Result:
-    value, error = outcome.get()
+def _result(outcome: SimpleQueue[_Outcome[Result]], *workers: Worker) -> Result:
+    value, error = receive(outcome, *workers)
     if error is None:
         return cast("Result", value)
     try:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from bhk.base.files import check_destination, replace_file
 from bhk.base.screen import ANYWHERE, Screen
 from bhk.base.tables import Table
+from bhk.base.texts import printable_json
 
 
 class Report:
@@ -44,8 +45,9 @@ class Report:
         return plain(self)  # type: ignore[no-any-return]
 
     def json(self) -> str:
-        """Return the document as JSON text."""
-        return json.dumps(plain(self.document()), indent=self.json_indent, allow_nan=False, ensure_ascii=False)
+        """Return the document as JSON text. Characters that would steer a terminal are escaped."""
+        text = json.dumps(plain(self.document()), indent=self.json_indent, allow_nan=False, ensure_ascii=False)
+        return printable_json(text)
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the report as a JSON file.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
 
@@ -40,9 +41,21 @@ def scientific(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.2e}" if value else "0"
 
 
-def printable(text: str) -> str:
-    """Return `text` with control characters escaped; names come from files, and a terminal would obey them."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+def printable(text: str, keep: str = "") -> str:
+    """Return `text` with all characters escaped that show nothing or steer a terminal, but not those of `keep`.
+
+    Names come from files. Their control characters would move the cursor, and others would turn the order of letters around.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in keep else ascii(char)[1:-1] for char in text)
+
+
+def printable_json(text: str) -> str:
+    """Return JSON text in which such characters stand as \\u escapes; they only occur in strings."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:

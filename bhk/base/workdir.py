@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from bhk.base.errors import BhkError
-from bhk.base.files import WriteError, replace_file
+from bhk.base.files import ReadError, WriteError, replace_file
 
 Result = TypeVar("Result")
 
@@ -59,13 +59,18 @@ class WorkDir:
 
         Raises:
             WorkDirError: the file holds something else.
+            ReadError: the system cannot read it.
         """
         path = self.folder / name
         try:
-            return msgspec.json.decode(path.read_bytes(), type=type_)
+            data = path.read_bytes()
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.MsgspecError) as error:
+        except OSError as error:
+            raise ReadError(f"cannot read {path}: {error.strerror or error}") from error
+        try:
+            return msgspec.json.decode(data, type=type_)
+        except msgspec.MsgspecError as error:
             raise WorkDirError(f"{path} is not a result of this work ({error}); remove the file") from error
 
     def write(self, name: str, result: Any) -> None:
@@ -74,5 +79,5 @@ class WorkDir:
         Raises:
             WriteError: the folder cannot be written.
         """
-        with replace_file(self.folder / name, force=True) as file:
+        with replace_file(self.folder / name, is_result=False) as file:
             file.write(msgspec.json.encode(result))

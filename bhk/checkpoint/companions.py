@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bhk.base.errors import shown
 from bhk.base.strict_json import StrictJsonError, parse_object
@@ -18,7 +19,13 @@ from bhk.checkpoint.layout import Layout
 CONFIG = "config.json"
 COMPANIONS = (CONFIG, "preprocessor_config.json", "processor_config.json")
 KEY = "file."  # prefix of their metadata entries
+MAX_FILE_BYTES = 10_000_000  # read at most, with white space
 MAX_BYTES = 64_000  # of one file's text; those of Segment Anything have about 5 kB
+
+# Entries of transformers that lead to code. An implementation of attention may be the name of a repository with kernels.
+_CODE = frozenset(
+    {"auto_map", "code_revision", "custom_generate", "custom_pipelines", "kernel_config", "trust_remote_code"}
+)
 
 _PLACE = "_name_or_path"  # a path on the machine that wrote it: useless elsewhere, and possibly private
 
@@ -56,17 +63,47 @@ def companions_beside(checkpoint: Checkpoint) -> tuple[dict[str, str], tuple[str
 
 
 def companions_of(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return the text of each file that `companions_beside` kept, by file name."""
-    return {name: metadata[KEY + name] for name in COMPANIONS if KEY + name in metadata}
+    """Return the text of each file that `companions_beside` kept, by file name.
+
+    Without entries that name code, which other programs would fetch and run; `companions_beside` keeps none, but another writer
+    may have.
+    """
+    return {name: _of_writer(metadata[KEY + name]) for name in COMPANIONS if KEY + name in metadata}
+
+
+def _of_writer(text: str) -> str:
+    try:
+        value = parse_object(text.encode("utf-8"))
+    except (StrictJsonError, UnicodeEncodeError):  # reported where it is used
+        return text
+    harmless = _without_code(value)
+    return text if harmless == value else json.dumps(harmless, separators=(",", ":"))
+
+
+def _without_code(value: Any) -> Any:
+    """Return a JSON value without entries that name code: classes in a repository, kernels on the Hub."""
+    if isinstance(value, list):
+        return list(map(_without_code, value))
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_code(item) for key, item in value.items() if not _names_code(key, item)}
+
+
+def _names_code(key: str, value: Any) -> bool:
+    return key in _CODE or (key.endswith("implementation") and not (isinstance(value, str) and "/" not in value))
 
 
 def _text(path: Path) -> str:
     """Return the JSON text of a file without white space."""
     try:
-        value = parse_object(path.read_bytes())
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise _UnusableError(f"has more than {MAX_FILE_BYTES:,} bytes")
+        value = parse_object(data)
         if path.name == CONFIG:
             value.pop(_PLACE, None)
-        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(_without_code(value), separators=(",", ":"), allow_nan=False)
     except OSError as error:
         raise _UnusableError(f"cannot be read ({error.strerror or error})") from None
     except StrictJsonError as error:

@@ -8,6 +8,7 @@ import stat
 import zipfile
 from pathlib import Path
 
+from bhk.base.limits import check_expansion
 from bhk.checkpoint.errors import (
     AlreadyBhkError,
     CheckpointNotFoundError,
@@ -48,6 +49,7 @@ def identify(path: Path, label: str) -> Kind:
         NotACheckpointError: the file is something else, which the message names.
         CorruptCheckpointError: the file starts like a checkpoint, but its end is missing or damaged.
         UnsafePickleError: the file is a TorchScript program.
+        TooLargeError: it is a zip file that unpacks to much more than its size.
     """
     start, size = _start(path, label)
     if size == 0:
@@ -88,10 +90,12 @@ def _zip_kind(path: Path, label: str) -> Kind:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            unpacked = sum(member.file_size for member in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise CorruptCheckpointError(
             f"{label} starts like a PyTorch or zip file, but its end is missing or damaged; get the file again"
         ) from error
+    check_expansion(label, unpacked, path.stat().st_size)
     top = {name.partition("/")[2] for name in names}
     if "constants.pkl" in top:
         raise UnsafePickleError(

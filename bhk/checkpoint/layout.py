@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from bhk.checkpoint.errors import LayoutError
+from bhk.container.header_text import MAX_DEPTH
+from bhk.container.validate import MAX_NAME_BYTES
 
 _TRAINER_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
 _KEY = "checkpoint."
@@ -45,10 +47,21 @@ class Layout:
         Raises:
             LayoutError: an entry is invalid.
         """
-        groups = _names(metadata, "groups")
+        groups, wrapper, prefix = (
+            _names(metadata, "groups"),
+            _names(metadata, "wrapper"),
+            metadata.get(_KEY + "prefix", ""),
+        )
+        for text in (*groups, *wrapper, prefix):  # each stands before every name
+            if len(text) > MAX_NAME_BYTES:
+                raise LayoutError(
+                    f"metadata {_KEY}… holds a name of {len(text):,} characters; expected {MAX_NAME_BYTES:,}"
+                )
+        if len(wrapper) > MAX_DEPTH:
+            raise LayoutError(f"metadata {_KEY}wrapper holds {len(wrapper):,} keys; expected at most {MAX_DEPTH}")
         if any("." in group for group in groups) or len(set(groups)) < len(groups):
             raise LayoutError(f"metadata {_KEY}groups holds {groups}; expected different names without dots")
-        return cls(_names(metadata, "wrapper"), groups, metadata.get(_KEY + "prefix", ""))
+        return cls(wrapper, groups, prefix)
 
     def split(self, name: str) -> tuple[str | None, str]:
         """Return the group of a tensor (None without groups), and its key in the group with the prefix.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from bhk.base.errors import shown
+from bhk.base.limits import check_expansion
 from bhk.checkpoint import safetensors_file, torch_file
 from bhk.checkpoint.archive import unpacked
 from bhk.checkpoint.contents import Checkpoint, Source, untie
@@ -45,6 +47,7 @@ def read(source: str | os.PathLike[str], *, key: str | None = None) -> Checkpoin
         HubError: the Hub did not deliver the checkpoint.
         CheckpointError: the checkpoint cannot be read; the subclass and the message say why.
         ChangedError: a file was changed while it was read.
+        TooLargeError: a small file stands for gigabytes.
     """
     name, label, path = _locate(os.fsdecode(source))
     others: tuple[str, ...] = ()
@@ -135,7 +138,15 @@ def _checkpoint(state: StateDict, source: Source, others: tuple[str, ...]) -> Ch
     keys = [name.partition(".")[2] if state.groups else name for name in state.tensors]
     layout = Layout(state.wrapper, state.groups, common_prefix(keys))
     tensors, aliases = untie((_strip(name, layout), tensor) for name, tensor in state.tensors.items())
+    _check_sizes(tensors, source)
     return Checkpoint(tensors, aliases, layout, source, state.left_out + others)
+
+
+def _check_sizes(tensors: Mapping[str, torch.Tensor], source: Source) -> None:
+    """Check that the tensors are not much larger than their files: one value may stand for a whole tensor."""
+    sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}
+    largest = max(sizes, key=sizes.__getitem__, default="")
+    check_expansion(f"{source.name}, whose largest tensor is {shown(largest)!r},", sum(sizes.values()), source.size)
 
 
 def _strip(name: str, layout: Layout) -> str:

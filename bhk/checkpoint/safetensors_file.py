@@ -15,6 +15,7 @@ import safetensors
 import torch
 
 from bhk.base.errors import shown
+from bhk.base.memory import is_memory_error
 from bhk.base.strict_json import StrictJsonError, parse_object
 from bhk.checkpoint.contents import Entry, TensorSpec
 from bhk.checkpoint.errors import CorruptCheckpointError, UnreadableCheckpointError, UnsupportedTensorError
@@ -45,6 +46,8 @@ def load(path: Path, label: str) -> dict[str, torch.Tensor]:
         ) from error
     # A dtype that this version of PyTorch lacks raises one of these errors.
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if is_memory_error(error):
+            raise
         raise CorruptCheckpointError(
             f"{label} holds a tensor that PyTorch cannot represent ({shown(error)})"
         ) from error

@@ -7,17 +7,20 @@ import re
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import torch
 
-from bhk.base.errors import shown
+from bhk.base.errors import BhkError, shown
 from bhk.base.files import WriteError
+from bhk.base.memory import is_memory_error
 from bhk.checkpoint.contents import Entry, TensorSpec
 from bhk.checkpoint.errors import CorruptCheckpointError, UnreadableCheckpointError, UnsafePickleError
 from bhk.checkpoint.identify import Kind
 from bhk.checkpoint.layout import Layout
+from bhk.checkpoint.pickle_cost import check_cost
 
+_LEGACY_PICKLES = 5  # magic number, version, system, content, and the keys of its storages
 _REFUSED = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)")
 
 
@@ -27,10 +30,12 @@ def load(path: Path, kind: Kind, label: str) -> object:
     Error messages call the file `label`.
 
     Raises:
+        TooLargeError: the pickle would take for ever.
         UnsafePickleError: the pickle uses anything other than plain containers and tensors.
         CorruptCheckpointError: the file is damaged.
     """
     try:
+        _check_pickles(path, kind, label)
         if kind is Kind.TORCH_ZIP and _can_map(path):
             return torch.load(path, weights_only=True, mmap=True, map_location="cpu")
         with open(path, "rb") as file:
@@ -39,12 +44,34 @@ def load(path: Path, kind: Kind, label: str) -> object:
         raise _refusal(label, str(error)) from error
     except OSError as error:
         raise UnreadableCheckpointError(f"cannot read {label}: {error.strerror or error}") from error
-    # A damaged pickle is a broken program: it can raise anything, from KeyError to MemoryError.
+    except (BhkError, MemoryError):
+        raise
+    # A damaged pickle is a broken program: it can raise anything.
     except Exception as error:
+        if is_memory_error(error):
+            raise
         reason = shown(str(error).partition("\n")[0] or type(error).__name__)
         raise CorruptCheckpointError(
             f"{label} is damaged or not a PyTorch checkpoint ({reason}); get the file again"
         ) from error
+
+
+def _check_pickles(path: Path, kind: Kind, label: str) -> None:
+    """Check that no pickle in the file keeps its reader busy for ever.
+
+    Raises:
+        TooLargeError: one does.
+    """
+    if kind is Kind.TORCH_ZIP:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith("/data.pkl"):
+                    with archive.open(name) as file:
+                        check_cost(cast("BinaryIO", file), label)
+        return
+    with open(path, "rb") as file:
+        for _ in range(_LEGACY_PICKLES):
+            check_cost(file, label)
 
 
 def _can_map(path: Path) -> bool:

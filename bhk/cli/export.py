@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 import typer
 
+from bhk.base.limits import parsed_size
 from bhk.cli.options import BhkPath, Force, Json, Quiet
 from bhk.cli.output import Output
-
-_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def _bytes(text: str) -> int:
     """Parse a size such as 5GB or 500MiB."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?B)?", text.strip().upper())
-    if not match or not float(match[1]):
+    found = parsed_size(text)
+    if found is None:
         raise typer.BadParameter(f"{text!r} is not a size such as 5GB or 500MiB", param_hint="--shard-size")
-    return int(float(match[1]) * _UNITS[match[2] or ""])
+    return found
 
 
 def export(

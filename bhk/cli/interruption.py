@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from bhk.base.files import abandon_files, files_being_written
+from bhk.base.errors import listed
+from bhk.base.files import abandon_files, files_being_written, files_written
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE = 3.0  # seconds that the command has for cleaning up
@@ -71,7 +72,12 @@ class Interruption:
             raise Interrupted
 
     def _message(self) -> str:
-        files = [str(path) for path in self._files if path.parent.exists()]  # temporary folders are gone by now
+        written = files_written()
+        # Temporary folders are gone by now.
+        files = [str(path) for path in self._files if path.parent.exists() and path not in written]
+        if not files and written and not files_being_written():
+            were = "was" if len(written) == 1 else "were"
+            return f"interrupted; {listed(written, 3)} {were} written before"
         if not files:
             return "interrupted"
         were = "was" if len(files) == 1 else "were"

@@ -9,6 +9,7 @@ import sys
 import warnings
 
 from bhk.base.errors import BhkError
+from bhk.base.memory import is_memory_error
 from bhk.base.packages import explained_imports
 from bhk.cli.interruption import Interrupted, Interruption
 from bhk.cli.messages import as_option, print_error
@@ -59,8 +60,8 @@ def _message(error: Exception) -> str | None:
     """Return what to say about an error; None if it is a fault of bhk."""
     if isinstance(error, BhkError):
         return error.message(as_option)
+    if is_memory_error(error):
+        return "not enough memory, or no more threads; end other programs, or use fewer threads"
     if isinstance(error, OSError):
         return f"{error.filename or 'output'}: {error.strerror or error}"
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's is a RuntimeError
-        return "not enough memory"
     return None

@@ -19,6 +19,7 @@ from bhk.cli.messages import as_option, encodable
 from bhk.cli.streams import stdout_screen
 
 MB = 1_000_000
+MOST_HINTS = 50  # lines
 _BETWEEN = "Working"  # shown before a stage has begun, and after one has ended
 
 
@@ -43,8 +44,11 @@ class Output:
             print(encodable(report.json(), report.json_indent))
         elif not self._silent:
             print(report.text(stdout_screen()))
-        for hint in report.hints:
+        hints = report.hints
+        for hint in hints[:MOST_HINTS]:
             self.hint(hint)
+        if len(hints) > MOST_HINTS:
+            self.hint(f"and {len(hints) - MOST_HINTS:,} more; --json lists all")
 
     def save(self, report: Report, out: Path | None, *, force: bool) -> None:
         """Write a report that has been printed, so that it is not lost if it cannot be written; None writes nothing."""
@@ -79,9 +83,9 @@ class Output:
         from rich.progress import Progress as Bars
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[amount]}"),
+            TextColumn("{task.fields[amount]}", markup=False),
             TimeRemainingColumn(),
         )
         with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
@@ -89,6 +93,7 @@ class Output:
 
             def show(stage: str, done: int, total: int) -> None:
                 nonlocal current, bar
+                stage = printable(stage)  # it may name a file
                 ended = done >= total  # what comes next is not known yet
                 amount = f"{done / MB:,.0f}/{total / MB:,.0f} MB" if stage in BYTES else f"{done:,}/{total:,}"
                 if current != (_BETWEEN if ended else stage):  # a new bar, because the remaining time is of one stage

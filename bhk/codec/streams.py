@@ -24,6 +24,7 @@ import numpy.typing as npt
 import zstandard
 
 from bhk.base.errors import BhkError
+from bhk.base.memory import is_memory_error
 
 Kind = Literal["winding", "phase", "shell", "codes", "values"]
 Codec = Literal["none", "zstd", "shuffle+zstd", "packed"]
@@ -160,6 +161,8 @@ def decompress(frame: bytes | memoryview, size: int) -> Bytes:
         decompressor = _zstd("decompressor", lambda: zstandard.ZstdDecompressor())
         data: bytes = decompressor.decompress(frame, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
+        if is_memory_error(error):
+            raise MemoryError from error
         raise CorruptStreamError(f"{len(frame)} bytes that do not decode ({error})", "one zstd frame") from None
     if len(data) != size:
         raise CorruptStreamError(f"a zstd frame of {len(data)} bytes", f"{size} bytes")
@@ -172,21 +175,20 @@ def pack(codes: npt.NDArray[np.integer[Any]], bits: int) -> bytes:
     return np.packbits(np.unpackbits(columns, axis=1, count=bits, bitorder="little"), bitorder="little").tobytes()
 
 
-def unpack(run: bytes | memoryview, count: int, bits: int) -> npt.NDArray[np.uint32]:
-    """Return the `count` codes of a packed run.
+def unpack(data: bytes | memoryview, count: int, bits: int, runs: int = 1) -> npt.NDArray[np.uint32]:
+    """Return the codes of packed runs of `count` codes each, which follow each other: (runs * count,).
 
     Raises:
-        CorruptStreamError: the run has another length, or bits set behind the last code.
+        CorruptStreamError: the data have another length, or bits set behind the last code of a run.
     """
-    if len(run) != packed_size(count, bits):
-        raise CorruptStreamError(
-            f"{count} codes of {bits} bits in {len(run)} bytes", f"{packed_size(count, bits)} bytes"
-        )
-    stream = np.unpackbits(np.frombuffer(run, dtype=np.uint8), bitorder="little")
-    if stream[count * bits :].any():
+    width = packed_size(count, bits)
+    if len(data) != runs * width:
+        raise CorruptStreamError(f"{runs * count} codes of {bits} bits in {len(data)} bytes", f"{runs * width} bytes")
+    stream = np.unpackbits(np.frombuffer(data, dtype=np.uint8).reshape(runs, width), axis=1, bitorder="little")
+    if stream[:, count * bits :].any():
         raise CorruptStreamError("bits set behind the last packed code", "zeros")
-    columns = np.packbits(stream[: count * bits].reshape(count, bits), axis=1, bitorder="little")
-    codes = np.zeros((count, 4), dtype=np.uint8)
+    columns = np.packbits(stream[:, : count * bits].reshape(runs * count, bits), axis=1, bitorder="little")
+    codes = np.zeros((runs * count, 4), dtype=np.uint8)
     codes[:, : columns.shape[1]] = columns
     return codes.reshape(-1).view("<u4").astype(np.uint32, copy=False)
 

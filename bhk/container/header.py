@@ -153,6 +153,11 @@ class LayerEntry(_Entry, frozen=True):
         return Shape(self.shape, "rows" if self.pairing == "rows" else "flat")
 
     @property
+    def items(self) -> int:
+        """The number of items of the layer's streams: pairs, or elements of an exact tensor."""
+        return self.numel if self.encoding == "exact" else self.pairs.count
+
+    @property
     def item_bytes(self) -> int:
         """Decoded bytes per item of the layer's plane or value streams."""
         return DTYPES[self.dtype] if self.encoding == "exact" else 1

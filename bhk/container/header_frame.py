@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zstandard
 
+from bhk.base.limits import HEADER, check_expansion
 from bhk.codec.streams import CorruptStreamError, decompress
 from bhk.container.errors import HeaderFrameError
 from bhk.container.places import PREAMBLE_BYTES, align
@@ -37,6 +38,7 @@ def text_of(data: bytes, frame_length: int, where: str) -> bytes:
 
     Raises:
         HeaderFrameError: rule P8.
+        TooLargeError: the text is much longer than the frame.
     """
     if not frame_length:
         return data
@@ -47,6 +49,7 @@ def text_of(data: bytes, frame_length: int, where: str) -> bytes:
         size = zstandard.get_frame_parameters(frame).content_size
         if not 2 <= size <= MAX_HEADER_BYTES:
             raise HeaderFrameError("a frame that declares no or another size", f"2 to {MAX_HEADER_BYTES} bytes", where)
+        check_expansion(f"the header of {where}", size, frame_length, HEADER)
         return decompress(frame, size).tobytes()
     except (zstandard.ZstdError, CorruptStreamError) as error:
         raise HeaderFrameError(f"a compressed header that does not decode ({error})", "one zstd frame", where) from None

@@ -7,9 +7,10 @@ import os
 import stat
 import struct
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from bhk.base.files import ReadError, Stamp
 from bhk.base.names import BHK_SUFFIX
@@ -21,6 +22,7 @@ from bhk.container.validate import MAX_HEADER_BYTES, validate
 
 MAGIC = b"\x89BHK\r\n\x1a\n"
 VERSION = 1  # the major one
+_BLOCK = 1 << 24  # bytes that are hashed at a time
 # magic, major, minor, length of the compressed header or 0, header length, file length, SHA-256 of the header
 PREAMBLE = struct.Struct("<8sHHIQQ32s")
 
@@ -140,23 +142,37 @@ class Container:
             StreamHashError: with `verify`, if their hash is not the one in the layer map.
         """
         data = self.source.read(stream.offset, stream.stored)
-        if verify and hashlib.sha256(data).hexdigest() != stream.sha256:
-            raise e.StreamHashError("other bytes", f"SHA-256 {stream.sha256[:16]}…", _where(layer, stream))
-        view, chunks, start = memoryview(data), [], 0
-        for stored, _ in stream.chunk_lengths(layer.item_bytes):
-            chunks.append(view[start : start + stored])
-            start += stored
-        return chunks
+        if verify:
+            _check_hash(hashlib.sha256(data).hexdigest(), layer, stream)
+        return _cut(data, (stored for stored, _ in stream.chunk_lengths(layer.item_bytes)))
 
-    def read_chunks(self, layer: LayerEntry, stream: StreamEntry, first: int, last: int) -> list[bytes]:
-        """Return the stored bytes of chunks `first` to `last` only, without checking the stream's hash."""
+    def read_chunks(
+        self, layer: LayerEntry, stream: StreamEntry, first: int, last: int, *, verify: bool = True
+    ) -> list[memoryview]:
+        """Return the stored bytes of chunks `first` to `last` only. Memory is needed for these, also with `verify`.
+
+        Raises:
+            StreamHashError: with `verify`, if the hash of the stream is not the one in the layer map.
+        """
+        if verify and stream.stored <= _BLOCK:
+            return self.read_stream(layer, stream)[first : last + 1]
         lengths = [stored for stored, _ in stream.chunk_lengths(layer.item_bytes)]
-        start = stream.offset + sum(lengths[:first])
-        chunks = []
-        for length in lengths[first : last + 1]:
-            chunks.append(self.source.read(start, length))
-            start += length
-        return chunks
+        begin = stream.offset + sum(lengths[:first])
+        end = begin + sum(lengths[first : last + 1])
+        digest = hashlib.sha256()
+        if verify:
+            self._hash(digest, stream.offset, begin)
+        data = self.source.read(begin, end - begin)
+        if verify:
+            digest.update(data)
+            self._hash(digest, end, stream.offset + stream.stored)
+            _check_hash(digest.hexdigest(), layer, stream)
+        return _cut(data, lengths[first : last + 1])
+
+    def _hash(self, digest: Any, begin: int, end: int) -> None:
+        """Add the bytes from `begin` up to `end` to a hash, some at a time."""
+        for start in range(begin, end, _BLOCK):
+            digest.update(self.source.read(start, min(_BLOCK, end - start)))
 
     def check_padding(self) -> None:
         """Check that the bytes between streams are zero.
@@ -182,6 +198,20 @@ class Container:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_hash(digest: str, layer: LayerEntry, stream: StreamEntry) -> None:
+    if digest != stream.sha256:
+        raise e.StreamHashError("other bytes", f"SHA-256 {stream.sha256[:16]}…", _where(layer, stream))
+
+
+def _cut(data: bytes, lengths: Iterable[int]) -> list[memoryview]:
+    """Return consecutive parts of `data` of these lengths."""
+    view, parts, start = memoryview(data), [], 0
+    for length in lengths:
+        parts.append(view[start : start + length])
+        start += length
+    return parts
 
 
 def _where(layer: LayerEntry, stream: StreamEntry) -> str:

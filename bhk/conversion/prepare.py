@@ -28,6 +28,7 @@ from bhk.conversion.header import check_metadata, start_header
 from bhk.conversion.provenance import calibration_provenance, provenance
 from bhk.conversion.quality import Quality
 from bhk.conversion.selection import PlannedTensor, select
+from bhk.pictures.folder import replaced_pictures
 from bhk.pictures.prompted import Asked
 from bhk.sam.checkpoints import read_checkpoint
 from bhk.sam.configuration import FILE as CONFIG
@@ -106,7 +107,8 @@ def prepare(
     checkpoint, recognised = read_checkpoint(src, key)
     path = default_destination(src) if out is None else Path(out)
     if not dry_run:
-        check_destination(path, force=force, sources=checkpoint.source.inputs)
+        shown = calibration.samples if calibration and isinstance(calibration.samples, str | os.PathLike) else None
+        check_destination(path, force=force, sources=(*checkpoint.source.inputs, *replaced_pictures(shown, path)))
     _check_tensors(checkpoint)
     companions, faults = companions_beside(checkpoint)
     finer_db = recognised.finer_db if recognised else lambda name: 0.0

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from bhk.base.errors import shown
 from bhk.base.files import WriteError, check_destination
 from bhk.base.tables import Column
-from bhk.base.texts import number
+from bhk.base.texts import number, printable
 
 SUFFIXES = (".json", ".csv", ".tex")
 
@@ -85,12 +85,21 @@ def check_results_file(path: Path, *, force: bool, sources: tuple[Path, ...] = (
 
 def csv_text(records: Iterable[Record]) -> str:
     """Return records as CSV, with a column for each key that one of them has; unknown values are empty."""
-    rows = [{key: "" if value is None else value for key, value in record.items()} for record in records]
+    rows = [{key: _csv_cell(value) for key, value in record.items()} for record in records]
     file = io.StringIO()
     writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue()
+
+
+def _csv_cell(value: str | int | float | None) -> str | int | float:
+    """Return a cell. A name that a spreadsheet would take for a formula gets an apostrophe before it."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return value
+    return ("'" if value.startswith(("=", "+", "-", "@")) else "") + printable(value)
 
 
 def latex_text(records: Sequence[Record], columns: Sequence[RecordColumn], notes: Sequence[str]) -> str:

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bhk.base.errors import BhkError
+from bhk.base.limits import check_expansion
 from bhk.base.packages import explained_imports
 from bhk.base.parallel import ordered_map, worker_count
+from bhk.base.texts import size
 from bhk.codec.elements import BIT_TYPES, widened
 from bhk.codec.geometry import Decoder, Geometry
 from bhk.codec.shape import Shape
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = npt.NDArray[Any]
 Decoded = TypeVar("Decoded")
+
+_STEP = 1 << 16  # pairs that are decoded at a time, at least
 
 
 class UnknownTensorError(BhkError):
@@ -284,6 +288,21 @@ class BhkFile:
         """
         return self._named(lambda layer: widened(self._decode(layer, layer.shape, 0), layer.dtype), threads)
 
+    def check_size(self) -> None:
+        """Check that the file does not stand for much more than its length, before all of it is decoded.
+
+        >>> with bhk.open("demo_sam.bhk") as file:
+        ...     file.check_size()
+
+        Raises:
+            TooLargeError: it does; the message names the largest tensor, and how to allow it.
+        """
+        total = sum(layer.dense_bytes for layer in self.layers)
+        largest = max(self.layers, key=lambda layer: layer.dense_bytes, default=None)
+        if largest is not None:
+            named = f"the largest tensor is {largest.name!r} of {size(largest.dense_bytes)}"
+            check_expansion(f"{self.container.source.name} ({named})", total, self.container.source.length)
+
     def close(self) -> None:
         """Close the file."""
         self.container.close()
@@ -298,6 +317,7 @@ class BhkFile:
 
     def _named(self, decode: Callable[[LayerEntry], Decoded], threads: int | None) -> Iterator[tuple[str, Decoded]]:
         """Yield every name with its layer, decoded by `decode`."""
+        self.check_size()
         decoded = ordered_map(decode, self.layers, worker_count(threads))
         for layer, values in zip(self.layers, decoded, strict=True):
             for name in (layer.name, *layer.aliases):
@@ -345,10 +365,11 @@ class BhkFile:
         decoder = Decoder(geometry, layer.dtype, count, stored.window)
         pairs = np.empty((count, 2), dtype=BIT_TYPES[layer.dtype])
         start, stop = first, first + count
-        # Steps of a smaller chunk would unpack the large chunks of another stream several times.
+        # Smaller steps would unpack the large chunks of another stream several times, and take long for tiny chunks.
         chunk = max(stream.chunk for stream in layer.streams)
+        step = chunk * max(_STEP // chunk, 1)
         while start < stop:
-            end = min((start // chunk + 1) * chunk, stop)
+            end = min((start // step + 1) * step, stop)
             decoder.decode_into(stored.codes(geometry, start, end - start), pairs[start - first : end - first])
             start = end
         return pairs
@@ -357,17 +378,22 @@ class BhkFile:
         """Read the chunks that hold items `first` ... `first + count - 1` of every stream of `layer`.
 
         A stream that is read whole is verified each time; one that is read in parts, only the first time.
+
+        Raises:
+            TooLargeError: they are much larger than the file.
         """
+        dense = layer.dense_bytes * count // max(layer.items, 1)
+        check_expansion(f"tensor {layer.name!r} of {self.container.source.name}", dense, self.container.source.length)
         parts = []
         for stream in layer.streams:
             lengths = [decoded for _, decoded in stream.chunk_lengths(layer.item_bytes)]
             low, high = first // stream.chunk, (first + count - 1) // stream.chunk
-            whole = high - low + 1 == len(lengths)
             chunks: list[bytes] | list[memoryview]
-            if whole or (self._verify and stream.offset not in self._verified):
-                chunks = self.container.read_stream(layer, stream, verify=self._verify)[low : high + 1]
-                self._verified.add(stream.offset)
+            if high - low + 1 == len(lengths):
+                chunks = self.container.read_stream(layer, stream, verify=self._verify)
             else:
-                chunks = self.container.read_chunks(layer, stream, low, high)
+                verify = self._verify and stream.offset not in self._verified
+                chunks = self.container.read_chunks(layer, stream, low, high, verify=verify)
+                self._verified.add(stream.offset)
             parts.append(StoredPart(stream, low, tuple(zip(chunks, lengths[low : high + 1], strict=True))))
         return StoredLayer(layer, tuple(parts))

@@ -81,15 +81,15 @@ class StoredLayer:
         low, high = first // stream.chunk, (first + count - 1) // stream.chunk
         chunks = part.chunks[low - part.low : high - part.low + 1]
         data = np.empty(sum(length for _, length in chunks), dtype=np.uint8)
-        at = 0
-        for chunk, length in chunks:
-            if stream.codec == "none":
-                data[at : at + length] = np.frombuffer(chunk, dtype=np.uint8)
-            else:
+        if stream.codec == "none":
+            data[:] = np.frombuffer(b"".join(chunk for chunk, _ in chunks), dtype=np.uint8)
+        else:
+            at = 0
+            for chunk, length in chunks:
                 with self._rule_d3(stream):
                     plain = decompress(chunk, length)
                 data[at : at + length] = unshuffle(plain, width) if stream.codec == "shuffle+zstd" else plain
-            at += length
+                at += length
         skip = (first - low * stream.chunk) * width
         return data[skip : skip + count * width]
 
@@ -98,15 +98,18 @@ class StoredLayer:
         part = self.parts[0]
         stream = part.stream
         low, high = first // stream.chunk, (first + count - 1) // stream.chunk
-        runs = []
-        for index in range(low, high + 1):
-            chunk, _ = part.chunks[index - part.low]
+        data = [chunk for chunk, _ in part.chunks[low - part.low : high - part.low + 1]]
+        codes = []
+        left = self.layer.pairs.count - high * stream.chunk  # codes in the last of these chunks
+        if left < stream.chunk:
             with self._rule_d3(stream):
-                runs.append(
-                    unpack(chunk, min(stream.chunk, self.layer.pairs.count - index * stream.chunk), stream.bits)
-                )
+                codes.append(unpack(data.pop(), left, stream.bits))
+        if data:  # full chunks, which may be as small as a code
+            with self._rule_d3(stream):
+                full = data[0] if len(data) == 1 else b"".join(data)
+                codes.insert(0, unpack(full, stream.chunk, stream.bits, len(data)))
         skip = first - low * stream.chunk
-        return np.concatenate(runs)[skip : skip + count]
+        return np.concatenate(codes)[skip : skip + count]
 
     @contextlib.contextmanager
     def _rule_d3(self, stream: StreamEntry) -> Iterator[None]:

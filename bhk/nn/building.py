@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bhk.base.errors import option
+from bhk.base.memory import is_memory_error
 from bhk.base.parallel import ordered_map
 from bhk.codec.codebook import Codebook, Codes
 from bhk.container.header import LayerEntry
@@ -24,8 +25,6 @@ from bhk.nn.plan import Decoding, LoadOptions, Plan, Replacement
 _Tensor = TypeVar("_Tensor", bound=Tensor)
 _ALL = slice(None)
 
-# torch raises a plain RuntimeError when the CPU has no memory; only the message tells.
-_NO_MEMORY = ("can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +48,7 @@ def build(file: BhkFile, plan: Plan, options: LoadOptions) -> list[Change]:
             return list(_Builder(file, options).changes(plan))
     except (MemoryError, RuntimeError) as error:
         reason = str(error).partition("\n")[0] or "no memory"
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(
-            map(reason.__contains__, _NO_MEMORY)
-        ):
+        if not is_memory_error(error):
             raise
     # Outside the except block, because the traceback of the first error keeps all decoded tensors alive.
     size = sum(layer.dense_bytes for layer in plan.layers)

@@ -153,6 +153,7 @@ def load_options(
 
 def load_file(model: nn.Module, file: BhkFile, options: LoadOptions) -> LoadReport:
     """Load an open .bhk file into `model`; see `load_into`."""
+    file.check_size()
     plan = make_plan(model, file, options)
     changes = build(file, plan, options)
     with unchanged_on_error(model):

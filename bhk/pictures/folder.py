@@ -58,6 +58,14 @@ def find_pictures(folder: Path, *, limit: int | None = None, seed: int = 0) -> t
     return draw(sorted(names), limit, seed)
 
 
+def replaced_pictures(images: str | os.PathLike[str] | None, out: str | os.PathLike[str] | None) -> tuple[Path, ...]:
+    """Return the pictures that writing `out` would replace while `images`, a folder or a picture, is read."""
+    if images is None or out is None or Path(out).suffix.lower() not in SUFFIXES:
+        return ()
+    place, target = Path(images).resolve(), Path(out).resolve()
+    return (target,) if place in (target, *target.parents) else ()
+
+
 def draw(items: Sequence[Item], limit: int | None, seed: int) -> tuple[Item, ...]:
     """Return at most `limit` items, drawn at random with the seed `seed`, in their order. None returns all.
 

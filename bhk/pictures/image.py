@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bhk.base.errors import BhkError
+from bhk.base.files import ReadError
+from bhk.base.limits import PIXELS, SIDE
+from bhk.base.memory import is_memory_error
 from bhk.base.packages import Package, import_package
 
 if TYPE_CHECKING:
@@ -25,6 +29,10 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")  # of these formats
 
 Rgb = NDArray[np.uint8]  # (height, width, 3)
+
+
+# Faults of this machine, which say nothing about the picture.
+_PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN)
 
 
 class ImageError(BhkError):
@@ -42,7 +50,8 @@ def read_image(source: str | os.PathLike[str] | Picture | NDArray[Any]) -> Rgb:
         source: a JPEG, PNG, WebP, TIFF, BMP or GIF file, a Pillow image, or uint8 (height, width, 3).
 
     Raises:
-        ImageError: the source is not a picture, is damaged or empty, or is larger than Pillow allows.
+        ImageError: the source is not a picture, is damaged or empty, or is larger than bhk's limits allow.
+        ReadError: the system cannot read it now.
         MissingPackageError: Pillow is not installed.
     """
     if isinstance(source, np.ndarray):
@@ -54,8 +63,35 @@ def read_image(source: str | os.PathLike[str] | Picture | NDArray[Any]) -> Rgb:
         with _image_errors("the image"):
             return _to_rgb(source)
     path = Path(source)
-    with _image_errors(str(path)), path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+    with _image_errors(str(path)), path.open("rb") as file, _opened(file) as image:
+        _check_size(image, str(path))
         return _to_rgb(image)
+
+
+def _opened(file: BinaryIO) -> Picture:
+    """Return a picture that is not decoded yet."""
+    from PIL import Image
+
+    if PIXELS.value > PIXELS.default:  # the user wants more than Pillow allows
+        Image.MAX_IMAGE_PIXELS = PIXELS.value
+    return Image.open(file, formats=_FORMATS)
+
+
+def _check_size(image: Picture, name: str) -> None:
+    """Check before a picture is decoded that it is not so large that it takes gigabytes.
+
+    Raises:
+        ImageError: it is.
+    """
+    for limit, found, unit in (
+        (PIXELS, image.width * image.height, "pixels"),
+        (SIDE, max(image.size), "pixels along a side"),
+    ):
+        if found > limit.value:
+            raise ImageError(
+                f"{name} has {image.width:,} x {image.height:,} pixels, more than {limit.value:,} {unit}; cut it into tiles, "
+                f"or {limit.raised_to(found)}"
+            )
 
 
 def _checked_array(array: NDArray[Any]) -> Rgb:
@@ -77,12 +113,16 @@ def _image_errors(name: str) -> Iterator[None]:
         raise ImageError(
             f"{name} is not a picture of a known format; expected JPEG, PNG, WebP, TIFF, BMP or GIF"
         ) from None
-    except Image.DecompressionBombError:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise ImageError(f"{name} has more than {limit:,} pixels; cut it into tiles") from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: {error}; cut it into tiles") from None
     except OSError as error:
+        if error.errno in _PASSING:
+            raise ReadError(f"cannot read {name}: {error.strerror}; try again") from error
         raise ImageError(f"cannot read {name}: {error.strerror or error}") from error
-    except Exception as error:  # for damaged files, decoders raise SyntaxError, ValueError, struct.error, ...
+    except Exception as error:
+        if is_memory_error(error):
+            raise
+        # for damaged files, decoders raise SyntaxError, ValueError, struct.error, ...
         raise ImageError(f"cannot read {name}: {error}; the file is damaged") from error
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from bhk.base.errors import shown
 
+_HARMLESS = re.compile(r"(?:[^\W_]|[ ,.()/+-])*")
+
 
 def code(text: object, limit: int = 120) -> str:
     """Return `text` as inline code, on one line of at most `limit` characters."""
@@ -15,6 +17,12 @@ def code(text: object, limit: int = 120) -> str:
     fence = "`" * (longest + 1)
     space = " " if not plain.strip() or plain[0] in "` " or plain[-1] in "` " else ""
     return f"{fence}{space}{plain}{space}{fence}"
+
+
+def plain(text: str, limit: int = 120) -> str:
+    """Return a name as it is if it is made of letters, digits and marks that mean nothing in Markdown, else as code."""
+    harmless = len(text) <= limit and _HARMLESS.fullmatch(text) and "www." not in text.lower()
+    return text if harmless else code(text, limit)
 
 
 def block(language: str, *lines: str) -> str:

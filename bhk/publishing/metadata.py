@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from bhk.publishing.model_index import MODEL_INDEX, model_index
 _BYTE_ORDER_MARK = "\ufeff"
 _LINK = re.compile(r"[\w.:/?=&%#+~-]+", re.ASCII)  # characters that need no escape in Markdown
 _ADVICE = "correct README.md on the Hub first"
+_MOST_VALUES = 100_000
 
 
 class CardMetadataError(BhkError):
@@ -118,8 +120,11 @@ def _lines_of_keys(block: str) -> dict[str | None, str]:
 
 
 def _dumped(metadata: dict[str, Any], line_end: str) -> str:
-    text: str = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, line_break=line_end)
-    return text
+    def dump(allow_unicode: bool) -> str:
+        return str(yaml.safe_dump(metadata, sort_keys=False, allow_unicode=allow_unicode, line_break=line_end))
+
+    text = dump(allow_unicode=True)
+    return text if re.sub(r"[\r\n]", "", text).isprintable() else dump(allow_unicode=False)
 
 
 def _inner(block: str) -> str:
@@ -176,6 +181,10 @@ def _parsed(block: str) -> dict[str, Any]:
     text = _inner(block)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if _values(node, {}) > _MOST_VALUES:
+            raise CardMetadataError(
+                f"the card's metadata repeats itself by aliases beyond {_MOST_VALUES:,} values; {_ADVICE}"
+            )
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CardMetadataError(f"the card's metadata is not YAML ({_reason(error, text)}); {_ADVICE}") from error
@@ -188,6 +197,17 @@ def _parsed(block: str) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise CardMetadataError(f"the card's metadata has the key {shown(twice)!r} twice; {_ADVICE}")
     return value
+
+
+def _values(node: yaml.Node | None, known: dict[int, float]) -> float:
+    """Return how many values a node stands for, with those that it names by aliases; infinity if it holds itself."""
+    if node is None or isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = math.inf  # until it is known
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _reason(error: Exception, text: str) -> str:

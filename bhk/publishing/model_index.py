@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from bhk.base.errors import shown
 from bhk.evaluation.intervals import Estimate
 from bhk.evaluation.results import AccuracyReport, FidelityReport
 from bhk.publishing.content import CardContent, Evaluation, PublishedFile
@@ -100,7 +101,7 @@ def _results(file: PublishedFile, evaluation: Evaluation, *, several: bool) -> I
 def _pictures(evaluation: Evaluation) -> tuple[str, str]:
     """Return the type and the name of the data that an evaluation used."""
     if isinstance(evaluation, AccuracyReport):
-        return evaluation.annotation_format, evaluation.annotations_name
+        return evaluation.annotation_format, shown(evaluation.annotations_name)
     return "pictures", "pictures of the publisher, without annotations"
 
 

@@ -20,7 +20,7 @@ from bhk.codec.shape import CODED_DTYPES
 from bhk.container.header import ROLES
 from bhk.publishing.content import CardContent, PublishedFile
 from bhk.publishing.evaluations import evaluation_text, marked
-from bhk.publishing.markdown import block, code, repository_link, table
+from bhk.publishing.markdown import block, code, plain, repository_link, table
 from bhk.publishing.usage import LONGEST, address, bhk_lines, full_address, transformers_class, transformers_lines
 from bhk.sam.variants import FAMILIES
 
@@ -169,7 +169,7 @@ def _model(file: PublishedFile) -> str:
     if file.variant is not None:
         return f"**{file.variant.title}**"
     if file.same_sizes is not None:
-        return f"a model with the sizes of **{file.inspection.title}**"
+        return f"a model with the sizes of **{plain(file.inspection.title or '')}**"
     if file.segments:
         return "a **Segment Anything** model"
     if file.source_repository is not None:
@@ -210,7 +210,7 @@ def _title(file: PublishedFile) -> str:
         return file.variant.title
     if file.segments and file.same_sizes is None:
         return "Segment Anything"
-    return (file.inspection.title if file.family else file.architecture) or "–"
+    return plain((file.inspection.title if file.family else file.architecture) or "–")
 
 
 def _local_name(content: CardContent, file: PublishedFile) -> str:

@@ -30,6 +30,7 @@ from bhk.publishing.content import CardContent, PublicationError
 from bhk.publishing.evaluations import lost_results
 from bhk.publishing.repository import README
 
+MOST_CARD_BYTES = 10_000_000
 ATTEMPTS = 4  # to commit while others commit, too
 
 
@@ -202,8 +203,13 @@ class Sending:
         """Return the repository's README.md with its line ends; None if it has none."""
         if README not in snapshot.entries:
             return None
+        path = self._fetch(README, snapshot)
+        if path.stat().st_size > MOST_CARD_BYTES:
+            raise PublicationError(
+                f"{README} of {self._where} has more than {MOST_CARD_BYTES:,} bytes; shorten it first"
+            )
         try:
-            return self._fetch(README, snapshot).read_bytes().decode("utf-8")
+            return path.read_bytes().decode("utf-8")
         except UnicodeDecodeError:
             raise PublicationError(f"{README} of {self._where} is not UTF-8 text; save it as UTF-8 first") from None
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from bhk.base.files import WriteError
 from bhk.base.packages import import_package
-from bhk.reports.figures import MATPLOTLIB, METADATA
+from bhk.base.texts import printable
+from bhk.reports.figures import MATPLOTLIB, METADATA, NAMES_AS_TEXT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SUFFIXES = (".pdf", ".svg", ".png")
 
@@ -58,16 +60,21 @@ def draw_comparison(marks: Sequence[Mark], title: str, file: BinaryIO, suffix: s
         file: the file to write to.
         suffix: the format, one of `SUFFIXES`.
     """
+    import matplotlib
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    with matplotlib.rc_context(NAMES_AS_TEXT):
+        _draw(Figure(figsize=(7, 4.5), layout="constrained"), marks, title, file, suffix)
+
+
+def _draw(figure: Figure, marks: Sequence[Mark], title: str, file: BinaryIO, suffix: str) -> None:
     axes = figure.subplots()
     if any(mark.masks for mark in marks):
         _draw_masks(axes, marks)
     else:
         _draw_errors(axes, marks)
     axes.set_xlabel("times smaller than the original (more is better)")
-    axes.set_title(title, loc="left", fontsize=11, parse_math=False)
+    axes.set_title(printable(title), loc="left", fontsize=11)
     axes.grid(True, color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.margins(x=0.1, y=0.12)

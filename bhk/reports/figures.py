@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from bhk.base.files import Replacement, WriteError, check_destination
 from bhk.base.packages import Package, import_package
+from bhk.base.texts import printable
 from bhk.codec.codebook import Codebook
 from bhk.container.header import LayerEntry
 from bhk.reports.layers import Pairs
@@ -33,6 +34,10 @@ METADATA: dict[str, dict[str, str | None]] = {
     "svg": {"Date": None},
 }
 DPI = 200
+MOST_BLOCKS = 200  # in the layer map
+
+# Names from files are no formulas, whatever dollar signs they have.
+NAMES_AS_TEXT = {"text.parse_math": False}
 
 # The colours of Okabe and Ito, as on the page.
 ROLE_COLOURS = {
@@ -51,6 +56,7 @@ _STYLE: Any = {
     "axes.axisbelow": True,
     "svg.fonttype": "none",
     "svg.hashsalt": "bhk",  # makes the files reproducible
+    **NAMES_AS_TEXT,
 }
 
 
@@ -100,6 +106,7 @@ def _layer_map(figure: Figure, layers: Sequence[LayerEntry]) -> Figure:
     for layer in layers:
         sizes = blocks.setdefault(_block(layer.name), {})
         sizes[layer.role] = sizes.get(layer.role, 0) + layer.stored_bytes
+    blocks = _largest(blocks)
     figure.set_size_inches(7, 0.9 + 0.14 * len(blocks))
     axes = figure.subplots()
     places, ends = np.arange(len(blocks)), np.zeros(len(blocks))
@@ -108,11 +115,25 @@ def _layer_map(figure: Figure, layers: Sequence[LayerEntry]) -> Figure:
         if widths.any():
             axes.barh(places, widths, left=ends, color=colour, label=role)
             ends += widths
-    axes.set_yticks(places, list(blocks), fontsize=7)
+    axes.set_yticks(places, list(map(printable, blocks)), fontsize=7)
     axes.set(xlim=(0, 1.02 * ends.max(initial=0) or 1), ylim=(len(blocks) - 0.4, -0.6), xlabel="bytes in the file, MB")
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     figure.legend(loc="outside upper center", ncols=len(ROLE_COLOURS), frameon=False, fontsize=8, columnspacing=1.2)
     return figure
+
+
+def _largest(blocks: Mapping[str, Mapping[str, int]]) -> dict[str, Mapping[str, int]]:
+    """Return the largest blocks, and the others together as one: a figure of all would be metres high."""
+    if len(blocks) <= MOST_BLOCKS:
+        return dict(blocks)
+    kept = set(sorted(blocks, key=lambda name: -sum(blocks[name].values()))[:MOST_BLOCKS])
+    others: dict[str, int] = {}
+    for name, sizes in blocks.items():
+        if name not in kept:
+            for role, count in sizes.items():
+                others[role] = others.get(role, 0) + count
+    shown = {name: sizes for name, sizes in blocks.items() if name in kept}
+    return {**shown, f"{len(blocks) - len(kept):,} others": others}
 
 
 def _block(name: str) -> str:
@@ -177,7 +198,7 @@ def _codebook(figure: Figure, layer: LayerEntry, codebook: Codebook, pairs: Pair
     square.scatter(pairs.outliers[:, 0], pairs.outliers[:, 1], s=4, color="#d55e00", linewidths=0)
     square.set(xlim=(-1.04 * reach, 1.04 * reach), ylim=(-1.04 * reach, 1.04 * reach), aspect="equal")
     square.set_title(f"{codebook.windings} windings, {codebook.shells} shells; sides of the square", fontsize=8)
-    figure.suptitle(layer.name, fontsize=9)
+    figure.suptitle(printable(layer.name), fontsize=9)
     return figure
 
 

@@ -15,6 +15,8 @@ import re
 from importlib import resources
 from typing import Any
 
+from bhk.base.texts import printable
+
 SCRIPTS = ("base", "map", "charts", "codebook", "layer", "rate", "table", "masks", "start")
 
 
@@ -24,14 +26,23 @@ def render(data: Any, title: str) -> str:
     style = (folder / "style.css").read_text("utf-8")
     script = "\n".join((folder / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
     parts = {
-        "title": html.escape(title),
+        "title": html.escape(printable(title)),
         "policy": _policy(style, script),
         "style": style,
-        "data": script_json(data),
+        "data": script_json(_printable(data)),
         "script": script,
     }
     template = (folder / "page.html").read_text("utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+
+
+def _printable(value: Any) -> Any:
+    """Return `value` with characters escaped that would turn the order of letters around, or show nothing."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, (list, tuple)):
+        return list(map(_printable, value))
+    return {key: _printable(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def script_json(value: Any) -> str:

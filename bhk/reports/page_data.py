@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 Json: TypeAlias = Any
 
+# A browser lays out this much in a second or two. Layers beyond are left out, the smallest first, and counted.
+MOST_LAYERS = 2000
+MOST_ALIASES = 20
+LONGEST_TEXT = 10_000  # characters of an entry of the metadata
+
 # Positions are 16-bit integers: 1/2048 of a step in the window (up to 16 steps), and 1/256 of the square's side for outliers
 # (up to 127 sides, more than 15 shells reach).
 _LINK_SCALE = 2048
@@ -53,10 +58,18 @@ class PageContent:
 def page_data(content: PageContent) -> Json:
     """Return the data as a JSON value without NaN and infinity."""
     layers = content.file.layers
+    largest = set(sorted(range(len(layers)), key=lambda number: -layers[number].stored_bytes)[:MOST_LAYERS])
+    rest = [layer for number, layer in enumerate(layers) if number not in largest]
     return {
         "file": _file(content),
         "original": content.original,
-        "layers": [_layer(content.file, layer, sketch) for layer, sketch in zip(layers, content.sketches, strict=True)],
+        "layers": [_layer(content.file, layers[number], content.sketches[number]) for number in sorted(largest)],
+        "rest": {
+            "tensors": len(rest),
+            "coded": sum(layer.encoding != "exact" for layer in rest),
+            "dense": sum(layer.dense_bytes for layer in rest),
+            "weights": sum(layer.numel for layer in rest),
+        },
         "pictures": [_picture(picture) for picture in content.pictures],
     }
 
@@ -73,9 +86,13 @@ def _file(content: PageContent) -> Json:
         "sha256": sha256([content.path]),
         "made_with": made_with(header),
         "model": None if model is None else title_of(model.family, model.variant),
-        "metadata": list(others(metadata).items()),
+        "metadata": [(key, _shortened(value)) for key, value in others(metadata).items()],
         "verify": shlex.join(["bhk", "verify", unicode_name(content.path.name), *against]),
     }
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + "…"
 
 
 def unicode_name(name: str) -> str:
@@ -88,7 +105,7 @@ def _layer(file: BhkFile, layer: LayerEntry, sketch: Sketch | None) -> Json:
     error = layer.error
     return {
         "name": layer.name,
-        "aliases": layer.aliases,
+        "aliases": layer.aliases[:MOST_ALIASES],
         "role": layer.role,
         "shape": layer.shape,
         "dtype": layer.dtype,

@@ -82,6 +82,7 @@ def open_tensors(path: str | os.PathLike[str], key: str | None = None) -> Iterat
     checkpoint = _checkpoint(path, key)
     if checkpoint is None:
         with open_file(local_file(path)) as file:
+            file.check_size()
             yield TensorFile(label, file.names, file.tensor, made_with(file.container.header))
         return
     yield TensorFile(label, tuple(checkpoint.stored_name), checkpoint.values)

@@ -32,7 +32,7 @@ from bhk.evaluation.records import COMPARISON_COLUMNS, INTERVALS, spread
 from bhk.evaluation.results import GENERATOR, ComparedReport, Skipped
 from bhk.file.bhkfile import load_state_dict
 from bhk.nn.device import Device, usable_device
-from bhk.pictures.folder import NoPicturesError, find_pictures
+from bhk.pictures.folder import NoPicturesError, find_pictures, replaced_pictures
 from bhk.pictures.image import ImageError, Rgb, read_image
 from bhk.pictures.masks import Mask, bounding_box, innermost_point
 from bhk.pictures.prompt_grid import grid_prompts
@@ -237,7 +237,7 @@ def compare(
     named = _named(qualities)
     if plot is not None:
         check_figure(Path(plot))
-        check_destination(Path(plot), force=force, sources=(Path(original),))
+        check_destination(Path(plot), force=force, sources=(Path(original), *replaced_pictures(images, plot)))
     place = usable_device(device)
     names = find_pictures(Path(images), limit=limit, seed=seed) if images is not None else ()
     checkpoint, recognised = read_checkpoint(original)

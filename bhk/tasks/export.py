@@ -112,6 +112,7 @@ def export(
     target, other_names = name_in_folder(path, out)
     source = local_file(path)
     with open_file(source) as file:
+        file.check_size()
         companions = companions_of(file.metadata) if target != Path(out) else {}
         beside = {name: text.encode("utf-8") for name, text in companions.items()}
         written = _write_weights(file, target, source, beside, shard_bytes, force, progress or silent)

@@ -21,7 +21,7 @@ from bhk.file.bhkfile import BhkFile, open_file
 from bhk.hub.address import address_of
 from bhk.hub.download import local_file
 from bhk.nn.device import Device
-from bhk.pictures.folder import NoPicturesError
+from bhk.pictures.folder import NoPicturesError, replaced_pictures
 from bhk.pictures.image import ImageError, Rgb, read_image
 from bhk.reports.layers import OriginalError, sketches
 from bhk.reports.page import render
@@ -124,7 +124,7 @@ def report(
     address = address_of(path)
     page = Path(out or (Path(path).with_suffix(SUFFIX) if address is None else address.name + SUFFIX))
     sources = (Path(path),) if against is None else (Path(path), Path(against))
-    check_destination(page, force=force, sources=sources)
+    check_destination(page, force=force, sources=(*sources, *replaced_pictures(images, page)))
     path = local_file(path)
     write = None if figures is None else _figure_writer(Path(figures), force)
     pictures, skipped = _pictures(images, limit, against)

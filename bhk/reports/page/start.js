@@ -1,10 +1,11 @@
 // Summary, provenance, light and dark theme, and the layer shown first.
 
 function summary() {
-  const { file } = data;
-  const dense = layers.reduce((sum, layer) => sum + layer.dense, 0);
-  const weights = layers.reduce((sum, layer) => sum + layer.weights, 0);
+  const { file, rest } = data;
+  const dense = layers.reduce((sum, layer) => sum + layer.dense, rest.dense);
+  const weights = layers.reduce((sum, layer) => sum + layer.weights, rest.weights);
   const lossy = layers.filter((layer) => layer.encoding !== "exact");
+  const tensors = layers.length + rest.tensors, coded = lossy.length + rest.coded;
   const lowest = lossy.filter((layer) => layer.snr !== null).sort((a, b) => a.snr - b.snr)[0];
   const times = (bytes) => `${(bytes / file.bytes).toFixed(2)}×`;
   const float32 = file.float32 === dense ? "" : `, ${times(file.float32)} from float32`;
@@ -12,7 +13,7 @@ function summary() {
     ["File", size(file.bytes), `${count(file.bytes)} bytes`],
     ["Ratio", dense ? times(dense) : "–", `from ${size(dense)}${float32}`],
     ["Bits per weight", weights ? ((8 * file.bytes) / weights).toFixed(2) : "–", `${count(weights)} weights`],
-    ["Tensors", count(layers.length), `${count(lossy.length)} coded, ${count(layers.length - lossy.length)} exact`],
+    ["Tensors", count(tensors), `${count(coded)} coded, ${count(tensors - coded)} exact`],
     ["Lowest SNR", lowest ? `${lowest.snr.toFixed(1)} dB` : "–", lowest ? lowest.name : "all tensors exact"],
   ];
   if (data.pictures.length) {

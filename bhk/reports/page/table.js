@@ -47,7 +47,8 @@ function listRows() {
   const found = rows.filter(({ text }) => words.every((word) => text.includes(word)));
   body.replaceChildren(...found.map(({ row }) => row));
   const total = found.reduce((sum, { layer }) => sum + layer.bytes, 0);
-  $("found").textContent = `${count(found.length)} of ${plural(layers.length, "layer")}, ${size(total)}`;
+  const smaller = data.rest.tensors ? `; this page leaves out ${count(data.rest.tensors)} smaller ones` : "";
+  $("found").textContent = `${count(found.length)} of ${plural(layers.length, "layer")}, ${size(total)}${smaller}`;
   firstRow();
 }
 

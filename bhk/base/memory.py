@@ -1,0 +1,25 @@
+"""Recognising that the system gave no memory or no thread, which libraries report in many ways."""
+
+from __future__ import annotations
+
+import errno
+
+# torch, zstd, C++ and the loader of shared libraries say it in the message only.
+_WORDS = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad_alloc",
+    "allocation error",
+    "failed to map segment",
+    "can't start new thread",
+)
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Return whether an error, or one that it came from, says that the system gave no memory or no thread."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    text = str(error).lower()
+    return any(words in text for words in _WORDS)

@@ -1,0 +1,76 @@
+"""Threads that can be waited for whatever happens to them.
+
+`threading.Thread.start` waits until its thread reports. A thread that finds no memory ends before that, and the wait never
+does.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import sys
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+from bhk.base.errors import BhkError
+
+Value = TypeVar("Value")
+
+_PATIENCE = 0.5  # seconds after which a thread that does not answer is looked for
+
+
+class ThreadStartError(BhkError):
+    """The system starts no more threads, or has no memory for them."""
+
+
+class Worker:
+    """A thread that calls a function once.
+
+    Args:
+        work: the function.
+
+    Raises:
+        ThreadStartError: the system starts no more threads.
+    """
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._ended: SimpleQueue[None] = SimpleQueue()
+        self._work = work
+        try:
+            self._number = _thread.start_new_thread(self._run, ())
+        except (RuntimeError, MemoryError):
+            raise ThreadStartError(
+                "the system starts no more threads; end other programs, or use fewer threads"
+            ) from None
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._ended.put(None)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._number in sys._current_frames()
+
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        with contextlib.suppress(MemoryError):
+            receive(self._ended, self)
+
+
+def receive(queue: SimpleQueue[Value], *workers: Worker) -> Value:
+    """Return the next value of a queue that threads fill.
+
+    Raises:
+        MemoryError: one of the threads has ended without a word, which only happens without memory.
+    """
+    while True:
+        with contextlib.suppress(Empty):
+            return queue.get(timeout=_PATIENCE)
+        if not all(worker.is_alive for worker in workers):
+            with contextlib.suppress(Empty):  # it may have answered in the meantime
+                return queue.get_nowait()
+            raise MemoryError
