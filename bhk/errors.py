@@ -8,6 +8,7 @@ Reading and writing:
     ReadError: the system could not read a file.
     WriteError: a file could not be written; what was there before is unchanged.
     DestinationExistsError: the file to write exists; a kind of WriteError.
+    ChangedError: a file was changed while it was read. A kind of ReadError.
     WorkDirError: a folder for intermediate results holds those of other work, or unreadable files.
     HubError: the Hugging Face Hub refused, or could not be reached.
 
@@ -15,6 +16,7 @@ Files:
     FormatError: a .bhk file is damaged or breaks a rule of the format.
     VerificationError: a .bhk file is intact, but was not made from the given original.
     CheckpointError: a checkpoint cannot be read or written as it is.
+    TooLargeError: a file stands for more bytes than bhk's limits allow; the message says how to raise them.
     AmbiguousCheckpointError: a checkpoint holds several state dicts; give `key`. A kind of CheckpointError.
     UnsafePickleError: a checkpoint would run code when it is loaded. A kind of CheckpointError.
 

@@ -3,12 +3,14 @@ from bhk.base.errors import OptionError as OptionError
 from bhk.base.files import DestinationExistsError as DestinationExistsError
 from bhk.base.files import ReadError as ReadError
 from bhk.base.files import WriteError as WriteError
+from bhk.base.limits import TooLargeError as TooLargeError
 from bhk.base.packages import MissingPackageError as MissingPackageError
 from bhk.base.workdir import WorkDirError as WorkDirError
 from bhk.calibration.errors import CalibrationError as CalibrationError
 from bhk.checkpoint.errors import AmbiguousCheckpointError as AmbiguousCheckpointError
 from bhk.checkpoint.errors import CheckpointError as CheckpointError
 from bhk.checkpoint.errors import UnsafePickleError as UnsafePickleError
+from bhk.checkpoint.mapped import ChangedError as ChangedError
 from bhk.codec.fit import PresetError as PresetError
 from bhk.container.errors import FormatError as FormatError
 from bhk.evaluation.annotations.errors import AnnotationError as AnnotationError

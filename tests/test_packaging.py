@@ -15,7 +15,16 @@ import pytest
 _ROOT = Path(__file__).parent.parent
 _SOURCES = ("bhk", "kernels")
 _FOLDERS = (*_SOURCES, "docs", "examples", "format_spec", "tests", "tools")
-_PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "pyproject.toml")
+_PAGES = (
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "MANIFEST.in",
+    "Makefile",
+    "README.md",
+    "SECURITY.md",
+    "pyproject.toml",
+)
 
 
 def _build(folder: Path) -> set[str]:

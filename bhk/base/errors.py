@@ -7,7 +7,7 @@ import re
 import reprlib
 from collections.abc import Callable, Iterable
 
-from bhk.base.texts import printable
+from bhk.base.texts import printable, redact
 
 # Containers may hold each other so often that their whole text has more characters than fit into memory.
 _CONTAINERS = (tuple, list, dict, set, frozenset)
@@ -30,9 +30,9 @@ class BhkError(Exception):
     def message(self, form: Callable[[str], str]) -> str:
         """Return the message, with options as `form` writes them, given such text as "force=True" or "images".
 
-        It may quote names from files, so characters that would steer a terminal are escaped.
+        It may quote names from files and addresses, so characters that would steer a terminal are escaped, and secrets masked.
         """
-        return printable(_OPTION.sub(lambda found: form(found[1]), self.marked), keep="\n")
+        return redact(printable(_OPTION.sub(lambda found: form(found[1]), self.marked), keep="\n"))
 
     def __str__(self) -> str:
         return self.message(lambda text: text)

@@ -150,7 +150,7 @@ def check_destination(path: Path, *, force: bool, sources: tuple[Path, ...] = ()
 
 
 _unfinished: dict[Path, Path] = {}  # temporary file -> the file whose place it will take
-_written: list[Path] = []  # the last files that took their places together, while nothing else is written
+_written: list[Path] = []  # the results that took their places last, while nothing else is written
 
 
 def files_being_written() -> tuple[Path, ...]:
@@ -204,9 +204,7 @@ def replace_files(*, force: bool = True, is_result: bool = True) -> Iterator[Rep
     replacement = Replacement()
     try:
         yield replacement
-        replacement.commit(force=force)
-        if is_result:
-            _written[:] = replacement.paths
+        replacement.commit(force=force, is_result=is_result)
     except OSError as error:
         raise WriteError(
             f"cannot write {replacement.current}: {error.strerror or error}; nothing was changed"
@@ -235,11 +233,13 @@ class _NewFile:
             os.link(link, self.temporary, src_dir_fd=self.file.fileno(), follow_symlinks=True)
         self.file.close()
 
-    def take_place(self, *, force: bool) -> None:
+    def take_place(self, *, force: bool, is_result: bool) -> None:
         """Rename it."""
         _unfinished.pop(self.temporary, None)  # an interruption from here on may find the file written
         if force or not _link_new(self.temporary, self.path):
             os.replace(self.temporary, self.path)
+        if is_result:
+            _written.append(self.path)
         _sync_folder(self.path.parent)
 
 
@@ -253,11 +253,6 @@ class Replacement:
     def __init__(self) -> None:
         self.current = Path()
         self._files: list[_NewFile] = []
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The paths to replace."""
-        return tuple(new.path for new in self._files)
 
     def open(self, path: Path) -> BinaryIO:
         """Return a binary file, open for reading and writing, that will replace `path`.
@@ -280,17 +275,19 @@ class Replacement:
         self._files.append(_NewFile(path, temporary, os.fdopen(handle, "w+b"), unnamed, mode))
         return self._files[-1].file
 
-    def commit(self, *, force: bool) -> None:
+    def commit(self, *, force: bool, is_result: bool) -> None:
         """Put the files in their places, or leave all as it was."""
         for new in self._files:
             self.current = new.path
             new.finish()
         with contextlib.ExitStack() as done, contextlib.ExitStack() as undo:
+            if len(self._files) > 1:
+                undo.callback(_written.clear)
             for new in self._files:
                 self.current = new.path
                 if len(self._files) > 1:
                     _remember(new.path, undo, done)
-                new.take_place(force=force)
+                new.take_place(force=force, is_result=is_result)
             undo.pop_all()
 
     def discard(self) -> None:

@@ -22,7 +22,7 @@ class TooLargeError(BhkError):
     """A file stands for more than bhk's own limits allow; the message names the limit and how to raise it."""
 
 
-class LimitError(BhkError):
+class LimitValueError(BhkError):
     """The environment variable of a limit has a value that is not a size."""
 
 
@@ -43,14 +43,14 @@ class Limit:
         """The limit that holds now.
 
         Raises:
-            LimitError: the variable has a value that is not a number or a size such as "64GB".
+            LimitValueError: the variable has a value that is not a number or a size such as "64GB".
         """
         text = os.environ.get(self.variable)
         if not text:
             return self.default
         found = parsed_size(text)
         if found is None:
-            raise LimitError(f"the environment variable {self.variable} is {text!r}; expected a size such as 64GB")
+            raise LimitValueError(f"the environment variable {self.variable} is {text!r}; expected a size such as 64GB")
         return found
 
     def raised_to(self, needed: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 
 
@@ -39,6 +40,16 @@ def number(value: float | None, digits: int = 2, suffix: str = "") -> str:
 def scientific(value: float | None) -> str:
     """Return a number with three significant digits, such as "1.23e-02"; a dash for None and NaN."""
     return "–" if value is None or math.isnan(value) else f"{value:.2e}" if value else "0"
+
+
+_TOKEN = re.compile(r"hf_(?:(?:oauth|jwt|ott)_[\w.\-]{6,}|[A-Za-z0-9]{16,}[\w.\-]*)|(?<=[Bb]earer )\S+")
+_LOGIN = re.compile(r"(?<=://)[^\s/?#@]+@")  # user name and password before a host
+_QUERY = re.compile(r"(?<=://)([^\s?'\"]+)\?[^\s'\"]+")  # the query of a URL, which may hold a signature
+
+
+def redact(text: str) -> str:
+    """Return `text` without access tokens, passwords in URLs and queries of URLs, which may hold signatures."""
+    return _QUERY.sub(r"\1?***", _TOKEN.sub("hf_***", _LOGIN.sub("***@", text)))
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import sys
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import TypeVar
@@ -18,6 +19,7 @@ from bhk.base.errors import BhkError
 Value = TypeVar("Value")
 
 _PATIENCE = 0.5  # seconds after which a thread that does not answer is looked for
+BEGINNING = 30.0  # seconds that a thread may take to begin on a busy machine
 
 
 class ThreadStartError(BhkError):
@@ -37,6 +39,8 @@ class Worker:
     def __init__(self, work: Callable[[], object]) -> None:
         self._ended: SimpleQueue[None] = SimpleQueue()
         self._work = work
+        self._has_begun = False
+        self._asked_for = time.monotonic()
         try:
             self._number = _thread.start_new_thread(self._run, ())
         except (RuntimeError, MemoryError):
@@ -45,6 +49,7 @@ class Worker:
             ) from None
 
     def _run(self) -> None:
+        self._has_begun = True
         try:
             self._work()
         finally:
@@ -52,7 +57,9 @@ class Worker:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread runs."""
+        """Whether the thread runs, or may still begin."""
+        if not self._has_begun:
+            return time.monotonic() - self._asked_for < BEGINNING
         return self._number in sys._current_frames()
 
     def join(self) -> None:

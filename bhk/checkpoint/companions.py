@@ -98,16 +98,15 @@ def _text(path: Path) -> str:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise _UnusableError(f"has more than {MAX_FILE_BYTES:,} bytes")
         value = parse_object(data)
         if path.name == CONFIG:
             value.pop(_PLACE, None)
         text = json.dumps(_without_code(value), separators=(",", ":"), allow_nan=False)
+    except StrictJsonError as error:
+        too_long = len(data) > MAX_FILE_BYTES
+        raise _UnusableError(f"has more than {MAX_FILE_BYTES:,} bytes" if too_long else f"is {shown(error)}") from None
     except OSError as error:
         raise _UnusableError(f"cannot be read ({error.strerror or error})") from None
-    except StrictJsonError as error:
-        raise _UnusableError(f"is {shown(error)}") from None
     except ValueError:
         raise _UnusableError("holds NaN or infinity, which JSON does not allow") from None
     if path.name == CONFIG and "model_type" not in value:

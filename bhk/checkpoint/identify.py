@@ -90,7 +90,9 @@ def _zip_kind(path: Path, label: str) -> Kind:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-            unpacked = sum(member.file_size for member in archive.infolist())
+            unpacked = sum(
+                member.file_size for member in archive.infolist() if member.compress_type != zipfile.ZIP_STORED
+            )
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise CorruptCheckpointError(
             f"{label} starts like a PyTorch or zip file, but its end is missing or damaged; get the file again"

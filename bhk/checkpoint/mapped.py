@@ -99,7 +99,7 @@ class MappedFile:
             return None
         span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
         data = torch.empty(span * tensor.element_size(), dtype=torch.uint8)
-        rest = memoryview(data.numpy())
+        rest = data.numpy().data
         with reading(self.path), open(self.path, "rb", buffering=0) as file:
             file.seek(region.offset + address - region.begin)
             while rest and (count := file.readinto(rest)):

@@ -12,6 +12,7 @@ from torch import nn
 
 from bhk.base.errors import shown
 from bhk.base.limits import check_expansion
+from bhk.base.texts import redact
 from bhk.checkpoint import safetensors_file, torch_file
 from bhk.checkpoint.archive import unpacked
 from bhk.checkpoint.contents import Checkpoint, Source, untie
@@ -28,7 +29,6 @@ from bhk.checkpoint.mapped import MappedFile
 from bhk.checkpoint.shards import load_shards, read_index, shard_files
 from bhk.checkpoint.wrappers import StateDict, find_state_dict
 from bhk.hub.address import SCHEME, is_address, looks_like_repository, parse_address
-from bhk.hub.errors import redact
 
 
 def read(source: str | os.PathLike[str], *, key: str | None = None) -> Checkpoint:
@@ -86,6 +86,8 @@ def of_module(module: nn.Module) -> Checkpoint:
 
 def _locate(text: str) -> tuple[str, str, Path]:
     """Return the name of a source, its name in error messages, and its file or folder on this machine."""
+    if not text:
+        raise CheckpointNotFoundError("the name of the file is empty; is a variable not set?")
     shown_text = redact(shown(text, 300))
     if is_address(text):
         return shown_text, shown_text, fetch(parse_address(text))

@@ -83,7 +83,8 @@ def write(
     _check(path, shards, layout)
     checked = _checking(fetch, advance)
     index = path.with_name(path.name + INDEX_SUFFIX)
-    older, files, others = frozenset[Path](), (path,), dict[Path, bytes]()
+    files: tuple[Path, ...] = (path,)
+    older, others = frozenset[Path](), dict[Path, bytes]()
     if len(shards) > 1:
         older = _shards_of(index, path)
         files = _shard_names(path, len(shards), older)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from bhk.base.errors import listed
 from bhk.base.files import abandon_files, files_being_written, files_written
+from bhk.base.threads import ThreadStartError, Worker
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE = 3.0  # seconds that the command has for cleaning up
@@ -45,7 +47,8 @@ class Interruption:
         watching, woken = socket.socketpair()
         woken.setblocking(False)
         signal.set_wakeup_fd(woken.detach(), warn_on_full_buffer=False)
-        threading.Thread(target=self._watch, args=(watching,), name="bhk-signals", daemon=True).start()
+        with contextlib.suppress(ThreadStartError):  # signals are answered all the same, but not at once
+            Worker(partial(self._watch, watching))
         for number in _SIGNALS:
             signal.signal(number, self._raise)
 

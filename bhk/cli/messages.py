@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from bhk.base.texts import printable
+from bhk.base.texts import printable, redact
 
 _DIFFERENT = {
     "calibration": "--calibrate",
@@ -24,7 +24,7 @@ def as_option(text: str) -> str:
 
 def print_error(kind: str, message: str) -> None:
     """Print an error as a line on stderr and, with --json, also as a JSON object on stdout; `kind` names its class."""
-    line = printable(" ".join(message.split()))
+    line = redact(printable(" ".join(message.split())))
     print(f"error: {line}", file=sys.stderr)
     if "--json" in sys.argv[1:]:
         print(encodable(json.dumps({"error": {"type": kind, "message": line}}, ensure_ascii=False)), flush=True)

@@ -14,7 +14,7 @@ import typer
 from bhk.base.files import WriteError
 from bhk.base.progress import BYTES, Progress
 from bhk.base.report import Report
-from bhk.base.texts import printable
+from bhk.base.texts import printable, redact
 from bhk.cli.messages import as_option, encodable
 from bhk.cli.streams import stdout_screen
 
@@ -64,13 +64,13 @@ class Output:
         """End with status 1 and a line on stderr unless a condition is met. The result has been printed already."""
         if not met:
             sys.stdout.flush()
-            print(f"error: {printable(message)}", file=sys.stderr)
+            print(f"error: {redact(printable(message))}", file=sys.stderr)
             raise typer.Exit(1)
 
     def hint(self, text: str) -> None:
         """Print a line that is not part of the result; control characters in it are escaped."""
         if not self._silent:
-            print(printable(text), file=sys.stderr)
+            print(redact(printable(text)), file=sys.stderr)
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[Progress | None]:

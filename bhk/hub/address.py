@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from bhk.base.errors import shown
 from bhk.base.names import BHK_SUFFIX, WEIGHT_SUFFIXES
-from bhk.hub.errors import HubError, redact
+from bhk.hub.errors import HubError
 
 SCHEME = "hf://"
 _WEB = ("https://", "http://")
@@ -66,7 +66,7 @@ def parse_address(text: str) -> Address:
     match = _PAGE.fullmatch(_page(text)) if is_page else _ADDRESS.fullmatch(text.removeprefix(SCHEME).strip("/"))
     if match is None:
         raise HubError(
-            f"{redact(shown(text))} is not a Hub address; expected {SCHEME}user/repo[/path/in/repo][@revision]"
+            f"{shown(text, 300)} is not a Hub address; expected {SCHEME}user/repo[/path/in/repo][@revision]"
             + ("; download files from other sites first" if is_page else "")
         )
     parts = match.groupdict()

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from bhk.base.errors import listed
+from bhk.base.files import ReadError
 from bhk.base.hashes import git_blob, sha256
 from bhk.base.names import BHK_SUFFIX, MODEL_FILE
 from bhk.hub.address import FILES, Address, address_of
@@ -45,8 +46,11 @@ def local_file(path_or_repo: str | os.PathLike[str]) -> Path:
     A folder stands for its model.bhk, or the only .bhk file in it; a folder with a checkpoint stands for itself.
 
     Raises:
+        ReadError: the name is empty.
         HubError: the Hub did not provide the file.
     """
+    if path_or_repo == "":
+        raise ReadError("the name of the file is empty; is a variable not set?")
     address = address_of(path_or_repo)
     return _in_folder(Path(path_or_repo)) if address is None else with_bhk_file(address, fetch_file)
 

@@ -1,14 +1,8 @@
-"""Errors of the Hub, and how secrets are removed from texts."""
+"""Errors of the Hub."""
 
 from __future__ import annotations
 
-import re
-
 from bhk.base.errors import BhkError
-
-_TOKEN = re.compile(r"hf_(?:(?:oauth|jwt|ott)_)?[A-Za-z0-9]{6,}[\w.\-]*|(?<=[Bb]earer )\S+")
-_LOGIN = re.compile(r"(?<=://)[^\s/?#@]+@")  # user name and password before a host
-_QUERY = re.compile(r"(?<=://)([^\s?'\"]+)\?[^\s'\"]+")  # the query of a URL, which may hold a signature
 
 
 class HubError(BhkError):
@@ -25,8 +19,3 @@ class HubUnreachableError(HubError):
 
 class HubBusyError(HubError):
     """The Hub refused because of too many requests."""
-
-
-def redact(text: str) -> str:
-    """Return `text` without access tokens, passwords in URLs and queries of URLs, which may hold signatures."""
-    return _QUERY.sub(r"\1?***", _TOKEN.sub("hf_***", _LOGIN.sub("***@", text)))

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bhk.base.errors import BhkError, shown
+from bhk.base.texts import redact
 from bhk.hub.address import Address
-from bhk.hub.errors import HubBusyError, HubError, HubFileNotFoundError, HubUnreachableError, redact
+from bhk.hub.errors import HubBusyError, HubError, HubFileNotFoundError, HubUnreachableError
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bhk.base.errors import shown
 from bhk.base.hashes import Content, git_blob, sha256
 from bhk.hub.address import Address
-from bhk.hub.errors import HubError, redact
+from bhk.hub.errors import HubError
 from bhk.hub.explained import explained
 from bhk.version import __version__
 
@@ -252,7 +252,7 @@ class Uploader:
                 raise
             except ValueError as error:  # about a card's metadata, or a file that storage does not accept
                 failure = RefusedContentError(
-                    f"the Hub does not accept this for {self.address}: {redact(shown(' '.join(str(error).split()), 300))}"
+                    f"the Hub does not accept this for {self.address}: {shown(' '.join(str(error).split()), 300)}"
                 )
         if failure is not None:
             raise failure  # here, so that its context is not an error that holds requests

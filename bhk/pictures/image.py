@@ -113,8 +113,11 @@ def _image_errors(name: str) -> Iterator[None]:
         raise ImageError(
             f"{name} is not a picture of a known format; expected JPEG, PNG, WebP, TIFF, BMP or GIF"
         ) from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: {error}; cut it into tiles") from None
+    except Image.DecompressionBombError:
+        raise ImageError(
+            f"{name} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; cut it into tiles, or set "
+            f"{PIXELS.variable} to more"
+        ) from None
     except OSError as error:
         if error.errno in _PASSING:
             raise ReadError(f"cannot read {name}: {error.strerror}; try again") from error

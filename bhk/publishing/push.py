@@ -18,7 +18,6 @@ from bhk.base.tables import Column, Table
 from bhk.base.texts import counted, size
 from bhk.container.errors import FormatError
 from bhk.hub.address import FILES, parse_address
-from bhk.hub.errors import redact
 from bhk.hub.upload import MAIN, LocalFile, Uploader
 from bhk.publishing.content import Card, CardContent, PublicationError, card_content
 from bhk.publishing.metadata import completed
@@ -179,11 +178,11 @@ def _destination(
 ) -> Destination:
     """Check the arguments that do not depend on the files."""
     if repository.endswith(FILES) and ("/" not in repository or Path(repository).is_file()):
-        raise PublicationError(f"{redact(shown(repository))} is a file; expected a repository, user/repo")
+        raise PublicationError(f"{shown(repository)} is a file; expected a repository, user/repo")
     address = parse_address(repository)
     if address.path is not None or address.revision is not None:
         raise PublicationError(
-            f"{redact(shown(repository))} names more than a repository; expected user/repo, "
+            f"{shown(repository)} names more than a repository; expected user/repo, "
             f"and a branch as {option('revision')}"
         )
     _check_name(address.repository)
@@ -208,7 +207,7 @@ def _check_name(repository: str) -> None:
     try:
         validate_repo_id(repository)
     except HFValidationError as error:
-        raise PublicationError(redact(f"the Hub does not accept this name: {shown(error, 300)}")) from None
+        raise PublicationError(f"the Hub does not accept this name: {shown(error, 300)}") from None
 
 
 def _listed(paths: FilePath | Sequence[FilePath]) -> list[FilePath]:

@@ -37,7 +37,7 @@ DPI = 200
 MOST_BLOCKS = 200  # in the layer map
 
 # Names from files are no formulas, whatever dollar signs they have.
-NAMES_AS_TEXT = {"text.parse_math": False}
+NAMES_AS_TEXT: Any = {"text.parse_math": False}
 
 # The colours of Okabe and Ito, as on the page.
 ROLE_COLOURS = {
@@ -102,11 +102,11 @@ def write_figures(content: PageContent, folder: Path, new: Replacement) -> tuple
 
 def _layer_map(figure: Figure, layers: Sequence[LayerEntry]) -> Figure:
     """Draw the bytes of each block, stacked by role, in the order of the file."""
-    blocks: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[str, int]] = {}
     for layer in layers:
-        sizes = blocks.setdefault(_block(layer.name), {})
+        sizes = found.setdefault(_block(layer.name), {})
         sizes[layer.role] = sizes.get(layer.role, 0) + layer.stored_bytes
-    blocks = _largest(blocks)
+    blocks = _largest(found)
     figure.set_size_inches(7, 0.9 + 0.14 * len(blocks))
     axes = figure.subplots()
     places, ends = np.arange(len(blocks)), np.zeros(len(blocks))

@@ -1,3 +1,5 @@
+"""Files are old or new (promise 8 of SECURITY.md)."""
+
 from __future__ import annotations
 
 import errno

@@ -1,3 +1,5 @@
+"""Files that change while they are read (promise 7 of SECURITY.md)."""
+
 from __future__ import annotations
 
 import os

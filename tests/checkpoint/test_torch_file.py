@@ -1,3 +1,5 @@
+"""Reading runs no code (promise 1 of SECURITY.md)."""
+
 from __future__ import annotations
 
 import os

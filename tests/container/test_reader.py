@@ -1,3 +1,5 @@
+"""Damage is noticed (promise 6 of SECURITY.md)."""
+
 from __future__ import annotations
 
 import json

@@ -8,8 +8,9 @@ import pytest
 from huggingface_hub import HfApi, hf_hub_download
 
 from bhk.base.errors import BhkError
+from bhk.base.texts import redact
 from bhk.hub.address import Address
-from bhk.hub.errors import HubError, HubFileNotFoundError, HubUnreachableError, redact
+from bhk.hub.errors import HubError, HubFileNotFoundError, HubUnreachableError
 from bhk.hub.explained import explained
 from hub.fake_hub import FakeHub
 

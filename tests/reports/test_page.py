@@ -1,3 +1,5 @@
+"""The page loads nothing (promise 3 of SECURITY.md)."""
+
 from __future__ import annotations
 
 import base64

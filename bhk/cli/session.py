@@ -1,0 +1,78 @@
+"""How the command line `bhk` begins and ends.
+
+It answers signals before it imports anything that takes time, and needs no package for saying that one is missing.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+from bhk.base.errors import BhkError
+from bhk.base.memory import is_memory_error
+from bhk.base.packages import explained_imports
+from bhk.cli.interruption import Interrupted, Interruption
+from bhk.cli.messages import as_option, print_error
+from bhk.cli.streams import discard_output, open_streams
+
+
+def run() -> None:
+    """Run the command line and exit: with 0 on success, 1 on failure, 2 on wrong usage, 130 or 143 after an interruption.
+
+    A failure is one line on stderr, and with --json also one JSON object on stdout.
+    """
+    interruption = Interruption(lambda message: print_error("Interrupted", message))
+    sys.unraisablehook = _tell_unraisable
+    try:
+        interruption.answer()
+        open_streams()
+        status = _command(interruption)
+        interruption.ignore()
+    except Interrupted:
+        status = interruption.end()
+    sys.exit(status)
+
+
+def _command(interruption: Interruption) -> int:
+    try:
+        with explained_imports():
+            from bhk.cli.app import run as run_command
+            from bhk.cli.output import silence_hub
+
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")  # torch warns about its own future
+            silence_hub()
+            status = run_command()
+        sys.stdout.flush()
+    except Exception as error:
+        if interruption.caught:
+            return interruption.end()
+        if isinstance(error, OSError):
+            discard_output()
+        message = _message(error)
+        if message is None:
+            raise
+        print_error(type(error).__name__, message)
+        return 1
+    return status
+
+
+def _tell_unraisable(found: sys.UnraisableHookArgs) -> None:
+    """Tell of an error where nobody can catch it, such as in a finalizer, unless it is an interruption or a lack of memory.
+
+    The command is told of those in another way: a thread watches for signals, and others ask for memory, too.
+    """
+    error = found.exc_value
+    if not (isinstance(error, Interrupted | MemoryError) or (error is not None and is_memory_error(error))):
+        sys.__unraisablehook__(found)
+
+
+def _message(error: Exception) -> str | None:
+    """Return what to say about an error; None if it is a fault of bhk."""
+    if isinstance(error, BhkError):
+        return error.message(as_option)
+    if is_memory_error(error):
+        return "not enough memory, or no more threads; end other programs, or use fewer threads"
+    if isinstance(error, OSError):
+        return f"{error.filename or 'output'}: {error.strerror or error}"
+    return None
