@@ -210,7 +210,8 @@ def _title(file: PublishedFile) -> str:
         return file.variant.title
     if file.segments and file.same_sizes is None:
         return "Segment Anything"
-    return plain((file.inspection.title if file.family else file.architecture) or "–")
+    title = file.inspection.title if file.family else file.architecture
+    return plain(title) if title else "–"
 
 
 def _local_name(content: CardContent, file: PublishedFile) -> str:

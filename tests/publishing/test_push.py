@@ -192,7 +192,7 @@ def test_a_folder_that_cannot_be_written_is_unchanged(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("shutil.copyfileobj", full)
+    monkeypatch.setattr("bhk.publishing.push.copy_into", full)
     with pytest.raises(WriteError, match="No space left on device"):
         push(path, "user/sam", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
