@@ -26,7 +26,6 @@ _Tensor = TypeVar("_Tensor", bound=Tensor)
 _ALL = slice(None)
 
 
-
 @dataclass(frozen=True, eq=False)
 class Change:
     """A new value for an attribute of a module."""
