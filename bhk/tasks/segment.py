@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,10 +22,8 @@ from bhk.base.progress import Progress
 from bhk.base.report import Report, plain
 from bhk.base.tables import Column, Table
 from bhk.base.texts import counted, number, size
-from bhk.nn.device import Device, device_of, memory_error
-from bhk.nn.errors import LoadOptionError
+from bhk.nn.device import Device, memory_error
 from bhk.nn.hyperlinear import Compute
-from bhk.nn.loading import load_options
 from bhk.nn.plan import Mode
 from bhk.nn.precision import Dtype, mixed_precision
 from bhk.pictures.image import ImageError, Rgb, read_image
@@ -34,8 +31,8 @@ from bhk.pictures.masks import bounding_box
 from bhk.pictures.prompts import Prompt, PromptError, check_inside, make_prompts
 from bhk.pictures.rle import encode
 from bhk.sam.attention.fuse import Attention
-from bhk.sam.load import load_model
 from bhk.sam.prediction.predictor import Masks, PredictionError, Predictor, predictor_for
+from bhk.sam.prediction.running import ModelFile, Running, RunOptions, load_to_run, now, peak_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,23 +53,6 @@ class Seconds:
     load: float
     encode: float
     decode: float
-
-
-@dataclass(frozen=True)
-class SegmentedModel:
-    """The file that the masks of a picture come from.
-
-    Attributes:
-        path: the file or address, as it was given.
-        family: the model's family, such as "sam2".
-        variant: the published model that it is; None if it is none of them.
-        ratio: how many times smaller the .bhk file is than its dense tensors; None for a checkpoint.
-    """
-
-    path: str
-    family: str
-    variant: str | None
-    ratio: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +82,7 @@ class SegmentationReport(Report):
     size: tuple[int, int]
     seconds: Seconds
     peak_bytes: int | None
-    model: SegmentedModel | None = None
+    model: ModelFile | None = None
     image: str | None = None
     out: str | None = None
 
@@ -236,12 +216,11 @@ def segment(
         raise ImageError(f"{Path(image).name} is a {BHK_SUFFIX} file; expected a picture: the model comes first")
     pixels = read_image(image)
     check_inside(prompts, pixels.shape[1], pixels.shape[0])
-    options = _LoadOptions(mode, compute, device, dtype, attention, verify, threads, progress)
-    module, seconds, origin = _loaded(model, options)
-    found = _answer(module, pixels, _Question(prompts, multimask, points_per_side), seconds)
+    running = load_to_run(model, RunOptions(mode, compute, device, dtype, attention, verify, threads, progress))
+    found = _answer(running, pixels, _Question(prompts, multimask, points_per_side))
     if out is not None:
         _write(Path(out), force, pixels, found)
-    return replace(found, model=origin, image=_name(image), out=_name(out))
+    return replace(found, model=running.file, image=_name(image), out=_name(out))
 
 
 def _name(source: object) -> str | None:
@@ -257,21 +236,8 @@ class _Question:
     points_per_side: int
 
 
-@dataclass(frozen=True)
-class _LoadOptions:
-    """The options of `bhk.load`, with its default values."""
-
-    mode: Mode = "auto"
-    compute: Compute = "exact"
-    device: Device | None = None
-    dtype: Dtype | None = None
-    attention: Attention = "fused"
-    verify: bool = True
-    threads: int | None = None
-    progress: Progress | None = None
-
-
-def _answer(module: nn.Module, pixels: Rgb, question: _Question, load: float) -> SegmentationReport:
+def _answer(running: Running, pixels: Rgb, question: _Question) -> SegmentationReport:
+    module = running.module
     height, width, _ = pixels.shape
     with memory_error(module, width, height), torch.no_grad(), mixed_precision(module):
         predictor = predictor_for(module)
@@ -284,15 +250,15 @@ def _answer(module: nn.Module, pixels: Rgb, question: _Question, load: float) ->
             else:
                 masks, scores = predictor.everything(pixels, question.points_per_side)
                 answered = (None,) * len(masks)
-            total = _now(module) - started
+            total = now(module) - started
     return SegmentationReport(
         masks=masks,
         scores=tuple(scores.tolist()),
         prompts=answered,
         output="instances" if predictor.reads_text else "multimask" if several else "single",
         size=(height, width),
-        seconds=Seconds(load, sum(encode), total - sum(encode)),
-        peak_bytes=_peak_bytes(module),
+        seconds=Seconds(running.seconds, sum(encode), total - sum(encode)),
+        peak_bytes=peak_bytes(module),
     )
 
 
@@ -317,22 +283,6 @@ def _check_output(path: Path, force: bool, inputs: tuple[Path, ...]) -> None:
     check_destination(path, force=force, sources=inputs)
 
 
-def _loaded(
-    model: nn.Module | str | os.PathLike[str], options: _LoadOptions
-) -> tuple[nn.Module, float, SegmentedModel | None]:
-    """Return the module, the seconds it took to load it, and the file it comes from."""
-    if isinstance(model, nn.Module):
-        if given := [name for name, value in vars(options).items() if value != getattr(_LoadOptions, name)]:
-            raise LoadOptionError(f"{', '.join(given)}: these options are for models that segment() loads itself")
-        return model.eval(), 0.0, None
-    started = time.perf_counter()
-    settings = {name: value for name, value in vars(options).items() if name not in ("attention", "verify")}
-    loaded = load_model(model, load_options(**settings), attention=options.attention, verify=options.verify)
-    seconds = _now(loaded.module) - started
-    entry = loaded.entry
-    return loaded.module, seconds, SegmentedModel(os.fspath(model), entry.family, entry.variant, loaded.ratio)
-
-
 def _answers(
     predictor: Predictor, pixels: Rgb, question: _Question, several: bool
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32], tuple[Prompt | None, ...]]:
@@ -353,37 +303,18 @@ def _answers(
     return masks, scores, tuple(answered)
 
 
-def _now(module: nn.Module) -> float:
-    """Return the time in seconds, after waiting for the device to finish its work."""
-    if device_of(module).type == "cuda":
-        torch.cuda.synchronize(device_of(module))
-    return time.perf_counter()
-
-
 @contextlib.contextmanager
 def _stopwatch(module: nn.Module) -> Iterator[list[float]]:
     """Yield a list to which each call of `module` in the block adds its seconds."""
     starts: list[float] = []
     spent: list[float] = []
-    before = module.register_forward_pre_hook(lambda *_: starts.append(_now(module)))
-    after = module.register_forward_hook(lambda *_: spent.append(_now(module) - starts.pop()))
+    before = module.register_forward_pre_hook(lambda *_: starts.append(now(module)))
+    after = module.register_forward_hook(lambda *_: spent.append(now(module) - starts.pop()))
     try:
         yield spent
     finally:
         before.remove()
         after.remove()
-
-
-def _peak_bytes(module: nn.Module) -> int | None:
-    device = device_of(module)
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _write(path: Path, force: bool, pixels: Rgb, result: SegmentationReport) -> None:

@@ -221,7 +221,7 @@ def test_other_mistakes(sam: nn.Module, picture: Path, tmp_path: Path) -> None:
         segment("none.bhk", tmp_path / "none.png", points=[(1, 1)])
     with pytest.raises(PredictionError, match="bhk cannot predict masks with torch"):
         segment(nn.Linear(1, 1), picture, points=[(1, 1)])
-    with pytest.raises(LoadOptionError, match="mode, device: these options are for models that segment"):
+    with pytest.raises(LoadOptionError, match="mode, device: these options are for models that are loaded from a file"):
         segment(sam, picture, points=[(1, 1)], mode="dense", device="cpu")
     with pytest.raises(bhk.BhkError, match=r"none\.bhk"):
         segment("none.bhk", picture, points=[(1, 1)])
