@@ -44,7 +44,7 @@ $(OLDEST_READY): pyproject.toml
 	$(OLDEST_PYTHON) -m venv $(OLDEST_VENV)
 	$(OLDEST_VENV)/bin/python $(PIP) uv
 	$(OLDEST_VENV)/bin/uv pip compile --quiet --resolution lowest-direct --python $(OLDEST_VENV) pyproject.toml \
-	    $(addprefix --extra ,sam sam-hq transformers eval report) --output-file $(OLDEST_VENV)/oldest.txt
+	    $(addprefix --extra ,sam sam-hq transformers video eval report) --output-file $(OLDEST_VENV)/oldest.txt
 	$(OLDEST_VENV)/bin/uv pip install --quiet --python $(OLDEST_VENV) --requirements $(OLDEST_VENV)/oldest.txt \
 	    pip 'setuptools>=77' wheel pytest pytest-xdist hypothesis jsonschema pycocotools markdown-it-py
 	$(OLDEST_VENV)/bin/python $(PIP) --no-deps --no-build-isolation -e .

@@ -44,6 +44,8 @@ from bhk.tasks.report import PageReport as PageReport
 from bhk.tasks.report import report as report
 from bhk.tasks.segment import SegmentationReport as SegmentationReport
 from bhk.tasks.segment import segment as segment
+from bhk.tasks.segment_video import VideoReport as VideoReport
+from bhk.tasks.segment_video import segment_video as segment_video
 from bhk.tasks.verify import VerificationReport as VerificationReport
 from bhk.tasks.verify import verify as verify
 from bhk.version import __version__ as __version__

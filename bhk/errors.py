@@ -34,6 +34,7 @@ Models:
 Pictures:
     NoPicturesError: a folder holds no pictures, or none that can be used.
     ImageError: a picture cannot be read.
+    ClipError: a clip cannot be read, has no frames, or does not have the frame that is asked for.
     PromptError: a point or a box lies outside the picture, or prompts contradict each other.
     AnnotationError: ground truth cannot be read, or does not belong to the pictures.
 

@@ -18,6 +18,7 @@ from bhk.evaluation.fidelity import NotFiniteError as NotFiniteError
 from bhk.hub.errors import HubError as HubError
 from bhk.nn.errors import DeviceMemoryError as DeviceMemoryError
 from bhk.nn.errors import LoadError as LoadError
+from bhk.pictures.clip import ClipError as ClipError
 from bhk.pictures.folder import NoPicturesError as NoPicturesError
 from bhk.pictures.image import ImageError as ImageError
 from bhk.pictures.prompts import PromptError as PromptError

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bhk.cli.options import Force, Json, ModelPath, Quiet, RunOptions, with_run_options
 from bhk.cli.output import Output
+
+if TYPE_CHECKING:
+    from bhk.tasks.segment import SegmentationReport
+    from bhk.tasks.segment_video import VideoReport
 
 
 def _numbers(values: list[str] | None, form: str, option: str) -> list[tuple[float, ...]]:
@@ -27,7 +32,13 @@ def _numbers(values: list[str] | None, form: str, option: str) -> list[tuple[flo
 @with_run_options
 def segment(
     model: ModelPath,
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture: JPEG, PNG, WebP, TIFF, BMP or GIF.")],
+    image: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IMAGE|CLIP",
+            help="A picture: JPEG, PNG, WebP, TIFF, BMP or GIF. Or a clip: a folder of frames or a video file.",
+        ),
+    ],
     point: Annotated[
         list[str] | None, typer.Option(metavar="X,Y", help="A point on the object, in pixels. Repeatable.")
     ] = None,
@@ -41,6 +52,9 @@ def segment(
     text: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="What to find, such as 'a cup', with SAM 3. Repeatable.")
     ] = None,
+    separate: Annotated[
+        bool, typer.Option("--separate", help="Each --point is on an object of its own, as each --box is around one.")
+    ] = False,
     everything: Annotated[bool, typer.Option("--everything", help="Find every object, with a grid of points.")] = False,
     multimask: Annotated[
         bool, typer.Option("--multimask", help="Return all masks that the model proposes, not only the best.")
@@ -48,8 +62,18 @@ def segment(
     points_per_side: Annotated[
         int, typer.Option(min=1, metavar="N", help="Size of the grid for --everything: N x N points.")
     ] = 32,
+    frame: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="The frame of a clip that points and boxes belong to. Default: 0."),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the picture with the masks: .png or .jpg.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Write the picture with the masks: .png or .jpg. For a clip: .mp4, .mov, .mkv, or a folder of pictures.",
+        ),
     ] = None,
     *,
     run: RunOptions,
@@ -58,30 +82,44 @@ def segment(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find the masks of objects in a picture, from points, boxes, texts, or a grid over everything."""
+    """Find the masks of objects in a picture, from points, boxes, texts, or a grid over everything, or in every frame of a clip."""
     points, boxes = _numbers(point, "x,y", "--point"), _numbers(box, "x0,y0,x1,y1", "--box")
     not_points = _numbers(not_point, "x,y", "--not-point")
     if everything == bool(points or not_points or boxes or text):
         raise typer.BadParameter("give either --point and --box, or --text, or --everything", param_hint="prompts")
-    from bhk.tasks.segment import segment as task
+    asked: dict[str, Any] = {
+        "points": points,
+        "not_points": not_points,
+        "boxes": boxes,
+        "out": out,
+        "force": force,
+        **run,
+    }
+    from bhk.pictures.clip import is_clip
 
+    if is_clip(image):
+        _refuse(everything, "--everything")
+        _refuse(multimask, "--multimask")
+        _refuse(bool(text), "--text")
+        from bhk.tasks.segment_video import segment_video
+
+        task: Callable[..., SegmentationReport | VideoReport] = segment_video
+        asked |= {"frame": frame or 0}
+    else:
+        if frame is not None:
+            raise typer.BadParameter("is for clips: a folder of frames or a video file", param_hint="--frame")
+        from bhk.tasks.segment import segment as task
+
+        asked |= {"texts": text or (), "everything": everything}
+        asked |= {"multimask": multimask, "points_per_side": points_per_side}
     output = Output(as_json=as_json, quiet=quiet)
     with output.progress() as progress:
-        report = task(
-            model,
-            image,
-            points=points,
-            not_points=not_points,
-            boxes=boxes,
-            texts=text or (),
-            everything=everything,
-            multimask=multimask,
-            points_per_side=points_per_side,
-            out=out,
-            force=force,
-            progress=progress,
-            **run,
-        )
+        report = task(model, image, progress=progress, **asked)
     output.report(report)
     if stats:
         output.hint(report.stats())
+
+
+def _refuse(given: bool, option: str) -> None:
+    if given:
+        raise typer.BadParameter("is for pictures, not for clips; give --point or --box", param_hint=option)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bhk.base.errors import BhkError
+from bhk.base.errors import BhkError, option
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
@@ -43,12 +43,16 @@ def make_prompts(
     not_points: Iterable[Sequence[float]] = (),
     boxes: Iterable[Sequence[float]] = (),
     texts: Iterable[str] = (),
+    *,
+    separate: bool = False,
 ) -> tuple[Prompt, ...]:
     """Return one prompt for all points and the box, if there is one; without points, one prompt for each box or text.
 
+    With `separate`, there is one prompt for each point and each box.
+
     Raises:
         PromptError: there are no prompts, only points outside the object, points with several boxes, texts with points or
-            boxes, empty texts, or values that are not numbers.
+            boxes, empty texts, or values that are not numbers; or points outside, if each prompt is separate.
     """
     on, beside = tuple(map(_point, points)), tuple(map(_point, not_points))
     around, named = tuple(map(_box, boxes)), tuple(" ".join(text.split()) for text in texts)
@@ -58,16 +62,21 @@ def make_prompts(
         if not all(named):
             raise PromptError("an empty text names nothing; give a text such as 'a cup'")
         return tuple(Prompt(text=text) for text in named)
+    if separate and beside:
+        raise PromptError("points outside an object do not go with separate objects; leave one of them out")
+    if separate and on:
+        return (*(Prompt((point,)) for point in on), *(Prompt(box=box) for box in around))
     if on or beside:
         if len(around) > 1:
             raise PromptError(
-                f"points with {len(around)} boxes: it is not clear which box they belong to; give one box"
+                f"points with {len(around)} boxes: it is not clear which box they belong to; give one box, or use "
+                f"{option('separate', True)} for one object each"
             )
         if not on and not around:
             raise PromptError("only points outside the object; add a point on it, or a box around it")
         return (Prompt(on, beside, around[0] if around else None),)
     if not around:
-        raise PromptError("no prompts; give points, boxes or a text, or ask for everything")
+        raise PromptError("no prompts; give points or boxes, or ask for everything")
     return tuple(Prompt(box=box) for box in around)
 
 

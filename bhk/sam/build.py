@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 from torch import nn
 
-from bhk.base.errors import BhkError
+from bhk.base.errors import BhkError, listed
 from bhk.base.packages import MissingPackageError, import_package
 from bhk.container.header import ModelEntry
 from bhk.sam.architecture import Architecture, EfficientSam, Hiera, Sam2, VitEncoder, VitSam
 from bhk.sam.packages import SEGMENT_ANYTHING, SEGMENT_ANYTHING_HQ
-from bhk.sam.variants import FAMILIES, Family, find_variant
+from bhk.sam.variants import FAMILIES, Family, find_variant, title_of
 
 DECODER_HEADS = 8  # of attention in the mask decoder, which no shape tells
 PIXEL_MEAN, PIXEL_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
@@ -27,20 +27,27 @@ class UnknownModelError(BhkError):
     """A file does not say which model it holds, or bhk cannot build that model."""
 
 
-def build_model(entry: ModelEntry) -> nn.Module:
+def build_model(entry: ModelEntry, *, video: bool = False) -> nn.Module:
     """Build the module that a header's model entry describes, in eval mode; its tensors have the names in the file.
 
-    Build it within `bhk.nn.weights_on_meta` to have no weights instead of initialised ones.
+    With `video`, it is the package's class for videos. Build it within `bhk.nn.weights_on_meta` to have no weights instead of
+    initialised ones.
 
     Raises:
-        UnknownModelError: there is no such family, or nothing builds these sizes.
+        UnknownModelError: there is no such family, nothing builds these sizes, or the model is not for videos.
         MissingPackageError: the model's package is missing; the message says how to install it.
     """
     family = _family(entry)
+    builders = _VIDEO_BUILDERS if video else _BUILDERS
+    if family.name not in builders:
+        raise UnknownModelError(
+            f"{title_of(family.name, entry.variant)} has no memory of earlier frames; for a clip, use a model of "
+            f"{listed(_VIDEO_BUILDERS)}"
+        )
     architecture = architecture_of(entry)
     package = import_package(family.packages)
     try:
-        return _BUILDERS[family.name](package, architecture).eval()
+        return builders[family.name](package, architecture).eval()
     except (ImportError, AttributeError) as error:
         raise MissingPackageError(
             f"the installed version of {package.__name__} cannot build this model ({error}); update it"
@@ -223,9 +230,9 @@ def _hiera_size(sizes: Hiera) -> _HieraSize:
     return size
 
 
-def _build_sam2(package: ModuleType, sizes: Sam2) -> nn.Module:
+def _build_sam2(package: ModuleType, sizes: Sam2, *, builder: str) -> nn.Module:
     builders: Any = importlib.import_module(f"{package.__name__}.build_sam")
-    model: nn.Module = builders.build_sam2(sam2_config(sizes), device="cpu")
+    model: nn.Module = getattr(builders, builder)(sam2_config(sizes), device="cpu")
     return model
 
 
@@ -293,8 +300,11 @@ _BUILDERS: dict[str, Callable[[ModuleType, Any], nn.Module]] = {
     "mobile_sam_v2": _build_mobile_sam_v2,
     "edge_sam": partial(_build_registered, key="edge_sam"),
     "efficient_sam": _build_efficient_sam,
-    "sam2": _build_sam2,
+    "sam2": partial(_build_sam2, builder="build_sam2"),
     "transformers_sam": partial(_build_transformers_sam, hq=False),
     "transformers_sam_hq": partial(_build_transformers_sam, hq=True),
     "transformers_sam2": _build_transformers_sam2,
+}
+_VIDEO_BUILDERS: dict[str, Callable[[ModuleType, Any], nn.Module]] = {
+    "sam2": partial(_build_sam2, builder="build_sam2_video_predictor"),
 }

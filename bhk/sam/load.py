@@ -57,6 +57,7 @@ def load(
     device: Device | None = None,
     dtype: Dtype | None = None,
     attention: Attention = "fused",
+    video: bool = False,
     verify: bool = True,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -79,56 +80,64 @@ def load(
         dtype: dtype of all floating-point tensors, such as "bfloat16"; None means float32.
         attention: "fused" puts modules of bhk in place of the package's attention, see `bhk.sam.fuse_attention`: the same
             results up to rounding, faster, in less memory. "package" keeps the package's own.
+        video: build the package's class for videos, such as `SAM2VideoPredictor`, instead of that for pictures.
 
     Raises:
         HubError: the Hub did not deliver the file.
         ReadError, FormatError: the file cannot be read or breaks a rule of the format.
-        UnknownModelError: the file does not say which model it holds, or bhk cannot build that model.
+        UnknownModelError: the file does not say which model it holds, bhk cannot build that model, or `video` was asked of a
+            model that has no memory of earlier frames.
         MissingPackageError: the model's package is not installed; the message says how to install it.
         CheckpointError: the checkpoint cannot be read.
         LoadError: see `bhk.load_into`.
     """
     options = load_options(mode=mode, compute=compute, device=device, dtype=dtype, threads=threads, progress=progress)
-    return load_model(path_or_repo, options, attention=attention, verify=verify).module
+    return load_model(path_or_repo, options, attention=attention, video=video, verify=verify).module
 
 
 def load_model(
-    path_or_repo: str | os.PathLike[str], options: LoadOptions, *, attention: Attention = "fused", verify: bool = True
+    path_or_repo: str | os.PathLike[str],
+    options: LoadOptions,
+    *,
+    attention: Attention = "fused",
+    video: bool = False,
+    verify: bool = True,
 ) -> LoadedModel:
     """Build the model that a file holds, and return it with what the file says about it; see `load`."""
     check_attention(attention)
     path = local_file(path_or_repo)
     is_checkpoint = path.exists() and not is_bhk(path)
-    loaded = _load_checkpoint(path, options) if is_checkpoint else _load_bhk(path, options, verify)
+    loaded = _load_checkpoint(path, options, video) if is_checkpoint else _load_bhk(path, options, video, verify)
     if attention == "fused":
         is_dense = is_checkpoint or options.mode == "dense"
         fuse_attention(loaded.module, compute="exact" if is_dense else options.compute)
     return loaded
 
 
-def _load_bhk(path: Path, options: LoadOptions, verify: bool) -> LoadedModel:
+def _load_bhk(path: Path, options: LoadOptions, video: bool, verify: bool) -> LoadedModel:
     with BhkFile(Container.open(path), verify=verify) as file:
         entry = model_entry(file.container)
         with weights_on_meta():
-            model = build_model(entry)
-        load_file(model, file, replace(options, ignore=FAMILIES[entry.family].extra))
+            model = build_model(entry, video=video)
+        load_file(model, file, replace(options, ignore=() if video else FAMILIES[entry.family].extra))
         return LoadedModel(model, entry, file.container.ratio)
 
 
-def _load_checkpoint(path: Path, options: LoadOptions) -> LoadedModel:
+def _load_checkpoint(path: Path, options: LoadOptions, video: bool) -> LoadedModel:
     checkpoint, recognised = read_checkpoint(path)
-    model = dense_model(checkpoint, recognised, path)
+    model = dense_model(checkpoint, recognised, path, video=video)
     assert recognised is not None  # else dense_model raises
     model.to(device=options.device or "cpu", dtype=options.dtype or torch.float32)
     return LoadedModel(model, recognised.entry, None)
 
 
-def dense_model(checkpoint: Checkpoint, recognised: Recognised | None, path: Path) -> nn.Module:
+def dense_model(checkpoint: Checkpoint, recognised: Recognised | None, path: Path, *, video: bool = False) -> nn.Module:
     """Build the model of the family that a checkpoint holds, in eval mode, with the checkpoint's own tensors.
 
     Args:
         checkpoint, recognised: as `read_checkpoint` returns them.
         path: the checkpoint's name in errors.
+        video: see `load`.
 
     Raises:
         UnknownModelError: bhk cannot build the model.
@@ -142,8 +151,8 @@ def dense_model(checkpoint: Checkpoint, recognised: Recognised | None, path: Pat
         )
         raise UnknownModelError(f"{path}: bhk cannot build this model, because {reason}; build it yourself")
     with weights_on_meta():
-        model = build_model(recognised.entry)
-    fill(model, checkpoint.all_values(), recognised.family.extra, path)
+        model = build_model(recognised.entry, video=video)
+    fill(model, checkpoint.all_values(), () if video else recognised.family.extra, path)
     return model.eval()
 
 

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any, TypeGuard
 
 import msgspec
+import torch
 from torch import nn
 
 from bhk.base.errors import BhkError, listed
@@ -93,17 +94,20 @@ sam_hq_model_registry = Registry(
 )
 
 
-def build_sam2(config_file: str, ckpt_path: Checkpoint = None, device: Device = "cuda", **options: Any) -> nn.Module:
+def build_sam2(
+    config_file: str, ckpt_path: Checkpoint = None, device: Device | None = None, **options: Any
+) -> nn.Module:
     """Build a SAM 2 as `sam2.build_sam.build_sam2` does; `ckpt_path` may also be a .bhk file or on the Hub.
 
     >>> config = "configs/sam2.1/sam2.1_hiera_t.yaml"
-    >>> sam2 = bhk.sam.build_sam2(config, "sam2.1_hiera_tiny.bhk", "cpu")  # doctest: +SKIP
+    >>> sam2 = bhk.sam.build_sam2(config, "sam2.1_hiera_tiny.bhk")  # doctest: +SKIP
     >>> untrained = bhk.sam.build_sam2(config, device="cpu")
     >>> type(untrained).__name__
     'SAM2Base'
 
     Args:
-        config_file, ckpt_path, device, options: as in `sam2`.
+        config_file, ckpt_path, options: as in `sam2`.
+        device: where the model goes; None means a GPU if there is one that CUDA knows, else the CPU.
 
     Raises:
         HubError: the Hub did not deliver the file.
@@ -115,11 +119,11 @@ def build_sam2(config_file: str, ckpt_path: Checkpoint = None, device: Device = 
 
 
 def build_sam2_video_predictor(
-    config_file: str, ckpt_path: Checkpoint = None, device: Device = "cuda", **options: Any
+    config_file: str, ckpt_path: Checkpoint = None, device: Device | None = None, **options: Any
 ) -> nn.Module:
     """Build a predictor of masks in videos as `sam2.build_sam.build_sam2_video_predictor` does; see `build_sam2`.
 
-    >>> predictor = bhk.sam.build_sam2_video_predictor("configs/sam2.1/sam2.1_hiera_t.yaml", device="cpu")
+    >>> predictor = bhk.sam.build_sam2_video_predictor("configs/sam2.1/sam2.1_hiera_t.yaml")
     >>> type(predictor).__name__
     'SAM2VideoPredictor'
     """
@@ -148,9 +152,10 @@ def _build_variant(key: str, name: str, checkpoint: Checkpoint, options: dict[st
 
 
 def _build_sam2(
-    name: str, config_file: str, checkpoint: Checkpoint, device: Device, options: dict[str, Any]
+    name: str, config_file: str, checkpoint: Checkpoint, device: Device | None, options: dict[str, Any]
 ) -> nn.Module:
     import_package((SAM2,))
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     build: Builder = getattr(importlib.import_module("sam2.build_sam"), name)
     if not _is_ours(checkpoint):
         return build(config_file, checkpoint, device, **options)

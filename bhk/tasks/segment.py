@@ -26,6 +26,7 @@ from bhk.nn.device import Device, memory_error
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.plan import Mode
 from bhk.nn.precision import Dtype, mixed_precision
+from bhk.pictures.clip import is_clip
 from bhk.pictures.image import ImageError, Rgb, read_image
 from bhk.pictures.masks import bounding_box
 from bhk.pictures.prompts import Prompt, PromptError, check_inside, make_prompts
@@ -155,6 +156,7 @@ def segment(
     not_points: Iterable[Sequence[float]] = (),
     boxes: Iterable[Sequence[float]] = (),
     texts: Iterable[str] = (),
+    separate: bool = False,
     everything: bool = False,
     multimask: bool = False,
     points_per_side: int = 32,
@@ -171,10 +173,10 @@ def segment(
 ) -> SegmentationReport:
     """Find masks in a picture with any model of the Segment Anything family.
 
-    All points, and the box if there is one, describe one object. Several boxes without points describe one object each. A
-    single point may mean a part or the whole, so the model proposes three masks, and the best one is returned. Other prompts
-    are clear enough for the model's single mask, which is then the better one. A text finds all objects that it names; SAM 3
-    alone takes texts.
+    All points, and the box if there is one, describe one object. Several boxes without points describe one object each, and
+    so do `separate` points. A single point may mean a part or the whole, so the model proposes three masks, and the best one
+    is returned. Other prompts are clear enough for the model's single mask, which is then the better one. A text finds all
+    objects that it names; SAM 3 alone takes texts.
 
     >>> found = bhk.segment("demo_sam.bhk", "photo.jpg", boxes=[(20, 20, 90, 90)])
     >>> found.masks.shape, found.masks.dtype, found.output
@@ -188,6 +190,7 @@ def segment(
         not_points: points (x, y) outside the object.
         boxes: boxes (x0, y0, x1, y1) around objects.
         texts: what to find, such as "a cup".
+        separate: each point is on an object of its own, as each box is around one.
         everything: find all objects with a grid of points, instead of answering prompts.
         multimask: return all masks that the model proposes for a prompt (usually three), instead of the best.
         points_per_side: number of points along each side of the grid.
@@ -206,7 +209,7 @@ def segment(
         LoadError, ReadError, FormatError: see `bhk.load`.
         WriteError: `out` exists, or cannot be written.
     """
-    prompts = _prompts(list(points), list(not_points), list(boxes), list(texts), everything)
+    prompts = _prompts(list(points), list(not_points), list(boxes), list(texts), separate, everything)
     if points_per_side < 1:
         raise PromptError(f"{points_per_side} points per side of the grid; expected at least 1")
     if out is not None:
@@ -214,6 +217,8 @@ def segment(
         _check_output(Path(out), force, inputs)
     if isinstance(image, str | os.PathLike) and Path(image).suffix == BHK_SUFFIX:
         raise ImageError(f"{Path(image).name} is a {BHK_SUFFIX} file; expected a picture: the model comes first")
+    if is_clip(image):
+        raise ImageError(f"{image!s} is a clip, not a picture; use bhk.segment_video")
     pixels = read_image(image)
     check_inside(prompts, pixels.shape[1], pixels.shape[0])
     running = load_to_run(model, RunOptions(mode, compute, device, dtype, attention, verify, threads, progress))
@@ -267,11 +272,12 @@ def _prompts(
     not_points: list[Sequence[float]],
     boxes: list[Sequence[float]],
     texts: list[str],
+    separate: bool,
     everything: bool,
 ) -> tuple[Prompt, ...]:
     """Return the prompts, or none for everything."""
     if not everything:
-        return make_prompts(points, not_points, boxes, texts)
+        return make_prompts(points, not_points, boxes, texts, separate=separate)
     if points or not_points or boxes or texts:
         raise PromptError("everything does not go together with points, boxes or texts; choose one")
     return ()

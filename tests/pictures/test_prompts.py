@@ -26,6 +26,12 @@ def test_points_and_a_box_are_one_prompt() -> None:
     assert make_prompts(not_points=[(1, 2)], boxes=[(0, 0, 9, 9)])[0].not_points == ((1.0, 2.0),)
 
 
+def test_separate_points_and_boxes_are_a_prompt_each() -> None:
+    prompts = make_prompts([(1, 2), (3, 4)], boxes=[(0, 0, 9, 9)], separate=True)
+    assert prompts == (Prompt(((1.0, 2.0),)), Prompt(((3.0, 4.0),)), Prompt(box=(0.0, 0.0, 9.0, 9.0)))
+    assert make_prompts(boxes=[(0, 0, 9, 9)], separate=True) == (Prompt(box=(0.0, 0.0, 9.0, 9.0)),)
+
+
 def test_a_single_point_is_ambiguous() -> None:
     assert make_prompts([(1, 2)])[0].ambiguous
 
@@ -41,6 +47,10 @@ def test_numbers_come_in_any_container(make: Any) -> None:
         ({}, "no prompts; give points, boxes or a text, or ask for everything"),
         ({"not_points": [(1, 2)]}, "only points outside the object; add a point on it, or a box around it"),
         ({"points": [(1, 2)], "boxes": [(0, 0, 1, 1)] * 2}, "points with 2 boxes"),
+        (
+            {"points": [(1, 2)], "not_points": [(3, 4)], "separate": True},
+            "points outside an object do not go with separate",
+        ),
         ({"points": [(1, 2, 3)]}, "point (1, 2, 3) has 3 numbers; expected x, y in pixels"),
         ({"points": [3]}, "point 3 is not x, y in pixels"),
         ({"points": ["ab"]}, "point 'ab' is not x, y in pixels"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from bhk.pictures.rle import decode, encode
+from bhk.pictures.rle import decode, encode, runs
 
 _MASKS = arrays.arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
@@ -62,3 +62,9 @@ def test_pycocotools_reads_it(mask: NDArray[np.bool_]) -> None:
     coco: Any = pytest.importorskip("pycocotools.mask")
     rle = encode(mask)
     assert (coco.decode(coco.frPyObjects(rle, *rle["size"])) == mask).all()
+
+
+@given(_MASKS)
+def test_runs_are_the_counts(mask: NDArray[np.bool_]) -> None:
+    assert runs(mask).tolist() == encode(mask)["counts"]
+    assert runs(mask)[1::2].sum() == mask.sum()

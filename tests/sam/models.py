@@ -72,7 +72,12 @@ def small_sam_hq(*, size: int = SIZE, depth: int = 2, width: int = 64) -> nn.Mod
     return _seeded(lambda: _sam(modeling, decoder, size, depth, width))  # type: ignore[no-any-return]
 
 
-def small_sam2(*, size: int = SIZE, width: int = 16) -> nn.Module:
+def small_sam2_video(*, size: int = SIZE, width: int = 16) -> nn.Module:
+    """Return a `SAM2VideoPredictor` of `sam2`, with the settings that the package's builder gives it."""
+    return small_sam2(size=size, width=width, video=True)
+
+
+def small_sam2(*, size: int = SIZE, width: int = 16, video: bool = False) -> nn.Module:
     """Return a `sam2` model: the configuration of the tiny one, narrower and shallower."""
     import sam2
     from hydra.utils import instantiate
@@ -84,6 +89,8 @@ def small_sam2(*, size: int = SIZE, width: int = 16) -> nn.Module:
     trunk.update(embed_dim=width, stages=[1, 1, 2, 1], global_att_blocks=[3])
     config.image_encoder.neck.backbone_channel_list = [8 * width, 4 * width, 2 * width, width]
     config.memory_attention.num_layers = 1
+    if video:
+        config.update(_target_="sam2.sam2_video_predictor.SAM2VideoPredictor", binarize_mask_from_pts_for_mem_enc=True)
     return _seeded(lambda: instantiate(config, _recursive_=True))  # type: ignore[no-any-return]
 
 
@@ -116,10 +123,27 @@ def small_hf_sam_hq() -> nn.Module:
     return _seeded(lambda: SamHQModel(config))  # type: ignore[no-any-return]
 
 
+_MEMORY = {"image_size": SIZE, "memory_attention_num_layers": 1, "memory_attention_rope_feat_sizes": [SIZE // 16] * 2}
+
+
 def small_hf_sam2() -> nn.Module:
     """Return transformers' `Sam2Model`."""
     from transformers import Sam2Config, Sam2Model
 
+    config = Sam2Config(vision_config=_hiera(), prompt_encoder_config=_PROMPTS, mask_decoder_config=_DECODER)
+    return _seeded(lambda: Sam2Model(config))  # type: ignore[no-any-return]
+
+
+def small_hf_sam2_video() -> nn.Module:
+    """Return transformers' `Sam2VideoModel`."""
+    from transformers import Sam2VideoConfig, Sam2VideoModel
+
+    parts = {"vision_config": _hiera(), "prompt_encoder_config": _PROMPTS, "mask_decoder_config": _DECODER}
+    return _seeded(lambda: Sam2VideoModel(Sam2VideoConfig(**parts, **_MEMORY)))  # type: ignore[no-any-return]
+
+
+def _hiera() -> dict[str, Any]:
+    """Return the configuration of an image encoder of SAM 2 in transformers."""
     backbone = {
         "model_type": "sam2_hiera_det_model",
         "image_size": [SIZE, SIZE],
@@ -128,13 +152,12 @@ def small_hf_sam2() -> nn.Module:
         "embed_dim_per_stage": [16, 32, 64, 128],
         "global_attention_blocks": [3],
     }
-    vision = {
+    return {
+        "model_type": "sam2_vision_model",
         "backbone_config": backbone,
         "backbone_channel_list": [128, 64, 32, 16],
         "backbone_feature_sizes": [[SIZE // stride] * 2 for stride in (4, 8, 16)],
     }
-    config = Sam2Config(vision_config=vision, prompt_encoder_config=_PROMPTS, mask_decoder_config=_DECODER)
-    return _seeded(lambda: Sam2Model(config))  # type: ignore[no-any-return]
 
 
 SAM3_SIZE = 112  # pixels of the side of what the encoders of the small SAM 3 see

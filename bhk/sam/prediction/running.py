@@ -67,8 +67,8 @@ class Running:
     file: ModelFile | None = None
 
 
-def load_to_run(model: nn.Module | str | os.PathLike[str], options: RunOptions) -> Running:
-    """Load a model from a file, or take a module as it is.
+def load_to_run(model: nn.Module | str | os.PathLike[str], options: RunOptions, *, video: bool = False) -> Running:
+    """Load a model from a file, for clips if `video`, or take a module as it is.
 
     Raises:
         LoadOptionError: options of loading were given for a module.
@@ -80,7 +80,9 @@ def load_to_run(model: nn.Module | str | os.PathLike[str], options: RunOptions) 
         return Running(model.eval())
     started = time.perf_counter()
     settings = {name: value for name, value in vars(options).items() if name not in ("attention", "verify")}
-    loaded = load_model(model, load_options(**settings), attention=options.attention, verify=options.verify)
+    loaded = load_model(
+        model, load_options(**settings), attention=options.attention, verify=options.verify, video=video
+    )
     seconds = now(loaded.module) - started
     entry = loaded.entry
     return Running(loaded.module, seconds, ModelFile(os.fspath(model), entry.family, entry.variant, loaded.ratio))

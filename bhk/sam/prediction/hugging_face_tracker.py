@@ -1,0 +1,82 @@
+"""Following objects with models of `transformers`: Sam2VideoModel, EdgeTamVideoModel, Sam3TrackerVideoModel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from bhk.pictures.clip import Clip
+from bhk.pictures.prompts import Prompt
+from bhk.sam.prediction.tracker import FrameMasks, forget, frame_order
+
+
+class HuggingFaceTracker:
+    """Calls the model frame by frame, with the processor of transformers before and after it.
+
+    The processor is made from the model's configuration, so nothing is downloaded.
+    """
+
+    def __init__(self, model: nn.Module, package: ModuleType) -> None:
+        self._model: Any = model
+        self._processor = _processor(self._model.config, package)
+        config = self._model.config
+        self._reach = max(config.num_maskmem, config.max_object_pointers_in_encoder)
+
+    def follow(self, clip: Clip, prompts: Sequence[Prompt], frame: int) -> Iterator[FrameMasks]:
+        """Yield the masks of one object a prompt in every frame."""
+        session = self._session(clip)
+        for number, prompt in enumerate(prompts):
+            self._processor.add_inputs_to_inference_session(session, frame, number, **_inputs(prompt))
+        session.obj_with_new_inputs = list(range(len(prompts)))  # each call has put its own number alone there
+        for index, backwards in frame_order(len(clip), frame):
+            found = self._model(session, frame_idx=index, reverse=backwards)
+            for outputs in session.output_dict_per_obj.values():
+                forget(outputs["non_cond_frame_outputs"], index, frame, self._reach)
+            logits = self._processor.post_process_masks([found.pred_masks], [list(clip.size)], binarize=False)[0]
+            scores = found.object_score_logits.float().sigmoid().reshape(-1)
+            yield FrameMasks(index, (logits[:, 0] > 0).cpu().numpy(), scores.cpu().numpy())
+
+    def _session(self, clip: Clip) -> Any:
+        """Return a session that reads the frames of a clip when they are needed."""
+        session = self._processor.init_video_session(inference_device=self._model.device, dtype=self._model.dtype)
+        session.video_height, session.video_width = clip.size
+        session.processed_frames = _Frames(clip, self._processor.image_processor, self._model.dtype)
+        return session
+
+
+class _Frames:
+    """The frames of a clip as a session expects them: number -> (3, height, width) of the encoder's input."""
+
+    def __init__(self, clip: Clip, processor: Any, dtype: Any) -> None:
+        self._clip, self._processor, self._dtype = clip, processor, dtype
+
+    def __len__(self) -> int:
+        return len(self._clip)
+
+    def __getitem__(self, index: int) -> Tensor:
+        found = self._processor(images=self._clip[index], input_data_format="channels_last", return_tensors="pt")
+        return found["pixel_values"][0].to(self._dtype)  # type: ignore[no-any-return]
+
+
+def _inputs(prompt: Prompt) -> dict[str, Any]:
+    """Return a prompt as the processor takes it for one object of one clip."""
+    inputs: dict[str, Any] = {}
+    if points := [*prompt.points, *prompt.not_points]:
+        inputs["input_points"] = [[[list(point) for point in points]]]
+        inputs["input_labels"] = [[[1] * len(prompt.points) + [0] * len(prompt.not_points)]]
+    if prompt.box is not None:
+        inputs["input_boxes"] = [[list(prompt.box)]]
+    return inputs
+
+
+def _processor(config: Any, transformers: ModuleType) -> Any:
+    """Return the processor for a model's configuration."""
+    side = config.image_size
+    size = {"height": side, "width": side} if isinstance(side, int) else {"height": side[0], "width": side[1]}
+    video = transformers.Sam2VideoVideoProcessor(size=size)
+    if config.model_type == "sam3_tracker_video":
+        return transformers.Sam3TrackerVideoProcessor(transformers.Sam3ImageProcessor(size=size), video)
+    return transformers.Sam2VideoProcessor(transformers.Sam2ImageProcessor(size=size), video)

@@ -1,0 +1,123 @@
+"""Following objects with models of `sam2` and the packages derived from it: EdgeTAM, EfficientTAM.
+
+The package's `SAM2VideoPredictor` holds all frames of a clip, and all that it found in them. This takes the same steps, but
+holds only what the model looks back at, and finds the same masks. Small holes in masks stay, as with `Sam2Predictor`: only the
+package's CUDA extension fills them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bhk.pictures.clip import Clip
+from bhk.pictures.image import Rgb
+from bhk.pictures.prompts import Prompt
+from bhk.sam.prediction.tracker import FrameMasks, forget, frame_order
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the pixels that the models are trained with
+_ASKED, _FOLLOWED = "cond_frame_outputs", "non_cond_frame_outputs"  # keys that the model looks for
+
+
+class Sam2Tracker:
+    """Calls the model's own parts: the encoder for each frame, and `track_step` for each object in it."""
+
+    def __init__(self, model: nn.Module, package: ModuleType) -> None:
+        self._model: Any = model
+        memories = self._model.num_maskmem * self._model.memory_temporal_stride_for_eval
+        self._reach = max(memories, self._model.max_obj_ptrs_in_encoder)
+
+    def follow(self, clip: Clip, prompts: Sequence[Prompt], frame: int) -> Iterator[FrameMasks]:
+        """Yield the masks of one object a prompt in every frame."""
+        memories = [_Memory() for _ in prompts]
+        with _clear_prompted_masks(self._model):
+            for index, backwards in frame_order(len(clip), frame):
+                seen = self._encoded(clip[index])
+                steps = []
+                for prompt, memory in zip(prompts, memories, strict=True):
+                    asked = self._points(prompt, clip.size) if index == frame else None
+                    step = self._model.track_step(
+                        frame_idx=index,
+                        is_init_cond_frame=asked is not None,
+                        **seen,
+                        point_inputs=asked,
+                        mask_inputs=None,
+                        output_dict=memory.outputs,
+                        num_frames=len(clip),
+                        track_in_reverse=backwards,
+                    )
+                    memory.keep(step, index, asked is not None)
+                    forget(memory.outputs[_FOLLOWED], index, frame, self._reach)
+                    steps.append(step)
+                yield _masks(index, steps, clip.size)
+
+    def _encoded(self, picture: Rgb) -> dict[str, Any]:
+        """Return a frame's features as `track_step` takes them."""
+        side = self._model.image_size
+        resized = np.asarray(Image.fromarray(picture).resize((side, side)))  # as the package resizes frames
+        pixels = torch.from_numpy(resized / 255.0).permute(2, 0, 1).float()
+        normal = (pixels - torch.tensor(_MEAN)[:, None, None]) / torch.tensor(_STD)[:, None, None]
+        found = self._model.forward_image(normal[None].to(self._model.device))
+        _, features, positions, sizes = self._model._prepare_backbone_features(found)
+        return {"current_vision_feats": features, "current_vision_pos_embeds": positions, "feat_sizes": sizes}
+
+    def _points(self, prompt: Prompt, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Return a prompt in pixels of the encoder's input; a box is two points, labelled 2 and 3, before the others."""
+        corners = () if prompt.box is None else (prompt.box[:2], prompt.box[2:])
+        labels = [2, 3][: len(corners)] + [1] * len(prompt.points) + [0] * len(prompt.not_points)
+        height, width = size
+        points = torch.tensor([*corners, *prompt.points, *prompt.not_points], dtype=torch.float32)
+        scaled = points / torch.tensor([width, height]) * self._model.image_size
+        device = self._model.device
+        return {
+            "point_coords": scaled[None].to(device),
+            "point_labels": torch.tensor([labels], dtype=torch.int32, device=device),
+        }
+
+
+class _Memory:
+    """What the model reads again of the frames in which it has found an object.
+
+    Attributes:
+        outputs: by whether the frame had a prompt, and by frame; as `track_step` takes it.
+    """
+
+    def __init__(self) -> None:
+        self.outputs: dict[str, dict[int, dict[str, Any]]] = {_ASKED: {}, _FOLLOWED: {}}
+        self._positions: list[Tensor] | None = None
+
+    def keep(self, step: dict[str, Any], index: int, asked: bool) -> None:
+        """Keep what a step found in a frame, features in bfloat16, and positions, which are always the same, once."""
+        if self._positions is None:
+            self._positions = step["maskmem_pos_enc"]
+        self.outputs[_ASKED if asked else _FOLLOWED][index] = {
+            "maskmem_features": step["maskmem_features"].to(torch.bfloat16),
+            "maskmem_pos_enc": self._positions,
+            "obj_ptr": step["obj_ptr"],
+        }
+
+
+@contextlib.contextmanager
+def _clear_prompted_masks(model: Any) -> Iterator[None]:
+    """Let a model remember the masks of prompts as yes or no, as in the package's video predictor."""
+    before = model.binarize_mask_from_pts_for_mem_enc
+    model.binarize_mask_from_pts_for_mem_enc = True
+    try:
+        yield
+    finally:
+        model.binarize_mask_from_pts_for_mem_enc = before
+
+
+def _masks(index: int, steps: Sequence[dict[str, Any]], size: tuple[int, int]) -> FrameMasks:
+    logits = torch.cat([step["pred_masks"] for step in steps]).float()
+    large = functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    seen = torch.cat([step["object_score_logits"] for step in steps]).float().sigmoid()
+    return FrameMasks(index, (large[:, 0] > 0).cpu().numpy(), seen.reshape(-1).cpu().numpy())

@@ -1,0 +1,251 @@
+"""Masks of objects in every frame of a clip: `bhk.segment_video`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from bhk.base.progress import Progress, silent
+from bhk.base.report import Report, plain
+from bhk.base.tables import Column, Table
+from bhk.base.texts import counted, number, size
+from bhk.nn.device import Device, memory_error
+from bhk.nn.hyperlinear import Compute
+from bhk.nn.plan import Mode
+from bhk.nn.precision import Dtype, mixed_precision
+from bhk.pictures.clip import Clip, check_frame, open_clip
+from bhk.pictures.clip_overlay import check_overlay, write_overlay
+from bhk.pictures.masks import bounding_box
+from bhk.pictures.prompts import Prompt, check_inside, make_prompts
+from bhk.pictures.rle import decode, runs
+from bhk.sam.attention.fuse import Attention
+from bhk.sam.prediction.running import ModelFile, Running, RunOptions, load_to_run, now, peak_bytes
+from bhk.sam.prediction.tracker import tracker_for
+
+Runs = NDArray[np.int32]  # lengths of the runs of a mask, see `bhk.pictures.rle`
+
+
+@dataclass(frozen=True)
+class ClipFile:
+    """The clip that was segmented.
+
+    Attributes:
+        path: the folder or file, as it was given.
+        width, height: size of its frames in pixels.
+        rate: frames a second; 25 for a folder, which does not tell.
+        names: the file name of each frame; None for a video file.
+    """
+
+    path: str
+    width: int
+    height: int
+    rate: float
+    names: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class VideoSeconds:
+    """Wall time of following objects, in seconds.
+
+    Attributes:
+        load: reading and building the model; 0 for a model that was given as a module.
+        follow: reading frames and finding masks in them.
+    """
+
+    load: float
+    follow: float
+
+
+@dataclass(frozen=True, eq=False)
+class VideoReport(Report):
+    """The masks of objects in every frame of a clip. They are kept as run lengths, four bytes a run.
+
+    Attributes:
+        clip: the clip.
+        prompts: the prompt of each object.
+        frame: index of the frame of the prompts.
+        runs: the run lengths of each mask, `runs[frame][object]`; see `masks`.
+        scores: float32 (frames, objects), how likely the model thinks that the object is in sight, 0 … 1.
+        seconds: how long it took.
+        peak_bytes: highest memory use since the process began: of tensors on a GPU, else of the whole process. None where
+            the system does not tell.
+        model: the file of the model; None for a model that was given as a module.
+        out: the file or folder that was written, as it was given; None if there is none.
+    """
+
+    json_indent: ClassVar[int | None] = None  # each mask has hundreds of run lengths
+
+    clip: ClipFile
+    prompts: tuple[Prompt, ...]
+    frame: int
+    runs: tuple[tuple[Runs, ...], ...] = field(repr=False)
+    scores: NDArray[np.float32] = field(repr=False)
+    seconds: VideoSeconds
+    peak_bytes: int | None
+    model: ModelFile | None = None
+    out: str | None = None
+
+    def masks(self, frame: int) -> NDArray[np.bool_]:
+        """Return the masks in a frame, bool (objects, height, width); empty where an object is out of sight."""
+        size = (self.clip.height, self.clip.width)
+        return np.stack([decode({"size": size, "counts": counts}) for counts in self.runs[frame]])
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """The number of pixels of each mask, int64 (frames, objects)."""
+        return np.array([[counts[1::2].sum() for counts in masks] for masks in self.runs], dtype=np.int64)
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """Says which objects were never found."""
+        lost = [str(index) for index, area in enumerate(self.areas.sum(axis=0)) if not area]
+        return (f"no masks found for object {', '.join(lost)}",) if lost else ()
+
+    def lines(self) -> Iterator[str | Table]:
+        """Yield a table of the objects, and what was written."""
+        areas = self.areas
+        rows = []
+        for index in range(len(self.prompts)):
+            seen = np.flatnonzero(areas[:, index])
+            span = f"{seen[0]} to {seen[-1]}" if len(seen) else ""
+            pixels = f"{areas[seen, index].mean():,.0f}" if len(seen) else ""
+            rows.append((str(index), str(len(seen)), span, pixels, number(float(self.scores[:, index].mean()), 3)))
+        titles = ("object", "frames with it", "from", "pixels, mean", "score, mean")
+        yield Table([Column(title) for title in titles], rows)
+        frames = counted(len(self.runs), "frame")
+        yield frames if self.out is None else f"{self.out}: {frames}"
+
+    def stats(self) -> str:
+        """Return time and memory as a line of text."""
+        memory = "" if self.peak_bytes is None else f"; at most {size(self.peak_bytes)} in use"
+        load, follow = self.seconds.load, self.seconds.follow
+        return f"load {load:.2f} s, follow {follow:.2f} s, {len(self.runs) / follow:.2f} frames a second{memory}"
+
+    def document(self) -> dict[str, Any]:
+        """Return the report as JSON values, with a record for each frame and object: COCO's run lengths and box."""
+        document: dict[str, Any] = plain(
+            {
+                "model": self.model,
+                "clip": {**vars(self.clip), "frames": len(self.runs)},
+                "out": self.out,
+                "prompts": self.prompts,
+                "frame": self.frame,
+                "masks": [record for frame in range(len(self.runs)) for record in self._records(frame)],
+                "seconds": self.seconds,
+                "peak_bytes": self.peak_bytes,
+            }
+        )
+        return document
+
+    def _records(self, frame: int) -> Iterator[dict[str, Any]]:
+        for index, mask in enumerate(self.masks(frame)):
+            x0, y0, x1, y1 = bounding_box(mask)
+            yield {
+                "frame": frame,
+                "object": index,
+                "segmentation": {"size": list(mask.shape), "counts": self.runs[frame][index].tolist()},
+                "area": int(np.count_nonzero(mask)),
+                "bbox": (x0, y0, x1 - x0, y1 - y0),
+                "score": float(self.scores[frame, index]),
+            }
+
+
+def segment_video(
+    model: nn.Module | str | os.PathLike[str],
+    clip: str | os.PathLike[str],
+    *,
+    points: Iterable[Sequence[float]] = (),
+    not_points: Iterable[Sequence[float]] = (),
+    boxes: Iterable[Sequence[float]] = (),
+    separate: bool = False,
+    frame: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    mode: Mode = "auto",
+    compute: Compute = "exact",
+    device: Device | None = None,
+    dtype: Dtype | None = None,
+    attention: Attention = "fused",
+    verify: bool = True,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> VideoReport:
+    """Find the masks of objects in every frame of a clip with a SAM 2 or another model that remembers earlier frames.
+
+    The prompts describe objects in one frame, as those of `bhk.segment` do in a picture: all points and a box are one object,
+    several boxes without points are one each, and so are `separate` points. The objects are followed from there to the end, and
+    then back to the beginning. Frames are read when they are needed, and the model keeps only what it looks back at, so memory
+    hardly grows with the clip.
+
+    >>> found = bhk.segment_video("sam2.bhk", "clip/", points=[(60, 40)])  # doctest: +SKIP
+    >>> found.masks(0).shape, found.scores.shape  # doctest: +SKIP
+    ((1, 360, 640), (120, 1))
+
+    Args:
+        model: a file or address that `bhk.load` reads, or a module that `bhk.load(..., video=True)` returns.
+        clip: a folder of pictures, in the order of the numbers in their names, or a video file, for which PyAV is needed.
+        points: points (x, y) on the object, in pixels of the upright frame.
+        not_points: points (x, y) outside the object.
+        boxes: boxes (x0, y0, x1, y1) around objects.
+        separate: each point is on an object of its own, as each box is around one.
+        frame: index of the frame of the prompts, from 0.
+        out: write the frames with the masks drawn on them to this video file (.mp4, .mov or .mkv), or to this folder.
+        force: replace `out` if it exists.
+        mode, compute, device, dtype, attention, verify, threads: see `bhk.load`. A module takes none of them.
+        progress: called with ("Reading frames" | "Following" | "Drawing", frames done, all frames), and as by `bhk.load`.
+
+    Raises:
+        ClipError: the clip cannot be read, has no frames, or no such frame.
+        PromptError: there are no prompts, they contradict each other, or they lie outside the frame.
+        PredictionError, UnknownModelError: the model has no memory of earlier frames, or bhk does not know it.
+        MissingPackageError: PyAV is missing, or the model's package.
+        DeviceMemoryError: the device does not have enough memory.
+        LoadOptionError: options of loading were given for a module.
+        LoadError, ReadError, FormatError: see `bhk.load`.
+        WriteError: `out` exists, or cannot be written.
+    """
+    prompts = make_prompts(points, not_points, boxes, separate=separate)
+    show = progress or silent
+    if out is not None:
+        check_overlay(Path(out), force=force, source=Path(clip))
+    with open_clip(Path(clip), show) as frames:
+        check_frame(frames, frame)
+        height, width = frames.size
+        check_inside(prompts, width, height)
+        loading = None if isinstance(model, nn.Module) else progress
+        options = RunOptions(mode, compute, device, dtype, attention, verify, threads, loading)
+        running = load_to_run(model, options, video=True)
+        found = _follow(running, frames, prompts, frame, show)
+        source = ClipFile(os.fspath(clip), width, height, float(frames.rate), frames.names)
+        report = VideoReport(source, prompts, frame, *found, peak_bytes(running.module), running.file)
+        if out is None:
+            return report
+        write_overlay(Path(out), frames, report.masks, prompts, frame, force=force, progress=show)
+        return replace(report, out=os.fspath(out))
+
+
+def _follow(
+    running: Running, clip: Clip, prompts: tuple[Prompt, ...], frame: int, progress: Progress
+) -> tuple[tuple[tuple[Runs, ...], ...], NDArray[np.float32], VideoSeconds]:
+    """Return run lengths and scores of the masks, and the time that it took to find them."""
+    module = running.module
+    masks: dict[int, tuple[Runs, ...]] = {}
+    scores = np.zeros((len(clip), len(prompts)), np.float32)
+    started = time.perf_counter()
+    height, width = clip.size
+    with memory_error(module, width, height), torch.no_grad(), mixed_precision(module):
+        for found in tracker_for(module).follow(clip, prompts, frame):
+            masks[found.frame] = tuple(runs(mask).astype(np.int32) for mask in found.masks)
+            scores[found.frame] = found.scores
+            progress("Following", len(masks), len(clip))
+    seconds = VideoSeconds(running.seconds, now(module) - started)
+    return tuple(masks[index] for index in range(len(clip))), scores, seconds

@@ -1,0 +1,133 @@
+"""The masks of clips are those of the packages' own video predictors, which hold a whole clip in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from bhk.pictures.prompts import Prompt
+from bhk.pictures.scenes import make_scene
+from bhk.sam.prediction.predictor import PredictionError
+from bhk.sam.prediction.tracker import FrameMasks, forget, frame_order, tracker_for
+from sam import models
+
+FRAMES = 40  # more than a model looks back at, twice
+START = 21
+PROMPTS = (Prompt(((40, 30),)), Prompt(((60, 50), (70, 40)), ((5, 5),), (30, 20, 100, 80)))
+
+
+class _Moving:
+    """A window that moves over a scene."""
+
+    size = (90, 110)
+    rate = Fraction(25)
+    names = None
+
+    def __init__(self) -> None:
+        self._scene = make_scene(3, 150).picture
+
+    def __len__(self) -> int:
+        return FRAMES
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        return np.ascontiguousarray(self._scene[index : index + 90, 40 - index : 150 - index])
+
+
+def _followed(model: nn.Module, prompts: Sequence[Prompt] = PROMPTS, start: int = START) -> dict[int, FrameMasks]:
+    with torch.no_grad():
+        return {found.frame: found for found in tracker_for(model).follow(_Moving(), prompts, start)}
+
+
+def _by_sam2(model: Any, folder: Path) -> dict[int, NDArray[np.bool_]]:
+    """Return what the package's video predictor finds. It reads files called .jpg, whatever is in them."""
+    clip = _Moving()
+    for index in range(FRAMES):
+        Image.fromarray(clip[index]).save(folder / f"{index}.jpg", format="PNG")
+    state = model.init_state(str(folder))
+    for number, prompt in enumerate(PROMPTS):
+        points = np.array(prompt.points + prompt.not_points, np.float32)
+        labels = np.array([1] * len(prompt.points) + [0] * len(prompt.not_points), np.int32)
+        model.add_new_points_or_box(state, START, number, points=points, labels=labels, box=prompt.box)
+    found = {}
+    for reverse in (False, True):
+        for index, _, logits in model.propagate_in_video(state, reverse=reverse):
+            found[index] = (logits[:, 0] > 0).numpy()
+    return found
+
+
+def _by_transformers(model: Any) -> dict[int, NDArray[np.bool_]]:
+    """Return what the steps in the documentation of transformers find."""
+    processor = tracker_for(model)._processor  # type: ignore[attr-defined]
+    clip = _Moving()
+    session = processor.init_video_session(video=np.stack([clip[index] for index in range(FRAMES)]))
+    for number, prompt in enumerate(PROMPTS):
+        points = [[[list(point) for point in prompt.points + prompt.not_points]]]
+        labels = [[[1] * len(prompt.points) + [0] * len(prompt.not_points)]]
+        boxes = None if prompt.box is None else [[list(prompt.box)]]
+        processor.add_inputs_to_inference_session(
+            session, START, number, input_points=points, input_labels=labels, input_boxes=boxes
+        )
+        model(session, frame_idx=START)
+    found = {}
+    for reverse in (False, True):
+        for step in model.propagate_in_video_iterator(session, start_frame_idx=START, reverse=reverse):
+            masks = processor.post_process_masks([step.pred_masks], original_sizes=[list(clip.size)])[0]
+            found[step.frame_idx] = masks[:, 0].numpy()
+    return found
+
+
+def _assert_equal(found: dict[int, FrameMasks], expected: dict[int, NDArray[np.bool_]]) -> None:
+    assert sorted(found) == sorted(expected) == list(range(FRAMES))
+    assert all(np.array_equal(found[index].masks, expected[index]) for index in range(FRAMES))
+    assert all(found[index].masks.dtype == np.bool_ for index in range(FRAMES))
+    assert len({found[index].masks.tobytes() for index in range(FRAMES)}) > FRAMES / 2
+
+
+def test_sam2_finds_what_its_package_finds(tmp_path: Path) -> None:
+    model = models.small_sam2_video()
+    found = _followed(model)
+    _assert_equal(found, _by_sam2(model, tmp_path))
+    assert all(0 <= score <= 1 for frame in found.values() for score in frame.scores)
+    pictures = models.small_sam2()  # the class for pictures has all parts, too
+    assert all(np.array_equal(found[index].masks, frame.masks) for index, frame in _followed(pictures).items())
+    assert not pictures.binarize_mask_from_pts_for_mem_enc
+
+
+@pytest.mark.parametrize("build", [models.small_hf_sam2_video])
+def test_transformers_finds_what_its_own_steps_find(build: Callable[[], nn.Module]) -> None:
+    model = build()
+    _assert_equal(_followed(model), _by_transformers(model))
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+    monkeypatch.setattr(
+        "bhk.sam.prediction.sam2_tracker.forget",
+        lambda outputs, *rest: (forget(outputs, *rest), held.append(len(outputs))),
+    )
+    _followed(models.small_sam2_video(), PROMPTS[:1], 0)
+    assert max(held) <= 2 * 17
+
+
+def test_the_order_of_frames() -> None:
+    assert list(frame_order(4, 2)) == [(2, False), (3, False), (1, True), (0, True)]
+
+
+def test_what_is_near_the_first_frame_is_kept_for_the_way_back() -> None:
+    outputs = dict.fromkeys(range(20), "found")
+    forget(outputs, 19, 8, 3)
+    assert sorted(outputs) == [5, 6, 7, 8, 9, 10, 11, 16, 17, 18, 19]
+
+
+def test_other_models_have_no_tracker() -> None:
+    with pytest.raises(PredictionError, match="expected one of sam2.SAM2Base"):
+        tracker_for(nn.Linear(1, 1))
