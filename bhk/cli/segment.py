@@ -91,6 +91,7 @@ def segment(
         "points": points,
         "not_points": not_points,
         "boxes": boxes,
+        "separate": separate,
         "out": out,
         "force": force,
         **run,

@@ -23,17 +23,19 @@ class ClipError(BhkError):
 
 
 class Clip(Protocol):
-    """The frames of a clip, all of one size.
+    """The frames of a clip, all of one size."""
 
-    Attributes:
-        size: (height, width) of the upright frames in pixels.
-        rate: frames a second.
-        names: the file name of each frame; None if all are in one file.
-    """
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the upright frames in pixels."""
 
-    size: tuple[int, int]
-    rate: Fraction
-    names: tuple[str, ...] | None
+    @property
+    def rate(self) -> Fraction:
+        """Frames a second."""
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The file name of each frame; None if all are in one file."""
 
     def __len__(self) -> int: ...
 

@@ -76,7 +76,7 @@ def make_prompts(
             raise PromptError("only points outside the object; add a point on it, or a box around it")
         return (Prompt(on, beside, around[0] if around else None),)
     if not around:
-        raise PromptError("no prompts; give points or boxes, or ask for everything")
+        raise PromptError("no prompts; give points, boxes or a text, or ask for everything")
     return tuple(Prompt(box=box) for box in around)
 
 

@@ -17,7 +17,7 @@ from bhk.base.packages import MissingPackageError, import_package
 from bhk.container.header import ModelEntry
 from bhk.sam.architecture import Architecture, EfficientSam, Hiera, Sam2, VitEncoder, VitSam
 from bhk.sam.packages import SEGMENT_ANYTHING, SEGMENT_ANYTHING_HQ
-from bhk.sam.variants import FAMILIES, Family, find_variant, title_of
+from bhk.sam.variants import FAMILIES, Family, find_variant
 
 DECODER_HEADS = 8  # of attention in the mask decoder, which no shape tells
 PIXEL_MEAN, PIXEL_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
@@ -41,8 +41,7 @@ def build_model(entry: ModelEntry, *, video: bool = False) -> nn.Module:
     builders = _VIDEO_BUILDERS if video else _BUILDERS
     if family.name not in builders:
         raise UnknownModelError(
-            f"{title_of(family.name, entry.variant)} has no memory of earlier frames; for a clip, use a model of "
-            f"{listed(_VIDEO_BUILDERS)}"
+            f"a model of {family.name} has no memory of earlier frames; for a clip, use one of {listed(_VIDEO_BUILDERS)}"
         )
     architecture = architecture_of(entry)
     package = import_package(family.packages)

@@ -106,6 +106,7 @@ def test_ways_to_load(shell: Shell, args: list[str]) -> None:
         (["--box", "1,2,3"], "'1,2,3' is not x0,y0,x1,y1 in pixels"),
         (["--everything", "--points-per-side", "0"], "--points-per-side"),
         (["--point", "1,1", "--mode", "sparse"], "'sparse' is not one of"),
+        (["--point", "1,1", "--frame", "1"], "--frame: is for clips: a folder of frames or a video file"),
     ],
 )
 def test_wrong_usage(shell: Shell, args: list[str], message: str) -> None:
@@ -145,3 +146,30 @@ def test_an_error_is_one_line(shell: Shell, args: list[str], message: str) -> No
 def test_a_file_that_names_no_model(bhk: Shell, converted: Path) -> None:
     Image.fromarray(_IMAGE).save(bhk.folder / "picture.png")
     assert "does not say which model it holds" in bhk.fails("segment", converted, "picture.png", "--point", "1,1")
+
+
+@pytest.mark.parametrize("option", ["--everything", "--multimask"])
+def test_what_is_for_pictures_is_refused_for_clips(shell: Shell, option: str) -> None:
+    ended = shell("segment", "sam.bhk", ".", *(["--point", "1,1"] if option == "--multimask" else []), option)
+    assert ended.status == 2
+    assert f"{option}: is for pictures, not for clips; give --point or --box" in " ".join(ended.err.split())
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ["sam.bhk", ".", "--point", "1,1"],
+            "a model of sam has no memory of earlier frames; for a clip, use one of sam2",
+        ),
+        (["sam.bhk", ".", "--point", "1,1", "--frame", "1"], "frame 1 is outside the clip, whose frames are 0 to 0"),
+        (["sam.bhk", "none.mp4", "--point", "1,1"], "cannot read none.mp4: no such file or folder"),
+        (["sam.bhk", ".", "--point", "1,1", "-o", "."], ". is the clip that is being read; give another name"),
+        (
+            ["sam.bhk", ".", "--point", "1,1", "--point", "9,9", "--not-point", "3,3", "--separate"],
+            "leave one of them out",
+        ),
+    ],
+)
+def test_an_error_about_a_clip_is_one_line(shell: Shell, args: list[str], message: str) -> None:
+    assert message in shell.fails("segment", *args)

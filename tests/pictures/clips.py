@@ -15,10 +15,9 @@ WIDTH, HEIGHT = 140, 91
 
 
 def frame(index: int) -> NDArray[np.uint8]:
-    """Return a frame, uint8 (HEIGHT, WIDTH, 3). Its red value tells its index."""
-    picture = np.full((HEIGHT, WIDTH, 3), 60, np.uint8)
-    picture[..., 0] = 20 + 3 * index
-    picture[30:60, 20 + index : 60 + index] = (20 + 3 * index, 220, 220)
+    """Return a frame, uint8 (HEIGHT, WIDTH, 3). The brightness of its ground tells its index."""
+    picture = np.full((HEIGHT, WIDTH, 3), 30 + 3 * index, np.uint8)
+    picture[30:60, 20 + index : 60 + index] = (20, 220, 220)
     return picture
 
 

@@ -17,7 +17,7 @@ COUNT = 60  # several groups of frames that are decoded together
 
 def _index(picture: np.ndarray) -> int:
     """Return the index of a frame that a codec may have changed a little."""
-    return round((float(picture[:20, :, 0].mean()) - 20) / 3)
+    return round((float(picture[:20].mean()) - 30) / 3)
 
 
 def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path: Path) -> None:
@@ -102,11 +102,11 @@ def test_mistakes(tmp_path: Path) -> None:
             clip[2]
 
 
-def test_a_damaged_file_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_ends_early_gives_the_frames_that_it_has(tmp_path: Path) -> None:
     path = clips.write_file(tmp_path / "clip.mkv", 30)
     data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 3])
-    with open_clip(path) as clip:  # the frames that are left
+    path.write_bytes(data[: len(data) * 2 // 3])
+    with open_clip(path) as clip:
         assert 0 < len(clip) < 30
         clip[len(clip) - 1]
 

@@ -74,7 +74,7 @@ def small_sam_hq(*, size: int = SIZE, depth: int = 2, width: int = 64) -> nn.Mod
 
 def small_sam2_video(*, size: int = SIZE, width: int = 16) -> nn.Module:
     """Return a `SAM2VideoPredictor` of `sam2`, with the settings that the package's builder gives it."""
-    return small_sam2(size=size, width=width, video=True)
+    return watchful(small_sam2(size=size, width=width, video=True))
 
 
 def small_sam2(*, size: int = SIZE, width: int = 16, video: bool = False) -> nn.Module:
@@ -91,6 +91,7 @@ def small_sam2(*, size: int = SIZE, width: int = 16, video: bool = False) -> nn.
     config.memory_attention.num_layers = 1
     if video:
         config.update(_target_="sam2.sam2_video_predictor.SAM2VideoPredictor", binarize_mask_from_pts_for_mem_enc=True)
+    config.update(num_maskmem=3, max_obj_ptrs_in_encoder=4)  # frames that it looks back at
     return _seeded(lambda: instantiate(config, _recursive_=True))  # type: ignore[no-any-return]
 
 
@@ -123,7 +124,13 @@ def small_hf_sam_hq() -> nn.Module:
     return _seeded(lambda: SamHQModel(config))  # type: ignore[no-any-return]
 
 
-_MEMORY = {"image_size": SIZE, "memory_attention_num_layers": 1, "memory_attention_rope_feat_sizes": [SIZE // 16] * 2}
+_MEMORY = {
+    "image_size": SIZE,
+    "num_maskmem": 3,
+    "max_object_pointers_in_encoder": 4,
+    "memory_attention_num_layers": 1,
+    "memory_attention_rope_feat_sizes": [SIZE // 16] * 2,
+}
 
 
 def small_hf_sam2() -> nn.Module:
@@ -139,7 +146,7 @@ def small_hf_sam2_video() -> nn.Module:
     from transformers import Sam2VideoConfig, Sam2VideoModel
 
     parts = {"vision_config": _hiera(), "prompt_encoder_config": _PROMPTS, "mask_decoder_config": _DECODER}
-    return _seeded(lambda: Sam2VideoModel(Sam2VideoConfig(**parts, **_MEMORY)))  # type: ignore[no-any-return]
+    return watchful(_seeded(lambda: Sam2VideoModel(Sam2VideoConfig(**parts, **_MEMORY))))
 
 
 def _hiera() -> dict[str, Any]:
@@ -252,6 +259,14 @@ def confident(model: nn.Module) -> nn.Module:
         for head in decoder.output_hypernetworks_mlps:
             for parameter in _last(head).parameters():
                 parameter.mul_(10_000)
+    return model
+
+
+def watchful(model: nn.Module) -> nn.Module:
+    """Make a small model believe that objects are in sight, so that its masks in clips are not empty."""
+    decoder: Any = getattr(model, "mask_decoder", None) or model.sam_mask_decoder
+    with torch.no_grad():
+        _last(decoder.pred_obj_score_head).bias.fill_(1)
     return model
 
 

@@ -120,7 +120,9 @@ def test_models_without_memory_are_refused(sam2: nn.Module, clip: Path, tmp_path
     torch.save(models.small_sam().state_dict(), tmp_path / "sam.pth")
     bhk.convert(tmp_path / "sam.pth")
     for name in ("sam.pth", "sam.bhk"):
-        with pytest.raises(UnknownModelError, match="has no memory of earlier frames; for a clip, use a model of sam2"):
+        with pytest.raises(
+            UnknownModelError, match="a model of sam has no memory of earlier frames; for a clip, use one of sam2"
+        ):
             segment_video(tmp_path / name, clip, points=[(1, 1)])
     with pytest.raises(LoadOptionError, match="device: these options are for models that are loaded from a file"):
         segment_video(sam2, clip, points=[(1, 1)], device="cpu")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -20,10 +20,10 @@ class HuggingFaceTracker:
     """
 
     def __init__(self, model: nn.Module, package: ModuleType) -> None:
-        self._model: Any = model
-        self._processor = _processor(self._model.config, package)
+        self._model = cast("Any", model)
         config = self._model.config
-        self._reach = max(config.num_maskmem, config.max_object_pointers_in_encoder)
+        self._processor = _processor(config, package)
+        self._reach: int = max(config.num_maskmem, config.max_object_pointers_in_encoder)
 
     def follow(self, clip: Clip, prompts: Sequence[Prompt], frame: int) -> Iterator[FrameMasks]:
         """Yield the masks of one object a prompt in every frame."""

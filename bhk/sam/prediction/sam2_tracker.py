@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,9 +31,9 @@ class Sam2Tracker:
     """Calls the model's own parts: the encoder for each frame, and `track_step` for each object in it."""
 
     def __init__(self, model: nn.Module, package: ModuleType) -> None:
-        self._model: Any = model
+        self._model = cast("Any", model)
         memories = self._model.num_maskmem * self._model.memory_temporal_stride_for_eval
-        self._reach = max(memories, self._model.max_obj_ptrs_in_encoder)
+        self._reach: int = max(memories, self._model.max_obj_ptrs_in_encoder)
 
     def follow(self, clip: Clip, prompts: Sequence[Prompt], frame: int) -> Iterator[FrameMasks]:
         """Yield the masks of one object a prompt in every frame."""
