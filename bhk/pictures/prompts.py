@@ -80,13 +80,13 @@ def make_prompts(
     return tuple(Prompt(box=box) for box in around)
 
 
-def check_inside(prompts: Iterable[Prompt], width: int, height: int) -> None:
-    """Check that every prompt lies in a picture of `width` x `height` pixels.
+def check_inside(prompts: Iterable[Prompt], width: int, height: int, place: str = "picture") -> None:
+    """Check that every prompt lies in a picture, or another `place`, of `width` x `height` pixels.
 
     Raises:
         PromptError: a prompt does not, or a box is empty.
     """
-    within = f"the picture, which is {width} x {height} pixels"
+    within = f"the {place}, which is {width} x {height} pixels"
     for prompt in prompts:
         for x, y in prompt.points + prompt.not_points:
             if not (0 <= x < width and 0 <= y < height):

@@ -220,7 +220,7 @@ def segment_video(
     with open_clip(Path(clip), show) as frames:
         check_frame(frames, frame)
         height, width = frames.size
-        check_inside(prompts, width, height)
+        check_inside(prompts, width, height, "frame")
         loading = None if isinstance(model, nn.Module) else progress
         options = RunOptions(mode, compute, device, dtype, attention, verify, threads, loading)
         running = load_to_run(model, options, video=True)

@@ -100,7 +100,7 @@ def test_a_video_file_and_half_precision(sam2: nn.Module, tmp_path: Path) -> Non
     ("options", "error", "message"),
     [
         ({}, PromptError, "no prompts"),
-        ({"points": [(140, 1)]}, PromptError, "point 140,1 is outside the picture, which is 140 x 91 pixels"),
+        ({"points": [(140, 1)]}, PromptError, "point 140,1 is outside the frame, which is 140 x 91 pixels"),
         ({"points": [(1, 1)], "frame": 6}, ClipError, "frame 6 is outside the clip, whose frames are 0 to 5"),
         ({"points": [(1, 1)], "out": "out.avi"}, WriteError, "cannot write a clip as .avi"),
     ],
