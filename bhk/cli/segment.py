@@ -82,7 +82,7 @@ def segment(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find the masks of objects in a picture, from points, boxes, texts, or a grid over everything, or in every frame of a clip."""
+    """Find the masks of objects in a picture, from points, boxes, texts or a grid, or in every frame of a clip."""
     points, boxes = _numbers(point, "x,y", "--point"), _numbers(box, "x0,y0,x1,y1", "--box")
     not_points = _numbers(not_point, "x,y", "--not-point")
     if everything == bool(points or not_points or boxes or text):
