@@ -45,7 +45,7 @@ def run_example(public: PublicName) -> str:
 def test_the_example_does_what_it_shows(
     name: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if name.startswith("bhk.sam.build_sam2"):
+    if name.startswith(("bhk.sam.build_sam2", "bhk.segment_video")):
         pytest.importorskip("sam2")
     shutil.copytree(files, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)

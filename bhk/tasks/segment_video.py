@@ -18,6 +18,7 @@ from bhk.base.progress import Progress, silent
 from bhk.base.report import Report, plain
 from bhk.base.tables import Column, Table
 from bhk.base.texts import counted, number, size
+from bhk.file.bhkfile import Array
 from bhk.nn.device import Device, memory_error
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.plan import Mode
@@ -94,13 +95,13 @@ class VideoReport(Report):
     model: ModelFile | None = None
     out: str | None = None
 
-    def masks(self, frame: int) -> NDArray[np.bool_]:
+    def masks(self, frame: int) -> Array:
         """Return the masks in a frame, bool (objects, height, width); empty where an object is out of sight."""
         size = (self.clip.height, self.clip.width)
         return np.stack([decode({"size": size, "counts": counts}) for counts in self.runs[frame]])
 
     @property
-    def areas(self) -> NDArray[np.int64]:
+    def areas(self) -> Array:
         """The number of pixels of each mask, int64 (frames, objects)."""
         return np.array([[counts[1::2].sum() for counts in masks] for masks in self.runs], dtype=np.int64)
 
@@ -186,9 +187,11 @@ def segment_video(
     then back to the beginning. Frames are read when they are needed, and the model keeps only what it looks back at, so memory
     hardly grows with the clip.
 
-    >>> found = bhk.segment_video("sam2.bhk", "clip/", points=[(60, 40)])  # doctest: +SKIP
-    >>> found.masks(0).shape, found.scores.shape  # doctest: +SKIP
-    ((1, 360, 640), (120, 1))
+    >>> config, small = "configs/sam2.1/sam2.1_hiera_t.yaml", ["model.image_size=256"]
+    >>> untrained = bhk.sam.build_sam2_video_predictor(config, hydra_overrides_extra=small)
+    >>> found = bhk.segment_video(untrained, ".", points=[(60, 40)])  # a folder with one picture
+    >>> found.masks(0).shape, found.scores.shape
+    ((1, 384, 384), (1, 1))
 
     Args:
         model: a file or address that `bhk.load` reads, or a module that `bhk.load(..., video=True)` returns.
