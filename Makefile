@@ -78,6 +78,7 @@ quality: $(READY) ## check format, lint, types, imports, generated texts and siz
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python -m tools.format_spec.generate --check
+	$(VENV)/bin/python -m tools.sam_names --check
 	$(VENV)/bin/python -m tools.format_spec.vectors --check
 	$(VENV)/bin/python -m tools.cli_reference --check
 	$(VENV)/bin/python -m tools.python_reference --check
@@ -91,6 +92,7 @@ style: $(READY) ## format the code and fix what ruff can fix
 
 docs: $(READY) ## regenerate the generated texts and drawings
 	$(VENV)/bin/python -m tools.format_spec.generate
+	$(VENV)/bin/python -m tools.sam_names
 	$(VENV)/bin/python -m tools.cli_reference
 	$(VENV)/bin/python -m tools.python_reference
 	$(VENV)/bin/python -m tools.result_tables

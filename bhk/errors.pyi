@@ -23,5 +23,6 @@ from bhk.pictures.folder import NoPicturesError as NoPicturesError
 from bhk.pictures.image import ImageError as ImageError
 from bhk.pictures.prompts import PromptError as PromptError
 from bhk.sam.build import UnknownModelError as UnknownModelError
+from bhk.sam.configuration import ConfigurationError as ConfigurationError
 from bhk.sam.prediction.predictor import PredictionError as PredictionError
 from bhk.tasks.verify import VerificationError as VerificationError

@@ -35,6 +35,12 @@ def is_installed(package: Package) -> bool:
     return spec is not None and spec.origin is not None
 
 
+def places_of(package: Package) -> tuple[str, ...]:
+    """Return the folders of an installed package, without importing it; none if it is not installed."""
+    spec = importlib.util.find_spec(package.name) if is_installed(package) else None
+    return () if spec is None else tuple(spec.submodule_search_locations or ())
+
+
 def import_package(choices: Sequence[Package]) -> ModuleType:
     """Import the first of `choices` that is installed.
 

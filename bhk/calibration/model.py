@@ -16,10 +16,10 @@ from bhk.base.errors import option
 from bhk.base.packages import import_package
 from bhk.calibration.errors import CalibrationError
 from bhk.checkpoint import Checkpoint
+from bhk.checkpoint.companions import CONFIG
 from bhk.nn.errors import MismatchError
 from bhk.nn.meta import weights_on_meta
 from bhk.nn.model_tensors import model_tensors
-from bhk.sam.configuration import FILE as CONFIG
 from bhk.sam.load import dense_model, fill
 from bhk.sam.packages import TRANSFORMERS
 from bhk.sam.recognise import Recognised
@@ -59,7 +59,7 @@ def calibration_model(
         MissingPackageError: the model's package is not installed; the message says how to install it.
     """
     if isinstance(src, nn.Module):
-        model = _copied(src, recognised.prefix if recognised else "")
+        model = _copied(src, checkpoint)
     else:
         module, prefix = _built(Path(src), checkpoint, recognised)
         model = CalibrationModel(module.float().eval(), _names(module, prefix, checkpoint))
@@ -67,19 +67,21 @@ def calibration_model(
     return model
 
 
-def _copied(module: nn.Module, prefix: str) -> CalibrationModel:
+def _copied(module: nn.Module, checkpoint: Checkpoint) -> CalibrationModel:
     try:
         copied = copy.deepcopy(module).float().eval()
     except RuntimeError as error:
         raise CalibrationError(f"cannot copy the {type(module).__name__} to calibrate it: {error}") from error
-    return CalibrationModel(copied, {name: name.removeprefix(prefix) for name, _ in copied.named_parameters()})
+    stored = ((name, alias) for name in checkpoint.tensors for alias in (name, *checkpoint.aliases.get(name, ())))
+    own = {checkpoint.layout.flat(alias): name for name, alias in stored}
+    return CalibrationModel(copied, {name: own.get(name, name) for name, _ in copied.named_parameters()})
 
 
 def _built(path: Path, checkpoint: Checkpoint, recognised: Recognised | None) -> tuple[nn.Module, str]:
     """Return the model of a file, and the prefix its tensor names have in the checkpoint, such as "bert."."""
     folder = checkpoint.source.files[0].parent
-    if recognised and recognised.architecture and not recognised.deviations:
-        return dense_model(checkpoint, recognised, path), ""
+    if recognised and recognised.fault is None:
+        return dense_model(checkpoint, recognised, path), recognised.prefix
     if (folder / CONFIG).is_file():
         return _transformers_model(checkpoint, folder)
     raise CalibrationError(

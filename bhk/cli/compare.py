@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bhk.cli.options import Device, Force, Json, Quiet
+from bhk.cli.options import ConfigName, Device, Force, Json, Quiet
 from bhk.cli.output import Output
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def compare(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed for drawing pictures and prompts.")] = 0,
     device: Device = "cpu",
+    config: ConfigName = None,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -54,6 +55,7 @@ def compare(
             plot=plot,
             seed=seed,
             device=device,
+            config=config,
             force=force,
             progress=progress,
         )

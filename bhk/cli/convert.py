@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bhk.cli.options import Force, Json, Key, Quiet, Threads
+from bhk.cli.options import ConfigName, Force, Json, Key, Quiet, Threads
 from bhk.cli.output import Output
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ def convert(
         ),
     ] = None,
     key: Key = None,
+    config: ConfigName = None,
     metadata: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Add to the file's metadata: license, base_model, ... Repeatable."),
@@ -160,6 +161,7 @@ def convert(
             quality,
             calibration=calibration,
             key=key,
+            config=config,
             metadata=entries,
             threads=threads,
             force=force,

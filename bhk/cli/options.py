@@ -52,11 +52,20 @@ Key = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Which state dict to use when a checkpoint holds several: ema, model, ..."),
 ]
+ConfigName = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="NAME",
+        help="What the tensors do not show: a YAML file or config.json, a YAML file of the model's package, or a name of "
+        "`bhk models`.",
+    ),
+]
 Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Worker threads. Default: one per core.")]
 
 Device = Annotated[str, typer.Option(metavar="NAME", help="Device to compute on: cpu, cuda, cuda:1, ...")]
 
-RunOptions: TypeAlias = Mapping[str, Any]  # mode, compute, device, dtype and attention, as the tasks take them
+RunOptions: TypeAlias = Mapping[str, Any]  # mode, compute, device, dtype, attention and config, as the tasks take them
 
 
 def _run_options(
@@ -78,6 +87,7 @@ def _run_options(
         Attention,
         typer.Option(metavar="fused|package", help="Attention of bhk, which is faster, or of the model's package."),
     ] = Attention.fused,
+    config: ConfigName = None,
 ) -> None:
     """The options of `with_run_options`."""
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from torch import nn
 
-from bhk.base.errors import option
+from bhk.base.errors import listed, option, shown
 from bhk.base.files import WriteError, check_destination
 from bhk.base.names import BHK_SUFFIX, CHECKPOINT_SUFFIXES
 from bhk.base.parallel import worker_count
+from bhk.base.texts import counted
 from bhk.calibration.inputs import Inputs
 from bhk.calibration.model import CalibrationModel, calibration_model
 from bhk.calibration.options import Calibration
@@ -31,8 +32,9 @@ from bhk.conversion.selection import PlannedTensor, select
 from bhk.pictures.folder import replaced_pictures
 from bhk.pictures.prompted import Asked
 from bhk.sam.checkpoints import read_checkpoint
-from bhk.sam.configuration import FILE as CONFIG
-from bhk.sam.recognise import Recognised
+from bhk.sam.configuration import Config
+from bhk.sam.recognise import Recognised, unrecognised
+from bhk.sam.variants import title_of
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def prepare(
     calibration: Calibration | None,
     *,
     key: str | None,
+    config: Config | None,
     metadata: Mapping[str, str],
     threads: int | None,
     force: bool,
@@ -104,7 +107,7 @@ def prepare(
     if out is not None and not dry_run:
         check_destination(Path(out), force=force, sources=() if isinstance(src, nn.Module) else (Path(src),))
         _check_name(Path(out))
-    checkpoint, recognised = read_checkpoint(src, key)
+    checkpoint, recognised = read_checkpoint(src, key, config)
     path = default_destination(src) if out is None else Path(out)
     if not dry_run:
         shown = calibration.samples if calibration and isinstance(calibration.samples, str | os.PathLike) else None
@@ -129,7 +132,7 @@ def prepare(
     if evidence is not None and evidence.calibration is not None and evidence.inputs is not None:
         made |= calibration_provenance(evidence.calibration, evidence.model.module, len(evidence.inputs))
     header = start_header(checkpoint, recognised.entry if recognised else None, companions, metadata, made)
-    warnings = (*faults, *_deviations(recognised))
+    warnings = (*faults, *_doubts(checkpoint, recognised))
     return Job(checkpoint, tensors, header, path, force, quality, evidence, workers, warnings)
 
 
@@ -159,9 +162,21 @@ def _evidence(model: CalibrationModel, quality: Quality, calibration: Calibratio
     return Evidence(model, calibration, inputs, pictures, warnings)
 
 
-def _deviations(recognised: Recognised | None) -> tuple[str, ...]:
-    """Return a warning if bhk cannot rebuild the model with its own configuration."""
-    if recognised is None or not recognised.deviations:
-        return ()
-    advice = "load the file into a module of transformers with bhk.load_into"
-    return (f"{CONFIG} has {', '.join(recognised.deviations)}, which bhk.load does not rebuild; {advice}",)
+def _doubts(checkpoint: Checkpoint, recognised: Recognised | None) -> tuple[str, ...]:
+    """Return what was assumed about the model, or why bhk cannot build it from the file."""
+    own = "it loads by bhk.load_into, into a module that you build"
+    if recognised is None:
+        reason = unrecognised({name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()})
+        return () if reason is None else (f"not recognised as a Segment Anything model, because {reason}; {own}",)
+    if recognised.fault is not None:
+        return (f"bhk.load cannot build this model, because {recognised.fault}; {own}",)
+    doubts = []
+    if recognised.beside:
+        names = listed(recognised.beside, 3)
+        what = f"the {title_of(recognised.entry)} below {shown(recognised.prefix)!r}"
+        doubts.append(
+            f"bhk.load builds {what}, without {counted(len(recognised.beside), 'tensor')} beside it ({names})"
+        )
+    if recognised.note is not None:
+        doubts.append(recognised.note)
+    return tuple(doubts)

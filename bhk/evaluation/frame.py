@@ -28,6 +28,7 @@ from bhk.hub.download import local_file
 from bhk.nn.device import usable_device
 from bhk.sam.build import UnknownModelError
 from bhk.sam.checkpoints import read_checkpoint
+from bhk.sam.configuration import Config
 from bhk.sam.load import model_entry
 from bhk.sam.variants import title_of
 from bhk.version import __version__
@@ -70,7 +71,11 @@ class Models:
     def sources(self, settings: EvaluationSettings) -> Sources:
         """Return how a worker process loads them."""
         source = partial(
-            ModelSource, device=str(settings.device), dtype=str(settings.dtype), attention=settings.attention
+            ModelSource,
+            device=str(settings.device),
+            dtype=str(settings.dtype),
+            attention=settings.attention,
+            config=None if settings.config is None else str(settings.config),
         )
         return Sources(
             tuple(source(str(file), mode=settings.mode, compute=settings.compute) for file in self.files),
@@ -90,21 +95,25 @@ def listed_models(models: FilePath | Sequence[FilePath]) -> tuple[FilePath, ...]
     return every
 
 
-def find_models(models: Sequence[FilePath], against: FilePath | None) -> Models:
+def find_models(models: Sequence[FilePath], against: FilePath | None, config: Config | None = None) -> Models:
     """Find out which models files hold.
 
     Args:
         models: .bhk files, here or on the Hub, or checkpoints.
         against: the original, likewise; None without one.
+        config: their configuration; see `bhk.load`.
 
     Raises:
+        ConfigurationError: `config` is none, or one of another model.
         HubError, ReadError, FormatError, CheckpointError: a file cannot be read.
         UnknownModelError: a file does not hold a whole Segment Anything model.
         DifferentModelsError: they do not have the same architecture as the original.
     """
     files, original_file = tuple(map(local_file, models)), None if against is None else local_file(against)
-    found = tuple(_described(os.fspath(model), file) for model, file in zip(models, files, strict=True))
-    original = None if against is None or original_file is None else _described(os.fspath(against), original_file)
+    found = tuple(_described(os.fspath(model), file, config) for model, file in zip(models, files, strict=True))
+    original = None
+    if against is not None and original_file is not None:
+        original = _described(os.fspath(against), original_file, config)
     if original is not None:
         for model in found:
             _check_same_architecture(model, original)
@@ -191,19 +200,20 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _described(name: str, path: Path) -> EvaluatedModel:
+def _described(name: str, path: Path, config: Config | None) -> EvaluatedModel:
     if not is_bhk(path):
-        return _checkpoint(name, path)
+        return _checkpoint(name, path, config)
     with Container.open(path) as container:
         source = container.header.metadata.get("source.sha256")
-        entry = model_entry(container)
+        entry = model_entry(container, config)
     return replace(_evaluated(name, (path,), entry, container.ratio), source_sha256=source)
 
 
-def _checkpoint(name: str, path: Path) -> EvaluatedModel:
-    checkpoint, recognised = read_checkpoint(path)
-    if recognised is None or recognised.architecture is None:
-        raise UnknownModelError(f"{path} does not hold a whole Segment Anything model; only those can be evaluated")
+def _checkpoint(name: str, path: Path, config: Config | None) -> EvaluatedModel:
+    checkpoint, recognised = read_checkpoint(path, config=config)
+    if recognised is None or recognised.fault is not None:
+        reason = f", because {recognised.fault}" if recognised else ""
+        raise UnknownModelError(f"{path} holds no Segment Anything model that bhk can build{reason}")
     return _evaluated(name, checkpoint.source.files, recognised.entry, None)
 
 
@@ -214,7 +224,7 @@ def _evaluated(name: str, files: Sequence[Path], entry: ModelEntry, ratio: float
         bytes=sum(file.stat().st_size for file in files),
         family=entry.family,
         variant=entry.variant,
-        title=title_of(entry.family, entry.variant),
+        title=title_of(entry),
         arguments=entry.arguments,
         ratio=ratio,
     )

@@ -31,6 +31,7 @@ class ModelSource:
     mode: str = "auto"
     compute: str = "exact"
     attention: str = "fused"
+    config: str | None = None
 
     def load(self) -> nn.Module:
         """Load the model.
@@ -45,6 +46,7 @@ class ModelSource:
             device=self.device,
             dtype=self.dtype,
             attention=cast("Attention", self.attention),
+            config=self.config,
         )
 
 

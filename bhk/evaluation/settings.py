@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
@@ -12,6 +13,7 @@ from bhk.nn.hyperlinear import Compute
 from bhk.nn.plan import Mode
 from bhk.nn.precision import floating_dtype
 from bhk.sam.attention.fuse import Attention
+from bhk.sam.configuration import Config
 
 if TYPE_CHECKING:
     from bhk.nn.device import Device
@@ -39,6 +41,7 @@ class EvaluationSettings:
         dtype: the data type of both models' weights, a name or a `torch.dtype`; kept as a name.
         mode, compute: how the compressed model is loaded; see `bhk.load`.
         attention: attention of both models; see `bhk.load`.
+        config: the configuration of all models; see `bhk.load`.
 
     Raises:
         LoadOptionError: torch has no such floating-point dtype.
@@ -52,10 +55,13 @@ class EvaluationSettings:
     mode: Mode = "auto"
     compute: Compute = "exact"
     attention: Attention = "fused"
+    config: Config | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", str(self.device))
         object.__setattr__(self, "dtype", str(floating_dtype(self.dtype)).removeprefix("torch."))
+        if self.config is not None:
+            object.__setattr__(self, "config", os.fspath(self.config))
         if self.seed < 0:
             raise SettingsError(f"the seed is {self.seed}; expected 0 or more")
         if self.limit is not None and self.limit < 1:

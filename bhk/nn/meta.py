@@ -2,17 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _META = torch.device("meta")
+_MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.arange, torch.outer)
 
 
-def weights_on_meta() -> AbstractContextManager[object]:
+class TooLargeError(ValueError):
+    """A module being built is larger than it may be."""
+
+
+@dataclass
+class Most:
+    """How much a module may hold while it is built, so that settings from outside cannot fill the memory.
+
+    Attributes:
+        tensors: how many tensors it may make.
+        elements: how many elements they may have together, and each tensor that a module computes while it is built.
+    """
+
+    tensors: int
+    elements: int
+
+    @classmethod
+    def of(cls, shapes: Iterable[Sequence[int]]) -> Most:
+        """Return what a module for tensors of these shapes needs at most: it may hold more, such as buffers stored nowhere."""
+        sizes = [math.prod(shape) for shape in shapes]
+        return cls(2 * len(sizes) + 1000, 2 * sum(sizes) + (1 << 24))
+
+    def take(self, tensor: Tensor) -> None:
+        """Count a tensor, in the order in which they are made.
+
+        Raises:
+            TooLargeError: there are too many, or they are too large.
+        """
+        self.tensors -= 1
+        self.elements -= tensor.numel()
+        if self.tensors < 0 or self.elements < 0:
+            raise TooLargeError("the model is larger than the tensors that it would take")
+
+
+def weights_on_meta(most: Most | None = None) -> AbstractContextManager[object]:
     """Return a context in which modules are built with their weights on the meta device: no memory, no initialisation.
 
     >>> with bhk.nn.weights_on_meta():
@@ -24,11 +62,21 @@ def weights_on_meta() -> AbstractContextManager[object]:
     while it is built (position tables, pixel means) are real, unlike under `torch.device("meta")`. Such buffers are often in
     no checkpoint. Parameters made by `torch.zeros` are real as well, and loading replaces them. Inside the context, moving a
     module to a device does not move its weights.
+
+    Args:
+        most: what may be made there; None for no limit.
+
+    Raises:
+        TooLargeError: inside the context, more is made.
     """
-    return _WeightsOnMeta()
+    return _WeightsOnMeta(most)
 
 
 class _WeightsOnMeta(TorchFunctionMode):
+    def __init__(self, most: Most | None) -> None:
+        super().__init__()
+        self._most = most
+
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -42,4 +90,7 @@ class _WeightsOnMeta(TorchFunctionMode):
         elif func is torch.Tensor.to and args[0].is_meta:  # torch refuses, because there is nothing to copy
             args = tuple(_META if isinstance(value, str | torch.device) else value for value in args)
             options = {name: _META if name == "device" else value for name, value in options.items()}
-        return func(*args, **options)
+        made = func(*args, **options)
+        if self._most is not None and isinstance(made, Tensor) and func in _MAKERS:
+            self._most.take(made)
+        return made

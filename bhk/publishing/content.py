@@ -22,19 +22,14 @@ from bhk.evaluation.several import EvaluationReport
 from bhk.hub.address import Address, parse_address
 from bhk.hub.errors import HubError
 from bhk.publishing.licenses import License, UnknownLicenseError, find_license
-from bhk.sam.variants import FAMILIES, VARIANTS, Variant, published_as, published_with
+from bhk.sam.variants import FAMILIES, VARIANTS, Variant, is_buildable, published_as, published_with
 from bhk.tasks.inspect import InspectionReport, inspect
 
 Evaluation: TypeAlias = FidelityReport | AccuracyReport
 Evaluations: TypeAlias = Evaluation | EvaluationReport[FidelityReport] | EvaluationReport[AccuracyReport]
 
-# Classes of transformers for the layouts of the family. A config.json may name the class for videos instead.
-_CLASSES = {
-    "transformers_sam": "SamModel",
-    "transformers_sam_hq": "SamHQModel",
-    "transformers_sam2": "Sam2Model",
-}
-_PARTS = ("sam_encoder", "mobile_sam_v2")  # families that are only part of a model
+# Families that are only part of a model, or whose models are not asked with points and boxes.
+_PARTS = ("sam_encoder", "mobile_sam_v2", "transformers_sam3")
 
 
 class PublicationError(BhkError):
@@ -113,7 +108,7 @@ class PublishedFile:
     def family(self) -> str | None:
         """The family of its model if `bhk.load` can build it, else None."""
         model = self.inspection.model
-        return model.family if model and model.family in FAMILIES and model.arguments else None
+        return model.family if model and is_buildable(model) else None
 
     @property
     def segments(self) -> bool:
@@ -136,8 +131,9 @@ class PublishedFile:
         """The class of transformers that loads it; None if it is not a model of transformers."""
         if CONFIG not in companions_of(self.metadata):
             return None
-        if self.family in _CLASSES:
-            return _CLASSES[self.family]
+        classes = FAMILIES[self.family].classes if self.family else {}
+        if classes:
+            return next(iter(classes.values()))
         has_head = self.architecture is not None and "For" in self.architecture
         return self.architecture if has_head else "AutoModel"
 

@@ -22,7 +22,7 @@ from bhk.publishing.content import CardContent, PublishedFile
 from bhk.publishing.evaluations import evaluation_text, marked
 from bhk.publishing.markdown import block, code, plain, repository_link, table
 from bhk.publishing.usage import LONGEST, address, bhk_lines, full_address, transformers_class, transformers_lines
-from bhk.sam.variants import FAMILIES
+from bhk.sam.variants import packages_of
 
 _LONGEST_MADE = 1000  # characters of how a file was made
 _STORED = {"trajectory": "coded", "exact": "exact"}
@@ -223,10 +223,10 @@ def _local_name(content: CardContent, file: PublishedFile) -> str:
 
 def _loading(content: CardContent, file: PublishedFile) -> str:
     lines, name = bhk_lines(content, file), transformers_class(content, file)
-    if file.family is not None:
+    if file.family is not None and file.inspection.model is not None:
         if file.segments:
             lines.append('found = bhk.segment(model, "photo.jpg", points=[(500, 375)])')
-        parts = [_needs(FAMILIES[file.family].packages[0]), block("python", *lines)]
+        parts = [_needs(packages_of(file.inspection.model)[0]), block("python", *lines)]
         if name is not None:
             parts += ["Or with transformers:", _from_pretrained(content, file)]
         return "\n\n".join(parts)

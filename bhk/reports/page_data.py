@@ -85,7 +85,7 @@ def _file(content: PageContent) -> Json:
         "float32": float32_bytes(file.layers),
         "sha256": sha256([content.path]),
         "made_with": made_with(header),
-        "model": None if model is None else title_of(model.family, model.variant),
+        "model": None if model is None else title_of(model),
         "metadata": [(key, _shortened(value)) for key, value in others(metadata).items()],
         "verify": shlex.join(["bhk", "verify", unicode_name(content.path.name), *against]),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -54,6 +54,12 @@ class Shapes:
 
 class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base class of all architectures."""
+
+
+class Configured(Architecture, frozen=True):
+    """A model that a configuration describes: `config` holds its settings (see `bhk.sam.configuration`)."""
+
+    config: dict[str, Any]
 
 
 class VitEncoder(Architecture, frozen=True):
@@ -249,11 +255,6 @@ def read_sam2(shapes: Shapes) -> Sam2:
     """Read the sizes and the release of a SAM 2 in the original layout."""
     trunk = _read_hiera(shapes, "image_encoder.trunk", "patch_embed.proj.weight")
     return Sam2(trunk.embed_dim, trunk.stages, "2.1" if shapes.has("obj_ptr_tpos_proj.") else "2")
-
-
-def read_transformers_sam2(shapes: Shapes) -> Hiera:
-    """Read the sizes of a `Sam2Model` of transformers."""
-    return _read_hiera(shapes, "vision_encoder.backbone", "patch_embed.projection.weight")
 
 
 def _read_hiera(shapes: Shapes, trunk: str, patches: str) -> Hiera:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -15,9 +14,11 @@ from torch import nn
 from bhk.base.errors import BhkError, listed
 from bhk.base.packages import MissingPackageError, import_package
 from bhk.container.header import ModelEntry
-from bhk.sam.architecture import Architecture, EfficientSam, Hiera, Sam2, VitEncoder, VitSam
+from bhk.sam.architecture import Architecture, Configured, EfficientSam, VitEncoder, VitSam
+from bhk.sam.hugging_face import build_configured
 from bhk.sam.packages import SEGMENT_ANYTHING, SEGMENT_ANYTHING_HQ
-from bhk.sam.variants import FAMILIES, Family, find_variant
+from bhk.sam.tree import build_tree
+from bhk.sam.variants import CONFIG, FAMILIES, FURTHER, WITHIN, Family, find_variant, packages_of, title_of
 
 DECODER_HEADS = 8  # of attention in the mask decoder, which no shape tells
 PIXEL_MEAN, PIXEL_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
@@ -38,23 +39,30 @@ def build_model(entry: ModelEntry, *, video: bool = False) -> nn.Module:
         MissingPackageError: the model's package is missing; the message says how to install it.
     """
     family = _family(entry)
-    builders = _VIDEO_BUILDERS if video else _BUILDERS
-    if family.name not in builders:
+    if video and (family.tree is None or family.tree.video is None):
+        able = [name for name, other in FAMILIES.items() if other.tree is not None and other.tree.video is not None]
         raise UnknownModelError(
-            f"a model of {family.name} has no memory of earlier frames; for a clip, use one of {listed(_VIDEO_BUILDERS)}"
+            f"a model of {family.name} has no memory of earlier frames; for a clip, use one of {listed(able)}"
         )
     architecture = architecture_of(entry)
-    package = import_package(family.packages)
+    package = import_package(packages_of(entry))
     try:
-        return builders[family.name](package, architecture).eval()
+        return _build(package, family, architecture, video=video).eval()
     except (ImportError, AttributeError) as error:
         raise MissingPackageError(
             f"the installed version of {package.__name__} cannot build this model ({error}); update it"
         ) from error
-    except (AssertionError, ArithmeticError, RuntimeError, ValueError) as error:
-        raise UnknownModelError(
-            f"{package.__name__} cannot build a model of the file's sizes {entry.arguments}: {error}"
-        ) from error
+    except (AssertionError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+        sizes = "settings" if isinstance(architecture, Configured) else f"sizes {entry.arguments}"
+        raise UnknownModelError(f"{package.__name__} cannot build a model of the file's {sizes}: {error}") from error
+
+
+def _build(package: ModuleType, family: Family, architecture: Architecture, *, video: bool) -> nn.Module:
+    if not isinstance(architecture, Configured):
+        return _BUILDERS[family.name](package, architecture)
+    if family.tree is not None:
+        return build_tree(package, family.tree, architecture.config, video=video)
+    return build_configured(package, family, architecture.config)
 
 
 def _family(entry: ModelEntry) -> Family:
@@ -73,18 +81,24 @@ def architecture_of(entry: ModelEntry) -> Architecture:
         UnknownModelError: there is no such family, the sizes are missing or out of bounds, or nothing builds them.
     """
     family = _family(entry)
-    if not entry.arguments:
+    arguments = {name: value for name, value in entry.arguments.items() if name != WITHIN}
+    if not arguments or FURTHER in arguments:
+        what = title_of(entry) if FURTHER in arguments else f"not a whole {family.name} model"
         raise UnknownModelError(
-            f"the file's tensors do not make up a whole {family.name} model that bhk can build; "
-            "load them into a module of your own with bhk.load_into"
+            f"the file's tensors are {what}, which bhk cannot build; load them into a module of your own with bhk.load_into"
         )
     try:
-        architecture = msgspec.convert(entry.arguments, family.type)
+        known = Configured if CONFIG in arguments or family.name not in _BUILDERS else family.type
+        architecture = msgspec.convert(arguments, known)
     except msgspec.ValidationError as error:
         raise UnknownModelError(
             f"the file's model has arguments that no {family.name} model has: {str(error)[:200]}"
         ) from None
-    if not family.any_size and find_variant(family.name, architecture) is None:
+    if (
+        not isinstance(architecture, Configured)
+        and not family.any_size
+        and find_variant(family.name, architecture) is None
+    ):
         raise UnknownModelError(
             f"the file holds a {family.name} model of unpublished sizes, {entry.arguments}; "
             "build the module yourself and load it with bhk.load_into"
@@ -189,52 +203,6 @@ def _build_efficient_sam(package: ModuleType, sizes: EfficientSam) -> nn.Module:
     return model
 
 
-@dataclass(frozen=True)
-class _HieraSize:
-    """The numbers of a published size of SAM 2's image encoder that shapes do not tell.
-
-    Attributes:
-        letter: the size's letters in the name of its configuration.
-        num_heads: heads of the first stage; each further stage doubles them.
-        global_blocks: blocks whose attention sees the whole image.
-        windows: window size of the other blocks, for each stage.
-        background: side of the position table that is stretched over the image.
-    """
-
-    letter: str
-    num_heads: int
-    global_blocks: tuple[int, ...]
-    windows: tuple[int, ...]
-    background: int
-
-
-_HIERA_SIZES = {
-    Hiera(96, (1, 2, 7, 2)): _HieraSize("t", 1, (5, 7, 9), (8, 4, 14, 7), 7),
-    Hiera(96, (1, 2, 11, 2)): _HieraSize("s", 1, (7, 10, 13), (8, 4, 14, 7), 7),
-    Hiera(112, (2, 3, 16, 3)): _HieraSize("b+", 2, (12, 16, 20), (8, 4, 14, 7), 14),
-    Hiera(144, (2, 6, 36, 4)): _HieraSize("l", 2, (23, 33, 43), (8, 4, 16, 8), 7),
-}
-
-
-def sam2_config(sizes: Sam2) -> str:
-    """Return the name of the configuration in the package `sam2`, as `build_sam2` takes it."""
-    release = "sam2.1" if sizes.release == "2.1" else "sam2"
-    return f"configs/{release}/{release}_hiera_{_hiera_size(sizes).letter}.yaml"
-
-
-def _hiera_size(sizes: Hiera) -> _HieraSize:
-    size = _HIERA_SIZES.get(Hiera(sizes.embed_dim, sizes.stages))
-    if size is None:
-        raise ValueError("expected the sizes of a published SAM 2")
-    return size
-
-
-def _build_sam2(package: ModuleType, sizes: Sam2, *, builder: str) -> nn.Module:
-    builders: Any = importlib.import_module(f"{package.__name__}.build_sam")
-    model: nn.Module = getattr(builders, builder)(sam2_config(sizes), device="cpu")
-    return model
-
-
 def _build_transformers_sam(package: Any, sizes: VitSam, *, hq: bool) -> nn.Module:
     """Build a `SamModel`, or a `SamHQModel` if `hq`."""
     config_type, model_type = (package.SamHQConfig, package.SamHQModel) if hq else (package.SamConfig, package.SamModel)
@@ -272,24 +240,6 @@ def _build_transformers_sam(package: Any, sizes: VitSam, *, hq: bool) -> nn.Modu
     return model
 
 
-def _build_transformers_sam2(package: Any, sizes: Hiera) -> nn.Module:
-    size = _hiera_size(sizes)
-    channels = [sizes.embed_dim << stage for stage in range(len(sizes.stages))]
-    backbone = package.Sam2HieraDetConfig(
-        hidden_size=sizes.embed_dim,
-        num_attention_heads=size.num_heads,
-        blocks_per_stage=list(sizes.stages),
-        embed_dim_per_stage=channels,
-        num_attention_heads_per_stage=[size.num_heads << stage for stage in range(len(sizes.stages))],
-        window_size_per_stage=list(size.windows),
-        global_attention_blocks=list(size.global_blocks),
-        window_positional_embedding_background_size=[size.background, size.background],
-    )
-    vision = package.Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=channels[::-1])
-    model: nn.Module = package.Sam2Model(package.Sam2Config(vision_config=vision))
-    return model
-
-
 _BUILDERS: dict[str, Callable[[ModuleType, Any], nn.Module]] = {
     "sam_encoder": _build_vit_encoder,
     "sam": partial(_build_vit_sam, hq=False),
@@ -299,11 +249,6 @@ _BUILDERS: dict[str, Callable[[ModuleType, Any], nn.Module]] = {
     "mobile_sam_v2": _build_mobile_sam_v2,
     "edge_sam": partial(_build_registered, key="edge_sam"),
     "efficient_sam": _build_efficient_sam,
-    "sam2": partial(_build_sam2, builder="build_sam2"),
     "transformers_sam": partial(_build_transformers_sam, hq=False),
     "transformers_sam_hq": partial(_build_transformers_sam, hq=True),
-    "transformers_sam2": _build_transformers_sam2,
-}
-_VIDEO_BUILDERS: dict[str, Callable[[ModuleType, Any], nn.Module]] = {
-    "sam2": partial(_build_sam2, builder="build_sam2_video_predictor"),
 }

@@ -22,16 +22,17 @@ from bhk.nn.device import Device
 from bhk.nn.errors import MismatchError
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.loading import load_file, load_options
-from bhk.nn.meta import weights_on_meta
+from bhk.nn.meta import Most, weights_on_meta
 from bhk.nn.model_tensors import model_tensors
 from bhk.nn.plan import LoadOptions, Mode, named_tensors
 from bhk.nn.precision import Dtype
+from bhk.sam.architecture import Configured
 from bhk.sam.attention.fuse import Attention, check_attention, fuse_attention
 from bhk.sam.build import UnknownModelError, architecture_of, build_model
-from bhk.sam.checkpoints import read_checkpoint
-from bhk.sam.configuration import FILE as CONFIG
+from bhk.sam.checkpoints import check_used, read_checkpoint
+from bhk.sam.configuration import Config, given_configuration
 from bhk.sam.recognise import Recognised, recognise
-from bhk.sam.variants import FAMILIES
+from bhk.sam.variants import FAMILIES, WITHIN, is_buildable
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def load(
     attention: Attention = "fused",
     video: bool = False,
     verify: bool = True,
+    config: Config | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> nn.Module:
@@ -81,8 +83,12 @@ def load(
         attention: "fused" puts modules of bhk in place of the package's attention, see `bhk.sam.fuse_attention`: the same
             results up to rounding, faster, in less memory. "package" keeps the package's own.
         video: build the package's class for videos, such as `SAM2VideoPredictor`, instead of that for pictures.
+        config: what the file and its tensors do not say, such as the size of SAM 2's pictures: a YAML file or a
+            config.json, the name of a YAML file in the model's package, or of a published model (see `bhk.models`). It
+            takes the place of what the file says.
 
     Raises:
+        ConfigurationError: `config` is none, or one of another model.
         HubError: the Hub did not deliver the file.
         ReadError, FormatError: the file cannot be read or breaks a rule of the format.
         UnknownModelError: the file does not say which model it holds, bhk cannot build that model, or `video` was asked of a
@@ -92,7 +98,7 @@ def load(
         LoadError: see `bhk.load_into`.
     """
     options = load_options(mode=mode, compute=compute, device=device, dtype=dtype, threads=threads, progress=progress)
-    return load_model(path_or_repo, options, attention=attention, video=video, verify=verify).module
+    return load_model(path_or_repo, options, attention=attention, video=video, verify=verify, config=config).module
 
 
 def load_model(
@@ -102,29 +108,33 @@ def load_model(
     attention: Attention = "fused",
     video: bool = False,
     verify: bool = True,
+    config: Config | None = None,
 ) -> LoadedModel:
     """Build the model that a file holds, and return it with what the file says about it; see `load`."""
     check_attention(attention)
     path = local_file(path_or_repo)
     is_checkpoint = path.exists() and not is_bhk(path)
-    loaded = _load_checkpoint(path, options, video) if is_checkpoint else _load_bhk(path, options, video, verify)
+    if is_checkpoint:
+        loaded = _load_checkpoint(path, options, video, config)
+    else:
+        loaded = _load_bhk(path, options, video, verify, config)
     if attention == "fused":
         is_dense = is_checkpoint or options.mode == "dense"
         fuse_attention(loaded.module, compute="exact" if is_dense else options.compute)
     return loaded
 
 
-def _load_bhk(path: Path, options: LoadOptions, video: bool, verify: bool) -> LoadedModel:
+def _load_bhk(path: Path, options: LoadOptions, video: bool, verify: bool, config: Config | None) -> LoadedModel:
     with BhkFile(Container.open(path), verify=verify) as file:
-        entry = model_entry(file.container)
-        with weights_on_meta():
-            model = build_model(entry, video=video)
-        load_file(model, file, replace(options, ignore=() if video else FAMILIES[entry.family].extra))
+        entry = model_entry(file.container, config)
+        model = _built(entry, (layer.shape for layer in file.layers), video=video)
+        prefix, extra = str(entry.arguments.get(WITHIN, "")), FAMILIES[entry.family].extra
+        load_file(model, file, replace(options, prefix=prefix, ignore=() if video else extra))
         return LoadedModel(model, entry, file.container.ratio)
 
 
-def _load_checkpoint(path: Path, options: LoadOptions, video: bool) -> LoadedModel:
-    checkpoint, recognised = read_checkpoint(path)
+def _load_checkpoint(path: Path, options: LoadOptions, video: bool, config: Config | None) -> LoadedModel:
+    checkpoint, recognised = read_checkpoint(path, config=config)
     model = dense_model(checkpoint, recognised, path, video=video)
     assert recognised is not None  # else dense_model raises
     model.to(device=options.device or "cpu", dtype=options.dtype or torch.float32)
@@ -144,16 +154,20 @@ def dense_model(checkpoint: Checkpoint, recognised: Recognised | None, path: Pat
         MissingPackageError: the model's package is not installed.
         MismatchError: tensors are missing, unexpected, or of another shape.
     """
-    odd = recognised.deviations if recognised else ()
-    if recognised is None or recognised.architecture is None or odd:
-        reason = (
-            f"its {CONFIG} has {', '.join(odd)}" if odd else "its tensors are not those of a whole model of the family"
-        )
-        raise UnknownModelError(f"{path}: bhk cannot build this model, because {reason}; build it yourself")
-    with weights_on_meta():
-        model = build_model(recognised.entry, video=video)
-    fill(model, checkpoint.all_values(), () if video else recognised.family.extra, path)
+    fault = recognised.fault if recognised else "its tensors are not those of a model of the family"
+    if recognised is None or fault is not None:
+        raise UnknownModelError(f"{path}: bhk cannot build this model, because {fault}; build it yourself")
+    model = _built(recognised.entry, (tensor.shape for tensor in checkpoint.tensors.values()), video=video)
+    cut, values = len(recognised.prefix), checkpoint.all_values()
+    own = {name[cut:]: tensor for name, tensor in values.items() if name.startswith(recognised.prefix)}
+    fill(model, own, () if video else recognised.family.extra, path)
     return model.eval()
+
+
+def _built(entry: ModelEntry, shapes: Iterable[tuple[int, ...]], *, video: bool) -> nn.Module:
+    """Build a model without weights, not larger than a file's tensors, which have these shapes."""
+    with weights_on_meta(most=Most.of(shapes)):
+        return build_model(entry, video=video)
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], ignore: Iterable[str], path: Path) -> None:
@@ -185,15 +199,20 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], ignore: Iterable[str],
         )
 
 
-def model_entry(container: Container) -> ModelEntry:
+def model_entry(container: Container, config: Config | None = None) -> ModelEntry:
     """Return what an open .bhk file says about its model, after comparing that with its tensors.
 
-    So nothing larger than those tensors is built.
+    So nothing larger than those tensors is built. What `config` says takes the place of what the file says.
 
     Raises:
+        ConfigurationError: `config` is none, or one of another model.
         UnknownModelError: the file does not say which model it holds, or its tensors are not those of that model.
     """
-    name, entry, layers = container.source.name, container.header.model, container.layers
+    name, entry = container.source.name, container.header.model
+    shapes = {alias: layer.shape for layer in container.layers for alias in (layer.name, *layer.aliases)}
+    if config is not None:
+        given = given_configuration(config)
+        return check_used(given, name, recognise(shapes, given)).entry
     if entry is None and companions_of(container.header.metadata):
         raise UnknownModelError(
             f"{name} holds a model of transformers outside the Segment Anything family; import bhk.transformers, and load "
@@ -203,9 +222,18 @@ def model_entry(container: Container) -> ModelEntry:
         raise UnknownModelError(
             f"{name} does not say which model it holds; build the module yourself and load it with bhk.load_into"
         )
-    shapes = {alias: layer.shape for layer in layers for alias in (layer.name, *layer.aliases)}
+    if entry.family not in FAMILIES:
+        return entry
     found = recognise(shapes)
-    if entry.family in FAMILIES and entry.arguments and (found is None or found.architecture != architecture_of(entry)):
+    if not is_buildable(entry) and found is not None and found.family.name == entry.family and found.fault is not None:
+        raise UnknownModelError(
+            f"{name}: bhk cannot build this model, because {found.fault}; or build the module yourself and load it with "
+            "bhk.load_into"
+        )
+    architecture = architecture_of(entry)
+    if isinstance(architecture, Configured):  # what is built from settings is compared with the tensors then
+        return entry
+    if found is None or found.architecture != architecture:
         raise UnknownModelError(
             f"{name} says that it holds a {entry.family} model of sizes {entry.arguments}, but its tensors have other "
             "shapes; build the module yourself and load it with bhk.load_into"

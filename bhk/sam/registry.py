@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, TypeGuard
 
 import msgspec
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from bhk.base.errors import BhkError, listed
-from bhk.base.packages import import_package
+from bhk.base.packages import import_package, places_of
 from bhk.container.header import ModelEntry
 from bhk.container.reader import is_bhk
 from bhk.file.bhkfile import open_downloaded
@@ -21,8 +21,8 @@ from bhk.hub.address import address_of
 from bhk.nn.device import Device
 from bhk.nn.loading import load_file, load_options
 from bhk.nn.meta import weights_on_meta
-from bhk.sam.architecture import Sam2
-from bhk.sam.build import UnknownModelError, build_model, registered, sam2_config
+from bhk.sam.build import UnknownModelError, build_model, registered
+from bhk.sam.configuration import ConfigurationError, configurations_in_packages
 from bhk.sam.packages import SAM2
 from bhk.sam.variants import FAMILIES, VARIANTS, title_of
 
@@ -156,9 +156,21 @@ def _build_sam2(
 ) -> nn.Module:
     import_package((SAM2,))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    build: Builder = getattr(importlib.import_module("sam2.build_sam"), name)
+    original: Builder = getattr(importlib.import_module("sam2.build_sam"), name)
+    located = _located(config_file)
+
+    def build(checkpoint: Checkpoint, device: Device) -> nn.Module:
+        try:
+            return original(located, checkpoint, device, **options)
+        except Exception as error:  # hydra, on which only sam2 depends, has its own kinds
+            if type(error).__module__.partition(".")[0] not in ("hydra", "omegaconf"):
+                raise
+            raise ConfigurationError(
+                f"sam2 cannot use the configuration {config_file}: {_first_line(error)}"
+            ) from error
+
     if not _is_ours(checkpoint):
-        return build(config_file, checkpoint, device, **options)
+        return build(checkpoint, device)
     with open_downloaded(checkpoint) as file:
         found = file.container.header.model
         if found is not None and not _may_be(config_file, found):
@@ -166,10 +178,32 @@ def _build_sam2(
                 f"{checkpoint} {_holds(found)}, but {config_file} is another model; use bhk.load for any"
             )
         with weights_on_meta():
-            model = build(config_file, None, "cpu", **options)
+            model = build(None, "cpu")
         training = model.training
         load_file(model, file, load_options(device=device))
     return model.train(training)
+
+
+def _located(config_file: str) -> str:
+    """Return a configuration's path within the package `sam2`; forks of it keep theirs in another folder.
+
+    Raises:
+        ConfigurationError: the package has none of that name.
+    """
+    folders = [Path(place) for place in places_of(SAM2)]
+    if config_file.startswith(("/", "file:", "pkg:")) or any((folder / config_file).is_file() for folder in folders):
+        return config_file
+    found = configurations_in_packages(config_file)
+    if not found:
+        every = sorted(path.name for folder in folders for path in folder.rglob("*.yaml"))
+        raise ConfigurationError(
+            f"sam2 has no configuration {config_file}; it has {listed(dict.fromkeys(every)) or 'none'}"
+        )
+    return next(found[0].relative_to(folder).as_posix() for folder in folders if found[0].is_relative_to(folder))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _is_ours(checkpoint: Checkpoint) -> TypeGuard[str | os.PathLike[str]]:
@@ -183,16 +217,12 @@ def _sizes(entry: ModelEntry) -> object:
 
 
 def _holds(entry: ModelEntry) -> str:
-    return f"holds {title_of(entry.family, entry.variant)}"
+    return f"holds {title_of(entry)}"
 
 
 def _may_be(config_file: str, entry: ModelEntry) -> bool:
     """Return whether a SAM 2 of this entry can have this configuration: its own published one, or an unknown one."""
     if entry.family != "sam2":
         return False
-    published = {
-        PurePath(sam2_config(variant.architecture)).name: variant.name
-        for variant in VARIANTS.values()
-        if isinstance(variant.architecture, Sam2)
-    }
+    published = {PurePath(variant.config).name: variant.name for variant in VARIANTS.values() if variant.config}
     return published.get(PurePath(config_file).name, entry.variant) == entry.variant

@@ -5,10 +5,15 @@ Imports neither torch nor any package of the family.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any, Literal
 
 from bhk.base.packages import Package
+from bhk.base.texts import counted
+from bhk.container.header import ModelEntry
 from bhk.sam import architecture as arch
 from bhk.sam.architecture import Architecture, Shapes
 from bhk.sam.packages import (
@@ -22,6 +27,16 @@ from bhk.sam.packages import (
     TINY_SAM,
     TRANSFORMERS,
 )
+from bhk.sam.sam2_models import SAM2_TREE, sam2_settings, trunk_sizes
+from bhk.sam.tree import Settings, Tree
+
+_DTYPE = re.compile(r"[-_.](fp16|bf16|fp32|float16|bfloat16|float32)$")  # what converters add to the name of a file
+
+# Entries of a header's `model.arguments` besides the sizes of the model.
+CONFIG = "config"  # its settings, where no sizes are enough
+WITHIN = "within"  # the prefix of its names, where the file holds more than the model
+FURTHER = "further"  # the number of tensors that the model has beyond those of its family, for models only based on it
+BASE = "base"  # the variant that such a model is based on
 
 
 @dataclass(frozen=True)
@@ -32,10 +47,13 @@ class Family:
         name: its name in a header's model entry.
         marks: prefixes, each of which must start the name of some tensor. A checkpoint belongs to the first family in
             `FAMILIES` with all marks present; later families are less demanding.
-        type: the class of its architecture.
-        read: reads the architecture from shapes.
+        type: the class of its architecture, as far as shapes tell it; a configuration takes its place.
+        read: reads the architecture from shapes; None if they do not tell enough.
         packages: packages that build the same modules; the first one installed is used.
         any_size: whether a model of any size can be built, or only the variants in the table.
+        tree: for models that a YAML file describes, how they are put together.
+        classes: for models of transformers, what config.json may have as `model_type`, and the class that it stands for.
+        twins: whether variants of equal shapes are different models, which only their names or their user can tell apart.
         extra: patterns (see `fnmatch`) of names that a file may hold in addition to the module's, for `ignore` of
             `bhk.load_into`. No other names may differ, although the packages of SAM-HQ and EdgeSAM are less strict.
     """
@@ -43,9 +61,12 @@ class Family:
     name: str
     marks: tuple[str, ...]
     type: type[Architecture]
-    read: Callable[[Shapes], Architecture]
+    read: Callable[[Shapes], Architecture] | None
     packages: tuple[Package, ...]
     any_size: bool = False
+    tree: Tree | None = None
+    classes: Mapping[str, str] = field(default_factory=dict)
+    twins: bool = False
     extra: tuple[str, ...] = ()
 
 
@@ -64,6 +85,9 @@ class Variant:
         architecture: its sizes; None for a layout of any size.
         hub: repository of its publishers on the Hugging Face Hub, if there is one.
         sha256: SHA-256 of its published file, where it is known; only this tells it from other weights of that file name.
+        settings: those that no tensor shows, for a family with a tree.
+        config: the YAML file with them, as the package calls it.
+        packages: packages that build it, where those of its family build another model.
     """
 
     name: str
@@ -76,6 +100,9 @@ class Variant:
     architecture: Architecture | None = None
     hub: str | None = None
     sha256: str | None = None
+    settings: Settings | None = None
+    config: str | None = None
+    packages: tuple[Package, ...] = ()
 
 
 # The Hub has files of Sam2VideoModel; they load into Sam2Model too, without the modules for memory.
@@ -89,10 +116,16 @@ _VIDEO = (
     "occlusion_spatial_embedding_parameter",
 )
 
+
+def _transformers(name: str, marks: tuple[str, ...], classes: Mapping[str, str], extra: tuple[str, ...] = ()) -> Family:
+    """Return the family of a model of transformers that only its config.json describes."""
+    return Family(name, marks, arch.Configured, None, (TRANSFORMERS,), any_size=True, classes=classes, extra=extra)
+
+
 FAMILIES = {
     family.name: family
     for family in (
-        Family("sam2", ("sam_mask_decoder.",), arch.Sam2, arch.read_sam2, (SAM2,)),
+        Family("sam2", ("sam_mask_decoder.",), arch.Sam2, arch.read_sam2, (SAM2,), any_size=True, tree=SAM2_TREE),
         Family(
             "mobile_sam_v2",
             ("MaskDecoder.",),
@@ -100,29 +133,40 @@ FAMILIES = {
             arch.read_prompt_guided_decoder,
             (MOBILE_SAM_V2, SEGMENT_ANYTHING),
         ),
-        Family(
+        _transformers(
             "transformers_sam2",
-            ("mask_decoder.", "vision_encoder.backbone."),
-            arch.Hiera,
-            arch.read_transformers_sam2,
-            (TRANSFORMERS,),
+            ("mask_decoder.", "vision_encoder.backbone.blocks."),
+            {"sam2": "Sam2Model", "sam2_video": "Sam2Model"},
             extra=_VIDEO,
+        ),
+        _transformers(
+            "transformers_edgetam",
+            ("mask_decoder.", "vision_encoder.backbone.timm_model."),
+            {"edgetam": "EdgeTamModel", "edgetam_video": "EdgeTamModel"},
+            extra=(*_VIDEO, "spatial_perceiver.*"),
+        ),
+        _transformers(
+            "transformers_sam3",
+            ("detr_decoder.", "text_encoder.", "vision_encoder.backbone.layers."),
+            {"sam3": "Sam3Model"},
         ),
         Family(
             "transformers_sam_hq",
-            ("mask_decoder.hq_token.", "vision_encoder."),
+            ("mask_decoder.hq_token.", "vision_encoder.layers."),
             arch.VitSam,
             arch.read_transformers_sam,
             (TRANSFORMERS,),
             any_size=True,
+            classes={"sam_hq": "SamHQModel"},
         ),
         Family(
             "transformers_sam",
-            ("mask_decoder.", "vision_encoder."),
+            ("mask_decoder.", "vision_encoder.layers."),
             arch.VitSam,
             arch.read_transformers_sam,
             (TRANSFORMERS,),
             any_size=True,
+            classes={"sam": "SamModel"},
         ),
         Family(
             "edge_sam",
@@ -151,7 +195,8 @@ FAMILIES = {
             ("mask_decoder.", "image_encoder.layers."),
             arch.TinyVitSam,
             arch.read_tiny_vit_sam,
-            (MOBILE_SAM, TINY_SAM, SEGMENT_ANYTHING_HQ),
+            (MOBILE_SAM, SEGMENT_ANYTHING_HQ),
+            twins=True,  # TinySAM's mask decoder leaves out its first mask
         ),
         Family(
             "sam_hq",
@@ -176,12 +221,6 @@ FAMILIES = {
 _VIT_B = arch.VitSam(768, 12, 12, (2, 5, 8, 11))
 _VIT_L = arch.VitSam(1024, 24, 16, (5, 11, 17, 23))
 _VIT_H = arch.VitSam(1280, 32, 16, (7, 15, 23, 31))
-_TINY, _SMALL, _BASE_PLUS, _LARGE = (
-    (96, (1, 2, 7, 2)),
-    (96, (1, 2, 11, 2)),
-    (112, (2, 3, 16, 3)),
-    (144, (2, 6, 36, 4)),
-)
 
 
 # SHA-256 of files as their publishers serve them. The digits in the names of Segment Anything's files begin an MD5.
@@ -201,9 +240,22 @@ _SHA256 = {
 }
 
 
-def _sam2(name: str, title: str, parameters: int, ratio: float | None, architecture: arch.Sam2) -> Variant:
-    files, hub = (f"{name}.pt",), f"facebook/{name.replace('_', '-')}"
-    return Variant(name, "sam2", title, files, "Apache-2.0", parameters, ratio, architecture, hub, _SHA256[name])
+def _sam2(release: Literal["2", "2.1"], size: str, title: str, parameters: int, ratio: float | None) -> Variant:
+    name, settings = f"sam{release}_hiera_{size}", sam2_settings(release, size)
+    letter = "b+" if size == "base_plus" else size[0]
+    return Variant(
+        name,
+        "sam2",
+        f"SAM{release}-{title}",
+        (f"{name}.pt",),
+        parameters=parameters,
+        published_ratio=ratio,
+        architecture=arch.Sam2(*trunk_sizes(settings), release),
+        hub=f"facebook/{name.replace('_', '-')}",
+        sha256=_SHA256[name],
+        settings=settings,
+        config=f"configs/sam{release}/sam{release}_hiera_{letter}.yaml",
+    )
 
 
 def _sam(size: str, title: str, digits: str, parameters: int, ratio: float, architecture: arch.VitSam) -> Variant:
@@ -241,14 +293,14 @@ VARIANTS = {
             published_ratio=3.34,
             architecture=arch.TinyVitSam(),
         ),
-        _sam2("sam2_hiera_tiny", "SAM2-T", 38946242, 5.08, arch.Sam2(*_TINY, "2")),
-        _sam2("sam2_hiera_small", "SAM2-S", 46044098, 5.03, arch.Sam2(*_SMALL, "2")),
-        _sam2("sam2_hiera_base_plus", "SAM2-B+", 80833922, 5.17, arch.Sam2(*_BASE_PLUS, "2")),
-        _sam2("sam2_hiera_large", "SAM2-L", 224430386, 5.00, arch.Sam2(*_LARGE, "2")),
-        _sam2("sam2.1_hiera_tiny", "SAM2.1-T", 38962754, None, arch.Sam2(*_TINY, "2.1")),
-        _sam2("sam2.1_hiera_small", "SAM2.1-S", 46060610, None, arch.Sam2(*_SMALL, "2.1")),
-        _sam2("sam2.1_hiera_base_plus", "SAM2.1-B+", 80850434, None, arch.Sam2(*_BASE_PLUS, "2.1")),
-        _sam2("sam2.1_hiera_large", "SAM2.1-L", 224446898, None, arch.Sam2(*_LARGE, "2.1")),
+        _sam2("2", "tiny", "T", 38946242, 5.08),
+        _sam2("2", "small", "S", 46044098, 5.03),
+        _sam2("2", "base_plus", "B+", 80833922, 5.17),
+        _sam2("2", "large", "L", 224430386, 5.00),
+        _sam2("2.1", "tiny", "T", 38962754, None),
+        _sam2("2.1", "small", "S", 46060610, None),
+        _sam2("2.1", "base_plus", "B+", 80850434, None),
+        _sam2("2.1", "large", "L", 224446898, None),
         Variant(
             "mobile_sam",
             "mobile_sam",
@@ -267,12 +319,14 @@ VARIANTS = {
             parameters=10140231,
             published_ratio=3.47,
             architecture=arch.TinyVitSam(),
+            packages=(TINY_SAM,),
         ),
         Variant(
             "mobile_sam_v2",
             "mobile_sam_v2",
             "MobileSAMv2",
-            ("Prompt_guided_Mask_Decoder.pt",),  # the image encoder has its own file: sam_encoder, or MobileSAM's
+            ("Prompt_guided_Mask_Decoder.pt",),
+            parameters=4064816,  # the image encoder has its own file: sam_encoder, or MobileSAM's
             published_ratio=4.72,
             architecture=arch.PromptGuidedDecoder(),
         ),
@@ -320,42 +374,106 @@ VARIANTS = {
             "sam_encoder",
             "SAM image encoder",
             ("sam_vit_h.pt",),  # of MobileSAMv2
+            parameters=637026048,
             architecture=arch.VitEncoder(1280, 32, 16, (7, 15, 23, 31)),
         ),
         Variant("transformers_sam", "transformers_sam", "transformers SamModel", ("model.safetensors",)),
         Variant("transformers_sam_hq", "transformers_sam_hq", "transformers SamHQModel", ("model.safetensors",)),
         Variant("transformers_sam2", "transformers_sam2", "transformers Sam2Model", ("model.safetensors",)),
+        Variant("transformers_edgetam", "transformers_edgetam", "transformers EdgeTamModel", ("model.safetensors",)),
+        Variant("transformers_sam3", "transformers_sam3", "transformers Sam3Model", ("model.safetensors",)),
     )
 }
 
 
-def title_of(family: str, variant: str | None) -> str:
-    """Return what people call a model of a header's family and variant, such as "SAM-B or MedSAM" for equal shapes."""
-    found = VARIANTS.get(variant) if variant else None
-    if found is None or found.family != family:
-        return (
-            f"{family}, of no published size" if family in FAMILIES else f"{family}, which this version does not know"
-        )
-    return " or ".join(twin.title for twin in VARIANTS.values() if _same(twin, found))
+def title_of(entry: ModelEntry) -> str:
+    """Return what people call a header's model, such as "SAM-B or MedSAM" for equal shapes."""
+    further, base = entry.arguments.get(FURTHER), entry.arguments.get(BASE)
+    if isinstance(further, int):
+        title = _titles(ModelEntry(entry.family, base if isinstance(base, str) else None))
+        return f"based on {title}, with {counted(further, 'further tensor')}"
+    title, found = _titles(entry), _variant_of(entry)
+    if found is None or found.settings is None or _is_published(entry, found):
+        return title
+    settings = _settings_in(entry)
+    if not settings:
+        return f"{title}, of unknown settings"
+    side = settings.get("image_size")
+    return f"{title}, of other settings" if side == found.settings["image_size"] else f"{title} at {side} pixels"
 
 
-def published_files(family: str, variant: str | None) -> tuple[str, ...]:
-    """Return the names of the published files of a header's family and variant, and of variants with equal shapes."""
-    found = VARIANTS.get(variant) if variant else None
-    if found is None or found.family != family:
+def _titles(entry: ModelEntry) -> str:
+    found = _variant_of(entry)
+    if found is None:
+        known = entry.family in FAMILIES
+        return f"{entry.family}, of no published size" if known else f"{entry.family}, which this version does not know"
+    return " or ".join(twin.title for twin in _alike(entry, found))
+
+
+def published_files(entry: ModelEntry) -> tuple[str, ...]:
+    """Return the names of the published files of a header's model, and of variants with equal shapes."""
+    found = _variant_of(entry)
+    if found is None or WITHIN in entry.arguments or not _is_published(entry, found):
         return ()
-    twins = (found, *(twin for twin in VARIANTS.values() if twin != found and _same(twin, found)))
-    return tuple(file for twin in twins for file in twin.files)
+    others = (twin for twin in _alike(entry, found) if twin != found)
+    return tuple(file for twin in (found, *others) for file in twin.files)
+
+
+def _alike(entry: ModelEntry, variant: Variant) -> list[Variant]:
+    """Return the variants that a model of an entry may be: those of equal shapes, unless it was found out which it is."""
+    if FAMILIES[variant.family].twins and entry.arguments:
+        return [variant]
+    return [other for other in VARIANTS.values() if _same(other, variant)]
+
+
+def _variant_of(entry: ModelEntry) -> Variant | None:
+    found = VARIANTS.get(entry.variant) if entry.variant else None
+    return found if found is not None and found.family == entry.family else None
+
+
+def _is_published(entry: ModelEntry, variant: Variant) -> bool:
+    """Return whether a model that has the shapes of a variant also has its settings, as far as they are known."""
+    return variant.settings is None or _settings_in(entry) == variant.settings
+
+
+def _settings_in(entry: ModelEntry) -> dict[str, Any]:
+    found = entry.arguments.get(CONFIG)
+    return found if isinstance(found, dict) else {}
 
 
 def _same(one: Variant, other: Variant) -> bool:
     return (one.family, one.architecture) == (other.family, other.architecture)
 
 
-def find_variant(family: str, architecture: Architecture) -> Variant | None:
+def find_variant(family: str, architecture: Architecture | None) -> Variant | None:
     """Return the first variant of a family with this architecture, or None for an unpublished size."""
     of_family = (variant for variant in VARIANTS.values() if variant.family == family)
     return next((variant for variant in of_family if variant.architecture in (None, architecture)), None)
+
+
+def is_buildable(entry: ModelEntry) -> bool:
+    """Return whether an entry says all that its model is built from."""
+    return entry.family in FAMILIES and FURTHER not in entry.arguments and bool(entry.arguments.keys() - {WITHIN})
+
+
+def packages_of(entry: ModelEntry) -> tuple[Package, ...]:
+    """Return the packages that build a header's model, of a known family."""
+    found = _variant_of(entry)
+    return (found.packages if found else ()) or FAMILIES[entry.family].packages
+
+
+def called_like(variant: Variant, name: str) -> Variant | None:
+    """Return the variant, equal in shapes to another, whose file is called like `name` apart from the suffix, or None.
+
+    If equal shapes do not make equal models, its title within the name is enough.
+    """
+    twins = [other for other in VARIANTS.values() if _same(other, variant)]
+    stem = _DTYPE.sub("", PurePath(name).stem)
+    found = [twin for twin in twins if stem in {PurePath(file).stem for file in twin.files}]
+    if not found and FAMILIES[variant.family].twins:
+        plain = "".join(filter(str.isalnum, name.lower()))
+        found = [twin for twin in twins if twin.title.lower() in plain]
+    return found[0] if len(found) == 1 else None
 
 
 def published_with(sha256: str) -> Variant | None:

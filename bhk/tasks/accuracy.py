@@ -145,7 +145,7 @@ def accuracy(
     log = FaultLog()
     log.add_counts(truth.faults)
     boxes = _detections(detections, truth, log)
-    evaluated = find_models(listed_models(models), against)
+    evaluated = find_models(listed_models(models), against, settings.config)
     chosen = draw(truth.images, settings.limit, settings.seed)
     shards = evaluate(
         _Work(evaluated.sources(settings), settings, keep_masks=bool(truth.categories)),

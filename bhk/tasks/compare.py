@@ -41,6 +41,7 @@ from bhk.pictures.scenes import HELD_OUT, make_scene
 from bhk.reports.comparison import Mark, check_figure, draw_comparison
 from bhk.sam.build import UnknownModelError
 from bhk.sam.checkpoints import read_checkpoint
+from bhk.sam.configuration import Config
 from bhk.sam.load import dense_model, load
 from bhk.sam.prediction.predictor import PredictionError
 from bhk.sam.recognise import Recognised
@@ -199,6 +200,7 @@ def compare(
     plot: str | os.PathLike[str] | None = None,
     seed: int = 0,
     device: Device = "cpu",
+    config: Config | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> ComparisonReport:
@@ -222,6 +224,7 @@ def compare(
         plot: a .pdf, .svg or .png file to draw masks against ratio in.
         seed: for drawing pictures, prompts and the bootstrap.
         device: where masks are computed, such as "cuda".
+        config: the configuration of the original; see `bhk.convert`.
         force: replace `plot` if it exists.
         progress: called with ("Comparing " and the quality, pictures done, all pictures).
 
@@ -240,10 +243,10 @@ def compare(
         check_destination(Path(plot), force=force, sources=(Path(original), *replaced_pictures(images, plot)))
     place = usable_device(device)
     names = find_pictures(Path(images), limit=limit, seed=seed) if images is not None else ()
-    checkpoint, recognised = read_checkpoint(original)
+    checkpoint, recognised = read_checkpoint(original, config=config)
     subject, no_masks = _subject(Path(original), checkpoint, recognised, place, required=images is not None)
     pictures, skipped = _read(Path(images), names, seed) if images is not None else (_scenes(seed), ())
-    trial = _Trial(original, _powers(checkpoint), subject, pictures if subject else (), place, seed)
+    trial = _Trial(original, config, _powers(checkpoint), subject, pictures if subject else (), place, seed)
     choices = [trial.measure(name, quality, progress or silent) for name, quality in named]
     if plot is not None:
         with replace_file(Path(plot), force=force) as file:
@@ -341,6 +344,7 @@ class _Trial:
 
     Attributes:
         original: the checkpoint.
+        config: its configuration; None for what is found.
         powers: tensor name -> sum of squares of the original's tensor.
         subject: the original; None if masks are not compared.
         pictures: pictures with prompts.
@@ -349,6 +353,7 @@ class _Trial:
     """
 
     original: str | os.PathLike[str]
+    config: Config | None
     powers: Mapping[str, float]
     subject: Subject | None
     pictures: Pictures
@@ -359,7 +364,7 @@ class _Trial:
         """Convert the original, load the file, and compare masks."""
         with tempfile.TemporaryDirectory(prefix="bhk-") as folder:
             path = Path(folder) / "model.bhk"
-            report = convert(self.original, path, quality)
+            report = convert(self.original, path, quality, config=self.config)
             started = time.perf_counter()
             model = load_state_dict(path) if self.subject is None else load(path, device=self.device)
             load_seconds = time.perf_counter() - started

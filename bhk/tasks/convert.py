@@ -22,6 +22,7 @@ from bhk.conversion.prepare import prepare
 from bhk.conversion.quality import Quality
 from bhk.conversion.writing import estimate, write
 from bhk.file.sizes import float32_bytes
+from bhk.sam.configuration import Config
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def convert(
     *,
     calibration: Calibration | Samples | None = None,
     key: str | None = None,
+    config: Config | None = None,
     metadata: Mapping[str, str] | None = None,
     threads: int | None = None,
     force: bool = False,
@@ -118,6 +120,9 @@ def convert(
         quality: the name of a preset ("fine", "balanced", "small" or "birkhoff"), or a `bhk.Quality`.
         calibration: a `bhk.Calibration`, or its samples: "dead-leaves", "noise", a folder of pictures, or samples of your own.
         key: which state dict to convert if the checkpoint holds several, such as "ema" or "model.state_dict".
+        config: what the tensors of a Segment Anything model do not show, such as the size of SAM 2's pictures: a YAML file or
+            a config.json, the name of a YAML file in the model's package, or of a published model (see `bhk.models`). By
+            default, what the module says, or a configuration beside the checkpoint, or else its file name.
         metadata: entries to add to the file's metadata, such as {"license": "Apache-2.0"}.
         threads: worker threads; by default one per core. The bytes written do not depend on it.
         force: replace `out` if it exists.
@@ -128,6 +133,7 @@ def convert(
     Raises:
         CalibrationError, NoPicturesError: the model cannot be built, fails, or cannot be run on these samples.
         WorkDirError: the calibration's work folder holds results of other work.
+        ConfigurationError: `config` is none, or one of another model.
         CheckpointError: the source cannot be read, holds no tensors, is ambiguous or not safe to load.
         ChangedError: the source was changed while it was read; nothing is written.
         PresetError, PatternError: the quality is unknown or out of reach, or a pattern matches no tensor.
@@ -143,6 +149,7 @@ def convert(
         Quality(quality) if isinstance(quality, str) else quality,
         calibration if calibration is None or isinstance(calibration, Calibration) else Calibration(calibration),
         key=key,
+        config=config,
         metadata=metadata or {},
         threads=threads,
         force=force,

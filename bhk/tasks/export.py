@@ -163,11 +163,11 @@ def name_in_folder(path: str | os.PathLike[str], out: str | os.PathLike[str]) ->
         return target, ()
     with open_container(path) as container:
         model, metadata = container.header.model, container.header.metadata
-    names = published_files(model.family, model.variant) if model else ()
+    names = published_files(model) if model else ()
     if companions_of(metadata):
         names = names or (_TRANSFORMERS,)
     if not names:
-        held = f"holds {title_of(model.family, model.variant)}" if model else "does not say which model it holds"
+        held = f"holds {title_of(model)}" if model else "does not say which model it holds"
         raise UnnamedModelError(f"{path} {held}, so it has no official file name; give the name of the file to write")
     first = metadata["source.name"] if metadata.get("source.name") in names else names[0]
     chosen, *others = (name.removesuffix(".zip") for name in (first, *(name for name in names if name != first)))

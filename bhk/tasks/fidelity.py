@@ -105,7 +105,7 @@ def fidelity(
     worker_processes(workers, str(settings.device))  # can the device be used?
     folder = Path(images)
     names = find_pictures(folder, limit=settings.limit, seed=settings.seed)
-    found = find_models(listed_models(models), against)
+    found = find_models(listed_models(models), against, settings.config)
     shards = evaluate(
         _Work(str(folder), found.sources(settings), settings),
         list(enumerate(names)),

@@ -103,7 +103,7 @@ class InspectionReport(Report):
     @property
     def title(self) -> str | None:
         """The model's usual name, such as "SAM-B"; None if the file names no model."""
-        return None if self.model is None else title_of(self.model.family, self.model.variant)
+        return None if self.model is None else title_of(self.model)
 
     @property
     def file_bytes(self) -> int:

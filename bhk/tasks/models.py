@@ -96,7 +96,7 @@ def models() -> ModelsReport:
 
 
 def _model(variant: Variant, ratio: float | None) -> Model:
-    packages = FAMILIES[variant.family].packages
+    packages = variant.packages or FAMILIES[variant.family].packages
     return Model(
         name=variant.name,
         title=variant.title,

@@ -32,6 +32,7 @@ from bhk.pictures.masks import bounding_box
 from bhk.pictures.prompts import Prompt, PromptError, check_inside, make_prompts
 from bhk.pictures.rle import encode
 from bhk.sam.attention.fuse import Attention
+from bhk.sam.configuration import Config
 from bhk.sam.prediction.predictor import Masks, PredictionError, Predictor, predictor_for
 from bhk.sam.prediction.running import ModelFile, Running, RunOptions, load_to_run, now, peak_bytes
 
@@ -168,6 +169,7 @@ def segment(
     dtype: Dtype | None = None,
     attention: Attention = "fused",
     verify: bool = True,
+    config: Config | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> SegmentationReport:
@@ -196,8 +198,8 @@ def segment(
         points_per_side: number of points along each side of the grid.
         out: write the picture with masks and prompts drawn on it to this file: .png or .jpg.
         force: replace `out` if it exists.
-        mode, compute, device, dtype, attention, verify, threads, progress: see `bhk.load`. A module is loaded already, so it
-            takes none of them.
+        mode, compute, device, dtype, attention, verify, config, threads, progress: see `bhk.load`. A module is loaded
+            already, so it takes none of them.
 
     Raises:
         PromptError: there are no prompts, they contradict each other, or they lie outside the picture.
@@ -221,7 +223,7 @@ def segment(
         raise ImageError(f"{image!s} is a clip, not a picture; use bhk.segment_video")
     pixels = read_image(image)
     check_inside(prompts, pixels.shape[1], pixels.shape[0])
-    running = load_to_run(model, RunOptions(mode, compute, device, dtype, attention, verify, threads, progress))
+    running = load_to_run(model, RunOptions(mode, compute, device, dtype, attention, verify, config, threads, progress))
     found = _answer(running, pixels, _Question(prompts, multimask, points_per_side))
     if out is not None:
         _write(Path(out), force, pixels, found)

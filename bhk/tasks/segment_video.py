@@ -29,6 +29,7 @@ from bhk.pictures.masks import bounding_box
 from bhk.pictures.prompts import Prompt, check_inside, make_prompts
 from bhk.pictures.rle import decode, runs
 from bhk.sam.attention.fuse import Attention
+from bhk.sam.configuration import Config
 from bhk.sam.prediction.running import ModelFile, Running, RunOptions, load_to_run, now, peak_bytes
 from bhk.sam.prediction.tracker import tracker_for
 
@@ -177,6 +178,7 @@ def segment_video(
     dtype: Dtype | None = None,
     attention: Attention = "fused",
     verify: bool = True,
+    config: Config | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> VideoReport:
@@ -225,7 +227,7 @@ def segment_video(
         height, width = frames.size
         check_inside(prompts, width, height, "frame")
         loading = None if isinstance(model, nn.Module) else progress
-        options = RunOptions(mode, compute, device, dtype, attention, verify, threads, loading)
+        options = RunOptions(mode, compute, device, dtype, attention, verify, config, threads, loading)
         running = load_to_run(model, options, video=True)
         found = _follow(running, frames, prompts, frame, show)
         source = ClipFile(os.fspath(clip), width, height, float(frames.rate), frames.names)

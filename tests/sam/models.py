@@ -251,6 +251,19 @@ def small_hf_sam3_video() -> nn.Module:
     return _seeded(lambda: Sam3VideoModel(config))  # type: ignore[no-any-return]
 
 
+def small_hf_edgetam() -> nn.Module:
+    """Return transformers' `EdgeTamModel`, with the smallest RepViT."""
+    from transformers import EdgeTamConfig, EdgeTamModel, TimmWrapperConfig
+
+    arguments = {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]}
+    vision = {
+        "backbone_config": TimmWrapperConfig(architecture="repvit_m1", model_args=arguments),
+        "backbone_feature_sizes": [[SIZE // stride] * 2 for stride in (4, 8, 16)],
+    }
+    config = EdgeTamConfig(vision_config=vision, prompt_encoder_config=_PROMPTS, mask_decoder_config=_DECODER)
+    return _seeded(lambda: EdgeTamModel(config))  # type: ignore[no-any-return]
+
+
 def confident(model: nn.Module) -> nn.Module:
     """Make a small model predict high IoUs and clear masks, so that mask generators keep them."""
     decoder: Any = getattr(model, "mask_decoder", None) or model.sam_mask_decoder

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import torch
+from torch import nn
 
-FOLDER = Path(__file__).parent.parent / "data" / "state_dicts"
-LISTS = sorted(FOLDER.glob("*.json"))
+from tools.state_dicts import LISTS, name_of, shapes_of
+
+NAMES = [name_of(path) for path in LISTS]
+
+__all__ = ["NAMES", "module_of", "shapes_of"]
 
 
-def shapes_of(name: str) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor of a published checkpoint."""
-    listed = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["tensors"]
-    return {name: tuple(shape) for name, shape, *_ in listed}
+def module_of(name: str) -> nn.Module:
+    """Return a module that has the tensors of a published checkpoint, zeros, and nothing else."""
+    top = nn.Module()
+    for key, shape in shapes_of(name).items():
+        *parts, last = key.split(".")
+        node = top
+        for part in parts:
+            if part not in dict(node.named_children()):
+                node.add_module(part, nn.Module())
+            node = node.get_submodule(part)
+        node.register_buffer(last, torch.zeros(shape))
+    return top

@@ -21,11 +21,12 @@ def test_an_unknown_checkpoint_keeps_its_names(tmp_path: Path) -> None:
 
 def test_the_prefixes_of_trainer_and_wrapper_add_up(tmp_path: Path) -> None:
     tied = torch.ones(4)
-    tensors = {"module.sam.mask_decoder.a": tied, "module.sam.mask_decoder.b": tied, "module.sam.x": torch.zeros(2)}
+    names = ("mask_decoder.iou_token.weight", "mask_decoder.mask_tokens.weight", "prompt_encoder.no_mask_embed.weight")
+    tensors = {f"module.sam.{name}": tied for name in names[:2]} | {f"module.sam.{names[2]}": torch.zeros(2)}
     checkpoint, recognised = read_checkpoint(save(tmp_path / "a.pth", tensors))
     assert recognised is not None
-    assert list(checkpoint.tensors) == ["mask_decoder.a", "x"]
-    assert checkpoint.aliases == {"mask_decoder.a": ("mask_decoder.b",)}
+    assert list(checkpoint.tensors) == [names[0], names[2]]
+    assert checkpoint.aliases == {names[0]: (names[1],)}
     assert checkpoint.layout.prefix == "module.sam."
 
 

@@ -232,7 +232,7 @@ def test_a_checkpoint_loads_densely(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnknownModelError, match="not those of a whole model"):
+    with pytest.raises(UnknownModelError, match="not those of a model of the family"):
         bhk.load(save(tmp_path / "a.pth", {"weight": torch.ones(3, 3)}))
 
 

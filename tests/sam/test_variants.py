@@ -6,22 +6,22 @@ import re
 
 import pytest
 
-from bhk.sam.build import _BUILDERS
+from bhk.container.header import ModelEntry
 from bhk.sam.variants import FAMILIES, VARIANTS, find_variant, published_as, published_files, published_with, title_of
-from sam.state_dicts import LISTS, shapes_of
+from sam.state_dicts import NAMES, shapes_of
 
 
 def test_every_list_of_a_published_checkpoint_is_a_variant() -> None:
-    assert {path.stem for path in LISTS} <= set(VARIANTS)
+    assert set(NAMES) <= set(VARIANTS)
 
 
-@pytest.mark.parametrize("name", [path.stem for path in LISTS])
+@pytest.mark.parametrize("name", NAMES)
 def test_parameters_are_the_elements_of_the_published_checkpoint(name: str) -> None:
     assert VARIANTS[name].parameters == sum(math.prod(shape) for shape in shapes_of(name).values())
 
 
-def test_families_can_be_built_and_are_those_of_variants() -> None:
-    assert set(FAMILIES) == set(_BUILDERS) == {variant.family for variant in VARIANTS.values()}
+def test_families_are_those_of_variants() -> None:
+    assert set(FAMILIES) == {variant.family for variant in VARIANTS.values()}
     for variant in VARIANTS.values():
         assert variant.architecture is None or type(variant.architecture) is FAMILIES[variant.family].type
 
@@ -40,18 +40,18 @@ def test_published_ratios_are_those_of_the_eighteen_models() -> None:
 
 
 def test_models_that_cannot_be_told_apart_are_named_together() -> None:
-    assert title_of("sam", "sam_vit_b") == "SAM-B or MedSAM"
-    assert title_of("mobile_sam", "mobile_sam") == "MobileSAM or TinySAM"
-    assert title_of("sam", "sam_vit_h") == "SAM-H"
-    assert title_of("edge_sam", "edge_sam_rpn") == "EdgeSAM-RPN"
+    assert title_of(ModelEntry("sam", "sam_vit_b")) == "SAM-B or MedSAM"
+    assert title_of(ModelEntry("mobile_sam", "mobile_sam")) == "MobileSAM or TinySAM"
+    assert title_of(ModelEntry("sam", "sam_vit_h")) == "SAM-H"
+    assert title_of(ModelEntry("edge_sam", "edge_sam_rpn")) == "EdgeSAM-RPN"
 
 
 def test_published_files_are_those_of_all_that_look_the_same() -> None:
-    assert published_files("sam", "sam_vit_b") == ("sam_vit_b_01ec64.pth", "medsam_vit_b.pth")
-    assert published_files("sam", "medsam") == ("medsam_vit_b.pth", "sam_vit_b_01ec64.pth")
-    assert published_files("edge_sam", "edge_sam") == ("edge_sam.pth", "edge_sam_3x.pth")
-    assert published_files("edge_sam", "edge_sam_rpn") == ()
-    assert published_files("sam2", "sam_vit_b") == published_files("sam", None) == ()
+    assert published_files(ModelEntry("sam", "sam_vit_b")) == ("sam_vit_b_01ec64.pth", "medsam_vit_b.pth")
+    assert published_files(ModelEntry("sam", "medsam")) == ("medsam_vit_b.pth", "sam_vit_b_01ec64.pth")
+    assert published_files(ModelEntry("edge_sam", "edge_sam")) == ("edge_sam.pth", "edge_sam_3x.pth")
+    assert published_files(ModelEntry("edge_sam", "edge_sam_rpn")) == ()
+    assert published_files(ModelEntry("sam2", "sam_vit_b")) == published_files(ModelEntry("sam", None)) == ()
 
 
 def test_a_hash_names_one_variant() -> None:
@@ -65,8 +65,8 @@ def test_a_hash_names_one_variant() -> None:
 
 @pytest.mark.parametrize("variant", [None, "sam2_hiera_tiny", "sam_vit_g"])
 def test_unknown_models_have_a_title_too(variant: str | None) -> None:
-    assert title_of("sam", variant) == "sam, of no published size"
-    assert title_of("sam9", variant) == "sam9, which this version does not know"
+    assert title_of(ModelEntry("sam", variant)) == "sam, of no published size"
+    assert title_of(ModelEntry("sam9", variant)) == "sam9, which this version does not know"
 
 
 def test_a_variant_is_found_by_family_and_architecture() -> None:
@@ -102,3 +102,17 @@ def test_the_name_of_a_file_tells_twins_apart() -> None:
     assert published_as("sam", "sam_vit_b", "sam_vit_l_0b3195.pth") is None
     assert published_as("sam", None, "sam_vit_b_01ec64.pth") is None
     assert published_as("transformers_sam", "transformers_sam", "model.safetensors") is None
+
+
+def test_a_model_of_other_settings_than_the_published_ones_is_called_by_them() -> None:
+    settings = VARIANTS["sam2.1_hiera_tiny"].settings
+    assert settings is not None
+
+    def entry(**changed: object) -> ModelEntry:
+        return ModelEntry("sam2", "sam2.1_hiera_tiny", {"config": {**settings, **changed}})
+
+    assert (title_of(entry()), published_files(entry())) == ("SAM2.1-T", ("sam2.1_hiera_tiny.pt",))
+    assert title_of(entry(image_size=512)) == "SAM2.1-T at 512 pixels"
+    assert title_of(entry(num_maskmem=3)) == "SAM2.1-T, of other settings"
+    assert title_of(ModelEntry("sam2", "sam2.1_hiera_tiny")) == "SAM2.1-T, of unknown settings"
+    assert published_files(entry(image_size=512)) == ()

@@ -1,4 +1,4 @@
-"""Predicting with models of `transformers`: SamModel, SamHQModel, Sam2Model."""
+"""Predicting with models of `transformers`: SamModel, SamHQModel, Sam2Model, EdgeTamModel."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _image_processor(config: Any, transformers: ModuleType) -> Any:
     """Return the image processor for a model's configuration."""
     side = config.prompt_encoder_config.image_size
     square = {"height": side, "width": side}
-    if config.model_type == "sam2":
+    if config.model_type in ("sam2", "edgetam"):
         return transformers.Sam2ImageProcessor(size=square)
     if config.model_type == "sam3_tracker":
         return transformers.Sam3ImageProcessor(size=square)

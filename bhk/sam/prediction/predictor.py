@@ -98,6 +98,7 @@ _PREDICTORS = {
     "transformers.SamModel": "hugging_face.HuggingFacePredictor",
     "transformers.SamHQModel": "hugging_face.HuggingFacePredictor",
     "transformers.Sam2Model": "hugging_face.HuggingFacePredictor",
+    "transformers.EdgeTamModel": "hugging_face.HuggingFacePredictor",
     "transformers.Sam3Model": "sam3.Sam3Predictor",
     "transformers.Sam3LiteTextModel": "sam3.Sam3Predictor",
     "transformers.Sam3VideoModel": "sam3.Sam3Predictor",

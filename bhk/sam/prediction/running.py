@@ -18,6 +18,7 @@ from bhk.nn.loading import load_options
 from bhk.nn.plan import Mode
 from bhk.nn.precision import Dtype
 from bhk.sam.attention.fuse import Attention
+from bhk.sam.configuration import Config
 from bhk.sam.load import load_model
 
 
@@ -31,6 +32,7 @@ class RunOptions:
     dtype: Dtype | None = None
     attention: Attention = "fused"
     verify: bool = True
+    config: Config | None = None
     threads: int | None = None
     progress: Progress | None = None
 
@@ -79,9 +81,14 @@ def load_to_run(model: nn.Module | str | os.PathLike[str], options: RunOptions, 
             raise LoadOptionError(f"{', '.join(given)}: these options are for models that are loaded from a file")
         return Running(model.eval())
     started = time.perf_counter()
-    settings = {name: value for name, value in vars(options).items() if name not in ("attention", "verify")}
+    settings = {name: value for name, value in vars(options).items() if name not in ("attention", "verify", "config")}
     loaded = load_model(
-        model, load_options(**settings), attention=options.attention, verify=options.verify, video=video
+        model,
+        load_options(**settings),
+        attention=options.attention,
+        video=video,
+        verify=options.verify,
+        config=options.config,
     )
     seconds = now(loaded.module) - started
     entry = loaded.entry

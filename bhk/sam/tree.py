@@ -1,0 +1,193 @@
+"""Models put together from nested settings, as the YAML files of `sam2` and of what grew from it describe them.
+
+Each family's table says which class stands at each place; the settings of one model come from the table of published models
+or from a YAML file. A file never names a class to import: it can only choose among those of the table.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from bhk.base.errors import shown
+from bhk.sam.settings import SettingError, check_settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Settings = Mapping[str, Any]
+CLASS = "class"  # the setting that chooses a class where a family has several
+_TARGET = "_target_"
+_EXPONENT = re.compile(r"[-+]?\d+e[-+]?\d+")  # such as 1e-6, which YAML 1.1 takes for text
+_DEEPEST = 16
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+
+
+@dataclass(frozen=True)
+class Tree:
+    """How the models of a family are put together.
+
+    Attributes:
+        classes: place, such as "image_encoder.trunk", or "" for the model -> its class, from the package's name on; where a
+            model may have one of several, the first is the usual one.
+        of_model: settings of the model itself that a YAML file may have. Its others are about training or tracking.
+        video: the class that follows objects through a clip, in place of the one at ""; None if there is none.
+        for_video: its further settings.
+    """
+
+    classes: Mapping[str, tuple[str, ...]]
+    of_model: frozenset[str]
+    video: str | None = None
+    for_video: Mapping[str, Any] = field(default_factory=dict)
+
+    def class_at(self, place: str, settings: Settings) -> str | None:
+        """Return the class at a place; None if settings there are plain values.
+
+        Raises:
+            SettingError: the settings choose a class that the family does not have there.
+        """
+        choices = self.classes.get(place)
+        if choices is None:
+            return None
+        name = settings.get(CLASS, _name(choices[0]))
+        found = next((choice for choice in choices if _name(choice) == name), None)
+        if found is None:
+            expected = " or ".join(map(_name, choices))
+            raise SettingError(f"class {shown(name, 60)!r} at {place or 'the top'}; expected {expected}")
+        return found
+
+
+def build_tree(package: ModuleType, tree: Tree, settings: Settings, *, video: bool = False) -> nn.Module:
+    """Build a model from its settings; with `video`, of the class that follows objects through a clip.
+
+    Raises:
+        SettingError: the settings are not plain, or the family has no such model.
+        AttributeError, ImportError: the package lacks a class.
+        TypeError: a class does not have one of the settings.
+    """
+    check_settings(settings)
+    if video and tree.video is not None:
+        tree, settings = replace(tree, classes={**tree.classes, "": (tree.video,)}), {**settings, **tree.for_video}
+    model: nn.Module = _build(package, tree, settings, "")
+    return model
+
+
+def _build(package: ModuleType, tree: Tree, settings: Settings, place: str) -> Any:
+    name = tree.class_at(place, settings)
+    values = {
+        key: _build(package, tree, value, f"{place}.{key}".strip(".")) if isinstance(value, Mapping) else value
+        for key, value in settings.items()
+        if key != CLASS
+    }
+    if name is None:
+        return values
+    module, _, kind = name.rpartition(".")
+    made = getattr(importlib.import_module(f"{package.__name__}.{module}"), kind)
+    known = inspect.signature(made).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    if (odd := values.keys() - known.keys()) and not takes_any:
+        raise SettingError(f"{kind} has no setting {shown(sorted(odd)[0], 60)}")
+    return made(**values)
+
+
+def settings_of(module: nn.Module, usual: nn.Module, settings: Settings) -> dict[str, Any]:
+    """Return the settings that a module was built with.
+
+    Args:
+        module: the module.
+        usual: another one of its class, built from `settings`.
+        settings: those of `usual`; what the two keep of theirs in different ways is replaced.
+    """
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        own, other = (_kept(of, key) for of in (module, usual))
+        if isinstance(value, Mapping) and hasattr(own, "parameters") and hasattr(other, "parameters"):
+            found[key] = settings_of(own, other, value)
+        elif own == other:
+            found[key] = value
+        else:
+            found[key] = list(own) if isinstance(own, tuple | list) else own
+    return found
+
+
+def _kept(module: nn.Module, key: str) -> Any:
+    """Return what a module keeps of an argument; of a layer, it keeps copies only."""
+    copies = getattr(module, f"{key}s", None)
+    return copies[0] if copies is not None and not hasattr(module, key) else getattr(module, key, None)
+
+
+def differences(module: nn.Module, other: nn.Module) -> Iterator[str]:
+    """Yield where two modules of the same structure have different numbers, flags or words, such as "trunk.window_spec"."""
+    others = dict(other.named_modules())
+    for name, own in module.named_modules():
+        theirs = vars(others[name]) if name in others else {}
+        for key, value in vars(own).items():
+            if (
+                key != "training"
+                and isinstance(value, bool | int | float | str | tuple)
+                and theirs.get(key, value) != value
+            ):
+                yield f"{name}.{key}".strip(".")
+
+
+def settings_in(document: object, tree: Tree) -> dict[str, Any]:
+    """Return the settings of a model in the content of a YAML file, of a model or of its training.
+
+    Raises:
+        SettingError: it describes no model of the family.
+    """
+    top = document if isinstance(document, Mapping) else {}
+    trainer = top.get("trainer")
+    model = top.get("model") or (trainer.get("model") if isinstance(trainer, Mapping) else None)
+    if not isinstance(model, Mapping) or _TARGET not in model:
+        raise SettingError("no model; expected the settings of one under `model`")
+    settings: dict[str, Any] = _settings(_resolved(model, top, 0), tree, "")
+    check_settings(settings)
+    return settings
+
+
+def _settings(node: Mapping[str, Any], tree: Tree, place: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    target = node.get(_TARGET)
+    if place and target is not None:
+        found[CLASS] = str(target).rpartition(".")[2]
+        if tree.class_at(place, found) is None:
+            raise SettingError(f"{shown(target, 80)} at {place}, where the family has no part")
+        if found[CLASS] == _name(tree.classes[place][0]):
+            del found[CLASS]
+    for key, value in node.items():
+        if key == _TARGET or (not place and key not in tree.of_model):
+            continue
+        inner = f"{place}.{key}".strip(".")
+        found[key] = _settings(value, tree, inner) if isinstance(value, Mapping) else value
+    return found
+
+
+def _resolved(value: Any, top: Mapping[str, Any], deep: int) -> Any:
+    """Return a value of a YAML file with its references, such as ${scratch.resolution}, replaced by what they refer to."""
+    if deep > _DEEPEST:
+        raise SettingError("settings or references nested too deep")
+    if isinstance(value, Mapping):
+        return {str(key): _resolved(item, top, deep + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolved(item, top, deep + 1) for item in value]
+    found = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
+    node: Any = top
+    for step in found[1].split("."):
+        if not isinstance(node, Mapping) or step not in node:
+            raise SettingError(f"a reference to {shown(found[1], 60)}, which is not there")
+        node = node[step]
+    if isinstance(node, Mapping | list):
+        raise SettingError(f"a reference to {shown(found[1], 60)}, which is not a single value")
+    return _resolved(node, top, deep + 1)
+
+
+def _name(path: str) -> str:
+    return path.rpartition(".")[2]
