@@ -25,6 +25,7 @@ Converting:
 
 Models:
     UnknownModelError: a file does not hold a model that bhk can build.
+    ConfigurationError: what was given as the configuration of a model is none, or that of another model.
     LoadError: the tensors of a file do not fit the model.
     PredictionError: a model cannot predict the masks that are asked for.
     NotFiniteError: a model returned NaN or infinity.

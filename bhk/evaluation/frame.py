@@ -75,7 +75,7 @@ class Models:
             device=str(settings.device),
             dtype=str(settings.dtype),
             attention=settings.attention,
-            config=None if settings.config is None else str(settings.config),
+            config=settings.config,
         )
         return Sources(
             tuple(source(str(file), mode=settings.mode, compute=settings.compute) for file in self.files),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
@@ -13,7 +12,6 @@ from bhk.nn.hyperlinear import Compute
 from bhk.nn.plan import Mode
 from bhk.nn.precision import floating_dtype
 from bhk.sam.attention.fuse import Attention
-from bhk.sam.configuration import Config
 
 if TYPE_CHECKING:
     from bhk.nn.device import Device
@@ -55,13 +53,11 @@ class EvaluationSettings:
     mode: Mode = "auto"
     compute: Compute = "exact"
     attention: Attention = "fused"
-    config: Config | None = None
+    config: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", str(self.device))
         object.__setattr__(self, "dtype", str(floating_dtype(self.dtype)).removeprefix("torch."))
-        if self.config is not None:
-            object.__setattr__(self, "config", os.fspath(self.config))
         if self.seed < 0:
             raise SettingsError(f"the seed is {self.seed}; expected 0 or more")
         if self.limit is not None and self.limit < 1:

@@ -205,7 +205,7 @@ def segment_video(
         frame: index of the frame of the prompts, from 0.
         out: write the frames with the masks drawn on them to this video file (.mp4, .mov or .mkv), or to this folder.
         force: replace `out` if it exists.
-        mode, compute, device, dtype, attention, verify, threads: see `bhk.load`. A module takes none of them.
+        mode, compute, device, dtype, attention, verify, config, threads: see `bhk.load`. A module takes none of them.
         progress: called with ("Reading frames" | "Following" | "Drawing", frames done, all frames), and as by `bhk.load`.
 
     Raises:

@@ -17,7 +17,7 @@ from bhk.container.header import ModelEntry
 from bhk.container.reader import Container
 from bhk.nn import HyperLinear
 from bhk.sam.allocation import finer_db
-from bhk.sam.variants import FAMILIES
+from bhk.sam.variants import FAMILIES, VARIANTS
 from tasks.checkpoints import PUBLISHED, draw, published, save, small
 
 
@@ -53,7 +53,8 @@ def test_a_published_checkpoint_goes_there_and_back(tmp_path: Path, path: Path) 
     assert report.source_bytes == sum(tensor.nbytes for tensor in tensors.values())
     assert report.bytes == (tmp_path / "sam.bhk").stat().st_size
     assert report.coded > 90
-    assert report.warnings == report.left_out == ()
+    assert all("bhk.load cannot build" in warning for warning in report.warnings)  # it has other sizes than published
+    assert report.left_out == ()
     bhk.verify(tmp_path / "sam.bhk", source, threads=1)
     layers = _layers(tmp_path / "sam.bhk")
     assert all(layers[name].encoding == "exact" for name, tensor in tensors.items() if not tensor.is_floating_point())
@@ -86,10 +87,11 @@ def test_tied_tensors_are_stored_once_and_tied_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrapper", [None, "model"])
 def test_prefixes_are_cut_off_and_put_back(tmp_path: Path, wrapper: str | None) -> None:
-    names = ["module.sam.mask_decoder.up.weight", "module.sam.image_encoder.up.weight"]
+    parts = ["image_encoder.neck.0.weight", "mask_decoder.iou_token.weight"]
+    names = [f"module.sam.{part}" for part in parts]
     tensors = draw(dict.fromkeys(names, (40, 40)))
     report = bhk.convert(save(tmp_path / "ddp.pth", {wrapper: tensors} if wrapper else tensors))
-    assert [layer.name for layer in report.layers] == ["image_encoder.up.weight", "mask_decoder.up.weight"]
+    assert [layer.name for layer in report.layers] == parts
     bhk.verify(report.path, tmp_path / "ddp.pth")
     bhk.export(report.path, tmp_path / "again.pth")
     again = torch.load(tmp_path / "again.pth", weights_only=True)
@@ -263,31 +265,35 @@ def test_nothing_to_code_is_no_error(tmp_path: Path) -> None:
 
 
 def test_parts_of_a_sam_get_the_steps_of_the_table(tmp_path: Path) -> None:
-    names = ["image_encoder.blocks.0.a.weight", "mask_decoder.a.weight", "image_encoder.neck.0.weight"]
+    upscaling = "mask_decoder.output_upscaling.0.weight"
+    names = ["image_encoder.blocks.0.mlp.lin1.weight", upscaling, "image_encoder.neck.0.weight"]
     report = bhk.convert(save(tmp_path / "a.pth", draw(dict.fromkeys(names, (64, 64)))))
     steps = _steps(report.path)
     block, decoder, neck = (finer_db(FAMILIES["sam"], name) for name in names)
     assert block < neck < decoder
     for name, finer in zip(names, (block, decoder, neck), strict=True):
         less = 10 ** ((finer - decoder) / 20)
-        assert steps["mask_decoder.a.weight"] / steps[name] == pytest.approx(less, rel=0.01)
+        assert steps[upscaling] / steps[name] == pytest.approx(less, rel=0.01)
     with bhk.open(report.path) as file:
         assert file.container.header.model.family == "sam"
 
 
 def test_the_header_says_what_a_loader_needs_to_build_the_model(tmp_path: Path) -> None:
     shapes = {f"module.sam.{name}": shape for name, shape in shapes_of("sam2.1_hiera_tiny").items()}
-    source = save(tmp_path / "a.pth", {"model": {name: torch.zeros(shape) for name, shape in shapes.items()}})
-    report = bhk.convert(source)
-    assert bhk.inspect(report.path).model == ModelEntry(
-        "sam2", "sam2.1_hiera_tiny", {"embed_dim": 96, "stages": [1, 2, 7, 2], "release": "2.1"}
+    source = save(
+        tmp_path / "sam2.1_hiera_tiny.pt", {"model": {name: torch.zeros(shape) for name, shape in shapes.items()}}
     )
+    report = bhk.convert(source)
+    settings = VARIANTS["sam2.1_hiera_tiny"].settings
+    assert bhk.inspect(report.path).model == ModelEntry("sam2", "sam2.1_hiera_tiny", {"config": settings})
     assert {layer.name for layer in report.layers} == set(shapes_of("sam2.1_hiera_tiny"))
 
 
 def test_the_two_modules_of_mobile_sam_v2_stay_apart(tmp_path: Path) -> None:
-    decoder = {"mask_tokens.weight": torch.ones(4, 256), "iou_token.weight": torch.ones(1, 256)}
-    content = {"PromtEncoder": draw({"no_mask_embed.weight": (64, 64)}), "MaskDecoder": decoder}
+    content: dict[str, dict[str, torch.Tensor]] = {"PromtEncoder": {}, "MaskDecoder": {}}
+    for name, shape in shapes_of("mobile_sam_v2").items():
+        group, _, key = name.partition(".")
+        content[group][key] = torch.zeros(shape)
     report = bhk.convert(save(tmp_path / "Prompt_guided_Mask_Decoder.pt", content))
     assert bhk.inspect(report.path).model == ModelEntry("mobile_sam_v2", "mobile_sam_v2", {"prompt_embed_dim": 256})
     bhk.export(report.path, tmp_path / "again.pt")

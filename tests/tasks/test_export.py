@@ -132,9 +132,9 @@ def test_a_file_in_a_folder_gets_the_official_name(tmp_path: Path) -> None:
 
 def test_the_name_of_the_source_decides_between_equal_models(tmp_path: Path) -> None:
     path = _published(tmp_path, "tinysam_42.3.pth", "mobile_sam")
-    assert name_in_folder(path, tmp_path) == (tmp_path / "tinysam_42.3.pth", ("mobile_sam.pt",))
+    assert name_in_folder(path, tmp_path) == (tmp_path / "tinysam_42.3.pth", ())
     path = path.rename(tmp_path / "other.bhk")
-    assert name_in_folder(path, f"{tmp_path}/new/") == (tmp_path / "new" / "tinysam_42.3.pth", ("mobile_sam.pt",))
+    assert name_in_folder(path, f"{tmp_path}/new/") == (tmp_path / "new" / "tinysam_42.3.pth", ())
     assert name_in_folder(path, tmp_path / "new") == (tmp_path / "new", ())
 
 

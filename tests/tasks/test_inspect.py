@@ -77,8 +77,6 @@ def test_groups_by_role_and_by_block(path: Path) -> None:
 def test_the_source_is_named(path: Path) -> None:
     found = bhk.inspect(path)
     assert found.metadata["source.name"] == "sam.pth"
-    assert found.model is not None
-    assert found.model.family == "sam"
     assert found.generator == f"bhk {bhk.__version__}"
 
 

@@ -10,8 +10,9 @@ import bhk
 def test_models_are_listed_with_what_they_need() -> None:
     found = {model.name: model for model in bhk.models().models}
     assert found["sam_vit_h"].packages == ("segment_anything",)
-    assert found["mobile_sam"].packages == ("mobile_sam", "tinysam", "segment_anything_hq")
+    assert found["mobile_sam"].packages == ("mobile_sam", "segment_anything_hq")
     assert found["mobile_sam"].ratio is not None
+    assert found["tinysam"].packages == ("tinysam",)
     for model in found.values():
         assert model.installed == next((name for name in model.packages if util.find_spec(name)), None)
 
