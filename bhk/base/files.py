@@ -56,6 +56,10 @@ class Stamp:
         return cls((status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns)
 
 
+# Errors of this machine that may pass, and say nothing about the file.
+PASSING = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
+
+
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn the system's errors into a ReadError about `path`, so that a caller that writes does not take them for its own.

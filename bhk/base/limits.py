@@ -64,7 +64,7 @@ PIXELS = Limit("BHK_MAX_PIXELS", 178_956_970)  # of a picture; Pillow's own limi
 SIDE = Limit("BHK_MAX_SIDE", 1 << 17)  # pixels along a side of a picture; Pillow needs memory for each row
 
 
-def check_expansion(what: str, needed: int, stored: int, limit: Limit = UNPACKED) -> None:
+def check_expansion(what: str, needed: int, stored: int, limit: Limit = UNPACKED, *, times: int = EXPANSION) -> None:
     """Check that something is not too large in memory for the bytes it has in its file.
 
     Args:
@@ -72,11 +72,12 @@ def check_expansion(what: str, needed: int, stored: int, limit: Limit = UNPACKED
         needed: its bytes in memory.
         stored: its bytes in the file.
         limit: what is allowed in any case.
+        times: how many times as large as in the file it may be.
 
     Raises:
         TooLargeError: it is.
     """
-    if needed > max(EXPANSION * stored, limit.value):
+    if needed > max(times * stored, limit.value):
         raise TooLargeError(
             f"{what} stands for {size(needed)}, {needed // max(stored, 1):,} times its {size(stored)}; "
             f"{limit.raised_to(needed)}"

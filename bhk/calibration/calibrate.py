@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bhk.base.errors import option
-from bhk.base.files import WriteError
+from bhk.base.files import ReadError, WriteError
 from bhk.base.progress import Progress, silent
 from bhk.base.workdir import WorkDir, WorkDirError
 from bhk.calibration.inputs import Inputs
@@ -276,12 +276,15 @@ def _opened(path: Path, device: torch.device | None = None) -> Iterator[Any]:
     """Open a file that `_write` wrote.
 
     Raises:
+        ReadError: the system cannot read it.
         WorkDirError: the file is damaged, or another program wrote it.
     """
     try:
         with safe_open(path, "pt", device=str(device or "cpu")) as file:
             yield file
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
+    except OSError as error:
+        raise ReadError(f"cannot read {path}: {error.strerror or error}") from error
+    except (SafetensorError, KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
         raise WorkDirError(f"{path} is not a result of this work ({error}); remove the file") from error
 
 

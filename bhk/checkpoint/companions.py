@@ -19,7 +19,7 @@ from bhk.checkpoint.layout import Layout
 CONFIG = "config.json"
 COMPANIONS = (CONFIG, "preprocessor_config.json", "processor_config.json")
 KEY = "file."  # prefix of their metadata entries
-MAX_FILE_BYTES = 10_000_000  # read at most, with white space
+MAX_FILE_BYTES = 1_000_000  # read at most, with white space
 MAX_BYTES = 64_000  # of one file's text; those of Segment Anything have about 5 kB
 
 # Entries of transformers that lead to code. An implementation of attention may be the name of a repository with kernels.

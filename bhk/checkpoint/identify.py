@@ -93,7 +93,9 @@ def _zip_kind(path: Path, label: str) -> Kind:
             unpacked = sum(
                 member.file_size for member in archive.infolist() if member.compress_type != zipfile.ZIP_STORED
             )
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except OSError as error:
+        raise UnreadableCheckpointError(f"cannot read {label}: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise CorruptCheckpointError(
             f"{label} starts like a PyTorch or zip file, but its end is missing or damaged; get the file again"
         ) from error

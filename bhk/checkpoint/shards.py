@@ -12,7 +12,7 @@ from bhk.base.errors import listed, shown
 from bhk.base.strict_json import StrictJsonError, parse_object
 from bhk.checkpoint.errors import CorruptCheckpointError, UnreadableCheckpointError
 
-MAX_INDEX_BYTES = 100_000_000
+MAX_INDEX_BYTES = 32_000_000
 
 
 def read_index(path: Path) -> dict[str, str]:

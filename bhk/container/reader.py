@@ -13,7 +13,9 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from bhk.base.files import ReadError, Stamp
+from bhk.base.limits import HEADER, TooLargeError
 from bhk.base.names import BHK_SUFFIX
+from bhk.base.texts import size
 from bhk.container import errors as e
 from bhk.container.header import Header, LayerEntry, StreamEntry, parse
 from bhk.container.header_frame import header_length, text_of
@@ -22,6 +24,7 @@ from bhk.container.validate import MAX_HEADER_BYTES, validate
 
 MAGIC = b"\x89BHK\r\n\x1a\n"
 VERSION = 1  # the major one
+_BRACKET_BYTES = 16  # of text for each object or array, at least; a layer has 40 and more
 _BLOCK = 1 << 24  # bytes that are hashed at a time
 # magic, major, minor, length of the compressed header or 0, header length, file length, SHA-256 of the header
 PREAMBLE = struct.Struct("<8sHHIQQ32s")
@@ -218,6 +221,19 @@ def _where(layer: LayerEntry, stream: StreamEntry) -> str:
     return f"layer {layer.name!r}, stream {stream.kind}"
 
 
+def _check_density(text: bytes, where: str) -> None:
+    """Check that a long header does not consist of brackets, each of which takes 20 times its length in memory.
+
+    Raises:
+        TooLargeError: it does.
+    """
+    count = text.count(b"[") + text.count(b"{")
+    if len(text) > HEADER.value and count * _BRACKET_BYTES > len(text):
+        raise TooLargeError(
+            f"the header of {where} holds {count:,} objects and arrays in {size(len(text))}; {HEADER.raised_to(len(text))}"
+        )
+
+
 def _read_header(source: ByteSource) -> tuple[int, Header]:
     """Check preamble and header, and return H, the length of the header, and the header."""
     length = source.length
@@ -245,6 +261,8 @@ def _read_header(source: ByteSource) -> tuple[int, Header]:
     data = source.read(PREAMBLE_BYTES, room)
     if hashlib.sha256(data).digest() != digest:
         raise e.HeaderHashError("other header bytes", f"SHA-256 {digest.hex()[:16]}…; the file is damaged", source.name)
-    header = parse(text_of(data, compressed, source.name))
+    text = text_of(data, compressed, source.name)
+    _check_density(text, source.name)
+    header = parse(text)
     validate(header, room, length, compressed=bool(compressed))
     return room, placed(header, room) if compressed else header

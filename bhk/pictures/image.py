@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhk.base.errors import BhkError
-from bhk.base.files import ReadError
+from bhk.base.files import PASSING, ReadError
 from bhk.base.limits import PIXELS, SIDE
 from bhk.base.memory import is_memory_error
 from bhk.base.packages import Package, import_package
@@ -29,10 +28,6 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")  # of these formats
 
 Rgb = NDArray[np.uint8]  # (height, width, 3)
-
-
-# Faults of this machine, which say nothing about the picture.
-_PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN)
 
 
 class ImageError(BhkError):
@@ -119,7 +114,7 @@ def _image_errors(name: str) -> Iterator[None]:
             f"{PIXELS.variable} to more"
         ) from None
     except OSError as error:
-        if error.errno in _PASSING:
+        if error.errno in PASSING:
             raise ReadError(f"cannot read {name}: {error.strerror}; try again") from error
         raise ImageError(f"cannot read {name}: {error.strerror or error}") from error
     except Exception as error:

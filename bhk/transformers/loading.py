@@ -128,6 +128,7 @@ def load_weights(original: Function) -> Function:
                 "use another device_map, or a larger max_memory"
             )
         with quantizer.loaded.take_file() as file:
+            file.check_size()
             tensors = _decode(model, file, quantizer.loaded, load_config.weight_mapping)
         expected = _shapes(model)
         result = original(model, tensors, checkpoint_files, load_config, *args, **options)

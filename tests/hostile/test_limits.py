@@ -118,6 +118,20 @@ def test_a_header_of_repetitions(tmp_path: Path) -> None:
         bhk.inspect(tmp_path / "a.bhk")
 
 
+def test_a_long_header_of_brackets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BHK_MAX_HEADER", "10kB")
+    for unit, count in (("[],", 5000), ('{"a":[[]]},', 2000)):
+        text = '{"generator":"x","layers":[],"x-a":[' + unit * count + "0]}"
+        text += " " * (align(64 + len(text)) - 64 - len(text))
+        data = text.encode()
+        preamble = struct.pack("<8sHHIQQ", b"\x89BHK\r\n\x1a\n", 1, 1, 0, len(data), 64 + len(data))
+        (tmp_path / "a.bhk").write_bytes(preamble + hashlib.sha256(data).digest() + data)
+        with pytest.raises(TooLargeError, match=r"a\.bhk holds [\d,]+ objects and arrays in .*BHK_MAX_HEADER="):
+            bhk.inspect(tmp_path / "a.bhk")
+    monkeypatch.setenv("BHK_MAX_HEADER", "100kB")
+    assert bhk.inspect(tmp_path / "a.bhk").total.layers == 0
+
+
 def _one_code_a_chunk(count: int, chunk: int, bits: int) -> bytes:
     codes = np.arange(count, dtype=np.uint32) % (1 << bits)
     runs = [pack(codes[at : at + chunk], bits) for at in range(0, count, chunk)]
@@ -338,4 +352,4 @@ def test_a_companion_of_gigabytes_is_not_read(tmp_path: Path) -> None:
     with open(tmp_path / "config.json", "wb") as file:
         file.truncate(1 << 33)  # a sparse file
     report = bhk.convert(tmp_path / "model.safetensors", tmp_path / "a.bhk")
-    assert any("config.json has more than 10,000,000 bytes" in warning for warning in report.warnings)
+    assert any("config.json has more than 1,000,000 bytes" in warning for warning in report.warnings)

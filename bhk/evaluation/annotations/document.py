@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from bhk.base.errors import option
+from bhk.base.files import PASSING, ReadError
 from bhk.evaluation.annotations.dataset import FORMATS, Format
 from bhk.evaluation.annotations.errors import AnnotationError, UnknownFormatError
 from bhk.evaluation.faults import FaultKind, FaultLog
@@ -29,11 +30,14 @@ def load_json(path: Path, kind: type[Any]) -> Any:
 
     Raises:
         AnnotationError: the file cannot be read or is not JSON.
+        ReadError: the system cannot read it now.
         msgspec.ValidationError: it is JSON of another type.
     """
     try:
         text = path.read_bytes()
     except OSError as error:
+        if error.errno in PASSING:  # else it would be counted as a fault of the annotations
+            raise ReadError(f"cannot read {path}: {error.strerror}; try again") from error
         raise AnnotationError(f"cannot read {path}: {error.strerror or error}") from error
     try:
         return msgspec.json.decode(text, type=kind)
