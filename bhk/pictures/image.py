@@ -58,6 +58,8 @@ def read_image(source: str | os.PathLike[str] | Picture | NDArray[Any]) -> Rgb:
         with _image_errors("the image"):
             return _to_rgb(source)
     path = Path(source)
+    if path.exists() and not (path.is_file() or path.is_dir()):  # opening a pipe would wait for its writer
+        raise ImageError(f"cannot read {path}: not a regular file")
     with _image_errors(str(path)), path.open("rb") as file, _opened(file) as image:
         _check_size(image, str(path))
         return _to_rgb(image)

@@ -272,6 +272,12 @@ def test_a_pipe_in_the_cache_does_not_wait(tmp_path: Path, monkeypatch: pytest.M
         tuning.write([], kept.folder() / name, "a")
 
 
+def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(ImageError, match=r"cannot read .*a\.png: not a regular file"):
+        read_image(tmp_path / "a.png")
+
+
 def test_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*_: object) -> Path:
         raise RuntimeError("Could not determine home directory.")

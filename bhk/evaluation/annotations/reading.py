@@ -31,7 +31,7 @@ def read_annotations(
     """
     source = Path(path)
     pictures = PictureFolder(images)
-    files = sorted(source.glob("*.json")) if source.is_dir() else [source]
+    files = sorted(file for file in source.glob("*.json") if file.is_file()) if source.is_dir() else [source]
     if not files:
         raise AnnotationError(f"{source} holds no JSON files; expected those of SA-1B, one per picture")
     document = load_document(files[0])
