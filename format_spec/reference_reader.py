@@ -396,6 +396,9 @@ def points(codebook):
         pitch_y = side / np.float32(n)
         x = (k - np.float32((n * n - 1) / 2)) * pitch_x
         y = (r - np.float32((n - 1) / 2)) * pitch_y
+    elif codebook["lattice"] == "grid":
+        pitch = side / np.float32(n)
+        x, y = (q - np.float32(n // 2)) * pitch, (r - np.float32(n // 2)) * pitch
     else:
         pitch_y = np.float32(n) * pitch_x
         x = (k - np.float32(n * n / 2)) * pitch_x
@@ -444,10 +447,11 @@ def decode_layer(layer, codebook, streams):
 
 
 def check_features(header):
-    """Step 3: required features. This reader knows those of version 1.1."""
+    """Step 3: required features. This reader knows those of version 1.2."""
     features = header.get("required_features")
     for feature in features if isinstance(features, list) else ():
-        require(not isinstance(feature, str) or feature == "scalar-bytes", "H5", f"required feature {feature!a}")
+        known = not isinstance(feature, str) or feature in ("scalar-bytes", "grid-lattice")
+        require(known, "H5", f"required feature {feature!a}")
 
 
 def check_name(name):
@@ -463,13 +467,14 @@ def check_values(header):
     for key in header["metadata"]:
         check_name(key)
     for index, book in enumerate(header["codebooks"]):
-        check_codebook(book, f"of codebook {index}")
+        check_codebook(book, header["required_features"], f"of codebook {index}")
 
 
-def check_codebook(book, of):
+def check_codebook(book, features, of):
     """Rules C5, C1, C2, C3, C4."""
     side, windings, shells, spacing = book["side"], book["windings"], book["shells"], book["spacing"]
-    require(book["lattice"] in ("centred", "corner"), "C5", f"lattice {book['lattice']!a} {of}")
+    require(book["lattice"] in ("centred", "corner", "grid"), "C5", f"lattice {book['lattice']!a} {of}")
+    require(book["lattice"] != "grid" or "grid-lattice" in features, "C5", f"lattice grid {of} without its feature")
     with np.errstate(over="ignore"):
         for value in (*book["centre"], side, spacing):
             require(float(np.float32(value)) == value, "C1", f"{value} {of} is not a float32")

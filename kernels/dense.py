@@ -30,6 +30,7 @@ def decode_pair(winding, phase, shell, book, LATTICE: tl.constexpr):
         x     = (step - (n * n - 1) / 2) * side / (n * n)      centred square; a corner square has n * n / 2
         y     = (phase - (n - 1) / 2) * side / n               centred square
         y     = step * side / n mod side - side / 2            corner square, in float32 as published
+        x, y  = (winding - n // 2, phase - n // 2) * side / n  grid
         even  = x * scale + centre_even,  odd = y * scale + centre_odd
         scale = (side / 2 + shell * spacing) / (side / 2)      1 in shell 0
 
@@ -38,18 +39,21 @@ def decode_pair(winding, phase, shell, book, LATTICE: tl.constexpr):
     Args:
         winding, phase, shell: int32 of one shape, winding and phase in 0 ... n - 1.
         book: pointer to the seven float32 fields of a codebook, in the order of `resident.FIELDS`.
-        LATTICE: the square is centred and the shell is 0, so that the scale is exactly 1 and `shell` is not used.
+        LATTICE: the square is centred or a grid, and the shell is 0, so that the scale is exactly 1 and `shell` is not used.
     """
     centre_even, centre_odd = tl.load(book), tl.load(book + 1)
     side, windings = tl.load(book + 2), tl.load(book + 3)
-    centred = LATTICE or tl.load(book + 6) > 0
-    pitch_x = tl.div_rn(side, windings * windings)
-    origin_x = (windings * windings - tl.where(centred, 1.0, 0.0)) * 0.5
+    is_centred = LATTICE or tl.load(book + 6) > 0
+    is_grid = tl.load(book + 6) > 1.0
+    half_n = (windings.to(tl.int32) // 2).to(tl.float32)
+    run = tl.where(is_grid, 1.0, windings)  # steps along x from winding to winding
+    pitch_x = tl.div_rn(side, windings * run)
+    origin_x = tl.where(is_grid, half_n, (windings * windings - tl.where(is_centred, 1.0, 0.0)) * 0.5)
     q, r = winding.to(tl.float32), phase.to(tl.float32)
-    step = q * windings + r  # below 2^16, so exact in float32
+    step = q * run + tl.where(is_grid, 0.0, r)  # below 2^16, so exact in float32
     x = (step - origin_x) * pitch_x
-    if centred:
-        y = (r - (windings - 1.0) * 0.5) * tl.div_rn(side, windings)
+    if is_centred:
+        y = (r - tl.where(is_grid, half_n, (windings - 1.0) * 0.5)) * tl.div_rn(side, windings)
     else:  # the remainder of a float32 product, as the published code computes it
         along = step * (pitch_x * windings)
         wrapped = along.to(tl.float64) - q.to(tl.float64) * side.to(tl.float64)

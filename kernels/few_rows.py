@@ -72,7 +72,7 @@ def _few_rows_kernel(
     Args:
         x: activations (rows, 2*h), row-major, float32, float16 or bfloat16, as `lattice.paired` returns them.
         codes: int8 (out, 2*h), row-major: Q of the row, then R of the row.
-        book: float32 (7,), a centred codebook, in the order of `resident.FIELDS`.
+        book: float32 (7,), a codebook that is centred or a grid, in the order of `resident.FIELDS`.
         outliers, outlier_starts: int32, see `resident.Resident`.
         bias: (out,) in the dtype of x; read with HAS_BIAS.
         y: output; (rows, out) in the dtype of x, or with PARTIAL one part for each share, float32 (splits, rows, out).

@@ -71,7 +71,7 @@ def _quantise_kernel(x, book, integers, scales, offsets, pairs, BLOCK: tl.conste
 
     Args:
         x: activations (rows, 2*h), row-major, float32, float16 or bfloat16, as `lattice.paired` returns them.
-        book: float32 (7,), a centred codebook, in the order of `resident.FIELDS`.
+        book: float32 (7,), a codebook that is centred or a grid, in the order of `resident.FIELDS`.
         integers: output, int8 (rows, 2*h): u of the row, then v of the row, as Q and R lie in the codes.
         scales, offsets: outputs, float32 (rows,).
         pairs: h, at most BLOCK.

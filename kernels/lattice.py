@@ -42,13 +42,13 @@ def split_pair(word, dtype: tl.constexpr):
 
 @triton.jit
 def step_and_offsets(book):
-    """Return step, offset_even, offset_odd and 1/n of a centred codebook, four float32 scalars.
+    """Return step, offset_even, offset_odd and 1/n of a codebook that is centred or a grid, four float32 scalars.
 
         step        = side / n
         offset_even = (half * (n + 1) - (n * n - 1) / 2) * side / (n * n) + centre_even      half = n // 2
         offset_odd  = (half - (n - 1) / 2) * step + centre_odd
 
-    They are the constants of the identity in `resident`.
+    They are the constants of the identity in `resident`. On a grid, the offsets are the centre, and 0 replaces 1/n.
 
     Args:
         book: pointer to the seven float32 fields of the codebook, in the order of `resident.FIELDS`.
@@ -58,7 +58,9 @@ def step_and_offsets(book):
     step = tl.div_rn(side, windings)
     even = (half * (windings + 1.0) - (windings * windings - 1.0) * 0.5) * tl.div_rn(side, windings * windings)
     odd = (half - (windings - 1.0) * 0.5) * step
-    return step, even + tl.load(book), odd + tl.load(book + 1), tl.div_rn(windings, windings * windings)
+    leans = tl.where(tl.load(book + 6) > 1.0, 0.0, 1.0)
+    per_winding = tl.div_rn(windings, windings * windings) * leans
+    return step, even * leans + tl.load(book), odd * leans + tl.load(book + 1), per_winding
 
 
 @triton.jit

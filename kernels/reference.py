@@ -144,7 +144,7 @@ def _many_rows(x: Tensor, codes: Tensor, book: Codebook, outliers: Tensor, bias:
 def _few_rows(x: Tensor, codes: Tensor, book: Codebook, outliers: Tensor, bias: Tensor | None) -> Tensor:
     step, *_ = step_and_offsets(book)
     pairs = codes.shape[1] // 2
-    planes = _shear_into(x.new_empty(len(x), 2, pairs), x, book.windings)
+    planes = _shear_into(x.new_empty(len(x), 2, pairs), x, book)
     activations, offset = planes.flatten(1), _offset(planes, book)
     parts = []
     for rows in _row_blocks(len(codes), 2 * pairs, SCRATCH_WEIGHTS):
@@ -174,7 +174,7 @@ def _integer(x: Tensor, codes: Tensor, book: Codebook, outliers: Tensor, bias: T
         part, places = y[block], x[block]
         correction = part.new_empty(len(part), len(outliers)) if len(outliers) else None
         for inner in _row_blocks(len(part), 1, len(scratch)):
-            activations = _shear_into(scratch[: len(part[inner])], places[inner].float(), book.windings)
+            activations = _shear_into(scratch[: len(part[inner])], places[inner].float(), book)
             offset[inner] = _offset(activations, book)
             if correction is not None:
                 at = activations[:, :, column]
@@ -191,12 +191,12 @@ def _integer(x: Tensor, codes: Tensor, book: Codebook, outliers: Tensor, bias: T
     return y.to(x.dtype)
 
 
-def _shear_into(activations: Tensor, x: Tensor, windings: int) -> Tensor:
+def _shear_into(activations: Tensor, x: Tensor, book: Codebook) -> Tensor:
     """Write u and v of x (rows, in) to `activations` (rows, 2, h) and return it."""
     padded = F.pad(x, (0, 1)) if x.shape[1] % 2 else x
     pairs = padded.reshape(len(x), padded.shape[1] // 2, 2)
     activations[:, 0] = pairs[:, :, 0]
-    torch.add(pairs[:, :, 1], pairs[:, :, 0], alpha=1 / windings, out=activations[:, 1])
+    torch.add(pairs[:, :, 1], pairs[:, :, 0], alpha=book.trajectory.lean, out=activations[:, 1])
     return activations
 
 
@@ -209,7 +209,7 @@ def _offset(activations: Tensor, book: Codebook) -> Tensor:
 def _offset_vector(book: Codebook, device: torch.device) -> Tensor:
     """Return the factors of sum(u) and sum(v) in the offset: float32 (2, 1)."""
     _, even, odd = step_and_offsets(book)
-    return torch.tensor([[even - odd / book.windings], [odd]], dtype=torch.float32, device=device)
+    return torch.tensor([[even - odd * book.trajectory.lean], [odd]], dtype=torch.float32, device=device)
 
 
 def _decode_rows(codes: Tensor, book: Codebook, outliers: Tensor, rows: slice, weight: Tensor) -> None:

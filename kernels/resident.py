@@ -8,6 +8,8 @@ So the product with a row x of activations is, with u = x_even and v = x_odd + x
 
     x @ W.T = step * (u @ Q.T + v @ R.T) + offset_even * sum(x_even) + offset_odd * sum(x_odd)
 
+The windings of a grid do not lean, so 1/n is 0 there.
+
 A *lattice* weight keeps Q and R, one byte each, side by side. Its few pairs in shells ("outliers") are kept decoded as well;
 their bytes hold the nearest Q and R that fit. A *scalar* weight keeps the scalar codes in 16 or 32 bits. It serves all other
 codebooks: the published lattice, whose rounding the identity does not reproduce, and weights with many pairs in shells.
@@ -23,7 +25,7 @@ import torch
 from torch import Tensor
 
 from bhk.codec.codebook import Codebook, Codes
-from bhk.codec.trajectory import MAX_WINDINGS
+from bhk.codec.trajectory import MAX_WINDINGS, Lattice
 
 # The largest share of outliers for which a list of them pays, by the bits of the scalar codes that would replace it. An outlier
 # takes 96 bits. Against 16-bit scalar codes (8 bits a weight) the list may cost a quarter of a bit a weight more, because
@@ -36,7 +38,9 @@ MAX_INTEGER_WIDTH = (1 << 31) // (255 * 128)
 # Rows of a weight that share an entry of `outlier_starts`; the tiles of the kernels are multiples of it.
 ROWS_PER_START = 16
 # Fields of the tensor `codebook`, in order.
-FIELDS = ("centre_even", "centre_odd", "side", "windings", "shells", "spacing", "centred")
+FIELDS = ("centre_even", "centre_odd", "side", "windings", "shells", "spacing", "lattice")
+# The numbers that stand for lattices in that tensor.
+LATTICES: tuple[Lattice, ...] = ("corner", "centred", "grid")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +66,14 @@ class Resident:
 def make_resident(codebook: Codebook, codes: Codes, out_features: int, in_features: int) -> Resident:
     """Return the weight (out_features, in_features) of `codes`, which are paired row by row, on their device."""
     device = codes.winding.device
-    fields = (*codebook.centre, codebook.side, codebook.windings, codebook.shells, codebook.spacing, codebook.centred)
+    lattice = LATTICES.index(codebook.lattice)
+    fields = (*codebook.centre, codebook.side, codebook.windings, codebook.shells, codebook.spacing, lattice)
     table = torch.tensor(fields, dtype=torch.float32, device=device)
     shell = codes.shell
     outer = torch.empty(0, dtype=torch.int64, device=device) if shell is None else shell.nonzero().view(-1)
     shape = out_features, (in_features + 1) // 2
     # Indices of pairs fit 32 bits: no linear layer has 2^32 weights.
-    if codebook.centred and len(outer) <= MAX_OUTLIERS[_scalar_bits(codebook)] * len(codes):
+    if codebook.lattice != "corner" and len(outer) <= MAX_OUTLIERS[_scalar_bits(codebook)] * len(codes):
         return _lattice(codebook, table, codes, outer, shape)
     return _scalar(codebook, table, codes, shape)
 
@@ -110,8 +115,8 @@ def codebook_of(codebook: Tensor) -> Codebook:
 
 @lru_cache(maxsize=4096)
 def _codebook(*fields: float) -> Codebook:
-    centre_even, centre_odd, side, windings, shells, spacing, centred = fields
-    return Codebook((centre_even, centre_odd), side, int(windings), int(shells), spacing, bool(centred))
+    centre_even, centre_odd, side, windings, shells, spacing, lattice = fields
+    return Codebook((centre_even, centre_odd), side, int(windings), int(shells), spacing, LATTICES[int(lattice)])
 
 
 def find_fault(held: Resident, out_features: int, in_features: int) -> str | None:
@@ -122,6 +127,8 @@ def find_fault(held: Resident, out_features: int, in_features: int) -> str | Non
         return f"codes of shape {tuple(held.codes.shape)} and {held.codes.dtype}"
     if held.codebook.shape != (len(FIELDS),) or held.outliers.shape[1:] != (3,) or held.far.ndim != 1:
         return "a codebook or outliers of another shape"
+    if held.codebook[-1].item() not in range(len(LATTICES)):
+        return "a codebook of another lattice"
     book = codebook_of(held.codebook.float())
     if not (1 <= book.windings <= MAX_WINDINGS and 0 <= book.shells <= 255 and book.is_valid):
         return f"a codebook that the format does not allow, {book}"
@@ -137,9 +144,10 @@ def find_fault(held: Resident, out_features: int, in_features: int) -> str | Non
 
 @lru_cache(maxsize=4096)
 def step_and_offsets(codebook: Codebook) -> tuple[float, float, float]:
-    """Return step, offset_even and offset_odd of the identity above, for a centred codebook."""
+    """Return step, offset_even and offset_odd of the identity above, for a codebook that is centred or a grid."""
     line, half = codebook.trajectory, codebook.windings // 2
-    even = (half * (codebook.windings + 1) - line.origin_x) * line.pitch_x + codebook.centre[0]
+    steps = half * codebook.windings + half if line.lean else half
+    even = (steps - line.origin_x) * line.pitch_x + codebook.centre[0]
     return line.pitch_y, even, (half - line.origin_y) * line.pitch_y + codebook.centre[1]
 
 
@@ -153,9 +161,9 @@ def sheared(codebook: Codebook, weights: Tensor) -> Tensor:
 def _shear_map(codebook: Codebook, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return shift (2,) and matrix (2, 2) of the affine map from pairs of weights to Q and R."""
     step, even, odd = step_and_offsets(codebook)
-    per_winding = 1 / codebook.windings
-    shift = [(odd * per_winding - even) / step, -odd / step]
-    matrix = [[1 / step, 0.0], [-per_winding / step, 1 / step]]
+    lean = codebook.trajectory.lean
+    shift = [(odd * lean - even) / step, -odd / step]
+    matrix = [[1 / step, 0.0], [-lean / step, 1 / step]]
     return (
         torch.tensor(shift, dtype=torch.float32, device=device),
         torch.tensor(matrix, dtype=torch.float32, device=device),
@@ -166,7 +174,7 @@ def _nearest_integers(codebook: Codebook, weights: Tensor) -> tuple[Tensor, Tens
     """Return the bytes (Q, R) nearest to pairs of weights (P, 2), int8 (P, 2), and which pairs are over a step away."""
     exact = sheared(codebook, weights)
     phase = exact[:, 1].round().clamp_(-128, 127)
-    winding = (exact[:, 0] + (exact[:, 1] - phase) / codebook.windings).round().clamp_(-128, 127)
+    winding = (exact[:, 0] + (exact[:, 1] - phase) * codebook.trajectory.lean).round().clamp_(-128, 127)
     nearest = torch.stack([winding, phase], dim=1)
     return nearest.to(torch.int8), ((exact - nearest).abs() > 1).any(dim=1)
 

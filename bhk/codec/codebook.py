@@ -61,7 +61,7 @@ class Codebook(Geometry):
         windings: n, windings of the trajectory, 1 ... 256.
         shells: K, number of shells around the square, 0 ... 255.
         spacing: distance between shells; 0 without shells.
-        centred: the lattice is centred in the square (else it starts at the corner, as published).
+        lattice: where the steps lie in the square: "centred", "corner" (as published) or "grid"; see `bhk.codec.trajectory`.
     """
 
     @property
@@ -70,6 +70,11 @@ class Codebook(Geometry):
         reaches = (*self.centre, self.shells * self.spacing)  # not max() of them: it may pass over NaN
         within = MIN_SIDE <= self.side <= MAX_SIDE and all(abs(reach) <= MAX_REACH for reach in reaches)
         return within and math.isfinite(self.scales[-1])
+
+    @property
+    def has_zero(self) -> bool:
+        """Tell whether a weight of zero has a point of its own in the square and in every shell."""
+        return self.lattice == "grid" and self.centre == (0.0, 0.0)
 
     def with_shells(self, shells: int, farthest: float) -> Codebook:
         """Return this codebook with `shells` shells that reach out to distance `farthest` from the centre."""

@@ -8,6 +8,7 @@ one. Each column's error is carried into the columns not yet rounded, so that th
 
 Source: GPTQ (Frantar et al. 2022), after Optimal Brain Surgeon (Hassibi and Stork 1993). On the trajectory, a pair's phase is
 chosen first. Its error is carried into the pair's other weight, too, and shifts the lattice on which the winding is chosen.
+Weights of zero stay zero where the codebook has a point for them: they only pass on what was carried into them.
 Pairs are taken in falling order of the power of their inputs, so that most columns follow the most important pairs.
 """
 
@@ -117,6 +118,7 @@ def _encode(pairs: Tensor, codebook: Codebook, feedback: Feedback) -> tuple[Code
     centre = torch.tensor(codebook.centre, dtype=torch.float32, device=pairs.device)
     offsets = (pairs.float() - centre).view(-1, columns)
     rest = offsets.T[feedback.columns]  # (columns, rows), so that each column is contiguous
+    zeros = (pairs == 0).view(-1, columns).T[feedback.columns] if codebook.has_zero else None
     planes = torch.empty(3, len(feedback.order), len(offsets), dtype=torch.uint8, device=pairs.device)
     outside = torch.zeros((), dtype=torch.int64, device=pairs.device)
     for start in range(0, columns, BLOCK):
@@ -124,14 +126,23 @@ def _encode(pairs: Tensor, codebook: Codebook, feedback: Feedback) -> tuple[Code
         factor = feedback.factor[start : start + BLOCK, start:]
         errors = torch.empty_like(block)
         for at in range(0, len(block), 2):
-            outside += _encode_pair(block, at, factor, errors, codebook, planes[:, (start + at) // 2])
+            fixed = None if zeros is None else zeros[start + at : start + at + 2]
+            outside += _encode_pair(block, at, factor, errors, codebook, planes[:, (start + at) // 2], fixed)
         rest[start + BLOCK :].addmm_(factor[:, BLOCK:].T, errors, alpha=-1)
     ordered = torch.empty_like(planes).index_copy_(1, feedback.order, planes)
     winding, phase, shell = ordered.transpose(1, 2).reshape(3, -1).unbind()
     return Codes(winding, phase, shell if codebook.shells else None), int(outside)
 
 
-def _encode_pair(block: Tensor, at: int, factor: Tensor, errors: Tensor, codebook: Codebook, planes: Tensor) -> Tensor:
+def _encode_pair(
+    block: Tensor,
+    at: int,
+    factor: Tensor,
+    errors: Tensor,
+    codebook: Codebook,
+    planes: Tensor,
+    zeros: Tensor | None,
+) -> Tensor:
     """Code the pairs in rows `at` (y) and `at + 1` (x) of `block`, and carry their errors into the later rows.
 
     Args:
@@ -140,22 +151,26 @@ def _encode_pair(block: Tensor, at: int, factor: Tensor, errors: Tensor, codeboo
         errors: shaped as `block`; receives the scaled errors.
         codebook: the trajectory and its shells.
         planes: (3, rows) uint8; receives winding, phase and shell.
+        zeros: bool (2, rows): which weights y and x stay zero; None if none does.
 
     Returns:
         the number of pairs outside the square, an int64 scalar.
     """
     trajectory = codebook.trajectory
     y, x = block[at], block[at + 1]
-    outside = torch.maximum(x.abs(), y.abs()) > codebook.side / 2
+    goal_y, goal_x = (y, x) if zeros is None else block[at : at + 2].masked_fill(zeros, 0)
+    outside = torch.maximum(goal_x.abs(), goal_y.abs()) > codebook.side / 2
     scale = torch.ones_like(x)
     planes[2] = 0
     if codebook.shells:
-        planes[2] = torch.where(outside, codebook.shell_of(x, y), 0)
+        planes[2] = torch.where(outside, codebook.shell_of(goal_x, goal_y), 0)
         scale = torch.tensor(codebook.scales, dtype=torch.float32, device=x.device)[planes[2].long()]
-    phase = trajectory.nearest_phase_(y / scale)
+    phase = trajectory.nearest_phase_(goal_y / scale)
     _carry(block, at, y - (phase - trajectory.origin_y) * (trajectory.pitch_y * scale), factor, errors)
-    winding = trajectory.nearest_winding_(x / scale, phase)
-    place = (winding * trajectory.windings + phase - trajectory.origin_x) * (trajectory.pitch_x * scale)
+    goal_x = x if zeros is None else x.masked_fill(zeros[1], 0)  # x has changed
+    winding = trajectory.nearest_winding_(goal_x / scale, phase)
+    along = winding * trajectory.windings + phase if trajectory.lean else winding
+    place = (along - trajectory.origin_x) * (trajectory.pitch_x * scale)
     _carry(block, at + 1, x - place, factor, errors)
     planes[0], planes[1] = winding, phase
     return outside.sum()

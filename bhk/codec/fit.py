@@ -10,13 +10,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bhk.base.errors import OptionError
 from bhk.codec.codebook import Codebook, Codes
-from bhk.codec.trajectory import MAX_REACH, float32
+from bhk.codec.trajectory import MAX_REACH, Lattice, float32
 
 
 class PresetError(OptionError):
@@ -58,6 +57,7 @@ SHELLS = (1, 2, 3, 7, 15)
 MORE_SHELLS = (31, 63, 127, 255)
 TOO_COARSE = 4.0
 MAX_OUTSIDE = 1e-3
+ZEROS_BY_CHANCE = 1e-4  # share of zeros in a tensor without structure: of a float16 tensor with a spread of 0.001, 2e-5
 CROWD = 0.1  # share of weights that lie on one value; of a Gaussian, 3 % lie as near to its middle at the coarsest step
 MAX_UNLIKE = 10.0  # how much wider than its narrow coordinate a tensor may be: one step must suit both
 
@@ -125,20 +125,33 @@ class Spread:
     narrow: float
 
 
-def spread(pairs: Tensor) -> Spread:
+def has_zeros(pairs: Tensor) -> bool:
+    """Tell whether zeros among `pairs` (P, 2) mean something: pruned weights, dead channels, padding.
+
+    They do if both weights of a pair are zero, or if there are more than chance gives, which in half precision gives a few.
+    """
+    count = pairs.numel() - int(pairs.count_nonzero())
+    return count > ZEROS_BY_CHANCE * pairs.numel() or (count > 1 and bool((pairs == 0).all(dim=1).any()))
+
+
+def spread(pairs: Tensor, *, zeros: bool = True) -> Spread:
     """Return how far `pairs` (P, 2) lie from their median, as a square around it sees them.
 
     The farthest 0.1 % of the weights do not count, so that a few outliers do not dominate, unless all others are equal; nor do
-    pairs with NaN or infinity.
+    pairs with NaN or infinity. Unless `zeros` is true, zeros do not count either, and the mean replaces the median, which need
+    not be in the middle of weights from which all small ones were pruned.
     """
-    finite = pairs[pairs.isfinite().all(dim=1)].T.contiguous()
-    if not finite.numel():
+    finite = pairs[pairs.isfinite().all(dim=1)].T
+    columns = [column if zeros else column[column != 0] for column in finite]
+    distances = [
+        (column - (column.median() if zeros else column.mean())).abs_() for column in columns if column.numel()
+    ]
+    if not distances:
         return Spread(0.0, 0.0)
-    distances = (finite - finite.median(dim=1, keepdim=True).values).abs_()
-    flat = distances.view(-1)
+    flat = torch.cat(distances)
     farthest = float(flat.kthvalue(math.ceil((1 - MAX_OUTSIDE) * len(flat))).values) or math.inf
-    columns = [_root_mean_square(column[column <= farthest]) for column in distances]
-    return Spread(_root_mean_square(flat[flat <= farthest]), min(filter(None, columns), default=0.0))
+    narrow = filter(None, (_root_mean_square(column[column <= farthest]) for column in distances))
+    return Spread(_root_mean_square(flat[flat <= farthest]), min(narrow, default=0.0))
 
 
 def _root_mean_square(values: Tensor) -> float:
@@ -146,9 +159,15 @@ def _root_mean_square(values: Tensor) -> float:
 
 
 def spread_of(tensor: Tensor) -> Spread:
-    """Return the spread of a sample of `tensor`, or of all its weights if those of the sample are equal."""
+    """Return the spread of a sample of `tensor`, or of all its weights if those of the sample are equal.
+
+    Zeros that mean something cost no error, so they do not count unless all other weights are equal.
+    """
     pairs = _flat_pairs(tensor)
-    found = spread(sample(pairs))
+    drawn = sample(pairs)
+    if has_zeros(pairs) and (found := spread(drawn, zeros=False)).whole:
+        return found
+    found = spread(drawn)
     if found.whole or torch.equal(pairs, pairs[:1].expand_as(pairs)):
         return found
     return spread(pairs)
@@ -192,7 +211,8 @@ def square_for(pairs: Tensor, step: float) -> Codebook:
 
     The centre is the median of a sample of the pairs, rounded to at most half a step. The windings are the fewest of 64, 128
     and 256 that leave at most 0.1 % of the sample outside the square. A tensor that is constant to float32's precision has one
-    winding, whose only point is the centre. Where many weights are equal, as in a pruned tensor, a point lies on them.
+    winding, whose only point is the centre. Where zeros mean something, or many weights are equal, the lattice is a grid with a
+    point on them.
     """
     drawn = sample(pairs)
     first = drawn[0].to(pairs.dtype)
@@ -200,15 +220,37 @@ def square_for(pairs: Tensor, step: float) -> Codebook:
         x, y = drawn[0].tolist()
         return Codebook((x, y), side=1.0, windings=1)
     middle = drawn.median(dim=0).values
-    crowded = float(((drawn - middle).abs_() < step / 64).float().mean()) > CROWD
-    centre = middle if crowded else _rounded(middle, step)
+    if has_zeros(pairs):
+        return _square_with_zero(drawn, middle, step)
+    if float(((drawn - middle).abs_() < step / 64).float().mean()) > CROWD:
+        return _square_around(drawn, middle, step, "grid")[0]
+    return _square_around(drawn, _rounded(middle, step), step, "centred")[0]
+
+
+def _square_around(drawn: Tensor, centre: Tensor, step: float, lattice: Lattice) -> tuple[Codebook, float]:
+    """Return the square around `centre`, and the share of the pairs `drawn` (P, 2) that lie outside it."""
     reach = (drawn - centre).abs_().amax(dim=1)
     for windings in WINDINGS:
-        if float((reach > windings * step / 2).float().mean()) <= MAX_OUTSIDE:
+        outside = float((reach > windings * step / 2).float().mean())
+        if outside <= MAX_OUTSIDE:
             break
     x, y = centre.tolist()
-    square = Codebook((x, y), side=float32(windings * step), windings=windings)
-    return _with_a_point_at_its_centre(square) if crowded and square.is_valid else square
+    return Codebook((x, y), side=float32(windings * step), windings=windings, lattice=lattice), outside
+
+
+def _square_with_zero(drawn: Tensor, middle: Tensor, step: float) -> Codebook:
+    """Return a square whose grid has a point at zero.
+
+    Around zero, that holds in all shells, too. Weights that lie too far from it get a square around their median, rounded to a
+    whole number of steps, in which zero has a point if it is inside.
+    """
+    square, outside = _square_around(drawn, torch.zeros_like(middle), step, "grid")
+    near, outside_near = _square_around(drawn, middle, step, "grid")
+    if outside - outside_near <= MAX_OUTSIDE or not near.is_valid:
+        return square
+    pitch = square.trajectory.pitch_y
+    x, y = (float32(round(value / pitch) * pitch) for value in middle.tolist())
+    return replace(near, centre=(x, y))
 
 
 def _rounded(middle: Tensor, step: float) -> Tensor:
@@ -220,19 +262,6 @@ def _rounded(middle: Tensor, step: float) -> Tensor:
     """
     unit = math.ldexp(0.25, math.frexp(step)[1])
     return (middle.double().div_(unit).round_().mul_(unit) + 0.0).float()  # + 0.0: no negative zero
-
-
-def _with_a_point_at_its_centre(square: Codebook) -> Codebook:
-    """Return `square` moved by half a step, so that one of its points lies where its centre was.
-
-    Points lie half a step beside the centre of a square, so zeros would get an error three times as large as the others'.
-    """
-    middle = np.array([square.windings // 2], dtype=np.uint8)
-    x, y = (
-        float(np.float32(old) - point[0])
-        for old, point in zip(square.centre, square.trajectory.points(middle, middle), strict=True)
-    )
-    return replace(square, centre=(x, y))
 
 
 def encode_to_step(pairs: Tensor, step: float) -> tuple[Codebook, Codes] | None:
@@ -260,11 +289,15 @@ def encode_to_step(pairs: Tensor, step: float) -> tuple[Codebook, Codes] | None:
 
 
 def _is_lopsided(drawn: Tensor) -> bool:
-    """Tell whether one coordinate of pairs (P, 2) is spread far wider than the other, which is not constant."""
-    some = drawn[:: max(1, len(drawn) >> 12)]
-    distances = (some - some.median(dim=0).values).abs_().median(dim=0).values  # outliers do not count
-    narrow, wide = float(distances.min()), float(distances.max())
-    return 0 < narrow * MAX_UNLIKE < wide
+    """Tell whether one coordinate of pairs (P, 2) is spread far wider than the other, which is not constant.
+
+    Zeros do not count: they lie on a step of any length.
+    """
+    some = drawn[:: max(1, len(drawn) >> 12)].T
+    columns = [column[column != 0] for column in some]
+    # Medians, because outliers do not count.
+    widths = [float((column - column.median()).abs_().median()) for column in columns if column.numel()]
+    return bool(widths) and 0 < min(widths) * MAX_UNLIKE < max(widths)
 
 
 def _choose_shells(square: Codebook, outliers: Tensor) -> tuple[Codebook, Codes] | None:
@@ -307,7 +340,7 @@ def encode_published(pairs: Tensor) -> tuple[Codebook, Codes] | None:
     if not bool(pairs.to(torch.float32).abs().amax() < MAX_REACH):
         return None
     for windings in PUBLISHED_WINDINGS:  # the last one is used, whatever its error
-        square = Codebook((float(centre[0]), float(centre[1])), float32(PUBLISHED_SIDE), windings, centred=False)
+        square = Codebook((float(centre[0]), float(centre[1])), float32(PUBLISHED_SIDE), windings, lattice="corner")
         mae, codebook, codes = _published_shells(square, pairs)
         if mae <= PUBLISHED_GOOD_MAE:
             break

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from bhk.codec.elements import rounded
 from bhk.codec.streams import Window
-from bhk.codec.trajectory import Trajectory, float32
+from bhk.codec.trajectory import Lattice, Trajectory, float32
 
 Plane = npt.NDArray[np.uint8]
 
@@ -79,7 +79,7 @@ class Geometry:
         windings: n, windings of the trajectory, 1 ... 256.
         shells: K, number of shells around the square, 0 ... 255.
         spacing: distance between shells; 0 without shells.
-        centred: the lattice is centred in the square (else it starts at the corner, as published).
+        lattice: where the steps lie in the square: "centred", "corner" (as published) or "grid"; see `bhk.codec.trajectory`.
     """
 
     centre: tuple[float, float]
@@ -87,12 +87,12 @@ class Geometry:
     windings: int
     shells: int = 0
     spacing: float = 0.0
-    centred: bool = True
+    lattice: Lattice = "centred"
 
     @cached_property
     def trajectory(self) -> Trajectory:
         """The trajectory inside the square."""
-        return Trajectory(self.side, self.windings, self.centred)
+        return Trajectory(self.side, self.windings, self.lattice)
 
     @property
     def step(self) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bhk.base.errors import BhkError
 from bhk.codec.codebook import Codebook, Codes
+from bhk.codec.dense import why_not_dense
 from bhk.codec.dtypes import TORCH_DTYPES
 from bhk.codec.error import Error, measure
 from bhk.codec.feedback import Feedback, encode_with_feedback
@@ -22,6 +23,7 @@ from bhk.codec.fit import (
     encode_published,
     encode_to_step,
     find_preset,
+    has_zeros,
     spread_of,
     tensor_step,
 )
@@ -43,8 +45,8 @@ class EncodedTensor:
     """A tensor as codes, or kept exact.
 
     >>> encoded = bhk.encode(torch.randn(256, 64))
-    >>> encoded.codes.shape, encoded.codebook.centred  # a code for each pair of weights
-    (torch.Size([8192]), True)
+    >>> encoded.codes.shape, encoded.codebook.windings  # a code for each pair of weights
+    (torch.Size([8192]), 64)
     >>> bhk.encode(torch.randn(64)).codes is None  # vectors are kept exact
     True
 
@@ -56,6 +58,7 @@ class EncodedTensor:
         error: how far the decoded tensor is from the original; None if the tensor is kept exact.
         streams: what a .bhk file stores.
         note: why a tensor that should have been coded is kept exact; else empty.
+        lost_zeros: how many zeros that mean something (pruned weights, padding) decode to other values.
         exact: the tensor itself if it is kept exact; read it, do not write to it.
     """
 
@@ -67,6 +70,7 @@ class EncodedTensor:
     error: Error | None
     streams: tuple[Stream, ...] = field(repr=False)
     note: str = ""
+    lost_zeros: int = 0
     exact: Tensor | None = field(default=None, repr=False)
 
     @cached_property
@@ -124,13 +128,11 @@ def encode(
 
     Raises:
         PresetError: the preset is unknown, the quality is out of reach, or two of `snr_db`, `step` and "birkhoff" were given.
-        DenseTensorError: the tensor is sparse, nested, quantized or on the meta device.
+        DenseTensorError: the tensor is sparse, nested, quantized, lazy, on the meta device, or wraps other tensors.
     """
-    if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_nested:
-        raise DenseTensorError(
-            f"cannot encode a tensor of layout {tensor.layout} on {tensor.device}; expected a dense tensor with data"
-        )
-    encoded = _encode(tensor, preset, snr_db, step)
+    if fault := why_not_dense(tensor):
+        raise DenseTensorError(f"cannot encode a tensor that {fault}; expected a dense tensor with data")
+    encoded = _encode(tensor.detach().as_subclass(Tensor), preset, snr_db, step)
     # An exact tensor must not change when the caller writes to the original.
     return encoded if encoded.exact is None else replace(encoded, exact=encoded.exact.clone())
 
@@ -197,11 +199,22 @@ def encode_tensor(
     if not error.is_finite:
         return keep(tensor, _why_not(tensor, step))
     streams = code_streams(codebook, codes, packed=step is None)
-    encoded = EncodedTensor(shape.dims, tensor.dtype, pairing, codebook, codes, error, streams)
+    lost = _lost_zeros(pairs, codebook, codes)
+    encoded = EncodedTensor(shape.dims, tensor.dtype, pairing, codebook, codes, error, streams, lost_zeros=lost)
     if step is not None and exact_size(tensor) <= encoded.nbytes:
         exact = keep(tensor)  # the estimate comes from the tensor's beginning, and may be wrong
         return exact if exact.nbytes <= encoded.nbytes else encoded
     return encoded
+
+
+def _lost_zeros(pairs: Tensor, codebook: Codebook, codes: Codes) -> int:
+    """Return how many zeros that mean something decode to other values, where the codebook leaves that open."""
+    if codebook.has_zero or codebook.lattice == "centred" or not has_zeros(pairs):
+        return 0
+    places = (pairs == 0).any(dim=1).nonzero().view(-1)
+    shell = None if codes.shell is None else codes.shell[places]
+    decoded = codebook.decode(Codes(codes.winding[places], codes.phase[places], shell))
+    return int(((pairs[places] == 0) & (decoded != 0)).sum())
 
 
 def _why_not(tensor: Tensor, step: float | None) -> str:
@@ -217,7 +230,7 @@ def keep(tensor: Tensor, note: str = "") -> EncodedTensor:
     data = tensor_bytes(tensor)
     streams = (value_stream(data, tensor.element_size()),) if len(data) else ()
     exact = tensor.detach()
-    return EncodedTensor(tuple(tensor.shape), tensor.dtype, "flat", None, None, None, streams, note, exact)
+    return EncodedTensor(tuple(tensor.shape), tensor.dtype, "flat", None, None, None, streams, note, exact=exact)
 
 
 def exact_size(tensor: Tensor) -> float:

@@ -9,6 +9,13 @@ has n^2 steps. Step k = q*n + r lies on winding q at phase r:
 (h_x, h_y) = ((n^2-1)/2, (n-1)/2) when the lattice is centred in its square, and (n^2/2, n/2) when it starts at the corner,
 as published. All values are float32; every integer and half-integer above is exact in float32 for n <= 256.
 
+The third lattice, the grid, has its windings parallel to an axis, so that x does not depend on r, and a point at the centre:
+
+    x = (q - n div 2) * (side / n)          y = (r - n div 2) * (side / n)
+
+It serves tensors with zeros. On a line that leans, x is zero at a single phase, so a pair of a zero and another weight has no
+point.
+
 On the corner lattice the public code takes y as the remainder of the float32 product k * pitch_y, whose rounding grows with
 k. Shells multiply that by their scale, up to 4e-6, so the lattice is decoded here with the same rounding.
 """
@@ -18,13 +25,15 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Lattice = Literal["corner", "centred", "grid"]
 
 MAX_WINDINGS = 256
 # Between these sides no pitch is a denormal number, and no point of any shell leaves the range of float32.
@@ -47,32 +56,45 @@ class Trajectory:
 
     side: float
     windings: int
-    centred: bool
+    lattice: Lattice = "centred"
 
     @property
     def steps(self) -> int:
         """Number of points, n^2."""
         return self.windings**2
 
+    @property
+    def lean(self) -> float:
+        """How far a winding leans: what each phase adds to x, in lattice steps."""
+        return 0.0 if self.lattice == "grid" else 1 / self.windings
+
+    @property
+    def steps_a_winding(self) -> int:
+        """Distance of neighbouring windings along x, in units of `pitch_x`."""
+        return 1 if self.lattice == "grid" else self.windings
+
     @cached_property
     def pitch_x(self) -> float:
-        """Distance of neighbouring steps along x, a float32 value."""
-        return float32(self.side / self.steps)
+        """Distance along x of neighbouring steps (on the grid: of neighbouring windings), a float32 value."""
+        return float32(self.side / (self.windings * self.steps_a_winding))
 
     @cached_property
     def pitch_y(self) -> float:
         """Distance of neighbouring phases along y, a float32 value; on the corner lattice n * pitch_x, as published."""
-        return float32(self.side / self.windings if self.centred else self.pitch_x * self.windings)
+        return float32(self.pitch_x * self.windings if self.lattice == "corner" else self.side / self.windings)
 
     @cached_property
     def origin_x(self) -> float:
-        """h_x, in steps."""
-        return (self.steps - self.centred) / 2
+        """h_x, in units of `pitch_x`."""
+        return self._middle(self.windings * self.steps_a_winding)
 
     @cached_property
     def origin_y(self) -> float:
         """h_y, in phases."""
-        return (self.windings - self.centred) / 2
+        return self._middle(self.windings)
+
+    def _middle(self, count: int) -> float:
+        return count // 2 if self.lattice == "grid" else (count - (self.lattice == "centred")) / 2
 
     def nearest_(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Turn points into the winding and phase nearest to them, in place and in O(1) a point.
@@ -94,10 +116,13 @@ class Trajectory:
     def nearest_winding_(self, x: Tensor, phase: Tensor) -> Tensor:
         """Turn slow coordinates x, a float32 tensor (P,), into the windings nearest to them at `phase`, in place."""
         n = self.windings
-        return x.mul_(n / self.side).add_(self.origin_x / n).add_(phase, alpha=-1 / n).round_().clamp_(0, n - 1)
+        x.mul_(n / self.side).add_(self.origin_x / self.steps_a_winding)
+        if self.lean:
+            x.add_(phase, alpha=-self.lean)
+        return x.round_().clamp_(0, n - 1)
 
     def nearest_exhaustive(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return winding and phase like `nearest_`, but nearest for certain, and leave `x` and `y` alone.
+        """Return winding and phase like `nearest_`, but nearest for certain, and leave `x` and `y` alone; not for the grid.
 
         The shear by 1/n of a cell a row makes a neighbouring row the nearest for about 0.7 % of the points at n = 35; the
         published encoder, which measures every pair against every point, finds them. They lie within 1/n of half-way
@@ -120,8 +145,8 @@ class Trajectory:
 
     def points_(self, winding: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
         """Return the points (x, y) of float32 tensors `winding` and `phase` (P,), in their storage."""
-        if self.centred:
-            x = winding.mul_(self.windings).add_(phase)
+        if self.lattice != "corner":
+            x = winding.mul_(self.windings).add_(phase) if self.lean else winding
             y = phase.sub_(self.origin_y).mul_(self.pitch_y)
         else:
             x = phase.add_(winding, alpha=self.windings)
@@ -134,8 +159,8 @@ class Trajectory:
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Return the points (x, y) of `winding` and `phase` (P,) as numpy arrays, with the bits of `points_`."""
         q, r = winding.astype(np.float32), phase.astype(np.float32)
-        steps = q * np.float32(self.windings) + r
-        if self.centred:
+        steps = q * np.float32(self.windings) + r if self.lean else q
+        if self.lattice != "corner":
             y = (r - np.float32(self.origin_y)) * np.float32(self.pitch_y)
         else:
             wrapped = (steps * np.float32(self.pitch_y)).astype(np.float64) - winding.astype(np.float64) * self.side

@@ -107,7 +107,7 @@ class FieldTypeError(FormatError):
 
 
 class UnknownFeatureError(FormatError):
-    """The reader knows every feature in `required_features`. Version 1.1 defines `scalar-bytes`."""
+    """The reader knows every feature in `required_features`. Version 1.2 defines `scalar-bytes` and `grid-lattice`."""
 
     rule = "H5"
 
@@ -209,7 +209,7 @@ class CodebookRangeError(FormatError):
 
 
 class UnknownLatticeError(FormatError):
-    """`lattice` is `centred` or `corner`."""
+    """`lattice` is `centred` or `corner`, or, in a file that requires the feature `grid-lattice`, `grid`."""
 
     rule = "C5"
 

@@ -14,6 +14,7 @@ import msgspec
 
 from bhk.codec.shape import Shape
 from bhk.codec.streams import CHUNK_ITEMS, packed_size
+from bhk.codec.trajectory import Lattice
 from bhk.container.errors import FieldTypeError, FormatError, HeaderSyntaxError, UnknownFeatureError, UnknownKeyError
 from bhk.container.header_text import load_object
 
@@ -40,7 +41,7 @@ DTYPES = {
 ROLES = ("linear", "conv", "embedding", "norm", "bias", "buffer", "other")
 ENCODINGS = ("trajectory", "exact")
 PAIRINGS = ("rows", "flat")
-LATTICES = ("centred", "corner")
+LATTICES: tuple[Lattice, ...] = ("centred", "corner", "grid")
 KINDS = ("winding", "phase", "shell", "codes", "values")
 
 # The largest integer that every JSON library keeps exactly.
@@ -49,7 +50,9 @@ Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 
 # Pairs coded as bytes of a square of at most 256 steps: a stream `codes` of codec zstd.
 SCALAR_BYTES = "scalar-bytes"
-KNOWN_FEATURES = frozenset({SCALAR_BYTES})
+# Codebooks whose lattice is a grid.
+GRID_LATTICE = "grid-lattice"
+KNOWN_FEATURES = frozenset({SCALAR_BYTES, GRID_LATTICE})
 
 # The wording of msgspec's errors. A key is free text; a place is not.
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)

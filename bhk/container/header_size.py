@@ -9,7 +9,7 @@ from random import Random
 import msgspec
 
 from bhk.codec.streams import CHUNK_ITEMS
-from bhk.container.header import SCALAR_BYTES, CodebookEntry, ErrorEntry, Header, LayerEntry, StreamEntry, to_json
+from bhk.container.header import KNOWN_FEATURES, CodebookEntry, ErrorEntry, Header, LayerEntry, StreamEntry, to_json
 from bhk.container.header_frame import compress_text, header_length
 
 _WORST_FLOAT = -1.2345678901234567e-100
@@ -78,7 +78,7 @@ def max_header_size(header: Header) -> int:
         codebook=lambda _: _WORST_CODEBOOK,
         layers_a_codebook=1,
     )
-    return len(worst.text(msgspec.structs.replace(header, required_features=(SCALAR_BYTES,))))
+    return len(worst.text(msgspec.structs.replace(header, required_features=tuple(KNOWN_FEATURES))))
 
 
 def likely_header_size(header: Header) -> int:

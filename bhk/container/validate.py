@@ -16,6 +16,7 @@ from bhk.container import errors as e
 from bhk.container.header import (
     DTYPES,
     ENCODINGS,
+    GRID_LATTICE,
     KINDS,
     LATTICES,
     PAIRINGS,
@@ -63,7 +64,7 @@ def validate(header: Header, header_length: int, file_length: int, *, compressed
     for key in header.metadata:
         _check_name(key, "metadata")
     for index, codebook in enumerate(header.codebooks):
-        _check_codebook(codebook, f"codebook {index}")
+        _check_codebook(codebook, header.required_features, f"codebook {index}")
     seen: set[str] = set()
     end = PREAMBLE_BYTES + header_length
     for layer in header.layers:
@@ -83,9 +84,11 @@ def _check_name(name: str, where: str) -> None:
         raise e.BadNameError(f"name {ascii(name)[:80]} with a control character", "printable text", where)
 
 
-def _check_codebook(codebook: CodebookEntry, where: str) -> None:
+def _check_codebook(codebook: CodebookEntry, features: tuple[str, ...], where: str) -> None:
     if codebook.lattice not in LATTICES:
         raise e.UnknownLatticeError(f"lattice {codebook.lattice[:80]!r}", " or ".join(LATTICES), where)
+    if codebook.lattice == "grid" and GRID_LATTICE not in features:
+        raise e.UnknownLatticeError("lattice 'grid'", f"the required feature {GRID_LATTICE}", where)
     for number in (*codebook.centre, codebook.side, codebook.spacing):
         if not math.isfinite(number) or float32(number) != number:
             raise e.CodebookNumberError(number, "a finite float32 value", where)

@@ -11,13 +11,21 @@ import msgspec
 
 from bhk.codec.streams import Stream
 from bhk.container import errors as e
-from bhk.container.header import SCALAR_BYTES, Header, StreamEntry, parse, to_json
+from bhk.container.header import (
+    GRID_LATTICE,
+    SCALAR_BYTES,
+    Header,
+    StreamEntry,
+    parse,
+    to_json,
+)
 from bhk.container.header_frame import compress_text, header_length, max_frame_length
 from bhk.container.places import PREAMBLE_BYTES, place, placed
 from bhk.container.reader import MAGIC, PREAMBLE, VERSION
 from bhk.container.validate import MAX_HEADER_BYTES, validate
 
-MINOR_VERSION = 1
+COMPRESSED_HEADER_MINOR = 1  # the minor version that brought compressed headers
+FEATURE_MINORS = {SCALAR_BYTES: 1, GRID_LATTICE: 2}  # and the one that brought each feature
 BLOCK_BYTES = 1 << 20
 
 
@@ -79,7 +87,8 @@ class ContainerWriter:
         self._move_streams(gap)
         data = frame.ljust(length, b"\0")
         digest = hashlib.sha256(data).digest()
-        preamble = PREAMBLE.pack(MAGIC, VERSION, MINOR_VERSION, len(frame), length, self._end, digest)
+        minor = max([COMPRESSED_HEADER_MINOR, *(FEATURE_MINORS[name] for name in header.required_features)])
+        preamble = PREAMBLE.pack(MAGIC, VERSION, minor, len(frame), length, self._end, digest)
         self._file.seek(0)
         self._file.write(preamble + data)
         return placed(header, length), self._end
@@ -99,8 +108,11 @@ class ContainerWriter:
 
 def _features(header: Header) -> tuple[str, ...]:
     """Return the features that a reader of `header` must know."""
-    used = any(stream.is_scalar_bytes for layer in header.layers for stream in layer.streams)
-    return (SCALAR_BYTES,) if used else ()
+    used = {
+        SCALAR_BYTES: any(stream.is_scalar_bytes for layer in header.layers for stream in layer.streams),
+        GRID_LATTICE: any(codebook.lattice == "grid" for codebook in header.codebooks),
+    }
+    return tuple(feature for feature, is_used in used.items() if is_used)
 
 
 def stream_entry(stream: Stream, sha256: str) -> StreamEntry:

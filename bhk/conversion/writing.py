@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import msgspec
 
+from bhk.base.errors import listed
 from bhk.base.files import replace_file
 from bhk.base.hashes import sha256
 from bhk.base.parallel import background, ordered_map
@@ -23,6 +24,7 @@ from bhk.container.writer import ContainerWriter
 from bhk.conversion.coder import Coder
 from bhk.conversion.header import overhead, with_entries, with_layers
 from bhk.conversion.prepare import Job
+from bhk.conversion.quality import Quality
 from bhk.conversion.selection import PlannedTensor
 from bhk.file.codebooks import entry_of
 
@@ -75,6 +77,7 @@ def write(job: Job, tensors: Sequence[PlannedTensor], coder: Coder, progress: Pr
     layers: list[LayerEntry] = []
     codebooks: dict[CodebookEntry, int] = {}
     warnings: list[str] = []
+    lost: list[str] = []
     seconds: dict[str, float] = {}
     done, total = 0, sum(planned.nbytes for planned in tensors)
     files = job.checkpoint.source.files
@@ -86,6 +89,8 @@ def write(job: Job, tensors: Sequence[PlannedTensor], coder: Coder, progress: Pr
             layers.append(_layer(layer, encoded, codebooks, writer.write(encoded.streams)))
             if encoded.note:
                 warnings.append(f"{planned.name} {encoded.note}; it is kept exact")
+            if encoded.lost_zeros:
+                lost.append(planned.name)
             if planned.coded:
                 seconds[planned.name] = taken
             done += planned.nbytes
@@ -94,7 +99,16 @@ def write(job: Job, tensors: Sequence[PlannedTensor], coder: Coder, progress: Pr
         job.checkpoint.source.check()  # so the hash is that of what was encoded
         header = msgspec.structs.replace(outline, layers=tuple(layers), codebooks=tuple(codebooks), metadata=metadata)
         header, size = writer.finish(header)
-    return Written(header.layers, size, tuple(warnings), seconds)
+    return Written(header.layers, size, (*warnings, *_about_zeros(lost, job.quality)), seconds)
+
+
+def _about_zeros(lost: Sequence[str], quality: Quality) -> Iterator[str]:
+    """Yield a warning about tensors some of whose zeros decode to other values."""
+    if lost:
+        reason = "their other weights lie too far from zero; keep them exact"
+        if quality.is_published:
+            reason = "the published method has no point at zero; choose another preset"
+        yield f"zeros become other values in {listed(lost, 5)}, because {reason}"
 
 
 def _layer(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 
 from bhk.codec.geometry import Geometry
+from bhk.codec.trajectory import Lattice
 from bhk.container.header import CodebookEntry
 
 Kind = TypeVar("Kind", bound=Geometry)
@@ -14,8 +15,7 @@ Kind = TypeVar("Kind", bound=Geometry)
 
 def entry_of(codebook: Geometry) -> CodebookEntry:
     """Return the header entry for a codebook."""
-    lattice = "centred" if codebook.centred else "corner"
-    square = CodebookEntry(codebook.centre, codebook.side, codebook.windings, lattice)
+    square = CodebookEntry(codebook.centre, codebook.side, codebook.windings, codebook.lattice)
     if not codebook.shells:
         return square
     return msgspec.structs.replace(square, shells=codebook.shells, spacing=codebook.spacing)
@@ -23,5 +23,4 @@ def entry_of(codebook: Geometry) -> CodebookEntry:
 
 def codebook_of(entry: CodebookEntry, kind: type[Kind]) -> Kind:
     """Return the codebook of a header entry, as a `Geometry`, or as a `Codebook` for torch."""
-    centred = entry.lattice == "centred"
-    return kind(entry.centre, entry.side, entry.windings, entry.shells, entry.spacing, centred)
+    return kind(entry.centre, entry.side, entry.windings, entry.shells, entry.spacing, cast(Lattice, entry.lattice))

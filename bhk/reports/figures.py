@@ -205,7 +205,8 @@ def _codebook(figure: Figure, layer: LayerEntry, codebook: Codebook, pairs: Pair
 def _draw_window(axes: Axes, codebook: Codebook, pairs: Pairs) -> None:
     size, (_, first) = len(pairs.window), pairs.corner
     q, r = np.mgrid[:size, :size]
-    x = q + (r + first) / codebook.windings
+    lean = codebook.trajectory.lean
+    x = q + (r + first) * lean
     for winding in range(size):
         axes.plot(x[winding], r[winding], color="#0072b2", linewidth=0.7, alpha=0.6)
     share = pairs.window / max(int(pairs.window.max()), 1)
@@ -213,12 +214,12 @@ def _draw_window(axes: Axes, codebook: Codebook, pairs: Pairs) -> None:
     axes.scatter(x, r, s=3, color="#0072b2", linewidths=0)
     if pairs.links is not None:
         starts, codes = pairs.links[:, :2], pairs.links[:, 2:]
-        ends = codes + np.column_stack([(codes[:, 1] + first) / codebook.windings, np.zeros(len(codes))])
+        ends = codes + np.column_stack([(codes[:, 1] + first) * lean, np.zeros(len(codes))])
         axes.plot(*np.stack([starts, ends]).transpose(2, 0, 1), color="#d55e00", linewidth=0.6)
         axes.scatter(starts[:, 0], starts[:, 1], s=4, color="#d55e00", linewidths=0)
     middle, reach = (size - 1) / 2, size / 2 + 0.3
-    lean = (middle + first) / codebook.windings
-    axes.set(xlim=(middle + lean - reach, middle + lean + reach), ylim=(middle - reach, middle + reach))
+    shift = (middle + first) * lean
+    axes.set(xlim=(middle + shift - reach, middle + shift + reach), ylim=(middle - reach, middle + reach))
     axes.set(aspect="equal", xlabel="winding", ylabel="phase")
     axes.set_title(f"{size} × {size} steps around the centre", fontsize=8)
 

@@ -20,6 +20,7 @@ from bhk.base.errors import BhkError
 from bhk.base.parallel import ordered_map, worker_count
 from bhk.base.progress import Progress
 from bhk.codec.codebook import Codebook
+from bhk.codec.dtypes import widened
 from bhk.codec.shape import Shape
 from bhk.container.header import LayerEntry
 from bhk.file.bhkfile import BhkFile
@@ -194,8 +195,9 @@ def _check(layer: LayerEntry, difference: Floats) -> None:
 
 def _joined(parts: list[Tensor]) -> Floats:
     """Return all elements as float64 (n,), for complex ones both parts."""
-    real = [torch.view_as_real(part.resolve_conj()) if part.is_complex() else part for part in parts]
-    return torch.cat([part.detach().reshape(-1).to(torch.float64) for part in real]).numpy()
+    wide = [widened(part.detach().resolve_conj()) for part in parts]
+    real = [torch.view_as_real(part) if part.is_complex() else part for part in wide]
+    return torch.cat([part.reshape(-1) for part in real]).numpy()
 
 
 def _bins(weights: Floats, codebook: Codebook | None) -> tuple[float, float, int]:
@@ -257,5 +259,5 @@ def _links(codebook: Codebook, pairs: Floats, winding: Any, phase: Any, first: i
     some = np.unique(np.linspace(0, len(pairs) - 1, MAX_LINKS).astype(np.int64))
     trajectory = codebook.trajectory
     offsets = (pairs[some] - codebook.centre) / codebook.step
-    origin = (trajectory.origin_x / codebook.windings, trajectory.origin_y)
+    origin = (trajectory.origin_x / trajectory.steps_a_winding, trajectory.origin_y)
     return np.column_stack([offsets + origin - first, winding[some], phase[some]])

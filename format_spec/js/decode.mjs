@@ -87,12 +87,16 @@ export function stepsAndShells(streams, window, { windings: n, shells }) {
 export function points({ side, windings: n, lattice }) {
   const x = new Float32Array(n * n), y = new Float32Array(n * n);
   const pitchX = round(side / (n * n));
-  const pitchY = lattice === "centred" ? round(side / n) : round(n * pitchX);
+  const pitchY = lattice === "corner" ? round(n * pitchX) : round(side / n);
+  const half = Math.floor(n / 2);
   for (let k = 0; k < n * n; k += 1) {
     const q = Math.floor(k / n), r = k % n;
     if (lattice === "centred") {
       x[k] = (k - (n * n - 1) / 2) * pitchX;
       y[k] = (r - (n - 1) / 2) * pitchY;
+    } else if (lattice === "grid") {
+      x[k] = (q - half) * pitchY;
+      y[k] = (r - half) * pitchY;
     } else {
       x[k] = (k - (n * n) / 2) * pitchX;
       y[k] = round(round(k * pitchY) - q * side) - side / 2;

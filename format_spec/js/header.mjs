@@ -66,7 +66,7 @@ const HEADER = { fields: {
   generator: ["string"], layers: [[LAYER]], codebooks: [[CODEBOOK], []], required_features: [["string"], []],
   metadata: [{ map: "string" }, {}], model: [MODEL, null],
 } };
-const FEATURES = ["scalar-bytes"];
+const FEATURES = ["scalar-bytes", "grid-lattice"];
 
 // Returns the header of a text as section 3.2 has it: defaults filled in, extension keys left out.
 export function readHeader(text) {
@@ -144,7 +144,7 @@ export function checkHeader(header, end, fileLength, compressed) {
     require(length <= limit, "H6", `${length} ${key}`);
   }
   for (const key of Object.keys(header.metadata)) checkName(key);
-  header.codebooks.forEach(checkCodebook);
+  header.codebooks.forEach((book, index) => checkCodebook(book, index, header.required_features));
   const last = checkLayers(header, end, fileLength, compressed);
   require(last === fileLength, "S10", `the streams end at ${last}, the file at ${fileLength}`);
 }
@@ -154,10 +154,11 @@ function checkName(name) {
   require(!/[\u0000-\u001f\u007f-\u009f]/.test(name), "N1", () => `control character in name ${quoted(name)}`);
 }
 
-function checkCodebook(book, index) {
+function checkCodebook(book, index, features) {
   const { centre, side, windings, lattice, shells, spacing } = book;
   const of = `of codebook ${index}`;
-  require(lattice === "centred" || lattice === "corner", "C5", () => `lattice ${quoted(lattice)} ${of}`);
+  require(["centred", "corner", "grid"].includes(lattice), "C5", () => `lattice ${quoted(lattice)} ${of}`);
+  require(lattice !== "grid" || features.includes("grid-lattice"), "C5", `lattice grid ${of} without its feature`);
   for (const value of [...centre, side, spacing]) require(Math.fround(value) === value, "C1", `${value} ${of} is not a float32`);
   require(windings >= 1 && windings <= 256, "C2", `${windings} windings ${of}`);
   require(shells >= 0 && shells <= 255, "C3", `${shells} shells ${of}`);

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bhk.codec import codebook as module
 from bhk.codec.codebook import Codebook, Codes
-from bhk.codec.trajectory import MAX_REACH, MAX_SIDE, MIN_SIDE, float32
+from bhk.codec.trajectory import MAX_REACH, MAX_SIDE, MIN_SIDE, Lattice, float32
 
 _SETTINGS = settings(deadline=None, derandomize=True, max_examples=60)
 _PLAIN = Codebook((0.25, -0.5), 0.5, 7)
@@ -47,7 +47,9 @@ def _decoded(codebook: Codebook, codes: Codes) -> npt.NDArray[np.float32]:
     c = np.zeros_like(q) if codes.shell is None else codes.shell.numpy().astype(np.int64)
     k = q * n + r
     pitch_x = f32(side / n**2)
-    if codebook.centred:
+    if codebook.lattice == "grid":
+        x, y = ((numbers - n // 2).astype(f32) * f32(side / n) for numbers in (q, r))
+    elif codebook.lattice == "centred":
         x = (k.astype(f32) - f32((n**2 - 1) / 2)) * pitch_x
         y = (r.astype(f32) - f32((n - 1) / 2)) * f32(side / n)
     else:
@@ -70,15 +72,15 @@ _SIDES = st.floats(2.0**-60, 2.0**60, width=32)
     shells=st.integers(0, 255),
     spacing=st.floats(2.0**-10, 8, width=16),
     centre=st.tuples(*[st.floats(-8, 8, width=32)] * 2),
-    centred=st.booleans(),
+    lattice=st.sampled_from(["centred", "corner", "grid"]),
     seed=st.integers(0, 99),
 )
 def test_codes_decode_as_the_format_says_bit_for_bit(
-    side: float, windings: int, shells: int, spacing: float, centre: tuple[float, float], centred: bool, seed: int
+    side: float, windings: int, shells: int, spacing: float, centre: tuple[float, float], lattice: Lattice, seed: int
 ) -> None:
     centre = (float32(centre[0] * side), float32(centre[1] * side))
     spacing = float32(spacing * side) if shells else 0.0
-    codebook = Codebook(centre, side, windings, shells, spacing, centred)
+    codebook = Codebook(centre, side, windings, shells, spacing, lattice)
     assume(codebook.is_valid)
     codes = _random_codes(codebook, 999, seed)
     expected = _decoded(codebook, codes)

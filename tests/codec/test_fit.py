@@ -229,7 +229,7 @@ def test_the_square_has_the_fewest_windings_that_leave_little_outside(steps_a_si
     step = 1 / steps_a_sigma
     codebook = square_for(pairs, step)
     assert codebook.windings in WINDINGS
-    assert codebook.centred
+    assert codebook.lattice == "centred"
     assert (codebook.shells, codebook.spacing) == (0, 0.0)
     assert codebook.step == pytest.approx(step, rel=1e-6)
     assert codebook.centre == pytest.approx(pairs.median(dim=0).values.tolist(), abs=step / 4)
@@ -364,7 +364,7 @@ def _published(pairs: torch.Tensor) -> tuple[int, int, torch.Tensor] | None:
     centre = pairs.mean(dim=0)
     best = None
     for windings in (35, 40):
-        square = Codebook((float(centre[0]), float(centre[1])), float(torch.tensor(0.1)), windings, centred=False)
+        square = Codebook((float(centre[0]), float(centre[1])), float(torch.tensor(0.1)), windings, lattice="corner")
         steps = torch.arange(windings**2)
         points = square.decode(Codes.from_scalars(steps, windings, 0)) - centre
         offsets = pairs - centre
@@ -417,7 +417,7 @@ def test_the_published_method_by_brute_force(pairs: torch.Tensor, windings: int 
     codebook, codes = found
     assert (codebook.windings, codebook.shells) == expected[:2]
     assert codebook.windings == windings
-    assert not codebook.centred
+    assert codebook.lattice == "corner"
     # A pair half-way between two points may fall to either, but never to a farther one.
     reference = codebook.decode(Codes.from_scalars(expected[2], windings, codebook.shells))
     distance = (codebook.decode(codes) - pairs).norm(dim=1)

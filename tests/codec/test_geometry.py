@@ -13,7 +13,7 @@ from bhk.codec.elements import BIT_TYPES
 from bhk.codec.geometry import Decoder, Planes
 from bhk.codec.shape import CODED_DTYPES
 from bhk.codec.tensor import tensor_bytes
-from bhk.codec.trajectory import MAX_SIDE, MIN_SIDE
+from bhk.codec.trajectory import MAX_SIDE, MIN_SIDE, Lattice
 
 
 def _random(codebook: Codebook, count: int) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
@@ -24,7 +24,7 @@ def _random(codebook: Codebook, count: int) -> np.ndarray[tuple[int], np.dtype[n
 @given(
     side=st.floats(MIN_SIDE, MAX_SIDE, width=32) | st.floats(2.0**-9, 2.0**9, width=32),
     windings=st.integers(1, 256),
-    centred=st.booleans(),
+    lattice=st.sampled_from(["centred", "corner", "grid"]),
     centre=st.tuples(*[st.floats(-1, 1, width=32)] * 2),
     shells=st.integers(0, 255),
     reach=st.floats(0, 1, width=32),
@@ -34,14 +34,14 @@ def _random(codebook: Codebook, count: int) -> np.ndarray[tuple[int], np.dtype[n
 def test_numpy_decodes_to_the_bits_of_torch(
     side: float,
     windings: int,
-    centred: bool,
+    lattice: Lattice,
     centre: tuple[float, float],
     shells: int,
     reach: float,
     count: int,
     dtype: str,
 ) -> None:
-    codebook = Codebook(centre, side, windings, shells, reach if shells else 0.0, centred)
+    codebook = Codebook(centre, side, windings, shells, reach if shells else 0.0, lattice)
     assume(codebook.is_valid)
     scalars = _random(codebook, count)
     planes = Planes.from_scalars(scalars, windings, shells)

@@ -7,10 +7,11 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bhk.codec.trajectory import MAX_SIDE, MIN_SIDE, Trajectory, float32
+from bhk.codec.trajectory import MAX_SIDE, MIN_SIDE, Lattice, Trajectory, float32
 
 _WINDINGS = [1, 2, 3, 5, 7, 35, 40, 64, 100, 128, 131, 255, 256]
 _SEARCHES = ["nearest_", "nearest_exhaustive"]
+_LATTICES = ["centred", "corner", "grid"]
 
 
 def _lattice(windings: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -19,13 +20,16 @@ def _lattice(windings: int) -> tuple[torch.Tensor, torch.Tensor]:
     return (steps // windings).float(), (steps % windings).float()
 
 
-def _points(side: float, n: int, centred: bool) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _points(side: float, n: int, lattice: Lattice) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Section 7.2 of the format: every operation rounded once to float32."""
     k = np.arange(n * n)
     q, r = k // n, k % n
+    if lattice == "grid":
+        x, y = ((numbers - n // 2).astype(np.float32) * np.float32(side / n) for numbers in (q, r))
+        return x, y
     pitch_x = np.float32(side / n**2)
-    x = (k.astype(np.float32) - np.float32((n * n - centred) / 2)) * pitch_x
-    if centred:
+    x = (k.astype(np.float32) - np.float32((n * n - (lattice == "centred")) / 2)) * pitch_x
+    if lattice == "centred":
         return x, (r.astype(np.float32) - np.float32((n - 1) / 2)) * np.float32(side / n)
     a = k.astype(np.float32) * np.float32(n * float(pitch_x))
     b = (a.astype(np.float64) - q.astype(np.float64) * side).astype(np.float32)
@@ -33,26 +37,29 @@ def _points(side: float, n: int, centred: bool) -> tuple[npt.NDArray[np.float32]
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
-@given(side=st.floats(MIN_SIDE, MAX_SIDE, width=32), windings=st.integers(1, 256), centred=st.booleans())
-@example(side=MIN_SIDE, windings=256, centred=True)
-@example(side=MAX_SIDE, windings=256, centred=False)
-@example(side=float(np.float32(0.1)), windings=35, centred=False)
-def test_points_are_those_of_the_format_bit_for_bit(side: float, windings: int, centred: bool) -> None:
-    x, y = Trajectory(side, windings, centred).points_(*_lattice(windings))
-    expected_x, expected_y = _points(side, windings, centred)
+@given(side=st.floats(MIN_SIDE, MAX_SIDE, width=32), windings=st.integers(1, 256), lattice=st.sampled_from(_LATTICES))
+@example(side=MIN_SIDE, windings=256, lattice="centred")
+@example(side=MAX_SIDE, windings=256, lattice="corner")
+@example(side=MAX_SIDE, windings=255, lattice="grid")
+@example(side=float(np.float32(0.1)), windings=35, lattice="corner")
+def test_points_are_those_of_the_format_bit_for_bit(side: float, windings: int, lattice: Lattice) -> None:
+    x, y = Trajectory(side, windings, lattice).points_(*_lattice(windings))
+    expected_x, expected_y = _points(side, windings, lattice)
     assert x.dtype == y.dtype == torch.float32
     assert x.numpy().tobytes() == expected_x.tobytes()
     assert y.numpy().tobytes() == expected_y.tobytes()
 
 
 @pytest.mark.parametrize("search", _SEARCHES)
-@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("lattice", _LATTICES)
 @pytest.mark.parametrize("windings", _WINDINGS)
 @pytest.mark.parametrize("side", [0.1, 1.0, 3e-25])
-def test_the_nearest_step_of_every_point_is_its_own(side: float, windings: int, centred: bool, search: str) -> None:
-    trajectory = Trajectory(float32(side), windings, centred)
+def test_the_nearest_step_of_every_point_is_its_own(side: float, windings: int, lattice: Lattice, search: str) -> None:
+    trajectory = Trajectory(float32(side), windings, lattice)
     winding, phase = _lattice(windings)
     x, y = trajectory.points_(winding.clone(), phase.clone())
+    if lattice == "grid" and search == "nearest_exhaustive":
+        return
     found = getattr(trajectory, search)(x, y)
     assert torch.equal(found[0], winding)
     assert torch.equal(found[1], phase)
@@ -60,7 +67,7 @@ def test_the_nearest_step_of_every_point_is_its_own(side: float, windings: int, 
 
 @pytest.mark.parametrize("windings", [1, 2, 7, 64, 255])
 def test_a_centred_lattice_surrounds_its_centre_evenly(windings: int) -> None:
-    x, y = Trajectory(1.0, windings, True).points_(*_lattice(windings))
+    x, y = Trajectory(1.0, windings).points_(*_lattice(windings))
     assert torch.equal(x, -x.flip(0))
     assert torch.equal(y, -y.flip(0))
     assert max(float(x.abs().max()), float(y.abs().max())) < 0.5
@@ -73,10 +80,10 @@ def _distances(
     return torch.hypot(x.double() - px.double(), y.double() - py.double())
 
 
-@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("lattice", ["centred", "corner"])
 @pytest.mark.parametrize("windings", [1, 2, 3, 7, 35, 40])
-def test_the_exhaustive_search_finds_the_nearest_of_all_points(windings: int, centred: bool) -> None:
-    trajectory = Trajectory(float32(0.1), windings, centred)
+def test_the_exhaustive_search_finds_the_nearest_of_all_points(windings: int, lattice: Lattice) -> None:
+    trajectory = Trajectory(float32(0.1), windings, lattice)
     # Some points lie outside the square, where codes are clamped.
     x, y = 0.13 * torch.rand(2, 777, generator=torch.Generator().manual_seed(windings)) - 0.065
     px, py = trajectory.points_(*_lattice(windings))
@@ -86,7 +93,7 @@ def test_the_exhaustive_search_finds_the_nearest_of_all_points(windings: int, ce
 
 
 def test_the_quick_search_misses_few_points_and_by_little() -> None:
-    trajectory = Trajectory(1.0, 35, True)
+    trajectory = Trajectory(1.0, 35)
     x, y = torch.rand(2, 100_001, generator=torch.Generator().manual_seed(3)) - 0.5
     nearest = _distances(trajectory, x, y, *trajectory.nearest_exhaustive(x.clone(), y.clone()))
     quick = _distances(trajectory, x, y, *trajectory.nearest_(x.clone(), y.clone()))

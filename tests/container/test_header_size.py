@@ -35,11 +35,10 @@ def test_the_reserved_length_suffices_for_any_tensor(preset: str) -> None:
         layer = msgspec.structs.replace(layer, streams=writer.write(item.streams))
         if item.codebook is not None and item.error is not None:
             book = item.codebook
-            lattice = "centred" if book.centred else "corner"
             figures = (rounded(item.error.mean_abs), rounded(item.error.max_abs), rounded(item.error.snr_db))
             fields = {"pairing": item.pairing, "codebook": len(books), "error": ErrorEntry(*figures)}
             layer = msgspec.structs.replace(layer, **fields)
-            books.append(CodebookEntry(book.centre, book.side, book.windings, lattice, book.shells, book.spacing))
+            books.append(CodebookEntry(book.centre, book.side, book.windings, book.lattice, book.shells, book.spacing))
         written.append(layer)
     template = Header("bhk 1.2.3", tuple(layers), metadata={"source.name": "model.pth"})
     fields = {"layers": tuple(written), "codebooks": tuple(books), "required_features": (SCALAR_BYTES,)}

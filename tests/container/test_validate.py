@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from bhk.container import errors as e
-from bhk.container.header import SCALAR_BYTES, CodebookEntry, ErrorEntry, Header, LayerEntry, StreamEntry
+from bhk.container.header import GRID_LATTICE, SCALAR_BYTES, CodebookEntry, ErrorEntry, Header, LayerEntry, StreamEntry
 from bhk.container.places import PREAMBLE_BYTES, align, placed
 from bhk.container.validate import MAX_ENTRIES, MAX_METADATA, validate
 from container.memory import validate_all
@@ -185,6 +185,13 @@ def test_scalar_bytes_need_their_feature_and_the_shells_of_the_codebook() -> Non
         _check(_change(_CODED, streams=(_BYTES,)))
     with pytest.raises(e.BitsError):
         _check_bytes(_change(_BYTES, bits=6))
+
+
+def test_a_grid_needs_its_feature() -> None:
+    book = _change(_CODEBOOK, lattice="grid")
+    with pytest.raises(e.UnknownLatticeError, match="the required feature grid-lattice"):
+        _check(codebooks=(book,))
+    validate(Header("test", (), (book,), (GRID_LATTICE,)), _HEADER_LENGTH, _START, compressed=False)
 
 
 # Changes of the coded layer and of its stream, in the order of section 9 of the text, each with the rule that it breaks.

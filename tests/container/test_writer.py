@@ -41,10 +41,11 @@ def _write(tensors: dict[str, torch.Tensor], preset: str = "balanced") -> tuple[
         fields: dict[str, Any] = {"encoding": "exact"}
         if encoded.codebook is not None and encoded.error is not None:
             book = encoded.codebook
-            lattice = "centred" if book.centred else "corner"
             error = ErrorEntry(encoded.error.mean_abs, encoded.error.max_abs)
             fields = {"encoding": "trajectory", "pairing": encoded.pairing, "codebook": len(codebooks), "error": error}
-            codebooks.append(CodebookEntry(book.centre, book.side, book.windings, lattice, book.shells, book.spacing))
+            codebooks.append(
+                CodebookEntry(book.centre, book.side, book.windings, book.lattice, book.shells, book.spacing)
+            )
         dtype = DTYPE_NAMES[encoded.dtype]
         layers.append(LayerEntry(name, encoded.shape, dtype, "other", streams=streams, **fields))
     _, length = writer.finish(Header("test", tuple(layers), tuple(codebooks)))
@@ -85,7 +86,8 @@ def test_written_tensors_are_read_back(written: tuple[bytes, dict[str, EncodedTe
 
 def test_the_bytes_are_where_the_text_says(written: tuple[bytes, dict[str, EncodedTensor]]) -> None:
     data, coded = written
-    assert data[:12] == b"\x89BHK\r\n\x1a\n\x01\0\1\0"
+    has_grid = any(one.codebook is not None and one.codebook.lattice == "grid" for one in coded.values())
+    assert data[:12] == b"\x89BHK\r\n\x1a\n\x01\0" + (b"\2\0" if has_grid else b"\1\0")
     frame_length, length, total = struct.unpack_from("<IQQ", data, 12)
     assert (64 + length) % 64 == 0
     assert 0 <= length - frame_length < 64
@@ -264,17 +266,27 @@ def test_an_invalid_header_is_not_written(fields: dict[str, Any], expected: type
     assert not any(file.getvalue()[:1000])
 
 
-def test_a_file_requires_the_feature_that_its_streams_use() -> None:
-    coarse, fine = (
-        encode(torch.randn(64, 32, generator=torch.Generator().manual_seed(3)), snr_db=db) for db in (9, 30)
-    )
-    for encoded, features in ((coarse, ("scalar-bytes",)), (fine, ())):
-        assert encoded.codebook is not None
-        file = io.BytesIO()
-        writer = ContainerWriter(file, 4096)
-        streams = writer.write(encoded.streams)
-        layer = LayerEntry("w", (64, 32), "F32", "linear", "trajectory", "rows", 0, streams, ErrorEntry(0.1, 0.2))
-        claimed = Header("test", (layer,), (entry_of(encoded.codebook),), required_features=("scalar-bytes",))
-        header, _ = writer.finish(claimed)
-        assert header.required_features == features
-        assert struct.unpack_from("<HH", file.getvalue(), 8) == (1, 1)
+@pytest.mark.parametrize(
+    ("snr_db", "has_zeros", "features", "minor"),
+    [
+        (9, False, ("scalar-bytes",), 1),
+        (30, False, (), 1),
+        (30, True, ("grid-lattice",), 2),
+        (9, True, ("scalar-bytes", "grid-lattice"), 2),
+    ],
+)
+def test_a_file_requires_the_features_that_it_uses(
+    snr_db: float, has_zeros: bool, features: tuple[str, ...], minor: int
+) -> None:
+    tensor = torch.randn(64, 32, generator=torch.Generator().manual_seed(3))
+    tensor[5:9] *= not has_zeros
+    encoded = encode(tensor, snr_db=snr_db)
+    assert encoded.codebook is not None
+    file = io.BytesIO()
+    writer = ContainerWriter(file, 4096)
+    streams = writer.write(encoded.streams)
+    layer = LayerEntry("w", (64, 32), "F32", "linear", "trajectory", "rows", 0, streams, ErrorEntry(0.1, 0.2))
+    claimed = Header("test", (layer,), (entry_of(encoded.codebook),), required_features=("scalar-bytes",))
+    header, _ = writer.finish(claimed)
+    assert header.required_features == features
+    assert struct.unpack_from("<HH", file.getvalue(), 8) == (1, minor)

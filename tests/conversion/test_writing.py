@@ -21,8 +21,8 @@ from bhk.conversion.writing import Written, estimate, write
 _SHAPES = {"a.weight": (90, 128), "b.weight": (64, 71), "c.bias": (48,)}
 
 
-def _written(source: Path, *, dry_run: bool = False, progress: Progress = silent) -> Written:
-    job = prepare(source, None, Quality(), None, key=None, metadata={}, threads=2, force=False, dry_run=dry_run)
+def _written(source: Path, *, preset: str = "balanced", dry_run: bool = False, progress: Progress = silent) -> Written:
+    job = prepare(source, None, Quality(preset), None, key=None, metadata={}, threads=2, force=False, dry_run=dry_run)
     with coder_for(job, silent) as coder:
         tensors = plan(job, coder, silent)
         return estimate(job, tensors) if dry_run else write(job, tensors, coder, progress)
@@ -59,6 +59,23 @@ def test_a_tensor_that_cannot_be_coded_is_kept_with_a_warning(tmp_path: Path) ->
     assert warning.endswith("; it is kept exact")
     layer = next(layer for layer in written.layers if layer.name == "a.weight")
     assert (layer.encoding, layer.codebook, layer.error) == ("exact", None, None)
+
+
+def test_zeros_that_are_lost_are_told(tmp_path: Path) -> None:
+    tensors = draw(_SHAPES)
+    tensors["a.weight"][:, ::2] = 0
+    source = save(tmp_path / "a.pth", tensors)
+    (warning,) = _written(source, preset="birkhoff").warnings
+    assert warning.startswith(
+        "zeros become other values in a.weight, because the published method has no point at zero"
+    )
+    (tmp_path / "a.bhk").unlink()
+    assert _written(source).warnings == ()
+    far = draw(_SHAPES)["a.weight"] * 1e-3 + 3
+    far[5, :3] = 0
+    (tmp_path / "a.bhk").unlink()
+    (warning,) = _written(save(tmp_path / "a.pth", {"a.weight": far})).warnings
+    assert "zeros become other values in a.weight, because their other weights lie too far from zero" in warning
 
 
 def test_an_estimate_writes_nothing_and_is_close(tmp_path: Path) -> None:

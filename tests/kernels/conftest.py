@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bhk.codec.codebook import Codebook, Codes
+from bhk.codec.trajectory import Lattice
 from bhk.kernels import reference
 from bhk.kernels.resident import Resident, make_resident
 
@@ -51,19 +52,20 @@ class CodedWeight:
     def rounded_product(self, x: Tensor, bias: Tensor | None, levels: int) -> Tensor:
         """Return the integer product as documented, float64: rows of [u | v] on `levels` symmetric steps of their own."""
         held, book, n = self.resident, self.book, self.book.windings
+        lean = 0 if book.lattice == "grid" else 1 / n
         padded = functional.pad(x.double(), (0, self.width % 2))
         even, odd = padded[:, ::2], padded[:, 1::2]
-        sheared = torch.cat([even, odd + even / n], dim=1)
+        sheared = torch.cat([even, odd + even * lean], dim=1)
         scale = sheared.abs().amax(dim=1, keepdim=True).clamp(min=1e-38) / levels
         half = n // 2
         origin = torch.tensor([(half * n + half - (n * n - 1) / 2) / n**2, (half - (n - 1) / 2) / n], device=x.device)
-        origin = origin.double() * book.side + torch.tensor(book.centre, device=x.device)
+        origin = (origin if lean else 0 * origin).double() * book.side + torch.tensor(book.centre, device=x.device)
         y = (sheared / scale).round() * scale @ held.codes.double().t() * book.step
         y += origin[0] * even.sum(1, keepdim=True) + origin[1] * odd.sum(1, keepdim=True)
         for place in held.outliers[held.far.long(), 0].tolist():
             row, column = divmod(place, even.shape[1])
             q, r = held.codes.view(self.out, 2, -1)[row, :, column].double()
-            stand_in = origin + book.step * torch.stack([q + r / n, r])
+            stand_in = origin + book.step * torch.stack([q + r * lean, r])
             more = functional.pad(self.dense[row].double(), (0, self.width % 2))[2 * column : 2 * column + 2] - stand_in
             y[:, row] += even[:, column] * more[0] + odd[:, column] * more[1]
         return y if bias is None else y + bias.double()
@@ -81,7 +83,7 @@ def random_weight(
     shells: int = 0,
     *,
     outliers: int = 0,
-    centred: bool = True,
+    lattice: Lattice = "centred",
     seed: int = 0,
 ) -> CodedWeight:
     """Draw codes at random, all equally likely; `outliers` pairs in shells, among them the first and the last."""
@@ -94,7 +96,7 @@ def random_weight(
         places = torch.randperm(pairs, generator=generator)[:outliers]
         places[:2] = torch.tensor([0, pairs - 1])[: len(places)]
         shell[places] = torch.randint(1, shells + 1, (len(places),), generator=generator, dtype=torch.uint8)
-    book = Codebook((0.0078125, -0.015625), 0.375, windings, shells, 0.0625 if shells else 0.0, centred)
+    book = Codebook((0.0078125, -0.015625), 0.375, windings, shells, 0.0625 if shells else 0.0, lattice)
     return CodedWeight(book, Codes(winding, phase, shell), out, width)
 
 

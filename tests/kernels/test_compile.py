@@ -105,7 +105,7 @@ def test_decode_compiles_without_fused_rounding(
     launches, weight, random_weight, capability: int, dtype: torch.dtype, form: str
 ) -> None:
     kernels = launches(capability)
-    held = weight if form == "lattice" else random_weight(8, 512, 35, 3, centred=False)
+    held = weight if form == "lattice" else random_weight(8, 512, 35, 3, lattice="corner")
     dense.decode(*held.decode_operands, 512, dtype)
     assert set(kernels) == ({"_decode_kernel", "_outlier_kernel"} if form == "lattice" else {"_decode_kernel"})
     assert _fits(capability, kernels)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bhk.codec.trajectory import Lattice
 from bhk.kernels import operators as operators
 from bhk.kernels.gpu import float32_precision, gpu_of
 
@@ -21,10 +22,11 @@ _DEVICE = "cuda"
 _DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 _LIMITS = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 6e-3}
 _CLASSES = {
-    "plain": (256, 0, 0, True),
-    "outliers": (255, 9, 40, True),
-    "narrow": (35, 3, 2000, False),
-    "wide": (256, 255, 2000, True),
+    "plain": (256, 0, 0, "centred"),
+    "outliers": (255, 9, 40, "centred"),
+    "grid": (256, 0, 0, "grid"),
+    "narrow": (35, 3, 2000, "corner"),
+    "wide": (256, 255, 2000, "centred"),
 }
 
 
@@ -74,10 +76,10 @@ class TestOnGpu:
     @pytest.fixture
     def weight_of(self, random_weight):
         def make(kind: str, out: int, width: int, seed: int = 0, outliers: int | None = None):
-            windings, shells, most, centred = _CLASSES[kind]
+            windings, shells, most, lattice = _CLASSES[kind]
             share = 512 if kind == "outliers" else 8  # a lattice holds few
             count = min(most, out * width // share) if outliers is None else outliers
-            return random_weight(out, width, windings, shells, outliers=count, centred=centred, seed=seed).to(_DEVICE)
+            return random_weight(out, width, windings, shells, outliers=count, lattice=lattice, seed=seed).to(_DEVICE)
 
         return make
 
@@ -94,15 +96,17 @@ class TestOnGpu:
 
     @pytest.mark.parametrize("windings", [1, 2, 3, 35, 64, 127, 128, 200, 255, 256])
     @pytest.mark.parametrize("shells", [0, 1, 255])
-    @pytest.mark.parametrize("centred", [True, False])
-    def test_every_codebook_decodes_bit_for_bit(self, random_weight, windings: int, shells: int, centred: bool) -> None:
+    @pytest.mark.parametrize("lattice", ["centred", "corner", "grid"])
+    def test_every_codebook_decodes_bit_for_bit(
+        self, random_weight, windings: int, shells: int, lattice: Lattice
+    ) -> None:
         for outliers in {0, 3, 800} if shells else {0}:
-            here = random_weight(41, 99, windings, shells, outliers=outliers, centred=centred)
+            here = random_weight(41, 99, windings, shells, outliers=outliers, lattice=lattice)
             there = here.to(_DEVICE)
             decoded = torch.ops.bhk.decode(*there.decode_operands, 99, torch.float32)
             assert torch.equal(decoded.cpu(), here.dense)
 
-    @pytest.mark.parametrize("kind", ["plain", "outliers", "wide"])
+    @pytest.mark.parametrize("kind", ["plain", "outliers", "grid", "wide"])
     @pytest.mark.parametrize(("out", "width"), [(1, 1), (65, 33), (256, 1281), (1280, 1280)])
     @pytest.mark.parametrize("dtype", _DTYPES)
     def test_products_are_exact(
@@ -119,7 +123,7 @@ class TestOnGpu:
                 assert (y.shape, y.dtype) == ((rows, out), dtype)
                 assert relative(y, exact) <= limit, rows
 
-    @pytest.mark.parametrize("kind", ["plain", "outliers"])
+    @pytest.mark.parametrize("kind", ["plain", "outliers", "grid"])
     @pytest.mark.parametrize(("out", "width"), [(1, 1), (65, 33), (130, 1281), (1280, 1280)])
     @pytest.mark.parametrize("dtype", _DTYPES[:3])
     def test_integer_products_round_each_row_to_a_byte(
@@ -153,7 +157,7 @@ class TestOnGpu:
 
     @pytest.mark.parametrize(("out", "width"), [(328, 1278), (320, 1280)])
     @pytest.mark.parametrize("dtype", _DTYPES[:3])
-    @pytest.mark.parametrize("kind", ["plain", "outliers"])
+    @pytest.mark.parametrize("kind", ["plain", "outliers", "grid"])
     def test_every_tile_of_integers_is_exact(
         self, relative, weight_of, poison, kind: str, out: int, width: int, dtype: torch.dtype
     ) -> None:
@@ -197,7 +201,7 @@ class TestOnGpu:
         torch.set_float32_matmul_precision("high")
         assert 1e-5 < relative(_linear(x, weight, None), exact) < 2e-3
 
-    @pytest.mark.parametrize("kind", ["plain", "outliers", "wide"])
+    @pytest.mark.parametrize("kind", ["plain", "outliers", "grid", "wide"])
     @pytest.mark.parametrize("compute", ["exact", "int8"])
     @pytest.mark.parametrize("rows", [3, 300])
     @pytest.mark.parametrize("dtype", _DTYPES[:3])

@@ -11,19 +11,20 @@ from bhk.kernels import operators as operators
 pytestmark = pytest.mark.usefixtures("any_size")
 
 _DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
-# windings, shells, outliers, centred: a lattice, one with outliers, 16-bit and 32-bit scalars
+# windings, shells, outliers, lattice: a lattice, one with outliers, one that does not lean, 16-bit and 32-bit scalars
 _CLASSES = {
-    "plain": (200, 0, 0, True),
-    "lattice": (256, 9, 4, True),
-    "narrow": (35, 3, 20, False),
-    "wide": (256, 2, 20, True),
+    "plain": (200, 0, 0, "centred"),
+    "lattice": (256, 9, 4, "centred"),
+    "grid": (256, 9, 4, "grid"),
+    "narrow": (35, 3, 20, "corner"),
+    "wide": (256, 2, 20, "centred"),
 }
 
 
 @pytest.fixture(params=list(_CLASSES))
 def weight(request: pytest.FixtureRequest, random_weight):
-    windings, shells, outliers, centred = _CLASSES[request.param]
-    return random_weight(40, 51, windings, shells, outliers=outliers, centred=centred)
+    windings, shells, outliers, lattice = _CLASSES[request.param]
+    return random_weight(40, 51, windings, shells, outliers=outliers, lattice=lattice)
 
 
 def _draw(weight, *leading: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:

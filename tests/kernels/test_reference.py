@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from bhk.codec.codebook import Codebook
+from bhk.codec.trajectory import Lattice
 from bhk.kernels import reference
 from bhk.kernels.onednn import has_onednn_linear, onednn_linear, packed
 from bhk.kernels.resident import MAX_FAR
@@ -35,7 +36,7 @@ def _run(weight, x: Tensor, bias: Tensor | None, compute: str = "exact") -> Tens
     width=st.integers(1, 130),
     out=st.integers(1, 130),
     book=st.sampled_from([(256, 0, 0), (255, 9, 2), (64, 1, 1), (7, 255, 2), (1, 0, 0), (256, 255, 99), (40, 3, 99)]),
-    centred=st.booleans(),
+    lattice=st.sampled_from(["centred", "corner", "grid"]),
     has_bias=st.booleans(),
     seed=st.integers(0, 99),
 )
@@ -46,12 +47,12 @@ def test_products_are_exact_to_float32(
     width: int,
     out: int,
     book: tuple[int, int, int],
-    centred: bool,
+    lattice: Lattice,
     has_bias: bool,
     seed: int,
 ) -> None:
     windings, shells, outliers = book
-    weight = random_weight(out, width, windings, shells, outliers=outliers, centred=centred, seed=seed)
+    weight = random_weight(out, width, windings, shells, outliers=outliers, lattice=lattice, seed=seed)
     x, bias = _draw(rows, width, out, seed=seed)
     y = _run(weight, x, bias if has_bias else None)
     assert (y.shape, y.dtype) == ((rows, out), torch.float32)
@@ -231,7 +232,7 @@ def test_weights_with_many_far_outliers_are_multiplied_exactly(any_size, random_
 
 def test_few_rows_and_scalar_weights_are_multiplied_exactly_in_integer_mode(any_size, random_weight) -> None:
     x, bias = _draw(64, 33, 48)
-    lattice, scalar = random_weight(48, 33), random_weight(48, 33, centred=False)
+    lattice, scalar = random_weight(48, 33), random_weight(48, 33, lattice="corner")
     for weight, rows in ((lattice, x[:24]), (scalar, x)):
         assert torch.equal(_run(weight, rows, bias, "int8"), _run(weight, rows, bias, "exact"))
 

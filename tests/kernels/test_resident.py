@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.tensor import encode
-from bhk.codec.trajectory import float32
+from bhk.codec.trajectory import Lattice, float32
 from bhk.kernels import reference
 from bhk.kernels.resident import (
     ROWS_PER_START,
@@ -43,14 +43,14 @@ def _held(resident: Resident) -> int:
     windings=st.one_of(st.integers(1, 256), st.sampled_from([1, 2, 3, 127, 128, 129, 255, 256])),
     shells=st.one_of(st.just(0), st.integers(1, 255)),
     outliers=st.integers(0, 4),
-    centred=st.booleans(),
+    lattice=st.sampled_from(["centred", "corner", "grid"]),
     seed=st.integers(0, 99),
 )
 def test_weights_decode_bit_for_bit_like_the_codec(
-    random_weight, out: int, width: int, windings: int, shells: int, outliers: int, centred: bool, seed: int
+    random_weight, out: int, width: int, windings: int, shells: int, outliers: int, lattice: Lattice, seed: int
 ) -> None:
     count = outliers if shells else 0
-    weight = random_weight(out, width, windings, shells, outliers=count, centred=centred, seed=seed)
+    weight = random_weight(out, width, windings, shells, outliers=count, lattice=lattice, seed=seed)
     for _ in range(2):  # decoding must not change the codes
         assert _bits(_decode(weight.resident, width)) == _bits(weight.dense)
     assert codebook_of(weight.resident.codebook) == weight.book
@@ -82,9 +82,9 @@ def test_weights_of_all_presets_decode_like_the_file(
         Codebook((0.0, 0.0), 2.0**-60, 99, 255, 2.0**20),
     ],
 )
-@pytest.mark.parametrize("centred", [True, False])
-def test_extreme_codebooks_decode_bit_for_bit(book: Codebook, centred: bool) -> None:
-    book = replace(book, centre=tuple(map(float32, book.centre)), side=float32(book.side), centred=centred)
+@pytest.mark.parametrize("lattice", ["centred", "corner", "grid"])
+def test_extreme_codebooks_decode_bit_for_bit(book: Codebook, lattice: Lattice) -> None:
+    book = replace(book, centre=tuple(map(float32, book.centre)), side=float32(book.side), lattice=lattice)
     assert book.is_valid
     generator = torch.Generator().manual_seed(0)
     codes = Codes.from_scalars(torch.randint(0, book.windings**2, (1000,), generator=generator), book.windings, 1)
@@ -92,30 +92,34 @@ def test_extreme_codebooks_decode_bit_for_bit(book: Codebook, centred: bool) -> 
     codes.shell[[0, 7, 999]] = book.shells
     codes = codes if book.shells else Codes(codes.winding, codes.phase)
     resident = make_resident(book, codes, 20, 99)
-    assert resident.codes.dtype == (_LATTICE if centred else _NARROW if book.code_count <= 1 << 16 else _WIDE)
+    assert resident.codes.dtype == (
+        _LATTICE if lattice != "corner" else _NARROW if book.code_count <= 1 << 16 else _WIDE
+    )
     assert _bits(_decode(resident, 99)) == _bits(book.decode(codes).view(20, 100)[:, :99])
 
 
 @pytest.mark.parametrize(
-    ("windings", "shells", "outliers", "centred", "dtype"),
+    ("windings", "shells", "outliers", "lattice", "dtype"),
     [
-        (256, 0, 0, True, _LATTICE),
-        (256, 255, 0, True, _LATTICE),  # shells without pairs
-        (40, 3, 5, True, _LATTICE),  # 5 of 1,000 pairs
-        (40, 3, 6, True, _NARROW),
-        (128, 3, 6, True, _NARROW),  # 65,536 codes
-        (147, 3, 125, True, _LATTICE),  # an eighth of 1,000 pairs
-        (147, 3, 126, True, _WIDE),
-        (256, 1, 126, True, _WIDE),
-        (256, 0, 0, False, _NARROW),
-        (256, 1, 0, False, _WIDE),
-        (35, 0, 0, False, _NARROW),
+        (256, 0, 0, "centred", _LATTICE),
+        (256, 255, 0, "centred", _LATTICE),  # shells without pairs
+        (40, 3, 5, "centred", _LATTICE),  # 5 of 1,000 pairs
+        (40, 3, 6, "centred", _NARROW),
+        (128, 3, 6, "centred", _NARROW),  # 65,536 codes
+        (147, 3, 125, "centred", _LATTICE),  # an eighth of 1,000 pairs
+        (147, 3, 126, "centred", _WIDE),
+        (256, 1, 126, "centred", _WIDE),
+        (256, 0, 0, "grid", _LATTICE),
+        (256, 1, 126, "grid", _WIDE),
+        (256, 0, 0, "corner", _NARROW),
+        (256, 1, 0, "corner", _WIDE),
+        (35, 0, 0, "corner", _NARROW),
     ],
 )
 def test_the_class_follows_from_lattice_and_share_of_outliers(
-    random_weight, windings: int, shells: int, outliers: int, centred: bool, dtype: torch.dtype
+    random_weight, windings: int, shells: int, outliers: int, lattice: Lattice, dtype: torch.dtype
 ) -> None:
-    weight = random_weight(20, 100, windings, shells, outliers=outliers, centred=centred)
+    weight = random_weight(20, 100, windings, shells, outliers=outliers, lattice=lattice)
     held = weight.resident
     assert held.codes.dtype == dtype
     assert held.codes.shape == (20, 100 if dtype == _LATTICE else 50)
@@ -193,7 +197,7 @@ def test_a_layer_takes_little_more_than_a_byte_a_weight(preset: str, bits: float
     shell = torch.zeros(len(encoded.planes), dtype=torch.uint8)
     shell[: len(shell) // 200] = 1
     codes = Codes(encoded.planes.winding, encoded.planes.phase, shell)
-    if most.centred:  # as many outliers as a lattice may have
+    if most.lattice == "centred":  # as many outliers as a lattice may have
         held = make_resident(most, codes, *shape)
         assert held.codes.dtype == _LATTICE
         assert 8 * _held(held) / (shape[0] * shape[1]) <= 8.5

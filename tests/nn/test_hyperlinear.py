@@ -46,7 +46,7 @@ def _wide() -> HyperLinear:
     """Return a layer on the published lattice with more codes than fit 16 bits."""
     generator = torch.Generator().manual_seed(0)
     planes = (torch.randint(0, limit, (40 * 26,), generator=generator, dtype=torch.uint8) for limit in (256, 256, 2))
-    codebook = Codebook((0.0, 0.0), 0.25, 256, 1, 0.125, centred=False)
+    codebook = Codebook((0.0, 0.0), 0.25, 256, 1, 0.125, lattice="corner")
     return HyperLinear.from_codes(codebook, Codes(*planes), 51, 40, _linear().bias)
 
 

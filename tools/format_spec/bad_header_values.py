@@ -97,6 +97,7 @@ def _codebooks() -> Iterator[tuple[str, bytes]]:
         ("C4", "shells_too_far", 0, {"spacing": 2.0**120}),
         ("C4", "infinite_scale", 0, {"side": 2.0**-100, "spacing": 2.0**26}),
         ("C5", "unknown", 1, {"lattice": "center"}),
+        ("C5", "grid_without_its_feature", 1, {"lattice": "grid"}),
     ):
         yield (
             f"{rule}_{name}",

@@ -122,7 +122,11 @@ def seal(file: bytes) -> bytes:
 def draft(*codebooks: Json, **more: Any) -> Draft:
     """Return a file without layers; `more` are entries of its header."""
     header: Json = {"generator": "format_spec vectors", **({"codebooks": list(codebooks)} if codebooks else {}), **more}
-    return Draft({**header, "layers": []}, minor=1 if more.get("required_features") else 0)
+    minor = max(
+        [{"scalar-bytes": 1, "grid-lattice": 2}[name] for name in more.get("required_features", ())],
+        default=0,
+    )
+    return Draft({**header, "layers": []}, minor=minor)
 
 
 def codebook(

@@ -28,6 +28,8 @@ def weights(codebook: dict[str, Any], codes: list[int]) -> np.ndarray:
     if codebook["lattice"] == "centred":
         x = (k - f32((n * n - 1) / 2)) * pitch_x
         y = (r - f32((n - 1) / 2)) * (side / f32(n))
+    elif codebook["lattice"] == "grid":
+        x, y = ((number - f32(n // 2)) * (side / f32(n)) for number in (q, r))
     else:
         x = (k - f32(n * n / 2)) * pitch_x
         a = k * (f32(n) * pitch_x)

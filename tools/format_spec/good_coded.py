@@ -80,9 +80,15 @@ def trajectory_rounding() -> Draft:
     return file
 
 
+def _lattice(lattice: str, *codebooks: Json) -> Draft:
+    """Return a file without layers whose codebooks have that lattice."""
+    features = {"required_features": ["grid-lattice"]} if lattice == "grid" else {}
+    return draft(*({**entry, "lattice": lattice} for entry in codebooks), **features)
+
+
 def _windings(lattice: str) -> Draft:
     sizes = (1, 2, 3, 35, 40, 64, 128, 255, 256)
-    file = draft(*(codebook(n, 0.1 + n / 1000, lattice=lattice, centre=(0.003, -0.004)) for n in sizes))
+    file = _lattice(lattice, *(codebook(n, 0.1 + n / 1000, centre=(0.003, -0.004)) for n in sizes))
     for book, n in enumerate(sizes):
         codes = spread(n * n, 32)
         coded_layer(file, f"{n} windings", [64], codes, planes(file, codes, frames.frame, book=book), book=book)
@@ -97,6 +103,11 @@ def windings_centred() -> Draft:
 @good
 def windings_corner() -> Draft:
     return _windings("corner")
+
+
+@good
+def windings_grid() -> Draft:
+    return _windings("grid")
 
 
 def _shells(lattice: str) -> Draft:
@@ -118,6 +129,34 @@ def shells_centred() -> Draft:
 @good
 def shells_corner() -> Draft:
     return _shells("corner")
+
+
+@good
+def grid_zeros() -> Draft:
+    """Zeros as first weights, second weights and both, in the square and in shells, in planes, packed codes and bytes."""
+    features = ["grid-lattice", "scalar-bytes"]
+    file = draft(
+        codebook(64, 0.3, lattice="grid", shells=2, spacing=0.25),
+        codebook(9, 0.7, lattice="grid"),
+        required_features=features,
+    )
+    for book, (n, shells) in enumerate(((64, 2), (9, 0))):
+        half = n // 2
+        steps = [half * n + half, half * n, half * n + n - 1, half, (n - 1) * n + half, 0]
+        codes = [shell * n * n + step for shell in range(shells + 1) for step in steps]
+        for dtype in ("F32", "BF16"):
+            streams = planes(file, codes, frames.frame, book=book)
+            coded_layer(file, f"planes {dtype} {book}", [2 * len(codes)], codes, streams, dtype=dtype, book=book)
+        stream = packed(codes, ((shells + 1) * n * n - 1).bit_length())
+        coded_layer(file, f"packed {book}", [2 * len(codes)], codes, [stream], book=book)
+    streams = scalar_bytes(file, codes, (0, 0, 9), frames.frame, book=1)
+    return coded_layer(file, "bytes", [2 * len(codes)], codes, streams, book=1)
+
+
+@good
+def grid_required_but_unused() -> Draft:
+    file = draft(codebook(4, 0.5), required_features=["grid-lattice"])
+    return coded_layer(file, "weight", [2, 2], [3, 12], [packed([3, 12], 4)])
 
 
 @good

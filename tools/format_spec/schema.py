@@ -37,7 +37,7 @@ def header_schema() -> dict[str, Any]:
                 )  # last, as newer versions of msgspec do
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Header of a .bhk file, format version 1.1",
+        "title": "Header of a .bhk file, format version 1.2",
         "description": "Types and names only. The rules about values, and that integers have no fraction, are in README.md.",
         **reference,
         "$defs": components,

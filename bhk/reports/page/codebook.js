@@ -31,30 +31,31 @@ function dot(pen, x, y, radius, colour, alpha = 1) {
 }
 
 // The steps around the centre, on their windings. The area of a disc shows how many pairs are coded as that step.
-function drawWindow(pairs, windings) {
+function drawWindow(pairs, windings, lattice) {
   const counts = bytes(pairs.window, Uint32Array);
   const links = pairs.links === null ? [] : Array.from(bytes(pairs.links, Int16Array), (value) => value / pairs.scales[0]);
   const { size, corner: [q0, r0] } = pairs;
   const most = Math.max(...counts, 1);
   return (pen, pixels, colours) => {
-    const shift = r0 / windings;
+    const lean = lattice === "grid" ? 0 : 1 / windings;
+    const shift = r0 * lean;
     const margin = 8, unit = (pixels - 2 * margin) / size;
-    const at = (x, y) => [margin + (x - shift + 0.5 - size / (2 * windings)) * unit, pixels - margin - (y + 0.5) * unit];
+    const at = (x, y) => [margin + (x - shift + 0.5 - (size * lean) / 2) * unit, pixels - margin - (y + 0.5) * unit];
     for (let q = -1; q <= size; q += 1) {
-      const ends = [-1, size].map((r) => at(q + (r + r0) / windings, r));
+      const ends = [-1, size].map((r) => at(q + (r + r0) * lean, r));
       line(pen, ends, colours.accent, 1.4, 0.55);
     }
     for (let q = 0; q < size; q += 1) {
       for (let r = 0; r < size; r += 1) {
         const share = counts[q * size + r] / most;
-        const [x, y] = at(q + (r + r0) / windings, r);
+        const [x, y] = at(q + (r + r0) * lean, r);
         if (share) dot(pen, x, y, Math.max(0.44 * unit * Math.sqrt(share), 2), colours.accent, 0.3);
         dot(pen, x, y, 2.4, colours.accent);
       }
     }
     for (let i = 0; i < links.length; i += 4) {
       const [x, y, q, r] = links.slice(i, i + 4);
-      line(pen, [at(x, y), at(q + (r + r0) / windings, r)], colours.second, 1.2, 0.8);
+      line(pen, [at(x, y), at(q + (r + r0) * lean, r)], colours.second, 1.2, 0.8);
       dot(pen, ...at(x, y), 2.6, colours.second);
     }
   };
@@ -87,7 +88,7 @@ function drawSquare(pairs, codebook, reach, every) {
     pen.imageSmoothingEnabled = false;
     pen.drawImage(image, left, top, side, side);
     if (every) {
-      for (let q = 0; q < n; q += every) line(pen, [at(q / n - 0.5, -0.5), at((q + 1) / n - 0.5, 0.5)], colours.muted, 1, 0.45);
+      for (let q = 0; q < n; q += every) line(pen, [at(q / n - 0.5, -0.5), at((codebook.lattice === "grid" ? q : q + 1) / n - 0.5, 0.5)], colours.muted, 1, 0.45);
     }
     for (const scale of codebook.scales.slice(1)) {
       pen.strokeStyle = colours.muted;
@@ -107,7 +108,7 @@ function codebookFigures(layer) {
   const every = Math.max(Math.round(n / 32), 1);
   const share = (200 * pairs.outside) / sampled;
   const windows = el("figure", {},
-    canvas(640, `${pairs.size} by ${pairs.size} steps of the trajectory around the centre, with the pairs coded as them`, drawWindow(pairs, n)),
+    canvas(640, `${pairs.size} by ${pairs.size} steps of the trajectory around the centre, with the pairs coded as them`, drawWindow(pairs, n, codebook.lattice)),
     el("figcaption", {}, `${pairs.size} × ${pairs.size} steps around the centre. Lines: windings, upwards. Discs: number of pairs coded as a step.`
       + (pairs.links === null ? "" : " Dots: original pairs, each joined to its step.")));
   const square = el("figure", {},

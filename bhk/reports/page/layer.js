@@ -3,6 +3,8 @@
 let logarithmic = false;
 let cameFrom = null;
 
+const LATTICE_WORDS = { centred: "centred", corner: "from the corner", grid: "a grid" };
+
 function layerFacts(layer) {
   const list = [
     ["Role", layer.role],
@@ -19,7 +21,7 @@ function layerFacts(layer) {
     ["Largest error", small(error.max)],
     ["Mean error", small(error.mean)],
     ["Lattice step", small(codebook.step)],
-    ["Windings", `${codebook.windings}, ${codebook.centred ? "centred" : "from the corner"}`],
+    ["Windings", `${codebook.windings}, ${LATTICE_WORDS[codebook.lattice]}`],
     ["Shells", String(codebook.shells)],
     ["Side of the square", codebook.side.toPrecision(4)],
     ["Centre", codebook.centre.map((value) => tickText(Number(value.toPrecision(2)))).join(", ")],

@@ -31,7 +31,7 @@ function summary() {
 
 function methodText(lossy) {
   if (!lossy.length) return "all tensors exact";
-  if (lossy.every((layer) => !layer.codebook.centred)) return "published method (birkhoff)";
+  if (lossy.every((layer) => layer.codebook.lattice === "corner")) return "published method (birkhoff)";
   const steps = lossy.map((layer) => layer.codebook.step).sort((a, b) => a - b);
   return `fitted trajectories, median step ${steps[steps.length >> 1].toPrecision(3)}`;
 }

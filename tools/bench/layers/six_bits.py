@@ -211,7 +211,7 @@ class _LatticeLinear(nn.Module):
         self, codebook: Codebook, codes: Codes, out_features: int, in_features: int, bias: Tensor | None = None
     ) -> None:
         super().__init__()
-        if not codebook.centred or codebook.shells or codebook.windings > MAX_WINDINGS:
+        if codebook.lattice != "centred" or codebook.shells or codebook.windings > MAX_WINDINGS:
             raise ValueError(f"not a centred lattice of at most {MAX_WINDINGS} windings without shells: {codebook}")
         resident = make_resident(codebook, codes, out_features, in_features)
         pairs = resident.codes.shape[1] // 2

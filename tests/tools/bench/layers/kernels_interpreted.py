@@ -13,6 +13,7 @@ from torch.nn import functional
 os.environ["TRITON_INTERPRET"] = "1"  # read when Triton defines a kernel
 
 from bhk.codec.codebook import Codebook, Codes
+from bhk.codec.trajectory import Lattice
 from tools.bench.layers.published import PublishedLinear
 from tools.bench.layers.six_bits import EightBitLinear, SixBitLinear, lattice_product, pack_six_bits
 
@@ -49,16 +50,16 @@ def _draw(book: Codebook, out: int, width: int, rows: int, dtype: torch.dtype) -
     return Drawn(book, Codes(winding, phase, shell if book.shells else None), bias, x)
 
 
-def _book(windings: int, shells: int = 0, *, centred: bool = True) -> Codebook:
-    return Codebook((0.0078125, -0.015625), 0.375, windings, shells, 0.0625 if shells else 0.0, centred)
+def _book(windings: int, shells: int = 0, lattice: Lattice = "centred") -> Codebook:
+    return Codebook((0.0078125, -0.015625), 0.375, windings, shells, 0.0625 if shells else 0.0, lattice)
 
 
 @pytest.mark.parametrize(
     ("book", "out", "width", "rows", "dtype"),
     [
         (_book(256), 70, 33, 1, torch.float32),
-        (_book(40, 3, centred=False), 1, 1, 5, torch.float32),
-        (_book(35, 3, centred=False), 65, 131, 17, torch.float16),
+        (_book(40, 3, lattice="corner"), 1, 1, 5, torch.float32),
+        (_book(35, 3, lattice="corner"), 65, 131, 17, torch.float16),
         (_book(7, 255), 66, 66, 66, torch.float32),
     ],
 )
@@ -67,7 +68,7 @@ def test_published_product(book: Codebook, out: int, width: int, rows: int, dtyp
     y = PublishedLinear(*drawn.arguments)(drawn.x)
     assert (y.shape, y.dtype) == ((rows, out), torch.float32)
     # On the corner lattice the codec rounds as the format defines, which differs by up to 4e-6 of a shell's scale.
-    assert drawn.error(y) < (1e-6 if book.centred else 1e-5)
+    assert drawn.error(y) < (1e-6 if book.lattice == "centred" else 1e-5)
 
 
 def test_published_codes_fit_16_bits() -> None:
@@ -106,6 +107,6 @@ def test_six_bits_a_weight() -> None:
     six, eight = SixBitLinear(*drawn.arguments), EightBitLinear(*drawn.arguments)
     assert six.held.nbytes * 8 == 6 * 3 * 4096
     assert torch.equal(six.held, pack_six_bits(eight.held))
-    for book in (_book(65), _book(64, 1), _book(64, centred=False)):
+    for book in (_book(65), _book(64, 1), _book(64, lattice="corner")):
         with pytest.raises(ValueError, match="not a centred lattice"):
             SixBitLinear(*_draw(book, 2, 2, 1, torch.float32).arguments)
