@@ -14,6 +14,7 @@ from bhk.base.errors import shown
 from bhk.checkpoint.errors import UnsupportedTensorError
 from bhk.checkpoint.layout import Layout
 from bhk.checkpoint.mapped import MappedFile
+from bhk.codec.dense import why_not_dense
 
 
 @dataclass(frozen=True)
@@ -155,14 +156,13 @@ def untie(named: Iterable[tuple[str, torch.Tensor]]) -> tuple[dict[str, torch.Te
 
 def _plain(name: str, tensor: torch.Tensor) -> torch.Tensor:
     """Return `tensor` as a plain dense tensor without gradient that shares its memory."""
-    if tensor.is_meta:
-        fault = "has no data (device meta)"
-    elif tensor.is_quantized:
-        fault = f"is quantized ({tensor.dtype})"
-    elif tensor.layout is not torch.strided or tensor.is_nested:
-        fault = "is nested" if tensor.is_nested else f"is sparse ({tensor.layout})"
-    else:
-        return tensor.detach().resolve_conj().resolve_neg()
-    raise UnsupportedTensorError(
+    if fault := why_not_dense(tensor):
+        raise not_dense(name, fault)
+    return tensor.detach().as_subclass(torch.Tensor).resolve_conj().resolve_neg()
+
+
+def not_dense(name: str, fault: str) -> UnsupportedTensorError:
+    """Return the error about a tensor without plain dense data, such as one that "is sparse"."""
+    return UnsupportedTensorError(
         f"tensor {shown(name)!r} {fault}; expected a dense tensor, so convert it in the program that made the checkpoint"
     )

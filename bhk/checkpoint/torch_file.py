@@ -2,46 +2,50 @@
 
 from __future__ import annotations
 
-import pickle
-import re
+import io
+import mmap
+import os
+import sys
 import zipfile
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import torch
 
 from bhk.base.errors import BhkError, shown
 from bhk.base.files import WriteError
 from bhk.base.memory import is_memory_error
+from bhk.checkpoint import pickles
 from bhk.checkpoint.contents import Entry, TensorSpec
 from bhk.checkpoint.errors import CorruptCheckpointError, UnreadableCheckpointError, UnsafePickleError
 from bhk.checkpoint.identify import Kind
 from bhk.checkpoint.layout import Layout
 from bhk.checkpoint.pickle_cost import check_cost
+from bhk.checkpoint.pickles import STORAGES, RefusedPickleError, StandIn, Storage
 
+# What the pickles of a file from before PyTorch 1.6 start with.
 _LEGACY_PICKLES = 5  # magic number, version, system, content, and the keys of its storages
-_REFUSED = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)")
+_LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+MAX_PICKLE_BYTES = 1 << 30
 
 
 def load(path: Path, kind: Kind, label: str) -> object:
     """Return the object in a file of torch.save. Its tensors are mapped from the file where the format allows it.
 
-    Error messages call the file `label`.
+    Objects other than plain containers and tensors are replaced by `pickles.StandIn`. Error messages call the file `label`.
 
     Raises:
         TooLargeError: the pickle would take for ever.
-        UnsafePickleError: the pickle uses anything other than plain containers and tensors.
+        UnsafePickleError: the object itself is of a class that would have to be run, or the pickle calls the system.
         CorruptCheckpointError: the file is damaged.
     """
     try:
         _check_pickles(path, kind, label)
-        if kind is Kind.TORCH_ZIP and _can_map(path):
-            return torch.load(path, weights_only=True, mmap=True, map_location="cpu")
-        with open(path, "rb") as file:
-            return torch.load(file, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
-        raise _refusal(label, str(error)) from error
+        content = _load_zip(path) if kind is Kind.TORCH_ZIP else _load_legacy(path)
+    except RefusedPickleError as error:
+        raise unsafe(label, error.name) from error
     except OSError as error:
         raise UnreadableCheckpointError(f"cannot read {label}: {error.strerror or error}") from error
     except (BhkError, MemoryError):
@@ -54,6 +58,9 @@ def load(path: Path, kind: Kind, label: str) -> object:
         raise CorruptCheckpointError(
             f"{label} is damaged or not a PyTorch checkpoint ({reason}); get the file again"
         ) from error
+    if isinstance(content, StandIn) and not content:
+        raise unsafe(label, content.kind)
+    return content
 
 
 def _check_pickles(path: Path, kind: Kind, label: str) -> None:
@@ -74,25 +81,129 @@ def _check_pickles(path: Path, kind: Kind, label: str) -> None:
             check_cost(file, label)
 
 
-def _can_map(path: Path) -> bool:
-    """Return whether torch can map the data: they are not compressed, and the suffix does not mean safetensors to it."""
-    if path.suffix == ".safetensors":
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
-
-
-def _refusal(label: str, message: str) -> UnsafePickleError | CorruptCheckpointError:
-    refused = _REFUSED.search(message)
-    if refused is None and "Unsupported operand" not in message:
-        reason = shown(message.rstrip().rpartition("\n\n")[0].rpartition("\n")[2] or "unknown instruction")
-        return CorruptCheckpointError(f"{label} is not a plain PyTorch checkpoint ({reason}); get the file again")
-    # torch's safe reader knows the instructions of protocol 2, which torch.save uses.
-    what = f"{shown(refused[1])}, which may run code" if refused else "pickle instructions that cannot be checked"
+def unsafe(label: str, name: str) -> UnsafePickleError:
+    """Return the error about a file whose content only the function or class `name` could make."""
     return UnsafePickleError(
-        f"{label} needs {what} to load, so bhk does not open it; if you trust the file, load it in the program that"
-        ' made it, and save only the weights: torch.save(model.state_dict(), "weights.pth"), or safetensors'
+        f"{label} needs {shown(name)}, which may run code, to load, so bhk does not open it; if you trust the file, load it in"
+        ' the program that made it, and save only the weights: torch.save(model.state_dict(), "weights.pth"), or safetensors'
     )
+
+
+def _load_zip(path: Path) -> object:
+    with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        members = {member.filename.partition("/")[2]: member for member in archive.infolist()}
+        swapped = "byteorder" in members and archive.read(members["byteorder"]).decode() != sys.byteorder
+        mapped = _Mapped(file, archive)
+        known: dict[str, torch.UntypedStorage] = {}
+
+        def storage_of(description: tuple[Any, ...]) -> Storage:
+            dtype, key, location, numel = _described(description)
+            if location == "meta":
+                return Storage(None, dtype)
+            if key not in known:
+                known[key] = mapped.member(members[f"data/{key}"], numel * dtype.itemsize)
+                if swapped:
+                    known[key].byteswap(dtype)  # type: ignore[no-untyped-call]
+            return Storage(known[key], dtype)
+
+        pickled = members["data.pkl"]
+        if pickled.file_size > MAX_PICKLE_BYTES:
+            raise ValueError(f"its pickle has {pickled.file_size} bytes, more than {MAX_PICKLE_BYTES}")
+        return pickles.load(io.BytesIO(archive.read(pickled)), pickled.file_size, storage_of)
+
+
+def _described(description: tuple[Any, ...]) -> tuple[torch.dtype, str, str, int]:
+    """Return dtype, key, location and number of items of a storage that torch.save describes."""
+    _, kind, key, location, numel, *_ = description
+    return STORAGES[kind.name], key, location, numel
+
+
+class _Mapped:
+    """The members of a zip file as memory, mapped from the file where they are not compressed."""
+
+    def __init__(self, file: BinaryIO, archive: zipfile.ZipFile) -> None:
+        self._file, self._archive = file, archive
+
+    @cached_property
+    def _data(self) -> torch.Tensor:
+        # What is written to the memory does not reach the file.
+        return torch.frombuffer(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_COPY), dtype=torch.uint8)
+
+    def member(self, member: zipfile.ZipInfo, size: int) -> torch.UntypedStorage:
+        """Return the `size` first bytes of a member, or more."""
+        if size > member.file_size:
+            raise ValueError(f"{member.filename} has {member.file_size} bytes instead of {size}")
+        if not size:
+            return torch.empty(0).untyped_storage()
+        if member.compress_type != zipfile.ZIP_STORED:
+            return torch.frombuffer(bytearray(self._archive.read(member)), dtype=torch.uint8).untyped_storage()
+        begin = self._begin(member)
+        if begin + size > len(self._data):
+            raise ValueError(f"{member.filename} goes beyond the end of the file")
+        part: torch.UntypedStorage = self._data.untyped_storage()[begin : begin + size]
+        return part
+
+    def _begin(self, member: zipfile.ZipInfo) -> int:
+        """Return where the data of a member begin: behind a header of their own, with a name and extra fields."""
+        header = self._data[member.header_offset :][:30].numpy().tobytes()
+        if not header.startswith(b"PK\3\4"):
+            raise ValueError(f"{member.filename} is not where the table of the file says")
+        name, extra = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
+        return member.header_offset + len(header) + name + extra
+
+
+def _load_legacy(path: Path) -> object:
+    with open(path, "rb") as file:
+        return _load_pickles(file, os.fstat(file.fileno()).st_size)
+
+
+def _from_bytes(data: bytes) -> object:
+    return _load_pickles(io.BytesIO(data), len(data))
+
+
+def _load_pickles(file: BinaryIO, size: int) -> object:
+    """Return the object in a file from before PyTorch 1.6, or in one of `pickle` itself."""
+    start = pickles.load(file, size, from_bytes=_from_bytes)
+    if isinstance(start, dict):
+        return start
+    if start != _LEGACY_MAGIC or pickles.load(file, size) != _LEGACY_PROTOCOL:
+        raise ValueError("it does not start as one")
+    system = pickles.load(file, size)
+    if not isinstance(system, dict) or system.get("little_endian") is not (sys.byteorder == "little"):
+        raise ValueError("it was made on a machine with the other byte order")
+    stored: dict[str, tuple[torch.UntypedStorage, int]] = {}  # and the bytes of an item
+    views: dict[str, torch.UntypedStorage] = {}
+    rest = size
+
+    def storage_of(description: tuple[Any, ...]) -> Storage:
+        nonlocal rest
+        dtype, key, location, numel = _described(description)
+        if location == "meta":
+            return Storage(None, dtype)
+        if key not in stored:
+            rest -= numel * dtype.itemsize
+            if rest < 0:
+                raise EOFError("its tensors are larger than the file")
+            stored[key] = torch.empty(numel * dtype.itemsize, dtype=torch.uint8).untyped_storage(), dtype.itemsize
+        data, view = stored[key][0], description[5]
+        if view is None:
+            return Storage(data, dtype)
+        name, first, count = view
+        begin, end = first * dtype.itemsize, (first + count) * dtype.itemsize
+        return Storage(views.setdefault(name, data[begin:end]), dtype)
+
+    content = pickles.load(file, size, storage_of)
+    for key in pickles.load(file, size):  # type: ignore[attr-defined]
+        _fill(*stored[key], file)
+    return content
+
+
+def _fill(storage: torch.UntypedStorage, width: int, file: BinaryIO) -> None:
+    """Read the data of a storage, which follow their number of items of `width` bytes."""
+    count = int.from_bytes(file.read(8), "little")
+    data = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
+    if count * width != len(data) or file.readinto(data) != len(data):  # type: ignore[attr-defined]
+        raise EOFError("its data are incomplete")
 
 
 def save(file: BinaryIO, entries: Sequence[Entry], layout: Layout, fetch: Callable[[TensorSpec], torch.Tensor]) -> None:

@@ -10,7 +10,13 @@ import torch
 
 from bhk.base.errors import listed, option, shown
 from bhk.base.texts import counted
-from bhk.checkpoint.errors import AmbiguousCheckpointError, NotACheckpointError, UnknownWeightsError
+from bhk.checkpoint.contents import not_dense
+from bhk.checkpoint.errors import (
+    AmbiguousCheckpointError,
+    NotACheckpointError,
+    UnknownWeightsError,
+)
+from bhk.checkpoint.pickles import NoTensor, StandIn
 
 _KNOWN = frozenset(
     {"model", "state_dict", "model_state_dict", "model_state", "module", "net", "network", "weights", "params"}
@@ -66,7 +72,10 @@ def find_state_dict(top: object, key: str | None, where: str) -> StateDict:
         candidates = _select(top, key, candidates, where)
     if not candidates:
         beside = listed(_describe(name, value) for name, value in top.items()) or "nothing"
-        raise NotACheckpointError(f"{where} holds no model weights (found: {beside}); expected tensors with names")
+        advice = "; save model.state_dict(), because bhk makes no objects" if _stand_ins(top) else ""
+        raise NotACheckpointError(
+            f"{where} holds no model weights (found: {beside}); expected tensors with names{advice}"
+        )
     if len(candidates) > 1:
         raise AmbiguousCheckpointError(
             f"{where} holds several sets of weights: {listed(candidates)}; choose one with {option('key')}",
@@ -89,9 +98,9 @@ def _search(node: dict[object, object], path: tuple[str, ...], seen: set[int]) -
     known = [candidate for candidate in below if candidate.path[len(path)] in _KNOWN]
     if known:
         return known
-    own = {name: value for name, value in node.items() if isinstance(name, str) and isinstance(value, torch.Tensor)}
+    own = {name: value for name, value in node.items() if isinstance(name, str) and _is_tensor(value)}
     # Scalars next to a state dict are counters such as "step", not weights.
-    if own and not (below and all(tensor.ndim == 0 for tensor in own.values())):
+    if own and not (below and all(isinstance(value, torch.Tensor) and value.ndim == 0 for value in own.values())):
         return [_Candidate(path, (), frozenset(own)), *below]
     if len(below) > 1 and _are_parts(node, below, path):
         groups = tuple(candidate.path[-1] for candidate in below)
@@ -137,6 +146,8 @@ def _take(top: dict[object, object], candidate: _Candidate) -> StateDict:
     for group in candidate.groups or (None,):
         part: dict[object, object] = node if group is None else node[group]  # type: ignore[assignment]
         for name, value in part.items():
+            if isinstance(value, NoTensor):
+                raise not_dense(str(name), value.fault)
             if isinstance(name, str) and isinstance(value, torch.Tensor):
                 tensors[name if group is None else f"{group}.{name}"] = value
             else:
@@ -149,10 +160,12 @@ def _describe(name: object, value: object) -> str:
     words = shown(name, 60)
     if isinstance(value, dict) and isinstance(value.get("state"), dict) and "param_groups" in value:
         return f"{words} (state of {counted(len(value['state']), 'tensor')})"
-    if isinstance(value, torch.Tensor):
+    if _is_tensor(value):
         return f"{words} (a tensor)"
     count = _count(value)
-    return f"{words} ({counted(count, 'tensor')})" if count else words
+    details = [shown(value.kind, 60)] if isinstance(value, StandIn) else []
+    details += [counted(count, "tensor")] if count else []
+    return f"{words} ({', '.join(details)})" if details else words
 
 
 def _count(value: object) -> int:
@@ -160,9 +173,18 @@ def _count(value: object) -> int:
     total, waiting, seen = 0, [value], set[int]()
     while waiting:
         item = waiting.pop()
-        if isinstance(item, torch.Tensor):
+        if _is_tensor(item):
             total += 1
         elif isinstance(item, dict | list | tuple) and id(item) not in seen:
             seen.add(id(item))
             waiting.extend(item.values() if isinstance(item, dict) else item)
+            waiting.extend(item.parts if isinstance(item, StandIn) else ())
     return total
+
+
+def _stand_ins(node: dict[object, object]) -> bool:
+    return any(isinstance(value, StandIn) for value in node.values())
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, torch.Tensor | NoTensor)

@@ -13,7 +13,7 @@ import torch
 
 import bhk
 from bhk.base.files import ReadError
-from bhk.checkpoint import Checkpoint, read
+from bhk.checkpoint import Checkpoint, read, torch_file
 from bhk.checkpoint.mapped import ChangedError
 
 _linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is mapped")
@@ -129,14 +129,14 @@ def test_shards_and_their_index_are_watched(tmp_path: Path, name: str) -> None:
 
 def test_a_file_that_changes_while_it_is_opened_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _save(tmp_path / "m.pth", _weights())
-    load = torch.load
+    load = torch_file.load
 
     def slow(*args: object, **options: object) -> object:
         found = load(*args, **options)  # type: ignore[arg-type]
         os.utime(path, ns=(1, 1))
         return found
 
-    monkeypatch.setattr(torch, "load", slow)
+    monkeypatch.setattr(torch_file, "load", slow)
     with pytest.raises(ChangedError):
         read(path)
 
