@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bhk.codec.dtypes import widened
 from bhk.codec.error import decibels
 from bhk.codec.tensor import tensor_bytes
 
@@ -43,7 +44,7 @@ def compare(reference: Tensor, other: Tensor) -> Difference:
             signal += _power(x)
             continue
         equal = False
-        difference = _wide(x) - _wide(y)
+        difference = widened(x) - widened(y)
         peak = float(difference.abs().max())
         largest = peak if math.isnan(peak) else max(largest, peak)
         signal += _power(x)
@@ -52,9 +53,5 @@ def compare(reference: Tensor, other: Tensor) -> Difference:
     return Difference(equal, largest, decibels(signal, noise) if finite else math.nan, signal, noise)
 
 
-def _wide(values: Tensor) -> Tensor:
-    return values.to(torch.complex128 if values.is_complex() else torch.float64)
-
-
 def _power(values: Tensor) -> float:
-    return float(torch.linalg.vector_norm(_wide(values))) ** 2
+    return float(torch.linalg.vector_norm(widened(values))) ** 2

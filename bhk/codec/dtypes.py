@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 TORCH_DTYPES = {
     "F64": torch.float64,
@@ -24,3 +25,13 @@ TORCH_DTYPES = {
     "C128": torch.complex128,
 }
 DTYPE_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+_FOUR_BITS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # the numbers of float4_e2m1 by their lower three bits
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """Return the values of a tensor as float64 or complex128; two in a row for each element of float4_e2m1fn_x2."""
+    if tensor.dtype == torch.float4_e2m1fn_x2:
+        table = torch.tensor([*_FOUR_BITS, *(-number for number in _FOUR_BITS)], dtype=torch.float64)
+        both = tensor.view(torch.uint8).int()
+        return table[torch.stack([both & 15, both >> 4], dim=-1).flatten(-2)]
+    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)

@@ -21,8 +21,10 @@ from bhk.base.progress import Progress, silent
 from bhk.base.tables import Column, Table
 from bhk.base.texts import counted, number, size
 from bhk.checkpoint import Checkpoint
+from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.error import decibels
 from bhk.codec.fit import PRESETS, PresetError
+from bhk.codec.shape import CODED_DTYPES
 from bhk.conversion.quality import Quality
 from bhk.evaluation.environment import Environment, environment
 from bhk.evaluation.fidelity import Agreement, Fidelity, ask, compared, summarise
@@ -329,11 +331,11 @@ def _prompts(mask: Mask) -> tuple[Prompt, Prompt]:
 
 
 def _powers(checkpoint: Checkpoint) -> dict[str, float]:
-    """Return the sum of squares of each floating-point tensor, under all its names."""
+    """Return the sum of squares of each tensor that may be coded, under all its names."""
     return {
         name: float(torch.linalg.vector_norm(checkpoint.values(stored), dtype=torch.float64)) ** 2
         for stored, tensor in checkpoint.tensors.items()
-        if tensor.is_floating_point()
+        if DTYPE_NAMES.get(tensor.dtype) in CODED_DTYPES
         for name in (stored, *checkpoint.aliases.get(stored, ()))
     }
 
