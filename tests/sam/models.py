@@ -214,6 +214,18 @@ _SAM3_TRACKER = {
         "iou_head_hidden_dim": 32,
     },
 }
+_SAM3_TRACKER_VIDEO = {
+    **_SAM3_TRACKER,
+    "model_type": "sam3_tracker_video",
+    "memory_attention_hidden_size": _SAM3_WIDTH,
+    "memory_attention_num_layers": 1,
+    "memory_attention_feed_forward_hidden_size": 64,
+    "memory_attention_rope_feat_sizes": [SAM3_SIZE // 14] * 2,
+    "memory_encoder_hidden_size": _SAM3_WIDTH,
+    "mask_downsampler_embed_dim": _SAM3_WIDTH,
+    "memory_fuser_embed_dim": _SAM3_WIDTH,
+    "memory_fuser_intermediate_dim": 64,
+}
 
 
 def small_hf_sam3() -> nn.Module:
@@ -234,34 +246,60 @@ def small_hf_sam3_video() -> nn.Module:
     """Return transformers' `Sam3VideoModel`."""
     from transformers import Sam3VideoConfig, Sam3VideoModel
 
-    tracker = {
-        **_SAM3_TRACKER,
-        "model_type": "sam3_tracker_video",
-        "memory_attention_hidden_size": _SAM3_WIDTH,
-        "memory_attention_num_layers": 1,
-        "memory_attention_feed_forward_hidden_size": 64,
-        "memory_attention_rope_feat_sizes": [SAM3_SIZE // 14] * 2,
-        "memory_encoder_hidden_size": _SAM3_WIDTH,
-        "mask_downsampler_embed_dim": _SAM3_WIDTH,
-        "memory_fuser_embed_dim": _SAM3_WIDTH,
-        "memory_fuser_intermediate_dim": 64,
-    }
     detector = {**_SAM3_DETECTOR, "model_type": "sam3"}
-    config = Sam3VideoConfig(detector_config=detector, tracker_config=tracker, low_res_mask_size=32)
+    config = Sam3VideoConfig(detector_config=detector, tracker_config=_SAM3_TRACKER_VIDEO, low_res_mask_size=32)
     return _seeded(lambda: Sam3VideoModel(config))  # type: ignore[no-any-return]
 
 
 def small_hf_edgetam() -> nn.Module:
     """Return transformers' `EdgeTamModel`, with the smallest RepViT."""
-    from transformers import EdgeTamConfig, EdgeTamModel, TimmWrapperConfig
+    from transformers import EdgeTamConfig, EdgeTamModel
+
+    config = EdgeTamConfig(vision_config=_rep_vit(), prompt_encoder_config=_PROMPTS, mask_decoder_config=_DECODER)
+    return _seeded(lambda: EdgeTamModel(config))  # type: ignore[no-any-return]
+
+
+def small_hf_sam3_tracker_video() -> nn.Module:
+    """Return transformers' `Sam3TrackerVideoModel`."""
+    from transformers import Sam3TrackerVideoConfig, Sam3TrackerVideoModel
+
+    settings = {
+        **_MEMORY,
+        "image_size": SAM3_SIZE,
+        "vision_config": {**_SAM3_VISION, "fpn_hidden_size": 256},  # transformers has fixed widths in its memory
+        "prompt_encoder_config": {"image_size": SAM3_SIZE},
+        "mask_decoder_config": _DECODER,
+        "memory_attention_rope_feat_sizes": [SAM3_SIZE // 14] * 2,
+    }
+    return watchful(_seeded(lambda: Sam3TrackerVideoModel(Sam3TrackerVideoConfig(**settings))))
+
+
+def small_hf_edgetam_video() -> nn.Module:
+    """Return transformers' `EdgeTamVideoModel`, with the smallest RepViT."""
+    from transformers import EdgeTamVideoConfig, EdgeTamVideoModel
+
+    settings = {
+        **_MEMORY,
+        "vision_config": _rep_vit(),
+        "prompt_encoder_config": _PROMPTS,
+        "mask_decoder_config": _DECODER,
+        "memory_attention_rope_k_sizes": [4, 4],
+        "perceiver_resampler_num_latents": 16,
+        "perceiver_resampler_num_latents_2d": 16,
+    }
+    return watchful(_seeded(lambda: EdgeTamVideoModel(EdgeTamVideoConfig(**settings))))
+
+
+def _rep_vit() -> dict[str, Any]:
+    """Return the configuration of the image encoder of EdgeTAM in transformers."""
+    from transformers import TimmWrapperConfig
 
     arguments = {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]}
-    vision = {
+    return {
+        "model_type": "edgetam_vision_model",
         "backbone_config": TimmWrapperConfig(architecture="repvit_m1", model_args=arguments),
         "backbone_feature_sizes": [[SIZE // stride] * 2 for stride in (4, 8, 16)],
     }
-    config = EdgeTamConfig(vision_config=vision, prompt_encoder_config=_PROMPTS, mask_decoder_config=_DECODER)
-    return _seeded(lambda: EdgeTamModel(config))  # type: ignore[no-any-return]
 
 
 def confident(model: nn.Module) -> nn.Module:

@@ -76,7 +76,9 @@ def _processor(config: Any, transformers: ModuleType) -> Any:
     """Return the processor for a model's configuration."""
     side = config.image_size
     size = {"height": side, "width": side} if isinstance(side, int) else {"height": side[0], "width": side[1]}
-    video = transformers.Sam2VideoVideoProcessor(size=size)
-    if config.model_type == "sam3_tracker_video":
-        return transformers.Sam3TrackerVideoProcessor(transformers.Sam3ImageProcessor(size=size), video)
-    return transformers.Sam2VideoProcessor(transformers.Sam2ImageProcessor(size=size), video)
+    of_sam3 = config.model_type == "sam3_tracker_video"
+    pictures = (transformers.Sam3ImageProcessor if of_sam3 else transformers.Sam2ImageProcessor)(size=size)
+    colours = {"image_mean": pictures.image_mean, "image_std": pictures.image_std}
+    videos = transformers.Sam2VideoVideoProcessor(size=size, **colours)
+    kind = transformers.Sam3TrackerVideoProcessor if of_sam3 else transformers.Sam2VideoProcessor
+    return kind(pictures, videos)

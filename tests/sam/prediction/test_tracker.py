@@ -103,7 +103,9 @@ def test_sam2_finds_what_its_package_finds(tmp_path: Path) -> None:
     assert not pictures.binarize_mask_from_pts_for_mem_enc
 
 
-@pytest.mark.parametrize("build", [models.small_hf_sam2_video])
+@pytest.mark.parametrize(
+    "build", [models.small_hf_sam2_video, models.small_hf_edgetam_video, models.small_hf_sam3_tracker_video]
+)
 def test_transformers_finds_what_its_own_steps_find(build: Callable[[], nn.Module]) -> None:
     model = build()
     _assert_equal(_followed(model), _by_transformers(model))
