@@ -30,15 +30,28 @@ def evaluate(
         list[str],
         typer.Argument(metavar="MODEL...", help="Segment Anything models: .bhk files or checkpoints, one or several."),
     ],
-    images: Annotated[Path, typer.Option(metavar="DIR", help="Folder of pictures, with its subfolders.")],
+    images: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help="Folder of pictures, with its subfolders; with --follow, a folder or video file."
+        ),
+    ],
     against: Annotated[
         str | None,
         typer.Option(metavar="ORIGINAL", help="The checkpoint the models were converted from, to compare with."),
     ] = None,
     points: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Point prompts per picture. Default: 32.")
+        int | None, typer.Option(min=0, metavar="N", help="Point prompts per picture. Default: 32; 2 with --follow.")
     ] = None,
-    boxes: Annotated[int | None, typer.Option(min=0, metavar="N", help="Box prompts per picture. Default: 16.")] = None,
+    boxes: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Box prompts per picture. Default: 16; 2 with --follow.")
+    ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow", help="The pictures are the frames of a clip: prompt in the first, and compare all through it."
+        ),
+    ] = False,
     no_control: Annotated[
         bool, typer.Option("--no-control", help="Skip the comparison of the original with itself in bfloat16.")
     ] = False,
@@ -100,6 +113,7 @@ def evaluate(
         ("--points", points is not None),
         ("--boxes", boxes is not None),
         ("--no-control", no_control),
+        ("--follow", follow),
     ):
         _refuse(given and has_truth, option, "cannot be used with annotations, which bring the prompts")
     for option, given in (
@@ -130,8 +144,9 @@ def evaluate(
             truth = {"annotations": annotations, "format": format and format.value, "detections": detections}
             report = _accuracy(chosen, images, settings, truth | resources)
         else:
-            given_counts = {"points": points, "boxes": boxes}
-            settings |= {name: count for name, count in given_counts.items() if count is not None}
+            usual = 2 if follow else None  # each object takes as long as a picture
+            counts = {name: usual if count is None else count for name, count in (("points", points), ("boxes", boxes))}
+            settings |= {"follow": follow, **{name: count for name, count in counts.items() if count is not None}}
             report = _fidelity(chosen, images, settings | {"control": not no_control}, resources)
     output.report(report)
     output.save(report, out, force=force)

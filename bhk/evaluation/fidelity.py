@@ -24,9 +24,10 @@ from bhk.pictures.masks import boundary_iou, mask_iou
 from bhk.pictures.prompts import Prompt
 from bhk.sam.prediction.predictor import Masks
 
-Kind = Literal["point", "box", "single"]
+Kind = Literal["point", "box", "single", "followed"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+_ONE_MASK = ("single", "followed")  # kinds for which a model returns one mask, so that there is no other to score best
 FAITHFUL = 0.95  # IoU from which two masks count as the same
 
 
@@ -39,10 +40,12 @@ class ImageFidelity:
     """How closely two models agree on one picture. The lists hold one value per compared pair of masks.
 
     Attributes:
-        kinds: the prompt and the output: the multimask output for a "point" or a "box", or the "single" mask of a box.
+        kinds: the prompt and the output: the multimask output for a "point" or a "box", the "single" mask of a box, or the mask
+            of an object that was "followed" to this frame of a clip.
         iou: IoU of the two masks; 1 if both are empty.
         boundary_iou: IoU of the bands along their edges; 1 if both are empty.
-        score_change: IoU predicted by the other model minus IoU predicted by the original, for the same mask.
+        score_change: IoU predicted by the other model minus IoU predicted by the original, for the same mask; of an object that
+            was followed, how likely they think that it is in sight.
         flips: whether the other model scores a different mask of the output best.
         empty: whether both masks are empty.
         embedding_cosine: cosine similarity of the two image embeddings.
@@ -107,7 +110,7 @@ class Fidelity:
 
     Attributes:
         points, boxes: agreement on the multimask output; None without prompts of that kind.
-        single: agreement on the single masks of boxes; None if the models have none.
+        single: agreement on the single masks of boxes; None if the models have none, and for a clip.
         all: agreement on all of these masks together.
         embedding_cosine, embedding_cosine_min: mean and minimum cosine similarity of the image embeddings.
     """
@@ -163,8 +166,15 @@ def compared(original: Answers, other: Answers) -> ImageFidelity:
         score_change=[pair.score_change for pair in found],
         flips=[pair.flip for pair in found],
         empty=[pair.empty for pair in found],
-        embedding_cosine=_cosine(original.embedding, other.embedding),
+        embedding_cosine=cosine(original.embedding, other.embedding),
     )
+
+
+def joined(parts: Sequence[ImageFidelity]) -> ImageFidelity:
+    """Return the results for one picture, given those for some of its masks, those for others, …."""
+    lists = ("kinds", "iou", "boundary_iou", "score_change", "flips", "empty")
+    values = {name: [value for part in parts for value in getattr(part, name)] for name in lists}
+    return ImageFidelity(**values, embedding_cosine=parts[0].embedding_cosine)
 
 
 def _kinds(prompt: Prompt, subject: Subject) -> tuple[Kind, ...]:
@@ -197,7 +207,7 @@ def _pair(original: Masks, other: Masks) -> _Pair:
     )
 
 
-def _cosine(a: Tensor, b: Tensor) -> float:
+def cosine(a: Tensor, b: Tensor) -> float:
     """Return the cosine similarity of two vectors: exactly 1 if they are equal, 0 if one is all zeros."""
     if torch.equal(a, b):
         return 1.0
@@ -244,7 +254,7 @@ def _agreement(images: Sequence[ImageFidelity], kinds: tuple[Kind, ...], seed: i
         return bootstrap(groups, np.mean, seed=seed)
 
     iou, change = values("iou"), values("score_change")
-    multimask: tuple[Kind, ...] = tuple(kind for kind in kinds if kind != "single")
+    multimask: tuple[Kind, ...] = tuple(kind for kind in kinds if kind not in _ONE_MASK)
     every = np.concatenate(iou)
     return Agreement(
         masks=len(every),
@@ -256,6 +266,6 @@ def _agreement(images: Sequence[ImageFidelity], kinds: tuple[Kind, ...], seed: i
         boundary_iou=mean(values("boundary_iou")),
         score_change=mean(change),
         score_change_abs=mean([np.abs(group) for group in change]),
-        flips=mean(values("flips", multimask)) if multimask else None,
+        flips=mean(values("flips", multimask)) if any(map(len, values("flips", multimask))) else None,
         empty=float(np.concatenate(values("empty")).mean()),
     )

@@ -68,14 +68,15 @@ class Models:
     files: tuple[Path, ...]
     original_file: Path | None
 
-    def sources(self, settings: EvaluationSettings) -> Sources:
-        """Return how a worker process loads them."""
+    def sources(self, settings: EvaluationSettings, *, video: bool = False) -> Sources:
+        """Return how a worker process loads them, for clips if `video`."""
         source = partial(
             ModelSource,
             device=str(settings.device),
             dtype=str(settings.dtype),
             attention=settings.attention,
             config=settings.config,
+            video=video,
         )
         return Sources(
             tuple(source(str(file), mode=settings.mode, compute=settings.compute) for file in self.files),

@@ -32,6 +32,7 @@ class ModelSource:
     compute: str = "exact"
     attention: str = "fused"
     config: str | None = None
+    video: bool = False
 
     def load(self) -> nn.Module:
         """Load the model.
@@ -47,6 +48,7 @@ class ModelSource:
             dtype=self.dtype,
             attention=cast("Attention", self.attention),
             config=self.config,
+            video=self.video,
         )
 
 
@@ -80,7 +82,7 @@ class Subject:
         """Encode a picture, uint8 (height, width, 3)."""
 
         def keep(module: nn.Module, inputs: object, outputs: object) -> None:
-            self._embedding = _flat(outputs)
+            self._embedding = embedding_of(outputs)
 
         self._size = (pixels.shape[1], pixels.shape[0])
         hook = self._predictor.encoder.register_forward_hook(keep)
@@ -101,8 +103,8 @@ class Subject:
             yield
 
 
-def _flat(outputs: object) -> Tensor:
-    """Return the distinct tensors of an encoder's output, concatenated."""
+def embedding_of(outputs: object) -> Tensor:
+    """Return the distinct tensors of an encoder's output but position encodings, concatenated: float32 (values,) on the CPU."""
     distinct = {id(tensor): tensor for tensor in _tensors(outputs)}
     return torch.cat([tensor.detach().flatten().float().cpu() for tensor in distinct.values()])
 

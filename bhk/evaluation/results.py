@@ -208,6 +208,15 @@ class FidelityReport(ComparedReport):
     generator: str = GENERATOR
 
     @property
+    def seen(self) -> str:
+        """What the masks were found in: "40 pictures", or "40 frames of a clip"."""
+        return (
+            f"{counted(self.pictures, 'frame')} of a clip"
+            if self.settings.follow
+            else counted(self.pictures, "picture")
+        )
+
+    @property
     def hints(self) -> tuple[str, ...]:
         """Warnings about the models, and the names of skipped pictures."""
         named = [f"skipped {picture.name}: {picture.reason}" for picture in self.skipped[:_NAMED]]
@@ -218,7 +227,7 @@ class FidelityReport(ComparedReport):
     def lines(self) -> Iterator[str | Table]:
         """Yield the report as text."""
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
-        yield f"{self.model.described}, against {self.original.path}: {counted(self.pictures, 'picture')}{skipped}"
+        yield f"{self.model.described}, against {self.original.path}: {self.seen}{skipped}"
         controls = () if self.control is None else _fidelity_rows(self.control, "control: ")
         yield Table(_FIDELITY_COLUMNS, [*_fidelity_rows(self.fidelity, ""), *controls])
         yield f"image embedding: {_embedding(self.fidelity)}"
@@ -242,7 +251,7 @@ class FidelityReport(ComparedReport):
 
     def notes(self) -> Iterator[str]:
         """Yield what the report was measured on and with."""
-        yield f"masks of {counted(self.pictures, 'picture')} compared with those of {self.original.name}; {INTERVALS}"
+        yield f"masks of {self.seen} compared with those of {self.original.name}; {INTERVALS}"
         yield f"seed {self.settings.seed}; {self.generator}, {self.environment.described}"
 
 

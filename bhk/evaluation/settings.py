@@ -76,7 +76,8 @@ class FidelitySettings(EvaluationSettings):
     'float32'
 
     Attributes:
-        points, boxes: how many prompts of each kind to ask about each picture.
+        points, boxes: how many prompts of each kind to ask about each picture, or about the first frame of a clip.
+        follow: the pictures are the frames of a clip, in which each prompt's object is followed. `limit` then takes the first.
         control: also compare the original with itself in bfloat16, to see how much of the change is ordinary rounding.
             Slow on processors without bfloat16 instructions.
 
@@ -88,6 +89,7 @@ class FidelitySettings(EvaluationSettings):
     points: int = 32
     boxes: int = 16
     control: bool = True
+    follow: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -76,6 +77,35 @@ def open_clip(path: Path, progress: Progress = silent) -> Iterator[Clip]:
 
     with contextlib.closing(VideoFile(path, progress)) as clip:
         yield clip
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The first `count` frames of a clip."""
+
+    clip: Clip
+    count: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the upright frames in pixels."""
+        return self.clip.size
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames a second."""
+        return self.clip.rate
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The file name of each frame; None if all are in one file."""
+        return self.clip.names and self.clip.names[: self.count]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Rgb:
+        return self.clip[index]
 
 
 def check_frame(clip: Clip, frame: int) -> None:

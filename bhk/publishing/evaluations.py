@@ -80,10 +80,10 @@ def _fidelity(report: FidelityReport, source: str | None) -> str:
         for count, noun, plural in ((settings.points, "point", "points"), (settings.boxes, "box", "boxes"))
         if count
     )
+    asked = f"in the first of {report.seen}" if settings.follow else f"in each of {report.seen}"
     lines = [
-        f"**Fidelity.** This model and {_original(report.original, source)} got the same prompts, {prompts} in each of "
-        f"{counted(report.pictures, 'picture')}, and every mask was compared with the original's "
-        f"({_how(report)}). {_INTERVALS}",
+        f"**Fidelity.** This model and {_original(report.original, source)} got the same prompts, {prompts} {asked}, and "
+        f"every mask was compared with the original's ({_how(report)}). {_INTERVALS}",
         table(_FIDELITY, list(_fidelity_rows(report))),
     ]
     if report.control is not None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import overload
 
 from bhk.base.files import FilePath
 from bhk.base.progress import Progress
 from bhk.evaluation.environment import environment
-from bhk.evaluation.fidelity import ImageFidelity, PictureFidelity, ask, compared, summarise
+from bhk.evaluation.fidelity import ImageFidelity, PictureFidelity, ask, compared, joined, summarise
+from bhk.evaluation.following import Follower, compare_followers
 from bhk.evaluation.frame import (
     Models,
     Sources,
@@ -26,9 +27,11 @@ from bhk.evaluation.models import Subject
 from bhk.evaluation.results import FidelityReport, Skipped
 from bhk.evaluation.settings import FidelitySettings
 from bhk.evaluation.several import EvaluationReport
+from bhk.pictures.clip import Beginning, open_clip
 from bhk.pictures.folder import NoPicturesError, find_pictures
 from bhk.pictures.image import ImageError, read_image
 from bhk.pictures.prompt_grid import grid_prompts
+from bhk.pictures.prompts import Prompt
 from bhk.sam.prediction.predictor import PredictionError
 
 
@@ -72,7 +75,8 @@ def fidelity(
 
     All models get the same prompts, points and boxes spread over each picture. Of several masks for a prompt, the one that
     the original scores best is compared with the other models' masks of the same index; for boxes, the single masks are
-    compared as well. Equal arguments give equal results on one machine, whatever `workers` is.
+    compared as well. With `settings.follow`, the prompts are about the first frame of a clip, and the masks of their objects
+    are compared in every frame. Equal arguments give equal results on one machine, whatever `workers` is.
 
     >>> import bhk
     >>> settings = bhk.FidelitySettings(points=2, boxes=1, limit=1, control=False)
@@ -82,19 +86,22 @@ def fidelity(
 
     Args:
         models: a .bhk file, here or on the Hub, or a checkpoint; or several, for which the original is only run once.
-        images: a folder; pictures in it and in its subfolders are used.
+        images: a folder; pictures in it and in its subfolders are used. With `settings.follow`, a clip: a folder of frames or a
+            video file.
         against: the checkpoint that the models were converted from.
         settings: prompts, pictures, device and data type.
         workers: number of processes, each of which loads all models. None: 1 on a GPU, on a CPU one per core but at most 4.
             With more than 1, scripts need `if __name__ == "__main__":`.
         work_dir: a folder that keeps intermediate results, to continue after an interruption.
-        progress: called with ("Evaluating", pictures done, all pictures).
+        progress: called with ("Evaluating", pictures done, all pictures), or objects of a clip.
 
     Returns:
         A report; for a list of models, an `EvaluationReport` with one for each.
 
     Raises:
         NoPicturesError: there are no pictures, or none can be used.
+        ClipError: the clip cannot be read.
+        PredictionError: a model cannot follow objects.
         DifferentModelsError: the models do not have the same architecture as the original.
         UnknownModelError, LoadError, HubError, ReadError, FormatError, CheckpointError: see `bhk.load`.
         NotFiniteError: a model returned NaN or infinity.
@@ -104,20 +111,19 @@ def fidelity(
     """
     worker_processes(workers, str(settings.device))  # can the device be used?
     folder = Path(images)
-    names = find_pictures(folder, limit=settings.limit, seed=settings.seed)
     found = find_models(listed_models(models), against, settings.config)
-    shards = evaluate(
-        _Work(str(folder), found.sources(settings), settings),
-        list(enumerate(names)),
-        list[ComparedPicture],
-        models=found,
-        settings=settings,
-        inputs={"pictures": folder_digest(folder, names)},
-        workers=workers,
-        work_dir=work_dir,
-        progress=progress,
-    )
-    reports = _reports(settings, found, [picture for shard in shards for picture in shard])
+    run = partial(evaluate, models=found, settings=settings, workers=workers, work_dir=work_dir, progress=progress)
+    if settings.follow:
+        names, prompts, digest = _clip(folder, settings)
+        follow = _FollowWork(str(folder), names, found.sources(settings, video=True), settings)
+        pictures = _side_by_side(run(follow, prompts, list[ComparedPicture], inputs={"clip": digest}))
+    else:
+        names = find_pictures(folder, limit=settings.limit, seed=settings.seed)
+        look = _Work(str(folder), found.sources(settings), settings)
+        inputs = {"pictures": folder_digest(folder, names)}
+        shards = run(look, list(enumerate(names)), list[ComparedPicture], inputs=inputs)
+        pictures = [picture for shard in shards for picture in shard]
+    reports = _reports(settings, found, pictures)
     return reports[0] if isinstance(models, str | os.PathLike) else EvaluationReport(reports)
 
 
@@ -159,6 +165,56 @@ class _Work:
             )
         except (ImageError, PredictionError) as error:
             return ComparedPicture(name, reason=str(error))
+
+
+def _clip(path: Path, settings: FidelitySettings) -> tuple[tuple[str, ...], tuple[Prompt, ...], str]:
+    """Return the names of a clip's frames, the prompts in the first, and a digest that changes with its files."""
+    with open_clip(path) as clip:
+        height, width = clip.size
+        prompts = grid_prompts(width, height, (settings.seed, 0), settings.points, settings.boxes)
+        digest = folder_digest(path, clip.names) if clip.names else folder_digest(path.parent, (path.name,))
+        names = clip.names or tuple(f"frame {index}" for index in range(len(clip)))
+    return names[: settings.limit], prompts, digest
+
+
+@dataclass(frozen=True)
+class _FollowWork:
+    """Compares the models on the objects of some prompts in all frames of a clip; loads the models once."""
+
+    path: str
+    names: tuple[str, ...]
+    sources: Sources
+    settings: FidelitySettings
+
+    @cached_property
+    def _followers(self) -> tuple[Follower, ...]:
+        """The original, the models, and the original in bfloat16 if it is the control."""
+        original = self.sources.original
+        assert original is not None
+        control = (replace(original, dtype="bfloat16"),) if self.settings.control else ()
+        return tuple(Follower(source.load()) for source in (original, *self.sources.models, *control))
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[ComparedPicture]:
+        original, *others = self._followers
+        count = len(self.sources.models)
+        with open_clip(Path(self.path)) as clip:
+            frames = compare_followers(original, others, Beginning(clip, len(self.names)), prompts)
+            return [
+                ComparedPicture(name, found[:count], found[count] if self.settings.control else None)
+                for name, found in zip(self.names, frames, strict=True)
+            ]
+
+
+def _side_by_side(shards: Sequence[Sequence[ComparedPicture]]) -> list[ComparedPicture]:
+    """Return the results for each frame, given those of some objects in all frames, and those of others, …."""
+    return [
+        ComparedPicture(
+            frame[0].name,
+            tuple(map(joined, zip(*(part.models for part in frame), strict=True))),
+            None if frame[0].control is None else joined([part.control for part in frame if part.control]),
+        )
+        for frame in zip(*shards, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,11 @@ class HuggingFaceTracker:
         self._processor = _processor(config, package)
         self._reach: int = max(config.num_maskmem, config.max_object_pointers_in_encoder)
 
+    @property
+    def encoder(self) -> nn.Module:
+        """The module that encodes a frame."""
+        return self._model.vision_encoder  # type: ignore[no-any-return]
+
     def follow(self, clip: Clip, prompts: Sequence[Prompt], frame: int) -> Iterator[FrameMasks]:
         """Yield the masks of one object a prompt in every frame."""
         session = self._session(clip)

@@ -35,6 +35,11 @@ class Sam2Tracker:
         memories = self._model.num_maskmem * self._model.memory_temporal_stride_for_eval
         self._reach: int = max(memories, self._model.max_obj_ptrs_in_encoder)
 
+    @property
+    def encoder(self) -> nn.Module:
+        """The module that encodes a frame."""
+        return self._model.image_encoder  # type: ignore[no-any-return]
+
     def follow(self, clip: Clip, prompts: Sequence[Prompt], frame: int) -> Iterator[FrameMasks]:
         """Yield the masks of one object a prompt in every frame."""
         memories = [_Memory() for _ in prompts]

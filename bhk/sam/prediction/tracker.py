@@ -36,6 +36,10 @@ class FrameMasks:
 class Tracker(Protocol):
     """Follows objects through a clip with one kind of model. It is made from the model and the package of its class."""
 
+    @property
+    def encoder(self) -> nn.Module:
+        """The module that encodes a frame, once for all objects."""
+
     def follow(self, clip: Clip, prompts: Sequence[Prompt], frame: int) -> Iterator[FrameMasks]:
         """Yield the masks of one object a prompt in every frame, in the order of `frame_order`.
 
