@@ -39,8 +39,8 @@ def build_model(entry: ModelEntry, *, video: bool = False) -> nn.Module:
         MissingPackageError: the model's package is missing; the message says how to install it.
     """
     family = _family(entry)
-    if video and (family.tree is None or family.tree.video is None):
-        able = [name for name, other in FAMILIES.items() if other.tree is not None and other.tree.video is not None]
+    if video and not family.follows:
+        able = [name for name, other in FAMILIES.items() if other.follows]
         raise UnknownModelError(
             f"a model of {family.name} has no memory of earlier frames; for a clip, use one of {listed(able)}"
         )
@@ -62,7 +62,7 @@ def _build(package: ModuleType, family: Family, architecture: Architecture, *, v
         return _BUILDERS[family.name](package, architecture)
     if family.tree is not None:
         return build_tree(package, family.tree, architecture.config, video=video)
-    return build_configured(package, family, architecture.config)
+    return build_configured(package, family, architecture.config, video=video)
 
 
 def _family(entry: ModelEntry) -> Family:

@@ -16,20 +16,23 @@ _OWN = ("sam", "edgetam")
 _SHARED = ("clip_text_model", "timm_wrapper")
 
 
-def build_configured(package: Any, family: Family, settings: Mapping[str, Any]) -> nn.Module:
+def build_configured(package: Any, family: Family, settings: Mapping[str, Any], *, video: bool = False) -> nn.Module:
     """Build the model of transformers that settings describe, by the class that the table of families has for its type.
+
+    With `video`, it is the class for clips.
 
     Raises:
         ValueError: the settings are not those of a model of the family.
     """
     check_settings(settings)
     kind = str(settings.get("model_type"))
-    if kind not in family.classes:
-        raise SettingError(f"model_type {shown(kind, 60)!r}; expected {' or '.join(family.classes)}")
+    classes = family.video if video else family.classes
+    if kind not in classes:
+        raise SettingError(f"model_type {shown(kind, 60)!r}; expected {' or '.join(classes)}")
     for part in _types(settings):
         if not part.startswith(_OWN) and part not in _SHARED:
             raise SettingError(f"a part of model_type {shown(part, 60)!r}, which no Segment Anything model has")
-    model_type = getattr(package, family.classes[kind])
+    model_type = getattr(package, classes[kind])
     config_type = model_type.config_class
     try:
         model: nn.Module = model_type(config_type.from_dict({**settings, "model_type": config_type.model_type}))

@@ -53,6 +53,7 @@ class Family:
         any_size: whether a model of any size can be built, or only the variants in the table.
         tree: for models that a YAML file describes, how they are put together.
         classes: for models of transformers, what config.json may have as `model_type`, and the class that it stands for.
+        video: likewise the class for clips, where there is one.
         twins: whether variants of equal shapes are different models, which only their names or their user can tell apart.
         extra: patterns (see `fnmatch`) of names that a file may hold in addition to the module's, for `ignore` of
             `bhk.load_into`. No other names may differ, although the packages of SAM-HQ and EdgeSAM are less strict.
@@ -66,8 +67,14 @@ class Family:
     any_size: bool = False
     tree: Tree | None = None
     classes: Mapping[str, str] = field(default_factory=dict)
+    video: Mapping[str, str] = field(default_factory=dict)
     twins: bool = False
     extra: tuple[str, ...] = ()
+
+    @property
+    def follows(self) -> bool:
+        """Whether models of the family can follow objects through a clip."""
+        return bool(self.video) or (self.tree is not None and self.tree.video is not None)
 
 
 @dataclass(frozen=True)
@@ -117,9 +124,9 @@ _VIDEO = (
 )
 
 
-def _transformers(name: str, marks: tuple[str, ...], classes: Mapping[str, str], extra: tuple[str, ...] = ()) -> Family:
+def _transformers(name: str, marks: tuple[str, ...], classes: Mapping[str, str], **more: Any) -> Family:
     """Return the family of a model of transformers that only its config.json describes."""
-    return Family(name, marks, arch.Configured, None, (TRANSFORMERS,), any_size=True, classes=classes, extra=extra)
+    return Family(name, marks, arch.Configured, None, (TRANSFORMERS,), any_size=True, classes=classes, **more)
 
 
 FAMILIES = {
@@ -137,12 +144,14 @@ FAMILIES = {
             "transformers_sam2",
             ("mask_decoder.", "vision_encoder.backbone.blocks."),
             {"sam2": "Sam2Model", "sam2_video": "Sam2Model"},
+            video={"sam2_video": "Sam2VideoModel"},
             extra=_VIDEO,
         ),
         _transformers(
             "transformers_edgetam",
             ("mask_decoder.", "vision_encoder.backbone.timm_model."),
             {"edgetam": "EdgeTamModel", "edgetam_video": "EdgeTamModel"},
+            video={"edgetam_video": "EdgeTamVideoModel"},
             extra=(*_VIDEO, "spatial_perceiver.*"),
         ),
         _transformers(

@@ -96,6 +96,42 @@ def test_a_video_file_and_half_precision(sam2: nn.Module, tmp_path: Path) -> Non
     assert (half.masks(0) != found.masks(0)).mean() < 0.2
 
 
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small Sam2VideoModel, its .bhk file, and that file's weights as a dense folder."""
+    folder = tmp_path_factory.mktemp("model")
+    model: Any = models.small_hf_sam2_video()
+    model.save_pretrained(folder / "original")
+    bhk.convert(folder / "original", folder / "model.bhk")
+    model.load_state_dict(bhk.load_state_dict(folder / "model.bhk"))
+    model.save_pretrained(folder / "dense")
+    return folder
+
+
+def test_a_file_gives_the_masks_of_its_decoded_weights(converted: Path, clip: Path) -> None:
+    expected = segment_video(converted / "dense", clip, points=[(40, 40)], frame=2)
+    for mode in ("auto", "hyper"):
+        found = segment_video(converted / "model.bhk", clip, points=[(40, 40)], frame=2, mode=mode)
+        assert all(np.array_equal(found.masks(index), expected.masks(index)) for index in range(FRAMES))
+        assert 0 < found.areas.min() <= found.areas.max() < clips.WIDTH * clips.HEIGHT
+    assert found.model is not None
+    assert (found.model.family, found.model.ratio is None) == ("transformers_sam2", False)
+    assert type(bhk.load(converted / "model.bhk", video=True)).__name__ == "Sam2VideoModel"
+    assert type(bhk.load(converted / "model.bhk")).__name__ == "Sam2Model"
+
+
+def test_fidelity_in_a_clip(converted: Path, clip: Path) -> None:
+    settings = bhk.FidelitySettings(points=3, boxes=2, limit=4, control=False, follow=True)
+    files = [converted / "model.bhk", converted / "original"]
+    found = bhk.fidelity(files, clip, against=converted / "original", settings=settings, workers=1)
+    lossy, same = found.reports
+    assert (lossy.pictures, lossy.fidelity.all.masks, lossy.seen) == (4, 4 * 5, "4 frames of a clip")
+    assert 0.5 < lossy.fidelity.all.iou_mean.value < 1
+    assert same.fidelity.all.iou_min == 1
+    assert [picture.name for picture in lossy.images] == [f"{index}.png" for index in range(4)]
+    assert ": 4 frames of a clip" in str(lossy)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -121,7 +157,8 @@ def test_models_without_memory_are_refused(sam2: nn.Module, clip: Path, tmp_path
     bhk.convert(tmp_path / "sam.pth")
     for name in ("sam.pth", "sam.bhk"):
         with pytest.raises(
-            UnknownModelError, match="a model of sam has no memory of earlier frames; for a clip, use one of sam2"
+            UnknownModelError,
+            match="a model of sam has no memory of earlier frames; for a clip, use one of sam2, transformers_sam2, tr",
         ):
             segment_video(tmp_path / name, clip, points=[(1, 1)])
     with pytest.raises(LoadOptionError, match="device: these options are for models that are loaded from a file"):
