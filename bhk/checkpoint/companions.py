@@ -65,10 +65,11 @@ def companions_beside(checkpoint: Checkpoint) -> tuple[dict[str, str], tuple[str
 def companions_of(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return the text of each file that `companions_beside` kept, by file name.
 
-    Without entries that name code, which other programs would fetch and run; `companions_beside` keeps none, but another writer
-    may have.
+    Without entries that name code, which other programs would fetch and run, and without files that are too long;
+    `companions_beside` keeps none of these, but another writer may have.
     """
-    return {name: _of_writer(metadata[KEY + name]) for name in COMPANIONS if KEY + name in metadata}
+    stored = {name: metadata[KEY + name] for name in COMPANIONS if KEY + name in metadata}
+    return {name: _of_writer(text) for name, text in stored.items() if len(text) <= MAX_BYTES}
 
 
 def _of_writer(text: str) -> str:

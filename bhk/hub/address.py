@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from bhk.base.errors import shown
 from bhk.base.names import BHK_SUFFIX, WEIGHT_SUFFIXES
+from bhk.base.texts import redact
 from bhk.hub.errors import HubError
 
 SCHEME = "hf://"
@@ -91,6 +92,11 @@ def address_of(path_or_repo: str | os.PathLike[str]) -> Address | None:
     """
     text = os.fspath(path_or_repo)
     return parse_address(text) if is_address(text) or looks_like_repository(text) else None
+
+
+def named(path_or_repo: str | os.PathLike[str]) -> str:
+    """Return a path or an address as reports name it: an address without passwords and queries."""
+    return redact(os.fspath(path_or_repo))
 
 
 def _page(text: str) -> str:

@@ -252,9 +252,9 @@ def compare(
     choices = [trial.measure(name, quality, progress or silent) for name, quality in named]
     if plot is not None:
         with replace_file(Path(plot), force=force) as file:
-            draw_comparison([_mark(choice) for choice in choices], Path(original).name, file, Path(plot).suffix)
+            draw_comparison([_mark(choice) for choice in choices], Path(named(original)).name, file, Path(plot).suffix)
     return ComparisonReport(
-        original=os.fspath(original),
+        original=named(original),
         choices=tuple(choices),
         pictures=len(trial.pictures),
         made=images is None,

@@ -16,6 +16,7 @@ from bhk.base.tables import Column, Table
 from bhk.base.texts import counted, number, scientific, size
 from bhk.container.header import LayerEntry
 from bhk.file.bhkfile import BhkFile, open_file
+from bhk.hub.address import named
 from bhk.hub.download import local_file
 
 if TYPE_CHECKING:
@@ -159,7 +160,9 @@ def verify(
                 layers = _check(file, _differences(file, original, threads), progress or silent)
         streams = sum(len(layer.streams) for layer in file.layers)
         length = file.container.source.length
-    return VerificationReport(os.fspath(path), length, streams, layers, None if against is None else Path(against).name)
+    return VerificationReport(
+        named(path), length, streams, layers, None if against is None else Path(named(against)).name
+    )
 
 
 def _check_names(file: BhkFile, original: TensorFile) -> None:

@@ -20,7 +20,9 @@ import numpy as np
 import pytest
 import torch
 from cli.conftest import Shell
+from hub.fake_hub import FakeHub
 from PIL import Image
+from publishing.weights import weights
 
 import bhk as package
 from bhk.base import threads
@@ -32,6 +34,7 @@ from bhk.base.threads import ThreadStartError, Worker, receive
 from bhk.base.workdir import WorkDir
 from bhk.checkpoint import CheckpointError, read
 from bhk.cli.messages import print_error
+from bhk.hub.errors import HubError
 from bhk.kernels import kept, tuning
 from bhk.pictures.image import ImageError, read_image
 from bhk.publishing.metadata import CardMetadataError, merged, metadata_of
@@ -321,6 +324,17 @@ def test_messages_mask_secrets_and_keep_names(capsys: pytest.CaptureFixture[str]
     print_error("X", f"cannot read https://a:b@c.d/e?f=g {_TOKEN} and hf_demo.pth: {option('a')}")
     told = capsys.readouterr().err
     assert told.startswith("error: cannot read https://***@c.d/e?*** hf_*** and hf_demo.pth")
+
+
+def test_reports_mask_secrets(hub: FakeHub) -> None:
+    hub.add("user/sam", {"model.bhk": weights()})
+    address = f"https://user:{_TOKEN}@huggingface.co/user/sam/blob/main/model.bhk?token=secret"
+    page = "https://huggingface.co/user/sam/blob/main/model.bhk?token=secret"
+    for report in (package.verify(page), package.inspect(page), package.diff(page, page)):
+        assert "secret" not in str(report) + report.json()
+    with pytest.raises(HubError) as caught:
+        package.verify(address)
+    assert _TOKEN not in str(caught.value)
 
 
 def test_hundreds_of_thousands_of_entries_are_few_lines(bhk: Shell) -> None:
