@@ -24,7 +24,7 @@ from bhk.evaluation.models import ModelSource
 from bhk.evaluation.results import EvaluatedModel
 from bhk.evaluation.settings import EvaluationSettings, SettingsError
 from bhk.evaluation.shards import run_shards, split
-from bhk.hub.address import named
+from bhk.hub.address import public_name
 from bhk.hub.download import local_file
 from bhk.nn.device import usable_device
 from bhk.sam.build import UnknownModelError
@@ -112,10 +112,10 @@ def find_models(models: Sequence[FilePath], against: FilePath | None, config: Co
         DifferentModelsError: they do not have the same architecture as the original.
     """
     files, original_file = tuple(map(local_file, models)), None if against is None else local_file(against)
-    found = tuple(_described(named(model), file, config) for model, file in zip(models, files, strict=True))
+    found = tuple(_described(public_name(model), file, config) for model, file in zip(models, files, strict=True))
     original = None
     if against is not None and original_file is not None:
-        original = _described(named(against), original_file, config)
+        original = _described(public_name(against), original_file, config)
     if original is not None:
         for model in found:
             _check_same_architecture(model, original)

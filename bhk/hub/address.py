@@ -94,7 +94,7 @@ def address_of(path_or_repo: str | os.PathLike[str]) -> Address | None:
     return parse_address(text) if is_address(text) or looks_like_repository(text) else None
 
 
-def named(path_or_repo: str | os.PathLike[str]) -> str:
+def public_name(path_or_repo: str | os.PathLike[str]) -> str:
     """Return a path or an address as reports name it: an address without passwords and queries."""
     return redact(os.fspath(path_or_repo))
 

@@ -20,7 +20,7 @@ from bhk.container.header import ModelEntry
 from bhk.container.provenance import made_with
 from bhk.container.reader import is_bhk
 from bhk.file.bhkfile import open_file
-from bhk.hub.address import address_of, named
+from bhk.hub.address import address_of, public_name
 from bhk.hub.download import local_file
 from bhk.nn.meta import weights_on_meta
 from bhk.sam.architecture import Configured
@@ -183,7 +183,7 @@ def open_tensors(path: str | os.PathLike[str], key: str | None = None) -> Iterat
     Raises:
         HubError, ReadError, FormatError, CheckpointError: it cannot be read.
     """
-    label = Path(named(path)).name
+    label = Path(public_name(path)).name
     checkpoint = _checkpoint(path, key)
     if checkpoint is None:
         with open_file(local_file(path)) as file:

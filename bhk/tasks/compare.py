@@ -33,6 +33,7 @@ from bhk.evaluation.models import Subject
 from bhk.evaluation.records import COMPARISON_COLUMNS, INTERVALS, spread
 from bhk.evaluation.results import GENERATOR, ComparedReport, Skipped
 from bhk.file.bhkfile import load_state_dict
+from bhk.hub.address import public_name
 from bhk.nn.device import Device, usable_device
 from bhk.pictures.folder import NoPicturesError, find_pictures, replaced_pictures
 from bhk.pictures.image import ImageError, Rgb, read_image
@@ -252,9 +253,11 @@ def compare(
     choices = [trial.measure(name, quality, progress or silent) for name, quality in named]
     if plot is not None:
         with replace_file(Path(plot), force=force) as file:
-            draw_comparison([_mark(choice) for choice in choices], Path(named(original)).name, file, Path(plot).suffix)
+            draw_comparison(
+                [_mark(choice) for choice in choices], Path(public_name(original)).name, file, Path(plot).suffix
+            )
     return ComparisonReport(
-        original=named(original),
+        original=public_name(original),
         choices=tuple(choices),
         pictures=len(trial.pictures),
         made=images is None,

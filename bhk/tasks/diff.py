@@ -13,7 +13,7 @@ from bhk.base.report import Report, plain
 from bhk.base.tables import Column, Table
 from bhk.base.texts import number, scientific
 from bhk.codec.difference import Difference, compare
-from bhk.hub.address import named
+from bhk.hub.address import public_name
 from bhk.sam.checkpoints import TensorFile, open_tensors
 
 Status = Literal["equal", "changed", "shape", "dtype", "only a", "only b"]
@@ -128,7 +128,7 @@ def diff(
             found.append(_compared(name, first, second))
             progress("Comparing", done, len(names))
         made = (first.made_with, second.made_with)
-    return DiffReport(named(a), named(b), tuple(found), made)
+    return DiffReport(public_name(a), public_name(b), tuple(found), made)
 
 
 def _compared(name: str, first: TensorFile, second: TensorFile) -> TensorDiff:

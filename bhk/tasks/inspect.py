@@ -16,7 +16,7 @@ from bhk.container.header import CodebookEntry, LayerEntry, ModelEntry
 from bhk.container.places import PREAMBLE_BYTES
 from bhk.container.provenance import made_with, others
 from bhk.file.sizes import float32_bytes
-from bhk.hub.address import named
+from bhk.hub.address import public_name
 from bhk.hub.ranges import open_container
 from bhk.sam.variants import title_of
 
@@ -196,7 +196,7 @@ def inspect(
         rows.sort(key=_SORT_KEYS[sort])
     padding = length - PREAMBLE_BYTES - header_bytes - total.bytes
     return InspectionReport(
-        path=named(path),
+        path=public_name(path),
         generator=header.generator,
         made_with=made_with(header),
         metadata=header.metadata,

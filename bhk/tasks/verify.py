@@ -16,7 +16,7 @@ from bhk.base.tables import Column, Table
 from bhk.base.texts import counted, number, scientific, size
 from bhk.container.header import LayerEntry
 from bhk.file.bhkfile import BhkFile, open_file
-from bhk.hub.address import named
+from bhk.hub.address import public_name
 from bhk.hub.download import local_file
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def verify(
         streams = sum(len(layer.streams) for layer in file.layers)
         length = file.container.source.length
     return VerificationReport(
-        named(path), length, streams, layers, None if against is None else Path(named(against)).name
+        public_name(path), length, streams, layers, None if against is None else Path(public_name(against)).name
     )
 
 

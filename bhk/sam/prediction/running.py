@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from bhk.base.progress import Progress
-from bhk.hub.address import named
+from bhk.hub.address import public_name
 from bhk.nn.device import Device, device_of
 from bhk.nn.errors import LoadOptionError
 from bhk.nn.hyperlinear import Compute
@@ -93,7 +93,7 @@ def load_to_run(model: nn.Module | str | os.PathLike[str], options: RunOptions, 
     )
     seconds = now(loaded.module) - started
     entry = loaded.entry
-    return Running(loaded.module, seconds, ModelFile(named(model), entry.family, entry.variant, loaded.ratio))
+    return Running(loaded.module, seconds, ModelFile(public_name(model), entry.family, entry.variant, loaded.ratio))
 
 
 def now(module: nn.Module) -> float:
