@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from bhk.base.files import WriteError
+from bhk.base.limits import PIXELS
 from bhk.base.packages import Package, import_package
 from bhk.base.progress import Progress
 from bhk.pictures.clip import USUAL_RATE, ClipError, check_size
@@ -21,6 +22,11 @@ from bhk.pictures.image import Rgb
 PYAV = Package("av", "run: pip install av")
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}  # that bhk writes
 _ENCODERS = ("libx264", "mpeg4")  # the first one that PyAV was built with is used
+# A playlist called .mp4 would lead FFmpeg to other files and into the network. These formats hold their data themselves.
+_ONLY_THIS_FILE = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,ogg",
+}
 _KEPT = 8  # decoded frames that are kept for steps back, because a decoder only goes forward
 
 
@@ -75,11 +81,18 @@ class VideoFile:
     def _restart(self) -> None:
         """Open the file, again if it is open, so that its first frame comes next."""
         self.close()
+        if not self._path.is_file():  # opening a pipe would wait for its writer
+            raise ClipError(f"cannot read {self._path}: not a regular file")
         with self._explained():
-            self._container = self._av.open(str(self._path))
+            self._container = self._av.open(str(self._path.absolute()), options=_ONLY_THIS_FILE)
             self._stream = self._container.streams.best("video")
             if self._stream is None:
                 raise ClipError(f"{self._path} holds no video")
+            pixels = self._stream.codec_context.width * self._stream.codec_context.height
+            if pixels > PIXELS.value:
+                raise ClipError(
+                    f"the frames of {self._path} have {pixels:,} pixels, more than {PIXELS.value:,}; {PIXELS.raised_to(pixels)}"
+                )
             self._stream.thread_type = "AUTO"  # decodes on all cores
             self._frames: Iterator[Any] = self._container.decode(self._stream)
         self._next = 0
