@@ -32,7 +32,7 @@ class BhkError(Exception):
 
         It may quote names from files and addresses, so characters that would steer a terminal are escaped, and secrets masked.
         """
-        return redact(printable(_OPTION.sub(lambda found: form(found[1]), self.marked), keep="\n"))
+        return redact(printable(formed(self.marked, form), keep="\n"))
 
     def __str__(self) -> str:
         return self.message(lambda text: text)
@@ -43,6 +43,11 @@ class BhkError(Exception):
 
 class OptionError(BhkError):
     """An option has a value that does not exist, is out of range, or contradicts another option."""
+
+
+def formed(text: str, form: Callable[[str], str] = lambda option: option) -> str:
+    """Return text with the options in it as `form` writes them; by default as Python does."""
+    return _OPTION.sub(lambda found: form(found[1]), text)
 
 
 def option(name: str, value: object = None) -> str:

@@ -43,6 +43,7 @@ class _Candidate:
     path: tuple[str, ...]
     groups: tuple[str, ...]
     names: frozenset[str]
+    start: str = ""  # how the names of the tensors begin; others beside them are left out
 
     @property
     def key(self) -> str:
@@ -55,7 +56,8 @@ class _Candidate:
 def find_state_dict(top: object, key: str | None, where: str) -> StateDict:
     """Return the state dict in `top`, the content of the file `where`.
 
-    If there are several, `key` selects one: the keys from the top joined by dots, or "." for the tensors at the top itself.
+    If there are several, `key` selects one: the keys from the top joined by dots, or a prefix of names that ends before a dot.
+    "." means the tensors at the top itself, or else all dictionaries of tensors there together, as groups.
     Several dictionaries of tensors whose keys are unknown and whose names differ are taken for the parts of one model: groups.
 
     Raises:
@@ -122,14 +124,32 @@ def _select(top: dict[object, object], key: str, candidates: list[_Candidate], w
     exact = [candidate for candidate in candidates if candidate.key == key]
     if exact:
         return exact
+    if key == _TOP and (groups := _groups(top)):
+        return [
+            _Candidate((), tuple(groups), frozenset(f"{group}.{name}" for group in groups for name in groups[group]))
+        ]
     node, path, rest = top, (), key
     while rest:
         step = next((name for name in _dicts(node) if rest == name or rest.startswith(name + ".")), None)
         if step is None:
+            if below := [
+                name for name, value in node.items() if _is_tensor(value) and str(name).startswith(f"{rest}.")
+            ]:
+                return [_Candidate(path, (), frozenset(map(str, below)), f"{rest}.")]
             choices = listed(candidates) or "none"
             raise UnknownWeightsError(f"{where} has no weights under the key {shown(key)!r}; it has: {choices}")
         node, path, rest = node[step], (*path, step), rest[len(step) + 1 :]  # type: ignore[assignment]
     return _search(node, path, set())
+
+
+def _groups(top: dict[object, object]) -> dict[str, list[str]]:
+    """Return the names of the tensors in each dictionary of tensors directly below the top."""
+    found = {
+        name: [str(key) for key, value in top[name].items() if _is_tensor(value)]  # type: ignore[attr-defined]
+        for name in _dicts(top)
+        if "." not in name and not _is_training_state(name, top[name])  # type: ignore[arg-type]
+    }
+    return {name: names for name, names in found.items() if names}
 
 
 def _dicts(node: dict[object, object]) -> Iterator[str]:
@@ -142,10 +162,19 @@ def _take(top: dict[object, object], candidate: _Candidate) -> StateDict:
     for step in candidate.path:
         left_out += [_describe(name, value) for name, value in node.items() if name != step]
         node = node[step]  # type: ignore[assignment]
+    if candidate.groups:
+        left_out += [_describe(name, value) for name, value in node.items() if name not in candidate.groups]
     tensors: dict[str, torch.Tensor] = {}
     for group in candidate.groups or (None,):
         part: dict[object, object] = node if group is None else node[group]  # type: ignore[assignment]
+        others = [name for name in part if not str(name).startswith(candidate.start)]
+        if others:
+            left_out.append(
+                f"{counted(len(others), 'tensor')} whose names do not start with {shown(candidate.start, 60)}"
+            )
         for name, value in part.items():
+            if not str(name).startswith(candidate.start):
+                continue
             if isinstance(value, NoTensor):
                 raise not_dense(str(name), value.fault)
             if isinstance(name, str) and isinstance(value, torch.Tensor):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import typer
 
+from bhk.base.errors import formed
 from bhk.base.files import WriteError
 from bhk.base.progress import BYTES, Progress
 from bhk.base.report import Report
@@ -70,7 +71,7 @@ class Output:
     def hint(self, text: str) -> None:
         """Print a line that is not part of the result; control characters in it are escaped."""
         if not self._silent:
-            print(redact(printable(text)), file=sys.stderr)
+            print(redact(printable(formed(text, as_option))), file=sys.stderr)
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[Progress | None]:

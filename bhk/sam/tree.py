@@ -25,6 +25,7 @@ CLASS = "class"  # the setting that chooses a class where a family has several
 _TARGET = "_target_"
 _EXPONENT = re.compile(r"[-+]?\d+e[-+]?\d+")  # such as 1e-6, which YAML 1.1 takes for text
 _DEEPEST = 16
+_PLAIN = (bool, int, float, str, tuple, list)
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
@@ -108,7 +109,7 @@ def settings_of(module: nn.Module, usual: nn.Module, settings: Settings) -> dict
         own, other = (_kept(of, key) for of in (module, usual))
         if isinstance(value, Mapping) and hasattr(own, "parameters") and hasattr(other, "parameters"):
             found[key] = settings_of(own, other, value)
-        elif own == other:
+        elif not isinstance(own, _PLAIN) or own == other:
             found[key] = value
         else:
             found[key] = list(own) if isinstance(own, tuple | list) else own
@@ -127,11 +128,7 @@ def differences(module: nn.Module, other: nn.Module) -> Iterator[str]:
     for name, own in module.named_modules():
         theirs = vars(others[name]) if name in others else {}
         for key, value in vars(own).items():
-            if (
-                key != "training"
-                and isinstance(value, bool | int | float | str | tuple)
-                and theirs.get(key, value) != value
-            ):
+            if key != "training" and isinstance(value, _PLAIN) and theirs.get(key, value) != value:
                 yield f"{name}.{key}".strip(".")
 
 

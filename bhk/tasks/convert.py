@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from bhk.base.errors import formed
 from bhk.base.progress import Progress, silent
 from bhk.base.report import Report, plain
 from bhk.base.texts import size, times_smaller
@@ -35,7 +36,7 @@ class ConversionReport(Report):
         bytes: size of the .bhk file; estimated in a dry run.
         seconds: wall time.
         layers: the layer map; without streams and errors after a dry run.
-        warnings: tensors that could not be coded or calibrated, and why.
+        marked_warnings: the warnings, with marks around options (see `bhk.base.errors.option`).
         left_out: what the checkpoint held besides its weights.
         calibration: what calibration did; None without calibration.
     """
@@ -45,9 +46,14 @@ class ConversionReport(Report):
     bytes: int
     seconds: float
     layers: tuple[LayerEntry, ...] = field(repr=False)
-    warnings: tuple[str, ...]
+    marked_warnings: tuple[str, ...] = field(repr=False)
     left_out: tuple[str, ...]
     calibration: CalibrationReport | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What could not be coded, calibrated or recognised, and why; and what was assumed."""
+        return tuple(map(formed, self.marked_warnings))
 
     @property
     def ratio(self) -> float:
@@ -69,7 +75,7 @@ class ConversionReport(Report):
         """What was left out, the warnings, and what calibration did."""
         return (
             *(f"left out: {left}" for left in self.left_out),
-            *(f"warning: {warning}" for warning in self.warnings),
+            *(f"warning: {warning}" for warning in self.marked_warnings),
             *(self.calibration.lines() if self.calibration else ()),
         )
 
@@ -119,7 +125,8 @@ def convert(
         out: the file to write; by default the source's name with the suffix .bhk, beside it (for a Hub id: in this folder).
         quality: the name of a preset ("fine", "balanced", "small" or "birkhoff"), or a `bhk.Quality`.
         calibration: a `bhk.Calibration`, or its samples: "dead-leaves", "noise", a folder of pictures, or samples of your own.
-        key: which state dict to convert if the checkpoint holds several, such as "ema" or "model.state_dict".
+        key: which state dict to convert if the checkpoint holds several, such as "ema" or "model.state_dict"; or the part of
+            one whose names begin so, such as "teacher" for "teacher.…"; "." for all of them together.
         config: what the tensors of a Segment Anything model do not show, such as the size of SAM 2's pictures: a YAML file or
             a config.json, the name of a YAML file in the model's package, or of a published model (see `bhk.models`). By
             default, what the module says, or a configuration beside the checkpoint, or else its file name.
@@ -164,7 +171,7 @@ def convert(
         bytes=written.bytes,
         seconds=time.perf_counter() - started,
         layers=written.layers,
-        warnings=(*coder.warnings, *written.warnings, *job.warnings),
+        marked_warnings=(*coder.warnings, *written.warnings, *job.warnings),
         left_out=job.checkpoint.left_out,
         calibration=coder.report(written.coding_seconds),
     )
