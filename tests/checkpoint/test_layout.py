@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bhk.checkpoint import Layout, LayoutError
-from bhk.checkpoint.layout import common_prefix
+from bhk.checkpoint.layout import common_prefix, unwrapped, wrapped_modules
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,12 @@ def test_the_prefix_follows_the_group() -> None:
 )
 def test_only_a_prefix_of_every_name_is_stripped(names: list[str], prefix: str) -> None:
     assert common_prefix(names) == prefix
+
+
+def test_wrappers_within_names_are_put_back() -> None:
+    names = ["enc._orig_mod.blocks.0._checkpoint_wrapped_module.w", "enc._orig_mod.b", "dec.w"]
+    layout = Layout(prefix="module.", wrapped=wrapped_modules(names))
+    assert layout.wrapped == ("enc._orig_mod", "enc._orig_mod.blocks.0._checkpoint_wrapped_module")
+    assert [unwrapped(name) for name in names] == ["enc.blocks.0.w", "enc.b", "dec.w"]
+    assert [layout.flat(unwrapped(name)) for name in names] == [f"module.{name}" for name in names]
+    assert Layout.from_metadata(layout.to_metadata()) == layout

@@ -92,7 +92,7 @@ def test_a_dotted_key_leads_inside() -> None:
     assert _find(content, "with.dot").wrapper == ("with.dot", "x")
 
 
-@pytest.mark.parametrize("key", ["decoder", "teacher.x", "epoch", "."])
+@pytest.mark.parametrize("key", ["decoder", "teacher.x", "epoch", "x."])
 def test_a_key_that_leads_nowhere_lists_the_choices(key: str) -> None:
     with pytest.raises(UnknownWeightsError, match=r"has: teacher \(1 tensor\), student \(1 tensor\)"):
         _find({"teacher": _sd("a"), "student": _sd("a"), "epoch": 1}, key)
@@ -170,3 +170,20 @@ def test_the_search_survives_cycles() -> None:
         _find(knot)
     knot["a"] = torch.ones(1)
     assert list(_find(knot).tensors) == ["a"]
+
+
+def test_all_dictionaries_together_or_the_names_below_a_prefix() -> None:
+    ones = torch.ones(2)
+    top = {"model_state": {"a": ones}, "decoder_state": {"b": ones}, "optimizer": {"state": {}}, "epoch": 3}
+    found = find_state_dict(top, ".", "x.pt")
+    assert (set(found.tensors), found.groups) == (
+        {"model_state.a", "decoder_state.b"},
+        ("model_state", "decoder_state"),
+    )
+    assert found.left_out == ("optimizer", "epoch")
+    flat = {"state_dict": {"teacher.a": ones, "student.a": ones, "student.b": ones}}
+    found = find_state_dict(flat, "state_dict.student", "x.pt")
+    assert (set(found.tensors), found.wrapper) == ({"student.a", "student.b"}, ("state_dict",))
+    assert found.left_out == ("1 tensor whose names do not start with student.",)
+    with pytest.raises(UnknownWeightsError, match=r"no weights under the key 'state_dict\.ema'"):
+        find_state_dict(flat, "state_dict.ema", "x.pt")

@@ -2,14 +2,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
+import yaml
 from tasks.checkpoints import draw, save, small
+from torch import nn
 
 import bhk
 from bhk.checkpoint import CheckpointError
 from bhk.container.errors import FormatError
+from bhk.container.header import ModelEntry
+from bhk.nn import weights_on_meta
+from bhk.sam.build import UnknownModelError, build_model
 from bhk.sam.checkpoints import open_tensors, read_checkpoint
+from bhk.sam.configuration import ConfigurationError
+from bhk.sam.tree import differences, settings_of
+from bhk.sam.variants import VARIANTS, title_of
+from bhk.tasks.export import UnnamedModelError, name_in_folder
+from sam import models
+from sam.state_dicts import shapes_of
 
 
 def test_an_unknown_checkpoint_keeps_its_names(tmp_path: Path) -> None:
@@ -49,3 +61,145 @@ def test_a_file_of_neither_kind_is_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(FormatError), open_tensors(tmp_path / "b.bhk"):
         pass
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, torch.Tensor]:
+    pytest.importorskip("segment_anything")
+    return dict(models.small_sam().state_dict())
+
+
+@pytest.mark.parametrize("prefix", ["net.", "model.module.", "base_model.model.", "detector.", "a.b.c."])
+def test_any_prefix_before_all_names_is_cut_off(prefix: str, tensors: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    named = {prefix + name: tensor for name, tensor in tensors.items()}
+    checkpoint, recognised = read_checkpoint(save(tmp_path / "a.pth", {"state_dict": named}))
+    assert recognised is not None
+    assert (recognised.fault, recognised.beside, recognised.prefix) == (None, (), "")
+    assert list(checkpoint.tensors) == list(tensors)
+    assert {checkpoint.layout.flat(name) for name in tensors} == set(named)
+
+
+@pytest.mark.parametrize("part", ["_orig_mod", "module", "_fsdp_wrapped_module"])
+def test_wrappers_within_the_names_are_cut_out(part: str, tensors: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    named = {name.replace("image_encoder.", f"image_encoder.{part}."): tensor for name, tensor in tensors.items()}
+    path = save(tmp_path / "a.pth", named)
+    checkpoint, recognised = read_checkpoint(path)
+    assert recognised is not None
+    assert recognised.fault is None
+    assert list(checkpoint.tensors) == list(tensors)
+    bhk.export(bhk.convert(path).path, tmp_path / "again.pth")
+    assert set(torch.load(tmp_path / "again.pth")) == set(named)
+
+
+def test_a_model_beside_other_tensors_is_loaded_alone(tensors: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    named = {f"model.{name}": tensor for name, tensor in tensors.items()} | {"loss.weight": torch.ones(2)}
+    path = save(tmp_path / "a.pth", named)
+    report = bhk.convert(path)
+    assert "below 'model.', without 1 tensor beside it (loss.weight)" in report.warnings[0]
+    assert bhk.inspect(report.path).total.layers == len(named)
+    for source in (path, report.path):
+        loaded = bhk.load(source, mode="dense")
+        assert loaded.state_dict().keys() == tensors.keys()
+    with pytest.raises(UnnamedModelError):
+        name_in_folder(report.path, tmp_path)
+
+
+def test_two_models_of_a_kind_are_asked_about(tensors: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    named = {f"{role}.{name}": tensor.clone() for role in ("teacher", "student") for name, tensor in tensors.items()}
+    path = save(tmp_path / "a.pth", named)
+    recognised = read_checkpoint(path)[1]
+    assert recognised is not None
+    assert "several models of the kind, below teacher., student." in str(recognised.fault)
+    checkpoint, recognised = read_checkpoint(path, key="student")
+    assert recognised is not None
+    assert recognised.fault is None
+    assert checkpoint.layout.prefix == "student."
+
+
+def test_a_model_with_further_tensors_is_based_on_another(tensors: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pth", {**tensors, "mask_decoder.custom.weight": torch.ones(40, 40)})
+    report = bhk.convert(path)
+    assert "based on a sam model, with 1 further tensor (mask_decoder.custom.weight)" in report.warnings[0]
+    assert bhk.inspect(report.path).title == "based on sam, of no published size, with 1 further tensor"
+    for source in (path, report.path):
+        with pytest.raises(UnknownModelError, match=r"based on a sam model.*build .*yourself"):
+            bhk.load(source)
+
+
+def test_what_only_looks_like_a_model_of_the_family_is_said(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pth", draw({"x.mask_decoder.w.weight": (40, 40), "y.weight": (40, 40)}))
+    (warning,) = bhk.convert(path).warnings
+    assert "not recognised as a Segment Anything model, because what is below 'x.'" in warning
+    assert "bhk.load_into" in warning
+
+
+_TINY = shapes_of("mobile_sam")
+
+
+@pytest.mark.parametrize(("name", "title"), [("tinysam_42.3.pth", "TinySAM"), ("my-Mobile_SAM.pt", "MobileSAM")])
+def test_mobile_sam_and_tiny_sam_are_told_apart_by_name(name: str, title: str, tmp_path: Path) -> None:
+    recognised = read_checkpoint(save(tmp_path / name, {key: torch.zeros(shape) for key, shape in _TINY.items()}))[1]
+    assert recognised is not None
+    assert (recognised.fault, title_of(recognised.entry)) == (None, title)
+    assert f"taken for {title} because of its name" in str(recognised.note)
+
+
+def test_mobile_sam_and_tiny_sam_are_asked_about(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pth", {key: torch.zeros(shape) for key, shape in _TINY.items()})
+    recognised = read_checkpoint(path)[1]
+    assert recognised is not None
+    assert title_of(recognised.entry) == "MobileSAM or TinySAM"
+    assert "answer differently" in str(recognised.fault)
+    for config, title in (("mobile_sam", "MobileSAM"), ("tinysam", "TinySAM")):
+        chosen = read_checkpoint(path, config=config)[1]
+        assert chosen is not None
+        assert (chosen.fault, title_of(chosen.entry)) == (None, title)
+    with pytest.raises(ConfigurationError, match="sam_vit_b is no configuration"):
+        read_checkpoint(path, config="sam_vit_b")
+
+
+def _small_sam2() -> tuple[nn.Module, dict[str, object]]:
+    """Return a SAM 2 of no published size at 128 pixels, and its YAML file's content."""
+    settings = msgspec.json.decode(msgspec.json.encode(VARIANTS["sam2.1_hiera_tiny"].settings))
+    trunk = settings["image_encoder"]["trunk"]
+    trunk |= {"embed_dim": 16, "stages": [1, 1, 2, 1], "global_att_blocks": [3]}
+    settings["image_encoder"]["neck"]["backbone_channel_list"] = [128, 64, 32, 16]
+    settings["memory_attention"]["num_layers"] = 1
+    settings["image_size"] = 128
+    return build_model(ModelEntry("sam2", None, {"config": settings})), settings
+
+
+def test_the_yaml_file_of_a_sam2_says_what_its_tensors_do_not(tmp_path: Path) -> None:
+    pytest.importorskip("sam2")
+    model, settings = _small_sam2()
+    path = save(tmp_path / "tuned.pt", {"model": model.state_dict()})
+    (warning,) = bhk.convert(path, tmp_path / "unknown.bhk").warnings
+    assert "no tensor shows its settings" in warning
+    with pytest.raises(UnknownModelError, match="no tensor shows its settings"):
+        bhk.load(tmp_path / "unknown.bhk")
+    document = {"model": {"_target_": "sam2.modeling.sam2_base.SAM2Base", **settings}}
+    (tmp_path / "c").mkdir()
+    config = tmp_path / "c" / "own.yaml"
+    config.write_text(yaml.safe_dump(document))
+    assert bhk.convert(path, tmp_path / "known.bhk", config=config).warnings == ()
+    loaded = [bhk.load(tmp_path / "known.bhk"), bhk.load(tmp_path / "unknown.bhk", config=config)]
+    config.rename(tmp_path / "tuned.yaml")  # beside the checkpoint
+    for other in (*loaded, bhk.load(path)):
+        assert other.image_size == 128
+        assert [block.window_size for block in other.image_encoder.trunk.blocks] == [8, 8, 4, 0, 14]
+    with pytest.raises(ConfigurationError, match="another size"):
+        bhk.load(path, config="sam2.1_hiera_t.yaml")
+
+
+def test_a_module_says_how_it_was_built() -> None:
+    pytest.importorskip("sam2")
+    published = VARIANTS["sam2.1_hiera_tiny"].settings
+    assert published is not None
+    with weights_on_meta():
+        usual, other = (
+            build_model(ModelEntry("sam2", None, {"config": {**published, **changed}}))
+            for changed in ({}, {"image_size": 512, "multimask_min_pt_num": 1})
+        )
+    found = settings_of(other, usual, published)
+    assert found == {**published, "image_size": 512, "multimask_min_pt_num": 1}
+    assert {name.rpartition(".")[2] for name in differences(other, usual)} >= {"image_size", "multimask_min_pt_num"}
