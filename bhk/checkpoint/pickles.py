@@ -240,6 +240,7 @@ _ACTING_BUILTINS = {
     "vars",
 }
 _BUILTINS = ("builtins", "__builtin__")
+MAX_KEY_DEPTH = 32  # tuples in a key; those of attacks hold each other, so that their hash would take for ever
 MAX_LINE = 1 << 20  # bytes of a number or a name that is written as text
 
 
@@ -416,4 +417,9 @@ def _set_items(target: object, items: Sequence[object]) -> None:
 def _plain_key(key: object) -> object:
     """Return a key that is quick to hash. A tuple of tuples may take for ever, and an object has no hash of its own."""
     plain = isinstance(key, str | int | float | bytes | StandIn) or key is None
+    depth, inner = 0, key
+    while isinstance(inner, tuple) and inner:
+        depth, inner = depth + 1, inner[-1]
+        if depth > MAX_KEY_DEPTH:
+            raise pickle.UnpicklingError(f"a key of tuples within tuples, more than {MAX_KEY_DEPTH} deep")
     return key if plain else StandIn(f"a {_kind(key)}", [key])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -157,3 +158,25 @@ def test_a_module_is_its_own_source() -> None:
     checkpoint: Checkpoint = of_module(torch.nn.Linear(2, 3))
     checkpoint.source.check()
     assert checkpoint.values("weight").shape == (3, 2)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_values_of_the_other_byte_order(tmp_path: Path, stored: bool) -> None:
+    other = "big" if sys.byteorder == "little" else "little"
+    plain, path = tmp_path / "plain.pth", tmp_path / "swapped.pth"
+    torch.save({"a": torch.arange(40.0), "b": torch.arange(9)}, plain)
+    with (
+        zipfile.ZipFile(plain) as before,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED) as after,
+    ):
+        for name in before.namelist():
+            data = before.read(name)
+            if name.endswith("/byteorder"):
+                data = other.encode()
+            elif "/data/" in name:
+                width = 4 if len(data) == 160 else 8
+                data = b"".join(data[at : at + width][::-1] for at in range(0, len(data), width))
+            after.writestr(name, data)
+    checkpoint = read(path)
+    assert torch.equal(checkpoint.values("a"), torch.arange(40.0))
+    assert torch.equal(checkpoint.values("b"), torch.arange(9))

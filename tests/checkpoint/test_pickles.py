@@ -23,7 +23,7 @@ import pytest
 import torch
 
 from bhk.checkpoint import CorruptCheckpointError, NotACheckpointError, UnsafePickleError, UnsupportedTensorError, read
-from bhk.checkpoint.pickles import Global, RefusedPickleError, StandIn, load
+from bhk.checkpoint.pickles import MAX_KEY_DEPTH, Global, RefusedPickleError, StandIn, load
 
 
 class _Colour(enum.Enum):
@@ -303,11 +303,17 @@ def test_damaged_pickles_fail_at_once(data: bytes) -> None:
 
 
 def test_keys_that_take_for_ever_to_hash_are_not_hashed() -> None:
-    deep = b")" + b"".join(b"2\x86" for _ in range(200))  # a tuple of two equal tuples, 200 deep
-    made = _load(b"\x80\x02}" + deep + b"I1\ns.")
-    assert isinstance(made, dict)
-    assert list(made.values()) == [1]
-    assert str(next(iter(made))) == "a tuple"
+    for depth in (20, 200):
+        deep = b")" + b"".join(b"2\x86" for _ in range(depth))  # a tuple of two equal tuples, and so on
+        program = b"\x80\x02}" + deep + b"I1\ns."
+        if depth > MAX_KEY_DEPTH:
+            with pytest.raises(pickle.UnpicklingError, match="a key of tuples within tuples, more than 32 deep"):
+                _load(program)
+            continue
+        made = _load(program)
+        assert isinstance(made, dict)
+        assert list(made.values()) == [1]
+        assert str(next(iter(made))) == "a tuple"
 
 
 def test_a_tensor_beyond_its_storage_is_damage(tmp_path: Path) -> None:
