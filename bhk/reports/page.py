@@ -12,27 +12,42 @@ import hashlib
 import html
 import json
 import re
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
 from bhk.base.texts import printable
 
-SCRIPTS = ("base", "map", "charts", "codebook", "layer", "rate", "table", "masks", "start")
+_DRAWING = ("base", "map", "charts", "codebook", "layer", "rate", "table", "masks", "start")
 
 
 def render(data: Any, title: str) -> str:
     """Return the HTML of the page for the data of `bhk.reports.page_data`."""
-    folder = resources.files(__package__) / "page"
-    style = (folder / "style.css").read_text("utf-8")
-    script = "\n".join((folder / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
+    style, script = part("style.css"), drawing() + part("report.js")
     parts = {
         "title": html.escape(printable(title)),
-        "policy": _policy(style, script),
+        "policy": policy(style, script, "img-src data:"),
         "style": style,
+        "main": part("main.html"),
         "data": script_json(_printable(data)),
         "script": script,
     }
-    template = (folder / "page.html").read_text("utf-8")
+    return fill_in(part("page.html"), parts)
+
+
+def part(name: str) -> str:
+    """Return a file of the page."""
+    return (resources.files(__package__) / "page" / name).read_text("utf-8")
+
+
+def drawing() -> str:
+    """Return the script that handles the theme and declares `draw(data, sketchOf)`, which draws a file into `main.html`."""
+    body = "\n".join(part(f"{name}.js") for name in _DRAWING)
+    return f"{part('theme.js')}\nfunction draw(data, sketchOf) {{\n{body}}}\n\n"
+
+
+def fill_in(template: str, parts: Mapping[str, str]) -> str:
+    """Return a template with each {{name}} replaced once by the part of that name."""
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
@@ -51,11 +66,10 @@ def script_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _policy(style: str, script: str) -> str:
-    return (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
+def policy(style: str, script: str, *more: str) -> str:
+    """Return a Content-Security-Policy that allows one style, one script, and what `more` directives say."""
+    allowed = (f"style-src '{_hash(style)}'", f"script-src '{_hash(script)}'", *more)
+    return "; ".join(("default-src 'none'", *allowed, "base-uri 'none'", "form-action 'none'"))
 
 
 def _hash(text: str) -> str:

@@ -85,6 +85,7 @@ def _file(content: PageContent) -> Json:
         "float32": float32_bytes(file.layers),
         "sha256": sha256([content.path]),
         "made_with": made_with(header),
+        "checked": "When this page was made, the header and all streams matched the hashes in the file.",
         "model": None if model is None else title_of(model),
         "metadata": [(key, _shortened(value)) for key, value in others(metadata).items()],
         "verify": shlex.join(["bhk", "verify", unicode_name(content.path.name), *against]),

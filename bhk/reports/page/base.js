@@ -1,7 +1,8 @@
-// Shared by all parts of the page: data, elements, numbers as text, colours, keyboard. The files are joined into one module.
-"use strict";
-
-const data = JSON.parse(document.getElementById("data").textContent);
+// Shared by all parts of the page: elements, numbers as text, colours, keyboard.
+//
+// The files up to start.js are joined into the body of one function, draw(data, sketchOf), which draws a file into main.html.
+// data is what bhk.reports.page_data makes. A page that reads the file itself leaves out `sketch` of each layer and gives a
+// function sketchOf(index), which promises it.
 const layers = data.layers;
 for (const [index, layer] of layers.entries()) {
   layer.index = index;
@@ -43,6 +44,7 @@ function fill(node, attributes, children) {
 }
 
 function bytes(text, Kind) {
+  if (typeof text !== "string") return text; // a page that reads the file itself has arrays
   const raw = Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
   return new Kind(raw.buffer);
 }
@@ -68,7 +70,7 @@ function describe(layer) {
 }
 
 // A colour of the style sheet in a form that a canvas accepts.
-const probe = document.body.appendChild(el("i", { hidden: true }));
+const probe = $("summary").appendChild(el("i", { hidden: true }));
 function themed(name) {
   probe.style.color = `var(--${name})`;
   return getComputedStyle(probe).color;

@@ -61,10 +61,20 @@ function streamList(layer) {
   return el("details", {}, el("summary", {}, `${plural(layer.streams.length, "stream")} with hashes`), ...names, el("ul", { class: "hashes" }, ...items));
 }
 
+// In a page that reads the file itself: gets what is missing, and shows the layer again if it is still selected.
+function readSketch(layer) {
+  const found = (sketch) => { layer.sketch = sketch; };
+  const failed = (error) => { layer.trouble = error.message; };
+  layer.reading ??= sketchOf(layer.index).then(found, failed).then(() => { if (selected === layer.index) showLayer(layer); });
+}
+
 function showLayer(layer, from) {
   $("layer-title").textContent = layer.name;
   const parts = [layerFacts(layer)];
-  if (layer.sketch) {
+  if (layer.sketch === undefined) {
+    parts.push(el("p", { class: "note", role: "status" }, layer.trouble ?? "Reading and decoding this layer …"));
+    readSketch(layer);
+  } else if (layer.sketch) {
     parts.push(weightsFigure(layer), errorFigure(layer));
     if (layer.sketch.pairs) parts.push(el("h3", {}, "Codebook over the pairs of weights"), codebookFigures(layer));
   }

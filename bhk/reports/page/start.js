@@ -1,4 +1,4 @@
-// Summary, provenance, light and dark theme, and the layer shown first.
+// Summary, provenance, and the layer shown first.
 
 function summary() {
   const { file, rest } = data;
@@ -39,35 +39,16 @@ function methodText(lossy) {
 function provenance() {
   const { file } = data;
   const entries = [["File", file.name], ["SHA-256 of the file", file.sha256], ["Made with", file.made_with], ...file.metadata];
-  $("provenance").append(...entries.flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]));
+  $("provenance").append(...entries.filter(([, value]) => value !== null).flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]));
   $("verify").textContent = file.verify;
-  $("provenance-note").textContent = "When this page was made, the header and all streams matched the hashes in the file. "
+  $("provenance-note").textContent = `${file.checked} `
     + (data.original === null
       ? "The errors are those measured when the file was written. The original was not given for this page, so it shows neither its weights nor a comparison of masks."
       : `The histograms of the original and of the errors come from ${data.original}. All sampled weights are within the errors that the file states.`);
 }
 
-function setTheme(dark) {
-  document.documentElement.dataset.theme = dark ? "dark" : "light";
-  $("theme").setAttribute("aria-pressed", String(dark));
-  redraw();
-}
-function redraw() {
-  for (const node of document.querySelectorAll("canvas")) node.redraw();
-}
-
-const darkSystem = matchMedia("(prefers-color-scheme: dark)");
-const isDark = () => (document.documentElement.dataset.theme ?? (darkSystem.matches ? "dark" : "light")) === "dark";
-$("theme").setAttribute("aria-pressed", String(isDark()));
-$("theme").addEventListener("click", () => setTheme(!isDark()));
-darkSystem.addEventListener("change", () => { $("theme").setAttribute("aria-pressed", String(isDark())); redraw(); });
-// Canvases keep the colours they were drawn in; print in the light theme.
-let beforePrint = null;
-addEventListener("beforeprint", () => { beforePrint = isDark(); if (beforePrint) setTheme(false); });
-addEventListener("afterprint", () => { if (beforePrint) setTheme(true); });
-
 summary();
 provenance();
-const largest = layers.filter((layer) => layer.sketch?.pairs).concat(layers).reduce((a, b) => (a.sketch?.pairs && !b.sketch?.pairs) || a.bytes >= b.bytes ? a : b, layers[0]);
+const largest = layers.reduce((a, b) => (Boolean(a.codebook) === Boolean(b.codebook) ? a.bytes >= b.bytes : a.codebook) ? a : b, layers[0]);
 if (largest) select(largest.index);
 else $("layer").hidden = true;
