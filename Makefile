@@ -84,6 +84,7 @@ quality: $(READY) ## check format, lint, types, imports, generated texts and siz
 	$(VENV)/bin/python -m tools.python_reference --check
 	$(VENV)/bin/python -m tools.result_tables --check
 	$(VENV)/bin/python -m tools.drawings --check
+	$(VENV)/bin/python -m tools.viewer --check
 	$(VENV)/bin/python -m tools.sizes --check
 
 style: $(READY) ## format the code and fix what ruff can fix
@@ -97,6 +98,7 @@ docs: $(READY) ## regenerate the generated texts and drawings
 	$(VENV)/bin/python -m tools.python_reference
 	$(VENV)/bin/python -m tools.result_tables
 	$(VENV)/bin/python -m tools.drawings
+	$(VENV)/bin/python -m tools.viewer
 
 BENCHMARKS = minilm demo_sam calibration_minilm calibration_sam conversion hyperlinear host_time sam predictors family \
              calibration_cost transformers_loading next_bits

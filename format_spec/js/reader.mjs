@@ -114,13 +114,16 @@ class BhkFile {
     return layer;
   }
 
+  // Bytes of the file, which must lie within it.
+  read(offset, length) { return readExactly(this.#source, offset, length); }
+
   codebook(layer) { return layer.codebook === null ? null : this.header.codebooks[layer.codebook]; }
 
   // Step 8: rule D1.
   async checkPadding() {
     let position = this.#first;
     for (const { offset, stored } of this.header.layers.flatMap(({ streams }) => streams)) {
-      const gap = await readExactly(this.#source, position, offset - position);
+      const gap = await this.read(position, offset - position);
       require(gap.every((value) => value === 0), "D1", `bytes before offset ${offset} are not zero`);
       position = offset + stored;
     }
@@ -133,7 +136,7 @@ class BhkFile {
     if (memory > MEMORY_LIMIT) throw new RangeError(`tensor ${JSON.stringify(name)} needs ${memory} bytes: too large for this reader`);
     const stored = [];
     for (const { kind, offset, stored: length, sha256: expected } of layer.streams) {
-      const data = await readExactly(this.#source, offset, length);
+      const data = await this.read(offset, length);
       const found = hexadecimal(await sha256(data));
       require(found === expected, "D2", () => `SHA-256 of stream ${kind} of ${JSON.stringify(name)} is ${found}, not ${expected}`);
       stored.push(data);

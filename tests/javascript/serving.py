@@ -38,15 +38,18 @@ def served(folder: Path) -> Iterator[Served]:
             path, wanted = unquote(self.path.partition("?")[0]), self.headers["Range"]
             server.asked.append((path, wanted))
             file = folder / path.lstrip("/")
-            if not file.is_file():
-                self.send_error(404)
-                return
-            data, found = file.read_bytes(), re.fullmatch(r"bytes=(\d+)-(\d+)", wanted or "")
+            data, found = (
+                file.read_bytes() if file.is_file() else None,
+                re.fullmatch(r"bytes=(\d+)-(\d+)", wanted or ""),
+            )
             self.answer(data, file.suffix, None if found is None else (int(found[1]), int(found[2])))
 
-        def answer(self, data: bytes, suffix: str, part: tuple[int, int] | None) -> None:
-            total = len(data)
-            if part is None or not server.ranges:
+        def answer(self, data: bytes | None, suffix: str, part: tuple[int, int] | None) -> None:
+            total = len(data or b"")
+            if data is None:
+                data = b""
+                self.send_response(404)
+            elif part is None or not server.ranges:
                 self.send_response(200)
             elif part[0] >= total:
                 data = b""

@@ -65,7 +65,8 @@ function streamList(layer) {
 function readSketch(layer) {
   const found = (sketch) => { layer.sketch = sketch; };
   const failed = (error) => { layer.trouble = error.message; };
-  layer.reading ??= sketchOf(layer.index).then(found, failed).then(() => { if (selected === layer.index) showLayer(layer); });
+  const again = () => { if (map.isConnected && selected === layer.index) showLayer(layer); };
+  layer.reading ??= sketchOf(layer.index).then(found, failed).then(again);
 }
 
 function showLayer(layer, from) {

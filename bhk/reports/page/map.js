@@ -75,11 +75,13 @@ const cells = layers.map((layer) => {
   tip(cell, () => describe(layer));
   return cell;
 });
+const map = $("map");
 let mapOrder = [];
 let laidOut = null;
 
 function layMap() {
-  const box = { x: 0, y: 0, w: $("map").clientWidth, h: $("map").clientHeight };
+  if (!map.isConnected) return; // another file has been drawn
+  const box = { x: 0, y: 0, w: map.clientWidth, h: map.clientHeight };
   if (laidOut && laidOut.w === box.w && laidOut.h === box.h) return;
   laidOut = box;
   const groups = new Map();
@@ -104,7 +106,7 @@ function layMap() {
     }
   }
   const focused = document.activeElement;
-  $("map").replaceChildren(...parts, ...mapOrder);
+  map.replaceChildren(...parts, ...mapOrder);
   if (mapOrder.includes(focused)) focused.focus({ preventScroll: true });
 }
 
@@ -119,12 +121,12 @@ function paintMap(kind) {
   mapLegend(kind, scale);
 }
 
-const firstCell = roving($("map"), () => mapOrder);
+const firstCell = roving(map, () => mapOrder);
 choice($("map-colour"), "map-colour", Object.entries(SCALES).map(([kind, { text }]) => [kind, text]), paintMap);
 layMap();
 paintMap("bits");
 firstCell();
-new ResizeObserver(() => requestAnimationFrame(layMap)).observe($("map"));
+new ResizeObserver(() => requestAnimationFrame(layMap)).observe(map);
 listeners.push((layer) => {
   for (const [index, cell] of cells.entries()) cell.setAttribute("aria-pressed", String(index === layer.index));
 });

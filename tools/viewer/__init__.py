@@ -1,0 +1,1 @@
+"""The page in docs/viewer/ that reads `.bhk` files in a browser."""
