@@ -261,7 +261,7 @@ def _read_header(source: ByteSource) -> tuple[int, Header]:
     data = source.read(PREAMBLE_BYTES, room)
     if hashlib.sha256(data).digest() != digest:
         raise e.HeaderHashError("other header bytes", f"SHA-256 {digest.hex()[:16]}…; the file is damaged", source.name)
-    text = text_of(data, compressed, source.name)
+    text = text_of(data, compressed, source.name, length)
     _check_density(text, source.name)
     header = parse(text)
     validate(header, room, length, compressed=bool(compressed))

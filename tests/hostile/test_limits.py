@@ -118,6 +118,14 @@ def test_a_header_of_repetitions(tmp_path: Path) -> None:
         bhk.inspect(tmp_path / "a.bhk")
 
 
+def test_a_header_that_is_not_much_longer_than_its_file(tmp_path: Path) -> None:
+    data = bytes(1 << 20)
+    stream = StreamEntry("values", len(data), len(data), _sha256(data), "none")
+    layer = LayerEntry("a", (len(data),), "U8", "other", "exact", streams=(stream,))
+    (tmp_path / "a.bhk").write_bytes(_bhk_bytes(Header("x", (layer,), metadata={"a": "b" * (5 << 20)}), data))
+    assert bhk.inspect(tmp_path / "a.bhk").total.layers == 1
+
+
 def test_a_long_header_of_brackets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BHK_MAX_HEADER", "10kB")
     for unit, count in (("[],", 5000), ('{"a":[[]]},', 2000)):
