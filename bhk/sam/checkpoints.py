@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bhk.base.errors import listed, option
 from bhk.base.hashes import sha256
 from bhk.base.names import BHK_SUFFIX
-from bhk.checkpoint import Checkpoint, NotACheckpointError, of_module, read
+from bhk.checkpoint import Checkpoint, NotACheckpointError, of_module
 from bhk.checkpoint.layout import Layout, unwrapped, wrapped_modules
 from bhk.container.header import ModelEntry
 from bhk.container.provenance import made_with
@@ -26,9 +26,10 @@ from bhk.nn.meta import weights_on_meta
 from bhk.sam.architecture import Configured
 from bhk.sam.build import build_model
 from bhk.sam.configuration import Config, Configuration, ConfigurationError, configuration_of, given_configuration
+from bhk.sam.parts import read_whole
 from bhk.sam.recognise import Recognised, recognise
 from bhk.sam.tree import differences, settings_of
-from bhk.sam.variants import CONFIG, called_like, published_with, title_of
+from bhk.sam.variants import CONFIG, VARIANTS, called_like, published_with, title_of
 
 
 def read_checkpoint(
@@ -46,8 +47,9 @@ def read_checkpoint(
     """
     given = None if config is None else given_configuration(config)
     module = src if isinstance(src, nn.Module) else None
-    checkpoint = of_module(src) if isinstance(src, nn.Module) else read(src, key=key)
-    configuration = given or configuration_of(checkpoint, module)
+    checkpoint, joined = (of_module(src), None) if isinstance(src, nn.Module) else read_whole(src, key)
+    known = None if joined is None else Configuration(VARIANTS[joined].title, variant=joined)
+    configuration = given or known or configuration_of(checkpoint, module)
     recognised = recognise(_shapes(checkpoint), configuration)
     if recognised is None or recognised.fault is not None:
         bare = _without_wrappers(checkpoint)

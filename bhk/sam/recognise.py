@@ -211,7 +211,7 @@ def _chosen(family: Family, sizes: Architecture | None, configuration: Configura
 
 
 def _undecided(variant: Variant) -> str:
-    twins = [other for other in VARIANTS.values() if other.family == variant.family]
+    twins = [other for other in VARIANTS.values() if other.family == variant.family and other.files]
     titles, names = (" and ".join(texts) for texts in ([twin.title for twin in twins], [twin.name for twin in twins]))
     return f"{titles} have the same tensors but answer differently; say which it is with {option('config')}, one of {names}"
 

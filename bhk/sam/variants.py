@@ -290,6 +290,16 @@ VARIANTS = {
             architecture=_VIT_B,
             hub="wanglab/medsam-vit-base",
         ),
+        # A folder with the two files that they are published in; see `bhk.sam.parts`.
+        Variant(
+            "mobile_sam_v2_vit_h",
+            "sam",
+            "MobileSAMv2 (ViT-H)",
+            (),
+            parameters=641090864,
+            published_ratio=4.72,
+            architecture=_VIT_H,
+        ),
         Variant("sam_hq_vit_b", "sam_hq", "SAM-HQ-B", ("sam_hq_vit_b.pth",), "Apache-2.0", 94806832, 4.32, _VIT_B),
         Variant("sam_hq_vit_l", "sam_hq", "SAM-HQ-L", ("sam_hq_vit_l.pth",), "Apache-2.0", 313676336, 4.68, _VIT_L),
         Variant("sam_hq_vit_h", "sam_hq", "SAM-HQ-H", ("sam_hq_vit_h.pth",), "Apache-2.0", 642686256, 4.75, _VIT_H),
@@ -331,12 +341,19 @@ VARIANTS = {
             packages=(TINY_SAM,),
         ),
         Variant(
+            "mobile_sam_v2_vit_t",
+            "mobile_sam",
+            "MobileSAMv2 (TinyViT)",
+            (),
+            parameters=10140231,
+            architecture=arch.TinyVitSam(),
+        ),
+        Variant(
             "mobile_sam_v2",
             "mobile_sam_v2",
-            "MobileSAMv2",
+            "MobileSAMv2's decoder",
             ("Prompt_guided_Mask_Decoder.pt",),
-            parameters=4064816,  # the image encoder has its own file: sam_encoder, or MobileSAM's
-            published_ratio=4.72,
+            parameters=4064816,
             architecture=arch.PromptGuidedDecoder(),
         ),
         Variant(
