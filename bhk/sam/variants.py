@@ -447,9 +447,9 @@ def published_files(entry: ModelEntry) -> tuple[str, ...]:
 
 def _alike(entry: ModelEntry, variant: Variant) -> list[Variant]:
     """Return the variants that a model of an entry may be: those of equal shapes, unless it was found out which it is."""
-    if FAMILIES[variant.family].twins and entry.arguments:
+    if not variant.files or (FAMILIES[variant.family].twins and entry.arguments):
         return [variant]
-    return [other for other in VARIANTS.values() if _same(other, variant)]
+    return [other for other in VARIANTS.values() if _same(other, variant) and other.files]
 
 
 def _variant_of(entry: ModelEntry) -> Variant | None:

@@ -9,10 +9,11 @@ from torch import nn
 
 import bhk
 from bhk.checkpoint.errors import AmbiguousCheckpointError
+from bhk.container.header import ModelEntry
 from bhk.sam.checkpoints import read_checkpoint
 from bhk.sam.configuration import Configuration
 from bhk.sam.recognise import recognise
-from bhk.sam.variants import packages_of, title_of
+from bhk.sam.variants import packages_of, published_files, title_of
 from sam import models
 from sam.state_dicts import module_of, shapes_of
 
@@ -73,7 +74,9 @@ def test_a_vit_h_has_a_name_of_its_own() -> None:
     found = recognise(shapes_of("sam_vit_h"), Configuration("", variant="mobile_sam_v2_vit_h"))
     assert found is not None
     assert found.entry.variant == "mobile_sam_v2_vit_h"
-    assert title_of(found.entry) == "SAM-H or MobileSAMv2 (ViT-H)"
+    assert title_of(found.entry) == "MobileSAMv2 (ViT-H)"
+    assert published_files(found.entry) == ()
+    assert title_of(ModelEntry("sam", "sam_vit_h")) == "SAM-H"
 
 
 def test_other_files_in_a_folder_are_not_joined(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tools.bench.models.synthetic import STATE_DICTS, make
 
 RATIOS = ROOT / "bhk" / "sam" / "ratios.json"
 # Variants with the shapes of another one. MobileSAMv2 is measured with its largest image encoder, that of SAM-H.
-SHAPES = {"medsam": "sam_vit_b", "mobile_sam_v2": "sam_vit_h"}
+SHAPES = {"medsam": "sam_vit_b", "mobile_sam_v2_vit_h": "sam_vit_h"}
 
 
 def cases(run: Run) -> list[str]:
