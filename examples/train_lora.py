@@ -1,9 +1,9 @@
 """Train low-rank adapters (LoRA, Hu et al. 2021) on a compressed model: teach it pictures taken at night.
 
-    python examples/train_lora.py --steps 40 --out night.safetensors
+    python examples/train_lora.py --steps 40 --out night
 
-The codes stay as they are, and gradients pass through them to the adapters. With peft, register the layers by
-`config._register_custom_module({HyperLinear: peft.tuners.lora.Linear})` and call `peft.inject_adapter_in_model(config, sam)`.
+The codes stay as they are, and gradients pass through them to the adapters, which PEFT puts beside the layers, trains, saves
+and loads as in any model. At the end they are merged into the weights, and the model is compressed again.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional
 
 import bhk
-from bhk.nn import HyperLinear
 
 DEMO = Path(__file__).with_name("demo") / "demo_sam.safetensors"
 FOR_TEST = 1000  # scenes from this number on are not trained on
+# The linear layers of the image encoder.
+LORA = LoraConfig(r=4, lora_alpha=4, target_modules=r"image_encoder\..*\.(qkv|proj|lin1|lin2)")
 
 
 def make_scene(number: int, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
@@ -44,19 +45,6 @@ def make_scene(number: int, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
     return night.clip(0, 255).astype(np.uint8), np.stack([mask for mask in masks if mask.sum() > 100])
 
 
-def add_lora(sam: nn.Module, rank: int = 4) -> nn.ModuleDict:
-    """Add a product of two small matrices to every HyperLinear of the image encoder; return these adapters."""
-    sam.requires_grad_(False)
-    adapter = nn.ModuleDict()
-    for name, layer in sam.image_encoder.named_modules():
-        if isinstance(layer, HyperLinear):
-            down, up = nn.Linear(layer.in_features, rank, bias=False), nn.Linear(rank, layer.out_features, bias=False)
-            nn.init.zeros_(up.weight)
-            pair = adapter[name.replace(".", "/")] = nn.Sequential(down, up)
-            layer.register_forward_hook(lambda _, inputs, output, pair=pair: output + pair(inputs[0]))
-    return adapter
-
-
 def loss_of(sam: nn.Module, number: int) -> Tensor:
     """Return the cross entropy of the model's masks for the boxes of the objects in a scene."""
     picture, masks = make_scene(number)
@@ -75,38 +63,44 @@ def evaluate(sam: nn.Module) -> float:
     return float(np.mean([loss_of(sam, FOR_TEST + number).item() for number in range(4)]))
 
 
-def train(sam: nn.Module, adapter: nn.ModuleDict, steps: int) -> None:
+def train(sam: PeftModel, steps: int) -> None:
     """Train the adapters on one scene a step."""
-    optimizer = torch.optim.AdamW(adapter.parameters(), lr=5e-3)
+    optimizer = torch.optim.AdamW((p for p in sam.parameters() if p.requires_grad), lr=5e-3)
     for step in range(steps):
         optimizer.zero_grad()
         loss_of(sam, step).backward()
         optimizer.step()
 
 
-def main(arguments: Sequence[str] | None = None) -> tuple[float, float, float]:
-    """Train, save, and load again; return the loss before, after, and with the adapters loaded again."""
+def main(arguments: Sequence[str] | None = None) -> tuple[float, float, float, float]:
+    """Train, save, load and merge; return the loss before, after, with the adapters loaded again, and of the merged file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--out", type=Path, default=Path("night.safetensors"))
+    parser.add_argument("--out", type=Path, default=Path("night"), help="folder for the adapters and the merged model")
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         model = bhk.convert(DEMO, Path(folder) / "demo_sam.bhk").path
         sam, fresh = (bhk.load(model, mode="hyper") for _ in range(2))
-        weights = bhk.inspect(model).total.weights
-    adapter = add_lora(sam)
+
+    sam = get_peft_model(sam, LORA)
+    sam.print_trainable_parameters()
     before = evaluate(sam)
-    train(sam, adapter, options.steps)
-    save_file(adapter.state_dict(), options.out)
-    add_lora(fresh).load_state_dict(load_file(options.out))
-    after, again = evaluate(sam), evaluate(fresh)
+    train(sam, options.steps)
+    sam.save_pretrained(options.out)
+
+    loaded = PeftModel.from_pretrained(fresh, options.out)
+    after, again = evaluate(sam), evaluate(loaded)
     print(f"loss on scenes that were not trained on: {before:.4f} before, {after:.4f} after {options.steps} steps")
-    print(f"{options.out}: {options.out.stat().st_size:,} bytes; loaded again, the loss is {again:.4f}")
-    learning = sum(parameter.numel() for parameter in adapter.parameters())
-    for name, count in (("the adapters", learning), ("all weights", weights)):  # float32: weight, gradient, two moments
-        print(f"training {name}: {count:,} parameters, {16 * count / 1e6:.1f} MB with gradients and moments")
-    return before, after, again
+    size = (options.out / "adapter_model.safetensors").stat().st_size
+    print(f"{options.out}: adapters of {size:,} bytes; loaded again, the loss is {again:.4f}")
+
+    merged = loaded.merge_and_unload()  # layers that take up adapters become dense
+    bhk.nn.to_dense(merged)  # and so do the others
+    report = bhk.convert(merged, options.out / "night.bhk", force=True)
+    last = evaluate(bhk.load(report.path))
+    print(f"{report.path}: merged and compressed again, {report.bytes:,} bytes; the loss is {last:.4f}")
+    return before, after, again, last
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -48,7 +47,7 @@ def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], threads: 
     """Yield `work(item)` for each item in order, computed by `threads` threads, at most threads + 1 results ahead.
 
     Each thread runs torch on one core. Working on several tensors at once scales better than threads within one
-    operation, and sums do not depend on `threads`.
+    operation, and sums do not depend on `threads`. All other threads, also those that are started meanwhile, keep their cores.
 
     concurrent.futures is not used, because it takes its locks in Python code: when a signal raises an exception between
     taking a lock and noting that, the lock stays taken for ever (Ctrl-C did this in one of 50 conversions). A SimpleQueue
@@ -58,30 +57,36 @@ def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], threads: 
     pending: deque[SimpleQueue[_Outcome[Result]]] = deque()
     workers: list[Worker] = []
     most = threads
-    with _one_torch_thread_each:
-        try:
-            for item in items:
-                if len(workers) < most:
-                    try:
-                        workers.append(Worker(partial(_serve, work, tasks)))
-                    except ThreadStartError:
-                        if not workers:
-                            raise
-                        most = len(workers)
-                pending.append(SimpleQueue())
-                tasks.put((item, pending[-1]))
-                if len(pending) > threads + 1:
-                    yield _result(pending.popleft(), *workers)
-            while pending:
+    torch = _torch()
+    torch_threads = torch.get_num_threads() if torch else 0
+    try:
+        for item in items:
+            if len(workers) < most:
+                try:
+                    ready: SimpleQueue[None] = SimpleQueue()
+                    workers.append(Worker(partial(_serve, work, tasks, torch, ready)))
+                    receive(ready, workers[-1])
+                    _set_threads(torch, torch_threads)
+                except ThreadStartError:
+                    if not workers:
+                        raise
+                    most = len(workers)
+            pending.append(SimpleQueue())
+            tasks.put((item, pending[-1]))
+            if len(pending) > threads + 1:
                 yield _result(pending.popleft(), *workers)
-        finally:
-            with contextlib.suppress(Empty):
-                while True:
-                    tasks.get_nowait()
-            for _ in range(threads):  # not len(workers): a thread may have been started but not yet appended
-                tasks.put(None)
-            for worker in workers:
-                worker.join()
+        while pending:
+            yield _result(pending.popleft(), *workers)
+    finally:
+        with contextlib.suppress(Empty):
+            while True:
+                tasks.get_nowait()
+        for _ in range(threads):  # not len(workers): a thread may have been started but not yet appended
+            tasks.put(None)
+        for worker in workers:
+            worker.join()
+        if workers:
+            _set_threads(torch, torch_threads)
 
 
 @contextlib.contextmanager
@@ -105,9 +110,16 @@ def _torch() -> Any:
     return sys.modules.get("torch")
 
 
-def _serve(work: Callable[[Item], Result], tasks: _Tasks[Item, Result]) -> None:
-    if torch := _torch():
-        torch.set_num_threads(1)
+def _set_threads(torch: Any, number: int) -> None:
+    """Set torch's number of threads: of this thread, and of all that have not used torch yet."""
+    if torch:
+        torch.get_num_threads()  # counts as use, after which other threads do not change the number of this one
+        torch.set_num_threads(number)
+
+
+def _serve(work: Callable[[Item], Result], tasks: _Tasks[Item, Result], torch: Any, ready: SimpleQueue[None]) -> None:
+    _set_threads(torch, 1)
+    ready.put(None)
     while _answer(work, tasks.get()):
         pass
 
@@ -135,30 +147,3 @@ def _result(outcome: SimpleQueue[_Outcome[Result]], *workers: Worker) -> Result:
         raise error
     finally:
         del error  # its traceback refers to this frame: a cycle
-
-
-class _ThreadSetting:
-    """Restores torch's number of threads when its last user is done.
-
-    A worker that sets the number changes it for its own thread and for all threads that are started later.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = self._before = 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._before and (torch := _torch()):
-                self._before = torch.get_num_threads()
-            self._users += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._users -= 1
-            if not self._users and self._before and (torch := _torch()):
-                torch.set_num_threads(self._before)
-                self._before = 0
-
-
-_one_torch_thread_each = _ThreadSetting()

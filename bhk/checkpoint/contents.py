@@ -73,6 +73,7 @@ class Checkpoint:
         layout: how to put the tensors back.
         source: the files.
         left_out: what else the files held, in words for the user.
+        buffers: names of tensors that are known to be buffers of a module; files do not tell.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -80,6 +81,7 @@ class Checkpoint:
     layout: Layout
     source: Source
     left_out: tuple[str, ...]
+    buffers: frozenset[str] = frozenset()
 
     @cached_property
     def stored_name(self) -> dict[str, str]:

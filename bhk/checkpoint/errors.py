@@ -30,6 +30,10 @@ class CorruptCheckpointError(CheckpointError):
     """The file is truncated or damaged, or contradicts itself."""
 
 
+class PartOfCheckpointError(CheckpointError):
+    """The file holds a part of a checkpoint only: a shard, or what one of several processes saved."""
+
+
 class UnsafePickleError(CheckpointError):
     """The file would run code when loaded."""
 

@@ -26,7 +26,7 @@ from bhk.checkpoint.hub import fetch
 from bhk.checkpoint.identify import Kind, identify
 from bhk.checkpoint.layout import Layout, common_prefix
 from bhk.checkpoint.mapped import MappedFile
-from bhk.checkpoint.shards import load_shards, read_index, shard_files
+from bhk.checkpoint.shards import check_whole, load_shards, read_index, shard_files
 from bhk.checkpoint.wrappers import StateDict, find_state_dict
 from bhk.hub.address import SCHEME, is_address, looks_like_repository, parse_address
 
@@ -63,6 +63,7 @@ def read(source: str | os.PathLike[str], *, key: str | None = None) -> Checkpoin
         stamped += map(MappedFile.before_reading, files)
         content: object = load_shards(path, weight_map, _load_shard)
     else:
+        check_whole(path, label)
         stamped = [MappedFile.before_reading(path)]
         content, key = _load_file(path, label, key)
         files = (path,)
@@ -81,7 +82,8 @@ def of_module(module: nn.Module) -> Checkpoint:
     """
     tensors, aliases = untie(module.state_dict().items())
     on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
-    return Checkpoint(on_cpu, aliases, Layout(), Source(type(module).__name__, ()), ())
+    buffers = frozenset(name for name, _ in module.named_buffers(remove_duplicate=False))
+    return Checkpoint(on_cpu, aliases, Layout(), Source(type(module).__name__, ()), (), buffers & tensors.keys())
 
 
 def _locate(text: str) -> tuple[str, str, Path]:

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import re
 
+import torch
 from torch import Tensor
 
-_BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked", "positional_encoding_gaussian_matrix"})
+_BUFFERS = frozenset({"num_batches_tracked", "positional_encoding_gaussian_matrix"})
+# Words in the own names of tables that are computed or counted, not learned: frequencies, coordinates, statistics, masks.
+# A grid alone may be learned, as those of radiance fields.
+_COMPUTED = re.compile(
+    r"(^|_)(freqs?|cos|sin|cis|rope|rotary|sinusoid(al)?|anchors?|coords?|coordinates|strides?|mean|std|var|variance|cov|avg|cumprod)(_|$)"
+    r"|^(betas|alphas|sigmas|pe|queue|center|cluster_size)$|(^|_)(mask|index|indices|ids)$|.(_grid)$"
+)
+_LEARNED = re.compile(r"(^|_)(embed(ding)?s?|tokens?|weight|bias|proj)(_|$)(?!avg$)")
 # The last part of a module path that is not a number tells the kind of module.
 _TABLE = re.compile(r"embed(ding)?s?$|embed_positions$|tokens?$|_points$|^w[tp]e$|relative_attention_bias$")
 _POSITION = re.compile(r"(^|_)(pos|rel_pos|position)|embed|token")
@@ -19,7 +27,7 @@ def role_of(name: str, tensor: Tensor) -> str:
     """
     *modules, leaf = name.split(".")
     module = next((part for part in reversed(modules) if not part.isdigit()), "")
-    if leaf in _BUFFERS or not (tensor.is_floating_point() or tensor.is_complex()):
+    if _is_computed(leaf) or not (tensor.is_floating_point() or tensor.is_complex()):
         return "buffer"
     # transformers gives SAM's Gaussian matrix (2, features) this name, which belongs to parameters elsewhere.
     if leaf == "positional_embedding" and tensor.ndim == 2 and tensor.shape[0] == 2:
@@ -31,6 +39,27 @@ def role_of(name: str, tensor: Tensor) -> str:
     if _POSITION.search(leaf):
         return "embedding"
     return "conv" if leaf == "weight" and 3 <= tensor.ndim <= 5 else "other"
+
+
+def _is_computed(leaf: str) -> bool:
+    """Return whether a tensor's own name says that it is computed or counted: `inv_freq`, `attn_mask`, `pos_grid`, …"""
+    return leaf in _BUFFERS or (bool(_COMPUTED.search(leaf)) and not _LEARNED.search(leaf))
+
+
+def is_sinusoidal(tensor: Tensor) -> bool:
+    """Return whether the rows of `tensor` are sines and cosines of the same angles, as in fixed tables of positions.
+
+    Their squares add up to half the number of columns. Rows of zeros (padding) do not count.
+    """
+    width = tensor.shape[-1] if tensor.ndim >= 2 else 0
+    if width < 8 or width % 2 or not tensor.is_floating_point():
+        return False
+    rows = tensor.detach().reshape(-1, width)
+    rows = rows[:: max(1, len(rows) // 256)].double()
+    sums = rows.square().sum(1)
+    sums = sums[sums > 0]
+    tolerance = 4 * max(torch.finfo(tensor.dtype).eps, torch.finfo(torch.float32).eps) * width
+    return len(sums) >= 8 and bool(((sums - width / 2).abs() <= tolerance).all())
 
 
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:

@@ -10,9 +10,13 @@ import torch
 
 from bhk.base.errors import listed, shown
 from bhk.base.strict_json import StrictJsonError, parse_object
-from bhk.checkpoint.errors import CorruptCheckpointError, UnreadableCheckpointError
+from bhk.checkpoint.errors import CorruptCheckpointError, PartOfCheckpointError, UnreadableCheckpointError
+from bhk.checkpoint.folder import INDEX_SUFFIX
 
 MAX_INDEX_BYTES = 32_000_000
+_SHARD = re.compile(r"-(\d+)-of-(\d+)(\.\w+)$")
+# What processes save that hold parts of each tensor: tensor and pipeline parallel, LLaMA's own files.
+_RANK = re.compile(r"(?:(?:^|_)(?:mp|tp|pp)_rank_|^consolidated\.)(\d+)")
 
 
 def read_index(path: Path) -> dict[str, str]:
@@ -45,6 +49,29 @@ def _stays_inside(file: str) -> bool:
     """Return whether `file` is, on every system, a relative path that does not leave its folder."""
     parts = PurePosixPath(file).parts
     return bool(parts) and not file.startswith("/") and ".." not in parts and not re.search(r"[\\:\0]", file)
+
+
+def check_whole(path: Path, label: str) -> None:
+    """Check that the file at `path` does not hold a part of a checkpoint only, by its name and those beside it.
+
+    Raises:
+        PartOfCheckpointError: it does.
+    """
+    shard = _SHARD.search(path.name)
+    if shard and int(shard[2]) > 1:
+        index = path.name[: shard.start()] + shard[3] + INDEX_SUFFIX
+        raise PartOfCheckpointError(
+            f"{label} is shard {int(shard[1])} of {int(shard[2])} of a checkpoint; give its folder, or its index ({index})"
+        )
+    if rank := _RANK.search(path.name):
+        before, after = path.name[: rank.start(1)], path.name[rank.end(1) :]
+        pattern = re.compile(re.escape(before) + r"\d+" + re.escape(after))
+        parts = sorted(file.name for file in path.parent.iterdir() if pattern.fullmatch(file.name))
+        if len(parts) > 1:
+            raise PartOfCheckpointError(
+                f"{label} is one of {len(parts)} parts of a checkpoint ({listed(parts)}), one for each process that saved it; "
+                "put them together with the program that did"
+            )
 
 
 def shard_files(index: Path, weight_map: dict[str, str]) -> tuple[Path, ...]:

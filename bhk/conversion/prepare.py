@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from bhk.base.errors import listed, option, shown
 from bhk.base.files import WriteError, check_destination
@@ -20,6 +20,7 @@ from bhk.calibration.options import Calibration
 from bhk.calibration.samples import inputs_for
 from bhk.checkpoint import Checkpoint, UnsupportedTensorError
 from bhk.checkpoint.companions import companions_beside
+from bhk.checkpoint.quantised import find_quantised
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.fit import PresetError
 from bhk.container.header import Header
@@ -113,6 +114,8 @@ def prepare(
         shown = calibration.samples if calibration and isinstance(calibration.samples, str | os.PathLike) else None
         check_destination(path, force=force, sources=(*checkpoint.source.inputs, *replaced_pictures(shown, path)))
     _check_tensors(checkpoint)
+    empty = _check_empty(checkpoint.tensors)
+    quantised = find_quantised(checkpoint.tensors)
     companions, faults = companions_beside(checkpoint)
     finer_db = recognised.finer_db if recognised else lambda name: 0.0
     measured = calibration is not None and calibration.steps == "measured"
@@ -121,6 +124,7 @@ def prepare(
         checkpoint.aliases,
         quality,
         finer_db,
+        buffers=checkpoint.buffers | quantised.names,
         measured=measured,
         read=checkpoint.source.values,
     )
@@ -132,7 +136,7 @@ def prepare(
     if evidence is not None and evidence.calibration is not None and evidence.inputs is not None:
         made |= calibration_provenance(evidence.calibration, evidence.model.module, len(evidence.inputs))
     header = start_header(checkpoint, recognised.entry if recognised else None, companions, metadata, made)
-    warnings = (*faults, *_doubts(checkpoint, recognised))
+    warnings = (*empty, *quantised.lines(), *faults, *_doubts(checkpoint, recognised))
     return Job(checkpoint, tensors, header, path, force, quality, evidence, workers, warnings)
 
 
@@ -144,16 +148,35 @@ def _check_name(path: Path) -> None:
 def _check_tensors(checkpoint: Checkpoint) -> None:
     for name, tensor in checkpoint.tensors.items():
         layer, _, last = name.rpartition(".")
-        if last == "codes" and f"{layer}.codebook" in checkpoint.tensors and f"{layer}.outliers" in checkpoint.tensors:
+        if last == "codes" and {f"{layer}.codebook", f"{layer}.outlier_starts"} <= checkpoint.tensors.keys():
             raise UnsupportedTensorError(
-                f"{layer!r} is a layer on codes, which is coded already; replace it by layer.to_linear() or "
-                "layer.to_embedding() before you save the model"
+                f"{layer!r} is a layer on codes, which is coded already; call bhk.nn.to_dense(model) before you save or "
+                "convert the model"
             )
         if tensor.dtype not in DTYPE_NAMES:
             raise UnsupportedTensorError(
                 f"tensor {name!r} is {tensor.dtype}, which .bhk files cannot hold; convert it in the program that made the "
                 "checkpoint"
             )
+
+
+def _check_empty(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Return a warning about weights without elements.
+
+    Raises:
+        UnsupportedTensorError: most are, so the weights are elsewhere.
+    """
+    floating = [name for name, tensor in tensors.items() if tensor.is_floating_point()]
+    empty = [name for name in floating if not tensors[name].numel()]
+    if not empty:
+        return ()
+    found = f"{counted(len(empty), 'tensor')} of {len(floating)} have no elements ({listed(empty, 3)})"
+    if 2 * len(empty) >= len(floating):
+        raise UnsupportedTensorError(
+            f"{found}: the weights are elsewhere; ZeRO stage 3 of DeepSpeed leaves such a file, and zero_to_fp32.py in its "
+            "folder gathers the weights"
+        )
+    return (found,)
 
 
 def _evidence(model: CalibrationModel, quality: Quality, calibration: Calibration | None) -> Evidence:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from bhk.base.errors import OptionError
-from bhk.checkpoint.roles import natural_key, role_of
+from bhk.checkpoint.roles import is_sinusoidal, natural_key, role_of
 from bhk.codec.shape import Pairing, Shape
 from bhk.codec.tensor import is_codable, published_codes
 from bhk.conversion.quality import Quality
@@ -22,6 +22,7 @@ MIN_MEASURED = 128  # below that, codes with their header entry save nothing
 # with four times (1 - cosine).
 TABLE_ROWS = 4096
 TABLE_SNR_DB = -9.5
+MOST_POSITIONS = 1 << 22  # elements of a table that may be one of positions; larger ones are not read to find out
 
 
 class PatternError(OptionError):
@@ -101,6 +102,7 @@ def select(
     quality: Quality,
     finer_db: Callable[[str], float],
     *,
+    buffers: Collection[str] = (),
     measured: bool = False,
     read: Callable[[Tensor], Tensor] = _itself,
 ) -> tuple[PlannedTensor, ...]:
@@ -111,6 +113,7 @@ def select(
         aliases: name -> the tensor's other names.
         quality: its patterns choose tensors.
         finer_db: returns how many dB the level of a tensor should be above the model's.
+        buffers: names of tensors that are known to be no weights, whatever their names say; they stay exact.
         measured: whether the sensitivity of the outputs to each tensor will be measured.
         read: returns a tensor with its values.
 
@@ -120,7 +123,7 @@ def select(
     found = []
     for name, tensor in tensors.items():
         names = tuple(sorted((name, *aliases.get(name, ())), key=natural_key))
-        role = role_of(names[0], tensor)
+        role = "buffer" if name in buffers else _role(names[0], tensor, read)
         finer = finer_db(names[0]) + (TABLE_SNR_DB if _is_vocabulary(names, tensor, role) else 0.0)
         delicate = measured and _is_delicate(tensor, role)
         coded = delicate or _is_worthwhile(tensor, role, quality)
@@ -133,6 +136,13 @@ def select(
             "no tensor that the patterns choose can be coded; buffers, one-dimensional tensors and small ones cannot"
         )
     return selected
+
+
+def _role(name: str, tensor: Tensor, read: Callable[[Tensor], Tensor]) -> str:
+    """Return the role of a tensor; a fixed table of positions is a buffer, whatever its name says."""
+    role = role_of(name, tensor)
+    may_be_fixed = role in ("embedding", "other") and tensor.numel() <= MOST_POSITIONS
+    return "buffer" if may_be_fixed and is_sinusoidal(read(tensor)) else role
 
 
 def _any_sure(tensors: Sequence[PlannedTensor]) -> bool:

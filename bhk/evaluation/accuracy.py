@@ -18,14 +18,14 @@ import numpy as np
 from bhk.base.errors import option
 from bhk.evaluation.annotations.dataset import AnnotatedImage
 from bhk.evaluation.annotations.segmentation import Rle, encode, read_segmentation
-from bhk.evaluation.detections import Detection, inside
+from bhk.evaluation.detections import Detection
 from bhk.evaluation.faults import FaultCount, FaultKind, FaultLog
 from bhk.evaluation.fidelity import NotFiniteError
 from bhk.evaluation.models import Subject
 from bhk.evaluation.settings import MaskOutput, ObjectPrompt
 from bhk.pictures.image import Rgb
 from bhk.pictures.masks import bounding_box, innermost_point, mask_iou
-from bhk.pictures.prompts import Box, Prompt
+from bhk.pictures.prompts import Box, Prompt, inside
 
 PromptKind = Literal["box", "point", "detections"]
 

@@ -81,15 +81,6 @@ def read_detections(
     return {image: tuple(detections) for image, detections in found.items()}
 
 
-def inside(box: Box, width: int, height: int) -> Box | None:
-    """Return a box cut to a picture of this size; None if nothing is left of it."""
-    if not all(map(math.isfinite, box)):
-        return None
-    x0, y0, x1, y1 = box
-    x0, y0, x1, y1 = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
-    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
-
-
 def _detection(result: _Result) -> Detection | None:
     """Return a result as a detection; None if its box or score is not made of finite numbers."""
     box = box_of(result.bbox)

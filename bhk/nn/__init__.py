@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from bhk.nn.attention import HyperMultiheadAttention
-from bhk.nn.coded import CodedWeight, HyperLinearError
+from bhk.nn.coded import CodedWeight
+from bhk.nn.dense import to_dense
 from bhk.nn.embedding import HyperEmbedding
+from bhk.nn.errors import HyperLinearError
 from bhk.nn.hyperlinear import HyperLinear
 from bhk.nn.loading import LoadReport, load_into
 from bhk.nn.meta import weights_on_meta
@@ -17,5 +19,6 @@ __all__ = [
     "HyperMultiheadAttention",
     "LoadReport",
     "load_into",
+    "to_dense",
     "weights_on_meta",
 ]

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from bhk.nn.decoded_weight import decoded_weight
+from bhk.nn.errors import HyperLinearError
 from bhk.nn.model_tensors import attributes_of
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
@@ -19,7 +21,7 @@ class HyperMultiheadAttention(nn.MultiheadAttention):
     """`torch.nn.MultiheadAttention` with a layer of its own for each projection, so that a `HyperLinear` can be one.
 
     `bhk.load` makes it from a model's attention, of whose class it is a subclass. Code that reads `in_proj_weight` gets the
-    decoded weight, decoded at each access.
+    decoded weight, decoded at each access, and may not write to it.
 
     >>> attention = torch.nn.MultiheadAttention(768, 12)
     >>> projections = {name: bhk.nn.HyperLinear(768, 768) for name in ("q_proj", "k_proj", "v_proj", "out_proj")}
@@ -56,7 +58,7 @@ class HyperMultiheadAttention(nn.MultiheadAttention):
 
     def _packed(self, attribute: str) -> Tensor | None:
         parts: list[Tensor | None] = [getattr(self._modules[name], attribute) for name in PROJECTIONS]
-        return None if parts[0] is None else torch.cat(parts)  # type: ignore[arg-type]
+        return None if parts[0] is None else decoded_weight(torch.cat(parts), _refuse_write)  # type: ignore[arg-type]
 
     def _separate(self, projection: str) -> Tensor | None:
         return None if self._qkv_same_embed_dim else self._modules[projection].weight  # type: ignore[union-attr, return-value]
@@ -126,9 +128,41 @@ class HyperMultiheadAttention(nn.MultiheadAttention):
             parts.append(key_padding_mask[:, None, None])
         return sum(F.pad(_additive(part, q.dtype), (0, added)) for part in parts) if parts else None  # type: ignore[return-value]
 
+    def join(self) -> None:
+        """Become the attention that this was made from, in place, if all projections are plain linear layers."""
+        layers = [self._modules[name] for name in PROJECTIONS]
+        if any(type(layer) is not nn.Linear for layer in layers):
+            return
+        for name in PROJECTIONS:
+            del self._modules[name]
+        weights = [nn.Parameter(layer.weight, layer.weight.requires_grad) for layer in layers]  # type: ignore[union-attr, arg-type]
+        found: dict[str, nn.Parameter | None] = {"in_proj_weight": None}
+        if self._qkv_same_embed_dim:
+            found["in_proj_weight"] = _joined(weights)
+            found |= {f"{name}_weight": None for name in PROJECTIONS}
+        else:
+            found |= {f"{name}_weight": weight for name, weight in zip(PROJECTIONS, weights, strict=True)}
+        biases = [layer.bias for layer in layers]  # type: ignore[union-attr]
+        found["in_proj_bias"] = None if biases[0] is None else _joined(biases)  # type: ignore[arg-type]
+        others = dict(self._parameters)
+        self.__class__ = type(self).__bases__[0]
+        self._parameters.clear()
+        self._parameters.update({**found, **others})
+
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """Pickle and copy by the class of the original, because subclasses of it are made as they are needed."""
         return _empty, (type(self).__bases__[0],), vars(self)
+
+
+def _joined(parts: list[nn.Parameter]) -> nn.Parameter:
+    return nn.Parameter(torch.cat([part.detach() for part in parts]), parts[0].requires_grad)
+
+
+def _refuse_write(_: nn.Parameter) -> None:
+    raise HyperLinearError(
+        "this tensor was joined from q_proj, k_proj and v_proj, so writing to it has no effect; write to their weights and "
+        "biases, or call bhk.nn.to_dense(model) first"
+    )
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -27,12 +27,31 @@ _ALL = slice(None)
 
 
 @dataclass(frozen=True, eq=False)
-class Change:
+class NewAttribute:
     """A new value for an attribute of a module."""
 
     module: nn.Module
     attribute: str
     value: nn.Module | Tensor
+
+    def apply(self) -> None:
+        """Make this change."""
+        setattr(self.module, self.attribute, self.value)
+
+
+@dataclass(frozen=True, eq=False)
+class NewData:
+    """New data for a parameter, which stays the same object, because optimizers may hold it."""
+
+    parameter: nn.Parameter
+    data: Tensor
+
+    def apply(self) -> None:
+        """Make this change."""
+        self.parameter.data = self.data
+
+
+Change = NewAttribute | NewData
 
 
 def build(file: BhkFile, plan: Plan, options: LoadOptions) -> list[Change]:
@@ -62,7 +81,9 @@ class _Builder:
     def __init__(self, file: BhkFile, options: LoadOptions) -> None:
         self._file = file
         self._options = options
-        self._fresh: dict[int, Tensor] = {}  # id of a tensor of the model -> the tensor that replaces it
+        # By the id of a tensor of the model: the tensor that replaces it, and the values that it gets.
+        self._fresh: dict[int, Tensor] = {}
+        self._values: dict[int, Tensor] = {}
 
     def changes(self, plan: Plan) -> Iterator[Change]:
         done, total = 0, sum(layer.dense_bytes for layer in plan.layers)
@@ -78,22 +99,27 @@ class _Builder:
         for decoding, tensor in zip(plan.decodings, ordered_map(self._decode, plan.decodings, threads), strict=True):
             yield from self._settle(decoding.target, tensor)
             advance(decoding.layer)
-        # Last, because a layer on codes takes over the other tensors that were loaded before.
+        # Last, because a layer on codes takes over the other tensors, which are settled before.
         for replacement, module in zip(
             plan.replacements, ordered_map(self._replace, plan.replacements, threads), strict=True
         ):
             place = replacement.replaced.place
-            yield Change(place.module, place.attribute, module)
+            yield NewAttribute(place.module, place.attribute, module)
             for layer in replacement.held.values():
                 advance(layer)
 
     def _settle(self, target: ModelTensor, tensor: Tensor) -> Iterator[Change]:
         """Yield the changes that put `tensor` in the place of `target`: several where `target` is shared."""
         old = target.tensor
-        if tensor is not old:
-            fresh = nn.Parameter(tensor, old.requires_grad) if isinstance(old, nn.Parameter) else tensor
-            self._fresh[id(old)] = fresh
-            yield from (Change(place.module, place.attribute, fresh) for place in target.places)
+        if tensor is old:
+            return
+        self._values[id(old)] = tensor
+        if isinstance(old, nn.Parameter) and torch._has_compatible_shallow_copy_type(old, tensor):
+            yield NewData(old, tensor)
+            return
+        fresh = nn.Parameter(tensor, old.requires_grad) if isinstance(old, nn.Parameter) else tensor
+        self._fresh[id(old)] = fresh
+        yield from (NewAttribute(place.module, place.attribute, fresh) for place in target.places)
 
     def _place(self, tensor: Tensor, *, like: Tensor) -> Tensor:
         """Return `tensor` with the device and dtype of what replaces `like`."""
@@ -116,29 +142,30 @@ class _Builder:
         self, weight: Tensor, bias: Tensor | None, held: LayerEntry | None, rows: slice = _ALL, biases: slice = _ALL
     ) -> nn.Module:
         """Return a linear layer with these rows of a weight and a bias, on the codes of `held`, or dense if that is None."""
-        bias = bias if bias is None else self._now(bias)[biases]
+        module: nn.Module
         if held is None:
-            dense = self._now(weight)[rows]
-            linear = nn.Linear(dense.shape[1], len(dense), bias is not None, "meta", dense.dtype)
-            linear.weight = nn.Parameter(dense.detach(), dense.requires_grad)
-            if bias is not None:
-                linear.bias = nn.Parameter(bias.detach(), bias.requires_grad)
-            return linear
-        module = HyperLinear.from_codes(
-            *self._codes(held, weight, rows),
-            weight.shape[1],
-            len(weight[rows]),
-            bias,
-            dtype=self._options.dtype_of(weight),
-            compute=self._options.compute,
-        )
-        if bias is not None and module.bias is not None:
-            module.bias.requires_grad_(bias.requires_grad)
+            module = nn.Linear(weight.shape[1], len(weight[rows]), False, "meta", weight.dtype)
+            module.weight = self._part(weight, rows)
+        else:
+            module = HyperLinear.from_codes(
+                *self._codes(held, weight, rows),
+                weight.shape[1],
+                len(weight[rows]),
+                dtype=self._options.dtype_of(weight),
+                compute=self._options.compute,
+            )
+        module.bias = None if bias is None else self._part(bias, biases)
         return module
 
+    def _part(self, tensor: Tensor, rows: slice) -> Tensor:
+        """Return what takes the place of a parameter of the model, or a parameter with some of its rows."""
+        if rows is _ALL:
+            return self._now(tensor)
+        return nn.Parameter(self._values.get(id(tensor), tensor)[rows].detach(), tensor.requires_grad)
+
     def _embedding(self, embedding: nn.Embedding, held: LayerEntry) -> HyperEmbedding:
-        dtype = self._options.dtype_of(embedding.weight)
-        module = HyperEmbedding(embedding.num_embeddings, embedding.embedding_dim, "meta", dtype)
+        sizes = embedding.num_embeddings, embedding.embedding_dim, embedding.padding_idx
+        module = HyperEmbedding(*sizes, device="meta", dtype=self._options.dtype_of(embedding.weight))
         module.hold(*self._codes(held, embedding.weight))
         return module
 

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
-from bhk.base.errors import BhkError
 from bhk.codec.codebook import Codebook, Codes
 from bhk.kernels import operators as operators  # registers torch.ops.bhk
 from bhk.kernels.onednn import packed_bytes
 from bhk.kernels.resident import Resident, find_fault, make_resident
+from bhk.nn.decoded_weight import decoded_weight
 from bhk.nn.device import Device
+from bhk.nn.errors import HyperLinearError
 from bhk.nn.precision import Dtype, floating_dtype
 
 BUFFERS = ("codes", "codebook", "outliers", "outlier_starts", "far")
-
-
-class HyperLinearError(BhkError):
-    """A layer cannot be held as codes, or cannot compute this input."""
+_LISTS = {
+    "outliers": (0, 3),
+    "far": (0,),
+}  # buffers that may be empty, of these shapes, and are not in the state dict then
 
 
 class CodedWeight(nn.Module):
     """Base class of layers whose weight (rows, columns) is held as codes.
+
+    A layer whose weight is written to (`nn.init`, merging of adapters, `layer.weight.data += …`, a parameter in its place)
+    becomes torch's layer of the same kind, and holds what was written.
 
     >>> layer = bhk.nn.HyperLinear.from_linear(torch.nn.Linear(768, 256))
     >>> isinstance(layer, bhk.nn.CodedWeight), layer.weight.shape
@@ -34,6 +39,8 @@ class CodedWeight(nn.Module):
         codes, codebook, outliers, outlier_starts, far: buffers, see `bhk.kernels.resident.Resident`.
     """
 
+    dense_class: ClassVar[type[nn.Module]]  # torch's layer of the same kind
+
     codes: Tensor
     codebook: Tensor
     outliers: Tensor
@@ -42,7 +49,7 @@ class CodedWeight(nn.Module):
 
     def __init__(self, rows: int, columns: int, device: Device | None, dtype: Dtype | None) -> None:
         """Hold a weight near zero, ready for `load_state_dict`."""
-        super().__init__()
+        nn.Module.__init__(self)  # those of torch's layers make a weight
         self._shape = rows, columns
         self._dtype = torch.get_default_dtype() if dtype is None else floating_dtype(dtype)
         self.register_buffer("codes", torch.zeros(rows, 2 * ((columns + 1) // 2), dtype=torch.int8, device=device))
@@ -70,8 +77,44 @@ class CodedWeight(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The decoded weight in the layer's dtype, decoded at each access, for code that reads `layer.weight`."""
-        return self.dense_weight(self._dtype)
+        """The decoded weight in the layer's dtype, decoded at each access. Writing to it makes the layer dense."""
+        with torch.inference_mode(False):  # that mode does not count writes
+            return decoded_weight(self.dense_weight(self._dtype), self.hold_dense)
+
+    @weight.setter
+    def weight(self, value: object) -> None:
+        raise HyperLinearError(
+            f"only a torch.nn.Parameter can take the place of a weight held as codes, not {type(value).__name__}"
+        )
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Register a parameter as modules do; one that is called "weight" takes the place of the codes."""
+        if name == "weight" and param is not None:
+            self.hold_dense(param)
+        else:
+            super().register_parameter(name, param)
+
+    def hold_dense(self, weight: nn.Parameter) -> None:
+        """Become torch's layer of the same kind with this weight (rows, columns), in place, and forget the codes.
+
+        Raises:
+            HyperLinearError: the layer is dense already, so the weight is that of codes which are gone.
+        """
+        if not isinstance(self, CodedWeight):
+            raise HyperLinearError("the layer has another weight since this one was read; read layer.weight again")
+        for name in BUFFERS:
+            delattr(self, name)
+        for name in ("_shape", "_dtype", "compute"):
+            vars(self).pop(name, None)
+        self.__class__ = self.dense_class  # as torch's lazy modules do
+        others = dict(self._parameters)
+        self._parameters.clear()
+        self._parameters.update({"weight": weight, **others})  # in torch's order
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of `weight`, and of what the layer computes."""
+        return self._dtype
 
     @property
     def bits_per_weight(self) -> float:
@@ -93,6 +136,14 @@ class CodedWeight(nn.Module):
         self._dtype = fn(torch.empty(0, dtype=self._dtype, device=held["codes"].device)).dtype
         return self
 
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        """Leave out empty lists, because programs that look for shared memory take all empty tensors for one."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name in _LISTS:
+            tensor = destination[prefix + name]
+            if not tensor.numel() and not tensor.is_meta:
+                del destination[prefix + name]
+
     def _load_from_state_dict(
         self,
         state_dict: dict[str, Any],
@@ -104,6 +155,9 @@ class CodedWeight(nn.Module):
         error_msgs: list[str],
     ) -> None:
         """Check the buffers from outside, and make room for another class of codes and number of outliers."""
+        if isinstance(codes := state_dict.get(prefix + "codes"), Tensor):
+            for name, shape in _LISTS.items():
+                state_dict.setdefault(prefix + name, codes.new_empty(shape, dtype=torch.int32))
         found = {name: state_dict.get(prefix + name) for name in BUFFERS}
         tensors = {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor) and not tensor.is_meta}
         if len(tensors) == len(BUFFERS):
@@ -115,4 +169,25 @@ class CodedWeight(nn.Module):
                 setattr(self, name, torch.empty_like(tensor, device=getattr(self, name).device))
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+
+def is_transformed() -> bool:
+    """Return whether gradients are taken in forward mode, or torch.func transforms a call. bhk's operators know neither."""
+    if torch.compiler.is_compiling():
+        return False
+    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+
+
+def refuse_onnx() -> None:
+    """Raise an error if torch.onnx.export is at work.
+
+    Raises:
+        HyperLinearError: it is.
+    """
+    is_recorded = torch.jit.is_tracing() or torch.compiler.is_exporting()  # type: ignore[attr-defined]
+    if is_recorded and torch.onnx.is_in_onnx_export():
+        raise HyperLinearError(
+            "ONNX has no layers on codes; export a model that was loaded with bhk.load(…, mode='dense'), "
+            "or call bhk.nn.to_dense(model) first"
         )

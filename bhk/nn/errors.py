@@ -1,8 +1,12 @@
-"""Errors of loading a .bhk file into a model. After any of them, the model is unchanged."""
+"""Errors of layers on codes, and of loading a .bhk file into a model. After any of these, the model is unchanged."""
 
 from __future__ import annotations
 
 from bhk.base.errors import BhkError, OptionError
+
+
+class HyperLinearError(BhkError):
+    """A linear layer cannot be held as codes, or its codes cannot do what is asked for."""
 
 
 class LoadError(BhkError):

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.tensor import encode
-from bhk.nn.coded import CodedWeight, HyperLinearError
+from bhk.nn.coded import CodedWeight, is_transformed, refuse_onnx
 from bhk.nn.device import Device
+from bhk.nn.errors import HyperLinearError
 from bhk.nn.precision import Dtype
 
 Compute = Literal["exact", "int8"]
 
 
-class HyperLinear(CodedWeight):
+class HyperLinear(CodedWeight, nn.Linear):
     """y = x @ W.T + b, with W held as codes and decoded while it is multiplied. It behaves like `torch.nn.Linear`.
 
     Make one with `from_codes` or `from_linear`, or let `bhk.load` do it. The constructor alone makes a layer with weights near
-    zero, ready for `load_state_dict`. Gradients reach the input and the bias; the weight itself is fixed.
+    zero, ready for `load_state_dict`. Gradients reach the input and the bias; the weight itself is fixed. A layer whose weight
+    is written to becomes an `nn.Linear`.
 
     >>> layer = bhk.nn.HyperLinear.from_linear(torch.nn.Linear(768, 256))
     >>> layer(torch.ones(4, 768)).shape
@@ -45,6 +48,8 @@ class HyperLinear(CodedWeight):
         HyperLinearError: `compute` is unknown.
     """
 
+    dense_class: ClassVar = nn.Linear
+
     def __init__(
         self,
         in_features: int,
@@ -58,7 +63,8 @@ class HyperLinear(CodedWeight):
         super().__init__(out_features, in_features, device, dtype)
         self.in_features, self.out_features = in_features, out_features
         self.compute = _check_compute(compute)
-        self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=self._dtype)) if bias else None
+        held = nn.Parameter(torch.zeros(out_features, device=device, dtype=self._dtype)) if bias else None
+        self.register_parameter("bias", held)
 
     @classmethod
     def from_codes(
@@ -129,27 +135,15 @@ class HyperLinear(CodedWeight):
             layer.bias = nn.Parameter(layer.bias.detach().clone(), linear.bias.requires_grad)
         return layer.train(linear.training)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x @ W.T + b, (..., out_features), for x (..., in_features) of the layer's dtype."""
-        bias: Tensor | None = self.bias
-        dtype, kind = self._dtype, x.device.type
-        # Autocast does not touch float64, and does not exist on the meta device.
-        if x.dtype != torch.float64 and not x.is_meta and torch.is_autocast_enabled(kind):
-            dtype = torch.get_autocast_dtype(kind)
-            x, bias = x.to(dtype), None if bias is None else bias.to(dtype)
-        if x.dtype != dtype or x.shape[-1:] != (self.in_features,):
-            raise HyperLinearError(
-                f"input of shape {tuple(x.shape)} and {x.dtype}; this layer takes (..., {self.in_features}) and {dtype}"
-            )
-        y: Tensor = torch.ops.bhk.hyper_linear(
-            x, self.codes, self.codebook, self.outliers, self.outlier_starts, self.far, bias, self.compute
-        )
-        return y
+    def forward(self, input: Tensor) -> Tensor:
+        """Return x @ W.T + b, (..., out_features), for an input x (..., in_features) of the layer's dtype."""
+        held = self.codes, self.codebook, self.outliers, self.outlier_starts, self.far
+        return _product(input, self.in_features, self._dtype, held, self.bias, self.compute)
 
     def to_linear(self) -> nn.Linear:
         """Return an `nn.Linear` with the decoded weight and a copy of the bias."""
         linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, "meta", self._dtype)
-        linear.weight = nn.Parameter(self.weight)
+        linear.weight = nn.Parameter(self.dense_weight(self._dtype))
         if self.bias is not None:
             linear.bias = nn.Parameter(self.bias.detach().clone(), self.bias.requires_grad)
         return linear.train(self.training)
@@ -166,6 +160,27 @@ class HyperLinear(CodedWeight):
             f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
             f"bits_per_weight={self.bits_per_weight:.2f}, compute={compute}"
         )
+
+
+@torch.fx.wrap  # one step for torch.fx, which cannot follow it
+def _product(
+    x: Tensor, width: int, dtype: torch.dtype, held: tuple[Tensor, ...], bias: Tensor | None, compute: Compute
+) -> Tensor:
+    """Return x @ W.T + b for x (..., width) of a layer of `dtype` that holds the buffers `held`."""
+    # Autocast does not touch float64, and does not exist on the meta device.
+    if x.dtype != torch.float64 and not x.is_meta and torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, bias = x.to(dtype), None if bias is None else bias.to(dtype)
+    if x.dtype != dtype or x.shape[-1:] != (width,):
+        raise HyperLinearError(
+            f"input of shape {tuple(x.shape)} and {x.dtype}; this layer takes (..., {width}) and {dtype}"
+        )
+    refuse_onnx()
+    if is_transformed():
+        codes, codebook, outliers, *_ = held
+        return functional.linear(x, torch.ops.bhk.decode(codes, codebook, outliers, width, dtype), bias)
+    y: Tensor = torch.ops.bhk.hyper_linear(x, *held, bias, compute)
+    return y
 
 
 def _check_compute(compute: str) -> Compute:

@@ -68,6 +68,9 @@ def load_into(
     A model that already has weights keeps them in memory until the new ones are complete. A model built under
     `bhk.nn.weights_on_meta()` or `torch.device("meta")` has none, and never takes more memory than the loaded model.
 
+    Parameters stay the same objects, so an optimizer that was made before goes on with them. Weights that are held as codes are
+    no longer parameters.
+
     This replaces linear layers, vocabularies and `nn.MultiheadAttention`; `bhk.sam.fuse_attention` also makes the attention of
     Segment Anything models faster.
 
@@ -158,7 +161,7 @@ def load_file(model: nn.Module, file: BhkFile, options: LoadOptions) -> LoadRepo
     changes = build(file, plan, options)
     with unchanged_on_error(model):
         for change in changes:
-            setattr(change.module, change.attribute, change.value)
+            change.apply()
         model.eval()
         refuse_empty(names_on_meta(model))
     return LoadReport(

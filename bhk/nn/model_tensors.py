@@ -145,15 +145,38 @@ def names_on_meta(model: nn.Module) -> list[str]:
 
 @contextlib.contextmanager
 def unchanged_on_error(model: nn.Module) -> Iterator[None]:
-    """Restore all attributes of all modules of `model` if the block raises. It must not write to tensors in place."""
+    """Restore all attributes of all modules of `model`, and the data of its parameters, if the block raises.
+
+    It must not write to tensors in place.
+    """
     before = [(module, attributes_of(module)) for module in model.modules()]
+    data = [(parameter, parameter.data) for parameter in model.parameters()]
     try:
         yield
     except BaseException:
         for module, attributes in before:
             vars(module).clear()
             vars(module).update(attributes)
+        for parameter, values in data:
+            parameter.data = values
         raise
+
+
+def private_twin(model: nn.Module) -> nn.Module:
+    """Return a module like `model`, of the same tensors and the same parts of parts.
+
+    The model and each of its parts are copied without what they hold. So hooks and attributes of one call are not seen by other
+    threads that use the model at the same time.
+    """
+    twin = _twin(model)
+    twin._modules = {name: None if part is None else _twin(part) for name, part in model._modules.items()}
+    return twin
+
+
+def _twin(module: nn.Module) -> nn.Module:
+    twin: nn.Module = object.__new__(type(module))
+    vars(twin).update(attributes_of(module))
+    return twin
 
 
 def attributes_of(module: nn.Module) -> dict[str, object]:

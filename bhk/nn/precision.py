@@ -1,13 +1,16 @@
-"""The dtype of a model: what callers may pass, and half precision for packages that feed a model float32."""
+"""The dtype of a model: what callers may pass, and other precisions for packages that feed a model float32."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 
 from bhk.nn.errors import LoadOptionError
 
@@ -15,6 +18,18 @@ from bhk.nn.errors import LoadOptionError
 Dtype: TypeAlias = torch.dtype | str
 
 _HALF = (torch.float16, torch.bfloat16)
+_NORMS = (functional.layer_norm,)
+# Functions that refuse operands of several dtypes.
+_PRODUCTS = (
+    functional.linear,
+    functional.conv2d,
+    functional.conv_transpose2d,
+    torch.matmul,
+    Tensor.matmul,
+    Tensor.__matmul__,
+    torch.bmm,
+    torch.einsum,
+)
 
 
 def floating_dtype(dtype: Dtype) -> torch.dtype:
@@ -37,25 +52,40 @@ def floating_dtype(dtype: Dtype) -> torch.dtype:
 
 @contextlib.contextmanager
 def mixed_precision(model: nn.Module) -> Iterator[None]:
-    """Let a model in half precision accept float32 inputs while the block runs. Other models are not affected.
+    """Let a model in another dtype accept float32 inputs while the block runs. Models in float32 are not affected.
 
-    The packages of the family make float32 prompts and pictures, whatever the dtype of their model.
+    The packages of the family make float32 prompts and pictures, whatever the dtype of their model. This holds for the thread
+    that enters the block; the model is not changed.
     """
     weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), None)
-    if weight is None or weight.dtype not in _HALF:
+    with contextlib.ExitStack() as stack:
+        if weight is not None and weight.dtype in _HALF:
+            stack.enter_context(torch.autocast(weight.device.type, dtype=weight.dtype))
+            if weight.device.type == "cpu":  # on GPUs autocast does this
+                stack.enter_context(_Cast(weight.dtype, _NORMS))
+        elif weight is not None and weight.dtype == torch.float64:  # autocast does not know it
+            stack.enter_context(_Cast(weight.dtype, (*_NORMS, *_PRODUCTS)))
         yield
-        return
-    norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm)]
-    hooks = [norm.register_forward_pre_hook(_to_weight) for norm in norms if weight.device.type == "cpu"]
-    try:
-        with torch.autocast(weight.device.type, dtype=weight.dtype):
-            yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
-def _to_weight(norm: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Cast the input of a layer norm to the dtype of its weight; autocast does this on GPUs only."""
-    dtype = norm.weight.dtype
-    return tuple(value.to(dtype) for value in inputs)  # type: ignore[arg-type]
+class _Cast(TorchFunctionMode):
+    """Casts the inputs of some functions to the dtype of a model."""
+
+    def __init__(self, dtype: torch.dtype, functions: tuple[Callable[..., Any], ...]) -> None:
+        super().__init__()
+        self._dtype = dtype
+        self._functions = frozenset(functions)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func in self._functions:
+            args, kwargs = tree_map(self._cast, (args, dict(kwargs or {})))
+        return func(*args, **(kwargs or {}))
+
+    def _cast(self, value: Any) -> Any:
+        return value.to(self._dtype) if isinstance(value, Tensor) and value.is_floating_point() else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bhk.base.errors import BhkError, option
 
@@ -80,24 +80,56 @@ def make_prompts(
     return tuple(Prompt(box=box) for box in around)
 
 
-def check_inside(prompts: Iterable[Prompt], width: int, height: int, place: str = "picture") -> None:
-    """Check that every prompt lies in a picture, or another `place`, of `width` x `height` pixels.
+def fit_inside(
+    prompts: Iterable[Prompt], width: int, height: int, place: str = "picture"
+) -> tuple[tuple[Prompt, ...], tuple[str, ...]]:
+    """Return prompts for a picture, or another `place`, of `width` x `height` pixels, and what was changed.
+
+    Boxes are cut at its edge, because those of detectors often reach over it.
 
     Raises:
-        PromptError: a prompt does not, or a box is empty.
+        PromptError: a point or most of a box lies outside the picture, or a box is empty.
     """
     within = f"the {place}, which is {width} x {height} pixels"
+    fitted: list[Prompt] = []
+    notes: list[str] = []
     for prompt in prompts:
         for x, y in prompt.points + prompt.not_points:
             if not (0 <= x < width and 0 <= y < height):
                 raise PromptError(f"point {x:g},{y:g} is outside {within}")
         if prompt.box is not None:
-            x0, y0, x1, y1 = prompt.box
-            text = f"box {x0:g},{y0:g},{x1:g},{y1:g}"
-            if not all(map(math.isfinite, prompt.box)) or x0 < 0 or y0 < 0 or x1 > width or y1 > height:
-                raise PromptError(f"{text} is not inside {within}")
-            if x0 >= x1 or y0 >= y1:
-                raise PromptError(f"{text} is empty; expected x0 < x1 and y0 < y1 in {within}")
+            box = _mostly_inside(prompt.box, width, height, within)
+            if box != prompt.box:
+                notes.append(f"box {_listed(prompt.box)} was cut at the edge of {within}")
+            prompt = replace(prompt, box=box)
+        fitted.append(prompt)
+    return tuple(fitted), tuple(notes)
+
+
+def inside(box: Box, width: int, height: int) -> Box | None:
+    """Return a box cut to a picture of this size; None if nothing is left of it."""
+    if not all(map(math.isfinite, box)):
+        return None
+    x0, y0, x1, y1 = box
+    x0, y0, x1, y1 = max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
+    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+
+def _mostly_inside(box: Box, width: int, height: int, within: str) -> Box:
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise PromptError(f"box {_listed(box)} is empty; expected x0 < x1 and y0 < y1 in {within}")
+    cut = inside(box, width, height)
+    if cut is None or 2 * _area(cut) < _area(box):
+        raise PromptError(f"box {_listed(box)} is not inside {within}")
+    return cut
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _listed(box: Box) -> str:
+    return ",".join(f"{value:g}" for value in box)
 
 
 def _point(values: Sequence[float]) -> Point:

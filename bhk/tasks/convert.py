@@ -165,13 +165,17 @@ def convert(
     with coder_for(job, progress) as coder:
         tensors = plan(job, coder, progress)
         written = estimate(job, tensors) if dry_run else write(job, tensors, coder, progress)
+    source_bytes = sum(planned.nbytes for planned in tensors)
+    larger = (
+        ("the file is larger than the weights it holds; keep the checkpoint",) if written.bytes > source_bytes else ()
+    )
     return ConversionReport(
         path=None if dry_run else job.path,
-        source_bytes=sum(planned.nbytes for planned in tensors),
+        source_bytes=source_bytes,
         bytes=written.bytes,
         seconds=time.perf_counter() - started,
         layers=written.layers,
-        marked_warnings=(*coder.warnings, *written.warnings, *job.warnings),
+        marked_warnings=(*coder.warnings, *written.warnings, *job.warnings, *larger),
         left_out=job.checkpoint.left_out,
         calibration=coder.report(written.coding_seconds),
     )

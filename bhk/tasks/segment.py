@@ -29,7 +29,7 @@ from bhk.nn.precision import Dtype, mixed_precision
 from bhk.pictures.clip import is_clip
 from bhk.pictures.image import ImageError, Rgb, read_image
 from bhk.pictures.masks import bounding_box
-from bhk.pictures.prompts import Prompt, PromptError, check_inside, make_prompts
+from bhk.pictures.prompts import Prompt, PromptError, fit_inside, make_prompts
 from bhk.pictures.rle import encode
 from bhk.sam.attention.fuse import Attention
 from bhk.sam.configuration import Config
@@ -73,6 +73,7 @@ class SegmentationReport(Report):
             the system does not tell.
         model: the file of the model; None for a model that was given as a module.
         image, out: the files that were read and written, as they were given; None for other objects.
+        notes: what was changed in the prompts, and why.
     """
 
     json_indent: ClassVar[int | None] = None  # each mask has hundreds of run lengths
@@ -87,6 +88,7 @@ class SegmentationReport(Report):
     model: ModelFile | None = None
     image: str | None = None
     out: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def areas(self) -> tuple[int, ...]:
@@ -100,8 +102,8 @@ class SegmentationReport(Report):
 
     @property
     def hints(self) -> tuple[str, ...]:
-        """Says so if there are no masks."""
-        return () if self.scores else ("no masks found",)
+        """The notes, and a line that says so if there are no masks."""
+        return self.notes if self.scores else (*self.notes, "no masks found")
 
     def lines(self) -> Iterator[str | Table]:
         """Yield a table of the masks, and the file with the picture."""
@@ -144,6 +146,7 @@ class SegmentationReport(Report):
                 "masks": masks,
                 "seconds": self.seconds,
                 "peak_bytes": self.peak_bytes,
+                "notes": self.notes,
             }
         )
         return document
@@ -190,7 +193,7 @@ def segment(
             says.
         points: points (x, y) on the object, in pixels of the upright picture.
         not_points: points (x, y) outside the object.
-        boxes: boxes (x0, y0, x1, y1) around objects.
+        boxes: boxes (x0, y0, x1, y1) around objects; what reaches over the edge of the picture is cut off.
         texts: what to find, such as "a cup".
         separate: each point is on an object of its own, as each box is around one.
         everything: find all objects with a grid of points, instead of answering prompts.
@@ -202,7 +205,7 @@ def segment(
             already, so it takes none of them.
 
     Raises:
-        PromptError: there are no prompts, they contradict each other, or they lie outside the picture.
+        PromptError: there are no prompts, they contradict each other, or a point or most of a box lies outside the picture.
         ImageError: the picture cannot be read.
         PredictionError: bhk does not know how to use the model, or the model cannot do this.
         MissingPackageError: the model's package needs another package.
@@ -222,12 +225,12 @@ def segment(
     if is_clip(image):
         raise ImageError(f"{image!s} is a clip, not a picture; use bhk.segment_video")
     pixels = read_image(image)
-    check_inside(prompts, pixels.shape[1], pixels.shape[0])
+    prompts, notes = fit_inside(prompts, pixels.shape[1], pixels.shape[0])
     running = load_to_run(model, RunOptions(mode, compute, device, dtype, attention, verify, config, threads, progress))
     found = _answer(running, pixels, _Question(prompts, multimask, points_per_side))
     if out is not None:
         _write(Path(out), force, pixels, found)
-    return replace(found, model=running.file, image=_name(image), out=_name(out))
+    return replace(found, model=running.file, image=_name(image), out=_name(out), notes=notes)
 
 
 def _name(source: object) -> str | None:

@@ -26,7 +26,7 @@ from bhk.nn.precision import Dtype, mixed_precision
 from bhk.pictures.clip import Clip, check_frame, open_clip
 from bhk.pictures.clip_overlay import check_overlay, write_overlay
 from bhk.pictures.masks import bounding_box
-from bhk.pictures.prompts import Prompt, check_inside, make_prompts
+from bhk.pictures.prompts import Prompt, fit_inside, make_prompts
 from bhk.pictures.rle import decode, runs
 from bhk.sam.attention.fuse import Attention
 from bhk.sam.configuration import Config
@@ -82,6 +82,7 @@ class VideoReport(Report):
             the system does not tell.
         model: the file of the model; None for a model that was given as a module.
         out: the file or folder that was written, as it was given; None if there is none.
+        notes: what was changed in the prompts, and why.
     """
 
     json_indent: ClassVar[int | None] = None  # each mask has hundreds of run lengths
@@ -95,6 +96,7 @@ class VideoReport(Report):
     peak_bytes: int | None
     model: ModelFile | None = None
     out: str | None = None
+    notes: tuple[str, ...] = ()
 
     def masks(self, frame: int) -> Array:
         """Return the masks in a frame, bool (objects, height, width); empty where an object is out of sight."""
@@ -108,9 +110,9 @@ class VideoReport(Report):
 
     @property
     def hints(self) -> tuple[str, ...]:
-        """Says which objects were never found."""
+        """The notes, and a line that says which objects were never found."""
         lost = [str(index) for index, area in enumerate(self.areas.sum(axis=0)) if not area]
-        return (f"no masks found for object {', '.join(lost)}",) if lost else ()
+        return (*self.notes, f"no masks found for object {', '.join(lost)}") if lost else self.notes
 
     def lines(self) -> Iterator[str | Table]:
         """Yield a table of the objects, and what was written."""
@@ -210,7 +212,7 @@ def segment_video(
 
     Raises:
         ClipError: the clip cannot be read, has no frames, or no such frame.
-        PromptError: there are no prompts, they contradict each other, or they lie outside the frame.
+        PromptError: there are no prompts, they contradict each other, or a point or most of a box lies outside the frame.
         PredictionError, UnknownModelError: the model has no memory of earlier frames, or bhk does not know it.
         MissingPackageError: PyAV is missing, or the model's package.
         DeviceMemoryError: the device does not have enough memory.
@@ -225,13 +227,13 @@ def segment_video(
     with open_clip(Path(clip), show) as frames:
         check_frame(frames, frame)
         height, width = frames.size
-        check_inside(prompts, width, height, "frame")
+        prompts, notes = fit_inside(prompts, width, height, "frame")
         loading = None if isinstance(model, nn.Module) else progress
         options = RunOptions(mode, compute, device, dtype, attention, verify, config, threads, loading)
         running = load_to_run(model, options, video=True)
         found = _follow(running, frames, prompts, frame, show)
         source = ClipFile(os.fspath(clip), width, height, float(frames.rate), frames.names)
-        report = VideoReport(source, prompts, frame, *found, peak_bytes(running.module), running.file)
+        report = VideoReport(source, prompts, frame, *found, peak_bytes(running.module), running.file, notes=notes)
         if out is None:
             return report
         write_overlay(Path(out), frames, report.masks, prompts, frame, force=force, progress=show)

@@ -18,6 +18,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from bhk.base.names import BHK_SUFFIX, MODEL_FILE
 from bhk.file.bhkfile import BhkFile, open_file
 from bhk.nn.coded import BUFFERS, CodedWeight
+from bhk.nn.dense import to_dense
 from bhk.nn.embedding import HyperEmbedding
 from bhk.nn.hyperlinear import HyperLinear
 from bhk.nn.model_tensors import Replaceable, model_tensors, replaceable_layers
@@ -104,13 +105,8 @@ class BhkQuantizer(HfQuantizer):
             )
 
     def _dequantize(self, model: PreTrainedModel, dtype: Dtype | None = None) -> PreTrainedModel:
-        """Replace each layer on codes by one of torch with the decoded weight."""
-        for parent in list(model.modules()):
-            for name, child in list(parent.named_children()):
-                if isinstance(child, HyperLinear):
-                    setattr(parent, name, child.to_linear())
-                elif isinstance(child, HyperEmbedding):
-                    setattr(parent, name, child.to_embedding())
+        """Turn each layer on codes into one of torch with the decoded weight."""
+        to_dense(model)
         if getattr(model.config, "transformers_weights", None) is not None:
             del model.config.transformers_weights
         # By default transformers passes the configuration's dtype, which saving has turned into a name.
@@ -191,7 +187,14 @@ def buffer_names(weight: str) -> tuple[str, ...]:
 
 
 def _empty(layer: nn.Module) -> CodedWeight:
+    made: CodedWeight
     if isinstance(layer, nn.Embedding):
-        return HyperEmbedding(layer.num_embeddings, layer.embedding_dim, "meta", layer.weight.dtype)
-    assert isinstance(layer, nn.Linear)  # attention has several weights
-    return HyperLinear(layer.in_features, layer.out_features, layer.bias is not None, "meta", layer.weight.dtype)
+        sizes = layer.num_embeddings, layer.embedding_dim, layer.padding_idx
+        made = HyperEmbedding(*sizes, device="meta", dtype=layer.weight.dtype)
+    else:
+        assert isinstance(layer, nn.Linear)  # attention has several weights
+        made = HyperLinear(layer.in_features, layer.out_features, layer.bias is not None, "meta", layer.weight.dtype)
+    made._is_hf_initialized = (
+        True  # else transformers draws a random weight, as for every layer whose weight was not loaded
+    )
+    return made

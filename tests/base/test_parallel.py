@@ -185,6 +185,37 @@ def test_the_number_of_torch_threads_is_restored_after_the_last_map() -> None:
         torch.set_num_threads(before)
 
 
+def test_other_threads_keep_their_number_of_torch_threads() -> None:
+    def count() -> int:
+        seen: list[int] = []
+        thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        return seen[0]
+
+    def with_its_own() -> None:
+        torch.set_num_threads(3)
+        list(ordered_map(lambda item: item, range(9), 2))
+        own.append(torch.get_num_threads())
+        torch.set_num_threads(2)
+
+    own: list[int] = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        results = ordered_map(lambda item: torch.get_num_threads(), range(50), 2)
+        assert next(results) == 1
+        assert count() == 2  # started while the map runs
+        other = threading.Thread(target=with_its_own)
+        other.start()
+        other.join()
+        assert own == [3]
+        assert set(results) == {1}
+        assert torch.get_num_threads() == count() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_work_in_the_background_is_waited_for() -> None:
     began = threading.Event()
 

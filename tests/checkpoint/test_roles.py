@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bhk.checkpoint.roles import natural_key, role_of
+from bhk.checkpoint.roles import is_sinusoidal, natural_key, role_of
 
 _LISTS = sorted((Path(__file__).parent.parent / "data" / "state_dicts").glob("*.json"))
 
@@ -79,6 +79,33 @@ def test_linear_weights_and_buffers_of_the_family_are_known(path: Path) -> None:
         ("0.weight", (5, 3), "linear"),
         ("weight", (5, 3), "linear"),
         ("rnn.weight_ih_l0", (512, 128), "other"),
+        # Tables that are computed or counted
+        ("rope.freqs_cos", (1024, 64), "buffer"),
+        ("rope.freqs_sin", (1024, 64), "buffer"),
+        ("model.layers.0.self_attn.rotary_emb.inv_freq", (64,), "buffer"),
+        ("model.layers.0.self_attn.rotary_emb.cos_cached", (1, 1, 2048, 128), "buffer"),
+        ("blocks.1.rope_cache", (64, 64, 2), "buffer"),
+        ("layers.0.blocks.1.attn_mask", (64, 49, 49), "buffer"),
+        ("decoder.causal_mask", (64, 64), "buffer"),
+        ("layers.0.blocks.0.attn.relative_coords_table", (1, 31, 31, 2), "buffer"),
+        ("attn.relative_position_index", (49, 49), "buffer"),
+        ("head.anchors", (8400, 2), "buffer"),
+        ("model.24.anchor_grid", (3, 1, 3, 1, 1, 2), "buffer"),
+        ("neck.pos_grid", (1, 64, 64, 2), "buffer"),
+        ("pos_encoder.pe", (5000, 1, 512), "buffer"),
+        ("vae.latents_mean", (1, 128, 1, 1), "buffer"),
+        ("pixel_std", (3, 1, 1), "buffer"),
+        ("quantize.embed_avg", (1024, 256), "buffer"),
+        ("queue", (128, 65536), "buffer"),
+        ("alphas_cumprod", (1000,), "buffer"),
+        # Learned tables of similar names
+        ("attn.relative_position_bias_table", (169, 32), "embedding"),
+        ("pos_embed_window", (1, 96, 8, 8), "embedding"),
+        ("mask_token", (1, 1, 768), "embedding"),
+        ("decoder.mask_embed", (1, 256), "embedding"),
+        ("density.grid", (1, 1, 160, 160, 160), "other"),
+        ("coord_proj.weight", (256, 2), "linear"),
+        ("index_embedding.weight", (16, 768), "embedding"),
         ("experts.gate_up_proj", (8, 10, 20), "other"),
     ],
 )
@@ -94,6 +121,35 @@ def test_integers_and_booleans_are_buffers(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.complex64])
 def test_other_numbers_have_their_usual_roles(dtype: torch.dtype) -> None:
     assert _role("proj.weight", (5, 3), dtype) == "linear"
+
+
+def _sines(positions: int, width: int, *, split: bool = False) -> torch.Tensor:
+    angle = torch.arange(positions)[:, None] / 10000 ** (torch.arange(width // 2) * 2 / width)
+    parts = [angle.sin(), angle.cos()]
+    return torch.cat(parts, 1) if split else torch.stack(parts, 2).flatten(1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("split", [False, True])
+def test_fixed_tables_of_positions_are_known_by_their_values(split: bool, dtype: torch.dtype) -> None:
+    table = _sines(577, 192, split=split).to(dtype)
+    assert is_sinusoidal(table)
+    assert is_sinusoidal(table[None])
+    assert is_sinusoidal(torch.cat([torch.zeros_like(table[:1]), table]))  # a row for padding, or for the class token
+    grid = torch.cat([table[:24].repeat(24, 1), table[:24].repeat_interleave(24, 0)], 1)
+    assert is_sinusoidal(grid)
+
+
+def test_learned_tables_are_not_taken_for_fixed_ones() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for scale in (0.02, 0.5**0.5, 1.0):
+        assert not is_sinusoidal(scale * torch.randn(577, 192, generator=generator))
+    assert not is_sinusoidal(torch.nn.functional.normalize(torch.randn(577, 192, generator=generator), dim=1))
+    moved = _sines(577, 192)
+    assert not is_sinusoidal(moved + 0.01 * torch.randn(577, 192, generator=generator))
+    assert not is_sinusoidal(torch.zeros(577, 192))
+    assert not is_sinusoidal(moved[:3])
+    assert not is_sinusoidal(torch.ones(5))
 
 
 def test_numbers_in_names_sort_by_value() -> None:

@@ -7,7 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from bhk.checkpoint import CheckpointError, CorruptCheckpointError, UnknownWeightsError, read
+from bhk.checkpoint import CheckpointError, CorruptCheckpointError, PartOfCheckpointError, UnknownWeightsError, read
 
 _A, _B = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 
@@ -82,3 +82,36 @@ def test_a_wrapped_shard_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.bin.index.json").write_text(json.dumps({"weight_map": {"a": "m-00001-of-00001.bin"}}))
     with pytest.raises(CheckpointError, match="m-00001-of-00001"):
         read(tmp_path)
+
+
+def test_a_single_shard_is_not_taken_for_the_whole(tmp_path: Path) -> None:
+    _folder(tmp_path, {"a": _A, "b": _B}, {_A: ["a"], _B: ["b"]})
+    with pytest.raises(
+        PartOfCheckpointError, match=r"is shard 2 of 2 of a checkpoint; give its folder, or its index"
+    ) as caught:
+        read(tmp_path / _B)
+    assert "(model.safetensors.index.json)" in str(caught.value)
+    alone = tmp_path / "pytorch_model-00001-of-00001.bin"
+    torch.save({"a": torch.ones(2)}, alone)
+    assert list(read(alone).tensors) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("mp_rank_00_model_states.pt", "mp_rank_01_model_states.pt"),
+        ("consolidated.00.pth", "consolidated.01.pth"),
+        ("zero_pp_rank_0_mp_rank_00_model_states.pt", "zero_pp_rank_1_mp_rank_00_model_states.pt"),
+    ],
+)
+def test_the_part_of_one_process_is_not_taken_for_the_whole(tmp_path: Path, name: str, other: str) -> None:
+    for file in (name, "epoch_1.pth", "epoch_2.pth", "lora_rank_4.pth", "lora_rank_8.pth"):
+        torch.save({"a": torch.ones(2)}, tmp_path / file)
+        assert list(read(tmp_path / file).tensors) == ["a"]
+    torch.save({"a": torch.ones(2)}, tmp_path / other)
+    for file in (name, other):
+        with pytest.raises(PartOfCheckpointError, match="is one of 2 parts of a checkpoint") as caught:
+            read(tmp_path / file)
+        assert name in str(caught.value)
+        assert other in str(caught.value)
+    assert list(read(tmp_path / "epoch_1.pth").tensors) == ["a"]

@@ -112,3 +112,30 @@ def test_stored_tensors_without_dense_data_are_named(tmp_path: Path, kind: str) 
     torch.save({"fine": torch.ones(1), "neck.weight": makers[kind]()}, tmp_path / "sam.pth")
     with pytest.raises(UnsupportedTensorError, match=rf"'neck\.weight'.*{kind}"):
         read(tmp_path / "sam.pth")
+
+
+def test_a_changed_byte_is_found_by_the_checksum(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
+    path = tmp_path / "sam.pth"
+    torch.save(weights, path)
+    data = bytearray(path.read_bytes())
+    at = data.index(weights["encoder.weight"].numpy().tobytes())
+    data[at + 7] ^= 4
+    path.write_bytes(data)
+    assert not torch.equal(
+        torch.load(path, mmap=True)["encoder.weight"], weights["encoder.weight"]
+    )  # torch says nothing
+    with pytest.raises(
+        CorruptCheckpointError, match=r"is damaged .*Bad CRC-32 for file 'sam/data/\d'.*; get the file again"
+    ):
+        read(path)
+
+
+def test_files_that_were_saved_without_checksums_are_read(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
+    path = tmp_path / "sam.pth"
+    try:
+        torch.serialization.set_crc32_options(False)
+        torch.save(weights, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    tensors = read(path).tensors
+    assert all(torch.equal(tensors[name], weights[name]) for name in weights)

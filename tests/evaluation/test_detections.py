@@ -9,7 +9,7 @@ import pytest
 from bhk.evaluation.accuracy import usable_detections
 from bhk.evaluation.annotations import AnnotatedImage, Annotations, Category
 from bhk.evaluation.annotations.errors import AnnotationError, UnknownFormatError
-from bhk.evaluation.detections import Detection, inside, read_detections
+from bhk.evaluation.detections import Detection, read_detections
 from bhk.evaluation.faults import FaultKind, FaultLog
 
 _IMAGE = AnnotatedImage(7, "a.png", 20, 10)
@@ -58,7 +58,6 @@ def test_boxes_are_cut_to_the_picture_and_those_outside_are_counted() -> None:
     assert [entry.box for entry in found] == [(0, 2, 20, 6)]
     (fault,) = log.counts()
     assert (fault.kind, fault.count) == (FaultKind.BOX_WITHOUT_INSIDE, 3)
-    assert inside((0, 0, float("inf"), 1), 5, 5) is None
 
 
 def test_a_file_that_is_not_a_list_of_results(tmp_path: Path) -> None:

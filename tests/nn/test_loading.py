@@ -50,6 +50,7 @@ class _Zoo(nn.Module):
         return self.head(self.tied_bias(self.adapted(self.own_forward(x))))
 
 
+ATTENTION = ("attention.in_proj_weight", "attention.in_proj_bias", "attention.out_proj.weight")
 PLAIN = ("odd", "mlp.0", "mlp.2")  # the linear layers of _Zoo that can be replaced
 
 
@@ -224,6 +225,26 @@ def test_requires_grad_is_kept(path) -> None:
     bhk.load_into(model, path)
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     assert frozen == {"embedding.weight", "odd.bias"}
+
+
+@pytest.mark.parametrize("mode", ["hyper", "dense"])
+@pytest.mark.parametrize("dtype", [None, torch.float64])
+def test_parameters_stay_the_same_objects_so_optimizers_go_on(path, mode: str, dtype: torch.dtype | None) -> None:
+    model = _zoo()
+    before = dict(model.named_parameters())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    bhk.load_into(model, path, mode=mode, dtype=dtype)
+    after = dict(model.named_parameters())
+    lost = before.keys() - after.keys()
+    assert lost == ({*(f"{name}.weight" for name in PLAIN), *ATTENTION} if mode == "hyper" else set())
+    assert all(parameter is before[name] for name, parameter in after.items() if name in before)
+    loaded = {name: parameter.detach().clone() for name, parameter in after.items()}
+    model(torch.randn(5, 37, dtype=dtype)).square().sum().backward()
+    optimizer.step()
+    moved = [name for name, parameter in after.items() if not torch.equal(parameter, loaded[name])]
+    held = [name for name in after if name in before]  # the biases of projections are new
+    assert moved == [name for name in held if after[name].grad is not None and after[name].grad.any()]
+    assert {"odd.bias", "norm.weight", "embedding.weight"} <= set(moved)
 
 
 def test_tensors_that_the_file_lacks_are_unchanged(path, write) -> None:

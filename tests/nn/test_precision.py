@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -42,14 +43,28 @@ def test_everything_in_half_precision(kind: Callable[[], nn.Module]) -> None:
     assert len(masks) == len(scores) > 0
 
 
-def test_no_hooks_are_left() -> None:
+@torch.no_grad()
+@pytest.mark.parametrize("kind", _KINDS)
+def test_double_precision_gives_the_same_masks(kind: Callable[[], nn.Module]) -> None:
+    found = []
+    for model in (kind(), kind().double()):
+        predictor = predictor_for(model)
+        with mixed_precision(model):
+            predictor.set_image(_IMAGE)
+            found.append(predictor.predict(Prompt(((40, 30),), (), (10, 10, 90, 80)), multimask=False))
+    (masks, scores), (double_masks, double_scores) = found
+    assert double_scores == pytest.approx(scores, abs=1e-4)
+    assert (masks != double_masks).mean() < 1e-3
+
+
+def test_the_model_is_not_changed_and_other_threads_are_not_affected() -> None:
     model = models.small_sam2().to(torch.bfloat16)
-    with contextlib.suppress(KeyError), mixed_precision(model):
+    with ThreadPoolExecutor(1) as pool, contextlib.suppress(KeyError), mixed_precision(model):
         assert torch.is_autocast_enabled("cpu")
-        assert any(module._forward_pre_hooks for module in model.modules())
+        assert not pool.submit(torch.is_autocast_enabled, "cpu").result()
+        assert not any(module._forward_pre_hooks for module in model.modules())
         raise KeyError
     assert not torch.is_autocast_enabled("cpu")
-    assert not any(module._forward_pre_hooks for module in model.modules())
 
 
 def test_other_models_are_not_affected() -> None:

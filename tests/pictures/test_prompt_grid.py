@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bhk.pictures.prompt_grid import grid_prompts
-from bhk.pictures.prompts import check_inside
+from bhk.pictures.prompts import fit_inside
 
 
 @pytest.mark.parametrize("size", [(1, 1), (640, 427), (3, 2000), (1999, 2)])
@@ -13,7 +13,7 @@ def test_prompts_are_in_the_picture(size: tuple[int, int]) -> None:
         prompts = grid_prompts(*size, (0, number), 23, 11)
         assert [prompt.box is None for prompt in prompts] == [True] * 23 + [False] * 11
         assert all(len(prompt.points) == (prompt.box is None) for prompt in prompts)
-        check_inside(prompts, *size)
+        assert fit_inside(prompts, *size) == (tuple(prompts), ())
 
 
 def test_prompts_depend_only_on_seed_and_size() -> None:

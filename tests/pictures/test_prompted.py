@@ -9,7 +9,7 @@ from PIL import Image
 
 from bhk.pictures.folder import NoPicturesError
 from bhk.pictures.prompted import OBJECTS, dead_leaves, from_folder, scene_prompts, synthetic, white_noise
-from bhk.pictures.prompts import check_inside
+from bhk.pictures.prompts import fit_inside
 from bhk.pictures.scenes import SMALLEST_AREA
 
 
@@ -47,7 +47,7 @@ def test_prompts_are_boxes_around_objects_and_points_on_them() -> None:
     scene = dead_leaves(7, 128)
     prompts = scene_prompts(scene)
     assert len(prompts) == 2 * min(OBJECTS, len(scene.masks))
-    check_inside(prompts, 128, 128)
+    assert fit_inside(prompts, 128, 128) == (tuple(prompts), ())
     for mask, box, point in zip(scene.masks, prompts[::2], prompts[1::2], strict=False):
         assert box.box is not None
         x0, y0, x1, y1 = map(int, box.box)
@@ -91,7 +91,7 @@ def test_large_pictures_are_scaled_down_and_small_ones_are_not(tmp_path: Path) -
         ((picture, prompts),), _ = from_folder(tmp_path, 1, 0, side)
         assert picture.shape == shape
         assert len(prompts) == 2 * OBJECTS
-        check_inside(prompts, shape[1], shape[0])
+        assert fit_inside(prompts, shape[1], shape[0]) == (tuple(prompts), ())
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:

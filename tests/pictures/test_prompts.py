@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bhk.pictures.prompts import Prompt, PromptError, check_inside, make_prompts
+from bhk.pictures.prompts import Prompt, PromptError, fit_inside, inside, make_prompts
 
 
 def test_all_points_are_one_prompt() -> None:
@@ -66,12 +66,36 @@ def test_impossible_prompts_are_refused(prompts: dict[str, Any], message: str) -
 
 @pytest.mark.parametrize("point", [(0, 0), (639.9, 0), (0, 479), (320.5, 240.25)])
 def test_points_inside(point: tuple[float, float]) -> None:
-    check_inside([Prompt((point,), (point,))], 640, 480)
+    prompts = (Prompt((point,), (point,)),)
+    assert fit_inside(prompts, 640, 480) == (prompts, ())
 
 
 @pytest.mark.parametrize("box", [(0, 0, 640, 480), (1, 1, 1.5, 2), (639, 479, 640, 480)])
 def test_boxes_inside(box: tuple[float, ...]) -> None:
-    check_inside(make_prompts(boxes=[box]), 640, 480)
+    prompts = make_prompts(boxes=[box])
+    assert fit_inside(prompts, 640, 480) == (prompts, ())
+
+
+@pytest.mark.parametrize(
+    ("box", "cut"),
+    [
+        ((-0.4, 10, 384.3, 200), (0, 10, 384.3, 200)),
+        ((10, 10, 640.5, 480.5), (10, 10, 640, 480)),
+        ((-1, -1, 641, 481), (0, 0, 640, 480)),
+        ((-99, 0, 100, 5), (0, 0, 100, 5)),
+    ],
+)
+def test_boxes_over_the_edge_are_cut_there_and_that_is_said(box: tuple[float, ...], cut: tuple[float, ...]) -> None:
+    (prompt,), (note,) = fit_inside([Prompt(((1, 1),), box=box)], 640, 480)
+    assert prompt == Prompt(((1, 1),), box=cut)
+    assert note.startswith(f"box {box[0]:g},{box[1]:g},")
+    assert note.endswith("was cut at the edge of the picture, which is 640 x 480 pixels")
+
+
+def test_the_part_of_a_box_inside() -> None:
+    assert inside((-5, 2, 30, 6), 20, 10) == (0, 2, 20, 6)
+    assert inside((25, 1, 30, 2), 20, 10) is None
+    assert inside((0, 0, float("inf"), 1), 5, 5) is None
 
 
 @pytest.mark.parametrize("point", [(640, 1), (1, 480), (-0.5, 1), (float("nan"), 1), (1, float("inf"))])
@@ -79,14 +103,16 @@ def test_boxes_inside(box: tuple[float, ...]) -> None:
 def test_points_outside(kind: str, point: tuple[float, float]) -> None:
     prompt = Prompt(**{kind: (point,)})
     with pytest.raises(PromptError, match=r"^point .* is outside the picture, which is 640 x 480 pixels$"):
-        check_inside([prompt], 640, 480)
+        fit_inside([prompt], 640, 480)
 
 
 @pytest.mark.parametrize(
     ("box", "message"),
     [
-        ((0, 0, 641, 480), "box 0,0,641,480 is not inside the picture, which is 640 x 480 pixels"),
-        ((-1, 0, 5, 5), "box -1,0,5,5 is not in"),
+        ((600, 0, 681, 480), "box 600,0,681,480 is not inside the picture, which is 640 x 480 pixels"),
+        ((-9, 0, 5, 5), "box -9,0,5,5 is not in"),
+        ((700, 0, 750, 5), "box 700,0,750,5 is not in"),
+        ((0, 0, float("inf"), 5), "box 0,0,inf,5 is not in"),
         ((0, 0, float("nan"), 5), "box 0,0,nan,5 is not in"),
         ((9, 0, 5, 5), "box 9,0,5,5 is empty; expected x0 < x1 and y0 < y1 in the picture, which is 640 x 480"),
         ((0, 5, 5, 5), "box 0,5,5,5 is empty"),
@@ -94,5 +120,5 @@ def test_points_outside(kind: str, point: tuple[float, float]) -> None:
 )
 def test_boxes_outside(box: tuple[float, ...], message: str) -> None:
     with pytest.raises(PromptError) as error:
-        check_inside(make_prompts(boxes=[box]), 640, 480)
+        fit_inside(make_prompts(boxes=[box]), 640, 480)
     assert message in str(error.value)

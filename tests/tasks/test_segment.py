@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,33 @@ def test_boxes_give_a_mask_each(sam: nn.Module) -> None:
     for box, mask in zip(boxes, found.masks, strict=True):
         assert np.array_equal(segment(sam, _IMAGE, boxes=[box]).masks[0], mask)
     assert len(segment(sam, _IMAGE, boxes=boxes, multimask=True).masks) == 9
+
+
+def test_a_box_over_the_edge_gives_the_mask_of_the_part_inside(sam: nn.Module) -> None:
+    found, cut = segment(sam, _IMAGE, boxes=[(-0.4, 10, 140.3, 80)]), segment(sam, _IMAGE, boxes=[(0, 10, 140, 80)])
+    assert np.array_equal(found.masks, cut.masks)
+    assert found.scores == cut.scores
+    assert found.prompts == cut.prompts == (Prompt(box=(0, 10, 140, 80)),)
+    assert found.hints == ("box -0.4,10,140.3,80 was cut at the edge of the picture, which is 140 x 90 pixels",)
+    assert found.document()["notes"] == [*found.hints]
+    assert cut.hints == ()
+
+
+def test_threads_get_the_masks_of_their_own_prompts(sam: nn.Module) -> None:
+    pictures = [np.roll(_IMAGE, 17 * number, 1) for number in range(4)]
+    models_of_dtypes = [sam, models.small_sam().to(torch.bfloat16)]
+
+    def ask(number: int) -> SegmentationReport:
+        model, picture = models_of_dtypes[number % 2], pictures[number // 2]
+        return segment(model, picture, points=[(10 + 15 * number, 40)], multimask=True)
+
+    expected = [ask(number) for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(ask, [*range(8)] * 3))
+    for number, report in enumerate(found):
+        assert np.array_equal(report.masks, expected[number % 8].masks)
+        assert report.scores == expected[number % 8].scores
+        assert report.seconds.encode > 0
 
 
 def test_everything() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bhk.base.errors import BhkError
 from bhk.base.packages import MissingPackageError
+from bhk.nn.model_tensors import private_twin
 from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
 
@@ -61,7 +62,7 @@ class Predictor(Protocol):
 
 
 def predictor_for(model: nn.Module) -> Predictor:
-    """Return the predictor for a model's class.
+    """Return the predictor for a model's class. It is for one thread; several may predict with one model.
 
     Raises:
         PredictionError: the class is not known.
@@ -70,7 +71,7 @@ def predictor_for(model: nn.Module) -> Predictor:
     for kind in type(model).__mro__:
         package = kind.__module__.partition(".")[0]
         if found := _PREDICTORS.get(f"{package}.{kind.__name__}"):
-            return _make(found, model, package)
+            return _make(found, private_twin(model), package)
     name = f"{type(model).__module__}.{type(model).__name__}"
     raise PredictionError(f"bhk cannot predict masks with {name}; expected one of {', '.join(_PREDICTORS)}")
 
