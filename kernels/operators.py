@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
 from . import reference
 
@@ -115,9 +114,3 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 torch.library.register_autograd("bhk::hyper_linear", _backward, setup_context=_save, lib=_library)
-
-
-@register_flop_formula(torch.ops.bhk.hyper_linear)
-def _flops(x: tuple[int, ...], codes: tuple[int, ...], *_: Any, **__: Any) -> int:
-    """Return the operations of a product, for shapes of x and of the codes: those of a dense layer."""
-    return 2 * math.prod(x) * codes[0]

@@ -154,7 +154,7 @@ class _Builder:
                 dtype=self._options.dtype_of(weight),
                 compute=self._options.compute,
             )
-        module.bias = None if bias is None else self._part(bias, biases)
+        module.bias = None if bias is None else self._part(bias, biases)  # type: ignore[assignment]
         return module
 
     def _part(self, tensor: Tensor, rows: slice) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from bhk.codec.codebook import Codebook, Codes
 from bhk.kernels import operators as operators  # registers torch.ops.bhk
@@ -106,7 +107,7 @@ class CodedWeight(nn.Module):
             delattr(self, name)
         for name in ("_shape", "_dtype", "compute"):
             vars(self).pop(name, None)
-        self.__class__ = self.dense_class  # as torch's lazy modules do
+        self.__class__ = self.dense_class  # type: ignore[assignment]  # as torch's lazy modules do
         others = dict(self._parameters)
         self._parameters.clear()
         self._parameters.update({"weight": weight, **others})  # in torch's order
@@ -173,10 +174,13 @@ class CodedWeight(nn.Module):
 
 
 def is_transformed() -> bool:
-    """Return whether gradients are taken in forward mode, or torch.func transforms a call. bhk's operators know neither."""
+    """Return whether bhk's operators do not serve: in forward mode, under torch.func, or where operations are counted."""
     if torch.compiler.is_compiling():
         return False
-    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+    is_counted = torch._C._len_torch_dispatch_stack() > 0 and any(
+        type(mode).__module__ == "torch.utils.flop_counter" for mode in _get_current_dispatch_mode_stack()
+    )
+    return is_counted or forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
 
 
 def refuse_onnx() -> None:
@@ -185,7 +189,7 @@ def refuse_onnx() -> None:
     Raises:
         HyperLinearError: it is.
     """
-    is_recorded = torch.jit.is_tracing() or torch.compiler.is_exporting()  # type: ignore[attr-defined]
+    is_recorded = torch.jit.is_tracing() or torch.compiler.is_exporting()  # type: ignore[no-untyped-call]
     if is_recorded and torch.onnx.is_in_onnx_export():
         raise HyperLinearError(
             "ONNX has no layers on codes; export a model that was loaded with bhk.load(…, mode='dense'), "

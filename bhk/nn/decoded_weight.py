@@ -64,7 +64,7 @@ class DecodedWeight(Tensor):
         return _plain(self).clone()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return _plain(self).__reduce_ex__(protocol)
+        return _plain(self).__reduce_ex__(protocol)  # type: ignore[no-untyped-call]
 
 
 class _Memory:

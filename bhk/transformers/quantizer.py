@@ -194,7 +194,6 @@ def _empty(layer: nn.Module) -> CodedWeight:
     else:
         assert isinstance(layer, nn.Linear)  # attention has several weights
         made = HyperLinear(layer.in_features, layer.out_features, layer.bias is not None, "meta", layer.weight.dtype)
-    made._is_hf_initialized = (
-        True  # else transformers draws a random weight, as for every layer whose weight was not loaded
-    )
+    # Else transformers draws a random weight, as for every layer whose weight was not loaded.
+    made._is_hf_initialized = True  # type: ignore[assignment]
     return made

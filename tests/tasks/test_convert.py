@@ -340,6 +340,6 @@ def test_a_dry_run_needs_no_free_destination(tmp_path: Path) -> None:
 def test_layers_that_hold_codes_are_not_coded_again(tmp_path: Path) -> None:
     layer = HyperLinear.from_linear(torch.nn.Linear(64, 64))
     torch.save(torch.nn.Sequential(layer).state_dict(), tmp_path / "tuned.pth")
-    with pytest.raises(UnsupportedTensorError, match=r"'0' is a HyperLinear layer.*to_dense"):
+    with pytest.raises(UnsupportedTensorError, match=r"'0' is a layer on codes.*to_dense"):
         bhk.convert(tmp_path / "tuned.pth")
     assert list(tmp_path.iterdir()) == [tmp_path / "tuned.pth"]
