@@ -189,7 +189,7 @@ def refuse_onnx() -> None:
     Raises:
         HyperLinearError: it is.
     """
-    is_recorded = torch.jit.is_tracing() or torch.compiler.is_exporting()  # type: ignore[no-untyped-call]
+    is_recorded = torch.jit.is_tracing() or torch.compiler.is_exporting()  # type: ignore[attr-defined, no-untyped-call]
     if is_recorded and torch.onnx.is_in_onnx_export():
         raise HyperLinearError(
             "ONNX has no layers on codes; export a model that was loaded with bhk.load(…, mode='dense'), "

@@ -141,6 +141,7 @@ class VideoReport(Report):
                 "model": self.model,
                 "clip": {**vars(self.clip), "frames": len(self.runs)},
                 "out": self.out,
+                "notes": self.notes,
                 "prompts": self.prompts,
                 "frame": self.frame,
                 "masks": [record for frame in range(len(self.runs)) for record in self._records(frame)],
