@@ -59,13 +59,13 @@ class SamInputs:
     def run(self, model: nn.Module, index: int) -> tuple[Tensor, ...]:
         """Run the model on all prompts of picture `index`; see `Inputs`."""
         picture, prompts = self.asked[index]
-        predictor = predictor_for(model)
         found: list[Tensor] = []
 
         def keep(module: nn.Module, inputs: object, outputs: Sequence[Tensor]) -> None:
             found.extend((outputs[0].sigmoid(), outputs[1]))
 
         with _shown(model, index):
+            predictor = predictor_for(model)  # here, because it copies the hooks
             predictor.set_image(picture)
             hook = predictor.decoder.register_forward_hook(keep)
             try:
@@ -92,10 +92,10 @@ class TextInputs:
 
     def run(self, model: nn.Module, index: int) -> tuple[Tensor, ...]:
         """Run the model on all texts of picture `index`; see `Inputs`."""
-        predictor = predictor_for(model)
-        assert isinstance(predictor, Sam3Predictor)  # the caller has looked
         found: list[Tensor] = []
         with _shown(model, index):
+            predictor = predictor_for(model)  # here, because it copies the hooks
+            assert isinstance(predictor, Sam3Predictor)  # the caller has looked
             predictor.set_image(self.pictures[index])
             for tokens in random_texts(predictor.detector, TEXTS, (self.seed, index)):
                 outputs = predictor.find(_on(device_of(model), tokens))
