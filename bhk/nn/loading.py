@@ -148,6 +148,7 @@ def load_options(
         dtype=None if dtype is None else floating_dtype(dtype),
         strict=strict,
         prefix=prefix,
+        own_name=str,
         ignore=tuple(ignore),
         threads=worker_count(threads),
         progress=progress or silent,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -33,7 +33,11 @@ SHOWN = 3  # names in a message
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How to load a file into a model; `bhk.load_into` describes the fields."""
+    """How to load a file into a model; `bhk.load_into` describes the fields.
+
+    Attributes:
+        own_name: returns the name that the model has for a name in the file, without the prefix.
+    """
 
     mode: Mode
     compute: Compute
@@ -41,6 +45,7 @@ class LoadOptions:
     dtype: torch.dtype | None
     strict: bool
     prefix: str
+    own_name: Callable[[str], str]
     ignore: tuple[str, ...]
     threads: int
     progress: Progress
@@ -117,13 +122,14 @@ def make_plan(model: nn.Module, file: BhkFile, options: LoadOptions) -> Plan:
         NoDataError: a tensor of the model on the meta device is not in the file.
     """
     prefix, targets = options.prefix, model_tensors(model)
-    available = {name[len(prefix) :]: file.layer(name) for name in file.names if name.startswith(prefix)}
+    places = {options.own_name(name[len(prefix) :]): name for name in file.names if name.startswith(prefix)}
+    available = {own: file.layer(name) for own, name in places.items()}
     # If several names of a tensor are in the file, the last one counts, as when a state dict is copied.
     found = {target: available[name] for target in targets for name in target.names if name in available}
     not_in_file = tuple(target for target in targets if target not in found)
     known = {name for target in targets for name in target.names}
     missing = tuple(name for target in not_in_file for name in target.names if not options.passes_over(name))
-    unexpected = tuple(prefix + name for name in available if name not in known and not options.passes_over(name))
+    unexpected = tuple(name for own, name in places.items() if own not in known and not options.passes_over(own))
     differing = {target: layer for target, layer in found.items() if not _fits(layer, target.tensor)}
     if differing or not found or (options.strict and (missing or unexpected)):
         header, name = file.container.header, file.container.source.name

@@ -128,8 +128,9 @@ def _load_bhk(path: Path, options: LoadOptions, video: bool, verify: bool, confi
     with BhkFile(Container.open(path), verify=verify) as file:
         entry = model_entry(file.container, config)
         model = _built(entry, (layer.shape for layer in file.layers), video=video)
-        prefix, extra = str(entry.arguments.get(WITHIN, "")), FAMILIES[entry.family].extra
-        load_file(model, file, replace(options, prefix=prefix, ignore=() if video else extra))
+        prefix, family = str(entry.arguments.get(WITHIN, "")), FAMILIES[entry.family]
+        extra = () if video else family.extra
+        load_file(model, file, replace(options, prefix=prefix, own_name=family.own_name, ignore=extra))
         return LoadedModel(model, entry, file.container.ratio)
 
 
@@ -158,9 +159,13 @@ def dense_model(checkpoint: Checkpoint, recognised: Recognised | None, path: Pat
     if recognised is None or fault is not None:
         raise UnknownModelError(f"{path}: bhk cannot build this model, because {fault}; build it yourself")
     model = _built(recognised.entry, (tensor.shape for tensor in checkpoint.tensors.values()), video=video)
-    cut, values = len(recognised.prefix), checkpoint.all_values()
-    own = {name[cut:]: tensor for name, tensor in values.items() if name.startswith(recognised.prefix)}
-    fill(model, own, () if video else recognised.family.extra, path)
+    family, cut = recognised.family, len(recognised.prefix)
+    own = {
+        family.own_name(name[cut:]): tensor
+        for name, tensor in checkpoint.all_values().items()
+        if name.startswith(recognised.prefix)
+    }
+    fill(model, own, () if video else family.extra, path)
     return model.eval()
 
 

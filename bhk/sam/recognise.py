@@ -71,7 +71,7 @@ class Recognised:
 
     def finer_db(self, name: str) -> float:
         """Return how many dB the level of tensor `name` is above the model's; 0 for those that the family does not have."""
-        own = name.removeprefix(self.prefix)
+        own = self.family.own_name(name.removeprefix(self.prefix))
         if not name.startswith(self.prefix) or own in self.further:
             return 0.0
         return finer_db(self.family, own)
@@ -138,11 +138,11 @@ def _matches(shapes: Mapping[str, tuple[int, ...]], configuration: Configuration
     """Return the families whose marks are there, the one that fits best first."""
     found = []
     for prefix in _prefixes(shapes):
-        inside = {name[len(prefix) :]: shape for name, shape in shapes.items() if name.startswith(prefix)}
+        stored = {name[len(prefix) :]: shape for name, shape in shapes.items() if name.startswith(prefix)}
         beside = tuple(name for name in shapes if not name.startswith(prefix))
-        known = Shapes(inside)
         for family in FAMILIES.values():
-            if all(map(known.has, family.marks)):
+            inside = {family.own_name(name): shape for name, shape in stored.items()} if family.renames else stored
+            if all(map(Shapes(inside).has, family.marks)):
                 found.append(_Match(family, prefix, inside, beside, accounts(family.name, family.extra, inside)))
     kind = configuration.model_type if configuration else None
     return sorted(found, key=lambda match: (match.odd, kind not in match.family.classes))

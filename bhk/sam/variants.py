@@ -55,6 +55,7 @@ class Family:
         classes: for models of transformers, what config.json may have as `model_type`, and the class that it stands for.
         video: likewise the class for clips, where there is one.
         twins: whether variants of equal shapes are different models, which only their names or their user can tell apart.
+        renames: regular expressions of names in files that differ from the module's, and what stands for each there.
         extra: patterns (see `fnmatch`) of names that a file may hold in addition to the module's, for `ignore` of
             `bhk.load_into`. No other names may differ, although the packages of SAM-HQ and EdgeSAM are less strict.
     """
@@ -69,12 +70,19 @@ class Family:
     classes: Mapping[str, str] = field(default_factory=dict)
     video: Mapping[str, str] = field(default_factory=dict)
     twins: bool = False
+    renames: tuple[tuple[str, str], ...] = ()
     extra: tuple[str, ...] = ()
 
     @property
     def follows(self) -> bool:
         """Whether models of the family can follow objects through a clip."""
         return bool(self.video) or (self.tree is not None and self.tree.video is not None)
+
+    def own_name(self, name: str) -> str:
+        """Return the name that the module has for a tensor of a file."""
+        for pattern, own in self.renames:
+            name = re.sub(pattern, own, name)
+        return name
 
 
 @dataclass(frozen=True)
@@ -157,7 +165,25 @@ FAMILIES = {
         _transformers(
             "transformers_sam3",
             ("detr_decoder.", "text_encoder.", "vision_encoder.backbone.layers."),
-            {"sam3": "Sam3Model"},
+            {"sam3": "Sam3Model", "sam3_lite_text": "Sam3LiteTextModel"},
+        ),
+        _transformers(
+            "transformers_sam3_tracker",
+            ("mask_decoder.pred_obj_score_head.", "vision_encoder.backbone.layers."),
+            {"sam3_tracker": "Sam3TrackerModel", "sam3_tracker_video": "Sam3TrackerModel"},
+            video={"sam3_tracker_video": "Sam3TrackerVideoModel"},
+            extra=_VIDEO,
+            # transformers saves it with the names that it has as a part of Sam3VideoModel.
+            renames=(
+                (r"^detector_model\.vision_encoder\.backbone\.", "vision_encoder.backbone."),
+                (r"^tracker_neck\.", "vision_encoder.neck."),
+            ),
+        ),
+        _transformers(
+            "transformers_sam3_video",
+            ("detector_model.detr_decoder.", "tracker_model.", "tracker_neck."),
+            {"sam3_video": "Sam3VideoModel"},
+            renames=((r"^tracker_model\.tracker_model\.", "tracker_model."),),  # transformers 5.24 saves it so
         ),
         Family(
             "transformers_sam_hq",
