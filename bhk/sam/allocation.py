@@ -70,15 +70,15 @@ _DECODER = (
 )
 PARTS = (*_ENCODER, *_DECODER)
 
-# SAM 3 finds objects by a text: between the encoders of picture and text, which hold 95 % of the weights, and the masks stands
-# a DETR; for points, boxes and clips, the decoder and the memory of SAM 2. Names are those of Meta's package or of transformers,
-# of a whole model or of a part that was saved alone.
+# SAM 3 finds objects by a text: between the encoders of picture and text, which hold 95 % of the weights, and the masks
+# stands a DETR; for points, boxes and clips, the decoder and the memory of SAM 2. Names are those of Meta's package or of
+# transformers, of a whole model or of a part that was saved alone.
 #
-# No trained weights of SAM 3 were at hand. The encoder of pictures, a transformer with windows as SAM's, and the decoder of SAM 2
-# have the offsets measured above. In a trained text encoder (all-MiniLM-L6-v2), kappa of attention and both layers of the MLPs
-# differs by 0.3 dB only, so the text encoder has nearly one offset. In a small SAM 3 with random weights of unit gain, kappa of
-# its text encoder is 5 dB above that of its picture encoder, and kappa of its DETR 2 to 5 dB below that of its text encoder in
-# attention, and lower in MLPs. The DETR is finer than that asks for: it holds 3 % of the weights.
+# No trained weights of SAM 3 were at hand. The encoder of pictures, a transformer with windows as SAM's, and the decoder of
+# SAM 2 have the offsets measured above. In a trained text encoder (all-MiniLM-L6-v2), kappa of attention and of both layers of
+# the MLPs differs by 0.3 dB only, so the text encoder has nearly one offset. In a small SAM 3 with random weights of unit gain,
+# kappa of its text encoder is 5 dB above that of its picture encoder, and kappa of its DETR 2 to 5 dB below that of its text
+# encoder in attention, and lower in MLPs. The DETR is finer than that asks for: it holds 3 % of the weights.
 _TEXT, _TRUNK = r"\b(text_encoder|language_backbone)\.", r"\b(vision_encoder\.backbone|vision_backbone\.trunk)\."
 _DETR = r"\b(detr_(en|de)coder|geometry_encoder|detector\.transformer\.(en|de)coder)\.layers\.\d+\."
 SAM3_PARTS = (

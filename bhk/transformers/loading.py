@@ -28,10 +28,11 @@ from bhk.nn.errors import MismatchError
 from bhk.nn.plan import named_tensors
 from bhk.transformers.errors import OffloadError, RepositoryError
 from bhk.transformers.names import find_names
-from bhk.transformers.quantizer import BhkQuantizer, Loaded, buffer_names
+from bhk.transformers.quantizer import METHOD, BhkQuantizer, Loaded, buffer_names
 
 Function = Callable[..., Any]
 
+_WHERE = ("cache_dir", "token", "revision", "subfolder")
 _QUIETLY = dict.fromkeys(
     (
         "_raise_exceptions_for_gated_repo",
@@ -40,6 +41,30 @@ _QUIETLY = dict.fromkeys(
     ),
     False,
 )
+
+
+def load_config(original: Function) -> Function:
+    """Return transformers' loading of a configuration, extended to the part of a repository's configuration.
+
+    transformers takes the configuration of a part, such as the detector of a `Sam3VideoModel`, from that of the whole, which
+    alone names the .bhk file.
+    """
+
+    @functools.wraps(original)
+    def from_pretrained(cls: type[Any], folder: Any, *args: Any, **options: Any) -> Any:
+        found = original(cls, folder, *args, **options)
+        config = found[0] if isinstance(found, tuple) else found
+        if getattr(config, "quantization_config", None) is None:
+            whole = _repository_config(
+                folder, {name: options[name] for name in _WHERE if options.get(name) is not None}
+            )
+            quantization = whole.get("quantization_config")
+            if isinstance(quantization, dict) and quantization.get("quant_method") == METHOD:
+                config.quantization_config = {**quantization, "part": True}
+                config.transformers_weights = whole.get("transformers_weights")
+        return found
+
+    return from_pretrained
 
 
 def find_file(original: Function) -> Function:
@@ -66,15 +91,10 @@ def find_file(original: Function) -> Function:
 def _refuse_parts(folder: Any, options: Mapping[str, Any]) -> None:
     """Raise an error if the repository's config.json names a .bhk file, but the configuration in use does not.
 
-    That happens when part of a model is loaded with its own configuration. transformers would then take any dense weights in
-    the repository, which may be older.
+    That happens when part of a model is loaded with a configuration of its own. transformers would then take any dense weights
+    in the repository, which may be older.
     """
-    here = {**options, "local_files_only": True, "force_download": False}  # transformers has just read it
-    try:
-        path = cached_file(folder, CONFIG, **here, **_QUIETLY)
-        config = {} if path is None else parse_object(Path(path).read_bytes())
-    except (OSError, ValueError):  # not a repository of ours; transformers reports what is wrong
-        return
+    config = _repository_config(folder, options)
     name = config.get("transformers_weights")
     if isinstance(name, str) and name.endswith(BHK_SUFFIX):
         kinds = config.get("architectures")
@@ -83,6 +103,16 @@ def _refuse_parts(folder: Any, options: Mapping[str, Any]) -> None:
             f"{shown(str(folder))} holds a {whole} in {shown(name)!r}, but another class or configuration is being loaded; "
             "load the whole model with its own config.json, and take the part from it"
         )
+
+
+def _repository_config(folder: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the repository's config.json, which transformers has just read; an empty one if there is none."""
+    here = {**options, "local_files_only": True, "force_download": False}
+    try:
+        path = cached_file(folder, CONFIG, **here, **_QUIETLY)
+        return {} if path is None else parse_object(Path(path).read_bytes())
+    except (OSError, ValueError):  # not a repository of ours; transformers reports what is wrong
+        return {}
 
 
 class _Metadata(dict[str, str]):
@@ -132,7 +162,7 @@ def load_weights(original: Function) -> Function:
             tensors = _decode(model, file, quantizer.loaded, load_config.weight_mapping)
         expected = _shapes(model)
         result = original(model, tensors, checkpoint_files, load_config, *args, **options)
-        _check_complete(model, result[0], name, expected)
+        _check_complete(model, result[0], name, expected, is_part=quantizer.is_part)
         return result
 
     return load
@@ -181,13 +211,16 @@ def _shapes(model: PreTrainedModel) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-def _check_complete(model: PreTrainedModel, found: Any, file: str, expected: dict[str, tuple[int, ...]]) -> None:
+def _check_complete(
+    model: PreTrainedModel, found: Any, file: str, expected: dict[str, tuple[int, ...]], *, is_part: bool
+) -> None:
     """Raise an error where transformers would initialise tensors at random, or drop tensors of the file.
 
     Args:
         found: transformers' LoadStateDictInfo.
         expected: the shapes of the model before it was loaded. Versions up to 5.20 put a tensor of another shape into
             a quantized model, and do not report it.
+        is_part: whether the model is a part of the one in the file, which holds more tensors then.
 
     Raises:
         MismatchError: names or shapes of file and model differ.
@@ -197,7 +230,7 @@ def _check_complete(model: PreTrainedModel, found: Any, file: str, expected: dic
     tied = model.all_tied_weights_keys.items()
     settled = {name for pair in tied for name in pair if not info.missing_keys.issuperset(pair)}
     missing = tuple(sorted(info.missing_keys - settled))
-    unexpected = tuple(sorted(info.unexpected_keys))
+    unexpected = () if is_part else tuple(sorted(info.unexpected_keys))
     reported = {(name, tuple(stored), tuple(wanted)) for name, stored, wanted in info.mismatched_keys}
     loaded = {(name, shape, expected.get(name, shape)) for name, shape in _shapes(model).items()}
     differing = sorted(reported | {entry for entry in loaded if entry[1] != entry[2]})

@@ -35,11 +35,13 @@ class BhkConfig(QuantizationConfigMixin):
 
     Attributes:
         file: base name of the weight file. `transformers_weights` beside it repeats it; transformers reads only that.
+        part: whether the model is only a part of the one in the file.
     """
 
-    def __init__(self, file: str = MODEL_FILE, **_: Any) -> None:
+    def __init__(self, file: str = MODEL_FILE, part: bool = False, **_: Any) -> None:
         self.quant_method = METHOD
         self.file = file
+        self.part = part
 
 
 @dataclass
@@ -121,6 +123,11 @@ class BhkQuantizer(HfQuantizer):
     def is_serializable(self, **_: Any) -> bool:
         """Return True: `save_pretrained` works, see `bhk.transformers.saving`."""
         return True
+
+    @property
+    def is_part(self) -> bool:
+        """Whether the model is only a part of the one in the file."""
+        return bool(self.quantization_config.part)
 
     @property
     def is_trainable(self) -> bool:

@@ -13,6 +13,7 @@ OLDEST = (5, 10)
 
 # Functions that are extended or used here, and that transformers does not promise to keep.
 _NEEDED = (
+    "transformers.configuration_utils:PreTrainedConfig.from_pretrained",
     "transformers.modeling_utils:_get_resolved_checkpoint_files",
     "transformers.modeling_utils:PreTrainedModel._load_pretrained_model",
     "transformers.modeling_utils:PreTrainedModel._adjust_missing_and_unexpected_keys",
@@ -34,10 +35,10 @@ def register() -> None:
         UnsupportedTransformersError: transformers is not installed, or its version works differently.
     """
     _check_version()
-    from transformers import PreTrainedModel, modeling_utils
+    from transformers import PreTrainedConfig, PreTrainedModel, modeling_utils
     from transformers.quantizers import auto
 
-    from bhk.transformers.loading import find_file, load_weights
+    from bhk.transformers.loading import find_file, load_config, load_weights
     from bhk.transformers.quantizer import METHOD, BhkConfig, BhkQuantizer
     from bhk.transformers.saving import save
 
@@ -45,6 +46,7 @@ def register() -> None:
         return
     auto.register_quantization_config(METHOD)(BhkConfig)
     auto.register_quantizer(METHOD)(BhkQuantizer)
+    _extend(PreTrainedConfig, "from_pretrained", lambda original: classmethod(load_config(original.__func__)))
     _extend(modeling_utils, "_get_resolved_checkpoint_files", find_file)
     _extend(PreTrainedModel, "_load_pretrained_model", lambda original: staticmethod(load_weights(original)))
     _extend(PreTrainedModel, "save_pretrained", save)

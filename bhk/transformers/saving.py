@@ -64,14 +64,19 @@ def save(original: Callable[..., None]) -> Callable[..., None]:
             call.arguments["save_directory"] = scratch
             original(*call.args, **call.kwargs)  # everything except the weights
             if call.arguments.get("is_main_process", True):
-                _write_folder(model, quantizer.loaded, Path(scratch), folder)
+                _write_folder(model, quantizer.loaded, Path(scratch), folder, is_part=quantizer.is_part)
         return None
 
     return save_pretrained
 
 
-def _write_folder(model: PreTrainedModel, loaded: Loaded, scratch: Path, folder: Path) -> None:
+def _write_folder(model: PreTrainedModel, loaded: Loaded, scratch: Path, folder: Path, *, is_part: bool) -> None:
     """Write model.bhk, and then the files that transformers has written to `scratch`."""
+    if is_part:
+        raise SaveError(
+            f"{type(model).__name__} is only a part of the model in {loaded.path.name}; save the whole model, or call "
+            "model.dequantize() and save the dense part"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

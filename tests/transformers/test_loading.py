@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sam import models
 from torch import nn
 from transformers import (
@@ -19,6 +19,10 @@ from transformers import (
     BertForMaskedLM,
     BertModel,
     PreTrainedModel,
+    Sam3Model,
+    Sam3TrackerVideoModel,
+    Sam3VideoModel,
+    SamHQModel,
     SamModel,
     SamVisionModel,
     modeling_utils,
@@ -31,7 +35,7 @@ from bhk.container import reader
 from bhk.container.errors import FormatError, StreamHashError
 from bhk.nn import HyperLinear
 from bhk.nn.errors import MismatchError
-from bhk.transformers.errors import OffloadError, RepositoryError, TyingError
+from bhk.transformers.errors import OffloadError, RepositoryError, SaveError, TyingError
 
 TINY_BERT = {
     "hidden_size": 32,
@@ -239,14 +243,45 @@ def test_half_a_configuration_is_refused(repository: Path, change_config: Callab
         SamModel.from_pretrained(repository)
 
 
-def test_a_part_of_a_model_is_not_loaded_from_older_weights(repository: Path) -> None:
+def test_a_part_of_a_model_is_loaded_from_the_file_of_the_whole(repository: Path, tmp_path: Path) -> None:
     models.small_hf_sam().save_pretrained(repository / "dense")
-    SamVisionModel.from_pretrained(repository / "dense")
+    (repository / "dense" / "model.safetensors").rename(repository / "model.safetensors")  # older weights
+    part = SamVisionModel.from_pretrained(repository)
+    whole = SamModel.from_pretrained(repository).vision_encoder
+    assert _hyperlinears(part)
+    pixels = torch.randn(1, 3, models.SIZE, models.SIZE, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(part(pixels).last_hidden_state, whole(pixels).last_hidden_state)
+    with pytest.raises(SaveError, match=r"SamVisionModel is only a part of the model in model\.bhk"):
+        part.save_pretrained(tmp_path / "part")
+
+
+def test_a_part_with_a_configuration_of_its_own_is_not_loaded_from_older_weights(repository: Path) -> None:
+    models.small_hf_sam().save_pretrained(repository / "dense")
     (repository / "dense" / "model.safetensors").rename(repository / "model.safetensors")
     with pytest.raises(
         RepositoryError, match=r"holds a SamModel in 'model\.bhk', but another class or configuration is"
     ):
-        SamVisionModel.from_pretrained(repository)
+        SamVisionModel.from_pretrained(repository, config=models.small_hf_sam().config.vision_config)
+
+
+def test_a_part_that_the_file_lacks_is_refused(published: Path) -> None:
+    with pytest.raises(MismatchError, match=r"does not fit SamHQModel: \d+ tensors .* of the model not in the file"):
+        SamHQModel.from_pretrained(published)
+
+
+def test_the_parts_of_sam_3(tmp_path: Path, publish: Callable[..., Path]) -> None:
+    model = models.small_hf_sam3_video()
+    model.save_pretrained(tmp_path / "dense")
+    repository = publish(tmp_path / "dense", tmp_path / "repository")
+    save_file(bhk.load_state_dict(repository / "model.bhk"), tmp_path / "dense" / "model.safetensors", {"format": "pt"})
+    for kind in (Sam3VideoModel, Sam3Model, Sam3TrackerVideoModel):
+        loaded, info = kind.from_pretrained(repository, output_loading_info=True)
+        assert not any(info.values())
+        assert len(_hyperlinears(loaded)) > 40
+        ours, theirs = loaded.dequantize().state_dict(), kind.from_pretrained(tmp_path / "dense").state_dict()
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_without_bhk_transformers_stops_at_the_name_of_the_file(

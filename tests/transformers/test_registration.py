@@ -43,6 +43,6 @@ def test_without_transformers_the_error_says_how_to_get_it(monkeypatch: pytest.M
 def test_the_quantizer_is_known_to_transformers() -> None:
     config = auto.AutoQuantizationConfig.from_dict({"quant_method": "bhk", "file": "model.bhk"})
     assert isinstance(config, bhk.transformers.BhkConfig)
-    assert config.to_dict() == {"quant_method": "bhk", "file": "model.bhk"}
+    assert config.to_dict() == {"quant_method": "bhk", "file": "model.bhk", "part": False}
     quantizer = auto.AutoHfQuantizer.from_config(config)
     assert isinstance(quantizer, bhk.transformers.BhkQuantizer)
