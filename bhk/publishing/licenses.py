@@ -49,6 +49,7 @@ class License:
 
 # Licenses in the table of variants that the Hub does not know.
 _NAMED = {
+    "sam-license": License(OTHER, "sam-license", "https://github.com/facebookresearch/sam3/blob/main/LICENSE"),
     "s-lab-1.0": License(OTHER, "s-lab-license-1.0", "https://github.com/chongzhou96/EdgeSAM/blob/master/LICENSE"),
 }
 

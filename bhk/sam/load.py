@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from bhk.base.progress import Progress
 from bhk.checkpoint import Checkpoint
 from bhk.checkpoint.companions import companions_of
+from bhk.checkpoint.tokenizer import fetch_tokenizer, tokenizer_files
 from bhk.container.header import ModelEntry
 from bhk.container.reader import Container, is_bhk
 from bhk.file.bhkfile import BhkFile
+from bhk.hub.address import Address, address_of
 from bhk.hub.download import local_file
 from bhk.nn.device import Device
 from bhk.nn.errors import MismatchError
@@ -43,11 +45,13 @@ class LoadedModel:
         module: the model, in eval mode.
         entry: what the file says about the model, or what a checkpoint's tensors say.
         ratio: how many times smaller the .bhk file is than its dense tensors; None for a checkpoint.
+        source: the file or address from which the .bhk file was made; None for a checkpoint, or if it is not known.
     """
 
     module: nn.Module
     entry: ModelEntry
     ratio: float | None
+    source: str | None
 
 
 def load(
@@ -118,10 +122,22 @@ def load_model(
         loaded = _load_checkpoint(path, options, video, config)
     else:
         loaded = _load_bhk(path, options, video, verify, config)
+    _tell_tokenizer(loaded, path, address_of(path_or_repo))
     if attention == "fused":
         is_dense = is_checkpoint or options.mode == "dense"
         fuse_attention(loaded.module, compute="exact" if is_dense else options.compute)
     return loaded
+
+
+def _tell_tokenizer(loaded: LoadedModel, path: Path, address: Address | None) -> None:
+    """Tell a model of transformers that reads texts where its tokenizer is: where transformers itself would note its place."""
+    config = getattr(loaded.module, "config", None)
+    if not any(hasattr(config, part) for part in ("text_config", "detector_config")):
+        return
+    if address is not None:
+        fetch_tokenizer(address)
+    found = tokenizer_files(path / "any" if path.is_dir() else path, loaded.source)
+    config._name_or_path = os.fspath(found[0].parent if found else path.parent)  # type: ignore[union-attr]
 
 
 def _load_bhk(path: Path, options: LoadOptions, video: bool, verify: bool, config: Config | None) -> LoadedModel:
@@ -131,7 +147,7 @@ def _load_bhk(path: Path, options: LoadOptions, video: bool, verify: bool, confi
         prefix, family = str(entry.arguments.get(WITHIN, "")), FAMILIES[entry.family]
         extra = () if video else family.extra
         load_file(model, file, replace(options, prefix=prefix, own_name=family.own_name, ignore=extra))
-        return LoadedModel(model, entry, file.container.ratio)
+        return LoadedModel(model, entry, file.container.ratio, file.metadata.get("source.name"))
 
 
 def _load_checkpoint(path: Path, options: LoadOptions, video: bool, config: Config | None) -> LoadedModel:
@@ -139,7 +155,7 @@ def _load_checkpoint(path: Path, options: LoadOptions, video: bool, config: Conf
     model = dense_model(checkpoint, recognised, path, video=video)
     assert recognised is not None  # else dense_model raises
     model.to(device=options.device or "cpu", dtype=options.dtype or torch.float32)
-    return LoadedModel(model, recognised.entry, None)
+    return LoadedModel(model, recognised.entry, None, None)
 
 
 def dense_model(checkpoint: Checkpoint, recognised: Recognised | None, path: Path, *, video: bool = False) -> nn.Module:

@@ -299,6 +299,11 @@ def _sam(size: str, title: str, digits: str, parameters: int, ratio: float, arch
     return Variant(name, "sam", title, files, "Apache-2.0", parameters, ratio, architecture, hub, _SHA256[name])
 
 
+def _transformers_sam3(which: str, kind: str, hub: str | None = None) -> Variant:
+    name, files = f"transformers_sam3{which}", ("model.safetensors",)
+    return Variant(name, name, f"transformers {kind}", files, "SAM-License", hub=hub)
+
+
 # Names and shapes cannot tell two variants of one family and architecture apart. The first is recognised; the modules are
 # the same.
 VARIANTS = {
@@ -433,7 +438,9 @@ VARIANTS = {
         Variant("transformers_sam_hq", "transformers_sam_hq", "transformers SamHQModel", ("model.safetensors",)),
         Variant("transformers_sam2", "transformers_sam2", "transformers Sam2Model", ("model.safetensors",)),
         Variant("transformers_edgetam", "transformers_edgetam", "transformers EdgeTamModel", ("model.safetensors",)),
-        Variant("transformers_sam3", "transformers_sam3", "transformers Sam3Model", ("model.safetensors",)),
+        _transformers_sam3("", "Sam3Model"),
+        _transformers_sam3("_tracker", "Sam3TrackerModel"),
+        _transformers_sam3("_video", "Sam3VideoModel", hub="facebook/sam3"),
     )
 }
 

@@ -265,7 +265,7 @@ def _answer(running: Running, pixels: Rgb, question: _Question) -> SegmentationR
         masks=masks,
         scores=tuple(scores.tolist()),
         prompts=answered,
-        output="instances" if predictor.reads_text else "multimask" if several else "single",
+        output="instances" if any(prompt.text for prompt in question.prompts) else "multimask" if several else "single",
         size=(height, width),
         seconds=Seconds(running.seconds, sum(encode), total - sum(encode)),
         peak_bytes=peak_bytes(module),

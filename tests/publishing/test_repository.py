@@ -54,6 +54,16 @@ def test_names_that_several_files_cannot_have(paths: list[str], message: str) ->
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("include", [(), ("merges.txt",)])
+def test_the_tokenizer_beside_a_model_of_transformers_goes_with_it(tmp_path: Path, include: tuple[str, ...]) -> None:
+    path = _write(tmp_path / "sam.bhk", weights_of_transformers())
+    tokenizer = [_write(tmp_path / name, b"{}") for name in ("vocab.json", "merges.txt")]
+    found = {file.name: file.content for file in repository_files({"model.bhk": path}, [tmp_path / n for n in include])}
+    assert {name: found[name] for name in ("vocab.json", "merges.txt")} == {file.name: file for file in tokenizer}
+    _write(tmp_path / "sam.bhk", weights())  # no model of transformers, so they are those of another model
+    assert "vocab.json" not in {file.name for file in repository_files({"model.bhk": path})}
+
+
 def test_a_repository_holds_the_file_and_its_configuration(tmp_path: Path) -> None:
     path = _write(tmp_path / "sam.bhk", weights())
     weight, config = repository_files({"model.bhk": path})

@@ -33,7 +33,7 @@ class Predictor(Protocol):
 
     Attributes:
         has_single: whether the model can return a single mask instead of those of the multimask output.
-        reads_text: whether it takes prompts with a text, and only those.
+        reads_text: whether it takes prompts with a text.
     """
 
     has_single: bool
@@ -102,7 +102,7 @@ _PREDICTORS = {
     "transformers.EdgeTamModel": "hugging_face.HuggingFacePredictor",
     "transformers.Sam3Model": "sam3.Sam3Predictor",
     "transformers.Sam3LiteTextModel": "sam3.Sam3Predictor",
-    "transformers.Sam3VideoModel": "sam3.Sam3Predictor",
+    "transformers.Sam3VideoModel": "sam3.Sam3VideoPredictor",
     "transformers.Sam3TrackerModel": "hugging_face.HuggingFacePredictor",
     "efficient_sam.EfficientSam": "efficient_sam.EfficientSamPredictor",
 }

@@ -1,17 +1,19 @@
-"""Predicting with the model of SAM 3 that finds objects by a text: `Sam3Model`, alone or in `Sam3VideoModel`."""
+"""Predicting with the models of SAM 3 that find objects by a text: `Sam3Model`, alone or in `Sam3VideoModel`."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
+from bhk.nn.meta import weights_on_meta
 from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
+from bhk.sam.prediction.hugging_face import HuggingFacePredictor
 from bhk.sam.prediction.predictor import Masks, PredictionError
 
 _SPECIAL = 3  # tokens that every tokenizer has
@@ -117,3 +119,61 @@ class Sam3Predictor:
             found = f"one of {len(tokenizer)} tokens" if len(tokenizer) > size else "no tokenizer"
             raise MissingTokenizerError(f"{place} holds {found}, {_ADVICE}")
         return tokenizer
+
+
+class Sam3VideoPredictor(Sam3Predictor):
+    """The whole of SAM 3: its detector finds what a text names, its tracker answers points and boxes.
+
+    The picture is encoded when the first prompt tells by which of the two, because each has its own neck.
+    """
+
+    def __init__(self, model: nn.Module, package: ModuleType) -> None:
+        super().__init__(model, package)
+        self._tracker = HuggingFacePredictor(_tracker_of(model, package), package)
+        self._image: Rgb | None = None
+        self._seen: list[object] = []  # which of the two have encoded the picture
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The part of the encoder that both share."""
+        return self.detector.vision_encoder.backbone  # type: ignore[no-any-return]
+
+    def set_image(self, image: Rgb) -> None:
+        """Take a picture."""
+        self._image, self._seen = image, []
+
+    def predict(self, prompt: Prompt, *, multimask: bool) -> Masks:
+        """Return the masks of all objects that a text names, or of the one object at points and boxes."""
+        if prompt.text is not None:
+            return super().predict(prompt, multimask=multimask)
+        self._look(self._tracker.set_image)
+        return self._tracker.predict(prompt, multimask=multimask)
+
+    def find(self, tokens: Mapping[str, torch.Tensor]) -> Any:
+        """Return what the detector itself returns for a text; see `Sam3Predictor`."""
+        self._look(super().set_image)
+        return super().find(tokens)
+
+    def everything(self, image: Rgb, points_per_side: int) -> Masks:
+        """Return the masks of everything that a grid of points finds."""
+        return self._tracker.everything(image, points_per_side)
+
+    def _look(self, encode: Callable[[Rgb], None]) -> None:
+        assert self._image is not None  # a picture comes first
+        if encode not in self._seen:
+            encode(self._image)
+            self._seen.append(encode)
+
+
+def _tracker_of(model: Any, package: Any) -> nn.Module:
+    """Return the `Sam3TrackerModel` that consists of modules of a `Sam3VideoModel`."""
+    settings = {**model.config.tracker_config.to_dict(), "model_type": "sam3_tracker"}
+    with weights_on_meta():
+        tracker: Any = package.Sam3TrackerModel(package.Sam3TrackerConfig.from_dict(settings))
+    tracker.vision_encoder.backbone, tracker.vision_encoder.neck = (
+        model.detector_model.vision_encoder.backbone,
+        model.tracker_neck,
+    )
+    for part in ("prompt_encoder", "mask_decoder", "shared_image_embedding", "no_memory_embedding"):
+        setattr(tracker, part, getattr(model.tracker_model, part))
+    return tracker.eval()  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ from bhk.pictures.prompts import PromptError
 from bhk.sam.prediction import sam3
 from bhk.sam.prediction.predictor import PredictionError
 from bhk.sam.prediction.sam3 import MissingTokenizerError
-from sam.models import small_hf_sam, small_hf_sam3, small_hf_sam3_tracker
+from sam.models import small_hf_sam, small_hf_sam3, small_hf_sam3_tracker, small_hf_sam3_video
 
 transformers = pytest.importorskip("transformers")
 PICTURE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
@@ -116,3 +116,41 @@ def test_without_a_tokenizer_the_error_says_where_to_put_it(model: nn.Module, tm
         model.config._name_or_path = str(folder)
         with pytest.raises(MissingTokenizerError, match=r"copy tokenizer\.json"):
             bhk.segment(model, PICTURE, texts=["cup"])
+
+
+def test_the_whole_takes_texts_points_and_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sam3, "THRESHOLD", 0.0)
+    save_tokenizer(tmp_path)
+    whole = small_hf_sam3_video()
+    whole.save_pretrained(tmp_path)
+    for path in (tmp_path / "model.safetensors", bhk.convert(tmp_path / "model.safetensors", quality="fine").path):
+        found = bhk.segment(path, PICTURE, texts=["cup"], mode="hyper")
+        assert (found.masks.shape, found.output) == ((20, 60, 90), "instances")
+        point, box = (bhk.segment(path, PICTURE, multimask=True, **{k: v}) for k, v in _ASKED)
+        assert point.masks.shape == box.masks.shape == (3, 60, 90)
+        assert point.output == "multimask"
+    detector = whole.detector_model
+    detector.config._name_or_path = str(tmp_path)
+    alone = bhk.segment(detector, PICTURE, texts=["cup"])
+    np.testing.assert_allclose(found.scores, alone.scores, atol=0.02)
+    whole.config._name_or_path = str(tmp_path)
+    assert bhk.segment(whole, PICTURE, texts=["cup"]).scores == alone.scores
+
+
+_ASKED = (("points", [(30, 20)]), ("boxes", [(10, 10, 50, 40)]))
+
+
+def test_the_tracker_in_the_whole_is_the_tracker_alone(tmp_path: Path) -> None:
+    whole = small_hf_sam3_video()
+    state = {
+        name.replace("detector_model.vision_encoder.backbone.", "vision_encoder.backbone.")
+        .replace("tracker_neck.", "vision_encoder.neck.")
+        .replace("tracker_model.", ""): tensor
+        for name, tensor in whole.state_dict().items()
+    }
+    alone = small_hf_sam3_tracker()
+    alone.load_state_dict({name: state[name] for name in alone.state_dict()})
+    for name, prompts in _ASKED:
+        ours, theirs = (bhk.segment(model, PICTURE, multimask=True, **{name: prompts}) for model in (whole, alone))
+        assert np.array_equal(ours.masks, theirs.masks)
+        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-6)
