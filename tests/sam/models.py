@@ -217,6 +217,7 @@ _SAM3_TRACKER = {
 _SAM3_TRACKER_VIDEO = {
     **_SAM3_TRACKER,
     "model_type": "sam3_tracker_video",
+    "image_size": SAM3_SIZE,
     "memory_attention_hidden_size": _SAM3_WIDTH,
     "memory_attention_num_layers": 1,
     "memory_attention_feed_forward_hidden_size": 64,
