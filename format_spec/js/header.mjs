@@ -103,7 +103,8 @@ function typed(value, type, place) {
 }
 
 function object(entries, fields, place) {
-  const result = Object.fromEntries(Object.entries(fields).map(([key, [, otherwise]]) => [key, otherwise]));
+  const result = {};
+  for (const key of Object.keys(fields)) [, result[key]] = fields[key];
   for (const [key, item] of entries) {
     if (Object.hasOwn(fields, key)) {
       const [type, otherwise] = fields[key];
@@ -112,7 +113,7 @@ function object(entries, fields, place) {
       require(key.startsWith("x-"), "H3", () => `unknown key ${quoted(key)} in ${place}`);
     }
   }
-  for (const [key, item] of Object.entries(result)) require(item !== undefined, "H4", `${place} lacks ${key}`);
+  for (const key of Object.keys(fields)) require(result[key] !== undefined, "H4", () => `${place} lacks ${key}`);
   return result;
 }
 

@@ -35,29 +35,39 @@ async function sourceOf(input) {
 }
 
 async function remote(address) {
-  const first = await request(address, 0, FIRST_REQUEST);
+  const { bytes: first, total } = await request(address, 0, FIRST_REQUEST);
+  const whole = total ?? (first.length < FIRST_REQUEST ? first.length : await declaredLength(address, first));
   const read = async (offset, length) => {
-    if (length === 0 || offset + length <= first.bytes.length) return first.bytes.subarray(offset, offset + length);
-    const { bytes, total } = await request(address, offset, length);
-    if (total !== first.total) throw new Error(`the file changed while it was read: ${first.total} bytes, now ${total}`);
+    if (length === 0 || offset + length <= first.length) return first.subarray(offset, offset + length);
+    const { bytes, total: now } = await request(address, offset, length);
+    if (now !== total) throw new Error(`the file changed while it was read: ${total} bytes, now ${now}`);
     return bytes;
   };
-  return { length: first.total, read };
+  return { length: whole, read };
 }
 
-// Returns a part of a remote file (fewer bytes at its end) and the length of the whole.
+// Servers may hide the length of a file from pages of other sites. If it is the declared one, one byte comes where two are asked for.
+async function declaredLength(address, first) {
+  const declared = Number(new DataView(first.buffer).getBigUint64(24, true));
+  const { bytes } = await request(address, Math.max(declared - 1, 0), 2);
+  if (bytes.length !== 1) throw new Error("the server does not tell how long the file is, and it is not a .bhk file of the length it states");
+  return declared;
+}
+
+// Returns a part of a remote file (fewer bytes at its end) and the length of the whole; null if the server does not tell.
 async function request(address, offset, length) {
   const response = await fetch(address, {
     headers: { Range: `bytes=${offset}-${offset + length - 1}` }, credentials: "omit", referrerPolicy: "no-referrer",
   });
-  const range = /^bytes (?:([0-9]+)-[0-9]+|\*)\/([0-9]+)$/.exec(response.headers.get("Content-Range") ?? "");
-  if (response.status === 416 && range?.[2] === "0") return { bytes: new Uint8Array(0), total: 0 };
+  const told = response.headers.get("Content-Range");
+  if (response.status === 416 && /^bytes \*\/0$/.test(told ?? "")) return { bytes: new Uint8Array(0), total: 0 };
   if (!response.ok) throw new Error(`the server answered ${response.status} ${response.statusText}`);
+  const range = told === null ? [null, offset] : /^bytes ([0-9]+)-[0-9]+\/([0-9]+)$/.exec(told);
   if (response.status !== 206 || range === null || Number(range[1]) !== offset) {
     await response.body?.cancel();
     throw new Error("the server does not send parts of files (range requests)");
   }
-  return { bytes: await bounded(response, length), total: Number(range[2]) };
+  return { bytes: await bounded(response, length), total: told === null ? null : Number(range[2]) };
 }
 
 // The body of a response, of which no more than `length` bytes are kept.

@@ -21,11 +21,13 @@ class Served:
     Attributes:
         url: its address, without a slash at the end.
         ranges: whether it sends parts of files.
+        lengths: whether it tells how long the whole file is.
         asked: path and range of each request.
     """
 
     url: str
     ranges: bool = True
+    lengths: bool = True
     asked: list[tuple[str, str | None]] = field(default_factory=list)
 
 
@@ -38,10 +40,8 @@ def served(folder: Path) -> Iterator[Served]:
             path, wanted = unquote(self.path.partition("?")[0]), self.headers["Range"]
             server.asked.append((path, wanted))
             file = folder / path.lstrip("/")
-            data, found = (
-                file.read_bytes() if file.is_file() else None,
-                re.fullmatch(r"bytes=(\d+)-(\d+)", wanted or ""),
-            )
+            data = file.read_bytes() if file.is_file() else None
+            found = re.fullmatch(r"bytes=(\d+)-(\d+)", wanted or "")
             self.answer(data, file.suffix, None if found is None else (int(found[1]), int(found[2])))
 
         def answer(self, data: bytes | None, suffix: str, part: tuple[int, int] | None) -> None:
@@ -58,7 +58,8 @@ def served(folder: Path) -> Iterator[Served]:
             else:
                 data = data[part[0] : part[1] + 1]
                 self.send_response(206)
-                self.send_header("Content-Range", f"bytes {part[0]}-{part[0] + len(data) - 1}/{total}")
+                if server.lengths:
+                    self.send_header("Content-Range", f"bytes {part[0]}-{part[0] + len(data) - 1}/{total}")
             self.send_header("Content-Type", _TYPES.get(suffix, "application/octet-stream"))
             self.send_header("Content-Length", str(len(data)))
             self.send_header("Access-Control-Allow-Origin", "*")

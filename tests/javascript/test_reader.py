@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import bhk
 from javascript.browser import needs_browser
 from javascript.serving import Served, served
 from javascript.third_reader import NODE, ROOT
@@ -62,24 +64,45 @@ def test_an_address_is_read_in_parts(server: Served, tmp_path: Path) -> None:
     assert [wanted for _, wanted in server.asked] == ["bytes=0-65535"]
 
 
-@needs_node
-def test_only_what_a_tensor_needs_is_fetched(tmp_path: Path) -> None:
-    import torch
-
-    import bhk
-
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of which the first request does not hold all."""
+    folder = tmp_path_factory.mktemp("large")
     torch.manual_seed(0)
-    torch.save({name: torch.randn(300, 400) for name in ("a", "b", "c")}, tmp_path / "large.pth")
-    path = bhk.convert(tmp_path / "large.pth", threads=1).path
+    torch.save({name: torch.randn(300, 400) for name in ("a", "b", "c")}, folder / "large.pth")
+    path = bhk.convert(folder / "large.pth", threads=1).path
     assert path is not None
-    with served(tmp_path) as server:
+    return path
+
+
+@needs_node
+def test_only_what_a_tensor_needs_is_fetched(large: Path) -> None:
+    with served(large.parent) as server:
         script = 'console.log(JSON.stringify((await (await reader.open(argument)).tensor("b")).shape))'
         assert node(script, f"{server.url}/large.bhk") == [300, 400]
-    with bhk.open(path) as file:
+    with bhk.open(large) as file:
         ends = [(stream.offset, stream.offset + stream.stored - 1) for stream in file.layers[1].streams]
     assert ends[-1][1] > 65536  # the first request does not hold it
     expected = ["bytes=0-65535", *(f"bytes={first}-{last}" for first, last in ends if last >= 65536)]
     assert [wanted for _, wanted in server.asked] == expected
+
+
+@needs_node
+def test_a_server_that_hides_the_length_is_asked_for_one_byte_more(large: Path, tmp_path: Path) -> None:
+    short, long = (VECTORS / "good/example.bhk").read_bytes(), large.read_bytes()
+    files = {"short": short, "long": long, "longer": long + b"0", "cut": long[:-1], "other": bytes(70_000)}
+    script = """
+        const answer = await reader.open(argument).then((file) => file.length, (error) => error.message);
+        console.log(JSON.stringify(answer));
+    """
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with served(tmp_path) as server:
+        server.lengths = False
+        found = {name: node(script, f"{server.url}/{name}") for name in files}
+    assert (found["short"], found["long"]) == (len(short), len(long))
+    for name in ("longer", "cut", "other"):
+        assert "does not tell how long the file is" in found[name] or "answered 416" in found[name]
 
 
 @needs_node

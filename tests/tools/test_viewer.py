@@ -211,8 +211,8 @@ def test_a_file_is_drawn_and_checked_and_nothing_is_fetched(page: Any, file: Pat
     assert HOSTILE.replace("\u202e", "\\u202e") in names
     for index in range(len(layers)):
         page.locator("#table tbody button").nth(index).click()
-        page.wait_for_selector("#layer-body .hashes", state="attached")
-        page.wait_for_function("!document.getElementById('layer-body').textContent.includes('Reading and decoding')")
+        page.locator("#layer-body .hashes").wait_for(state="attached")
+        page.locator("#layer-body [role=status]").wait_for(state="detached")
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     assert page.requests == [viewer.PAGE.as_uri()]
@@ -276,3 +276,19 @@ def test_the_theme_changes(page: Any, file: Path) -> None:
     light = page.evaluate(ground)
     page.locator("#theme").click()
     assert page.evaluate(ground) != light
+
+
+@needs_browser
+def test_a_file_can_be_dropped(page: Any) -> None:
+    data = list((ROOT / "format_spec" / "vectors" / "good" / "example.bhk").read_bytes())
+    drop = """(data) => {
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([new Uint8Array(data)], "dropped.bhk"));
+        for (const name of ["dragover", "drop"]) {
+            document.body.dispatchEvent(new DragEvent(name, { dataTransfer, bubbles: true, cancelable: true }));
+        }
+    }"""
+    page.evaluate(drop, data)
+    page.wait_for_selector("#status.sound")
+    assert page.locator("h1").inner_text() == "dropped.bhk"
+    assert page.locator("#table tbody button").all_inner_texts() == ["weight", "bias"]
