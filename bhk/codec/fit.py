@@ -49,6 +49,10 @@ CEILING_DB = 45.0
 # models are not affected: of 249 tensors of three models, the farthest is 15.6 dB away, the next 9 dB.
 LIMIT_DB = 12.0
 OTHER_SCALE_DB = 28.0
+# A part of a model that lies this far above its scale, and holds this share of its weights, has a scale of its own, so that a
+# majority of tiny weights, as in branches that have decayed, does not make the others fine. The demo SAM has no such part.
+PART_DB = 10.0
+PART_SHARE = 0.1
 
 SAMPLE_PAIRS = 1 << 16
 SAMPLE_RUN = 1 << 10
@@ -183,6 +187,18 @@ def model_scale(scales: Iterable[tuple[float, int]]) -> float:
         if passed >= half:
             return scale
     return 0.0
+
+
+def upper_scale(scales: Iterable[tuple[float, int]], model: float) -> float:
+    """Return the robust scale of the part of a model that lies PART_DB above its scale `model`; 0 if there is no such part.
+
+    Args:
+        scales: (spread, number of weights) of the tensors.
+    """
+    known = [(scale, weight) for scale, weight in scales if scale > 0]
+    upper = [(scale, weight) for scale, weight in known if scale >= model * 10 ** (PART_DB / 20)]
+    is_part = sum(weight for _, weight in upper) >= PART_SHARE * sum(weight for _, weight in known) > 0
+    return model_scale(upper) if is_part else 0.0
 
 
 def step_for(scale: float, level_db: float) -> float:

@@ -14,7 +14,17 @@ from torch import Tensor
 
 from bhk.base.parallel import ordered_map
 from bhk.calibration.sensitivity import Sensitivity
-from bhk.codec.fit import LEVEL_RANGE_DB, Spread, model_scale, sample_tensor, spread_of, step_for, tensor_step
+from bhk.codec.fit import (
+    LEVEL_RANGE_DB,
+    PART_DB,
+    Spread,
+    model_scale,
+    sample_tensor,
+    spread_of,
+    step_for,
+    tensor_step,
+    upper_scale,
+)
 from bhk.conversion.selection import PlannedTensor
 
 # Measurement may find that a tensor hardly matters. It assumes small errors, so its steps go no coarser than this.
@@ -50,22 +60,23 @@ class StepsByLevel:
         tensors: all of them.
         sampled: those to be coded.
         scale: robust scale of the model's weights.
+        upper_scale: that of the part far above it; 0 if there is no such part.
         threads: number of worker threads.
     """
 
     tensors: Sequence[PlannedTensor]
     sampled: Sequence[SampledTensor]
     scale: float
+    upper_scale: float
     threads: int
 
     @classmethod
     def of(cls, tensors: Sequence[PlannedTensor], threads: int) -> StepsByLevel:
         """Sample the tensors that are to be coded."""
         sampled = list(ordered_map(_sample, (planned for planned in tensors if planned.coded), threads))
-        scale = model_scale(
-            (entry.spread.whole, entry.planned.numel) for entry in sampled if not entry.planned.delicate
-        )
-        return cls(tensors, sampled, scale, threads)
+        scales = [(entry.spread.whole, entry.planned.numel) for entry in sampled if not entry.planned.delicate]
+        scale = model_scale(scales)
+        return cls(tensors, sampled, scale, upper_scale(scales, scale), threads)
 
     @property
     def level_range_db(self) -> tuple[float, float]:
@@ -99,7 +110,9 @@ class StepsByLevel:
             return min(measured, coarsest) if planned.measured and measured >= finest else 0.0
         if planned.measured and entry.spread.whole > 0:
             return min(max(measured, finest), step_for(entry.spread.narrow, MEASURED_FLOOR_DB))
-        return tensor_step(self.scale, entry.spread, min(max(level_db, low), high))
+        is_upper = entry.spread.whole >= self.scale * 10 ** (PART_DB / 20)
+        scale = self.upper_scale if is_upper and self.upper_scale else self.scale
+        return tensor_step(scale, entry.spread, min(max(level_db, low), high))
 
 
 def share_by_sensitivity(

@@ -51,6 +51,25 @@ def test_tensors_of_another_scale_have_the_level_of_the_model(scale: float, tens
         assert level_db == pytest.approx(22, abs=0.25), name
 
 
+@pytest.mark.parametrize("down_db", [11.0, 14.0, 20.0, 27.0, 80.0])
+@pytest.mark.parametrize("main", [2, 4])
+def test_a_majority_of_faint_tensors_makes_no_others_fine(down_db: float, main: int) -> None:
+    """They set the scale of the model, but the others, a part of it that weighs more, have their own."""
+    faint = draw({f"side.{index}.weight": (64, 64) for index in range(6)}, scale=0.05 * 10 ** (-down_db / 20), seed=1)
+    tensors = draw({f"main.{index}.weight": (64, 64) for index in range(main)}, scale=0.05) | faint
+    steps = _steps(tensors)
+    for name, step in steps.items():
+        level_db = 20 * math.log10(float(tensors[name].square().mean().sqrt()) * math.sqrt(12) / step)
+        assert level_db == pytest.approx(28, abs=0.3), name
+    assert len({step for name, step in steps.items() if name.startswith("main")}) == 1
+
+
+def test_a_few_loud_tensors_are_no_part_of_their_own() -> None:
+    tensors = draw({f"a.{index}.weight": (64, 64) for index in range(19)})
+    tensors["loud.weight"] = tensors["a.0.weight"] * 4  # 5 % of the weights, 12 dB above
+    assert len(set(_steps(tensors).values())) == 1
+
+
 def test_weights_that_differ_from_few_others_have_a_spread_though_the_sample_misses_them() -> None:
     tensor = torch.zeros(1024, 1024)
     tensor[4, 600] = 1e-3  # between the runs of the sample
