@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bhk.checkpoint import UnsupportedTensorError
+from bhk.checkpoint import UnsupportedTensorError, of_module
 from bhk.checkpoint.contents import untie
+from checkpoint.wrapper import Wrapper
 
 
 def test_only_the_same_view_of_the_same_memory_is_tied() -> None:
@@ -58,3 +59,14 @@ def test_a_lazily_conjugated_tensor_is_made_real() -> None:
 def test_a_tensor_without_dense_data_is_named(tensor: torch.Tensor, fault: str) -> None:
     with pytest.raises(UnsupportedTensorError, match=rf"'neck\.weight'.*{fault}"):
         untie([("neck.weight", tensor)])
+
+
+def test_modules_with_tensors_of_other_kinds_are_refused_by_name() -> None:
+    wrapped = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    wrapped[0].weight = torch.nn.Parameter(Wrapper(torch.ones(4, 4)), requires_grad=False)
+    for module, fault in (
+        (wrapped, r"'0\.weight' is a .*Wrapper, which has no data"),
+        (torch.nn.Sequential(torch.nn.LazyLinear(8)), r"'0\.weight' has no shape yet"),
+    ):
+        with pytest.raises(UnsupportedTensorError, match=fault):
+            of_module(module)

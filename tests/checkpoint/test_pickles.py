@@ -24,6 +24,7 @@ import torch
 
 from bhk.checkpoint import CorruptCheckpointError, NotACheckpointError, UnsafePickleError, UnsupportedTensorError, read
 from bhk.checkpoint.pickles import MAX_KEY_DEPTH, Global, RefusedPickleError, StandIn, load
+from checkpoint.wrapper import Wrapper
 
 
 class _Colour(enum.Enum):
@@ -128,32 +129,14 @@ class _Plain(torch.Tensor):
     """A subclass with a storage of its own, as those of torchvision are."""
 
 
-class _Wrapper(torch.Tensor):
-    """A subclass that wraps another tensor, as those of torchao are."""
-
-    inner: torch.Tensor
-
-    @staticmethod
-    def __new__(cls, inner: torch.Tensor) -> _Wrapper:
-        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
-
-    def __init__(self, inner: torch.Tensor) -> None:
-        self.inner = inner
-
-    @classmethod
-    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        out = func(*(arg.inner if isinstance(arg, cls) else arg for arg in args), **(kwargs or {}))
-        return cls(out) if isinstance(out, torch.Tensor) else out
-
-
 def test_subclasses_of_tensor_are_read_where_they_have_data(tmp_path: Path) -> None:
     plain = torch.arange(4.0).as_subclass(_Plain)
     torch.save({"w": plain, "p": torch.nn.Parameter(torch.ones(2))}, tmp_path / "c.pth")
     tensors = read(tmp_path / "c.pth").tensors
     assert [type(tensor) for tensor in tensors.values()] == [torch.Tensor, torch.Tensor]
     assert torch.equal(tensors["w"], torch.arange(4.0))
-    torch.save({"w": torch.ones(2), "neck.weight": _Wrapper(torch.ones(2))}, tmp_path / "c.pth")
-    with pytest.raises(UnsupportedTensorError, match=r"'neck\.weight' is a .*_Wrapper, which has no data"):
+    torch.save({"w": torch.ones(2), "neck.weight": Wrapper(torch.ones(2))}, tmp_path / "c.pth")
+    with pytest.raises(UnsupportedTensorError, match=r"'neck\.weight' is a .*Wrapper, which has no data"):
         read(tmp_path / "c.pth")
 
 

@@ -39,6 +39,27 @@ def test_the_largest_difference_and_the_ratio_of_powers(dtype: torch.dtype) -> N
     assert found.snr_db == pytest.approx(10 * math.log10(25 / 4))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "bits", "other", "largest"),
+    [
+        (torch.float8_e4m3fn, [0x38, 0x40], [0x38, 0x44], 1.0),  # 1 and 2; 1 and 3
+        (torch.float8_e5m2, [0x3C, 0x40], [0x3C, 0x42], 1.0),
+        (torch.float8_e8m0fnu, [127, 128], [127, 130], 6.0),  # powers of two
+        (
+            torch.float4_e2m1fn_x2,
+            [0x21, 0x07],
+            [0x21, 0x9F],
+            12.0,
+        ),  # 6 and -6 in the lower half, 0 and -0.5 in the upper
+        (torch.complex32, [0, 0x3C, 0, 0], [0, 0x3C, 0, 0x42], 3.0),  # 1 + 0i and 1 + 3i
+    ],
+)
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
+def test_small_dtypes_have_differences(dtype: torch.dtype, bits: list[int], other: list[int], largest: float) -> None:
+    found = compare(*(torch.tensor(each, dtype=torch.uint8).view(dtype) for each in (bits, other)))
+    assert (found.equal, found.max_abs) == (False, largest)
+
+
 def test_differences_of_bytes_and_flags_do_not_wrap() -> None:
     assert compare(torch.tensor([1], dtype=torch.uint8), torch.tensor([3], dtype=torch.uint8)).max_abs == 2
     assert compare(torch.tensor([True]), torch.tensor([False])).max_abs == 1

@@ -108,6 +108,14 @@ def test_another_model_is_compared_without_masks(other: Path) -> None:
     assert "bhk cannot build this model" in found.no_masks
 
 
+def test_a_checkpoint_with_float8_weights(tmp_path: Path) -> None:
+    weight = torch.randn(64, 64)
+    tensors = {"a.weight": (weight * 0.05).to(torch.float8_e4m3fn), "b.weight": weight}
+    torch.save(tensors, tmp_path / "a.pth")
+    (choice,) = compare(tmp_path / "a.pth", "balanced").choices
+    assert choice.snr_db == pytest.approx(28, abs=0.5)
+
+
 def test_pictures_of_a_folder(sam: Path, pictures: Path) -> None:
     assert compare(sam, ["balanced"], images=pictures, limit=1, seed=2).pictures == 1
     (pictures / "d.png").write_bytes(b"none")
