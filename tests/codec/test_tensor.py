@@ -401,7 +401,6 @@ def test_what_is_decoded_belongs_to_the_caller() -> None:
         lambda dense: dense.to("meta"),
         lambda dense: torch.quantize_per_tensor(dense, 0.1, 0, torch.qint8),
         lambda dense: torch.nested.nested_tensor([dense, dense[:3]]),
-        lambda dense: torch.Tensor._make_wrapper_subclass(torch.Tensor, dense.shape, dtype=dense.dtype),
         lambda dense: torch.nn.UninitializedParameter(),
     ],
 )

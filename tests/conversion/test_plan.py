@@ -20,7 +20,7 @@ _SHAPES = {"blocks.10.weight": (48, 40), "blocks.2.weight": (40, 31), "blocks.2.
 def _steps(tmp_path: Path, quality: Quality) -> dict[str, float | None]:
     """Return name -> step, as planned for a checkpoint."""
     source = save(tmp_path / "a.pth", draw(_SHAPES))
-    job = prepare(source, None, quality, None, key=None, metadata={}, threads=1, force=True, dry_run=True)
+    job = prepare(source, None, quality, None, key=None, config=None, metadata={}, threads=1, force=True, dry_run=True)
     with coder_for(job, silent) as coder:
         tensors = plan(job, coder, silent)
     assert [planned.name for planned in tensors] == ["blocks.2.bias", "blocks.2.weight", "blocks.10.weight"]

@@ -72,9 +72,9 @@ def test_tensors_with_a_ratio_of_their_own_have_it_and_do_not_count(tmp_path: Pa
 
 
 def test_a_ratio_out_of_reach_says_what_is_in_reach(tmp_path: Path) -> None:
-    tensors = draw({"blocks.weight": (96, 90)}) | draw({"head.weight": (96, 90)}, scale=0.2)  # most of the power
+    tensors = draw({"blocks.weight": (96, 90)}) | draw({"head.weight": (96, 90)}, scale=0.14)  # most of the power
     source = save(tmp_path / "a.pth", tensors)
-    with pytest.raises(PresetError, match=r"of 4 dB was asked for; this checkpoint reaches 1\d\.\d to 4\d\.\d dB"):
+    with pytest.raises(PresetError, match=r"of 4 dB was asked for; this checkpoint reaches \d+\.\d to 4\d\.\d dB"):
         bhk.convert(source, quality=bhk.Quality(snr_db=4))
     assert list(tmp_path.iterdir()) == [source]
 

@@ -22,7 +22,9 @@ _SHAPES = {"a.weight": (90, 128), "b.weight": (64, 71), "c.bias": (48,)}
 
 
 def _written(source: Path, *, preset: str = "balanced", dry_run: bool = False, progress: Progress = silent) -> Written:
-    job = prepare(source, None, Quality(preset), None, key=None, metadata={}, threads=2, force=False, dry_run=dry_run)
+    job = prepare(
+        source, None, Quality(preset), None, key=None, config=None, metadata={}, threads=2, force=False, dry_run=dry_run
+    )
     with coder_for(job, silent) as coder:
         tensors = plan(job, coder, silent)
         return estimate(job, tensors) if dry_run else write(job, tensors, coder, progress)
