@@ -4,7 +4,7 @@
 // rounded to float32, is the same as rounded once. Typed arrays are little-endian wherever browsers and Node run.
 
 import { Refused, chunkCount, itemsAndWidth, packedLength, require, rowsAndRow, scales } from "./rules.mjs";
-import { decompress } from "./zstd.mjs";
+import { ZstdError, decompress } from "./zstd.mjs";
 
 const round = Math.fround;
 
@@ -32,7 +32,7 @@ function unzstd(frame, length) {
   try {
     return decompress(frame, length);
   } catch (error) {
-    throw new Refused("D3", error.message);
+    throw error instanceof ZstdError ? new Refused("D3", error.message) : error;
   }
 }
 

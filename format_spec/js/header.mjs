@@ -2,11 +2,12 @@
 
 import { Real, parse } from "./json.mjs";
 import { DTYPES, Refused, chunkCount, inBytes, itemsAndWidth, packedLength, require, scales } from "./rules.mjs";
-import { contentSize, decompress } from "./zstd.mjs";
+import { ZstdError, contentSize, decompress } from "./zstd.mjs";
 
 const MAGIC = [0x89, 0x42, 0x48, 0x4b, 0x0d, 0x0a, 0x1a, 0x0a];
 export const PREAMBLE = 64;
 const MOST_HEADER = 2 ** 26;
+const TEXT_LIMIT = 2 ** 22, TEXT_RATIO = 32; // this reader's own: a longer text that is many times its frame (section 13, item 2)
 
 export const aligned = (position) => Math.ceil(position / 64) * 64;
 const quoted = (text) => JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
@@ -38,9 +39,10 @@ export function headerText(bytes, frameLength) {
   try {
     const size = contentSize(frame);
     require(size !== null && size >= 2 && size <= MOST_HEADER, "P8", "content size of the frame of the header");
+    if (size > TEXT_LIMIT && size > TEXT_RATIO * frameLength) throw new RangeError(`a header of ${size} bytes in ${frameLength}: too large for this reader`);
     return decompress(frame, size);
   } catch (error) {
-    throw error instanceof Refused ? error : new Refused("P8", error.message);
+    throw error instanceof ZstdError ? new Refused("P8", error.message) : error;
   }
 }
 

@@ -18,7 +18,7 @@ import { Refused, itemsAndWidth, require } from "./rules.mjs";
 
 export { Refused };
 
-const MEMORY_LIMIT = 2 ** 32; // this reader's own: bytes that decoding one tensor may take (section 13, item 3)
+const MEMORY_LIMIT = 2 ** 31; // this reader's own: bytes that decoding one tensor may take (section 13, item 3)
 const FIRST_REQUEST = 2 ** 16; // mostly holds the whole header
 
 // ------------------------------------------------------------------------------------------------------- Sources

@@ -1,7 +1,8 @@
-"""The page in docs/viewer/: what it computes, in Node, and how it behaves, in a headless Chromium."""
+"""The page in docs/viewer/ (promise 3 of SECURITY.md): what it computes, in Node, and how it behaves in Chromium."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import zstandard
+from container.memory import with_text
 from javascript.browser import WAIT_MS, launched, needs_browser
 from javascript.serving import Served, served
 from javascript.third_reader import NODE, ROOT
@@ -238,6 +241,22 @@ def test_bad_files_are_refused_by_rule(page: Any, tmp_path: Path) -> None:
     for name in ("P7_hash_changed.bhk", "H2_metadata.bhk", "D2_planes.bhk", "P1_empty.bhk"):
         assert choose(page, bad / name).startswith(f"Refused, rule {name[:2]}: ")
         assert page.locator("h1").inner_text() == name
+
+
+@needs_browser
+@pytest.mark.parametrize("bomb", ["header", "tensors"])
+def test_what_stands_for_far_more_than_it_holds_is_not_unpacked(page: Any, tmp_path: Path, bomb: str) -> None:
+    layer = {"name": "a", "shape": [2**19], "dtype": "F32", "role": "other", "encoding": "exact"}
+    stored = zstandard.compress(bytes(2**21))
+    stream = {"kind": "values", "stored": len(stored), "decoded": 2**21, "sha256": hashlib.sha256(stored).hexdigest()}
+    layers = [layer | {"name": f"a{index}", "streams": [stream]} for index in range(1 if bomb == "header" else 600)]
+    header = {"generator": "test", "layers": layers} | ({"x-spaces": "a" * 5_000_000} if bomb == "header" else {})
+    like = (ROOT / "format_spec" / "vectors" / "good" / "compressed_minimal.bhk").read_bytes()
+    (tmp_path / "bomb.bhk").write_bytes(with_text(like, json.dumps(header).encode(), stored * len(layers)))
+    expected = {"header": "too large for this reader", "tensors": "more than 256 times its size"}[bomb]
+    found = choose(page, tmp_path / "bomb.bhk")
+    assert found.startswith("Not read: ")
+    assert expected in found
 
 
 @needs_browser

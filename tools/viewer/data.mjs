@@ -4,7 +4,7 @@
 import { DTYPES, product } from "../../format_spec/js/rules.mjs";
 import { scalesOf } from "./sketch.mjs";
 
-export const MOST_LAYERS = 2000; // as in reports: the largest ones are drawn
+const MOST_LAYERS = 2000; // as in reports: the largest ones are drawn
 const MOST_ALIASES = 20;
 const LONGEST_TEXT = 10_000;
 
@@ -15,7 +15,7 @@ export function shown(text) {
 }
 
 const storedBytes = ({ streams }) => streams.reduce((sum, { stored }) => sum + stored, 0);
-const denseBytes = ({ shape, dtype }) => product(shape) * DTYPES.get(dtype);
+export const denseBytes = ({ shape, dtype }) => product(shape) * DTYPES.get(dtype);
 const float32Bytes = (layer) => (/^B?F/.test(layer.dtype) ? 4 * product(layer.shape) : denseBytes(layer));
 const total = (layers, of) => layers.reduce((sum, layer) => sum + of(layer), 0);
 

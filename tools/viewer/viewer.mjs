@@ -2,10 +2,11 @@
 
 import { Refused, hexadecimal, open } from "../../format_spec/js/reader.mjs";
 import { addressOf } from "./address.mjs";
-import { pageData, shown } from "./data.mjs";
+import { denseBytes, pageData, shown } from "./data.mjs";
 import { sketchOf } from "./sketch.mjs";
 
 const DIGEST_LIMIT = 2 ** 30; // bytes of a file whose SHA-256 as a whole is told: it is computed in one piece
+const DENSE_LIMIT = 2 ** 30, DENSE_RATIO = 256; // bytes that a file may stand for, or times its size, to be checked as a whole
 const PART = 2 ** 24; // bytes of a download at a time
 const PAUSE_MS = 50; // between breaks in which the page answers
 const find = (id) => document.getElementById(id);
@@ -54,6 +55,8 @@ function drawFile(file, name, digest) {
 // Steps 8 and 9 of section 9 of the specification, with breaks.
 async function check(file, mine) {
   const { layers } = file.header;
+  const dense = layers.reduce((sum, layer) => sum + denseBytes(layer), 0);
+  if (dense > Math.max(DENSE_LIMIT, DENSE_RATIO * file.length)) throw new RangeError(`the file stands for ${dense} bytes, more than ${DENSE_RATIO} times its size`);
   const progress = find("progress");
   Object.assign(progress, { value: 0, max: layers.length, hidden: false });
   try {
