@@ -73,6 +73,8 @@ def open_clip(path: Path, progress: Progress = silent) -> Iterator[Clip]:
     if path.is_dir():
         yield _Folder(path)
         return
+    if not path.is_file():  # opening a pipe would wait for its writer
+        raise ClipError(f"cannot read {path}: not a regular file")
     from bhk.pictures.video_file import VideoFile
 
     with contextlib.closing(VideoFile(path, progress)) as clip:

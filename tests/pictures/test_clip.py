@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -83,8 +84,10 @@ def test_mistakes(tmp_path: Path) -> None:
     folder = clips.write_folder(tmp_path / "clip", 3)
     (tmp_path / "empty").mkdir()
     (tmp_path / "noise.mp4").write_bytes(b"noise" * 99)
+    os.mkfifo(tmp_path / "pipe.mp4")
     for path, message in [
         (tmp_path / "none.mp4", r"none\.mp4: no such file or folder"),
+        (tmp_path / "pipe.mp4", r"pipe\.mp4: not a regular file"),
         (tmp_path / "empty", r"empty holds no frames; expected pictures with the suffixes \.jpg"),
         (tmp_path / "noise.mp4", r"cannot read .*noise\.mp4: Invalid data"),
     ]:
