@@ -54,7 +54,7 @@ def contents() -> list[bytes]:
     rng = random.Random(0)
     words = [rng.randbytes(rng.randint(3, 40)) for _ in range(200)]
     made = []
-    for size in (0, 1, 5, 100, 257, 4097, 70_000, 300_000):
+    for size in (0, 1, 5, 100, 257, 4097, 40_000, 150_000):
         made += [
             rng.randbytes(size),
             bytes(int(rng.gauss(128, 9)) for _ in range(size)),
@@ -86,7 +86,7 @@ def test_changed_frames_are_refused_or_give_what_libzstd_gives(tmp_path: Path) -
     frames = []
     for index, data in enumerate(data for data in contents() if 5 < len(data) < 5000):
         for frame in frames_of(data, index):
-            for _ in range(20):
+            for _ in range(12):
                 changed = bytearray(frame)
                 for _ in range(rng.randint(1, 3)):
                     changed[rng.randrange(6, len(changed))] = rng.randrange(256)
