@@ -56,6 +56,12 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base class of all architectures."""
 
 
+class Published(Architecture, frozen=True):
+    """A model that is only built as it was published: the name of a variant, which all names and shapes together tell."""
+
+    name: str
+
+
 class Configured(Architecture, frozen=True):
     """A model that a configuration describes: `config` holds its settings (see `bhk.sam.configuration`)."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from functools import partial
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from torch import nn
 from bhk.base.errors import BhkError, listed
 from bhk.base.packages import MissingPackageError, import_package
 from bhk.container.header import ModelEntry
-from bhk.sam.architecture import Architecture, Configured, EfficientSam, VitEncoder, VitSam
+from bhk.sam.architecture import Architecture, Configured, EfficientSam, Published, VitEncoder, VitSam
 from bhk.sam.hugging_face import build_configured
 from bhk.sam.packages import SEGMENT_ANYTHING, SEGMENT_ANYTHING_HQ
 from bhk.sam.tree import build_tree
@@ -45,12 +45,14 @@ def build_model(entry: ModelEntry, *, video: bool = False) -> nn.Module:
             f"a model of {family.name} has no memory of earlier frames; for a clip, use one of {listed(able)}"
         )
     architecture = architecture_of(entry)
-    package = import_package(packages_of(entry))
+    packages = packages_of(entry)
+    package = import_package(packages)
     try:
         return _build(package, family, architecture, video=video).eval()
     except (ImportError, AttributeError) as error:
+        other = f"update it, or {packages[0].install}"
         raise MissingPackageError(
-            f"the installed version of {package.__name__} cannot build this model ({error}); update it"
+            f"the installed version of {package.__name__} cannot build this model ({error}); {other}"
         ) from error
     except (AssertionError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
         sizes = "settings" if isinstance(architecture, Configured) else f"sizes {entry.arguments}"
@@ -88,7 +90,7 @@ def architecture_of(entry: ModelEntry) -> Architecture:
             f"the file's tensors are {what}, which bhk cannot build; load them into a module of your own with bhk.load_into"
         )
     try:
-        known = Configured if CONFIG in arguments or family.name not in _BUILDERS else family.type
+        known = Configured if CONFIG in arguments or family.tree is not None else family.type
         architecture = msgspec.convert(arguments, known)
     except msgspec.ValidationError as error:
         raise UnknownModelError(
@@ -240,6 +242,25 @@ def _build_transformers_sam(package: Any, sizes: VitSam, *, hq: bool) -> nn.Modu
     return model
 
 
+def _build_robust_sam(package: Any, published: Published) -> nn.Module:
+    size = published.name.removeprefix("robust_sam_")
+    model: nn.Module = package.sam_model_registry[size](opt=None)
+    return model
+
+
+def _build_efficientvit_sam(package: ModuleType, published: Published) -> nn.Module:
+    models: Any = importlib.import_module(f"{package.__name__}.sam_model_zoo")
+    model: nn.Module = models.create_efficientvit_sam_model(published.name.replace("_", "-"), pretrained=False)
+    return model
+
+
+def _build_sam_med2d(package: Any, _: Published) -> nn.Module:
+    """Build with the `segment_anything` of its repository, which takes options in place of a checkpoint."""
+    options = SimpleNamespace(image_size=256, sam_checkpoint=None, encoder_adapter=True)
+    model: nn.Module = package.sam_model_registry["vit_b"](options)
+    return model
+
+
 _BUILDERS: dict[str, Callable[[ModuleType, Any], nn.Module]] = {
     "sam_encoder": _build_vit_encoder,
     "sam": partial(_build_vit_sam, hq=False),
@@ -249,6 +270,10 @@ _BUILDERS: dict[str, Callable[[ModuleType, Any], nn.Module]] = {
     "mobile_sam_v2": _build_mobile_sam_v2,
     "edge_sam": partial(_build_registered, key="edge_sam"),
     "efficient_sam": _build_efficient_sam,
+    "repvit_sam": partial(_build_registered, key="repvit"),
+    "robust_sam": _build_robust_sam,
+    "efficientvit_sam": _build_efficientvit_sam,
+    "sam_med2d": _build_sam_med2d,
     "transformers_sam": partial(_build_transformers_sam, hq=False),
     "transformers_sam_hq": partial(_build_transformers_sam, hq=True),
 }

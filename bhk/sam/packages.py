@@ -7,6 +7,11 @@ from bhk.base.packages import Package
 SEGMENT_ANYTHING = Package("segment_anything", "run: pip install segment-anything torchvision")
 SEGMENT_ANYTHING_HQ = Package("segment_anything_hq", "run: pip install segment-anything-hq timm torchvision")
 SAM2 = Package("sam2", "run: pip install sam2")
+HQ_SAM2 = Package("sam2", "clone https://github.com/SysCV/sam-hq and install its folder sam-hq2, in place of sam2")
+EDGE_TAM = Package(
+    "sam2", "clone https://github.com/facebookresearch/EdgeTAM and install it, in place of sam2; it needs timm"
+)
+EFFICIENT_TAM = Package("efficient_track_anything", "run: pip install git+https://github.com/yformer/EfficientTAM.git")
 TRANSFORMERS = Package("transformers", 'run: pip install "transformers>=5.10.1"')
 MOBILE_SAM = Package("mobile_sam", "run: pip install timm git+https://github.com/ChaoningZhang/MobileSAM.git")
 MOBILE_SAM_V2 = Package(
@@ -15,3 +20,11 @@ MOBILE_SAM_V2 = Package(
 EDGE_SAM = Package("edge_sam", "clone https://github.com/chongzhou96/EdgeSAM and install it by its README")
 EFFICIENT_SAM = Package("efficient_sam", "run: pip install git+https://github.com/yformer/EfficientSAM.git")
 TINY_SAM = Package("tinysam", "clone https://github.com/xinghaochen/TinySAM and add its folder to PYTHONPATH")
+REP_VIT_SAM = Package("repvit_sam", "clone https://github.com/THU-MIG/RepViT and add its folder sam to PYTHONPATH")
+ROBUST_SAM = Package(
+    "robust_segment_anything", "clone https://github.com/robustsam/RobustSAM and add its folder to PYTHONPATH"
+)
+EFFICIENT_VIT = Package("efficientvit", "clone https://github.com/mit-han-lab/efficientvit and install it")
+SAM_MED_2D = Package(
+    "segment_anything", "clone https://github.com/OpenGVLab/SAM-Med2D and put its folder first on PYTHONPATH"
+)

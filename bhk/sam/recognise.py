@@ -17,7 +17,7 @@ from bhk.base.texts import counted
 from bhk.checkpoint.companions import CONFIG
 from bhk.container.header import ModelEntry
 from bhk.sam.allocation import finer_db
-from bhk.sam.architecture import Architecture, Configured, Hiera, Shapes, UnreadableShapesError
+from bhk.sam.architecture import Architecture, Configured, Hiera, Published, Shapes, UnreadableShapesError
 from bhk.sam.configuration import Configuration
 from bhk.sam.names import Accounts, accounts, fingerprint, fingerprints
 from bhk.sam.sam2_models import trunk_sizes, with_stability
@@ -182,11 +182,11 @@ def _of_family(
     family: Family, prefix: str, shapes: Mapping[str, tuple[int, ...]], configuration: Configuration | None
 ) -> Recognised:
     """Return what shapes and a configuration tell about a model of a family."""
-    sizes = None if family.read is None else _read(family.read, family.type, Shapes(shapes))
-    if family.read is not None and sizes is None:
+    sizes = _sizes(family, shapes)
+    if sizes is None and not family.classes:
         return Recognised(family, prefix, fault="its tensors are not those of a whole model of the family")
     variant = _chosen(family, sizes, configuration) or find_variant(family.name, sizes)
-    if variant is not None and not family.any_size and not _is_published(family, shapes):
+    if variant is not None and not family.any_size and _fingerprinted(family, shapes) is None:
         return Recognised(family, prefix, fault=f"its tensors have other shapes than those of {variant.title}")
     origin = configuration.origin if configuration else ""
     try:
@@ -195,6 +195,10 @@ def _of_family(
         return Recognised(family, prefix, variant=variant, fault=f"{origin} has {error}")
     if settings is not None and isinstance(sizes, Hiera) and trunk_sizes(settings) != (sizes.embed_dim, sizes.stages):
         return Recognised(family, prefix, variant=variant, fault=f"{origin} describes a model of another size")
+    if not family.packages:
+        return Recognised(
+            family, prefix, variant=variant, fault="no package has its class, only a script of its repository"
+        )
     if settings is not None:
         return Recognised(family, prefix, Configured(settings), variant)
     if family.twins and variant is not None and _chosen(family, sizes, configuration) is None:
@@ -216,13 +220,22 @@ def _undecided(variant: Variant) -> str:
     return f"{titles} have the same tensors but answer differently; say which it is with {option('config')}, one of {names}"
 
 
-def _is_published(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Return whether shapes are those of a published model of a family of fixed sizes, apart from what it may have besides."""
+def _sizes(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> Architecture | None:
+    if family.type is Published:
+        found = _fingerprinted(family, shapes)
+        return None if found is None else Published(found)
+    return None if family.read is None else _read(family.read, family.type, Shapes(shapes))
+
+
+def _fingerprinted(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Return the published model of a family whose names and shapes these are, apart from what it may have besides."""
     always = {
         name: shape for name, shape in shapes.items() if not any(fnmatchcase(name, pattern) for pattern in family.extra)
     }
-    known = fingerprints()
-    return fingerprint(always) in {known.get(name) for name, other in VARIANTS.items() if other.family == family.name}
+    known, own = fingerprints(), fingerprint(always)
+    return next(
+        (name for name, other in VARIANTS.items() if other.family == family.name and known.get(name) == own), None
+    )
 
 
 def _settings(family: Family, configuration: Configuration) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ or from a YAML file. A file never names a class to import: it can only choose am
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import re
@@ -87,13 +88,29 @@ def _build(package: ModuleType, tree: Tree, settings: Settings, place: str) -> A
     }
     if name is None:
         return values
-    module, _, kind = name.rpartition(".")
-    made = getattr(importlib.import_module(f"{package.__name__}.{module}"), kind)
+    where, _, kind = name.rpartition(".")
+    module = importlib.import_module(f"{package.__name__}.{where}")
+    made = getattr(module, kind)
     known = inspect.signature(made).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     if (odd := values.keys() - known.keys()) and not takes_any:
         raise SettingError(f"{kind} has no setting {shown(sorted(odd)[0], 60)}")
-    return made(**values)
+    with _nothing_downloaded(module):
+        return made(**values)
+
+
+@contextlib.contextmanager
+def _nothing_downloaded(module: Any) -> Iterator[None]:
+    """Keep a module from loading timm's own weights, which those of the file replace."""
+    create = getattr(module, "create_model", None)
+    if create is None:
+        yield
+        return
+    module.create_model = lambda *args, **options: create(*args, **{**options, "pretrained": False})
+    try:
+        yield
+    finally:
+        module.create_model = create
 
 
 def settings_of(module: nn.Module, usual: nn.Module, settings: Settings) -> dict[str, Any]:

@@ -18,16 +18,31 @@ from bhk.sam import architecture as arch
 from bhk.sam.architecture import Architecture, Shapes
 from bhk.sam.packages import (
     EDGE_SAM,
+    EDGE_TAM,
     EFFICIENT_SAM,
+    EFFICIENT_TAM,
+    EFFICIENT_VIT,
+    HQ_SAM2,
     MOBILE_SAM,
     MOBILE_SAM_V2,
+    REP_VIT_SAM,
+    ROBUST_SAM,
     SAM2,
+    SAM_MED_2D,
     SEGMENT_ANYTHING,
     SEGMENT_ANYTHING_HQ,
     TINY_SAM,
     TRANSFORMERS,
 )
 from bhk.sam.sam2_models import SAM2_TREE, sam2_settings, trunk_sizes
+from bhk.sam.sam2_relatives import (
+    EDGE_TAM_TREE,
+    EFFICIENT_TAM_TREE,
+    HQ_SAM2_TREE,
+    edge_tam_settings,
+    efficient_tam_settings,
+    hq_sam2_settings,
+)
 from bhk.sam.tree import Settings, Tree
 
 _DTYPE = re.compile(r"[-_.](fp16|bf16|fp32|float16|bfloat16|float32)$")  # what converters add to the name of a file
@@ -140,6 +155,23 @@ def _transformers(name: str, marks: tuple[str, ...], classes: Mapping[str, str],
 FAMILIES = {
     family.name: family
     for family in (
+        Family("hq_sam2", ("sam_mask_decoder.hf_token.",), arch.Published, None, (HQ_SAM2,), tree=HQ_SAM2_TREE),
+        Family(
+            "edge_tam",
+            ("sam_mask_decoder.", "spatial_perceiver."),
+            arch.Published,
+            None,
+            (EDGE_TAM,),
+            tree=EDGE_TAM_TREE,
+        ),
+        Family(
+            "efficient_tam",
+            ("sam_mask_decoder.", "image_encoder.trunk.blocks.0.attn.qkv.", "image_encoder.neck.convs.0.norm_0."),
+            arch.Published,
+            None,
+            (EFFICIENT_TAM,),
+            tree=EFFICIENT_TAM_TREE,
+        ),
         Family("sam2", ("sam_mask_decoder.",), arch.Sam2, arch.read_sam2, (SAM2,), any_size=True, tree=SAM2_TREE),
         Family(
             "mobile_sam_v2",
@@ -204,6 +236,13 @@ FAMILIES = {
             classes={"sam": "SamModel"},
         ),
         Family(
+            "repvit_sam",
+            ("mask_decoder.", "image_encoder.features.1.token_mixer.0.conv1.weight"),
+            arch.Published,
+            None,
+            (REP_VIT_SAM,),
+        ),
+        Family(
             "edge_sam",
             ("mask_decoder.", "image_encoder.features."),
             arch.RepVitSam,
@@ -226,6 +265,13 @@ FAMILIES = {
             (SEGMENT_ANYTHING_HQ,),
         ),
         Family(
+            "efficientvit_sam",
+            ("mask_decoder.", "image_encoder.backbone.stages."),
+            arch.Published,
+            None,
+            (EFFICIENT_VIT,),
+        ),
+        Family(
             "mobile_sam",
             ("mask_decoder.", "image_encoder.layers."),
             arch.TinyVitSam,
@@ -233,6 +279,9 @@ FAMILIES = {
             (MOBILE_SAM, SEGMENT_ANYTHING_HQ),
             twins=True,  # TinySAM's mask decoder leaves out its first mask
         ),
+        Family("lite_medsam", ("mask_decoder.", "image_encoder.layers."), arch.Published, None, ()),
+        Family("robust_sam", ("mask_decoder.custom_robust_token.",), arch.Published, None, (ROBUST_SAM,)),
+        Family("sam_med2d", ("mask_decoder.", "image_encoder.blocks.0.Adapter."), arch.Published, None, (SAM_MED_2D,)),
         Family(
             "sam_hq",
             ("mask_decoder.hf_token.",),
@@ -302,6 +351,27 @@ def _sam(size: str, title: str, digits: str, parameters: int, ratio: float, arch
 def _transformers_sam3(which: str, kind: str, hub: str | None = None) -> Variant:
     name, files = f"transformers_sam3{which}", ("model.safetensors",)
     return Variant(name, name, f"transformers {kind}", files, "SAM-License", hub=hub)
+
+
+def _published(
+    name: str,
+    family: str,
+    title: str,
+    parameters: int,
+    license: str = "Apache-2.0",
+    *,
+    files: tuple[str, ...] = (),
+    like: str | None = None,
+    settings: Settings | None = None,
+) -> Variant:
+    """Return a model that is only built as it was published, and has the names and shapes of the one called `like`."""
+    architecture = arch.Published(like or name)
+    found = files or (f"{name}.pt",)
+    return Variant(name, family, title, found, license, parameters, architecture=architecture, settings=settings)
+
+
+def _like(size: str, settings: Settings) -> dict[str, Any]:
+    return {"like": f"efficienttam_{size}", "settings": settings}
 
 
 # Names and shapes cannot tell two variants of one family and architecture apart. The first is recognised; the modules are
@@ -434,6 +504,37 @@ VARIANTS = {
             parameters=637026048,
             architecture=arch.VitEncoder(1280, 32, 16, (7, 15, 23, 31)),
         ),
+        *(
+            _published(f"robust_sam_vit_{size}", "robust_sam", f"RobustSAM-{size.upper()}", number, "MIT")
+            for size, number in (("b", 153183575), ("l", 412663159), ("h", 793883031))
+        ),
+        *(
+            _published(f"efficientvit_sam_{size}", "efficientvit_sam", f"EfficientViT-SAM-{size.upper()}", number)
+            for size, number in (
+                ("l0", 34816052),
+                ("l1", 47682626),
+                ("l2", 61372244),
+                ("xl0", 117011772),
+                ("xl1", 203440990),
+            )
+        ),
+        _published("repvit_sam", "repvit_sam", "RepViT-SAM", 27375874),
+        _published("lite_medsam", "lite_medsam", "LiteMedSAM", 9801439),
+        _published("sam_med2d", "sam_med2d", "SAM-Med2D", 271242032, files=("sam-med2d_b.pth",)),
+        _published("sam2.1_hq_hiera_large", "hq_sam2", "HQ-SAM2.1-L", 224624050, settings=hq_sam2_settings()),
+        _published("edgetam", "edge_tam", "EdgeTAM", 13943148, settings=edge_tam_settings()),
+        *(
+            _published(
+                f"efficienttam_{size}{end}", "efficient_tam", f"EfficientTAM-{size.title()}{words}", number, **more
+            )
+            for size, width, number in (("s", 384, 34056098), ("ti", 192, 17866274))
+            for end, words, more in (
+                ("", "", {"settings": efficient_tam_settings(width)}),
+                ("_1", "/1", _like(size, efficient_tam_settings(width, pooling=1))),
+                ("_2", "/2", _like(size, efficient_tam_settings(width, pooling=2))),
+                ("_512x512", "-512", _like(size, efficient_tam_settings(width, 512))),
+            )
+        ),
         Variant("transformers_sam", "transformers_sam", "transformers SamModel", ("model.safetensors",)),
         Variant("transformers_sam_hq", "transformers_sam_hq", "transformers SamHQModel", ("model.safetensors",)),
         Variant("transformers_sam2", "transformers_sam2", "transformers Sam2Model", ("model.safetensors",)),
@@ -480,7 +581,7 @@ def published_files(entry: ModelEntry) -> tuple[str, ...]:
 
 def _alike(entry: ModelEntry, variant: Variant) -> list[Variant]:
     """Return the variants that a model of an entry may be: those of equal shapes, unless it was found out which it is."""
-    if not variant.files or (FAMILIES[variant.family].twins and entry.arguments):
+    if not variant.files or (entry.arguments and (FAMILIES[variant.family].twins or variant.settings is not None)):
         return [variant]
     return [other for other in VARIANTS.values() if _same(other, variant) and other.files]
 

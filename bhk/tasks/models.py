@@ -16,7 +16,7 @@ from bhk.sam.variants import FAMILIES, VARIANTS, Variant
 _COLUMNS = (
     Column("model", "left", least=12),
     Column("variant", "left", rank=3),
-    Column("published file", "left", least=24),
+    Column("published file", "left", least=14),
     Column("license", "left", rank=2),
     Column("parameters", rank=4),
     Column("published ratio", rank=5),
@@ -75,7 +75,7 @@ class ModelsReport(Report):
     @property
     def hints(self) -> tuple[str, ...]:
         """How to install the packages of models that no installed package builds."""
-        missing = {model.packages[0]: model.install for model in self.models if model.installed is None}
+        missing = {model.packages[0]: model.install for model in self.models if model.packages and not model.installed}
         return tuple(f"for {package}, {install}" for package, install in missing.items())
 
     def lines(self) -> Iterator[str | Table]:
@@ -103,7 +103,7 @@ def _model(variant: Variant, ratio: float | None) -> Model:
         family=variant.family,
         packages=tuple(package.name for package in packages),
         installed=next((package.name for package in packages if is_installed(package)), None),
-        install=packages[0].install,
+        install=packages[0].install if packages else "no package has its class; use bhk.load_into",
         files=variant.files,
         license=variant.license,
         parameters=variant.parameters,
@@ -121,6 +121,6 @@ def _cells(model: Model) -> tuple[str, ...]:
         "–" if model.parameters is None else f"{model.parameters / 1e6:.1f} M",
         number(model.published_ratio),
         number(model.ratio),
-        model.installed or model.packages[0],
+        model.installed or next(iter(model.packages), "–"),
         "yes" if model.installed else "no",
     )

@@ -18,12 +18,15 @@ def test_one_row_per_variant(bhk: Shell) -> None:
 
 def test_missing_packages_are_named_with_how_to_install_them(bhk: Shell) -> None:
     found = package.models().models
-    missing = {model.packages[0]: model.install for model in found if model.installed is None}
+    missing = {model.packages[0]: model.install for model in found if model.packages and not model.installed}
     ended = bhk("models")
     assert ended.err.splitlines() == [f"for {name}, {install}" for name, install in missing.items()]
     rows = {line.split("  ")[0]: line.split()[-2:] for line in ended.out.splitlines()[2:-1]}
     for model in found:
-        assert rows[model.title] == [model.installed or model.packages[0], "yes" if model.installed else "no"]
+        assert rows[model.title] == [
+            model.installed or next(iter(model.packages), "–"),
+            "yes" if model.installed else "no",
+        ]
 
 
 def test_a_narrow_screen_cuts_no_package(bhk: Shell) -> None:
@@ -33,7 +36,8 @@ def test_a_narrow_screen_cuts_no_package(bhk: Shell) -> None:
         assert all(len(row) <= int(width) for row in rows)
         if width == "80":
             assert {row.split()[-2] for row in rows[: len(VARIANTS)]} <= {
-                name for model in package.models().models for name in model.packages
+                "–",
+                *(name for model in package.models().models for name in model.packages),
             }
 
 

@@ -10,12 +10,18 @@ from torch import nn
 
 from bhk.conversion.selection import MIN_NUMEL
 from bhk.sam.allocation import PARTS, finer_db, part_of
+from bhk.sam.architecture import Published
 from bhk.sam.recognise import recognise
-from bhk.sam.variants import FAMILIES, Family
+from bhk.sam.variants import FAMILIES, VARIANTS, Family
 from sam.models import small_hf_sam, small_hf_sam2, small_hf_sam_hq, small_sam, small_sam2, small_sam_hq
 from sam.state_dicts import NAMES, shapes_of
 
-_WHOLE = [name for name in NAMES if name not in ("sam_encoder", "mobile_sam_v2")]
+_OTHERS_OF = (
+    "sam_encoder",
+    "mobile_sam_v2",
+    *(name for name, other in VARIANTS.items() if isinstance(other.architecture, Published)),
+)
+_WHOLE = [name for name in NAMES if name not in _OTHERS_OF]
 _DECODER_LAYERS, _HYPERNETWORKS = 2, 4
 # Tensors that SAM does not have, and those of other image encoders.
 _OTHERS = re.compile(

@@ -13,6 +13,7 @@ from torch import nn
 from bhk.base.packages import MissingPackageError, is_installed
 from bhk.container.header import ModelEntry
 from bhk.nn import weights_on_meta
+from bhk.sam.architecture import Published
 from bhk.sam.build import UnknownModelError, build_model
 from bhk.sam.configuration import Configuration
 from bhk.sam.packages import EFFICIENT_SAM
@@ -23,7 +24,11 @@ from sam.state_dicts import NAMES, shapes_of
 
 Install = Callable[[str, str], None]
 
-_OF_INSTALLABLE = [name for name in NAMES if not name.startswith(("edge_sam", "efficient_sam"))]
+_OF_INSTALLABLE = [
+    name
+    for name in NAMES
+    if not name.startswith(("edge_sam", "efficient_sam")) and not isinstance(VARIANTS[name].architecture, Published)
+]
 _SMALL = {
     "embed_dim": 64,
     "depth": 3,

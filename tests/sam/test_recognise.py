@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from bhk.sam.architecture import VitSam
+from bhk.sam.architecture import Published, VitSam
+from bhk.sam.configuration import Configuration
 from bhk.sam.recognise import Recognised, recognise
+from bhk.sam.variants import VARIANTS, title_of
 from sam.state_dicts import NAMES, shapes_of
 
 # These have the same names and shapes as another variant.
@@ -116,3 +118,23 @@ def test_absurd_sizes_are_not_an_architecture(name: str, shape: tuple[int, ...])
     found = recognise({**shapes_of("sam_vit_b"), name: shape})
     assert found is not None
     assert found.architecture is None
+
+
+_RELATIVES = [name for name in NAMES if isinstance(VARIANTS[name].architecture, Published)]
+
+
+@pytest.mark.parametrize("name", _RELATIVES)
+def test_models_that_grew_from_others_are_not_taken_for_them(name: str) -> None:
+    shapes = shapes_of(name)
+    found = recognise(shapes, Configuration("its name", variant=name))
+    assert found is not None
+    assert title_of(found.entry) == VARIANTS[name].title
+    assert (found.fault is None) == (name != "lite_medsam")
+    more = recognise({**shapes, "mask_decoder.new.weight": (4, 4)})
+    assert more is not None
+    assert title_of(more.entry).startswith(f"based on {VARIANTS[name].title}")
+    assert title_of(more.entry).endswith(", with 1 further tensor")
+    altered = {**shapes, next(iter(shapes)): (1, 2, 3)}
+    other = recognise(altered)
+    assert other is not None
+    assert other.fault is not None
