@@ -24,7 +24,7 @@ import bhk
 DEMO = Path(__file__).with_name("demo") / "demo_sam.safetensors"
 FOR_TEST = 1000  # scenes from this number on are not trained on
 # The linear layers of the image encoder.
-LORA = LoraConfig(r=4, lora_alpha=4, target_modules=r"image_encoder\..*\.(qkv|proj|lin1|lin2)")
+LORA = LoraConfig(r=4, lora_alpha=4, target_modules=r"image_encoder\.blocks\..*\.(qkv|proj|lin1|lin2)")
 
 
 def make_scene(number: int, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> tuple[float, float, float, f
 
     merged = loaded.merge_and_unload()  # layers that take up adapters become dense
     bhk.nn.to_dense(merged)  # and so do the others
-    report = bhk.convert(merged, options.out / "night.bhk", force=True)
+    report = bhk.convert(merged, options.out / "night.bhk", "fine", force=True)
     last = evaluate(bhk.load(report.path))
     print(f"{report.path}: merged and compressed again, {report.bytes:,} bytes; the loss is {last:.4f}")
     return before, after, again, last
