@@ -189,9 +189,17 @@ def refuse_onnx() -> None:
     Raises:
         HyperLinearError: it is.
     """
-    is_recorded = torch.jit.is_tracing() or torch.compiler.is_exporting()  # type: ignore[attr-defined, no-untyped-call]
-    if is_recorded and torch.onnx.is_in_onnx_export():
+    is_recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
+    if is_recorded and _is_for_onnx():
         raise HyperLinearError(
             "ONNX has no layers on codes; export a model that was loaded with bhk.load(…, mode='dense'), "
             "or call bhk.nn.to_dense(model) first"
         )
+
+
+def _is_for_onnx() -> bool:
+    return torch.onnx.is_in_onnx_export()
+
+
+# Compilers call it once, instead of looking into it. (torch.compiler.assume_constant_result would import them for that.)
+_is_for_onnx._dynamo_marked_constant = True  # type: ignore[attr-defined]
