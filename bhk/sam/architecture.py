@@ -122,6 +122,12 @@ class EfficientSam(Architecture, frozen=True):
     depth: Count = 12
 
 
+class Sam3(Architecture, frozen=True):
+    """SAM 3 with detector and tracker, which has one size."""
+
+    release: Literal["3"] = "3"
+
+
 class PromptGuidedDecoder(Architecture, frozen=True):
     """MobileSAMv2 without its image encoder, which is published in another file."""
 
@@ -255,6 +261,12 @@ def read_efficient_sam(shapes: Shapes) -> EfficientSam:
 def read_prompt_guided_decoder(shapes: Shapes) -> PromptGuidedDecoder:
     """Read the size of MobileSAMv2's prompt encoder and mask decoder."""
     return PromptGuidedDecoder(shapes.size("MaskDecoder.mask_tokens.weight", 1))
+
+
+def read_sam3(shapes: Shapes) -> Sam3:
+    """Read the release of a SAM 3 in the original layout."""
+    shapes.size("detector.backbone.vision_backbone.trunk.blocks.31.attn.qkv.weight")
+    return Sam3()
 
 
 def read_sam2(shapes: Shapes) -> Sam2:

@@ -16,6 +16,7 @@ from bhk.base.packages import MissingPackageError, import_package
 from bhk.container.header import ModelEntry
 from bhk.sam.architecture import Architecture, Configured, EfficientSam, Published, VitEncoder, VitSam
 from bhk.sam.hugging_face import build_configured
+from bhk.sam.original_sam3 import build_sam3
 from bhk.sam.packages import SEGMENT_ANYTHING, SEGMENT_ANYTHING_HQ
 from bhk.sam.tree import build_tree
 from bhk.sam.variants import CONFIG, FAMILIES, FURTHER, WITHIN, Family, find_variant, packages_of, title_of
@@ -267,6 +268,7 @@ _BUILDERS: dict[str, Callable[[ModuleType, Any], nn.Module]] = {
     "sam_hq": partial(_build_vit_sam, hq=True),
     "sam_hq_tiny": partial(_build_registered, key="vit_tiny"),
     "mobile_sam": partial(_build_registered, key="vit_t"),
+    "sam3": build_sam3,
     "mobile_sam_v2": _build_mobile_sam_v2,
     "edge_sam": partial(_build_registered, key="edge_sam"),
     "efficient_sam": _build_efficient_sam,

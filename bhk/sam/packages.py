@@ -12,6 +12,7 @@ EDGE_TAM = Package(
     "sam2", "clone https://github.com/facebookresearch/EdgeTAM and install it, in place of sam2; it needs timm"
 )
 EFFICIENT_TAM = Package("efficient_track_anything", "run: pip install git+https://github.com/yformer/EfficientTAM.git")
+SAM3 = Package("sam3", "run: pip install sam3")
 TRANSFORMERS = Package("transformers", 'run: pip install "transformers>=5.10.1"')
 MOBILE_SAM = Package("mobile_sam", "run: pip install timm git+https://github.com/ChaoningZhang/MobileSAM.git")
 MOBILE_SAM_V2 = Package(

@@ -29,6 +29,7 @@ from bhk.sam.packages import (
     ROBUST_SAM,
     SAM2,
     SAM_MED_2D,
+    SAM3,
     SEGMENT_ANYTHING,
     SEGMENT_ANYTHING_HQ,
     TINY_SAM,
@@ -179,6 +180,13 @@ FAMILIES = {
             arch.PromptGuidedDecoder,
             arch.read_prompt_guided_decoder,
             (MOBILE_SAM_V2, SEGMENT_ANYTHING),
+        ),
+        Family(
+            "sam3",
+            ("detector.backbone.vision_backbone.", "tracker.maskmem_backbone."),
+            arch.Sam3,
+            arch.read_sam3,
+            (SAM3,),
         ),
         _transformers(
             "transformers_sam2",
@@ -348,9 +356,9 @@ def _sam(size: str, title: str, digits: str, parameters: int, ratio: float, arch
     return Variant(name, "sam", title, files, "Apache-2.0", parameters, ratio, architecture, hub, _SHA256[name])
 
 
-def _transformers_sam3(which: str, kind: str, hub: str | None = None) -> Variant:
+def _transformers_sam3(which: str, kind: str) -> Variant:
     name, files = f"transformers_sam3{which}", ("model.safetensors",)
-    return Variant(name, name, f"transformers {kind}", files, "SAM-License", hub=hub)
+    return Variant(name, name, f"transformers {kind}", files, "SAM-License")
 
 
 def _published(
@@ -539,9 +547,19 @@ VARIANTS = {
         Variant("transformers_sam_hq", "transformers_sam_hq", "transformers SamHQModel", ("model.safetensors",)),
         Variant("transformers_sam2", "transformers_sam2", "transformers Sam2Model", ("model.safetensors",)),
         Variant("transformers_edgetam", "transformers_edgetam", "transformers EdgeTamModel", ("model.safetensors",)),
+        Variant(
+            "sam3",
+            "sam3",
+            "SAM 3",
+            ("sam3.pt",),
+            "SAM-License",
+            861235128,
+            architecture=arch.Sam3(),
+            hub="facebook/sam3",
+        ),
         _transformers_sam3("", "Sam3Model"),
         _transformers_sam3("_tracker", "Sam3TrackerModel"),
-        _transformers_sam3("_video", "Sam3VideoModel", hub="facebook/sam3"),
+        _transformers_sam3("_video", "Sam3VideoModel"),
     )
 }
 
