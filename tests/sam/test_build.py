@@ -240,7 +240,7 @@ def test_a_package_that_fails_to_import_is_named_with_the_reason(install: Instal
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        (ModelEntry("sam3", "sam3_large"), "family 'sam3'"),
+        (ModelEntry("sam9", "sam3_large"), "family 'sam9'"),
         (ModelEntry("sam"), "are not a whole sam model"),
         (ModelEntry("sam", None, {"embed_dim": 64}), "missing required field `depth`"),
         (ModelEntry("sam", None, {**_SMALL, "code": "os.system"}), "unknown field `code`"),

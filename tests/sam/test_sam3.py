@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import gzip
+import math
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +12,14 @@ import torch
 from torch import nn
 
 import bhk
+from bhk.container.header import ModelEntry
 from bhk.conversion.selection import MIN_NUMEL
 from bhk.sam.allocation import SAM3_PARTS, part_of
+from bhk.sam.build import build_model
+from bhk.sam.recognise import recognise
 from bhk.sam.variants import FAMILIES
 from sam.models import small_hf_sam3, small_hf_sam3_tracker, small_hf_sam3_video
+from sam.state_dicts import shapes_of
 
 pytest.importorskip("transformers")
 KINDS = {
@@ -101,6 +108,81 @@ def test_every_large_weight_has_a_part_of_its_own() -> None:
     assert of_part["DETR: attention"] == 4 * (2 * 2 + 2 * 3 + 1 * 2)  # encoder, decoder, geometry encoder
     assert of_part["DETR: MLP"] == 2 * (2 + 2 + 1)
     assert of_part["text: vocabulary"] == of_part["encoder: patch embedding"] == 1
+
+
+def test_metas_checkpoint_is_recognised_and_has_the_same_parts() -> None:
+    found = recognise(shapes_of("sam3"))
+    assert found is not None
+    assert found.fault is None
+    assert (found.family.name, found.variant and found.variant.name) == ("sam3", "sam3")
+    weights: dict[str, int] = {}
+    for name, shape in shapes_of("sam3").items():
+        if len(shape) > 1 and not name.endswith("freqs_cis"):  # kept exact
+            title = part_of(found.family, name).title
+            weights[title] = weights.get(title, 0) + math.prod(shape)
+    assert weights["encoder: attention"] == 32 * 4 * 1024**2
+    assert weights["encoder: MLP, first layer"] == weights["encoder: MLP, second layer"] == 32 * 1024 * 4736
+    assert weights["text: attention"] == 24 * 4 * 1024**2
+    assert weights["text: MLP"] == 24 * 2 * 1024 * 4096
+    assert weights["text: vocabulary"] == 49408 * 1024
+    assert weights["DETR: attention"] == 36 * 4 * 256**2  # without that in the mask decoder
+    assert weights["DETR: MLP"] == 15 * 2 * 256 * 2048
+    assert weights["other"] < 0.03 * sum(weights.values())
+
+
+@pytest.fixture
+def _no_package() -> Iterator[None]:
+    """Forget the package before and after a test."""
+
+    def forget() -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "sam3"]:
+            del sys.modules[name]
+
+    forget()
+    yield
+    forget()
+
+
+@pytest.mark.usefixtures("_no_package")
+def test_metas_builder_is_kept_from_the_gpu_and_gets_a_vocabulary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stands for the package: as that one, it asks for CUDA whatever the device, and reads a vocabulary."""
+    (tmp_path / "sam3").mkdir()
+    (tmp_path / "sam3" / "__init__.py").write_text("")
+    (tmp_path / "sam3" / "model_builder.py").write_text(
+        "import gzip, torch\n"
+        "from torch import nn\n"
+        "def build_sam3_video_model(checkpoint_path, load_from_HF, bpe_path, device):\n"
+        "    assert checkpoint_path is None and not load_from_HF and device == 'cpu'\n"
+        "    model = nn.Module()\n"
+        "    model.detector = model.detector_backbone = nn.Module()\n"
+        "    model.detector.backbone = nn.Module()\n"
+        "    model.detector.backbone.language_backbone = nn.Module()\n"
+        "    model.words = gzip.open(bpe_path).read().decode('utf-8').split('\\n')\n"
+        "    model.register_buffer('positions', torch.zeros(1, 4, device='cuda'))\n"
+        "    return model\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = ModelEntry("sam3", "sam3", {"release": "3"})
+    model: Any = build_model(entry)
+    assert model.positions.device.type == "cpu"
+    assert len(model.words) > 49152 - 256 - 2
+    with pytest.raises(RuntimeError, match=r"put bpe_simple_vocab_16e6\.txt\.gz into the folder assets"):
+        model.detector.backbone.language_backbone.tokenizer("a cup")
+    (tmp_path / "assets").mkdir()
+    with gzip.open(tmp_path / "assets" / "bpe_simple_vocab_16e6.txt.gz", "wt") as file:
+        file.write("true\nwords")
+    model = build_model(entry)
+    assert model.words == ["true", "words"]
+
+
+def test_complex_buffers_are_kept_exact(tmp_path: Path) -> None:
+    angles = torch.polar(torch.ones(64, 32), torch.linspace(0, 9, 64 * 32).view(64, 32))
+    torch.save({"attn.freqs_cis": angles, "attn.qkv.weight": torch.randn(64, 64) * 0.03}, tmp_path / "model.pt")
+    found = bhk.load_state_dict(bhk.convert(tmp_path / "model.pt").path)["attn.freqs_cis"]
+    assert found.dtype == torch.complex64
+    assert torch.equal(found, angles)
 
 
 @pytest.mark.parametrize(
