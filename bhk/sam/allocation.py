@@ -80,7 +80,7 @@ PARTS = (*_ENCODER, *_DECODER)
 # kappa of its text encoder is 5 dB above that of its picture encoder, and kappa of its DETR 2 to 5 dB below that of its text
 # encoder in attention, and lower in MLPs. The DETR is finer than that asks for: it holds 3 % of the weights.
 _TEXT, _TRUNK = r"\b(text_encoder|language_backbone)\.", r"\b(vision_encoder\.backbone|vision_backbone\.trunk)\."
-_DETR = r"\b(detr_(en|de)coder|geometry_encoder|detector\.transformer\.(en|de)coder)\.layers\.\d+\."
+_DETR = r"\b(detr_(en|de)coder\.layers|geometry_encoder\.(layers|encode)|detector\.transformer\.(en|de)coder\.layers)\.\d+\."
 SAM3_PARTS = (
     _part("text: vocabulary", rf"{_TEXT}.*\btoken_embedding\.", 0),
     _part("text: attention", rf"{_TEXT}.*\.(self_attn|attn)\.", -8),
