@@ -114,9 +114,7 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], configuration: Configuratio
     equal = [match.prefix for match in matches if match.odd == best.odd and match.family is best.family]
     if len(equal) == 1:
         return found
-    fault = (
-        f"it holds several models of the kind, below {listed(equal)}; choose one with {option('key', equal[0][:-1])}"
-    )
+    fault = f"it holds several models of the kind, below {listed(equal)}; choose one with {option('key')}"
     return replace(found, architecture=None, fault=fault, asks=False)
 
 
