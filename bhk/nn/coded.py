@@ -80,7 +80,10 @@ class CodedWeight(nn.Module):
     def weight(self) -> Tensor:
         """The decoded weight in the layer's dtype, decoded at each access. Writing to it makes the layer dense."""
         with torch.inference_mode(False):  # that mode does not count writes
-            return decoded_weight(self.dense_weight(self._dtype), self.hold_dense)
+            weight = decoded_weight(self.dense_weight(self._dtype), self.hold_dense)
+        # transformers asks tensors, not layers, before it draws random weights.
+        weight._is_hf_initialized = getattr(self, "_is_hf_initialized", False)  # type: ignore[attr-defined]
+        return weight
 
     @weight.setter
     def weight(self, value: object) -> None:
