@@ -19,6 +19,7 @@ from bhk.base.report import Report
 from bhk.base.tables import Table
 from bhk.codec.codebook import Codebook, Codes
 from bhk.container.header import LayerEntry
+from bhk.nn.meta import Most
 from tools.public_names import PublicName, public_names
 
 TARGET = Path(__file__).parents[1] / "docs" / "python.md"
@@ -37,6 +38,10 @@ TYPES = {
         "bhk.sam.registry",
         "a checkpoint or a .bhk file, here or on the Hub; None builds the model without weights",
     ),
+    "Config": (
+        "bhk.sam.configuration",
+        "a configuration: a YAML or JSON file, a name of one in the model's package, or a name of `bhk models`",
+    ),
     "Compute": ("bhk.nn.hyperlinear", "how layers on codes multiply, see `bhk.load_into`"),
     "Device": ("bhk.nn.device", 'such as "cuda:1"'),
     "Dtype": ("bhk.nn.precision", 'such as "bfloat16"'),
@@ -53,7 +58,7 @@ TYPES = {
     "Sorting": ("bhk.tasks.inspect", "a column of `bhk.inspect`"),
     "StepRule": ("bhk.calibration.options", "how steps are shared out, see `bhk.Calibration`"),
 }
-CLASSES = (Codebook, Codes, LayerEntry, Table)  # returned by methods, but not public by name
+CLASSES = (Codebook, Codes, LayerEntry, Most, Table)  # returned by methods, but not public by name
 TITLES = {
     "bhk": "bhk",
     "bhk.errors": "bhk.errors: what can go wrong",

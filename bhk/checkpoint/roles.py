@@ -62,6 +62,12 @@ def is_sinusoidal(tensor: Tensor) -> bool:
     return len(sums) >= 8 and bool(((sums - width / 2).abs() <= tolerance).all())
 
 
+def is_mask(tensor: Tensor) -> bool:
+    """Return whether `tensor` holds zeros and ones only, as the masks of torch's pruning do."""
+    values = tensor.detach().reshape(-1)
+    return all(bool(((part == 0) | (part == 1)).all()) for part in (values[:4096], values))
+
+
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
     """Return a sort key that puts block 2 before block 10."""
     parts = re.split(r"(\d+)", name)

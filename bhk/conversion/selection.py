@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from bhk.base.errors import OptionError
-from bhk.checkpoint.roles import is_sinusoidal, natural_key, role_of
+from bhk.checkpoint.roles import is_mask, is_sinusoidal, natural_key, role_of
 from bhk.codec.shape import Pairing, Shape
 from bhk.codec.tensor import is_codable, published_codes
 from bhk.conversion.quality import Quality
@@ -139,8 +139,10 @@ def select(
 
 
 def _role(name: str, tensor: Tensor, read: Callable[[Tensor], Tensor]) -> str:
-    """Return the role of a tensor; a fixed table of positions is a buffer, whatever its name says."""
+    """Return the role of a tensor; a mask and a fixed table of positions are buffers, whatever their names say."""
     role = role_of(name, tensor)
+    if role == "other" and is_mask(read(tensor)):
+        return "buffer"
     may_be_fixed = role in ("embedding", "other") and tensor.numel() <= MOST_POSITIONS
     return "buffer" if may_be_fixed and is_sinusoidal(read(tensor)) else role
 

@@ -54,6 +54,12 @@ class NewData:
 Change = NewAttribute | NewData
 
 
+def _takes_data(parameter: nn.Parameter, data: Tensor) -> bool:
+    """Return whether a parameter can hold the data of a tensor. One made in inference mode cannot hold those of others."""
+    alike = torch._has_compatible_shallow_copy_type(parameter, data)
+    return alike and parameter.is_inference() == data.is_inference()
+
+
 def build(file: BhkFile, plan: Plan, options: LoadOptions) -> list[Change]:
     """Return all changes to the model that `plan` was made for.
 
@@ -114,7 +120,7 @@ class _Builder:
         if tensor is old:
             return
         self._values[id(old)] = tensor
-        if isinstance(old, nn.Parameter) and torch._has_compatible_shallow_copy_type(old, tensor):
+        if isinstance(old, nn.Parameter) and _takes_data(old, tensor):
             yield NewData(old, tensor)
             return
         fresh = nn.Parameter(tensor, old.requires_grad) if isinstance(old, nn.Parameter) else tensor

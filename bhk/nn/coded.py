@@ -33,8 +33,8 @@ class CodedWeight(nn.Module):
     becomes torch's layer of the same kind, and holds what was written.
 
     >>> layer = bhk.nn.HyperLinear.from_linear(torch.nn.Linear(768, 256))
-    >>> isinstance(layer, bhk.nn.CodedWeight), layer.weight.shape
-    (True, torch.Size([256, 768]))
+    >>> isinstance(layer, bhk.nn.CodedWeight), tuple(layer.weight.shape)
+    (True, (256, 768))
 
     Attributes:
         codes, codebook, outliers, outlier_starts, far: buffers, see `bhk.kernels.resident.Resident`.

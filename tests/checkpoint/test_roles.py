@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bhk.checkpoint.roles import is_sinusoidal, natural_key, role_of
+from bhk.checkpoint.roles import is_mask, is_sinusoidal, natural_key, role_of
 
 _LISTS = sorted((Path(__file__).parent.parent / "data" / "state_dicts").glob("*.json"))
 
@@ -156,3 +156,11 @@ def test_numbers_in_names_sort_by_value() -> None:
     names = ["b.10.w", "b.9.w", "b.w", "b2", "a", "10", "9", "b.9.bias", "b.9.10", "b.9.9", "", "²"]
     ordered = ["", "9", "10", "a", "b2", "b.9.9", "b.9.10", "b.9.bias", "b.9.w", "b.10.w", "b.w", "²"]
     assert sorted(names, key=natural_key) == ordered
+
+
+def test_masks_are_told_by_their_values() -> None:
+    mask = (torch.arange(9000) % 3 == 0).float().reshape(90, 100)
+    assert is_mask(mask)
+    assert not is_mask(mask * 0.5)
+    mask[89, 99] = 2
+    assert not is_mask(mask)

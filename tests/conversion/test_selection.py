@@ -83,8 +83,9 @@ def test_tables_that_are_known_to_be_no_weights_stay_exact() -> None:
     angle = torch.arange(64)[:, None] / 100 ** (torch.arange(32) / 32)
     tensors = draw({"a.weight": (40, 40), "b.table": (40, 40)})
     tensors |= {"c.cos_cached": torch.rand(40, 40), "d.pos_embed": torch.cat([angle.sin(), angle.cos()], 1)}
+    tensors["e.weight_mask"] = (torch.arange(1600) % 2).float().reshape(40, 40)
     for measured in (False, True):
         selected = select(tensors, {}, Quality(), lambda name: 0.0, buffers=["b.table"], measured=measured)
         assert [planned.name for planned in selected if planned.coded] == ["a.weight"]
-        assert [planned.role for planned in selected] == ["linear", "buffer", "buffer", "buffer"]
+        assert [planned.role for planned in selected] == ["linear"] + 4 * ["buffer"]
     assert _coded(_select(tensors, preset="birkhoff")) == ["a.weight", "b.table"]

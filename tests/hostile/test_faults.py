@@ -39,8 +39,6 @@ from bhk.kernels import kept, tuning
 from bhk.pictures.image import ImageError, read_image
 from bhk.publishing.metadata import CardMetadataError, merged, metadata_of
 
-pytest_plugins = ["cli.conftest"]
-
 _ROOT = Path(package.__file__).parent.parent
 _TOKEN = "hf_" + "Ab1" * 11
 

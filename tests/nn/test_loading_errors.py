@@ -92,7 +92,7 @@ def test_a_model_of_another_architecture(path: Path, strict: bool) -> None:
 
 
 def test_the_message_names_the_family_in_the_file(write) -> None:
-    model = nn.ModuleDict({"mask_decoder": nn.Linear(48, 48)})
+    model = nn.ModuleDict({"mask_decoder": nn.ModuleDict({"iou_token": nn.Embedding(1, 48)})})
     path = write(model)
     other = nn.ModuleDict({"decoder": nn.Linear(48, 48)})
     with unchanged(other), pytest.raises(MismatchError, match="the file holds a model of family sam"):

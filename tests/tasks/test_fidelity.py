@@ -158,7 +158,7 @@ def test_models_of_other_kinds_are_refused(folder: Path, tmp_path: Path) -> None
     for name, error, message in (
         ("narrow.pth", DifferentModelsError, r"holds another model \(.* of sizes .*\) than .* \(.* of sizes "),
         ("hq.pth", DifferentModelsError, "give the checkpoint that it was converted from"),
-        ("other.pth", UnknownModelError, "does not hold a whole Segment Anything model"),
+        ("other.pth", UnknownModelError, "holds no Segment Anything model that bhk can build"),
     ):
         with pytest.raises(error, match=message):
             fidelity(folder / "sam.bhk", folder / "pictures", against=tmp_path / name)

@@ -23,7 +23,7 @@ def _tensors() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return bhk.convert(save(tmp_path / "sam.pth", _tensors())).path
+    return bhk.convert(save(tmp_path / "sam.pth", _tensors()), quality=bhk.Quality(snr_for={"b.weight": 36})).path
 
 
 def test_an_intact_file(path: Path) -> None:
