@@ -22,4 +22,6 @@ def is_memory_error(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     text = str(error).lower()
-    return any(words in text for words in _WORDS)
+    if any(words in text for words in _WORDS):
+        return True
+    return error.__cause__ is not None and is_memory_error(error.__cause__)

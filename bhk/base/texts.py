@@ -43,7 +43,7 @@ def scientific(value: float | None) -> str:
 
 
 _TOKEN = re.compile(r"hf_(?:(?:oauth|jwt|ott)_[\w.\-]{6,}|[A-Za-z0-9]{16,}[\w.\-]*)|(?<=[Bb]earer )\S+")
-_LOGIN = re.compile(r"(?<=://)[^\s/?#@]+@")  # user name and password before a host
+_LOGIN = re.compile(r"(?<=://)[^\s/?#]+@")  # user name and password before a host; the last @ ends them
 _QUERY = re.compile(r"(?<=://)([^\s?'\"]+)\?[^\s'\"]+")  # the query of a URL, which may hold a signature
 
 

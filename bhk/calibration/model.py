@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +16,12 @@ from torch import Tensor, nn
 
 from bhk.base.errors import option
 from bhk.base.packages import import_package
+from bhk.base.strict_json import parse_object
 from bhk.calibration.errors import CalibrationError
 from bhk.checkpoint import Checkpoint
-from bhk.checkpoint.companions import CONFIG
+from bhk.checkpoint.companions import CONFIG, without_code
 from bhk.nn.errors import MismatchError
-from bhk.nn.meta import weights_on_meta
+from bhk.nn.meta import Most, weights_on_meta
 from bhk.nn.model_tensors import model_tensors
 from bhk.sam.load import dense_model, fill
 from bhk.sam.packages import TRANSFORMERS
@@ -106,8 +109,11 @@ def _transformers_model(checkpoint: Checkpoint, folder: Path) -> tuple[nn.Module
     """Return the model that the config.json in `folder` describes, and its prefix in the checkpoint."""
     package: Any = import_package([TRANSFORMERS])
     try:
-        config = package.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        with weights_on_meta():
+        with tempfile.TemporaryDirectory() as harmless:
+            values = without_code(parse_object((folder / CONFIG).read_bytes()))
+            Path(harmless, CONFIG).write_text(json.dumps(values), "utf-8")
+            config = package.AutoConfig.from_pretrained(harmless, trust_remote_code=False, local_files_only=True)
+        with weights_on_meta(Most.of(tensor.shape for tensor in checkpoint.tensors.values())):
             model: Any = package.AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
     except Exception as error:  # a config.json may say anything, and raise anything
         reason = str(error).partition("\n")[0]

@@ -72,22 +72,33 @@ def companions_of(metadata: Mapping[str, str]) -> dict[str, str]:
     return {name: _of_writer(text) for name, text in stored.items() if len(text) <= MAX_BYTES}
 
 
+def readable_companions_of(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return those texts of `companions_of` that are JSON objects. In others, less strict programs might find code."""
+    return {name: text for name, text in companions_of(metadata).items() if _object(text) is not None}
+
+
 def _of_writer(text: str) -> str:
-    try:
-        value = parse_object(text.encode("utf-8"))
-    except (StrictJsonError, UnicodeEncodeError):  # reported where it is used
+    value = _object(text)
+    if value is None:  # reported where it is used
         return text
-    harmless = _without_code(value)
+    harmless = without_code(value)
     return text if harmless == value else json.dumps(harmless, separators=(",", ":"))
 
 
-def _without_code(value: Any) -> Any:
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        return parse_object(text.encode("utf-8"))
+    except (StrictJsonError, UnicodeEncodeError):
+        return None
+
+
+def without_code(value: Any) -> Any:
     """Return a JSON value without entries that name code: classes in a repository, kernels on the Hub."""
     if isinstance(value, list):
-        return list(map(_without_code, value))
+        return list(map(without_code, value))
     if not isinstance(value, dict):
         return value
-    return {key: _without_code(item) for key, item in value.items() if not _names_code(key, item)}
+    return {key: without_code(item) for key, item in value.items() if not _names_code(key, item)}
 
 
 def _names_code(key: str, value: Any) -> bool:
@@ -102,7 +113,7 @@ def _text(path: Path) -> str:
         value = parse_object(data)
         if path.name == CONFIG:
             value.pop(_PLACE, None)
-        text = json.dumps(_without_code(value), separators=(",", ":"), allow_nan=False)
+        text = json.dumps(without_code(value), separators=(",", ":"), allow_nan=False)
     except StrictJsonError as error:
         too_long = len(data) > MAX_FILE_BYTES
         raise _UnusableError(f"has more than {MAX_FILE_BYTES:,} bytes" if too_long else f"is {shown(error)}") from None

@@ -75,7 +75,7 @@ def find_quantised(tensors: Mapping[str, Tensor]) -> Quantised:
     layers: defaultdict[str, list[str]] = defaultdict(list)
     for name in tensors:
         layers[_layer_of(name)].append(name)
-    found = {layer: names for layer, names in layers.items() if _is_quantised(layer, names, tensors)}
+    found = {layer: names for layer, names in layers.items() if _is_quantised(names, tensors)}
     names = frozenset(name for held in found.values() for name in held)
     total = sum(tensor.nbytes for tensor in tensors.values())
     share = sum(tensors[name].nbytes for name in names) / max(total, 1)
@@ -91,7 +91,7 @@ def _layer_of(name: str) -> str:
     return ".".join(parts)
 
 
-def _is_quantised(layer: str, names: list[str], tensors: Mapping[str, Tensor]) -> bool:
+def _is_quantised(names: list[str], tensors: Mapping[str, Tensor]) -> bool:
     """Return whether a layer holds a quantised weight and what belongs to it, besides a bias."""
     own = [name for name in names if not name.endswith("bias")]
     is_packed = any(name.rpartition(".")[2] in _PACKED or _holds_codes(tensors[name]) for name in own)

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from bhk.base.errors import listed, shown
+from bhk.base.files import reading
 from bhk.base.strict_json import StrictJsonError, parse_object
 from bhk.checkpoint.errors import CorruptCheckpointError, PartOfCheckpointError, UnreadableCheckpointError
 from bhk.checkpoint.folder import INDEX_SUFFIX
@@ -66,7 +67,8 @@ def check_whole(path: Path, label: str) -> None:
     if rank := _RANK.search(path.name):
         before, after = path.name[: rank.start(1)], path.name[rank.end(1) :]
         pattern = re.compile(re.escape(before) + r"\d+" + re.escape(after))
-        parts = sorted(file.name for file in path.parent.iterdir() if pattern.fullmatch(file.name))
+        with reading(path.parent):
+            parts = sorted(file.name for file in path.parent.iterdir() if pattern.fullmatch(file.name))
         if len(parts) > 1:
             raise PartOfCheckpointError(
                 f"{label} is one of {len(parts)} parts of a checkpoint ({listed(parts)}), one for each process that saved it; "

@@ -12,7 +12,7 @@ from bhk.base.progress import Progress, silent
 from bhk.base.report import Report
 from bhk.base.texts import size
 from bhk.checkpoint import Layout, TensorSpec, write
-from bhk.checkpoint.companions import companions_of
+from bhk.checkpoint.companions import companions_of, readable_companions_of
 from bhk.codec.dtypes import TORCH_DTYPES
 from bhk.file.bhkfile import BhkFile, open_file
 from bhk.hub.download import local_file
@@ -113,7 +113,7 @@ def export(
     source = local_file(path)
     with open_file(source) as file:
         file.check_size()
-        companions = companions_of(file.metadata) if target != Path(out) else {}
+        companions = readable_companions_of(file.metadata) if target != Path(out) else {}
         beside = {name: text.encode("utf-8") for name, text in companions.items()}
         written = _write_weights(file, target, source, beside, shard_bytes, force, progress or silent)
     return ExportReport(tuple(ExportedFile(file, file.stat().st_size) for file in written), other_names)

@@ -84,6 +84,12 @@ def test_values_of_threads() -> None:
     busy.join()
 
 
+def _caused(cause: Exception) -> Exception:
+    error = RuntimeError("it failed")
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -94,6 +100,7 @@ def test_values_of_threads() -> None:
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         ImportError("a.so: failed to map segment from shared object"),
         RuntimeError("can't start new thread"),
+        _caused(MemoryError()),
     ],
 )
 def test_a_lack_of_memory_is_known_in_every_form(error: Exception) -> None:

@@ -143,7 +143,14 @@ def test_a_converted_configuration_leads_to_no_code(tmp_path: Path) -> None:
 def test_a_configuration_without_code_stays_as_it_is() -> None:
     text = '{ "b": 1, "a": {} }'
     assert companions_of({"file.config.json": text}) == {"config.json": text}
-    assert companions_of({"file.config.json": "{"}) == {"config.json": "{"}
+
+
+@pytest.mark.parametrize("text", ["{", '{"auto_map": {}, "a": 1, "a": 2}', '\ufeff{"auto_map": {}}'])
+def test_what_other_programs_may_read_differently_is_not_exported(text: str, tmp_path: Path) -> None:
+    path = bhk_file(tmp_path / "a.bhk", metadata={"file.config.json": text})
+    (tmp_path / "folder").mkdir()
+    bhk.export(path, tmp_path / "folder")
+    assert not (tmp_path / "folder" / "config.json").exists()
 
 
 def test_a_spreadsheet_takes_no_name_for_a_formula() -> None:

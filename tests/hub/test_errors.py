@@ -25,6 +25,7 @@ _ADDRESS = Address("u/r", "model.bhk", "v9")
         ("hf_oauth_eyJhbGciOi.JIUzI1-NiJ9", "hf_***"),
         ("GET https://cdn.co/a/b?Expires=1&Signature=c failed", "GET https://cdn.co/a/b?*** failed"),
         ("'http://h/x?y=1'", "'http://h/x?***'"),
+        ("https://me:p@ss@host/x", "https://***@host/x"),
         ("https://huggingface.co/u/r", "https://huggingface.co/u/r"),
     ],
 )
