@@ -33,7 +33,8 @@ class DecodedWeight(Tensor):
     """A decoded weight, or a view of it. What is computed from it is a plain tensor.
 
     Codes cannot be written to. Once a program writes to this tensor, to a view of it or to its `.data`, the layer takes the
-    memory as its dense weight.
+    memory as its dense weight. What numpy gets is read-only, and DLPack gets nothing, because they do not tell of writes. Nor
+    does a storage: do not write to that.
     """
 
     _memory: _Memory
@@ -51,6 +52,8 @@ class DecodedWeight(Tensor):
         weights = [value for value in tree_leaves((args, kwargs)) if isinstance(value, DecodedWeight)]
         with torch._C.DisableTorchFunctionSubclass():
             _refuse_gradients(func, args)
+            if func is Tensor.__dlpack__:
+                raise HyperLinearError("a weight held as codes cannot be shared by DLPack; share layer.dense_weight()")
             before = list(map(_writes, weights))
             result = func(*args, **kwargs)
             for weight, writes in zip(weights, before, strict=True):

@@ -239,3 +239,10 @@ def test_every_layer_of_a_model_can_be_decoded() -> None:
     assert torch.equal(model[2][0].weight, weights[1].half())
     assert model[0].weight.requires_grad
     assert not model[0].training
+
+
+def test_memory_is_not_shared_where_writes_are_not_seen() -> None:
+    layer = HyperLinear.from_linear(nn.Linear(64, 64))
+    with pytest.raises(HyperLinearError, match=r"cannot be shared by DLPack; share layer.dense_weight\(\)"):
+        torch.from_dlpack(layer.weight)
+    assert torch.equal(torch.from_dlpack(layer.dense_weight()), layer.weight)
