@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +24,6 @@ from bhk.sam.variants import FAMILIES, VARIANTS
 Config = str | os.PathLike[str]  # what a user gives as a configuration: a path or a name
 _YAML = (".yaml", ".yml")
 _WITH_YAML = (SAM2,)
-_MOST_FILES = 20
 
 
 class ConfigurationError(OptionError):
@@ -63,11 +63,9 @@ def configuration_of(checkpoint: Checkpoint, module: nn.Module | None = None) ->
 
 
 def _beside(file: Path) -> Configuration | None:
-    """Return the YAML file named like a checkpoint, or else the only one in its folder that has settings of a model."""
-    own = [path for suffix in _YAML if (path := file.with_suffix(suffix)).is_file()]
-    every = sorted(path for suffix in _YAML for path in file.parent.glob(f"*{suffix}"))[:_MOST_FILES]
+    """Return the YAML file named like a checkpoint, if it has settings of a model. Others may be of other models."""
     found = []
-    for path in own or every:
+    for path in [path for suffix in _YAML if (path := file.with_suffix(suffix)).is_file()]:
         with contextlib.suppress(ConfigurationError):
             document = _yaml(path)
             if "model" in document or "trainer" in document:
@@ -122,18 +120,19 @@ def configurations_in_packages(name: str) -> list[Path]:
     """Return the YAML files of that name, or of that path from the package on, in installed packages that have such files."""
     wanted = PurePath(name if PurePath(name).suffix in _YAML else f"{name}{_YAML[0]}")
     folders = [Path(place) for package in _WITH_YAML for place in places_of(package)]
-    files = sorted(file for folder in folders for file in folder.rglob(wanted.name) if file.is_file())
+    files = sorted(file for folder in folders for file in folder.rglob(glob.escape(wanted.name)) if file.is_file())
     exact = [file for file in files for folder in folders if file == folder / wanted]
     return exact or files
 
 
 def _read(path: Path) -> bytes:
     try:
-        text = path.read_bytes()
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror or error}") from error
     if len(text) > MAX_BYTES:
-        raise ConfigurationError(f"{path} has {len(text):,} bytes, more than the {MAX_BYTES:,} of a configuration")
+        raise ConfigurationError(f"{path} has more than the {MAX_BYTES:,} bytes of a configuration")
     return text
 
 
@@ -153,7 +152,7 @@ def _yaml(path: Path) -> dict[str, Any]:
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
             raise ConfigurationError(f"{path} has aliases (*name); write them out")
         document = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise ConfigurationError(f"{path} is not YAML ({shown(error)})") from None
     if not isinstance(document, dict):
         raise ConfigurationError(f"{path} holds no settings")

@@ -17,7 +17,7 @@ from bhk.base.texts import counted
 from bhk.checkpoint.companions import CONFIG
 from bhk.container.header import ModelEntry
 from bhk.sam.allocation import finer_db
-from bhk.sam.architecture import Architecture, Configured, Hiera, Published, Shapes, UnreadableShapesError
+from bhk.sam.architecture import Architecture, Configured, Hiera, Published, Sam2, Shapes, UnreadableShapesError
 from bhk.sam.configuration import Configuration
 from bhk.sam.names import Accounts, accounts, fingerprint, fingerprints
 from bhk.sam.sam2_models import trunk_sizes, with_stability
@@ -193,6 +193,8 @@ def _of_family(
         return Recognised(family, prefix, variant=variant, fault=f"{origin} has {error}")
     if settings is not None and isinstance(sizes, Hiera) and trunk_sizes(settings) != (sizes.embed_dim, sizes.stages):
         return Recognised(family, prefix, variant=variant, fault=f"{origin} describes a model of another size")
+    if settings is not None and isinstance(sizes, Sam2) and (sizes.release == "2.1") != _points_in_time(settings):
+        return Recognised(family, prefix, variant=variant, fault=f"{origin} describes another release of SAM 2")
     if not family.packages:
         return Recognised(
             family, prefix, variant=variant, fault="no package has its class, only a script of its repository"
@@ -204,6 +206,11 @@ def _of_family(
     if family.tree is None and sizes is not None:
         return Recognised(family, prefix, sizes, variant)
     return Recognised(family, prefix, variant=variant, fault=_unknown_settings(family, variant), asks=True)
+
+
+def _points_in_time(settings: Mapping[str, Any]) -> bool:
+    """Return whether settings of a SAM 2 are of release 2.1, which projects the times of its pointers to objects."""
+    return bool(settings.get("proj_tpos_enc_in_obj_ptrs"))
 
 
 def _chosen(family: Family, sizes: Architecture | None, configuration: Configuration | None) -> Variant | None:

@@ -14,7 +14,7 @@ _ROPE = "modeling.sam.transformer"
 HQ_SAM2_TREE = replace(
     SAM2_TREE,
     classes={**SAM2_TREE.classes, "": ("modeling.sam2_hq_base.SAM2HQBase",)},
-    video="sam2_hq_video_predictor.SAM2HQVideoPredictor",
+    video=None,  # its class for clips has other steps
 )
 EDGE_TAM_TREE = replace(
     SAM2_TREE,

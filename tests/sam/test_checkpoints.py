@@ -16,7 +16,8 @@ from bhk.container.header import ModelEntry
 from bhk.nn import weights_on_meta
 from bhk.sam.build import UnknownModelError, build_model
 from bhk.sam.checkpoints import open_tensors, read_checkpoint
-from bhk.sam.configuration import ConfigurationError
+from bhk.sam.configuration import ConfigurationError, given_configuration
+from bhk.sam.recognise import recognise
 from bhk.sam.tree import differences, settings_of
 from bhk.sam.variants import VARIANTS, title_of
 from bhk.tasks.export import UnnamedModelError, name_in_folder
@@ -189,6 +190,29 @@ def test_the_yaml_file_of_a_sam2_says_what_its_tensors_do_not(tmp_path: Path) ->
         assert [block.window_size for block in other.image_encoder.trunk.blocks] == [8, 8, 4, 0, 14]
     with pytest.raises(ConfigurationError, match="another size"):
         bhk.load(path, config="sam2.1_hiera_t.yaml")
+
+
+def test_yaml_files_of_other_names_beside_a_checkpoint_say_nothing_about_it(tmp_path: Path) -> None:
+    model, settings = _small_sam2()
+    path = save(tmp_path / "tuned.pt", {"model": model.state_dict()})
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump({"model": settings}))
+    recognised = read_checkpoint(path)[1]
+    assert recognised is not None
+    assert recognised.asks
+
+
+@pytest.mark.parametrize("text", ["a: !!bool x", "a: !!int ''", "a: !!timestamp foo", "- 1", "a: *b"])
+def test_a_yaml_file_that_cannot_be_read_is_a_typed_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigurationError, match=r"a\.yaml"):
+        given_configuration(tmp_path / "a.yaml")
+
+
+def test_the_yaml_file_of_another_release_is_refused() -> None:
+    shapes = shapes_of("sam2.1_hiera_tiny")
+    found = recognise(shapes, given_configuration("sam2_hiera_t.yaml"))
+    assert found is not None
+    assert found.fault == "sam2_hiera_t.yaml describes another release of SAM 2"
 
 
 def test_a_module_says_how_it_was_built() -> None:
