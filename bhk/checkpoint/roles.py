@@ -63,9 +63,10 @@ def is_sinusoidal(tensor: Tensor) -> bool:
 
 
 def is_mask(tensor: Tensor) -> bool:
-    """Return whether `tensor` holds zeros and ones only, as the masks of torch's pruning do."""
+    """Return whether `tensor` holds zeros and ones, and nothing else, as the masks of torch's pruning do."""
     values = tensor.detach().reshape(-1)
-    return all(bool(((part == 0) | (part == 1)).all()) for part in (values[:4096], values))
+    are_flags = all(bool(((part == 0) | (part == 1)).all()) for part in (values[:4096], values))
+    return are_flags and bool((values != values[:1]).any())
 
 
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:

@@ -162,5 +162,6 @@ def test_masks_are_told_by_their_values() -> None:
     mask = (torch.arange(9000) % 3 == 0).float().reshape(90, 100)
     assert is_mask(mask)
     assert not is_mask(mask * 0.5)
+    assert not is_mask(torch.ones(40, 40))
     mask[89, 99] = 2
     assert not is_mask(mask)
