@@ -12,6 +12,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -145,8 +146,14 @@ def differences(module: nn.Module, other: nn.Module) -> Iterator[str]:
     for name, own in module.named_modules():
         theirs = vars(others[name]) if name in others else {}
         for key, value in vars(own).items():
-            if key != "training" and isinstance(value, _PLAIN) and theirs.get(key, value) != value:
+            arguments, expected = _arguments(value), _arguments(theirs.get(key, value))
+            if key != "training" and isinstance(arguments, _PLAIN) and arguments != expected:
                 yield f"{name}.{key}".strip(".")
+
+
+def _arguments(value: Any) -> Any:
+    """Return the arguments that a module keeps within a function, as attention keeps the base of its rotary positions."""
+    return tuple(sorted(value.keywords.items())) if isinstance(value, partial) else value
 
 
 def settings_in(document: object, tree: Tree) -> dict[str, Any]:

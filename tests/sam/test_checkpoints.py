@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -227,3 +228,15 @@ def test_a_module_says_how_it_was_built() -> None:
     found = settings_of(other, usual, published)
     assert found == {**published, "image_size": 512, "multimask_min_pt_num": 1}
     assert {name.rpartition(".")[2] for name in differences(other, usual)} >= {"image_size", "multimask_min_pt_num"}
+
+
+def test_a_module_with_other_rotary_positions_is_not_taken_for_the_usual_one() -> None:
+    pytest.importorskip("sam2")
+    published = VARIANTS["sam2.1_hiera_tiny"].settings
+    assert published is not None
+    with weights_on_meta():
+        module, usual = (build_model(ModelEntry("sam2", None, {"config": dict(published)})) for _ in range(2))
+    assert list(differences(module, usual)) == []
+    attention = module.memory_attention.layers[0].self_attn
+    attention.compute_cis = partial(attention.compute_cis, theta=500.0)
+    assert list(differences(module, usual)) == ["memory_attention.layers.0.self_attn.compute_cis"]
