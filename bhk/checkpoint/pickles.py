@@ -145,6 +145,8 @@ def _tensor_v3(
 def _with_bits(tensor: object, bits: object) -> object:
     """Return a tensor that is conjugated or negated if `bits`, a dictionary, says so."""
     if isinstance(tensor, Tensor) and isinstance(bits, dict):
+        if tensor.nbytes > tensor.untyped_storage().nbytes():  # what follows would make all of it
+            raise pickle.UnpicklingError("a conjugated or negated tensor that repeats its storage")
         tensor = tensor.conj() if bits.get("conj") else tensor
         tensor = -tensor if bits.get("neg") else tensor
     return tensor
@@ -241,6 +243,10 @@ _ACTING_BUILTINS = {
 }
 _BUILTINS = ("builtins", "__builtin__")
 MAX_KEY_DEPTH = 32  # tuples in a key; those of attacks hold each other, so that their hash would take for ever
+# How many times as much as a pickle has bytes, and how much in any case, its calls may copy: parts that it made before may be
+# named again in a few bytes.
+COPIES, MIN_COPIED = 16, 1 << 20
+_SIZED = (str, bytes, bytearray, dict, list, tuple)
 MAX_LINE = 1 << 20  # bytes of a number or a name that is written as text
 
 
@@ -264,7 +270,7 @@ def load(
         Exception: of any kind, if the pickle is damaged.
     """
     makers = dict(_MAKERS) if from_bytes is None else {**_MAKERS, "torch.storage._load_from_bytes": from_bytes}
-    return _Reader(_Bounded(file, size), storage_of, makers).load()
+    return _Reader(_Bounded(file, size), size, storage_of, makers).load()
 
 
 class _Bounded:
@@ -294,11 +300,13 @@ class _Reader(pickle._Unpickler):
     def __init__(
         self,
         file: _Bounded,
+        size: int,
         storage_of: Callable[[tuple[Any, ...]], Storage] | None,
         makers: Mapping[str, Callable[..., object]],
     ) -> None:
         super().__init__(file, encoding="utf-8", errors="surrogateescape")
         self._storage_of, self._makers = storage_of, makers
+        self._left = COPIES * size + MIN_COPIED
 
     def find_class(self, module: str, name: str) -> object:
         full = f"{module}.{name}"
@@ -325,6 +333,9 @@ class _Reader(pickle._Unpickler):
         """Return what a pickle would make of the function or class `kind`, if it is one of the few that are known."""
         if not isinstance(arguments, tuple | list):
             raise pickle.UnpicklingError("arguments that are no tuple")
+        self._left -= len(arguments) + sum(len(part) for part in arguments if isinstance(part, _SIZED))
+        if self._left < 0:
+            raise pickle.UnpicklingError("the same parts again and again")
         maker = self._makers.get(kind.name) if isinstance(kind, Global) else None
         return StandIn(_kind(kind), arguments) if maker is None else maker(*arguments)
 

@@ -23,7 +23,7 @@ import pytest
 import torch
 
 from bhk.checkpoint import CorruptCheckpointError, NotACheckpointError, UnsafePickleError, UnsupportedTensorError, read
-from bhk.checkpoint.pickles import MAX_KEY_DEPTH, Global, RefusedPickleError, StandIn, load
+from bhk.checkpoint.pickles import MAX_KEY_DEPTH, Global, RefusedPickleError, StandIn, Storage, _tensor_v2, load
 from checkpoint.wrapper import Wrapper
 
 
@@ -308,3 +308,24 @@ def test_a_tensor_beyond_its_storage_is_damage(tmp_path: Path) -> None:
             (tmp_path / "c.pth").write_bytes(data.replace(b"K\x07\x85", bytes([75, size, 0x85])))
             with pytest.raises(CorruptCheckpointError):
                 read(tmp_path / "c.pth")
+
+
+def _of(data: bytes) -> object:
+    return load(io.BytesIO(data), len(data))
+
+
+def test_parts_are_not_copied_again_and_again() -> None:
+    text, latin = b"a" * 100_000, b"X\x06\x00\x00\x00latin1q\x01"
+    made = b"\x80\x02X" + struct.pack("<I", len(text)) + text + b"q\x00" + latin
+    call = b"c_codecs\nencode\nh\x00h\x01\x86R"  # of the two that were made
+    assert _of(made + 10 * call + b".") == text
+    with pytest.raises(pickle.UnpicklingError, match="the same parts again and again"):
+        _of(made + 1000 * call + b".")
+
+
+@pytest.mark.parametrize("bits", [{"neg": True}, {"conj": True}])
+def test_a_negated_tensor_that_repeats_its_storage_takes_no_memory(bits: dict[str, bool]) -> None:
+    storage = Storage(torch.zeros(1).untyped_storage(), torch.float32)
+    with pytest.raises(pickle.UnpicklingError, match="repeats its storage"):
+        _tensor_v2(storage, 0, (1 << 40,), (0,), bits=bits)
+    assert _tensor_v2(storage, 0, (1,), (1,), bits=bits).shape == (1,)
