@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,16 +19,18 @@ from bhk.pictures.image import SUFFIXES, Rgb
 from bhk.pictures.prompts import Prompt
 from bhk.pictures.video_file import CONTAINERS, PYAV, write_video
 
+_FRAME = re.compile(r"\d{5,}\.jpg")  # as `write_overlay` calls them
 Masks = Callable[[int], NDArray[np.bool_]]  # index of a frame -> bool (objects, height, width)
 
 
-def check_overlay(path: Path, *, force: bool, source: Path) -> None:
+def check_overlay(path: Path, *, force: bool, source: Path, frames: int) -> None:
     """Check that a clip can be written to `path`, before any work is done.
 
     Args:
         path: a file with a suffix of `CONTAINERS`, or a folder, which may exist if it is empty.
         force: whether an existing file, or files in the folder, may be overwritten.
         source: the clip that is read meanwhile.
+        frames: how many frames it has.
 
     Raises:
         WriteError: it cannot, or exists and `force` is false.
@@ -44,10 +47,20 @@ def check_overlay(path: Path, *, force: bool, source: Path) -> None:
             raise WriteError(f"folder {path.parent} does not exist; create it first")
     elif not path.is_dir():
         raise WriteError(f"{path} is a file; give the name of a folder, or one that ends in {', '.join(CONTAINERS)}")
-    elif source.exists() and path.samefile(source):
-        raise WriteError(f"{path} is the clip that is being read; give another name")
+    elif _is_read_from(path, source):
+        raise WriteError(f"{path} holds the clip that is being read; give another name")
     elif not force and any(path.iterdir()):
         raise DestinationExistsError(f"{path} is not empty; use {option('force', True)} to overwrite files in it")
+    elif further := [found for found in path.iterdir() if _FRAME.fullmatch(found.name) and int(found.stem) >= frames]:
+        raise WriteError(f"{path} has frames of a longer clip, such as {min(further).name}; remove them first")
+
+
+def _is_read_from(folder: Path, source: Path) -> bool:
+    """Return whether a clip is a folder, or a folder of links into it."""
+    if not source.is_dir():
+        return False
+    read = {frame.resolve() for frame in source.iterdir()}
+    return folder.samefile(source) or any(found.resolve() in read for found in folder.iterdir())
 
 
 def write_overlay(

@@ -88,20 +88,25 @@ class VideoFile:
             self._stream = self._container.streams.best("video")
             if self._stream is None:
                 raise ClipError(f"{self._path} holds no video")
-            pixels = self._stream.codec_context.width * self._stream.codec_context.height
-            if pixels > PIXELS.value:
-                raise ClipError(
-                    f"the frames of {self._path} have {pixels:,} pixels, more than {PIXELS.value:,}; {PIXELS.raised_to(pixels)}"
-                )
+            self._check_pixels(self._stream.codec_context)
             self._stream.thread_type = "AUTO"  # decodes on all cores
             self._frames: Iterator[Any] = self._container.decode(self._stream)
         self._next = 0
+
+    def _check_pixels(self, picture: Any) -> None:
+        """Check the size of a frame, or of all that a stream tells of: frames may have sizes of their own."""
+        pixels = picture.width * picture.height
+        if pixels > PIXELS.value:
+            raise ClipError(
+                f"the frames of {self._path} have {pixels:,} pixels, more than {PIXELS.value:,}; {PIXELS.raised_to(pixels)}"
+            )
 
     def _scan(self, progress: Progress) -> list[Any]:
         """Return when each frame is shown, in the unit of the stream; None where the file does not tell."""
         times = []
         with self._explained():
             for frame in self._frames:
+                self._check_pixels(frame)
                 times.append(frame.pts)
                 progress("Reading frames", len(times), max(self._stream.frames, len(times) + 1))
         if not times:

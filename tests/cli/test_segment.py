@@ -164,7 +164,7 @@ def test_what_is_for_pictures_is_refused_for_clips(shell: Shell, option: str) ->
         ),
         (["sam.bhk", ".", "--point", "1,1", "--frame", "1"], "frame 1 is outside the clip, whose frames are 0 to 0"),
         (["sam.bhk", "none.mp4", "--point", "1,1"], "cannot read none.mp4: no such file or folder"),
-        (["sam.bhk", ".", "--point", "1,1", "-o", "."], ". is the clip that is being read; give another name"),
+        (["sam.bhk", ".", "--point", "1,1", "-o", "."], ". holds the clip that is being read; give another name"),
         (
             ["sam.bhk", ".", "--point", "1,1", "--point", "9,9", "--not-point", "3,3", "--separate"],
             "leave one of them out",

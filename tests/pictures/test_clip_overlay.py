@@ -24,8 +24,8 @@ def _mask(index: int) -> np.ndarray:
 
 def _write(folder: Path, out: Path, *, force: bool = False) -> list[tuple[str, int, int]]:
     steps: list[tuple[str, int, int]] = []
-    check_overlay(out, force=force, source=folder)
     with open_clip(folder) as clip:
+        check_overlay(out, force=force, source=folder, frames=len(clip))
         write_overlay(out, clip, _mask, PROMPTS, 2, force=force, progress=lambda *step: steps.append(step))
     return steps
 
@@ -71,13 +71,26 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
 def test_mistakes_are_found_before_any_work(tmp_path: Path) -> None:
     folder = clips.write_folder(tmp_path / "clip", 1)
     (tmp_path / "file").write_bytes(b"")
+    clips.write_folder(tmp_path / "longer", 0)
+    for index in range(3):
+        (tmp_path / "longer" / f"{index:05}.jpg").touch()
     for name, message in [
         ("out.avi", "cannot write a clip as .avi; use .mp4, .m4v, .mov, .mkv, or the name of a folder"),
         ("out.png", "cannot write a clip as .png"),
         ("none/out", "does not exist; create it first"),
         ("none/out.mp4", "does not exist; create it first"),
         ("file", "is a file; give the name of a folder"),
-        ("clip", "is the clip that is being read"),
+        ("clip", "holds the clip that is being read"),
+        ("longer", "longer has frames of a longer clip, such as 00001.jpg; remove them first"),
     ]:
         with pytest.raises(WriteError, match=message):
-            check_overlay(tmp_path / name, force=True, source=folder)
+            check_overlay(tmp_path / name, force=True, source=folder, frames=1)
+
+
+def test_links_to_frames_do_not_lead_to_their_folder(tmp_path: Path) -> None:
+    folder = clips.write_folder(tmp_path / "clip", 2)
+    (tmp_path / "links").mkdir()
+    for frame in folder.iterdir():
+        (tmp_path / "links" / frame.name).symlink_to(frame)
+    with pytest.raises(WriteError, match="clip holds the clip that is being read"):
+        check_overlay(folder, force=True, source=tmp_path / "links", frames=2)
