@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -11,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from bhk.base.errors import formed
 from bhk.base.progress import Progress
 from bhk.checkpoint import Checkpoint
 from bhk.checkpoint.companions import companions_of
@@ -46,12 +48,14 @@ class LoadedModel:
         entry: what the file says about the model, or what a checkpoint's tensors say.
         ratio: how many times smaller the .bhk file is than its dense tensors; None for a checkpoint.
         source: the file or address from which the .bhk file was made; None for a checkpoint, or if it is not known.
+        note: what was assumed about the model, for the user; None if nothing was.
     """
 
     module: nn.Module
     entry: ModelEntry
     ratio: float | None
     source: str | None
+    note: str | None = None
 
 
 def load(
@@ -102,7 +106,10 @@ def load(
         LoadError: see `bhk.load_into`.
     """
     options = load_options(mode=mode, compute=compute, device=device, dtype=dtype, threads=threads, progress=progress)
-    return load_model(path_or_repo, options, attention=attention, video=video, verify=verify, config=config).module
+    loaded = load_model(path_or_repo, options, attention=attention, video=video, verify=verify, config=config)
+    if loaded.note is not None:
+        warnings.warn(loaded.note, stacklevel=2)
+    return loaded.module
 
 
 def load_model(
@@ -155,7 +162,8 @@ def _load_checkpoint(path: Path, options: LoadOptions, video: bool, config: Conf
     model = dense_model(checkpoint, recognised, path, video=video)
     assert recognised is not None  # else dense_model raises
     model.to(device=options.device or "cpu", dtype=options.dtype or torch.float32)
-    return LoadedModel(model, recognised.entry, None, None)
+    note = None if recognised.note is None else formed(recognised.note)
+    return LoadedModel(model, recognised.entry, None, None, note)
 
 
 def dense_model(checkpoint: Checkpoint, recognised: Recognised | None, path: Path, *, video: bool = False) -> nn.Module:

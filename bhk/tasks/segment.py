@@ -230,7 +230,7 @@ def segment(
     found = _answer(running, pixels, _Question(prompts, multimask, points_per_side))
     if out is not None:
         _write(Path(out), force, pixels, found)
-    return replace(found, model=running.file, image=_name(image), out=_name(out), notes=notes)
+    return replace(found, model=running.file, image=_name(image), out=_name(out), notes=(*running.notes, *notes))
 
 
 def _name(source: object) -> str | None:

@@ -223,9 +223,9 @@ def segment_video(
     """
     prompts = make_prompts(points, not_points, boxes, separate=separate)
     show = progress or silent
-    if out is not None:
-        check_overlay(Path(out), force=force, source=Path(clip))
     with open_clip(Path(clip), show) as frames:
+        if out is not None:
+            check_overlay(Path(out), force=force, source=Path(clip), frames=len(frames))
         check_frame(frames, frame)
         height, width = frames.size
         prompts, notes = fit_inside(prompts, width, height, "frame")
@@ -234,7 +234,9 @@ def segment_video(
         running = load_to_run(model, options, video=True)
         found = _follow(running, frames, prompts, frame, show)
         source = ClipFile(os.fspath(clip), width, height, float(frames.rate), frames.names)
-        report = VideoReport(source, prompts, frame, *found, peak_bytes(running.module), running.file, notes=notes)
+        report = VideoReport(
+            source, prompts, frame, *found, peak_bytes(running.module), running.file, notes=(*running.notes, *notes)
+        )
         if out is None:
             return report
         write_overlay(Path(out), frames, report.masks, prompts, frame, force=force, progress=show)

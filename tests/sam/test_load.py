@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from tasks.checkpoints import draw, save
 from torch import nn
 
 import bhk
+from bhk.base.errors import option
 from bhk.base.files import ReadError
 from bhk.base.packages import MissingPackageError
 from bhk.container import reader
@@ -27,6 +29,7 @@ from bhk.nn import HyperLinear
 from bhk.nn.errors import LoadOptionError, MismatchError
 from bhk.sam.attention.relative import RelativeAttention
 from bhk.sam.build import UnknownModelError, build_model
+from bhk.sam.checkpoints import read_checkpoint
 from sam.models import small_hf_sam
 
 if TYPE_CHECKING:
@@ -229,6 +232,20 @@ def test_a_checkpoint_loads_densely(tmp_path: Path) -> None:
     torch.testing.assert_close(_run(model), _run(expected))
     half = bhk.load(tmp_path / "sam.pth", dtype=torch.float16)
     assert {value.dtype for value in half.state_dict().values()} == {torch.float16}
+
+
+def test_what_is_assumed_about_a_checkpoint_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = save(tmp_path / "sam.pth", build_model(_SMALL).state_dict())
+
+    def assuming(path: Path, **options: Any) -> tuple[Any, Any]:
+        found, recognised = read_checkpoint(path, **options)
+        return found, dataclasses.replace(recognised, note=f"taken for a SAM; else give {option('config')}")
+
+    monkeypatch.setattr("bhk.sam.load.read_checkpoint", assuming)
+    with pytest.warns(UserWarning, match="taken for a SAM; else give config"):
+        bhk.load(checkpoint)
+    picture = np.zeros((128, 128, 3), np.uint8)
+    assert bhk.segment(checkpoint, picture, points=[(9, 9)]).notes == ("taken for a SAM; else give config",)
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:

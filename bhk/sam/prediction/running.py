@@ -63,11 +63,13 @@ class Running:
         module: the model, in eval mode.
         seconds: how long it took to load; 0 for a module.
         file: the file that it comes from; None for a module.
+        notes: what was assumed about it, for the user.
     """
 
     module: nn.Module
     seconds: float = 0.0
     file: ModelFile | None = None
+    notes: tuple[str, ...] = ()
 
 
 def load_to_run(model: nn.Module | str | os.PathLike[str], options: RunOptions, *, video: bool = False) -> Running:
@@ -93,7 +95,8 @@ def load_to_run(model: nn.Module | str | os.PathLike[str], options: RunOptions, 
     )
     seconds = now(loaded.module) - started
     entry = loaded.entry
-    return Running(loaded.module, seconds, ModelFile(public_name(model), entry.family, entry.variant, loaded.ratio))
+    file = ModelFile(public_name(model), entry.family, entry.variant, loaded.ratio)
+    return Running(loaded.module, seconds, file, () if loaded.note is None else (loaded.note,))
 
 
 def now(module: nn.Module) -> float:
