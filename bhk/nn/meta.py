@@ -16,7 +16,7 @@ _META = torch.device("meta")
 _MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.arange, torch.outer)
 
 
-class TooLargeError(ValueError):
+class ModuleTooLargeError(ValueError):
     """A module being built is larger than it may be."""
 
 
@@ -42,12 +42,12 @@ class Most:
         """Count a tensor, in the order in which they are made.
 
         Raises:
-            TooLargeError: there are too many, or they are too large.
+            ModuleTooLargeError: there are too many, or they are too large.
         """
         self.tensors -= 1
         self.elements -= tensor.numel()
         if self.tensors < 0 or self.elements < 0:
-            raise TooLargeError("the model is larger than the tensors that it would take")
+            raise ModuleTooLargeError("the model is larger than the tensors that it would take")
 
 
 def weights_on_meta(most: Most | None = None) -> AbstractContextManager[object]:
@@ -67,7 +67,7 @@ def weights_on_meta(most: Most | None = None) -> AbstractContextManager[object]:
         most: what may be made there; None for no limit.
 
     Raises:
-        TooLargeError: inside the context, more is made.
+        ModuleTooLargeError: inside the context, more is made.
     """
     return _WeightsOnMeta(most)
 

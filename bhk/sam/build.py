@@ -47,6 +47,8 @@ def build_model(entry: ModelEntry, *, video: bool = False) -> nn.Module:
         )
     architecture = architecture_of(entry)
     packages = packages_of(entry)
+    if not packages:
+        raise UnknownModelError(f"no package has the class of a {family.name} model, only a script of its repository")
     package = import_package(packages)
     try:
         return _build(package, family, architecture, video=video).eval()

@@ -631,7 +631,8 @@ def find_variant(family: str, architecture: Architecture | None) -> Variant | No
 
 def is_buildable(entry: ModelEntry) -> bool:
     """Return whether an entry says all that its model is built from."""
-    return entry.family in FAMILIES and FURTHER not in entry.arguments and bool(entry.arguments.keys() - {WITHIN})
+    known = entry.family in FAMILIES and bool(packages_of(entry))
+    return known and FURTHER not in entry.arguments and bool(entry.arguments.keys() - {WITHIN})
 
 
 def packages_of(entry: ModelEntry) -> tuple[Package, ...]:

@@ -19,7 +19,7 @@ from bhk.sam.configuration import Configuration
 from bhk.sam.packages import EFFICIENT_SAM
 from bhk.sam.recognise import recognise
 from bhk.sam.settings import plain_settings
-from bhk.sam.variants import VARIANTS, packages_of
+from bhk.sam.variants import VARIANTS, is_buildable, packages_of
 from sam.state_dicts import NAMES, shapes_of
 
 Install = Callable[[str, str], None]
@@ -262,3 +262,10 @@ def test_a_package_that_fails_to_import_is_named_with_the_reason(install: Instal
 def test_models_that_cannot_be_built_are_refused_with_the_reason(entry: ModelEntry, message: str) -> None:
     with pytest.raises(UnknownModelError, match=message):
         _build(entry)
+
+
+def test_a_model_whose_class_is_in_no_package_is_refused() -> None:
+    entry = ModelEntry("lite_medsam", "lite_medsam", {"name": "lite_medsam"})
+    with pytest.raises(UnknownModelError, match="no package has the class of a lite_medsam model"):
+        build_model(entry)
+    assert not is_buildable(entry)
