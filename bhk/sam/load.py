@@ -34,9 +34,9 @@ from bhk.sam.architecture import Configured
 from bhk.sam.attention.fuse import Attention, check_attention, fuse_attention
 from bhk.sam.build import UnknownModelError, architecture_of, build_model
 from bhk.sam.checkpoints import check_used, read_checkpoint
-from bhk.sam.configuration import Config, given_configuration
+from bhk.sam.configuration import Config, Configuration, given_configuration
 from bhk.sam.recognise import Recognised, recognise
-from bhk.sam.variants import FAMILIES, WITHIN, is_buildable
+from bhk.sam.variants import FAMILIES, VARIANTS, WITHIN, is_buildable
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,8 @@ def model_entry(container: Container, config: Config | None = None) -> ModelEntr
         )
     if entry.family not in FAMILIES:
         return entry
-    found = recognise(shapes)
+    known = Configuration(name, variant=entry.variant) if entry.variant in VARIANTS else None
+    found = recognise(shapes, known)
     if not is_buildable(entry) and found is not None and found.family.name == entry.family and found.fault is not None:
         raise UnknownModelError(
             f"{name}: bhk cannot build this model, because {found.fault}; or build the module yourself and load it with "

@@ -18,6 +18,7 @@ from bhk.nn import weights_on_meta
 from bhk.sam.build import UnknownModelError, build_model
 from bhk.sam.checkpoints import open_tensors, read_checkpoint
 from bhk.sam.configuration import ConfigurationError, given_configuration
+from bhk.sam.load import model_entry
 from bhk.sam.recognise import recognise
 from bhk.sam.tree import differences, settings_of
 from bhk.sam.variants import VARIANTS, title_of
@@ -144,6 +145,14 @@ def test_mobile_sam_and_tiny_sam_are_told_apart_by_name(name: str, title: str, t
     assert recognised is not None
     assert (recognised.fault, title_of(recognised.entry)) == (None, title)
     assert f"taken for {title} because of its name" in str(recognised.note)
+
+
+@pytest.mark.parametrize("config", ["mobile_sam", "tinysam"])
+def test_a_file_says_which_of_two_equal_models_it_holds(config: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pth", {key: torch.zeros(shape) for key, shape in _TINY.items()})
+    bhk.convert(path, tmp_path / "a.bhk", config=config)
+    with bhk.open(tmp_path / "a.bhk") as file:
+        assert model_entry(file.container).variant == config
 
 
 def test_mobile_sam_and_tiny_sam_are_asked_about(tmp_path: Path) -> None:

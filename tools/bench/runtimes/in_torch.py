@@ -16,7 +16,6 @@ from bhk.kernels import reference
 from bhk.nn import HyperLinear
 from bhk.nn.hyperlinear import Compute
 from bhk.sam.build import build_model
-from bhk.sam.recognise import recognise
 from tools.bench.models.sam_parts import Parts
 from tools.bench.models.synthetic import DEMO, make
 
@@ -31,7 +30,7 @@ def write_files(variant: str, parent: Path) -> Path:
     """
     folder = parent / variant
     folder.mkdir()
-    source = folder / "source.pth"
+    source = folder / f"{variant}.pt"  # the published name: the settings of SAM 2 are told by it
     make(variant, source)
     bhk.convert(source, folder / CODED)
     source.unlink()
@@ -43,9 +42,10 @@ def dense_model(folder: Path) -> nn.Module:
     """Load the checkpoint as the packages do: build an initialised model, read the file, copy the weights."""
     state: dict[str, Any] = torch.load(folder / DENSE, weights_only=True)
     state = state.get("model", state)  # as SAM 2 wraps it
-    found = recognise({name: tuple(tensor.shape) for name, tensor in state.items()})
-    assert found is not None
-    model = build_model(found.entry)
+    with bhk.open(folder / CODED) as file:
+        entry = file.container.header.model
+    assert entry is not None
+    model = build_model(entry)
     model.load_state_dict(state)
     return model
 
