@@ -28,13 +28,6 @@ from bhk.tasks.inspect import InspectionReport, inspect
 Evaluation: TypeAlias = FidelityReport | AccuracyReport
 Evaluations: TypeAlias = Evaluation | EvaluationReport[FidelityReport] | EvaluationReport[AccuracyReport]
 
-# Families that are only part of a model, or whose models are not asked with points and boxes.
-# Families that `bhk.segment` does not prompt with points and boxes: parts, texts, and models without a predictor in bhk.
-_NOT_PROMPTED = {
-    *("sam_encoder", "mobile_sam_v2", "transformers_sam3"),
-    *("hq_sam2", "efficient_tam", "sam3", "repvit_sam", "efficientvit_sam", "lite_medsam", "robust_sam"),
-}
-
 
 class PublicationError(BhkError):
     """The files, the options and the repository of a publication do not fit together."""
@@ -117,7 +110,7 @@ class PublishedFile:
     @property
     def segments(self) -> bool:
         """Whether it holds a whole model that turns points and boxes into masks in `bhk.segment`."""
-        return self.family is not None and self.family not in _NOT_PROMPTED
+        return self.family is not None and "points" in FAMILIES[self.family].prompts
 
     @cached_property
     def architecture(self) -> str | None:

@@ -54,6 +54,8 @@ WITHIN = "within"  # the prefix of its names, where the file holds more than the
 FURTHER = "further"  # the number of tensors that the model has beyond those of its family, for models only based on it
 BASE = "base"  # the variant that such a model is based on
 
+PromptKind = Literal["points", "texts"]
+
 
 @dataclass(frozen=True)
 class Family:
@@ -70,6 +72,8 @@ class Family:
         tree: for models that a YAML file describes, how they are put together.
         classes: for models of transformers, what config.json may have as `model_type`, and the class that it stands for.
         video: likewise the class for clips, where there is one.
+        prompts: what `bhk.segment` asks its models with: "points", which means boxes as well, or "texts"; none for parts of
+            models, and where bhk has no predictor.
         twins: whether variants of equal shapes are different models, which only their names or their user can tell apart.
         renames: regular expressions of names in files that differ from the module's, and what stands for each there.
         extra: patterns (see `fnmatch`) of names that a file may hold in addition to the module's, for `ignore` of
@@ -85,6 +89,7 @@ class Family:
     tree: Tree | None = None
     classes: Mapping[str, str] = field(default_factory=dict)
     video: Mapping[str, str] = field(default_factory=dict)
+    prompts: tuple[PromptKind, ...] = ("points",)
     twins: bool = False
     renames: tuple[tuple[str, str], ...] = ()
     extra: tuple[str, ...] = ()
@@ -156,7 +161,15 @@ def _transformers(name: str, marks: tuple[str, ...], classes: Mapping[str, str],
 FAMILIES = {
     family.name: family
     for family in (
-        Family("hq_sam2", ("sam_mask_decoder.hf_token.",), arch.Published, None, (HQ_SAM2,), tree=HQ_SAM2_TREE),
+        Family(
+            "hq_sam2",
+            ("sam_mask_decoder.hf_token.",),
+            arch.Published,
+            None,
+            (HQ_SAM2,),
+            tree=HQ_SAM2_TREE,
+            prompts=(),
+        ),
         Family(
             "edge_tam",
             ("sam_mask_decoder.", "spatial_perceiver."),
@@ -172,6 +185,7 @@ FAMILIES = {
             None,
             (EFFICIENT_TAM,),
             tree=EFFICIENT_TAM_TREE,
+            prompts=(),
         ),
         Family("sam2", ("sam_mask_decoder.",), arch.Sam2, arch.read_sam2, (SAM2,), any_size=True, tree=SAM2_TREE),
         Family(
@@ -180,6 +194,7 @@ FAMILIES = {
             arch.PromptGuidedDecoder,
             arch.read_prompt_guided_decoder,
             (MOBILE_SAM_V2, SEGMENT_ANYTHING),
+            prompts=(),
         ),
         Family(
             "sam3",
@@ -187,6 +202,7 @@ FAMILIES = {
             arch.Sam3,
             arch.read_sam3,
             (SAM3,),
+            prompts=(),
         ),
         _transformers(
             "transformers_sam2",
@@ -206,6 +222,7 @@ FAMILIES = {
             "transformers_sam3",
             ("detr_decoder.", "text_encoder.", "vision_encoder.backbone.layers."),
             {"sam3": "Sam3Model", "sam3_lite_text": "Sam3LiteTextModel"},
+            prompts=("texts",),
         ),
         _transformers(
             "transformers_sam3_tracker",
@@ -223,6 +240,7 @@ FAMILIES = {
             "transformers_sam3_video",
             ("detector_model.detr_decoder.", "tracker_model.", "tracker_neck."),
             {"sam3_video": "Sam3VideoModel"},
+            prompts=("points", "texts"),
             renames=((r"^tracker_model\.tracker_model\.", "tracker_model."),),  # transformers 5.24 saves it so
         ),
         Family(
@@ -249,6 +267,7 @@ FAMILIES = {
             arch.Published,
             None,
             (REP_VIT_SAM,),
+            prompts=(),
         ),
         Family(
             "edge_sam",
@@ -278,6 +297,7 @@ FAMILIES = {
             arch.Published,
             None,
             (EFFICIENT_VIT,),
+            prompts=(),
         ),
         Family(
             "mobile_sam",
@@ -287,8 +307,8 @@ FAMILIES = {
             (MOBILE_SAM, SEGMENT_ANYTHING_HQ),
             twins=True,  # TinySAM's mask decoder leaves out its first mask
         ),
-        Family("lite_medsam", ("mask_decoder.", "image_encoder.layers."), arch.Published, None, ()),
-        Family("robust_sam", ("mask_decoder.custom_robust_token.",), arch.Published, None, (ROBUST_SAM,)),
+        Family("lite_medsam", ("mask_decoder.", "image_encoder.layers."), arch.Published, None, (), prompts=()),
+        Family("robust_sam", ("mask_decoder.custom_robust_token.",), arch.Published, None, (ROBUST_SAM,), prompts=()),
         Family("sam_med2d", ("mask_decoder.", "image_encoder.blocks.0.Adapter."), arch.Published, None, (SAM_MED_2D,)),
         Family(
             "sam_hq",
@@ -306,6 +326,7 @@ FAMILIES = {
             arch.read_vit_encoder,
             (SEGMENT_ANYTHING,),
             any_size=True,
+            prompts=(),
         ),
     )
 }
