@@ -6,7 +6,7 @@ It is made to be read beside the text, and to compare other readers with. From P
         file.header            # dict: the header as in section 3.2, defaults and offsets filled in, extension keys left out
         file.names             # all names, aliases too, in the order of the layer map
         file.layer("w")        # its entry in the layer map; file.layer("w")["dtype"] is the name of its data type
-        file.tensor("w")       # numpy array, decoded after checking D2, D3 and D4 for this tensor
+        file.tensor("w")       # numpy array, decoded after checking D1 to D4 for this tensor
     validate("model.bhk")      # every rule
 
 numpy has no BF16, F8_E4M3 and F8_E5M2: their arrays are bit patterns, of uint16 and uint8. The other data types are
@@ -591,6 +591,9 @@ class File:
         require(end == length, "S10", f"the streams end at {end}, the file at {length}")  # step 7
         self._layers = {name: layer for layer in self.header["layers"] for name in (layer["name"], *layer["aliases"])}
         self.names = list(self._layers)
+        self._streams = [stream for layer in self.header["layers"] for stream in layer["streams"]]
+        ends = [self._first, *(stream["offset"] + stream["stored"] for stream in self._streams)]
+        self._gaps = {stream["offset"]: end for stream, end in zip(self._streams, ends[:-1], strict=True)}
 
     def __enter__(self):
         return self
@@ -604,19 +607,22 @@ class File:
 
     def check_padding(self):
         """Step 8: rule D1."""
-        position = self._first
-        for layer in self.header["layers"]:
-            for stream in layer["streams"]:
-                gap = read_exactly(self._handle, position, stream["offset"] - position)
-                require(not any(gap), "D1", f"bytes before offset {stream['offset']} are not zero")
-                position = stream["offset"] + stream["stored"]
+        for stream in self._streams:
+            self._check_gap(stream)
+
+    def _check_gap(self, stream):
+        """Rule D1 for the bytes in front of one stream."""
+        start, stop = self._gaps[stream["offset"]], stream["offset"]
+        require(not any(read_exactly(self._handle, start, stop - start)), "D1", f"bytes before {stop} are not zero")
 
     def tensor(self, name):
-        """Step 9 for one layer: rule D2, then decode with D3 and D4."""
+        """Steps 8 and 9 for one layer: rules D1 and D2, then decode with D3 and D4."""
         layer = self._layers[name]
         items, width = items_and_width(layer)
         if items * max(width, 8) > DECODED_LIMIT:
             raise MemoryError(f"tensor {name!a} is larger than this reader's limit")
+        for stream in layer["streams"]:
+            self._check_gap(stream)
         stored = [read_exactly(self._handle, stream["offset"], stream["stored"]) for stream in layer["streams"]]
         for data, stream in zip(stored, layer["streams"], strict=True):
             require(hashlib.sha256(data).hexdigest() == stream["sha256"], "D2", f"SHA-256 of a stream of {name!a}")

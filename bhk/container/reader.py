@@ -7,7 +7,10 @@ import os
 import stat
 import struct
 import threading
-from collections.abc import Iterable
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -142,10 +145,14 @@ class Container:
         """Return the stored bytes of each chunk of `stream`.
 
         Raises:
-            StreamHashError: with `verify`, if their hash is not the one in the layer map.
+            PaddingError: with `verify`, if the bytes in front of the stream are not zero.
+            StreamHashError: with `verify`, if its hash is not the one in the layer map.
         """
-        data = self.source.read(stream.offset, stream.stored)
+        gap = self._gap_before(stream) if verify else 0  # read in one piece: over a network, each takes a request
+        read = memoryview(self.source.read(stream.offset - gap, gap + stream.stored))
+        data = read[gap:]
         if verify:
+            _check_zeros(bytes(read[:gap]), layer, stream)
             _check_hash(hashlib.sha256(data).hexdigest(), layer, stream)
         return _cut(data, (stored for stored, _ in stream.chunk_lengths(layer.item_bytes)))
 
@@ -155,7 +162,7 @@ class Container:
         """Return the stored bytes of chunks `first` to `last` only. Memory is needed for these, also with `verify`.
 
         Raises:
-            StreamHashError: with `verify`, if the hash of the stream is not the one in the layer map.
+            PaddingError, StreamHashError: see `read_stream`.
         """
         if verify and stream.stored <= _BLOCK:
             return self.read_stream(layer, stream)[first : last + 1]
@@ -164,8 +171,9 @@ class Container:
         end = begin + sum(lengths[first : last + 1])
         digest = hashlib.sha256()
         if verify:
+            self._check_gap(layer, stream)
             self._hash(digest, stream.offset, begin)
-        data = self.source.read(begin, end - begin)
+        data = memoryview(self.source.read(begin, end - begin))
         if verify:
             digest.update(data)
             self._hash(digest, end, stream.offset + stream.stored)
@@ -178,17 +186,36 @@ class Container:
             digest.update(self.source.read(start, min(_BLOCK, end - start)))
 
     def check_padding(self) -> None:
-        """Check that the bytes between streams are zero.
+        """Check that all bytes between streams are zero. Reading a stream checks those in front of it.
 
         Raises:
             PaddingError: they are not.
         """
-        end = PREAMBLE_BYTES + self.header_length
         for layer in self.layers:
             for stream in layer.streams:
-                if stream.offset > end and self.source.read(end, stream.offset - end).strip(b"\0"):
-                    raise e.PaddingError("other bytes", f"zeros from {end} to {stream.offset}", _where(layer, stream))
-                end = stream.offset + stream.stored
+                self._check_gap(layer, stream)
+
+    def _check_gap(self, layer: LayerEntry, stream: StreamEntry) -> None:
+        """Check that the bytes in front of a stream are zero."""
+        gap = self._gap_before(stream)
+        if gap:
+            _check_zeros(self.source.read(stream.offset - gap, gap), layer, stream)
+
+    def _gap_before(self, stream: StreamEntry) -> int:
+        """Return how many bytes lie between a stream and what is in front of it: at most 63."""
+        return stream.offset - self._ends[bisect_right(self._ends, stream.offset) - 1]
+
+    @cached_property
+    def _ends(self) -> array[int]:
+        """Where the header and each stream end, in the order of the file."""
+
+        def ends() -> Iterator[int]:
+            yield PREAMBLE_BYTES + self.header_length
+            for layer in self.layers:
+                for stream in layer.streams:
+                    yield stream.offset + stream.stored
+
+        return array("Q", ends())
 
     def close(self) -> None:
         """Close the file."""
@@ -208,11 +235,17 @@ def _check_hash(digest: str, layer: LayerEntry, stream: StreamEntry) -> None:
         raise e.StreamHashError("other bytes", f"SHA-256 {stream.sha256[:16]}…", _where(layer, stream))
 
 
-def _cut(data: bytes, lengths: Iterable[int]) -> list[memoryview]:
+def _check_zeros(gap: bytes, layer: LayerEntry, stream: StreamEntry) -> None:
+    if gap.strip(b"\0"):
+        expected = f"zeros from {stream.offset - len(gap)} to {stream.offset}"
+        raise e.PaddingError("other bytes", expected, _where(layer, stream))
+
+
+def _cut(data: memoryview, lengths: Iterable[int]) -> list[memoryview]:
     """Return consecutive parts of `data` of these lengths."""
-    view, parts, start = memoryview(data), [], 0
+    parts, start = [], 0
     for length in lengths:
-        parts.append(view[start : start + length])
+        parts.append(data[start : start + length])
         start += length
     return parts
 

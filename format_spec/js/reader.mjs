@@ -4,7 +4,7 @@
 //     file.header                  // the header as in section 3.2, defaults and offsets filled in, extension keys left out
 //     file.names                   // all names, aliases too, in the order of the layer map
 //     file.layer("w")              // its entry in the layer map
-//     await file.tensor("w")       // { dtype, shape, data, codes }: D2, D3 and D4 are checked for this tensor
+//     await file.tensor("w")       // { dtype, shape, data, codes }: D1 to D4 are checked for this tensor
 //     await validate("model.bhk")  // every rule
 //
 // `data` are the bytes of the tensor as section 4 has them, BOOL as 0 and 1; `codes` is null for an exact tensor, else k and c of
@@ -104,13 +104,16 @@ export const hexadecimal = (bytes) => Array.from(bytes, (value) => value.toStrin
 
 class BhkFile {
   #source;
-  #first;
+  #streams;
+  #ends;
   #layers = new Map();
 
   constructor(source, first, header) {
     this.#source = source;
-    this.#first = first;
     this.header = header;
+    this.#streams = header.layers.flatMap(({ streams }) => streams);
+    const ends = [first, ...this.#streams.map(({ offset, stored }) => offset + stored)];
+    this.#ends = new Map(this.#streams.map(({ offset }, i) => [offset, ends[i]])); // where the one before each stream ends
     for (const layer of header.layers) for (const name of [layer.name, ...layer.aliases]) this.#layers.set(name, layer);
   }
 
@@ -131,22 +134,26 @@ class BhkFile {
 
   // Step 8: rule D1.
   async checkPadding() {
-    let position = this.#first;
-    for (const { offset, stored } of this.header.layers.flatMap(({ streams }) => streams)) {
-      const gap = await this.read(position, offset - position);
-      require(gap.every((value) => value === 0), "D1", `bytes before offset ${offset} are not zero`);
-      position = offset + stored;
-    }
+    for (const stream of this.#streams) await this.#readBehindGap(stream, 0);
   }
 
-  // Step 9 for one layer: rule D2, then D3 and D4.
+  // The first bytes of a stream, after rule D1 for those in front of it: one request.
+  async #readBehindGap({ offset }, length) {
+    const end = this.#ends.get(offset), gap = offset - end;
+    const bytes = await this.read(end, gap + length);
+    require(bytes.subarray(0, gap).every((value) => value === 0), "D1", `bytes before offset ${offset} are not zero`);
+    return bytes.subarray(gap);
+  }
+
+  // Steps 8 and 9 for one layer: rules D1 and D2, then D3 and D4.
   async tensor(name) {
     const layer = this.layer(name);
     const memory = memoryFor(layer);
     if (memory > MEMORY_LIMIT) throw new RangeError(`tensor ${JSON.stringify(name)} needs ${memory} bytes: too large for this reader`);
     const stored = [];
-    for (const { kind, offset, stored: length, sha256: expected } of layer.streams) {
-      const data = await this.read(offset, length);
+    for (const stream of layer.streams) {
+      const { kind, sha256: expected } = stream;
+      const data = await this.#readBehindGap(stream, stream.stored);
       const found = hexadecimal(await sha256(data));
       require(found === expected, "D2", () => `SHA-256 of stream ${kind} of ${JSON.stringify(name)} is ${found}, not ${expected}`);
       stored.push(data);

@@ -15,9 +15,10 @@ from bhk.base.errors import BhkError
 from bhk.base.files import ReadError
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.tensor import tensor_bytes
-from bhk.container.errors import FormatError, HeaderHashError, StreamHashError, rules
+from bhk.container import reader
+from bhk.container.errors import FormatError, HeaderHashError, PaddingError, StreamHashError, rules
 from bhk.container.reader import MAGIC, Container, FileSource, is_bhk
-from bhk.file.bhkfile import open_file
+from bhk.file.bhkfile import load_state_dict, open_file
 from container.memory import MemorySource, header_text, validate_all, with_text
 from tools.format_spec.builder import seal
 
@@ -93,6 +94,26 @@ def test_hashes_are_checked_unless_switched_off() -> None:
     with pytest.raises(StreamHashError):
         validate_all(data)
     assert validate_all(data, verify=False).tensor("values").tolist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("path", [path for path in BAD if MANIFEST[path]["verdict"] == "D1"])
+def test_padding_is_checked_with_the_stream_behind_it(path: str) -> None:
+    with pytest.raises(PaddingError):
+        load_state_dict(VECTORS / path)
+    assert load_state_dict(VECTORS / path, verify=False)
+
+
+def test_padding_of_a_long_stream_that_is_read_in_parts_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "_BLOCK", 4)
+    data = bytearray((VECTORS / "good" / "exact_chunks.bhk").read_bytes())
+    container = Container(MemorySource(bytes(data)))
+    layer = container.layers[1]
+    (stream,) = layer.streams
+    data[stream.offset - 1] = 1
+    damaged = Container(MemorySource(bytes(data)))
+    assert container.read_chunks(layer, stream, 0, 0)
+    with pytest.raises(PaddingError):
+        damaged.read_chunks(layer, stream, 0, 0)
 
 
 def test_chunks_read_alone_are_those_of_the_stream() -> None:

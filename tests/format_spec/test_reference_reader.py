@@ -118,6 +118,13 @@ def test_all_give_the_verdict_of_every_vector(name: str) -> None:
         assert {"dtype": dtype, "shape": list(shape), "data": data.hex()} == expected[key]
 
 
+def test_the_reference_reader_checks_padding_with_the_stream_behind_it() -> None:
+    path = VECTORS / "bad/D1_between_streams.bhk"
+    with reference_reader.read(path) as file, pytest.raises(reference_reader.Refused) as caught:
+        [file.tensor(name) for name in file.names]
+    assert caught.value.rule == "D1"
+
+
 def test_header_and_arrays_are_as_documented() -> None:
     with reference_reader.read(VECTORS / "good/exact_dtypes.bhk") as file:
         kinds = {file.layer(name)["dtype"]: file.tensor(name).dtype for name in file.names}

@@ -64,6 +64,19 @@ def test_an_address_is_read_in_parts(server: Served, tmp_path: Path) -> None:
     assert [wanted for _, wanted in server.asked] == ["bytes=0-65535"]
 
 
+@needs_node
+def test_padding_is_checked_with_the_stream_behind_it(server: Served) -> None:
+    script = """
+        const file = await reader.open(argument);
+        const verdicts = [];
+        for (const name of file.names) verdicts.push(await file.tensor(name).then(() => "good", ({ rule }) => rule));
+        console.log(JSON.stringify(verdicts));
+    """
+    found = node(script, f"{server.url}/format_spec/vectors/bad/D1_last_byte_of_a_gap.bhk")
+    assert found.count("D1") == 1
+    assert set(found) == {"good", "D1"}
+
+
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of which the first request does not hold all."""
