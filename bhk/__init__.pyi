@@ -7,6 +7,9 @@ from bhk.codec.tensor import EncodedTensor as EncodedTensor
 from bhk.codec.tensor import encode as encode
 from bhk.conversion.coder import CalibrationReport as CalibrationReport
 from bhk.conversion.quality import Quality as Quality
+from bhk.engines.parts import Part as Part
+from bhk.engines.ray_cluster import Ray as Ray
+from bhk.evaluation.frame import PartReport as PartReport
 from bhk.evaluation.results import AccuracyReport as AccuracyReport
 from bhk.evaluation.results import FidelityReport as FidelityReport
 from bhk.evaluation.settings import AccuracySettings as AccuracySettings
@@ -30,6 +33,8 @@ from bhk.tasks.compare import ComparisonReport as ComparisonReport
 from bhk.tasks.compare import compare as compare
 from bhk.tasks.convert import ConversionReport as ConversionReport
 from bhk.tasks.convert import convert as convert
+from bhk.tasks.convert_all import ConversionsReport as ConversionsReport
+from bhk.tasks.convert_all import convert_all as convert_all
 from bhk.tasks.diff import DiffReport as DiffReport
 from bhk.tasks.diff import diff as diff
 from bhk.tasks.export import ExportReport as ExportReport

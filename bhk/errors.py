@@ -32,6 +32,11 @@ Models:
     DeviceMemoryError: the device does not have enough memory, for the model or for a picture.
     MissingPackageError: a package that this work needs is not installed.
 
+Long work:
+    WorkerError: a worker process failed, or was lost.
+    ClusterError: a Ray cluster cannot be reached, has other versions, or lacks what is asked of it.
+    MissingResultsError: the parts of an evaluation cannot be merged, because some have not been computed.
+
 Pictures:
     NoPicturesError: a folder holds no pictures, or none that can be used.
     ImageError: a picture cannot be read.

@@ -13,6 +13,9 @@ from bhk.checkpoint.errors import UnsafePickleError as UnsafePickleError
 from bhk.checkpoint.mapped import ChangedError as ChangedError
 from bhk.codec.fit import PresetError as PresetError
 from bhk.container.errors import FormatError as FormatError
+from bhk.engines.errors import ClusterError as ClusterError
+from bhk.engines.errors import MissingResultsError as MissingResultsError
+from bhk.engines.errors import WorkerError as WorkerError
 from bhk.evaluation.annotations.errors import AnnotationError as AnnotationError
 from bhk.evaluation.fidelity import NotFiniteError as NotFiniteError
 from bhk.hub.errors import HubError as HubError

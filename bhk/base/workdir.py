@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from bhk.base.errors import BhkError
-from bhk.base.files import ReadError, WriteError, replace_file
+from bhk.base.files import DestinationExistsError, ReadError, WriteError, replace_file
 
 Result = TypeVar("Result")
 
@@ -45,10 +46,11 @@ class WorkDir:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise WriteError(f"cannot make the folder {self.folder}: {error.strerror or error}") from error
-        found = self.read(_FINGERPRINT, dict[str, str])
-        if found is None:
-            self.write(_FINGERPRINT, dict(fingerprint))
-        elif other := sorted(name for name in {*found, *fingerprint} if found.get(name) != fingerprint.get(name)):
+        if not self.is_claimed:
+            with contextlib.suppress(DestinationExistsError):  # another process was quicker
+                self.write(_FINGERPRINT, dict(fingerprint), replace=False)
+        found = self.read(_FINGERPRINT, dict[str, str]) or {}
+        if other := sorted(name for name in {*found, *fingerprint} if found.get(name) != fingerprint.get(name)):
             raise WorkDirError(
                 f"{self.folder} holds results of other work (different {', '.join(other)}); "
                 "give another folder, or remove this one"
@@ -73,11 +75,21 @@ class WorkDir:
         except msgspec.MsgspecError as error:
             raise WorkDirError(f"{path} is not a result of this work ({error}); remove the file") from error
 
-    def write(self, name: str, result: Any) -> None:
+    @property
+    def is_claimed(self) -> bool:
+        """Whether the folder has been reserved for some work."""
+        return self.has(_FINGERPRINT)
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a file `name`."""
+        return (self.folder / name).exists()
+
+    def write(self, name: str, result: Any, *, replace: bool = True) -> None:
         """Write a result as JSON, which msgspec reads back unchanged.
 
         Raises:
+            DestinationExistsError: `replace` is false, and there is such a file.
             WriteError: the folder cannot be written.
         """
-        with replace_file(self.folder / name, is_result=False) as file:
+        with replace_file(self.folder / name, force=replace, is_result=False) as file:
             file.write(msgspec.json.encode(result))

@@ -12,8 +12,8 @@ from bhk.checkpoint.errors import AmbiguousCheckpointError, NotACheckpointError
 
 INDEX_SUFFIX = ".index.json"
 
-# In the order in which transformers searches.
-_STANDARD = (
+# Names that say that the folder is one checkpoint, in the order in which transformers searches.
+STANDARD = (
     "model.safetensors",
     "model.safetensors" + INDEX_SUFFIX,
     "pytorch_model.bin",
@@ -36,6 +36,13 @@ class Pick:
     others: tuple[str, ...]
 
 
+def checkpoints(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the checkpoints among file `names`: no shards, no states of a trainer, and of two formats safetensors only."""
+    weights = [name for name in _whole(names) if not _TRAINER_STATE.match(name)]
+    safe = {_stem(name) for name in weights if ".safetensors" in name}
+    return tuple(name for name in weights if ".safetensors" in name or _stem(name) not in safe)
+
+
 def pick(names: Iterable[str], where: str) -> Pick:
     """Return the checkpoint among the file `names` in the folder `where`.
 
@@ -45,23 +52,29 @@ def pick(names: Iterable[str], where: str) -> Pick:
         NotACheckpointError: there is no checkpoint.
         AmbiguousCheckpointError: there are several, and nothing indicates that they hold the same weights.
     """
-    present = sorted(name for name in names if name.endswith(_ENDINGS) and not name.startswith("."))
-    whole = [name for name in present if not _SHARD.search(name)]
+    present = _present(names)
+    whole = _whole(present)
     if not whole:
         found = f"shards without an index ({listed(present)})" if present else "no checkpoint"
         raise NotACheckpointError(
             f"{where} holds {found}; expected model.safetensors, pytorch_model.bin, an index of shards or one .pth file"
         )
-    weights = [name for name in whole if not _TRAINER_STATE.match(name)]
-    safe = {_stem(name) for name in weights if ".safetensors" in name}
-    weights = [name for name in weights if ".safetensors" in name or _stem(name) not in safe]
-    choice = next((name for name in _STANDARD if name in weights), weights[0] if len(weights) == 1 else None)
+    weights = checkpoints(present)
+    choice = next((name for name in STANDARD if name in weights), weights[0] if len(weights) == 1 else None)
     if choice is None:
-        choices = tuple(weights or whole)
+        choices = weights or tuple(whole)
         raise AmbiguousCheckpointError(
             f"{where} holds several checkpoints: {listed(choices)}; name one of them", choices
         )
     return Pick(choice, tuple(name for name in whole if name != choice))
+
+
+def _present(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if name.endswith(_ENDINGS) and not name.startswith("."))
+
+
+def _whole(names: Iterable[str]) -> list[str]:
+    return [name for name in _present(names) if not _SHARD.search(name)]
 
 
 def _stem(name: str) -> str:

@@ -13,6 +13,9 @@ from bhk.cli.options import Force, Json, Quiet, RunOptions, with_run_options
 from bhk.cli.output import Output
 
 if TYPE_CHECKING:
+    from bhk.engines.parts import Part
+    from bhk.engines.ray_cluster import Ray
+    from bhk.evaluation.frame import PartReport
     from bhk.evaluation.results import ComparedReport
 
 
@@ -22,6 +25,13 @@ class Format(str, enum.Enum):
     coco = "coco"
     lvis = "lvis"
     sa1b = "sa1b"
+
+
+class Engine(str, enum.Enum):
+    """Who computes."""
+
+    processes = "processes"
+    ray = "ray"
 
 
 @with_run_options
@@ -78,11 +88,35 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed for pictures, prompts and intervals.")] = 0,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Processes. Default: one per core but at most 4; 1 on a GPU."),
+        typer.Option(
+            min=1, metavar="N", help="Processes. Default: one per core but at most 4; 1 on a GPU; on Ray, all it has."
+        ),
+    ] = None,
+    engine: Annotated[
+        Engine, typer.Option(metavar="processes|ray", help="Who computes: processes of this machine, or a Ray cluster.")
+    ] = Engine.processes,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="The Ray cluster. Default: $RAY_ADDRESS, or one on this machine."),
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="How much of a GPU each worker on Ray gets. Default: 1 on a CUDA device."),
     ] = None,
     work_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep partial results here, and continue from them.")
     ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Compute only part I of N, into --work-dir, which all parts share. Default with --work-dir: what a Slurm "
+            "array or torchrun says.",
+        ),
+    ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Compute nothing, and give the result of all parts in --work-dir.")
+    ] = False,
     min_iou: Annotated[
         float | None,
         typer.Option(metavar="IOU", help="End with status 1 if the mean IoU (with annotations: a mIoU) is lower."),
@@ -124,9 +158,20 @@ def evaluate(
     ):
         _refuse(given and not has_truth, option, "needs --annotations, or --format for SA-1B")
     _refuse(max_drop is not None and against is None, "--max-drop", "needs --against, the original to compare with")
+    for option, given in (("--ray-address", ray_address is not None), ("--gpus", gpus is not None)):
+        _refuse(given and engine is not Engine.ray, option, "needs --engine ray")
+    for option, given in (("--part", part is not None), ("--merge", merge)):
+        _refuse(given and work_dir is None, option, "needs --work-dir, a folder that all parts share")
+    _refuse(merge and part is not None, "--merge", "gives the result of all parts; leave out --part")
+    _refuse(
+        merge and (workers is not None or engine is Engine.ray),
+        "--merge",
+        "computes nothing; leave out --workers and --engine",
+    )
     _refuse(against is None and not has_truth, "--against", "give the checkpoint that the models were converted from")
 
     from bhk.evaluation.files import check_results_file
+    from bhk.evaluation.frame import PartReport
 
     output = Output(as_json=as_json, quiet=quiet)
     if out is not None:
@@ -134,9 +179,15 @@ def evaluate(
         check_results_file(out, force=force, sources=sources)
     settings: dict[str, Any] = {"limit": limit, "seed": seed, **run}
     with output.progress() as progress:
-        resources: dict[str, Any] = {"against": against, "workers": workers, "work_dir": work_dir, "progress": progress}
+        resources: dict[str, Any] = {
+            "against": against,
+            "workers": 0 if merge else workers if engine is Engine.processes else _ray(ray_address, workers, gpus),
+            "work_dir": work_dir,
+            "part": None if merge or work_dir is None else _part(part),
+            "progress": progress,
+        }
         chosen = models[0] if len(models) == 1 else models
-        report: ComparedReport
+        report: ComparedReport | PartReport
         if has_truth:
             settings |= {"output": "multi" if multimask else "single"}
             if prompts is not None:
@@ -149,6 +200,8 @@ def evaluate(
             settings |= {"follow": follow, **{name: count for name, count in counts.items() if count is not None}}
             report = _fidelity(chosen, images, settings | {"control": not no_control}, resources)
     output.report(report)
+    if isinstance(report, PartReport):
+        return
     output.save(report, out, force=force)
     if min_iou is not None or max_drop is not None:
         from bhk.cli.gates import not_met
@@ -162,19 +215,35 @@ def _refuse(wrong: bool, option: str, reason: str) -> None:
         raise typer.BadParameter(reason, param_hint=option)
 
 
+def _part(text: str | None) -> Part | None:
+    """Return the part to compute; None for everything."""
+    from bhk.engines.parts import Part
+
+    part = Part.of_environment() if text is None else Part.parse(text)
+    return None if part is None or part.count == 1 else part
+
+
+def _ray(address: str | None, workers: int | None, gpus: float | None) -> Ray:
+    from bhk.engines.ray_cluster import Ray
+
+    return Ray(address, workers, gpus or 0.0)
+
+
 def _fidelity(
     models: str | list[str], images: Path, settings: Mapping[str, Any], resources: Mapping[str, Any]
-) -> ComparedReport:
+) -> ComparedReport | PartReport:
     from bhk.evaluation.settings import FidelitySettings
     from bhk.tasks.fidelity import fidelity
 
-    return fidelity(models, images, settings=FidelitySettings(**settings), **resources)
+    report: ComparedReport | PartReport = fidelity(models, images, settings=FidelitySettings(**settings), **resources)
+    return report
 
 
 def _accuracy(
     models: str | list[str], images: Path, settings: Mapping[str, Any], resources: Mapping[str, Any]
-) -> ComparedReport:
+) -> ComparedReport | PartReport:
     from bhk.evaluation.settings import AccuracySettings
     from bhk.tasks.accuracy import accuracy
 
-    return accuracy(models, images, settings=AccuracySettings(**settings), **resources)
+    report: ComparedReport | PartReport = accuracy(models, images, settings=AccuracySettings(**settings), **resources)
+    return report

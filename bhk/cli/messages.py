@@ -12,6 +12,8 @@ _DIFFERENT = {
     "qualities": "--presets",
     "snr_db": "--snr",
     'output="multi"': "--multimask",
+    "workers=0": "--merge",
+    "address": "--ray-address",
 }
 
 

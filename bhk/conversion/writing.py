@@ -18,8 +18,10 @@ from bhk.base.progress import Progress
 from bhk.codec.estimate import estimate as estimate_coded
 from bhk.codec.fit import sample_tensor
 from bhk.codec.tensor import EncodedTensor, keep
+from bhk.container.errors import FormatError
 from bhk.container.header import CodebookEntry, ErrorEntry, LayerEntry, StreamEntry
 from bhk.container.header_size import max_header_size, rounded
+from bhk.container.reader import Container, is_bhk
 from bhk.container.writer import ContainerWriter
 from bhk.conversion.coder import Coder
 from bhk.conversion.header import overhead, with_entries, with_layers
@@ -27,6 +29,7 @@ from bhk.conversion.prepare import Job
 from bhk.conversion.quality import Quality
 from bhk.conversion.selection import PlannedTensor
 from bhk.file.codebooks import entry_of
+from bhk.pictures.prompted import KINDS
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,33 @@ def _estimate_streams(planned: PlannedTensor) -> float:
     return min(
         with_entries(*estimate_coded(sample_tensor(planned.tensor), planned.pairs, planned.step)), planned.nbytes
     )
+
+
+def is_written(job: Job) -> bool:
+    """Tell whether the file of a job is there already, from the same source, by the same bhk and with the same options.
+
+    The headers are compared, with the hash of the source. Pictures of one's own are not, so a file that was calibrated with
+    them counts as another one.
+    """
+    if _has_own_samples(job) or not (job.path.is_file() and is_bhk(job.path)):
+        return False
+    try:
+        with Container.open(job.path) as container:
+            found = container.header
+    except FormatError:
+        return False
+    hashed = {name: found.metadata[name] for name in ("source.sha256",) if name in found.metadata}
+    same = (found.generator, found.model, found.metadata) == (
+        job.header.generator,
+        job.header.model,
+        {**job.header.metadata, **hashed},
+    )
+    return same and hashed == {"source.sha256": sha256(job.checkpoint.source.files)}
+
+
+def _has_own_samples(job: Job) -> bool:
+    calibration = None if job.evidence is None else job.evidence.calibration
+    return calibration is not None and calibration.samples not in KINDS
 
 
 def write(job: Job, tensors: Sequence[PlannedTensor], coder: Coder, progress: Progress) -> Written:

@@ -18,7 +18,7 @@ class Environment:
     Attributes:
         python, torch, numpy: versions.
         processor: name of the processor.
-        device: where the models ran: "cpu", or the name of the GPU.
+        device: where the models ran: "cpu", or the name of the GPU; "cuda" if this machine has none, but those of a cluster.
     """
 
     python: str
@@ -37,12 +37,13 @@ class Environment:
 def environment(device: str) -> Environment:
     """Return this environment, with models on `device`."""
     place = torch.device(device)
+    has_gpu = place.type == "cuda" and torch.cuda.is_available()
     return Environment(
         python=platform.python_version(),
         torch=str(torch.__version__),
         numpy=numpy.__version__,
         processor=processor_name(),
-        device=torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
+        device=torch.cuda.get_device_name(place) if has_gpu else place.type,
     )
 
 

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import msgspec
 import torch
 
-from bhk.base.errors import BhkError
+from bhk.base.errors import BhkError, option
 from bhk.base.files import FilePath
 from bhk.base.hashes import sha256
 from bhk.base.parallel import worker_count
 from bhk.base.progress import Progress
+from bhk.base.report import Report
+from bhk.base.texts import counted
 from bhk.container.header import ModelEntry
 from bhk.container.reader import Container, is_bhk
+from bhk.engines.engine import Engine
+from bhk.engines.parts import Part
+from bhk.engines.processes import Processes
+from bhk.engines.ray_cluster import Ray
+from bhk.engines.shards import run_part, run_shards, split
 from bhk.evaluation.models import ModelSource
 from bhk.evaluation.results import EvaluatedModel
 from bhk.evaluation.settings import EvaluationSettings, SettingsError
-from bhk.evaluation.shards import run_shards, split
 from bhk.hub.address import public_name
 from bhk.hub.download import local_file
 from bhk.nn.device import usable_device
@@ -36,6 +42,7 @@ from bhk.version import __version__
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Workers: TypeAlias = int | Ray | None
 
 _CPU_WORKERS = 4  # at most; each process holds all models
 _SHARD = 4  # pictures that a process gets at a time
@@ -122,6 +129,29 @@ def find_models(models: Sequence[FilePath], against: FilePath | None, config: Co
     return Models(found, original, files, original_file)
 
 
+@dataclass(frozen=True)
+class Resources:
+    """Who computes an evaluation, where its results are kept, and who is told.
+
+    Attributes:
+        workers: see `engine_for`.
+        work_dir: a folder that keeps the results, to continue after an interruption.
+        part: compute only this part, into the folder.
+        progress: called with ("Evaluating", pictures done, all pictures).
+    """
+
+    workers: Workers
+    work_dir: FilePath | None
+    part: Part | None
+    progress: Progress | None
+
+    def __post_init__(self) -> None:
+        if self.part is not None and self.work_dir is None:
+            raise SettingsError(f"a part needs {option('work_dir')}, a folder that all parts share")
+        if self.part is not None and self.workers == 0:
+            raise SettingsError("parts cannot be computed and merged at once")
+
+
 def evaluate(
     work: Callable[[Sequence[Item]], Result],
     items: Sequence[Item],
@@ -130,62 +160,99 @@ def evaluate(
     models: Models,
     settings: EvaluationSettings,
     inputs: Mapping[str, str],
-    workers: int | None,
-    work_dir: FilePath | None,
-    progress: Progress | None,
-) -> list[Result]:
-    """Return `work(shard)` for every few items, in order; see `run_shards`.
+    resources: Resources,
+) -> list[Result] | PartReport:
+    """Return `work(shard)` for every few items, in order; see `run_shards`. Of a part, only return what was computed.
 
     Args:
         work: loads the models and evaluates a few items, one per picture.
         items: the pictures.
         result: the type of the results.
         models, settings, inputs: what the results depend on; `inputs` are digests of the data, by name.
-        workers: see `worker_processes`.
-        work_dir: a folder that keeps the results, to continue after an interruption.
-        progress: called with ("Evaluating", pictures done, all pictures).
+        resources: who computes it.
 
     Raises:
+        MissingResultsError: there are no workers, and results are missing.
         WorkDirError: the folder holds results of other work.
-        WorkerError: a worker process failed.
+        WorkerError, ClusterError: a worker failed, or the cluster cannot be used.
         WriteError: the folder cannot be written.
     """
 
     def advance(done: int, total: int) -> None:
-        if progress:
-            progress("Evaluating", min(done * _SHARD, len(items)), len(items))
+        if resources.progress:
+            resources.progress("Evaluating", min(done * _SHARD, len(items)), min(total * _SHARD, len(items)))
 
-    named = {name: str(value) for name, value in asdict(settings).items()}
-    fingerprint = {
+    engine, shards = engine_for(resources.workers, str(settings.device)), split(items, _SHARD)
+    work_dir = None if resources.work_dir is None else Path(resources.work_dir)
+    fingerprint = _fingerprint(models, settings, inputs)
+    if resources.part is None or work_dir is None or engine is None:
+        return run_shards(
+            work, shards, result, engine=engine, work_dir=work_dir, fingerprint=fingerprint, advance=advance
+        )
+    part = resources.part
+    done = run_part(work, shards, part, engine=engine, work_dir=work_dir, fingerprint=fingerprint, advance=advance)
+    return PartReport(str(part), sum(len(shards[index]) for index in done), len(items), work_dir)
+
+
+def _fingerprint(models: Models, settings: EvaluationSettings, inputs: Mapping[str, str]) -> dict[str, str]:
+    return {
         "version": __version__,
+        "torch": str(torch.__version__),
         "protocol": type(settings).__name__,
         "models": ", ".join(model.sha256 for model in models.models),
         "original": models.original.sha256 if models.original else "",
-        **named,
+        **{name: str(value) for name, value in asdict(settings).items()},
         **inputs,
     }
-    return run_shards(
-        work,
-        split(items, _SHARD),
-        result,
-        workers=worker_processes(workers, str(settings.device)),
-        work_dir=None if work_dir is None else Path(work_dir),
-        fingerprint=fingerprint,
-        advance=advance,
-    )
 
 
-def worker_processes(workers: int | None, device: str) -> int:
-    """Return `workers`; for None, 1 on a GPU, and on a CPU one per core but at most 4.
+@dataclass(frozen=True)
+class PartReport(Report):
+    """What `bhk.fidelity` and `bhk.accuracy` return for a part of an evaluation; the results are in the work folder.
+
+    Attributes:
+        part: the part, such as "2/8".
+        pictures: number of its pictures.
+        all_pictures: number of pictures of all parts.
+        work_dir: the folder.
+    """
+
+    part: str
+    pictures: int
+    all_pictures: int
+    work_dir: Path
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """How to go on."""
+        return (f"when all parts have ended, the same call with {option('workers', 0)} gives the result",)
+
+    def lines(self) -> Iterator[str]:
+        """Yield what was computed."""
+        yield f"part {self.part}: {self.pictures:,} of {counted(self.all_pictures, 'picture')}, in {self.work_dir}"
+
+
+def engine_for(workers: Workers, device: str) -> Engine | None:
+    """Return what computes an evaluation.
+
+    Args:
+        workers: a number of processes; None for 1 on a GPU, and on a CPU one per core but at most 4; a Ray cluster; or 0 for
+            nothing, because all has been computed.
+        device: where the models will be.
 
     Raises:
-        LoadOptionError: the device cannot be used.
-        ThreadsError: `workers` is not positive.
+        LoadOptionError: this machine computes, and cannot use the device.
+        ThreadsError: `workers` is negative.
     """
-    if workers is None and usable_device(device) != torch.device("cpu"):
-        return 1
+    if workers == 0:
+        return None
+    if isinstance(workers, Ray):
+        return replace(workers, gpus=1) if torch.device(device).type == "cuda" and not workers.gpus else workers
+    place = usable_device(device)
+    if workers is None and place != torch.device("cpu"):
+        return Processes(1)
     count = worker_count(workers)
-    return count if workers else min(count, _CPU_WORKERS)
+    return Processes(count if workers else min(count, _CPU_WORKERS))
 
 
 def folder_digest(folder: Path, names: Sequence[str]) -> str:

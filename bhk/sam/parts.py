@@ -16,7 +16,7 @@ from torch import Tensor
 from bhk.base.texts import counted
 from bhk.checkpoint import Checkpoint, read
 from bhk.checkpoint.contents import Source
-from bhk.checkpoint.errors import AmbiguousCheckpointError
+from bhk.checkpoint.errors import AmbiguousCheckpointError, CheckpointError
 from bhk.checkpoint.layout import Layout
 
 _DECODER = {"PromtEncoder": "prompt_encoder", "MaskDecoder": "mask_decoder"}  # the publishers' names, and everyone's
@@ -41,6 +41,17 @@ def read_whole(src: str | os.PathLike[str], key: str | None) -> tuple[Checkpoint
         if joined is None:
             raise
     return joined, next((variant for name, variant in _VARIANTS.items() if name in joined.tensors), None)
+
+
+def is_in_two_files(folder: Path, names: Sequence[str]) -> bool:
+    """Return whether the checkpoints `names` of a folder are the two files of MobileSAMv2.
+
+    Files that cannot be read are not; whoever converts them will say why.
+    """
+    try:
+        return _joined(folder, names) is not None
+    except CheckpointError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from bhk.base.errors import option
 from bhk.base.files import FilePath
 from bhk.base.hashes import sha256
 from bhk.base.progress import Progress
+from bhk.engines.parts import Part
 from bhk.evaluation.accuracy import (
     Answer,
     ImageAccuracy,
@@ -31,12 +32,15 @@ from bhk.evaluation.environment import environment
 from bhk.evaluation.faults import FaultCount, FaultKind, FaultLog
 from bhk.evaluation.frame import (
     Models,
+    PartReport,
+    Resources,
     Sources,
+    Workers,
+    engine_for,
     evaluate,
     find_models,
     folder_digest,
     listed_models,
-    worker_processes,
 )
 from bhk.evaluation.models import Subject
 from bhk.evaluation.results import AccuracyReport, EvaluatedModel
@@ -57,8 +61,9 @@ def accuracy(  # type: ignore[overload-overlap]  # a str is a sequence, too
     format: str | None = None,
     detections: FilePath | None = None,
     settings: AccuracySettings = AccuracySettings(),
-    workers: int | None = None,
+    workers: Workers = None,
     work_dir: FilePath | None = None,
+    part: None = None,
     progress: Progress | None = None,
 ) -> AccuracyReport: ...
 
@@ -73,10 +78,28 @@ def accuracy(
     format: str | None = None,
     detections: FilePath | None = None,
     settings: AccuracySettings = AccuracySettings(),
-    workers: int | None = None,
+    workers: Workers = None,
     work_dir: FilePath | None = None,
+    part: None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport[AccuracyReport]: ...
+
+
+@overload
+def accuracy(
+    models: FilePath | Sequence[FilePath],
+    images: FilePath,
+    annotations: FilePath | None = None,
+    *,
+    against: FilePath | None = None,
+    format: str | None = None,
+    detections: FilePath | None = None,
+    settings: AccuracySettings = AccuracySettings(),
+    workers: Workers = None,
+    work_dir: FilePath,
+    part: Part,
+    progress: Progress | None = None,
+) -> PartReport: ...
 
 
 def accuracy(
@@ -88,10 +111,11 @@ def accuracy(
     format: str | None = None,
     detections: FilePath | None = None,
     settings: AccuracySettings = AccuracySettings(),
-    workers: int | None = None,
+    workers: Workers = None,
     work_dir: FilePath | None = None,
+    part: Part | None = None,
     progress: Progress | None = None,
-) -> AccuracyReport | EvaluationReport[AccuracyReport]:
+) -> AccuracyReport | EvaluationReport[AccuracyReport] | PartReport:
     """Prompt models for annotated objects and measure how well their masks match them.
 
     A model gets the box and the innermost point of every object (`settings.prompts`), and the boxes of a detector if there
@@ -119,10 +143,10 @@ def accuracy(
         format: "coco", "lvis" or "sa1b"; None: recognised by the content.
         detections: a JSON file of COCO results whose boxes are used as prompts, too. Needs categories, so not with SA-1B.
         settings: prompts, output, pictures, device and data type.
-        workers, work_dir, progress: see `bhk.fidelity`.
+        workers, work_dir, part, progress: see `bhk.fidelity`.
 
     Returns:
-        A report; for a list of models, an `EvaluationReport` with one for each.
+        A report; for a list of models, an `EvaluationReport` with one for each; for a part, a `PartReport`.
 
     Raises:
         SettingsError: there is nothing to prompt with.
@@ -132,14 +156,15 @@ def accuracy(
         PredictionError: a model has no single-mask output.
         MissingPackageError: faster-coco-eval, or the package that the model comes from, is not installed.
         UnknownModelError, LoadError, HubError, ReadError, FormatError, CheckpointError: see `bhk.load`.
-        NotFiniteError, WorkDirError, WorkerError, WriteError: see `bhk.fidelity`.
+        NotFiniteError, WorkDirError, MissingResultsError, WorkerError, ClusterError, WriteError: see `bhk.fidelity`.
     """
     if not settings.prompts and detections is None:
         raise SettingsError(
             f"there is nothing to prompt with; choose {option('prompts')} from {' and '.join(PROMPTS)}, "
             f"or give {option('detections')}"
         )
-    worker_processes(workers, str(settings.device))  # can the device be used?
+    engine_for(workers, str(settings.device))  # can the device be used?
+    resources = Resources(workers, work_dir, part, progress)
     source = Path(images if annotations is None else annotations)
     truth = read_annotations(source, images, format=format)
     log = FaultLog()
@@ -158,10 +183,10 @@ def accuracy(
             "detections": "" if detections is None else _digest(Path(detections)),
             "pictures": folder_digest(Path(), [image.path for image in chosen]),
         },
-        workers=workers,
-        work_dir=work_dir,
-        progress=progress,
+        resources=resources,
     )
+    if isinstance(shards, PartReport):
+        return shards
     for shard in shards:
         log.add_counts(shard.faults)
     used = [image for shard in shards for image in shard.images]

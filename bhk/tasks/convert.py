@@ -19,7 +19,7 @@ from bhk.calibration.options import Calibration, Samples
 from bhk.container.header import LayerEntry
 from bhk.conversion.coder import CalibrationReport, coder_for
 from bhk.conversion.plan import plan
-from bhk.conversion.prepare import prepare
+from bhk.conversion.prepare import Job, prepare
 from bhk.conversion.quality import Quality
 from bhk.conversion.writing import estimate, write
 from bhk.file.sizes import float32_bytes
@@ -162,6 +162,11 @@ def convert(
         force=force,
         dry_run=dry_run,
     )
+    return converted(job, started, dry_run=dry_run, progress=progress)
+
+
+def converted(job: Job, started: float, *, dry_run: bool = False, progress: Progress = silent) -> ConversionReport:
+    """Do a conversion that was prepared, and return what it did since `started`, in seconds of `time.perf_counter`."""
     with coder_for(job, progress) as coder:
         tensors = plan(job, coder, progress)
         written = estimate(job, tensors) if dry_run else write(job, tensors, coder, progress)

@@ -11,17 +11,21 @@ from typing import overload
 
 from bhk.base.files import FilePath
 from bhk.base.progress import Progress
+from bhk.engines.parts import Part
 from bhk.evaluation.environment import environment
 from bhk.evaluation.fidelity import ImageFidelity, PictureFidelity, ask, compared, joined, summarise
 from bhk.evaluation.following import Follower, compare_followers
 from bhk.evaluation.frame import (
     Models,
+    PartReport,
+    Resources,
     Sources,
+    Workers,
+    engine_for,
     evaluate,
     find_models,
     folder_digest,
     listed_models,
-    worker_processes,
 )
 from bhk.evaluation.models import Subject
 from bhk.evaluation.results import FidelityReport, Skipped
@@ -42,8 +46,9 @@ def fidelity(  # type: ignore[overload-overlap]  # a str is a sequence, too
     *,
     against: FilePath,
     settings: FidelitySettings = FidelitySettings(),
-    workers: int | None = None,
+    workers: Workers = None,
     work_dir: FilePath | None = None,
+    part: None = None,
     progress: Progress | None = None,
 ) -> FidelityReport: ...
 
@@ -55,10 +60,25 @@ def fidelity(
     *,
     against: FilePath,
     settings: FidelitySettings = FidelitySettings(),
-    workers: int | None = None,
+    workers: Workers = None,
     work_dir: FilePath | None = None,
+    part: None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport[FidelityReport]: ...
+
+
+@overload
+def fidelity(
+    models: FilePath | Sequence[FilePath],
+    images: FilePath,
+    *,
+    against: FilePath,
+    settings: FidelitySettings = FidelitySettings(),
+    workers: Workers = None,
+    work_dir: FilePath,
+    part: Part,
+    progress: Progress | None = None,
+) -> PartReport: ...
 
 
 def fidelity(
@@ -67,10 +87,11 @@ def fidelity(
     *,
     against: FilePath,
     settings: FidelitySettings = FidelitySettings(),
-    workers: int | None = None,
+    workers: Workers = None,
     work_dir: FilePath | None = None,
+    part: Part | None = None,
     progress: Progress | None = None,
-) -> FidelityReport | EvaluationReport[FidelityReport]:
+) -> FidelityReport | EvaluationReport[FidelityReport] | PartReport:
     """Compare the masks of compressed models with those of their original, on pictures without annotations.
 
     All models get the same prompts, points and boxes spread over each picture. Of several masks for a prompt, the one that
@@ -91,12 +112,14 @@ def fidelity(
         against: the checkpoint that the models were converted from.
         settings: prompts, pictures, device and data type.
         workers: number of processes, each of which loads all models. None: 1 on a GPU, on a CPU one per core but at most 4.
-            With more than 1, scripts need `if __name__ == "__main__":`.
+            With more than 1, scripts need `if __name__ == "__main__":`. Or a Ray cluster, a `bhk.Ray`. Or 0, to compute nothing
+            and merge the results of all parts in `work_dir`.
         work_dir: a folder that keeps intermediate results, to continue after an interruption.
+        part: compute only this part, such as `bhk.Part(2, 8)`, into `work_dir`, which all parts share.
         progress: called with ("Evaluating", pictures done, all pictures), or objects of a clip.
 
     Returns:
-        A report; for a list of models, an `EvaluationReport` with one for each.
+        A report; for a list of models, an `EvaluationReport` with one for each; for a part, a `PartReport`.
 
     Raises:
         NoPicturesError: there are no pictures, or none can be used.
@@ -106,22 +129,30 @@ def fidelity(
         UnknownModelError, LoadError, HubError, ReadError, FormatError, CheckpointError: see `bhk.load`.
         NotFiniteError: a model returned NaN or infinity.
         WorkDirError: `work_dir` holds results of other work.
+        MissingResultsError: results are to be merged, but some are missing.
         WorkerError: a worker process failed.
+        ClusterError: the Ray cluster cannot be used.
         WriteError: `work_dir` cannot be written.
     """
-    worker_processes(workers, str(settings.device))  # can the device be used?
+    engine_for(workers, str(settings.device))  # can the device be used?
+    resources = Resources(workers, work_dir, part, progress)
     folder = Path(images)
     found = find_models(listed_models(models), against, settings.config)
-    run = partial(evaluate, models=found, settings=settings, workers=workers, work_dir=work_dir, progress=progress)
+    run = partial(evaluate, models=found, settings=settings, resources=resources)
     if settings.follow:
         names, prompts, digest = _clip(folder, settings)
         follow = _FollowWork(str(folder), names, found.sources(settings, video=True), settings)
-        pictures = _side_by_side(run(follow, prompts, list[ComparedPicture], inputs={"clip": digest}))
+        objects = run(follow, prompts, list[ComparedPicture], inputs={"clip": digest})
+        if isinstance(objects, PartReport):
+            return objects
+        pictures = _side_by_side(objects)
     else:
         names = find_pictures(folder, limit=settings.limit, seed=settings.seed)
         look = _Work(str(folder), found.sources(settings), settings)
         inputs = {"pictures": folder_digest(folder, names)}
         shards = run(look, list(enumerate(names)), list[ComparedPicture], inputs=inputs)
+        if isinstance(shards, PartReport):
+            return shards
         pictures = [picture for shard in shards for picture in shard]
     reports = _reports(settings, found, pictures)
     return reports[0] if isinstance(models, str | os.PathLike) else EvaluationReport(reports)

@@ -160,3 +160,56 @@ def test_a_clip_needs_a_model_that_follows(shell: Shell) -> None:
     refused = shell("eval", *args, "--annotations", "truth.json")
     assert refused.status == 2
     assert "--follow: cannot be used with annotations" in " ".join(refused.err.split())
+
+
+_SLURM = {
+    f"SLURM_ARRAY_TASK_{name}": value for name, value in {"COUNT": "2", "MIN": "1", "MAX": "2", "STEP": "1"}.items()
+}
+
+
+def test_the_tasks_of_a_slurm_array_are_parts_and_are_merged(shell: Shell) -> None:
+    for number in (3, 4):
+        Image.fromarray(make_scene((1 << 40) + number).picture).save(shell.folder / "pictures" / f"{number}.png")
+    args = (
+        "eval",
+        "sam.bhk",
+        "--images",
+        "pictures",
+        "--against",
+        "sam.pth",
+        "--points",
+        "2",
+        "--boxes",
+        "1",
+        "--no-control",
+    )
+    whole = shell(*args, "--workers", "1", "--out", "whole.json")
+    ended = shell(*args, "--work-dir", "work", environment={**_SLURM, "SLURM_ARRAY_TASK_ID": "2"})
+    assert (ended.status, ended.out) == (0, "part 2/2: 1 of 5 pictures, in work\n")
+    assert ended.err == "when all parts have ended, the same call with --merge gives the result\n"
+    message = shell.fails(*args, "--work-dir", "work", "--merge")
+    assert message == "work lacks 1 of 2 shards, those of 1/2; run these parts again"
+    document = shell(*args, "--work-dir", "work", "--part", "1/2", "--json").document
+    assert document == {"part": "1/2", "pictures": 4, "all_pictures": 5, "work_dir": "work"}
+    merged = shell(*args, "--work-dir", "work", "--merge", "--out", "merged.json", environment=_SLURM)
+    assert merged.out == whole.out
+    assert (shell.folder / "merged.json").read_bytes() == (shell.folder / "whole.json").read_bytes()
+    message = shell.fails(*args, "--work-dir", "work", "--merge", "--seed", "1")
+    assert message.startswith("work holds results of other work (different seed)")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--part", "1/2"), "--work-dir, a folder that all parts share"),
+        (("--merge",), "--work-dir, a folder that all parts share"),
+        (("--merge", "--work-dir", "work", "--part", "1/2"), "leave out --part"),
+        (("--merge", "--work-dir", "work", "--engine", "ray"), "leave out --workers and --engine"),
+        (("--gpus", "0.5"), "needs --engine ray"),
+        (("--ray-address", "auto"), "needs --engine ray"),
+    ],
+)
+def test_options_that_need_others(bhk: Shell, args: tuple[str, ...], message: str) -> None:
+    ended = bhk("eval", "sam.bhk", "--images", "pictures", "--against", "sam.pth", *args)
+    assert ended.status == 2
+    assert message in ended.err

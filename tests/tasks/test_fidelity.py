@@ -13,6 +13,7 @@ import bhk
 from bhk.base.files import DestinationExistsError
 from bhk.base.progress import Progress
 from bhk.base.workdir import WorkDirError
+from bhk.engines.errors import MissingResultsError
 from bhk.evaluation.documents import read_reports
 from bhk.evaluation.frame import DifferentModelsError
 from bhk.evaluation.models import ModelSource
@@ -101,6 +102,31 @@ def test_results_do_not_depend_on_workers_or_interruptions(
     assert run() == report
     with pytest.raises(WorkDirError, match=r"holds results of other work \(different seed\)"):
         run(FidelitySettings(points=2, boxes=1, seed=1))
+
+
+def test_merged_parts_are_the_result_of_one_process(folder: Path, report: FidelityReport, tmp_path: Path) -> None:
+    seen = []
+
+    def run(part: bhk.Part | None, workers: int) -> object:
+        return fidelity(
+            folder / "sam.bhk",
+            folder / "pictures",
+            against=folder / "sam.pth",
+            settings=_FEW,
+            workers=workers,
+            work_dir=tmp_path,
+            part=part,  # type: ignore[arg-type]
+            progress=lambda stage, done, total: seen.append((done, total)),
+        )
+
+    assert str(run(bhk.Part(1, 2), 1)) == f"part 1/2: 4 of 6 pictures, in {tmp_path}"
+    assert seen == [(0, 4), (4, 4)]
+    with pytest.raises(MissingResultsError, match=r"lacks 1 of 2 shards, those of 2/2; run these parts again"):
+        run(None, 0)
+    run(bhk.Part(2, 2), 1)
+    assert run(None, 0) == report
+    with pytest.raises(SettingsError, match="a part needs work_dir"):
+        fidelity(folder / "sam.bhk", folder / "pictures", against=folder / "sam.pth", part=bhk.Part(1, 2))  # type: ignore[call-overload]
 
 
 def test_several_models_run_the_original_once(

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from functools import partial
 from pathlib import Path
 
@@ -10,9 +8,11 @@ import msgspec
 import pytest
 import torch
 
-from bhk.base.errors import BhkError
 from bhk.base.workdir import WorkDirError
-from bhk.evaluation.shards import WorkerError, run_shards, split
+from bhk.engines.errors import MissingResultsError
+from bhk.engines.parts import Part
+from bhk.engines.processes import Processes
+from bhk.engines.shards import run_part, run_shards, split
 
 
 class Sum(msgspec.Struct, frozen=True):
@@ -22,16 +22,6 @@ class Sum(msgspec.Struct, frozen=True):
 
 def _add(offset: int, shard: tuple[int, ...]) -> Sum:
     return Sum(offset + sum(shard), torch.get_num_threads())
-
-
-def _fail(shard: tuple[int, ...]) -> Sum:
-    if shard[0] == 2:
-        raise BhkError("the third is bad")
-    if shard[0] == 3:
-        raise ZeroDivisionError
-    if shard[0] == 4:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return Sum(0, 0)
 
 
 _SHARDS = split(range(7), 2)
@@ -51,7 +41,7 @@ def test_results_are_in_order_and_computed_on_one_thread(workers: int) -> None:
         partial(_add, 10),
         _SHARDS,
         Sum,
-        workers=workers,
+        engine=Processes(workers),
         fingerprint={},
         advance=lambda done, total: seen.append((done, total)),
     )
@@ -75,7 +65,7 @@ def test_saved_results_are_not_computed_again(tmp_path: Path) -> None:
         run_shards(work, _SHARDS, Sum, work_dir=folder, fingerprint=_FINGERPRINT, advance=stop)
     assert run_shards(work, _SHARDS, Sum, work_dir=folder, fingerprint=_FINGERPRINT) == _EXPECTED
     assert calls == _SHARDS
-    assert run_shards(work, _SHARDS, Sum, workers=2, work_dir=folder, fingerprint=_FINGERPRINT) == _EXPECTED
+    assert run_shards(work, _SHARDS, Sum, engine=Processes(2), work_dir=folder, fingerprint=_FINGERPRINT) == _EXPECTED
     assert calls == _SHARDS
     assert json.loads((folder / "shard-000003.json").read_bytes()) == {"total": 16, "threads": 1}
 
@@ -91,25 +81,51 @@ def test_results_of_other_work_are_refused(tmp_path: Path) -> None:
         run_shards(partial(_add, 0), _SHARDS, Sum, work_dir=tmp_path, fingerprint=_FINGERPRINT)
 
 
-@pytest.mark.parametrize(
-    ("number", "message"),
-    [(2, "^the third is bad$"), (3, "ZeroDivisionError"), (4, "a worker process was killed")],
-)
-def test_a_failed_worker_is_one_error(number: int, message: str) -> None:
-    with pytest.raises(WorkerError, match=message):
-        run_shards(_fail, [(0,), (number,)], Sum, workers=2, fingerprint={})
+def _calls(calls: list[tuple[int, ...]], shard: tuple[int, ...]) -> Sum:
+    calls.append(shard)
+    return _add(10, shard)
 
 
-class _Ending:
-    """Ends the process that unpickles it."""
+def test_parts_share_a_folder_and_are_merged(tmp_path: Path) -> None:
+    calls: list[tuple[int, ...]] = []
+    seen: list[tuple[int, int]] = []
 
-    def __call__(self, shard: bytes) -> Sum:
-        raise AssertionError
+    def run(number: int, fingerprint: dict[str, str] = _FINGERPRINT) -> range:
+        return run_part(
+            partial(_calls, calls),
+            _SHARDS,
+            Part(number, 3),
+            engine=Processes(1),
+            work_dir=tmp_path / "work",
+            fingerprint=fingerprint,
+            advance=lambda done, total: seen.append((done, total)),
+        )
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return os._exit, (1,)
+    def merge(fingerprint: dict[str, str] = _FINGERPRINT) -> list[Sum]:
+        return run_shards(_add, _SHARDS, Sum, engine=None, work_dir=tmp_path / "work", fingerprint=fingerprint)  # type: ignore[arg-type]
+
+    with pytest.raises(
+        MissingResultsError, match="work holds no results to merge; run the parts with this work_dir first"
+    ):
+        merge()
+    assert not (tmp_path / "work").exists()
+    assert run(3) == range(2, 4)
+    assert seen == [(0, 2), (1, 2), (2, 2)]
+    with pytest.raises(
+        MissingResultsError, match=r"work lacks 2 of 4 shards, those of 1/3, 2/3; run these parts again$"
+    ):
+        merge()
+    (tmp_path / "work" / "shard-000003.json").unlink()
+    for number in (1, 2, 3):
+        run(number)
+    assert calls == [_SHARDS[index] for index in (2, 3, 0, 1, 3)]
+    assert merge() == _EXPECTED
+    with pytest.raises(WorkDirError, match=r"different seed"):
+        merge({"model": "a", "seed": "1"})
+    with pytest.raises(WorkDirError, match=r"different model"):
+        run(1, {"model": "b", "seed": "0"})
 
 
-def test_a_worker_that_ends_before_it_receives_a_shard_larger_than_a_pipe() -> None:
-    with pytest.raises(WorkerError, match="a worker process was killed"):
-        run_shards(_Ending(), [bytes(1 << 20)] * 2, Sum, workers=2, fingerprint={})
+def test_nothing_is_merged_without_a_folder() -> None:
+    with pytest.raises(MissingResultsError, match="nothing to merge without a folder of results; give work_dir"):
+        run_shards(partial(_add, 0), _SHARDS, Sum, engine=None, fingerprint={})
