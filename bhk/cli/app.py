@@ -27,6 +27,7 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     convert: (
         "bhk convert sam_vit_b_01ec64.pth",
         "bhk convert facebook/sam-vit-base -o sam_b.bhk --preset small",
+        "bhk convert 'runs/*/last.pt' --out-dir compressed --workers 4",
     ),
     inspect: ("bhk inspect sam_b.bhk --by role", "bhk inspect sam_b.bhk --sort snr --top 10"),
     verify: ("bhk verify sam_b.bhk", "bhk verify sam_b.bhk --against sam_vit_b_01ec64.pth"),
@@ -40,6 +41,7 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     evaluate: (
         "bhk eval sam_b.bhk --images photos/ --against sam_vit_b_01ec64.pth",
         "bhk eval sam_b.bhk --images val2017/ --annotations instances_val2017.json --limit 200",
+        "bhk eval sam_b.bhk --images photos/ --against sam_vit_b_01ec64.pth --work-dir work --part 2/8",
     ),
     report: ("bhk report sam_b.bhk --against sam_vit_b_01ec64.pth --images photos/ -o report.html",),
     compare: ("bhk compare sam_vit_b_01ec64.pth --presets balanced,small --images photos/ --plot presets.svg",),

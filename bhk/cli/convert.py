@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bhk.cli.options import ConfigName, Force, Json, Key, Quiet, Threads
+from bhk.base.texts import counted
+from bhk.cli.options import ConfigName, Engine, EngineName, Force, Json, Key, Quiet, RayAddress, Threads, workers_of
 from bhk.cli.output import Output
 
 if TYPE_CHECKING:
     from bhk.calibration.options import Calibration
+    from bhk.conversion.quality import Quality
+    from bhk.engines.ray_cluster import Ray
 
 
 def _pairs(values: list[str], option: str) -> dict[str, str]:
@@ -42,15 +46,25 @@ def _calibration(samples: str | None, options: dict[str, object]) -> Calibration
 
 
 def convert(
-    src: Annotated[
-        str,
+    sources: Annotated[
+        list[str],
         typer.Argument(
-            metavar="SOURCE", help="A checkpoint (.pth .pt .bin .safetensors .zip), a folder of shards, or a Hub id."
+            metavar="SOURCE...",
+            help="A checkpoint (.pth .pt .bin .safetensors .zip), a folder of shards, or a Hub id. With --out-dir, several, "
+            "folders of them, or patterns.",
         ),
     ],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE.bhk", help="The file to write; beside the source by default."),
+    ] = None,
+    out_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Convert many checkpoints into this folder. One that fails does not stop the others; files up to date "
+            "are kept.",
+        ),
     ] = None,
     preset: Annotated[
         str | None,
@@ -128,12 +142,29 @@ def convert(
         typer.Option(metavar="KEY=VALUE", help="Add to the file's metadata: license, base_model, ... Repeatable."),
     ] = None,
     threads: Threads = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="With --out-dir: convert N checkpoints at a time. Default: 1; on Ray, all it has."
+        ),
+    ] = None,
+    engine: EngineName = Engine.processes,
+    ray_address: RayAddress = None,
     force: Force = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate the size and write nothing.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Convert a checkpoint into a small, checked .bhk file."""
+    """Convert a checkpoint into a small, checked .bhk file; with --out-dir, many."""
+    if out_dir is None:
+        many = {"--workers": workers, "--engine": engine is Engine.ray or None, "--ray-address": ray_address}
+        for option in (name for name, value in many.items() if value is not None):
+            raise typer.BadParameter("needs --out-dir", param_hint=option)
+        if len(sources) > 1:
+            raise typer.BadParameter("several checkpoints need --out-dir, a folder to write into", param_hint="SOURCE")
+    for option, given in (("--out", out is not None), ("--dry-run", dry_run)):
+        if given and out_dir is not None:
+            raise typer.BadParameter("is for one checkpoint; leave out --out-dir", param_hint=option)
     entries, decibels = _pairs(metadata or [], "--metadata"), _decibels(snr_for or [])
     from bhk.conversion.quality import Quality
     from bhk.tasks.convert import convert as task
@@ -154,18 +185,34 @@ def convert(
         snr_for=decibels,
     )
     calibration = _calibration(calibrate, {"limit": limit, "seed": seed, "work_dir": work_dir, "steps": steps})
+    common: dict[str, Any] = {
+        "calibration": calibration,
+        "key": key,
+        "config": config,
+        "metadata": entries,
+        "threads": threads,
+        "force": force,
+    }
+    if out_dir is not None:
+        _convert_all(output, sources, out_dir, quality, workers_of(engine, ray_address, workers), common)
+        return
     with output.progress() as progress:
-        report = task(
-            src,
-            out,
-            quality,
-            calibration=calibration,
-            key=key,
-            config=config,
-            metadata=entries,
-            threads=threads,
-            force=force,
-            dry_run=dry_run,
-            progress=progress,
-        )
+        report = task(sources[0], out, quality, dry_run=dry_run, progress=progress, **common)
     output.report(report)
+
+
+def _convert_all(
+    output: Output,
+    sources: list[str],
+    out_dir: Path,
+    quality: Quality,
+    workers: int | Ray | None,
+    common: Mapping[str, Any],
+) -> None:
+    from bhk.tasks.convert_all import convert_all
+
+    with output.progress() as progress:
+        report = convert_all(sources, out_dir, quality, workers=workers or 1, progress=progress, **common)
+    output.report(report)
+    failed = report.count("failed")
+    output.require(not failed, f"{failed} of {counted(len(report.checkpoints), 'checkpoint')} failed")

@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bhk.cli.options import Force, Json, Quiet, RunOptions, with_run_options
+from bhk.cli.options import (
+    Engine,
+    EngineName,
+    Force,
+    Json,
+    Quiet,
+    RayAddress,
+    RunOptions,
+    with_run_options,
+    workers_of,
+)
 from bhk.cli.output import Output
 
 if TYPE_CHECKING:
     from bhk.engines.parts import Part
-    from bhk.engines.ray_cluster import Ray
     from bhk.evaluation.frame import PartReport
     from bhk.evaluation.results import ComparedReport
 
@@ -25,13 +34,6 @@ class Format(str, enum.Enum):
     coco = "coco"
     lvis = "lvis"
     sa1b = "sa1b"
-
-
-class Engine(str, enum.Enum):
-    """Who computes."""
-
-    processes = "processes"
-    ray = "ray"
 
 
 @with_run_options
@@ -92,13 +94,8 @@ def evaluate(
             min=1, metavar="N", help="Processes. Default: one per core but at most 4; 1 on a GPU; on Ray, all it has."
         ),
     ] = None,
-    engine: Annotated[
-        Engine, typer.Option(metavar="processes|ray", help="Who computes: processes of this machine, or a Ray cluster.")
-    ] = Engine.processes,
-    ray_address: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="The Ray cluster. Default: $RAY_ADDRESS, or one on this machine."),
-    ] = None,
+    engine: EngineName = Engine.processes,
+    ray_address: RayAddress = None,
     gpus: Annotated[
         float | None,
         typer.Option(metavar="SHARE", help="How much of a GPU each worker on Ray gets. Default: 1 on a CUDA device."),
@@ -158,8 +155,6 @@ def evaluate(
     ):
         _refuse(given and not has_truth, option, "needs --annotations, or --format for SA-1B")
     _refuse(max_drop is not None and against is None, "--max-drop", "needs --against, the original to compare with")
-    for option, given in (("--ray-address", ray_address is not None), ("--gpus", gpus is not None)):
-        _refuse(given and engine is not Engine.ray, option, "needs --engine ray")
     for option, given in (("--part", part is not None), ("--merge", merge)):
         _refuse(given and work_dir is None, option, "needs --work-dir, a folder that all parts share")
     _refuse(merge and part is not None, "--merge", "gives the result of all parts; leave out --part")
@@ -168,6 +163,7 @@ def evaluate(
         "--merge",
         "computes nothing; leave out --workers and --engine",
     )
+    found = workers_of(engine, ray_address, workers, gpus)
     _refuse(against is None and not has_truth, "--against", "give the checkpoint that the models were converted from")
 
     from bhk.evaluation.files import check_results_file
@@ -181,7 +177,7 @@ def evaluate(
     with output.progress() as progress:
         resources: dict[str, Any] = {
             "against": against,
-            "workers": 0 if merge else workers if engine is Engine.processes else _ray(ray_address, workers, gpus),
+            "workers": 0 if merge else found,
             "work_dir": work_dir,
             "part": None if merge or work_dir is None else _part(part),
             "progress": progress,
@@ -221,12 +217,6 @@ def _part(text: str | None) -> Part | None:
 
     part = Part.of_environment() if text is None else Part.parse(text)
     return None if part is None or part.count == 1 else part
-
-
-def _ray(address: str | None, workers: int | None, gpus: float | None) -> Ray:
-    from bhk.engines.ray_cluster import Ray
-
-    return Ray(address, workers, gpus or 0.0)
 
 
 def _fidelity(

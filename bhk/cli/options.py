@@ -6,9 +6,12 @@ import enum
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
+
+if TYPE_CHECKING:
+    from bhk.engines.ray_cluster import Ray
 
 
 class Mode(str, enum.Enum):
@@ -32,6 +35,13 @@ class Compute(str, enum.Enum):
 
     exact = "exact"
     int8 = "int8"
+
+
+class Engine(str, enum.Enum):
+    """Who computes."""
+
+    processes = "processes"
+    ray = "ray"
 
 
 class Attention(str, enum.Enum):
@@ -64,6 +74,14 @@ ConfigName = Annotated[
 Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Worker threads. Default: one per core.")]
 
 Device = Annotated[str, typer.Option(metavar="NAME", help="Device to compute on: cpu, cuda, cuda:1, ...")]
+
+EngineName = Annotated[
+    Engine, typer.Option(metavar="processes|ray", help="Who computes: processes of this machine, or a Ray cluster.")
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="The Ray cluster. Default: $RAY_ADDRESS, or one on this machine."),
+]
 
 RunOptions: TypeAlias = Mapping[str, Any]  # mode, compute, device, dtype, attention and config, as the tasks take them
 
@@ -106,6 +124,22 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
     every = [option for name in own for option in (added.values() if name == "run" else (own[name],))]
     wrapped.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
     return wrapped
+
+
+def workers_of(engine: Engine, address: str | None, count: int | None, gpus: float | None = None) -> int | Ray | None:
+    """Return what tasks take as `workers`.
+
+    Raises:
+        BadParameter: an option is given that only Ray has.
+    """
+    if engine is Engine.ray:
+        from bhk.engines.ray_cluster import Ray
+
+        return Ray(address, count, gpus or 0.0)
+    for option, given in (("--ray-address", address), ("--gpus", gpus)):
+        if given is not None:
+            raise typer.BadParameter("needs --engine ray", param_hint=option)
+    return count
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]

@@ -13,6 +13,7 @@ from bhk.base.files import WriteError
 from bhk.checkpoint.errors import AmbiguousCheckpointError, CheckpointNotFoundError, UnreadableCheckpointError
 from bhk.checkpoint.folder import STANDARD, checkpoints
 from bhk.conversion.destination import default_destination
+from bhk.hub.address import SCHEME, address_of
 from bhk.sam.parts import is_in_two_files
 
 
@@ -37,7 +38,7 @@ def find_sources(given: Sequence[str | os.PathLike[str]]) -> tuple[Planned, ...]
     that one. Hidden folders and the states of optimizers are left out.
 
     Raises:
-        CheckpointNotFoundError: a folder or a pattern holds no checkpoint.
+        CheckpointNotFoundError: there is no such file, or a folder or a pattern holds no checkpoint.
         AmbiguousCheckpointError: a folder is one checkpoint and holds others as well.
         WriteError: two checkpoints would be written to one file.
     """
@@ -61,8 +62,10 @@ def _expanded(text: str) -> Iterator[Planned]:
             raise CheckpointNotFoundError(f"no file matches {text}")
         for match in matches:
             yield from _of(Path(match))
-    elif path.is_dir():
+    elif os.path.lexists(path):
         yield from _of(path)
+    elif address_of(text) is None:
+        raise CheckpointNotFoundError(f"{text} does not exist; check the name, or use {SCHEME}user/repo for the Hub")
     else:
         yield Planned(text, PurePath(default_destination(text).name))
 

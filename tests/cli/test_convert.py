@@ -227,3 +227,45 @@ def test_a_preset_and_a_number_in_its_place_are_refused(bhk: Shell, source: Path
     assert ended.status == 2
     assert f"{instead} takes the place of a preset; give one of them" in ended.err
     assert not (bhk.folder / "sam.bhk").exists()
+
+
+def test_many_checkpoints(bhk: Shell, source: Path) -> None:
+    (bhk.folder / "runs").mkdir()
+    source.rename(bhk.folder / "runs" / "sam.pth")
+    (bhk.folder / "runs" / "broken.pth").write_bytes(b"PK no zip")
+    args = ("convert", "runs/*.pth", "--out-dir", "out")
+    ended = bhk(*args)
+    assert ended.status == 1
+    titles, _, broken, sam, total = ended.out.splitlines()
+    assert titles.split() == ["checkpoint", "result", "size", "times", "smaller", "seconds"]
+    assert (broken.split()[:2], sam.split()[:2]) == (["runs/broken.pth", "failed"], ["runs/sam.pth", "converted"])
+    assert total == "2 checkpoints: 1 converted, 0 unchanged, 1 failed"
+    reason, error = ended.err.splitlines()
+    assert reason.startswith("runs/broken.pth failed: ")
+    assert error == "error: 1 of 2 checkpoints failed"
+    (bhk.folder / "runs" / "broken.pth").unlink()
+    document = bhk(*args, "--json").document
+    assert {name: document[name] for name in ("converted", "unchanged", "failed")} == {
+        "converted": 0,
+        "unchanged": 1,
+        "failed": 0,
+    }
+    ended = bhk(*args, "--preset", "small")
+    assert "out/sam.bhk exists, and was made from other weights or with other options; use --force to ov" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("a.pth", "b.pth"), "several checkpoints need --out-dir"),
+        (("a.pth", "--workers", "2"), "needs --out-dir"),
+        (("a.pth", "--engine", "ray"), "needs --out-dir"),
+        (("a.pth", "--out-dir", "out", "--out", "a.bhk"), "is for one checkpoint; leave out --out-dir"),
+        (("a.pth", "--out-dir", "out", "--dry-run"), "is for one checkpoint; leave out --out-dir"),
+        (("a.pth", "--out-dir", "out", "--ray-address", "auto"), "needs --engine ray"),
+    ],
+)
+def test_options_of_one_checkpoint_and_of_many(bhk: Shell, args: tuple[str, ...], message: str) -> None:
+    ended = bhk("convert", *args)
+    assert ended.status == 2
+    assert message in ended.err

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from bhk.pictures.scenes import make_scene
 from engines import ray_work
 from engines.ray_work import Sum
 
+_TESTS = Path(__file__).parent.parent
 _SHARDS = [(0, 1), (2, 3), (4, 5), (6,)]
 _SUMS = {0: Sum(1, 1), 1: Sum(5, 1), 2: Sum(9, 1), 3: Sum(6, 1)}
 
@@ -27,8 +29,14 @@ _SUMS = {0: Sum(1, 1), 1: Sum(5, 1), 2: Sum(9, 1), 3: Sum(6, 1)}
 def _cluster() -> Iterator[Any]:
     """A cluster of one node with two CPUs, in processes of its own."""
     ray = pytest.importorskip("ray")
+    paths = os.pathsep.join((str(_TESTS), str(_TESTS.parent)))
     ray.init(
-        num_cpus=2, include_dashboard=False, object_store_memory=80 << 20, log_to_driver=False, logging_level="ERROR"
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=80 << 20,
+        log_to_driver=False,
+        logging_level="ERROR",
+        runtime_env={"env_vars": {"PYTHONPATH": paths}},
     )
     yield ray
     ray.shutdown()
