@@ -162,8 +162,8 @@ def convert(
             raise typer.BadParameter("needs --out-dir", param_hint=option)
         if len(sources) > 1:
             raise typer.BadParameter("several checkpoints need --out-dir, a folder to write into", param_hint="SOURCE")
-    for option, given in (("--out", out is not None), ("--dry-run", dry_run)):
-        if given and out_dir is not None:
+    for option, alone in (("--out", out is not None), ("--dry-run", dry_run)):
+        if alone and out_dir is not None:
             raise typer.BadParameter("is for one checkpoint; leave out --out-dir", param_hint=option)
     entries, decibels = _pairs(metadata or [], "--metadata"), _decibels(snr_for or [])
     from bhk.conversion.quality import Quality

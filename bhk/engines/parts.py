@@ -20,10 +20,10 @@ class PartError(OptionError):
 class Part:
     """One of several equal parts of long work, which separate processes compute, perhaps on separate machines.
 
-    >>> from bhk.engines.parts import Part
-    >>> Part.parse("2/8")
+    >>> import bhk
+    >>> bhk.Part.parse("2/8")
     Part(number=2, count=8)
-    >>> Part(2, 8).share(100)
+    >>> bhk.Part(2, 8).share(100)
     range(12, 25)
 
     Attributes:
@@ -67,7 +67,7 @@ class Part:
 
         If both do, each task of the array is divided among the processes of torchrun.
 
-        >>> Part.of_environment({"RANK": "1", "WORLD_SIZE": "8"})
+        >>> bhk.Part.of_environment({"RANK": "1", "WORLD_SIZE": "8"})
         Part(number=2, count=8)
 
         Raises:
