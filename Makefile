@@ -60,8 +60,8 @@ $(RELEASE_READY):
 demo: $(READY) ## convert a small trained SAM, check it, compare its masks, write a report
 	$(VENV)/bin/python -m tools.demo
 
-test: $(READY) ## run the tests (five minutes)
-	$(VENV)/bin/python -m pytest -n 2 -m 'not full'
+test: $(READY) ## run the tests (seven minutes)
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m 'not full'
 
 test-full: $(READY) ## run the long tests: real architectures at full size (ten minutes)
 	$(VENV)/bin/python -m pytest -m full
@@ -70,7 +70,7 @@ test-gpu: $(BENCH_READY) ## run tests and benchmarks that need a CUDA GPU (15 mi
 	$(BENCH_VENV)/bin/python -m tools.gpu_checks --seconds 900
 
 test-oldest: $(OLDEST_READY) ## run the tests with the oldest Python and packages that are declared
-	$(OLDEST_VENV)/bin/python -m pytest -n 2 -m 'not full'
+	$(OLDEST_VENV)/bin/python -m pytest -n 2 --dist worksteal -m 'not full'
 
 quality: $(READY) ## check format, lint, types, imports, generated texts and sizes; writes nothing
 	$(VENV)/bin/ruff format --check .

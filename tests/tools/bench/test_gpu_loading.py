@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def test_columns_are_medians_of_what_is_known() -> None:
     assert medians([]) == dict.fromkeys(FIGURES, "")
 
 
-def test_a_side_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_side_that_fails_leaves_the_others(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
     def apart(work: Callable[..., Any], side: str, *rest: object, longest: float) -> Apart:
@@ -66,6 +67,7 @@ def test_a_side_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pytest
         return _loading(1.0)
 
     monkeypatch.setattr(gpu_loading, "apart", apart)
+    monkeypatch.setattr(gpu_loading, "make_files", lambda _, folder: shutil.copytree(files, folder, dirs_exist_ok=True))
     run = Run(tmp_path / "files", tmp_path, options={"variant": DEMO, "runs": 2})
     run.folder.mkdir()
     assert BENCHMARK.run(run)

@@ -16,6 +16,7 @@ from tools.bench.predictors import BENCHMARK, FRAMES, SIDES, Everything, write_f
 from tools.bench.runtimes.in_torch import write_files
 
 
+@pytest.mark.full
 def test_all_sides_find_the_same_masks(tmp_path: Path) -> None:
     run = Run(tmp_path / "scratch", tmp_path, quick=True, options={"runs": 1})
     run.folder.mkdir()

@@ -122,6 +122,7 @@ def test_masks_are_compared_one_by_one() -> None:
     assert sam._iou(one, other).tolist() == [[0.5], [1.0]]
 
 
+@pytest.mark.full
 def test_rows_tell_of_every_side_and_why_one_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = sam.Worker
 
