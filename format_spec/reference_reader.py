@@ -621,10 +621,9 @@ class File:
         items, width = items_and_width(layer)
         if items * max(width, 8) > DECODED_LIMIT:
             raise MemoryError(f"tensor {name!a} is larger than this reader's limit")
-        for stream in layer["streams"]:
-            self._check_gap(stream)
         stored = [read_exactly(self._handle, stream["offset"], stream["stored"]) for stream in layer["streams"]]
         for data, stream in zip(stored, layer["streams"], strict=True):
+            self._check_gap(stream)
             require(hashlib.sha256(data).hexdigest() == stream["sha256"], "D2", f"SHA-256 of a stream of {name!a}")
         streams = {
             stream["kind"]: decode_stream(data, stream, items, width)
