@@ -96,6 +96,11 @@ def check_snr(snr_db: float) -> float:
     return snr_db
 
 
+def sample_size(count: int) -> int:
+    """Return how many of `count` pairs `sample` takes."""
+    return count if count <= SAMPLE_PAIRS else SAMPLE_PAIRS // SAMPLE_RUN * SAMPLE_RUN
+
+
 def sample(pairs: Tensor) -> Tensor:
     """Return at most SAMPLE_PAIRS of `pairs` (P, 2) as float32, in evenly spaced runs of SAMPLE_RUN."""
     count = len(pairs)

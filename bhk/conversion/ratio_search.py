@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from bhk.base.parallel import ordered_map
 from bhk.base.progress import Progress, silent
 from bhk.codec.estimate import estimate
-from bhk.codec.fit import PresetError
+from bhk.codec.fit import PresetError, sample_size, sample_tensor
 from bhk.codec.tensor import EncodedTensor, keep
 from bhk.conversion.header import with_entries
 from bhk.conversion.selection import PlannedTensor
@@ -37,12 +40,14 @@ class _Sizes:
         dense: all dense tensors together.
         fixed: the file without the streams of coded tensors.
         encode: encodes a tensor that has a step.
+        samples: pairs of weights of each coded tensor, float32 (P, 2).
     """
 
     steps: StepsByLevel
     dense: int
     fixed: int
     encode: Encode
+    samples: Sequence[Tensor]
 
     @property
     def weights(self) -> int:
@@ -52,12 +57,13 @@ class _Sizes:
     def estimated(self, level_db: float) -> float:
         """Estimate the streams of all coded tensors."""
 
-        def size(entry: SampledTensor) -> float:
+        def size(sampled: tuple[SampledTensor, Tensor]) -> float:
+            entry, pairs = sampled
             step = self.steps.step_of(entry, level_db)
-            coded = with_entries(*estimate(entry.pairs, entry.planned.pairs, step)) if step else math.inf
+            coded = with_entries(*estimate(pairs, entry.planned.pairs, step)) if step else math.inf
             return min(coded, entry.planned.nbytes)
 
-        return sum(ordered_map(size, self.steps.sampled, self.steps.threads))
+        return sum(ordered_map(size, zip(self.steps.sampled, self.samples, strict=True), self.steps.threads))
 
     def real(self, level_db: float) -> float:
         """Encode the tensors and return the size of their streams."""
@@ -94,7 +100,7 @@ def level_for_ratio(
     """
     dense = sum(planned.nbytes for planned in steps.tensors)
     fixed = overhead + sum(keep(planned.tensor).nbytes for planned in steps.tensors if not planned.coded)
-    sizes = _Sizes(steps, dense, fixed, encode)
+    sizes = _Sizes(steps, dense, fixed, encode, _samples(steps))
     correction, reached = 1.0, 0.0
     for trial in range(MAX_ENCODINGS if steps.sampled else 0):
         progress("Steps", trial, MAX_ENCODINGS)
@@ -115,6 +121,20 @@ def level_for_ratio(
             f"a ratio of {ratio:g} was asked for; the closest that this checkpoint reaches is {reached:.2f}"
         )
     raise PresetError(f"a ratio of {ratio:g} was asked for; this checkpoint reaches {least:.2f} to {most:.2f}")
+
+
+def _samples(steps: StepsByLevel) -> list[Tensor]:
+    """Return a sample of each coded tensor, in one piece of memory: small pieces would keep others from being given back."""
+    counts = [sample_size(entry.planned.numel // 2) for entry in steps.sampled]
+    samples = list(torch.empty(sum(counts), 2).split(counts))
+
+    def draw(place: tuple[SampledTensor, Tensor]) -> None:
+        entry, pairs = place
+        pairs.copy_(sample_tensor(entry.planned.tensor))
+
+    for _ in ordered_map(draw, zip(steps.sampled, samples, strict=True), steps.threads):
+        pass
+    return samples
 
 
 def _solve(ratio: float, sizes: _Sizes, correction: float) -> float:

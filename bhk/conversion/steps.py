@@ -10,8 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from torch import Tensor
-
 from bhk.base.parallel import ordered_map
 from bhk.calibration.sensitivity import Sensitivity
 from bhk.codec.fit import (
@@ -19,7 +17,6 @@ from bhk.codec.fit import (
     PART_DB,
     Spread,
     model_scale,
-    sample_tensor,
     spread_of,
     step_for,
     tensor_step,
@@ -39,16 +36,15 @@ NOMINAL_LEVEL_DB = 28.0  # where steps are shared out; at other levels the floor
 
 @dataclass(frozen=True)
 class SampledTensor:
-    """A tensor to be coded, with a sample of its weights.
+    """A tensor to be coded, and what a sample of its weights shows. The sample itself is not kept: those of a large model take
+    hundreds of megabytes, and between larger tensors that come and go they keep the system from taking memory back.
 
     Attributes:
         planned: the tensor.
-        pairs: sampled pairs of weights, float32 (P, 2).
         spread: how far the weights lie apart.
     """
 
     planned: PlannedTensor
-    pairs: Tensor
     spread: Spread
 
 
@@ -156,4 +152,4 @@ def share_by_sensitivity(
 
 
 def _sample(planned: PlannedTensor) -> SampledTensor:
-    return SampledTensor(planned, sample_tensor(planned.tensor), spread_of(planned.tensor))
+    return SampledTensor(planned, spread_of(planned.tensor))

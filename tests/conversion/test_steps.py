@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -135,3 +136,17 @@ def test_vectors_are_coded_as_finely_as_measured_between_a_floor_and_what_codes_
     without = select({"x.weight": tensors["x.weight"]}, {}, Quality(), lambda name: 0.0, measured=True)
     alone = StepsByLevel.of(share_by_sensitivity(without, sensitivity, threads=1), threads=1)
     assert alone.at(28.0)[0].step == found["x.weight"].step  # vectors do not move the steps of the others
+
+
+def test_planning_keeps_no_weights_in_memory() -> None:
+    read: list[weakref.ref[torch.Tensor]] = []
+
+    def values(tensor: torch.Tensor) -> torch.Tensor:
+        copy = tensor.clone()
+        read.append(weakref.ref(copy))
+        return copy
+
+    tensors = draw({f"{index}.weight": (64, 64) for index in range(3)})
+    steps = StepsByLevel.of(select(tensors, {}, Quality(), lambda name: 0.0, read=values), threads=2)
+    assert len(steps.sampled) == len(read) == 3  # each is read once
+    assert all(copy() is None for copy in read)
