@@ -9,6 +9,7 @@ from bhk.base.names import WEIGHT_SUFFIXES
 from bhk.checkpoint.companions import COMPANIONS, has_companions
 from bhk.checkpoint.folder import INDEX_SUFFIX, pick
 from bhk.checkpoint.shards import read_index
+from bhk.checkpoint.terms import CARD, LICENSES
 from bhk.checkpoint.tokenizer import TOKENIZER
 from bhk.hub.address import Address
 from bhk.hub.download import fetch_file, list_files
@@ -18,7 +19,7 @@ from bhk.hub.errors import HubFileNotFoundError, HubUnreachableError
 def fetch(address: Address) -> Path:
     """Download the checkpoint at `address`, or find it in the cache, and return its local file (an index, if sharded).
 
-    Its companions and its tokenizer in the repository are downloaded too.
+    The terms of the repository, and its companions and its tokenizer, are downloaded too.
 
     Raises:
         HubError: missing, private or gated repository, no network, or no space. The message is one line without tokens.
@@ -30,9 +31,10 @@ def fetch(address: Address) -> Path:
     if name.endswith(INDEX_SUFFIX):
         for shard in sorted(set(read_index(path).values())):
             fetch_file(address, folder + slash + shard)
-    for companion in (*COMPANIONS, *TOKENIZER) if has_companions(file) else ():
+    others = (*COMPANIONS, *TOKENIZER) if has_companions(file) else ()
+    for other in (CARD, *LICENSES, *others):
         with contextlib.suppress(HubFileNotFoundError, HubUnreachableError):  # not in the cache either
-            fetch_file(address, folder + slash + companion)
+            fetch_file(address, folder + slash + other)
     return path
 
 

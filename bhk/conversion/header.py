@@ -9,6 +9,7 @@ import msgspec
 from bhk.base.errors import OptionError
 from bhk.checkpoint import Checkpoint
 from bhk.checkpoint.companions import KEY as COMPANION_KEY
+from bhk.checkpoint.terms import TERMS_KEY
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.container.header import Header, LayerEntry, ModelEntry
 from bhk.container.header_size import likely_header_size
@@ -18,11 +19,11 @@ from bhk.container.validate import validate
 from bhk.conversion.selection import PlannedTensor
 from bhk.version import __version__
 
-# How the keys of `Layout.to_metadata`, `companions_beside` and `provenance` begin.
+# How the keys of `Layout.to_metadata`, `companions_beside`, `terms_beside` and `provenance` begin.
 OWN_KEYS = ("checkpoint.", COMPANION_KEY, CONVERSION_KEY)
 _CODED_STREAMS = 2  # winding and phase
 _STREAM_BYTES = 42  # what the entry of a stream adds to the compressed header, mostly its hash
-_SOURCE_KEYS = ("source.name", "source.dtype")
+_SOURCE_KEYS = ("source.name", "source.dtype", TERMS_KEY)
 _FILE_KEYS = ("source.bytes", "source.sha256")
 
 
@@ -45,13 +46,14 @@ def check_metadata(metadata: Mapping[str, str], *, of_files: bool) -> None:
 def start_header(
     checkpoint: Checkpoint,
     model: ModelEntry | None,
-    companions: Mapping[str, str],
+    beside: Mapping[str, str],
     metadata: Mapping[str, str],
     provenance: Mapping[str, str],
 ) -> Header:
     """Return the header without its layers, and with zeros in place of the source's hash.
 
-    `metadata` are entries that `check_metadata` allows; `provenance` says how the file is made.
+    `beside` are entries for files beside the source, `metadata` are entries that `check_metadata` allows, and `provenance` says
+    how the file is made.
 
     Raises:
         FormatError: the format does not allow the name of a tensor or of an entry of `metadata`.
@@ -66,7 +68,7 @@ def start_header(
     header = Header(
         generator=f"bhk {__version__}",
         layers=(),
-        metadata={**source, **checkpoint.layout.to_metadata(), **companions, **metadata, **provenance},
+        metadata={**source, **checkpoint.layout.to_metadata(), **beside, **metadata, **provenance},
         model=model,
     )
     _check_names(header, checkpoint)

@@ -21,6 +21,7 @@ from bhk.calibration.samples import inputs_for
 from bhk.checkpoint import Checkpoint, UnsupportedTensorError
 from bhk.checkpoint.companions import companions_beside
 from bhk.checkpoint.quantised import find_quantised
+from bhk.checkpoint.terms import terms_beside
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.fit import PresetError
 from bhk.container.header import Header
@@ -117,6 +118,7 @@ def prepare(
     empty = _check_empty(checkpoint.tensors)
     quantised = find_quantised(checkpoint.tensors)
     companions, faults = companions_beside(checkpoint)
+    terms, without = terms_beside(checkpoint)
     finer_db = recognised.finer_db if recognised else lambda name: 0.0
     measured = calibration is not None and calibration.steps == "measured"
     tensors = select(
@@ -135,8 +137,8 @@ def prepare(
     made = provenance(quality, key)
     if evidence is not None and evidence.calibration is not None and evidence.inputs is not None:
         made |= calibration_provenance(evidence.calibration, evidence.model.module, len(evidence.inputs))
-    header = start_header(checkpoint, recognised.entry if recognised else None, companions, metadata, made)
-    warnings = (*empty, *quantised.lines(), *faults, *_doubts(checkpoint, recognised))
+    header = start_header(checkpoint, recognised.entry if recognised else None, companions | terms, metadata, made)
+    warnings = (*empty, *quantised.lines(), *faults, *without, *_doubts(checkpoint, recognised))
     return Job(checkpoint, tensors, header, path, force, quality, evidence, workers, warnings)
 
 

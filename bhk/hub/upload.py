@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from bhk.base.errors import shown
 from bhk.base.hashes import Content, git_blob, sha256
@@ -19,6 +19,8 @@ from bhk.version import __version__
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
+
+Gate: TypeAlias = Literal["auto", "manual"]  # whether access is granted to everybody who asks, or by hand
 
 MAIN = "main"
 _TIMEOUT = 20  # seconds to wait for information about the repository
@@ -70,6 +72,7 @@ class Snapshot:
         repository: its name, which differs from the requested one if it was renamed.
         commit: the commit.
         private: whether the repository is private.
+        gated: whether those who want its files have to ask for access.
         entries: the requested files that exist, by name.
         names: the names of all files.
     """
@@ -77,8 +80,14 @@ class Snapshot:
     repository: str
     commit: str
     private: bool
+    gated: bool
     entries: dict[str, RemoteEntry]
     names: frozenset[str]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds nothing but what the Hub puts into a new repository."""
+        return self.names <= {".gitattributes"}
 
 
 @dataclass(frozen=True)
@@ -181,12 +190,28 @@ class Uploader:
             if isinstance(file, RepoFile)
         }
         names = frozenset(file.rfilename for file in info.siblings or ())
-        return Snapshot(info.id, info.sha, bool(info.private), entries, names)
+        return Snapshot(info.id, info.sha, bool(info.private), bool(info.gated), entries, names)
 
     def create(self, private: bool | None) -> None:
         """Create the repository. If `private` is None, the account's default applies."""
         with explained(self.address, _OTHERWISE):
             self._api.create_repo(self.address.repository, private=private, exist_ok=True)
+
+    def gate_of(self, repository: str) -> Gate | None:
+        """Return how another repository grants access to those who ask for it; None if nobody has to ask, or it is missing."""
+        from huggingface_hub import errors
+
+        with explained(Address(repository), _OTHERWISE):
+            try:
+                gated = self._api.model_info(repository, timeout=_TIMEOUT).gated
+            except errors.RepositoryNotFoundError:
+                return None
+        return gated or None
+
+    def gate(self, gate: Gate) -> None:
+        """Let nobody have files of the repository who has not asked for access."""
+        with explained(self.address, _OTHERWISE):
+            self._api.update_repo_settings(self.address.repository, gated=gate)
 
     def open_pull_request(self, title: str) -> PullRequest | None:
         """Return the latest open pull request of this account with this title; None if there is none."""

@@ -6,22 +6,23 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from bhk.base.errors import BhkError, listed, option, shown
 from bhk.base.files import FilePath
 from bhk.base.hashes import sha256
 from bhk.base.strict_json import StrictJsonError, parse_object
 from bhk.checkpoint.companions import CONFIG, companions_of
+from bhk.checkpoint.terms import LICENSE, Terms, terms_of
 from bhk.evaluation.documents import EvaluationDocumentError, read_reports
 from bhk.evaluation.results import AccuracyReport, FidelityReport
 from bhk.evaluation.several import EvaluationReport
 from bhk.hub.address import Address, parse_address
 from bhk.hub.errors import HubError
-from bhk.publishing.licenses import License, UnknownLicenseError, find_license
+from bhk.publishing.licenses import OTHER, License, UnknownLicenseError, find_license, license_in
 from bhk.sam.variants import FAMILIES, VARIANTS, Variant, is_buildable, published_as, published_with
 from bhk.tasks.inspect import InspectionReport, inspect
 
@@ -89,6 +90,11 @@ class PublishedFile:
     def metadata(self) -> dict[str, str]:
         """The metadata of its header."""
         return self.inspection.metadata
+
+    @cached_property
+    def terms(self) -> Terms:
+        """The terms of the original that it carries."""
+        return terms_of(self.metadata)
 
     @property
     def source(self) -> str | None:
@@ -176,6 +182,11 @@ class CardContent:
     files: tuple[PublishedFile, ...]
     base_models: tuple[str, ...]
     license: License | None
+
+    @property
+    def gate(self) -> dict[str, Any]:
+        """What the originals' cards say about the form for those who ask for access; empty if they say nothing."""
+        return {key: value for file in reversed(self.files) for key, value in file.terms.gate.items()}
 
     @property
     def hints(self) -> tuple[str, ...]:
@@ -317,8 +328,8 @@ def _given_license(text: str, files: Sequence[PublishedFile]) -> License:
     given = find_license(text)
     for file in files:
         with contextlib.suppress(UnknownLicenseError):
-            stated = _stated_license(file)
-            if stated not in (None, given):
+            stated = _stated_license(file) or license_in(file.terms.card)
+            if stated is not None and _differ(stated, given):
                 raise PublicationError(
                     f"{shown(file.name)} states the license {stated.title}, but {given.title} was given; give none, or "
                     "convert the checkpoint again with the right license in its metadata"
@@ -326,11 +337,19 @@ def _given_license(text: str, files: Sequence[PublishedFile]) -> License:
     return given
 
 
+def _differ(one: License, other: License) -> bool:
+    return one.id != other.id or (None not in (one.name, other.name) and one.name != other.name)
+
+
 def _license_of(file: PublishedFile) -> License | None:
-    stated = _stated_license(file)
-    if stated is not None:
+    stated = _stated_license(file) or license_in(file.terms.card)
+    if stated is not None and (stated.id != OTHER or stated.name):
         return stated
-    return find_license(file.variant.license) if file.variant else None
+    if file.variant:
+        return find_license(file.variant.license)
+    if stated is None or stated.link or file.terms.license is None:
+        return stated
+    return replace(stated, link=LICENSE)
 
 
 def _stated_license(file: PublishedFile) -> License | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bhk.base.errors import BhkError, shown
 
 OTHER = "other"
+_LINK = re.compile(r"[\w.:/?=&%#+~-]+", re.ASCII)  # characters that need no escape in Markdown
 _PAGE = "https://huggingface.co/docs/hub/repositories-licenses"
 
 # The licenses that the Hub knows, as listed on that page.
@@ -52,6 +55,17 @@ _NAMED = {
     "sam-license": License(OTHER, "sam-license", "https://github.com/facebookresearch/sam3/blob/main/LICENSE"),
     "s-lab-1.0": License(OTHER, "s-lab-license-1.0", "https://github.com/chongzhou96/EdgeSAM/blob/master/LICENSE"),
 }
+
+
+def license_in(metadata: Mapping[str, object]) -> License | None:
+    """Return the license that the metadata of a card state; None if they state none that the Hub knows."""
+    found, name, link = (
+        value if isinstance(value := metadata.get(key), str) else None
+        for key in ("license", "license_name", "license_link")
+    )
+    if found is None or found not in LICENSES:
+        return None
+    return License(found, name, link if link and _LINK.fullmatch(link) else None)
 
 
 def find_license(text: str) -> License:

@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import replace
 from typing import Any
 
 import yaml
 
-from bhk.base.errors import BhkError, shown
+from bhk.base.errors import shown
+from bhk.hub.card_metadata import BYTE_ORDER_MARK, CARD_ADVICE, CardMetadataError, metadata_of, parsed, text_of
 from bhk.publishing.content import CardContent, repository_of, same_repository
-from bhk.publishing.licenses import LICENSES, OTHER, License
+from bhk.publishing.licenses import OTHER, License, license_in
 from bhk.publishing.model_index import MODEL_INDEX, model_index
-
-_BYTE_ORDER_MARK = "\ufeff"
-_LINK = re.compile(r"[\w.:/?=&%#+~-]+", re.ASCII)  # characters that need no escape in Markdown
-_ADVICE = "correct README.md on the Hub first"
-_MOST_VALUES = 100_000
-
-
-class CardMetadataError(BhkError):
-    """The metadata of an existing card cannot be read."""
-
-
-def metadata_of(card: str) -> tuple[str, str]:
-    """Return a card's metadata, unchanged and with the lines of dashes around it, and the card's text.
-
-    Without metadata, the first is empty except for a byte order mark.
-    """
-    from huggingface_hub.repocard import REGEX_YAML_BLOCK  # slow to import, and only needed here
-
-    mark = _BYTE_ORDER_MARK if card.startswith(_BYTE_ORDER_MARK) else ""
-    found = REGEX_YAML_BLOCK.search(card[len(mark) :])
-    end = len(mark) + (found.end() if found else 0)
-    return card[:end], card[end:]
 
 
 def completed(content: CardContent, card: str) -> CardContent:
@@ -43,9 +21,9 @@ def completed(content: CardContent, card: str) -> CardContent:
     Raises:
         CardMetadataError: the metadata is not a YAML mapping with unique keys.
     """
-    stated = _parsed(metadata_of(card)[0])
+    stated = parsed(metadata_of(card)[0])
     if content.license is None:
-        content = replace(content, license=_stated_license(stated))
+        content = replace(content, license=license_in(stated))
     if not content.base_models:
         bases = _stated_bases(stated)
         content = replace(
@@ -54,37 +32,28 @@ def completed(content: CardContent, card: str) -> CardContent:
     return content
 
 
-def _stated_license(metadata: dict[str, Any]) -> License | None:
-    found, name, link = (_text(metadata.get(key)) for key in ("license", "license_name", "license_link"))
-    if found is None or found not in LICENSES:
-        return None
-    return License(found, name, link if link and _LINK.fullmatch(link) else None)
-
-
 def _stated_bases(metadata: dict[str, Any]) -> tuple[str, ...]:
     bases = metadata.get("base_model")
-    found = (repository_of(_text(base) or "") for base in (bases if isinstance(bases, list) else [bases]))
+    found = (
+        repository_of(base if isinstance(base, str) else "") for base in (bases if isinstance(bases, list) else [bases])
+    )
     return tuple(base for base in found if base is not None)
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def merged(block: str, content: CardContent, *, line_end: str) -> str:
     """Return a block of metadata, with the entries of bhk added or updated.
 
-    Keys keep their order, and new ones follow. Keys that bhk does not know, tags and an existing pipeline tag are kept. A
-    block that already says all this is returned unchanged, with its comments.
+    Keys keep their order, and new ones follow. Keys that bhk does not know, tags, a gate and an existing pipeline tag are
+    kept. A block that already says all this is returned unchanged, with its comments.
 
     Raises:
         CardMetadataError: the block is not a YAML mapping with unique keys.
     """
-    before = _parsed(block)
+    before = parsed(block)
     after = _updated(before, content)
-    if block.strip(_BYTE_ORDER_MARK) and after == before:
+    if block.strip(BYTE_ORDER_MARK) and after == before:
         return block
-    mark = _BYTE_ORDER_MARK if block.startswith(_BYTE_ORDER_MARK) else ""
+    mark = BYTE_ORDER_MARK if block.startswith(BYTE_ORDER_MARK) else ""
     return f"{mark}---{line_end}{_written(before, after, block, line_end)}---{line_end}"
 
 
@@ -109,7 +78,7 @@ def _written(before: dict[str, Any], after: dict[str, Any], block: str, line_end
 
 def _lines_of_keys(block: str) -> dict[str | None, str]:
     """Return the lines of each key of a block, and the lines before the first key as None."""
-    lines = _inner(block).splitlines(keepends=True)
+    lines = text_of(block).splitlines(keepends=True)
     node = yaml.compose("".join(lines), Loader=yaml.SafeLoader)
     if not isinstance(node, yaml.MappingNode) or node.flow_style:
         return {}
@@ -125,11 +94,6 @@ def _dumped(metadata: dict[str, Any], line_end: str) -> str:
 
     text = dump(allow_unicode=True)
     return text if re.sub(r"[\r\n]", "", text).isprintable() else dump(allow_unicode=False)
-
-
-def _inner(block: str) -> str:
-    """Return a block of metadata without the lines of dashes, keeping its line ends."""
-    return "".join(block.strip(_BYTE_ORDER_MARK).lstrip().splitlines(keepends=True)[1:-1])
 
 
 def _updated(before: dict[str, Any], content: CardContent) -> dict[str, Any]:
@@ -149,7 +113,8 @@ def _updated(before: dict[str, Any], content: CardContent) -> dict[str, Any]:
     }
     stale = ["license_name", "license_link"] if license and _is_another(license, before) else []
     stale += [] if ours[MODEL_INDEX] else [MODEL_INDEX]
-    kept = {key: value for key, value in before.items() if key not in stale}
+    gate = {key: value for key, value in content.gate.items() if key not in before}
+    kept = {key: value for key, value in (before | gate).items() if key not in stale}
     return kept | {key: value for key, value in ours.items() if value}
 
 
@@ -171,50 +136,6 @@ def _tags(metadata: dict[str, Any]) -> list[str]:
         return [tags]
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise CardMetadataError(
-            f"the card's metadata has tags that are not a list of strings ({shown(tags)}); {_ADVICE}"
+            f"the card's metadata has tags that are not a list of strings ({shown(tags)}); {CARD_ADVICE}"
         )
     return tags
-
-
-def _parsed(block: str) -> dict[str, Any]:
-    """Return the metadata of a block."""
-    text = _inner(block)
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if _values(node, {}) > _MOST_VALUES:
-            raise CardMetadataError(
-                f"the card's metadata repeats itself by aliases beyond {_MOST_VALUES:,} values; {_ADVICE}"
-            )
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CardMetadataError(f"the card's metadata is not YAML ({_reason(error, text)}); {_ADVICE}") from error
-    if value is None:
-        return {}
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise CardMetadataError(f"the card's metadata is not a YAML mapping of names to values; {_ADVICE}")
-    if len(node.value) > len(value):
-        names = [key.value for key, _ in node.value]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise CardMetadataError(f"the card's metadata has the key {shown(twice)!r} twice; {_ADVICE}")
-    return value
-
-
-def _values(node: yaml.Node | None, known: dict[int, float]) -> float:
-    """Return how many values a node stands for, with those that it names by aliases; infinity if it holds itself."""
-    if node is None or isinstance(node, yaml.ScalarNode):
-        return 1
-    if id(node) not in known:
-        known[id(node)] = math.inf  # until it is known
-        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
-        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
-    return known[id(node)]
-
-
-def _reason(error: Exception, text: str) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
-    if mark is None:
-        return shown(problem)
-    # Counted from 1, after the line of dashes; an error at the very end belongs to the last line.
-    line = min(mark.line, len(text.splitlines()) - 1) + 2
-    return f"{shown(problem)}, in line {line}"

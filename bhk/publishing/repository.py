@@ -11,6 +11,7 @@ from bhk.base.errors import BhkError, shown
 from bhk.base.names import BHK_SUFFIX, MODEL_FILE
 from bhk.base.strict_json import StrictJsonError, parse_object
 from bhk.checkpoint.companions import COMPANIONS, CONFIG, companions_of
+from bhk.checkpoint.terms import LICENSE, LICENSES, terms_of
 from bhk.checkpoint.tokenizer import tokenizer_files
 from bhk.container.header import Header
 from bhk.container.reader import Container
@@ -50,11 +51,13 @@ def repository_files(weights: dict[str, Path], include: Iterable[str | os.PathLi
     """Return every file of a repository except its card.
 
     Args:
-        weights: .bhk files by their names in the repository; the first one brings the configuration files and its tokenizer.
+        weights: .bhk files by their names in the repository; the first one brings the configuration files and its tokenizer,
+            and all of them their license, unless one is included.
         include: more files, which keep their base names.
 
     Raises:
-        UnpublishableFileError: a file to include is missing, empty or not a file, or its name is taken.
+        UnpublishableFileError: a file to include is missing, empty or not a file, or its name is taken; or the files carry
+            several licenses.
         StoredConfigError: a configuration file in the first .bhk file cannot be published.
         ReadError, FormatError: a .bhk file cannot be read or breaks a rule of the format.
     """
@@ -72,6 +75,7 @@ def repository_files(weights: dict[str, Path], include: Iterable[str | os.PathLi
         *files,
         LocalFile(CONFIG, make_config(header, name).encode("utf-8")),
         *_companions(header),
+        *_license(headers.values(), others),
         *(LocalFile(name, path) for name, path in others.items()),
     )
 
@@ -82,6 +86,18 @@ def _tokenizer(path: Path, header: Header, included: Sequence[Path]) -> list[Pat
         return []
     taken = {other.name for other in included}
     return [found for found in tokenizer_files(path, header.metadata.get("source.name")) if found.name not in taken]
+
+
+def _license(headers: Iterable[Header], others: Iterable[str]) -> Iterator[LocalFile]:
+    """Yield the text of the license that the .bhk files carry, unless the publisher includes one."""
+    texts = dict.fromkeys(text for header in headers if (text := terms_of(header.metadata).license))
+    if not texts or not {name.casefold() for name in others}.isdisjoint(name.casefold() for name in LICENSES):
+        return
+    if len(texts) > 1:
+        raise UnpublishableFileError(
+            f"the files carry {len(texts)} different texts of their {LICENSE}; include the one that applies, or publish apart"
+        )
+    yield LocalFile(LICENSE, next(iter(texts)).encode("utf-8"))
 
 
 def _companions(header: Header) -> Iterator[LocalFile]:

@@ -18,6 +18,7 @@ from bhk.hub.upload import (
     MAIN,
     ChangedMeanwhileError,
     Commit,
+    Gate,
     LocalFile,
     NotArrivedError,
     PullRequest,
@@ -172,6 +173,8 @@ class Sending:
             raise HubError(f"{self._where} was created, but the Hub does not list it yet; push again")
         if snapshot.repository != self._destination.repository:
             raise PublicationError(f"{self._where} has been renamed to {SCHEME}{snapshot.repository}; push to that")
+        if snapshot.is_empty and not snapshot.gated and (gate := self._gate()):
+            self._uploader.gate(gate)
         if self._destination.private and not snapshot.private:
             raise PublicationError(
                 f"{self._where} is public, but should be private; make it private in its settings, or do not ask for that"
@@ -187,6 +190,12 @@ class Sending:
             )
         self._uploader.create(destination.private)
         self._created = True
+
+    def _gate(self) -> Gate | None:
+        """Return how the originals grant access to those who ask for it; None if nobody has to ask."""
+        content = self._publication.content
+        gates = [gate for base in content.base_models if (gate := self._uploader.gate_of(base))]
+        return "manual" if "manual" in gates else "auto" if gates or content.gate else None
 
     def _check_configuration(self, snapshot: Snapshot) -> None:
         """Refuse to replace a config.json that others use to load weights from the repository."""
@@ -242,6 +251,9 @@ class Sending:
     def _hints(self, found: _Comparison) -> Iterator[str]:
         if self._destination.private is False and found.snapshot.private:
             yield f"{self._where} is private and stays private; make it public in its settings"
+        is_open = not found.snapshot.gated and not found.snapshot.is_empty
+        if is_open and found.changed and self._gate():
+            yield f"{self._where} is open, but the original asks for access; enable access requests in its settings"
         if found.hint is not None:
             yield found.hint
         others = found.snapshot.names - {file.name for file in self._files}

@@ -11,6 +11,7 @@ from hub.fake_hub import FakeHub
 
 from bhk.checkpoint import AmbiguousCheckpointError, CorruptCheckpointError, NotACheckpointError, read
 from bhk.checkpoint.companions import COMPANIONS
+from bhk.checkpoint.terms import CARD, LICENSES
 from bhk.checkpoint.tokenizer import TOKENIZER
 from bhk.hub.errors import HubError
 
@@ -46,7 +47,7 @@ def test_only_the_weights_are_downloaded(hub: FakeHub, source: str) -> None:
     assert checkpoint.source.size == len(files["model.safetensors"])
     weights, *companions = _served(hub)
     assert weights == "model.safetensors"
-    assert set(companions) <= {*COMPANIONS, *TOKENIZER}
+    assert set(companions) <= {CARD, *LICENSES, *COMPANIONS, *TOKENIZER}
 
 
 def test_shards_in_a_folder_of_the_repository(hub: FakeHub) -> None:
@@ -87,7 +88,7 @@ def test_a_private_repository_is_read_with_the_token(hub: FakeHub, monkeypatch: 
 
 @pytest.mark.parametrize("source", ["hf://u/gated", "hf://u/gated/sam.pth"])
 def test_a_gated_repository(hub: FakeHub, source: str) -> None:
-    hub.add("u/gated", {"sam.pth": b""}, gated=True)
+    hub.add("u/gated", {"sam.pth": b""}, gated="auto")
     with pytest.raises(HubError, match="hf://u/gated is gated; accept its terms"):
         read(source)
 

@@ -90,6 +90,12 @@ def create(hub: FakeHub, call: Call) -> Answer:
     return as_json({"url": f"{hub.url}/{name}", "name": name, "id": name})
 
 
+def settings(hub: FakeHub, call: Call) -> Answer:
+    repository = hub.authorize(call, write=True)
+    repository.gated = call.json.get("gated", repository.gated)
+    return as_json({})
+
+
 def validate_yaml(hub: FakeHub, call: Call) -> Answer:
     errors, warnings = _faults_of_card(call.json["content"])
     shown = {"errors": [{"message": text} for text in errors], "warnings": [{"message": text} for text in warnings]}
@@ -107,7 +113,7 @@ def info(hub: FakeHub, call: Call) -> Answer:
             "modelId": repository.name,
             "sha": commit.oid,
             "private": repository.private,
-            "gated": "manual" if repository.gated else False,
+            "gated": repository.gated,
             "disabled": False,
             "createdAt": _DATE,
             "lastModified": _DATE,
@@ -338,6 +344,7 @@ _ROUTES: tuple[tuple[str, str, str, Callable[[FakeHub, Call], Answer]], ...] = (
     ("whoami", "GET", r"/api/whoami-v2", whoami),
     ("create", "POST", r"/api/repos/create", create),
     ("yaml", "POST", r"/api/validate-yaml", validate_yaml),
+    ("settings", "PUT", rf"{_MODEL}/settings", settings),
     ("tree", "GET", rf"{_MODEL}/tree/(?P<revision>[^/]+)(?:/(?P<path>.+))?", tree),
     ("paths-info", "POST", rf"{_MODEL}/paths-info/(?P<revision>[^/]+)", paths_info),
     ("commits", "GET", rf"{_MODEL}/commits/(?P<revision>[^/]+)", commits),

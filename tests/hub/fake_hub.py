@@ -124,7 +124,7 @@ class FakeHub:
         files: Mapping[str, bytes | Path],
         *,
         private: bool = False,
-        gated: bool = False,
+        gated: str | bool = False,
         revision: str = "main",
     ) -> str:
         """Commit files to a new or existing repository, and return the commit."""
@@ -217,7 +217,8 @@ class FakeHub:
         repository = self.repositories.get(call.part("repository"))
         if repository is None or (repository.private and given is None):
             raise RefusedError(404 if given else 401, "RepoNotFound", "Repository not found")
-        if repository.gated and content:
+        is_owner = given is not None and repository.name.startswith("user/")
+        if repository.gated and content and not is_owner:
             raise RefusedError(403 if given else 401, "GatedRepo", "Access to this repository is restricted")
         return repository
 

@@ -100,7 +100,7 @@ class Repository:
 
     name: str
     private: bool = False
-    gated: bool = False
+    gated: str | bool = False  # or whether access is granted to all who ask, "auto", or by hand, "manual"
     refs: dict[str, str] = field(default_factory=dict)
     commits: dict[str, Commit] = field(default_factory=dict)
     pull_requests: list[PullRequest] = field(default_factory=list)

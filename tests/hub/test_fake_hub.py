@@ -121,10 +121,10 @@ def test_a_corrupted_download_has_the_right_length(hub: FakeHub) -> None:
 
 def test_who_may_see_what(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add("user/private", {"a.txt": b"1"}, private=True)
-    hub.add("user/gated", {"a.txt": b"1"}, gated=True)
+    hub.add("other/gated", {"a.txt": b"1"}, gated="manual")
     hub.add("user/open", {"a.txt": b"1"})
     with pytest.raises(errors.GatedRepoError):
-        hf_hub_download("user/gated", "a.txt")
+        hf_hub_download("other/gated", "a.txt")
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(errors.RepositoryNotFoundError):
         HfApi().model_info("user/private")

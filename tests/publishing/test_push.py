@@ -444,3 +444,92 @@ def test_progress_names_its_stages(hub: FakeHub, path: Path) -> None:
     assert seen[0][0] == "Verifying sam.bhk"
     assert seen[-1][0] == "Uploading"
     assert all(0 <= done <= total for _, done, total in seen)
+
+
+_GATED = """---
+license: other
+license_name: fair-license
+license_link: LICENSE
+extra_gated_prompt: Do no harm.
+extra_gated_fields:
+  Country: country
+---
+# Original
+"""
+
+
+def _of_gated(tmp_path: Path) -> Path:
+    """Return a .bhk file of a model in a copy of a gated repository."""
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    (folder / "README.md").write_text(_GATED)
+    (folder / "LICENSE").write_text("The fair license.\n")
+    torch.save({"layer.weight": torch.randn(64, 64)}, folder / "model.pth")
+    path = bhk.convert(folder / "model.pth", tmp_path / "model.bhk").path
+    assert path is not None
+    return path
+
+
+def test_license_and_gate_travel_with_the_weights(hub: FakeHub, tmp_path: Path) -> None:
+    path = _of_gated(tmp_path)
+    report = push(path, "user/small")
+    files = hub.files("user/small")
+    assert files["LICENSE"] == b"The fair license.\n"
+    assert hub.repositories["user/small"].gated == "auto"
+    stages = _stages(hub)
+    assert stages.index("settings") < stages.index("preupload")  # nobody could have had the weights before
+    for line in (
+        "license: other",
+        "license_name: fair-license",
+        "extra_gated_prompt: Do no harm.",
+        "  Country: country",
+    ):
+        assert line in report.card.splitlines()
+    assert "[`fair-license`](LICENSE), also applies" in report.card
+    assert not push(path, "user/small").changed
+
+
+def test_a_repository_that_could_not_be_gated_stays_empty(hub: FakeHub, tmp_path: Path) -> None:
+    path = _of_gated(tmp_path)
+    hub.inject("settings", status=403)
+    with pytest.raises(HubError):
+        push(path, "user/small")
+    assert set(hub.files("user/small")) == {".gitattributes"}
+    push(path, "user/small")
+    assert hub.repositories["user/small"].gated == "auto"
+
+
+def test_an_open_repository_stays_open_with_a_warning(hub: FakeHub, tmp_path: Path) -> None:
+    hub.add("user/small", {"a.txt": b"a"})
+    report = push(_of_gated(tmp_path), "user/small")
+    assert hub.repositories["user/small"].gated is False
+    assert any("is open, but the original asks for access" in warning for warning in report.warnings)
+
+
+def test_the_gate_of_the_base_model_applies_to_its_copies(hub: FakeHub, path: Path) -> None:
+    hub.add("other/original", {"model.pth": b"1"}, gated="manual")
+    push(path, "user/small", card=Card(base_model="other/original"))
+    assert hub.repositories["user/small"].gated == "manual"
+    push(path, "user/open", card=Card(base_model="other/missing"))
+    assert hub.repositories["user/open"].gated is False
+
+
+def test_a_license_that_the_publisher_includes_replaces_the_text(hub: FakeHub, tmp_path: Path) -> None:
+    mine = tmp_path / "LICENSE.md"
+    mine.write_text("Mine")
+    push(_of_gated(tmp_path), "user/small", include=mine)
+    assert {"LICENSE.md"} == {name for name in hub.files("user/small") if "LICENSE" in name}
+
+
+def test_another_license_than_that_of_the_original_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PublicationError, match="states the license fair-license, but mit was given"):
+        push(_of_gated(tmp_path), "user/small", card=Card(license="mit"), dry_run=True)
+
+
+def test_texts_of_several_licenses_are_not_mixed(tmp_path: Path) -> None:
+    one = _of_gated(tmp_path)
+    (tmp_path / "copy" / "LICENSE").write_text("Another license.\n")
+    two = bhk.convert(tmp_path / "copy" / "model.pth", tmp_path / "two.bhk").path
+    assert two is not None
+    with pytest.raises(UnpublishableFileError, match="2 different texts of their LICENSE"):
+        push([one, two], "user/small", dry_run=True)

@@ -1,0 +1,99 @@
+"""The terms of a model: its license, and what the Hub asks of those who want its weights. They travel with the weights.
+
+`bhk convert` finds them in the repository that a checkpoint lies in, or in a copy of it: a folder whose README.md is a model
+card. The text of the license goes under `file.LICENSE` in the metadata of the .bhk file, and what the card says about license
+and gate under `source.terms`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bhk.base.strict_json import StrictJsonError, parse_object
+from bhk.checkpoint.companions import KEY, MAX_BYTES
+from bhk.checkpoint.contents import Checkpoint
+from bhk.hub.card_metadata import CardMetadataError, metadata_of, parsed
+
+CARD = "README.md"
+LICENSE = "LICENSE"
+LICENSES = (LICENSE, "LICENSE.md", "LICENSE.txt")  # the names that it may have
+LICENSE_KEY = KEY + LICENSE
+TERMS_KEY = "source.terms"
+GATE = "extra_gated_"  # how the entries of a card begin that shape the form for those who ask for access
+_STATED = ("license", "license_name", "license_link")
+_MOST_CARD_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The terms that a .bhk file carries.
+
+    Attributes:
+        license: the text of the license; None if it has none.
+        card: what the card of the original said about license and gate, by the Hub's names.
+    """
+
+    license: str | None = None
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def gate(self) -> dict[str, Any]:
+        """The entries of the card that shape the form for those who ask for access; empty if it has none."""
+        return {key: value for key, value in self.card.items() if key.startswith(GATE)}
+
+
+def terms_beside(checkpoint: Checkpoint) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the metadata entries for the terms of a checkpoint, and reasons in words for what is not kept.
+
+    There are no entries where no model card lies beside the checkpoint: a license there may be that of a program.
+    """
+    source = checkpoint.source
+    if not source.files:
+        return {}, ()
+    folder = (source.index or source.files[0]).parent
+    found = _text(folder / CARD, _MOST_CARD_BYTES)
+    try:
+        card = parsed(metadata_of(found)[0]) if found else {}
+    except CardMetadataError as error:
+        return {}, (f"the license and the gate are not kept in the .bhk file, because of {CARD} beside it: {error}",)
+    stated = {key: value for key, value in card.items() if key in _STATED or key.startswith(GATE)}
+    if not card:
+        return {}, ()
+    entries, faults = {}, []
+    if stated:
+        try:
+            entries[TERMS_KEY] = json.dumps(stated, separators=(",", ":"), allow_nan=False)
+        except (TypeError, ValueError):
+            faults.append(f"what {CARD} says about license and gate is not kept in the .bhk file: it has dates or NaN")
+    for path in filter(Path.is_file, (folder / name for name in LICENSES)):
+        text = _text(path, MAX_BYTES)
+        if text is not None:
+            entries[LICENSE_KEY] = text
+            break
+        faults.append(f"{path.name} is not kept in the .bhk file: it is no text of at most {MAX_BYTES:,} bytes")
+    return entries, tuple(faults)
+
+
+def terms_of(metadata: Mapping[str, str]) -> Terms:
+    """Return the terms in the metadata of a .bhk file; without those that are too long or no JSON."""
+    license, card = metadata.get(LICENSE_KEY), metadata.get(TERMS_KEY, "")
+    try:
+        stated = parse_object(card.encode("utf-8")) if 0 < len(card) <= MAX_BYTES else {}
+    except (StrictJsonError, UnicodeEncodeError):
+        stated = {}
+    usable = {key: value for key, value in stated.items() if key in _STATED or key.startswith(GATE)}
+    return Terms(license if license and len(license) <= MAX_BYTES else None, usable)
+
+
+def _text(path: Path, most: int) -> str | None:
+    """Return the text of a file; None if there is none, or it is no text or too long."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+        return data.decode("utf-8") if 0 < len(data) <= most else None
+    except (OSError, UnicodeDecodeError):
+        return None
