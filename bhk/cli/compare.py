@@ -22,6 +22,12 @@ def compare(
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Compare masks on these pictures instead of synthetic scenes.")
     ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT", help="What to find in the pictures, with SAM 3, in place of points and boxes. Repeatable."
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="Use at most N pictures, drawn at random.")] = 16,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the comparison in a .pdf, .svg or .png file.")
@@ -51,6 +57,7 @@ def compare(
             original,
             [_quality(preset.strip()) for preset in presets.split(",")],
             images=images,
+            texts=text or (),
             limit=limit,
             plot=plot,
             seed=seed,

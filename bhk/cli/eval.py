@@ -58,6 +58,10 @@ def evaluate(
     boxes: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Box prompts per picture. Default: 16; 2 with --follow.")
     ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="What to find in each picture instead, with SAM 3. Repeatable."),
+    ] = None,
     follow: Annotated[
         bool,
         typer.Option(
@@ -143,10 +147,13 @@ def evaluate(
     for option, given in (
         ("--points", points is not None),
         ("--boxes", boxes is not None),
+        ("--text", bool(text)),
         ("--no-control", no_control),
         ("--follow", follow),
     ):
         _refuse(given and has_truth, option, "cannot be used with annotations, which bring the prompts")
+    for option, given in (("--points", points is not None), ("--boxes", boxes is not None), ("--follow", follow)):
+        _refuse(given and bool(text), option, "does not go together with --text")
     for option, given in (
         ("--prompts", prompts is not None),
         ("--detections", detections is not None),
@@ -193,7 +200,11 @@ def evaluate(
         else:
             usual = 2 if follow else None  # each object takes as long as a picture
             counts = {name: usual if count is None else count for name, count in (("points", points), ("boxes", boxes))}
-            settings |= {"follow": follow, **{name: count for name, count in counts.items() if count is not None}}
+            settings |= {
+                "follow": follow,
+                "texts": tuple(text or ()),
+                **{name: count for name, count in counts.items() if count is not None},
+            }
             report = _fidelity(chosen, images, settings | {"control": not no_control}, resources)
     output.report(report)
     if isinstance(report, PartReport):

@@ -123,10 +123,10 @@ def level_for_ratio(
     raise PresetError(f"a ratio of {ratio:g} was asked for; this checkpoint reaches {least:.2f} to {most:.2f}")
 
 
-def _samples(steps: StepsByLevel) -> list[Tensor]:
+def _samples(steps: StepsByLevel) -> Sequence[Tensor]:
     """Return a sample of each coded tensor, in one piece of memory: small pieces would keep others from being given back."""
     counts = [sample_size(entry.planned.numel // 2) for entry in steps.sampled]
-    samples = list(torch.empty(sum(counts), 2).split(counts))
+    samples = torch.split(torch.empty(sum(counts), 2), counts)
 
     def draw(place: tuple[SampledTensor, Tensor]) -> None:
         entry, pairs = place

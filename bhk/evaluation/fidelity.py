@@ -2,12 +2,13 @@
 
 Both models get the same prompts. Of the multimask output, the mask that the original scores best is compared with the
 other model's mask of the same index. A box leaves little doubt about the object, so the single mask that `bhk.segment`
-returns for it is compared as well, if the models have one.
+returns for it is compared as well, if the models have one. Of the objects that a text names, those are compared whose masks
+are most alike; one that only one of the models finds counts as an IoU of 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -24,10 +25,10 @@ from bhk.pictures.masks import boundary_iou, mask_iou
 from bhk.pictures.prompts import Prompt
 from bhk.sam.prediction.predictor import Masks
 
-Kind = Literal["point", "box", "single", "followed"]
+Kind = Literal["point", "box", "single", "followed", "text"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-_ONE_MASK = ("single", "followed")  # kinds for which a model returns one mask, so that there is no other to score best
+_ONE_MASK = ("single", "followed", "text")  # kinds for which there is no other mask of the object to score best
 FAITHFUL = 0.95  # IoU from which two masks count as the same
 
 
@@ -41,11 +42,11 @@ class ImageFidelity:
 
     Attributes:
         kinds: the prompt and the output: the multimask output for a "point" or a "box", the "single" mask of a box, or the mask
-            of an object that was "followed" to this frame of a clip.
+            of an object that was "followed" to this frame of a clip, or that a "text" names.
         iou: IoU of the two masks; 1 if both are empty.
         boundary_iou: IoU of the bands along their edges; 1 if both are empty.
         score_change: IoU predicted by the other model minus IoU predicted by the original, for the same mask; of an object that
-            was followed, how likely they think that it is in sight.
+            was followed or that a text names, how likely they think that it is there (0 if one of them does not find it).
         flips: whether the other model scores a different mask of the output best.
         empty: whether both masks are empty.
         embedding_cosine: cosine similarity of the two image embeddings.
@@ -111,6 +112,7 @@ class Fidelity:
     Attributes:
         points, boxes: agreement on the multimask output; None without prompts of that kind.
         single: agreement on the single masks of boxes; None if the models have none, and for a clip.
+        texts: agreement on the objects that texts name; None without texts.
         all: agreement on all of these masks together.
         embedding_cosine, embedding_cosine_min: mean and minimum cosine similarity of the image embeddings.
     """
@@ -121,11 +123,13 @@ class Fidelity:
     all: Agreement
     embedding_cosine: Estimate
     embedding_cosine_min: float
+    texts: Agreement | None = None
 
     @property
     def groups(self) -> dict[str, Agreement]:
         """The groups of masks that were compared, by the names that tables give them."""
-        groups = {"points": self.points, "boxes": self.boxes, "boxes, single mask": self.single, "all": self.all}
+        groups = {"points": self.points, "boxes": self.boxes, "boxes, single mask": self.single}
+        groups |= {"texts": self.texts, "all": self.all}
         return {name: agreement for name, agreement in groups.items() if agreement is not None}
 
 
@@ -144,7 +148,7 @@ def ask(subject: Subject, pixels: Rgb, prompts: Iterable[Prompt]) -> Answers:
     Args:
         subject: the model.
         pixels: uint8 (height, width, 3).
-        prompts: points and boxes in the picture.
+        prompts: points and boxes in the picture, or texts.
     """
     subject.look(pixels)
     asked = [(kind, prompt) for prompt in prompts for kind in _kinds(prompt, subject)]
@@ -158,9 +162,10 @@ def compared(original: Answers, other: Answers) -> ImageFidelity:
     Raises:
         NotFiniteError: a score or an embedding is not finite.
     """
-    found = [_pair(*pair) for pair in zip(original.masks, other.masks, strict=True)]
+    answers = zip(original.kinds, original.masks, other.masks, strict=True)
+    found = [pair for kind, *masks in answers for pair in _pairs(kind, *masks)]
     return ImageFidelity(
-        kinds=original.kinds,
+        kinds=[pair.kind for pair in found],
         iou=[pair.iou for pair in found],
         boundary_iou=[pair.boundary_iou for pair in found],
         score_change=[pair.score_change for pair in found],
@@ -178,6 +183,8 @@ def joined(parts: Sequence[ImageFidelity]) -> ImageFidelity:
 
 
 def _kinds(prompt: Prompt, subject: Subject) -> tuple[Kind, ...]:
+    if prompt.text is not None:
+        return ("text",)
     if prompt.box is None:
         return ("point",)
     return ("box", "single") if subject.has_single else ("box",)
@@ -185,6 +192,7 @@ def _kinds(prompt: Prompt, subject: Subject) -> tuple[Kind, ...]:
 
 @dataclass(frozen=True)
 class _Pair:
+    kind: Kind
     iou: float
     boundary_iou: float
     score_change: float
@@ -192,19 +200,46 @@ class _Pair:
     empty: bool
 
 
-def _pair(original: Masks, other: Masks) -> _Pair:
-    (masks, scores), (other_masks, other_scores) = original, other
-    if not (np.isfinite(scores).all() and np.isfinite(other_scores).all()):
+def _pairs(kind: Kind, original: Masks, other: Masks) -> Iterator[_Pair]:
+    """Yield the pairs of masks to compare among two models' answers to one prompt."""
+    if not (np.isfinite(original[1]).all() and np.isfinite(other[1]).all()):
         raise _not_finite("a score")
+    if kind == "text":
+        yield from _objects(original, other)
+    else:
+        yield _best(kind, original, other)
+
+
+def _best(kind: Kind, original: Masks, other: Masks) -> _Pair:
+    (masks, scores), (other_masks, other_scores) = original, other
     best = int(scores.argmax())
     a, b = masks[best], other_masks[best]
     return _Pair(
+        kind,
         iou=mask_iou(a, b),
         boundary_iou=boundary_iou(a, b),
         score_change=float(other_scores[best]) - float(scores[best]),
         flip=int(other_scores.argmax()) != best,
         empty=not (a.any() or b.any()),
     )
+
+
+def _objects(original: Masks, other: Masks) -> Iterator[_Pair]:
+    """Yield a pair for each object that either model finds: the most alike first, then those that only one of them finds."""
+    (masks, scores), (other_masks, other_scores) = original, other
+    if not (len(masks) or len(other_masks)):
+        yield _Pair("text", 1.0, 1.0, 0.0, flip=False, empty=True)
+    left, other_left = set(range(len(masks))), set(range(len(other_masks)))
+    alike = ((mask_iou(a, b), i, j) for i, a in enumerate(masks) for j, b in enumerate(other_masks))
+    for iou, i, j in sorted(alike, key=lambda found: -found[0]):
+        if iou and i in left and j in other_left:
+            left.remove(i)
+            other_left.remove(j)
+            change = float(other_scores[j]) - float(scores[i])
+            empty = not (masks[i].any() or other_masks[j].any())
+            yield _Pair("text", iou, boundary_iou(masks[i], other_masks[j]), change, flip=False, empty=empty)
+    for change in (*(-float(scores[i]) for i in sorted(left)), *(float(other_scores[j]) for j in sorted(other_left))):
+        yield _Pair("text", 0.0, 0.0, change, flip=False, empty=False)
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
@@ -238,6 +273,7 @@ def summarise(images: Sequence[ImageFidelity], *, seed: int = 0) -> Fidelity:
         points=groups.get("point"),
         boxes=groups.get("box"),
         single=groups.get("single"),
+        texts=groups.get("text"),
         all=_agreement(images, KINDS, seed),
         embedding_cosine=bootstrap(cosines, np.mean, seed=seed),
         embedding_cosine_min=float(np.min(cosines)),

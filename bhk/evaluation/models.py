@@ -18,7 +18,7 @@ from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
 from bhk.sam.attention.fuse import Attention
 from bhk.sam.load import load
-from bhk.sam.prediction.predictor import Masks, predictor_for
+from bhk.sam.prediction.predictor import Masks, check_prompts, predictor_for
 
 
 @dataclass(frozen=True)
@@ -78,29 +78,36 @@ class Subject:
         """The image encoder's output, float32 (values,) on the CPU: all its tensors except position encodings."""
         return self._embedding
 
+    def check(self, *, texts: bool) -> None:
+        """Check that the model takes texts, or else points and boxes.
+
+        Raises:
+            PredictionError: it does not.
+        """
+        check_prompts(self._predictor, texts=texts)
+
     def look(self, pixels: Rgb) -> None:
-        """Encode a picture, uint8 (height, width, 3)."""
-
-        def keep(module: nn.Module, inputs: object, outputs: object) -> None:
-            self._embedding = embedding_of(outputs)
-
+        """Take a picture, uint8 (height, width, 3). Models encode it now, or with the first prompt."""
         self._size = (pixels.shape[1], pixels.shape[0])
-        hook = self._predictor.encoder.register_forward_hook(keep)
-        try:
-            with self._asking():
-                self._predictor.set_image(pixels)
-        finally:
-            hook.remove()
+        with self._asking():
+            self._predictor.set_image(pixels)
 
     def answer(self, prompt: Prompt, *, multimask: bool) -> Masks:
-        """Return masks of one object, bool (n, height, width), and their predicted IoUs, float32 (n,)."""
+        """Return masks of one object, or of all that a text names, bool (n, height, width), and their scores, float32 (n,)."""
         with self._asking():
             return self._predictor.predict(prompt, multimask=multimask)
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:
-        with memory_error(self._model, *self._size), torch.no_grad(), mixed_precision(self._model):
-            yield
+        def keep(module: nn.Module, inputs: object, outputs: object) -> None:
+            self._embedding = embedding_of(outputs)
+
+        hook = self._predictor.encoder.register_forward_hook(keep)
+        try:
+            with memory_error(self._model, *self._size), torch.no_grad(), mixed_precision(self._model):
+                yield
+        finally:
+            hook.remove()
 
 
 def embedding_of(outputs: object) -> Tensor:

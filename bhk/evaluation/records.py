@@ -32,6 +32,7 @@ COMPARISON_COLUMNS = (
     RecordColumn("snr_db", "SNR, dB", digits=1),
     RecordColumn("points_iou", "points IoU"),
     RecordColumn("boxes_iou", "boxes IoU"),
+    RecordColumn("texts_iou", "texts IoU"),
 )
 ACCURACY_COLUMNS = (
     RecordColumn("model", "model", side="left", least=12),

@@ -11,6 +11,7 @@ from bhk.base.texts import choices
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.plan import Mode
 from bhk.nn.precision import floating_dtype
+from bhk.pictures.prompts import PromptError, make_prompts
 from bhk.sam.attention.fuse import Attention
 
 if TYPE_CHECKING:
@@ -77,26 +78,41 @@ class FidelitySettings(EvaluationSettings):
 
     Attributes:
         points, boxes: how many prompts of each kind to ask about each picture, or about the first frame of a clip.
+        texts: what to find in each picture instead, with SAM 3, such as ("a cup", "a spoon"); `points` and `boxes` are then 0.
         follow: the pictures are the frames of a clip, in which each prompt's object is followed. `limit` then takes the first.
         control: also compare the original with itself in bfloat16, to see how much of the change is ordinary rounding.
             Slow on processors without bfloat16 instructions.
 
     Raises:
         LoadOptionError: torch has no such floating-point dtype.
-        SettingsError: there are no prompts, or a setting is out of range.
+        SettingsError: there are no prompts, a text is empty, texts are asked for in a clip, or a setting is out of range.
     """
 
     points: int = 32
     boxes: int = 16
+    texts: tuple[str, ...] = ()
     control: bool = True
     follow: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.points < 0 or self.boxes < 0 or not self.points + self.boxes:
+        if self.texts:
+            self._take_texts()
+        elif self.points < 0 or self.boxes < 0 or not self.points + self.boxes:
             raise SettingsError(
                 f"{self.points} points and {self.boxes} boxes per picture; expected at least one prompt"
             )
+
+    def _take_texts(self) -> None:
+        if self.follow:
+            raise SettingsError("texts find objects in pictures; in a clip, give points or boxes")
+        try:
+            prompts = make_prompts(texts=self.texts)
+        except PromptError as error:
+            raise SettingsError(str(error)) from None
+        object.__setattr__(self, "texts", tuple(dict.fromkeys(prompt.text for prompt in prompts)))
+        for name in ("points", "boxes"):
+            object.__setattr__(self, name, 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import yaml
-
 from bhk.base.errors import BhkError, shown
 
 BYTE_ORDER_MARK = "\ufeff"
@@ -42,6 +40,8 @@ def parsed(block: str) -> dict[str, Any]:
     Raises:
         CardMetadataError: the block is not a YAML mapping with unique keys.
     """
+    import yaml  # rarely needed, and not by everything that imports this module
+
     text = text_of(block)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -63,13 +63,13 @@ def parsed(block: str) -> dict[str, Any]:
     return value
 
 
-def _values(node: yaml.Node | None, known: dict[int, float]) -> float:
+def _values(node: Any, known: dict[int, float]) -> float:
     """Return how many values a node stands for, with those that it names by aliases; infinity if it holds itself."""
-    if node is None or isinstance(node, yaml.ScalarNode):
+    if node is None or isinstance(node.value, str):
         return 1
     if id(node) not in known:
         known[id(node)] = math.inf  # until it is known
-        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        parts = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
         known[id(node)] = 1 + sum(_values(part, known) for part in parts)
     return known[id(node)]
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from bhk.base.errors import BhkError
+from bhk.hub.card_metadata import metadata_of
 from bhk.publishing.content import CardContent
 from bhk.publishing.evaluations import with_earlier_results
-from bhk.publishing.metadata import completed, merged, metadata_of
+from bhk.publishing.metadata import completed, merged
 from bhk.publishing.repository import README
 from bhk.publishing.template import fill
 

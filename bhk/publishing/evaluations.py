@@ -77,7 +77,11 @@ def _fidelity(report: FidelityReport, source: str | None) -> str:
     settings = report.settings
     prompts = " and ".join(
         counted(count, noun, plural)
-        for count, noun, plural in ((settings.points, "point", "points"), (settings.boxes, "box", "boxes"))
+        for count, noun, plural in (
+            (settings.points, "point", "points"),
+            (settings.boxes, "box", "boxes"),
+            (len(settings.texts), "text", "texts"),
+        )
         if count
     )
     asked = f"in the first of {report.seen}" if settings.follow else f"in each of {report.seen}"

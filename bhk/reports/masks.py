@@ -101,6 +101,7 @@ def compare_masks(
     total = 2 * len(scaled)
     asked: list[_Answers] = []
     subject = Subject(original.load())
+    subject.check(texts=False)
     for number, (_, pixels) in enumerate(scaled):
         asked.append(_best(subject, pixels, (seed, number)))
         if progress:

@@ -129,21 +129,21 @@ def load_model(
         loaded = _load_checkpoint(path, options, video, config)
     else:
         loaded = _load_bhk(path, options, video, verify, config)
-    _tell_tokenizer(loaded, path, address_of(path_or_repo))
+    _tell_tokenizer(loaded.module, path, loaded.source, address_of(path_or_repo))
     if attention == "fused":
         is_dense = is_checkpoint or options.mode == "dense"
         fuse_attention(loaded.module, compute="exact" if is_dense else options.compute)
     return loaded
 
 
-def _tell_tokenizer(loaded: LoadedModel, path: Path, address: Address | None) -> None:
+def _tell_tokenizer(model: nn.Module, path: Path, source: str | None, address: Address | None = None) -> None:
     """Tell a model of transformers that reads texts where its tokenizer is: where transformers itself would note its place."""
-    config = getattr(loaded.module, "config", None)
+    config = getattr(model, "config", None)
     if not any(hasattr(config, part) for part in ("text_config", "detector_config")):
         return
     if address is not None:
         fetch_tokenizer(address)
-    found = tokenizer_files(path / "any" if path.is_dir() else path, loaded.source)
+    found = tokenizer_files(path / "any" if path.is_dir() else path, source)
     config._name_or_path = os.fspath(found[0].parent if found else path.parent)  # type: ignore[union-attr]
 
 
@@ -190,6 +190,7 @@ def dense_model(checkpoint: Checkpoint, recognised: Recognised | None, path: Pat
         if name.startswith(recognised.prefix)
     }
     fill(model, own, () if video else family.extra, path)
+    _tell_tokenizer(model, path, checkpoint.source.name)
     return model.eval()
 
 

@@ -219,6 +219,7 @@ class _Work:
         original = self.sources.original
         models = tuple(Subject(source.load()) for source in self.sources.models)
         for model, source in zip(models, self.sources.models, strict=True):
+            model.check(texts=False)
             if self.settings.output == "single" and not model.has_single:
                 raise PredictionError(f"{source.path} has no single-mask output; use {option('output', 'multi')}")
         return models, None if original is None else Subject(original.load())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from bhk.base.progress import Progress, silent
 from bhk.base.tables import Column, Table
 from bhk.base.texts import counted, number, size
 from bhk.checkpoint import Checkpoint
+from bhk.checkpoint.tokenizer import tokenizer_files
 from bhk.codec.dtypes import DTYPE_NAMES
 from bhk.codec.error import decibels
 from bhk.codec.fit import PRESETS, PresetError
@@ -39,7 +41,7 @@ from bhk.pictures.folder import NoPicturesError, find_pictures, replaced_picture
 from bhk.pictures.image import ImageError, Rgb, read_image
 from bhk.pictures.masks import Mask, bounding_box, innermost_point
 from bhk.pictures.prompt_grid import grid_prompts
-from bhk.pictures.prompts import Prompt
+from bhk.pictures.prompts import Prompt, make_prompts
 from bhk.pictures.scenes import HELD_OUT, make_scene
 from bhk.reports.comparison import Mark, check_figure, draw_comparison
 from bhk.sam.build import UnknownModelError
@@ -68,7 +70,7 @@ _COLUMNS = (
     Column("load", rank=5),
 )
 _REACHED = Column("99 % reach", rank=2, meaning="the lowest IoU apart from the worst 1 % of the masks")
-_MASK_COLUMNS = (Column("points IoU"), _REACHED, Column("boxes IoU"), _REACHED)
+_KINDS = ("points", "boxes", "texts")  # of prompts; the names of the fields of `Choice`
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Choice:
         snr_db: signal-to-noise ratio of all coded tensors together; None if none is coded.
         points: agreement with the original's masks for points, the best of each multimask output; None if not measured.
         boxes: the same for boxes, with single masks if the model has them.
+        texts: the same for the objects that texts name.
         convert_seconds: wall time of the conversion.
         load_seconds: wall time of building the model from the file, or of reading its tensors if bhk cannot build it.
     """
@@ -103,8 +106,15 @@ class Choice:
     snr_db: float | None
     points: Agreement | None
     boxes: Agreement | None
+    texts: Agreement | None
     convert_seconds: float
     load_seconds: float
+
+    @property
+    def masks(self) -> dict[str, Agreement]:
+        """The agreement for each kind of prompt that was asked."""
+        found = {kind: getattr(self, kind) for kind in _KINDS}
+        return {kind: agreement for kind, agreement in found.items() if agreement is not None}
 
 
 @dataclass(frozen=True)
@@ -140,8 +150,9 @@ class ComparisonReport(ComparedReport):
 
     def lines(self) -> Iterator[str | Table]:
         """Yield a table with a row per quality, and what the masks were compared on."""
-        has_masks = self.no_masks is None
-        yield Table([*_COLUMNS, *_MASK_COLUMNS * has_masks], [_row(choice, has_masks) for choice in self.choices])
+        kinds = [kind for kind in _KINDS if any(kind in choice.masks for choice in self.choices)]
+        masks = [column for kind in kinds for column in (Column(f"{kind} IoU"), _REACHED)]
+        yield Table([*_COLUMNS, *masks], [_row(choice, kinds) for choice in self.choices])
         as_float32 = self.choices[0].float32_ratio / self.choices[0].ratio
         if as_float32 != 1:
             yield f"ratios against float32 are {as_float32:.2f} times as large"
@@ -163,7 +174,8 @@ class ComparisonReport(ComparedReport):
             row: Record = {"quality": choice.name, "bytes": choice.bytes, "times_smaller": choice.ratio}
             row["times_smaller_than_float32"] = choice.float32_ratio
             row |= {"snr_db": choice.snr_db, "lowest_snr_db": choice.lowest_snr_db}
-            for kind, found in (("points", choice.points), ("boxes", choice.boxes)):
+            for kind in _KINDS:
+                found = choice.masks.get(kind)
                 row |= spread(f"{kind}_iou", found.iou_mean if found else None)
                 row[f"{kind}_iou_first_percentile"] = found.iou_percentile if found else None
             row |= {"convert_seconds": choice.convert_seconds, "load_seconds": choice.load_seconds}
@@ -177,7 +189,7 @@ class ComparisonReport(ComparedReport):
         yield f"seed {self.seed}; {GENERATOR}, {self.environment.described}"
 
 
-def _row(choice: Choice, has_masks: bool) -> list[str]:
+def _row(choice: Choice, kinds: Sequence[str]) -> list[str]:
     cells = [
         choice.name,
         size(choice.bytes),
@@ -187,7 +199,7 @@ def _row(choice: Choice, has_masks: bool) -> list[str]:
         number(choice.convert_seconds, 1, " s"),
         number(choice.load_seconds, 1, " s"),
     ]
-    return cells + (_mask_cells(choice.points) + _mask_cells(choice.boxes) if has_masks else [])
+    return cells + [cell for kind in kinds for cell in _mask_cells(choice.masks.get(kind))]
 
 
 def _mask_cells(found: Agreement | None) -> list[str]:
@@ -199,6 +211,7 @@ def compare(
     qualities: str | Quality | Iterable[str | Quality] = DEFAULT,
     *,
     images: str | os.PathLike[str] | None = None,
+    texts: Iterable[str] = (),
     limit: int = LIMIT,
     plot: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -210,7 +223,7 @@ def compare(
     """Convert a checkpoint at several qualities, and measure how small it becomes and how its masks change.
 
     The .bhk files are temporary. Masks are compared for points and boxes spread over the pictures; without pictures, for a
-    point on each object of procedural scenes and for its box.
+    point on each object of procedural scenes and for its box. With `texts`, SAM 3 is asked for all objects that they name.
 
     >>> torch.save({"weight": torch.randn(512, 512)}, "layer.pth")
     >>> report = bhk.compare("layer.pth", ["small", bhk.Quality(snr_db=30)])
@@ -223,6 +236,7 @@ def compare(
         original: a checkpoint, as `bhk.convert` takes it.
         qualities: names of presets, or `bhk.Quality` objects; one or several.
         images: a folder; pictures in it and below it are used.
+        texts: what to find in the pictures, such as "a cup", in place of points and boxes.
         limit: use at most this many pictures of the folder, drawn at random.
         plot: a .pdf, .svg or .png file to draw masks against ratio in.
         seed: for drawing pictures, prompts and the bootstrap.
@@ -232,24 +246,30 @@ def compare(
         progress: called with ("Comparing " and the quality, pictures done, all pictures).
 
     Raises:
+        PromptError: a text is empty.
         PresetError: a preset is unknown, a quality is out of reach, or none is given.
         CheckpointError: the original cannot be read.
         NoPicturesError: the folder has no pictures, or none that can be used.
-        UnknownModelError, PredictionError: with `images`, bhk cannot build the model, or it predicts no masks. Without
-            `images`, the report says so.
+        UnknownModelError, PredictionError: with `images` or `texts`, bhk cannot build the model, or it predicts no masks for
+            such prompts. Without both, the report says so.
         MissingPackageError: a package is missing: the model's (see above), or matplotlib for `plot`.
         WriteError: `plot` exists and `force` is false, or cannot be written.
     """
-    named = _named(qualities)
+    named, asked = _named(qualities), make_prompts(texts=texts) if (texts := tuple(texts)) else ()
     if plot is not None:
         check_figure(Path(plot))
         check_destination(Path(plot), force=force, sources=(Path(original), *replaced_pictures(images, plot)))
     place = usable_device(device)
     names = find_pictures(Path(images), limit=limit, seed=seed) if images is not None else ()
     checkpoint, recognised = read_checkpoint(original, config=config)
-    subject, no_masks = _subject(Path(original), checkpoint, recognised, place, required=images is not None)
+    subject, no_masks = _subject(
+        Path(original), checkpoint, recognised, place, texts=bool(asked), required=images is not None or bool(asked)
+    )
     pictures, skipped = _read(Path(images), names, seed) if images is not None else (_scenes(seed), ())
-    trial = _Trial(original, config, _powers(checkpoint), subject, pictures if subject else (), place, seed)
+    if asked:
+        pictures = [(pixels, asked) for pixels, _ in pictures]
+    shown, tokenizer = pictures if subject else (), _tokenizer(checkpoint) if asked else ()
+    trial = _Trial(original, config, _powers(checkpoint), subject, shown, tokenizer, place, seed)
     choices = [trial.measure(name, quality, progress or silent) for name, quality in named]
     if plot is not None:
         with replace_file(Path(plot), force=force) as file:
@@ -268,14 +288,14 @@ def compare(
     )
 
 
+def _tokenizer(checkpoint: Checkpoint) -> tuple[Path, ...]:
+    source = checkpoint.source
+    return tokenizer_files(source.inputs[-1], source.name) if source.files else ()
+
+
 def _mark(choice: Choice) -> Mark:
-    masks = {"points": choice.points, "boxes": choice.boxes}
-    return Mark(
-        choice.name,
-        choice.ratio,
-        choice.snr_db,
-        {kind: (found.iou_mean.value, found.iou_percentile) for kind, found in masks.items() if found is not None},
-    )
+    masks = {kind: (found.iou_mean.value, found.iou_percentile) for kind, found in choice.masks.items()}
+    return Mark(choice.name, choice.ratio, choice.snr_db, masks)
 
 
 def _named(qualities: str | Quality | Iterable[str | Quality]) -> list[tuple[str, Quality]]:
@@ -294,11 +314,19 @@ def _named(qualities: str | Quality | Iterable[str | Quality]) -> list[tuple[str
 
 
 def _subject(
-    path: Path, checkpoint: Checkpoint, recognised: Recognised | None, device: torch.device, *, required: bool
+    path: Path,
+    checkpoint: Checkpoint,
+    recognised: Recognised | None,
+    device: torch.device,
+    *,
+    texts: bool,
+    required: bool,
 ) -> tuple[Subject, None] | tuple[None, str]:
     """Return the original, ready to be asked for masks, or the reason why it cannot be; raise that if `required`."""
     try:
-        return Subject(dense_model(checkpoint, recognised, path).to(device=device, dtype=torch.float32)), None
+        subject = Subject(dense_model(checkpoint, recognised, path).to(device=device, dtype=torch.float32))
+        subject.check(texts=texts)
+        return subject, None
     except (UnknownModelError, PredictionError, MissingPackageError) as error:
         if required:
             raise
@@ -353,6 +381,7 @@ class _Trial:
         powers: tensor name -> sum of squares of the original's tensor.
         subject: the original; None if masks are not compared.
         pictures: pictures with prompts.
+        tokenizer: the files of the original's tokenizer, which texts need.
         device: where masks are computed.
         seed: for the bootstrap.
     """
@@ -362,6 +391,7 @@ class _Trial:
     powers: Mapping[str, float]
     subject: Subject | None
     pictures: Pictures
+    tokenizer: tuple[Path, ...]
     device: torch.device
     seed: int
 
@@ -369,6 +399,8 @@ class _Trial:
         """Convert the original, load the file, and compare masks."""
         with tempfile.TemporaryDirectory(prefix="bhk-") as folder:
             path = Path(folder) / "model.bhk"
+            for file in self.tokenizer:
+                shutil.copy(file, folder)
             report = convert(self.original, path, quality, config=self.config)
             started = time.perf_counter()
             model = load_state_dict(path) if self.subject is None else load(path, device=self.device)
@@ -385,6 +417,7 @@ class _Trial:
             snr_db=self._overall_snr(coded) if coded else None,
             points=masks.points if masks else None,
             boxes=(masks.single or masks.boxes) if masks else None,
+            texts=masks.texts if masks else None,
             convert_seconds=report.seconds,
             load_seconds=load_seconds,
         )

@@ -35,8 +35,9 @@ from bhk.pictures.clip import Beginning, open_clip
 from bhk.pictures.folder import NoPicturesError, find_pictures
 from bhk.pictures.image import ImageError, read_image
 from bhk.pictures.prompt_grid import grid_prompts
-from bhk.pictures.prompts import Prompt
+from bhk.pictures.prompts import Prompt, make_prompts
 from bhk.sam.prediction.predictor import PredictionError
+from bhk.sam.prediction.sam3 import MissingTokenizerError
 
 
 @overload
@@ -96,8 +97,9 @@ def fidelity(
 
     All models get the same prompts, points and boxes spread over each picture. Of several masks for a prompt, the one that
     the original scores best is compared with the other models' masks of the same index; for boxes, the single masks are
-    compared as well. With `settings.follow`, the prompts are about the first frame of a clip, and the masks of their objects
-    are compared in every frame. Equal arguments give equal results on one machine, whatever `workers` is.
+    compared as well. With `settings.texts`, SAM 3 is asked for all objects that they name; each is compared with the one whose
+    mask is most like it. With `settings.follow`, the prompts are about the first frame of a clip, and the masks of their
+    objects are compared in every frame. Equal arguments give equal results on one machine, whatever `workers` is.
 
     >>> import bhk
     >>> settings = bhk.FidelitySettings(points=2, boxes=1, limit=1, control=False)
@@ -124,7 +126,8 @@ def fidelity(
     Raises:
         NoPicturesError: there are no pictures, or none can be used.
         ClipError: the clip cannot be read.
-        PredictionError: a model cannot follow objects.
+        PredictionError: the models take no texts, or nothing else; or a model cannot follow objects.
+        MissingTokenizerError: the tokenizer that texts need is not beside a model's weights.
         DifferentModelsError: the models do not have the same architecture as the original.
         UnknownModelError, LoadError, HubError, ReadError, FormatError, CheckpointError: see `bhk.load`.
         NotFiniteError: a model returned NaN or infinity.
@@ -172,8 +175,10 @@ class _Work:
         original = self.sources.original
         assert original is not None
         control = replace(original, dtype="bfloat16")
+        first = Subject(original.load())
+        first.check(texts=bool(self.settings.texts))
         return (
-            Subject(original.load()),
+            first,
             tuple(Subject(model.load()) for model in self.sources.models),
             Subject(control.load()) if self.settings.control else None,
         )
@@ -187,13 +192,17 @@ class _Work:
         try:
             pixels = read_image(Path(self.folder) / name)
             height, width, _ = pixels.shape
-            prompts = grid_prompts(width, height, (settings.seed, number), settings.points, settings.boxes)
+            seed = settings.seed, number
+            spread = () if settings.texts else grid_prompts(width, height, seed, settings.points, settings.boxes)
+            prompts = spread or make_prompts(texts=settings.texts)
             expected = ask(original, pixels, prompts)
             return ComparedPicture(
                 name,
                 tuple(compared(expected, ask(model, pixels, prompts)) for model in models),
                 compared(expected, ask(control, pixels, prompts)) if control else None,
             )
+        except MissingTokenizerError:
+            raise
         except (ImageError, PredictionError) as error:
             return ComparedPicture(name, reason=str(error))
 

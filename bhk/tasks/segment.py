@@ -33,7 +33,7 @@ from bhk.pictures.prompts import Prompt, PromptError, fit_inside, make_prompts
 from bhk.pictures.rle import encode
 from bhk.sam.attention.fuse import Attention
 from bhk.sam.configuration import Config
-from bhk.sam.prediction.predictor import Masks, PredictionError, Predictor, predictor_for
+from bhk.sam.prediction.predictor import Masks, Predictor, check_prompts, predictor_for
 from bhk.sam.prediction.running import ModelFile, Running, RunOptions, load_to_run, now, peak_bytes
 
 if TYPE_CHECKING:
@@ -251,6 +251,7 @@ def _answer(running: Running, pixels: Rgb, question: _Question) -> SegmentationR
     height, width, _ = pixels.shape
     with memory_error(module, width, height), torch.no_grad(), mixed_precision(module):
         predictor = predictor_for(module)
+        check_prompts(predictor, texts=any(prompt.text is not None for prompt in question.prompts))
         clear = predictor.has_single and not any(prompt.ambiguous for prompt in question.prompts)
         several = question.multimask or not question.prompts or not clear
         with _stopwatch(predictor.encoder) as encode:
@@ -298,8 +299,6 @@ def _answers(
     predictor: Predictor, pixels: Rgb, question: _Question, several: bool
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32], tuple[Prompt | None, ...]]:
     """Return the masks and scores of every prompt, all of them or the best, and the prompt of each mask."""
-    if not predictor.reads_text and any(prompt.text is not None for prompt in question.prompts):
-        raise PredictionError("this model takes no texts, only SAM 3 does; give points or boxes")
     predictor.set_image(pixels)
     found: list[Masks] = []
     answered: list[Prompt] = []

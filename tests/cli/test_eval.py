@@ -213,3 +213,10 @@ def test_options_that_need_others(bhk: Shell, args: tuple[str, ...], message: st
     ended = bhk("eval", "sam.bhk", "--images", "pictures", "--against", "sam.pth", *args)
     assert ended.status == 2
     assert message in ended.err
+
+
+def test_texts_do_not_go_together_with_other_prompts(shell: Shell) -> None:
+    args = ("eval", "sam.bhk", "--images", "pictures", "--against", "sam.pth", "--text", "cup")
+    for option in (("--points", "2"), ("--boxes", "2"), ("--follow",)):
+        assert "does not go together with --text" in shell(*args, *option).err
+    assert shell.fails(*args, "--workers", "1") == "this model takes no texts, only SAM 3 does; give points or boxes"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from sam import models
+from sam.prediction.test_sam3 import save_tokenizer
 
 import bhk as package
 from bhk.pictures.rle import decode
@@ -173,3 +174,27 @@ def test_what_is_for_pictures_is_refused_for_clips(shell: Shell, option: str) ->
 )
 def test_an_error_about_a_clip_is_one_line(shell: Shell, args: list[str], message: str) -> None:
     assert message in shell.fails("segment", *args)
+
+
+def test_texts_find_all_objects_that_they_name(shell: Shell) -> None:
+    models.finding(models.small_hf_sam3_video()).save_pretrained(shell.folder)
+    save_tokenizer(shell.folder)
+    package.convert(shell.folder / "model.safetensors", shell.folder / "sam3.bhk")
+    args = ("segment", "sam3.bhk", "picture.png", "--text", "a cup", "--text", "a spoon")
+    ended = shell(*args, "--out", "out.png")
+    *_, last, wrote = ended.out.splitlines()
+    assert (ended.status, wrote) == (0, f"out.png: {int(last.split()[0]) + 1} masks of the instances output")
+    drawn = np.asarray(Image.open(shell.folder / "out.png"))
+    assert drawn.shape == _IMAGE.shape
+    assert not np.array_equal(drawn, _IMAGE)
+    document = shell(*args, "--json").document
+    assert [prompt["text"] for prompt in document["prompts"]] == ["a cup", "a spoon"]
+    assert {found["prompt"] for found in document["masks"]} == {0, 1}
+    assert decode(document["masks"][0]["segmentation"]).shape == (90, 140)
+    (shell.folder / "tokenizer.json").unlink()
+    assert "copy tokenizer.json" in shell.fails(*args)
+
+
+def test_texts_for_a_model_without_them(shell: Shell) -> None:
+    message = "this model takes no texts, only SAM 3 does; give points or boxes"
+    assert shell.fails("segment", "sam.bhk", "picture.png", "--text", "a cup") == message

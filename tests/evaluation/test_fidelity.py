@@ -8,11 +8,12 @@ import pytest
 import torch
 from sam import models
 
-from bhk.evaluation.fidelity import ImageFidelity, NotFiniteError, ask, compared, summarise
+from bhk.evaluation.fidelity import Answers, ImageFidelity, NotFiniteError, ask, compared, summarise
 from bhk.evaluation.models import Subject
 from bhk.pictures.masks import boundary_iou, mask_iou
 from bhk.pictures.prompt_grid import grid_prompts
 from bhk.pictures.scenes import make_scene
+from bhk.sam.prediction.predictor import Masks
 
 _PIXELS = make_scene(1 << 40).picture
 _PROMPTS = grid_prompts(128, 128, (0,), 3, 2)
@@ -61,6 +62,40 @@ def test_values_that_are_not_finite() -> None:
                 parameter.fill_(math.nan)
         with pytest.raises(NotFiniteError, match='that is not finite; use dtype="float32"'):
             compared(*(ask(subject, _PIXELS, _PROMPTS) for subject in (_subject(), Subject(model))))
+
+
+def _found(*places: tuple[int, int]) -> Masks:
+    """Return squares of 10 pixels whose corners are at these places, with falling scores."""
+    masks = np.zeros((len(places), 40, 40), dtype=bool)
+    for mask, (x, y) in zip(masks, places, strict=True):
+        mask[y : y + 10, x : x + 10] = True
+    return masks, np.linspace(0.9, 0.6, len(places), dtype=np.float32)
+
+
+def _named(*places: tuple[int, int]) -> Answers:
+    return Answers(["text"], [_found(*places)], torch.ones(1))
+
+
+def test_each_object_that_a_text_names_is_compared_with_the_one_most_like_it() -> None:
+    found = compared(_named((0, 0), (20, 0), (20, 20)), _named((20, 2), (0, 0), (0, 20)))
+    assert found.kinds == ["text"] * 4  # two pairs, one missing, one too many
+    assert found.iou == [1.0, pytest.approx(80 / 120), 0.0, 0.0]
+    assert found.score_change == pytest.approx([0.75 - 0.9, 0.9 - 0.75, -0.6, 0.6])
+    summary = summarise([found])
+    assert summary.texts is not None
+    assert summary.texts.masks == 4
+    assert summary.texts.flips is None
+    assert list(summary.groups) == ["texts", "all"]
+
+
+def test_a_text_that_neither_model_finds_counts_as_agreement() -> None:
+    found = compared(_named(), _named())
+    assert (found.iou, found.empty) == ([1.0], [True])
+
+
+def test_an_object_that_only_one_model_finds_counts_as_disagreement() -> None:
+    for one, other in ((_named((0, 0)), _named()), (_named(), _named((0, 0)))):
+        assert compared(one, other).iou == [0.0]
 
 
 def _image(iou: list[float], cosine: float = 1.0) -> ImageFidelity:

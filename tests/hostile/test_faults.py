@@ -34,10 +34,11 @@ from bhk.base.threads import ThreadStartError, Worker, receive
 from bhk.base.workdir import WorkDir
 from bhk.checkpoint import CheckpointError, read
 from bhk.cli.messages import print_error
+from bhk.hub.card_metadata import CardMetadataError, metadata_of
 from bhk.hub.errors import HubError
 from bhk.kernels import kept, tuning
 from bhk.pictures.image import ImageError, read_image
-from bhk.publishing.metadata import CardMetadataError, merged, metadata_of
+from bhk.publishing.metadata import merged
 
 _ROOT = Path(package.__file__).parent.parent
 _TOKEN = "hf_" + "Ab1" * 11

@@ -15,10 +15,10 @@ from markdown_it import MarkdownIt
 from bhk.base.hashes import sha256
 from bhk.base.project import installation
 from bhk.container.header import ModelEntry
+from bhk.hub.card_metadata import CardMetadataError, metadata_of
 from bhk.publishing.card import BEGIN, END, MarkersError, make_card
 from bhk.publishing.content import Card, CardContent, card_content
 from bhk.publishing.evaluations import lost_results
-from bhk.publishing.metadata import CardMetadataError, metadata_of
 from publishing.made_up import accuracy, bhk_file, companions, entry, fidelity, source, written
 
 if TYPE_CHECKING:

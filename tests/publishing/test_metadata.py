@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
+from bhk.hub.card_metadata import CardMetadataError, metadata_of
 from bhk.publishing.card import make_card
 from bhk.publishing.content import Card, CardContent, card_content
 from bhk.publishing.licenses import License
-from bhk.publishing.metadata import CardMetadataError, completed, merged, metadata_of
+from bhk.publishing.metadata import completed, merged
 from publishing.made_up import bhk_file, entry, source
 
 

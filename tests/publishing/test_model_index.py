@@ -8,9 +8,9 @@ import yaml
 from huggingface_hub import ModelCard
 
 from bhk.base.hashes import sha256
+from bhk.hub.card_metadata import metadata_of
 from bhk.publishing.card import make_card
 from bhk.publishing.content import Card, CardContent, card_content
-from bhk.publishing.metadata import metadata_of
 from bhk.publishing.model_index import model_index
 from publishing.made_up import accuracy, bhk_file, entry, fidelity, source
 

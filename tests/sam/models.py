@@ -191,6 +191,8 @@ _SAM3_DETECTOR = {
     "text_config": {
         "model_type": "clip_text_model",
         "vocab_size": 5000,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
         "hidden_size": 48,
         "intermediate_size": 64,
         "projection_dim": 16,
@@ -250,6 +252,16 @@ def small_hf_sam3_video() -> nn.Module:
     detector = {**_SAM3_DETECTOR, "model_type": "sam3"}
     config = Sam3VideoConfig(detector_config=detector, tracker_config=_SAM3_TRACKER_VIDEO, low_res_mask_size=32)
     return _seeded(lambda: Sam3VideoModel(config))  # type: ignore[no-any-return]
+
+
+def finding(model: Any) -> nn.Module:
+    """Make a small SAM 3 sure that some of its queries are what a text names, whatever it is."""
+    detector = getattr(model, "detector_model", model)
+    with torch.no_grad():
+        detector.detr_decoder.presence_head.layer3.bias.fill_(12)
+        detector.dot_product_scoring.text_proj.bias.fill_(1)
+        detector.dot_product_scoring.query_proj.weight.mul_(20)
+    return model  # type: ignore[no-any-return]
 
 
 def small_hf_edgetam() -> nn.Module:

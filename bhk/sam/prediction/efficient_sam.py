@@ -16,7 +16,7 @@ from bhk.sam.prediction.predictor import Masks, PredictionError, to_masks
 class EfficientSamPredictor:
     """Calls the two halves of the model, `get_image_embeddings` and `predict_masks`."""
 
-    has_single, reads_text = True, False
+    has_single, reads_points, reads_text = True, True, False
 
     def __init__(self, model: nn.Module, package: ModuleType) -> None:
         self._model: Any = model

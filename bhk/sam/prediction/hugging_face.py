@@ -20,7 +20,7 @@ class HuggingFacePredictor:
     The image processor is made from the model's configuration, so nothing is downloaded.
     """
 
-    has_single, reads_text = True, False
+    has_single, reads_points, reads_text = True, True, False
 
     def __init__(self, model: nn.Module, package: ModuleType) -> None:
         self._model: Any = model

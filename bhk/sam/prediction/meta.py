@@ -16,7 +16,7 @@ from bhk.sam.prediction.predictor import Masks, check_proportions, from_records,
 class SamPredictor:
     """Uses the `SamPredictor` and the `SamAutomaticMaskGenerator` of the model's package."""
 
-    has_single, reads_text = True, False
+    has_single, reads_points, reads_text = True, True, False
 
     def __init__(self, model: nn.Module, package: ModuleType) -> None:
         self._model = model

@@ -20,6 +20,8 @@ from bhk.pictures.prompts import Prompt
 # Masks, bool (n, height, width), and the model's own estimate of their quality, its predicted IoU, float32 (n,).
 Masks = tuple[NDArray[np.bool_], NDArray[np.float32]]
 
+ONLY_TEXTS = "this model finds objects by a text, not by points or boxes; give a text"
+
 GRID_BYTES = 1 << 30  # memory for the masks that a mask generator makes at a time, float32 of the picture's size
 GRID_BATCH = 64  # points at a time, the default of the packages
 
@@ -33,10 +35,12 @@ class Predictor(Protocol):
 
     Attributes:
         has_single: whether the model can return a single mask instead of those of the multimask output.
+        reads_points: whether it takes points and boxes.
         reads_text: whether it takes prompts with a text.
     """
 
     has_single: bool
+    reads_points: bool
     reads_text: bool
 
     @property
@@ -106,6 +110,18 @@ _PREDICTORS = {
     "transformers.Sam3TrackerModel": "hugging_face.HuggingFacePredictor",
     "efficient_sam.EfficientSam": "efficient_sam.EfficientSamPredictor",
 }
+
+
+def check_prompts(predictor: Predictor, *, texts: bool) -> None:
+    """Check that a predictor takes texts, or else points and boxes.
+
+    Raises:
+        PredictionError: it does not.
+    """
+    if texts and not predictor.reads_text:
+        raise PredictionError("this model takes no texts, only SAM 3 does; give points or boxes")
+    if not texts and not predictor.reads_points:
+        raise PredictionError(ONLY_TEXTS)
 
 
 def grid_batch(image: Rgb) -> int:

@@ -22,7 +22,7 @@ class Sam2Predictor:
     Neither needs the package's CUDA extension, which only removes small holes and islands. That is off here, as by default.
     """
 
-    has_single, reads_text = True, False
+    has_single, reads_points, reads_text = True, True, False
 
     def __init__(self, model: nn.Module, package: ModuleType) -> None:
         self._model = model

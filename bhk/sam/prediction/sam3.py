@@ -14,8 +14,14 @@ from bhk.nn.meta import weights_on_meta
 from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
 from bhk.sam.prediction.hugging_face import HuggingFacePredictor
-from bhk.sam.prediction.predictor import Masks, PredictionError
+from bhk.sam.prediction.predictor import ONLY_TEXTS, Masks, PredictionError
 
+_JUDGED = (
+    "pred_logits",
+    "pred_boxes",
+    "pred_masks",
+    "presence_logits",
+)  # what the processor reads of the model's outputs
 _SPECIAL = 3  # tokens that every tokenizer has
 _ADVICE = (
     "but a text prompt needs that of the model: copy tokenizer.json, or vocab.json and merges.txt, from the checkpoint's "
@@ -35,7 +41,7 @@ class Sam3Predictor:
         detector: the `Sam3Model`.
     """
 
-    has_single, reads_text = True, True
+    has_single, reads_points, reads_text = True, False, True
 
     def __init__(self, model: nn.Module, package: ModuleType) -> None:
         self.detector: Any = getattr(model, "detector_model", model)
@@ -75,8 +81,10 @@ class Sam3Predictor:
             MissingTokenizerError: the tokenizer is not beside the model's weights.
         """
         if prompt.text is None:
-            raise PredictionError("Sam3Model finds objects by a text, not by points or boxes; give a text")
+            raise PredictionError(ONLY_TEXTS)
         found = self.find(self._tokens(prompt.text))
+        for name in _JUDGED:  # in bfloat16, the processor would take mask logits of up to 0.004 for 0, which is outside
+            found[name] = found[name].float()
         (objects,) = self._processor.post_process_instance_segmentation(found, THRESHOLD, target_sizes=[self._size])
         order = objects["scores"].argsort(descending=True)
         masks, scores = objects["masks"][order], objects["scores"][order]
@@ -94,7 +102,7 @@ class Sam3Predictor:
         Raises:
             PredictionError: always.
         """
-        raise PredictionError("Sam3Model takes no grid of points; give a text instead of everything")
+        raise PredictionError(ONLY_TEXTS)
 
     def _tokens(self, text: str) -> dict[str, torch.Tensor]:
         most = self.detector.config.text_config.max_position_embeddings
@@ -126,6 +134,8 @@ class Sam3VideoPredictor(Sam3Predictor):
 
     The picture is encoded when the first prompt tells by which of the two, because each has its own neck.
     """
+
+    reads_points = True
 
     def __init__(self, model: nn.Module, package: ModuleType) -> None:
         super().__init__(model, package)

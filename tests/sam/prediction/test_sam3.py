@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 import bhk
+from bhk.pictures.masks import mask_iou
 from bhk.pictures.prompts import PromptError
 from bhk.sam.prediction import sam3
 from bhk.sam.prediction.predictor import PredictionError
 from bhk.sam.prediction.sam3 import MissingTokenizerError
-from sam.models import small_hf_sam, small_hf_sam3, small_hf_sam3_tracker, small_hf_sam3_video
+from sam.models import finding, small_hf_sam, small_hf_sam3, small_hf_sam3_tracker, small_hf_sam3_video
 
 transformers = pytest.importorskip("transformers")
 PICTURE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
@@ -71,6 +72,14 @@ def test_nothing_may_be_found(model: nn.Module, monkeypatch: pytest.MonkeyPatch)
     found = bhk.segment(model, PICTURE, texts=["cup"])
     assert found.masks.shape == (0, 60, 90)
     assert found.hints == ("no masks found",)
+
+
+def test_masks_in_bfloat16_are_nearly_those_in_float32(model: nn.Module) -> None:
+    finding(model)
+    exact = bhk.segment(model, PICTURE, texts=["cup"])
+    rounded = bhk.segment(model.to(torch.bfloat16), PICTURE, texts=["cup"])
+    assert len(exact.masks) == len(rounded.masks) > 5
+    assert [mask_iou(a, b) > 0.9 for a, b in zip(exact.masks, rounded.masks, strict=True)].count(True) > 5
 
 
 def test_the_tracker_answers_points_and_boxes() -> None:
