@@ -43,9 +43,11 @@ def evaluate(
         typer.Argument(metavar="MODEL...", help="Segment Anything models: .bhk files or checkpoints, one or several."),
     ],
     images: Annotated[
-        Path,
+        str,
         typer.Option(
-            metavar="DIR", help="Folder of pictures, with its subfolders; with --follow, a folder or video file."
+            metavar="DIR",
+            help="Folder of pictures, with its subfolders and tar archives; an archive; or archives on the Hub: "
+            "hf://datasets/user/repo. With --follow, a folder or video file.",
         ),
     ],
     against: Annotated[
@@ -72,8 +74,10 @@ def evaluate(
         bool, typer.Option("--no-control", help="Skip the comparison of the original with itself in bfloat16.")
     ] = False,
     annotations: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.json", help="Annotated objects: COCO, LVIS v1, or a folder of SA-1B's files."),
+        str | None,
+        typer.Option(
+            metavar="FILE.json", help="Annotated objects: COCO, LVIS v1, or a folder or archive of SA-1B's files."
+        ),
     ] = None,
     format: Annotated[
         Format | None,
@@ -231,7 +235,7 @@ def _part(text: str | None) -> Part | None:
 
 
 def _fidelity(
-    models: str | list[str], images: Path, settings: Mapping[str, Any], resources: Mapping[str, Any]
+    models: str | list[str], images: str, settings: Mapping[str, Any], resources: Mapping[str, Any]
 ) -> ComparedReport | PartReport:
     from bhk.evaluation.settings import FidelitySettings
     from bhk.tasks.fidelity import fidelity
@@ -241,7 +245,7 @@ def _fidelity(
 
 
 def _accuracy(
-    models: str | list[str], images: Path, settings: Mapping[str, Any], resources: Mapping[str, Any]
+    models: str | list[str], images: str, settings: Mapping[str, Any], resources: Mapping[str, Any]
 ) -> ComparedReport | PartReport:
     from bhk.evaluation.settings import AccuracySettings
     from bhk.tasks.accuracy import accuracy

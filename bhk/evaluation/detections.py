@@ -15,6 +15,7 @@ from bhk.evaluation.annotations.dataset import Annotations
 from bhk.evaluation.annotations.document import box_of, decode, load_json
 from bhk.evaluation.annotations.errors import UnknownFormatError
 from bhk.evaluation.faults import FaultKind, FaultLog
+from bhk.evaluation.places import Place
 from bhk.pictures.prompts import Box
 
 
@@ -56,7 +57,7 @@ def read_detections(
     """
     source = Path(path)
     try:
-        raws: list[msgspec.Raw] = load_json(source, list[msgspec.Raw])
+        raws: list[msgspec.Raw] = load_json(Place(source.name, str(source)), list[msgspec.Raw])
     except msgspec.ValidationError as error:
         raise UnknownFormatError(
             f"{source} is not a list of results ({error}); expected [{{image_id, bbox, category_id, score}}, …]"

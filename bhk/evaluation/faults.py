@@ -13,6 +13,7 @@ class FaultKind(str, enum.Enum):
     """What can be wrong, and what the evaluation does about it."""
 
     MISSING_PICTURE = "missing picture: left out"
+    DAMAGED_ARCHIVE = "damaged part of an archive: left out"
     UNREADABLE_PICTURE = "picture that cannot be read: left out"
     AMBIGUOUS_PICTURE = "file name that matches several pictures, or shares its picture with another name: left out"
     UNUSABLE_PICTURE = "picture whose shape the model cannot process: left out"

@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote
 
 from bhk.base.errors import shown
@@ -13,7 +14,10 @@ from bhk.base.names import BHK_SUFFIX, WEIGHT_SUFFIXES
 from bhk.base.texts import redact
 from bhk.hub.errors import HubError
 
+Kind = Literal["model", "dataset"]
+
 SCHEME = "hf://"
+_DATA = "datasets/"  # begins the path of a repository of data
 _WEB = ("https://", "http://")
 _HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 FILES = (BHK_SUFFIX, *WEIGHT_SUFFIXES)  # suffixes of local files, which repositories do not have
@@ -33,14 +37,17 @@ class Address:
         repository: "user/repo".
         path: a file or folder in it; None: its top.
         revision: branch, tag or commit; None: the default branch.
+        kind: whether the repository is one of models or of data.
     """
 
     repository: str
     path: str | None = None
     revision: str | None = None
+    kind: Kind = "model"
 
     def __str__(self) -> str:
-        return f"{SCHEME}{self.repository}" + (f"/{self.path}" if self.path else "")
+        place = f"{_DATA if self.kind == 'dataset' else ''}{self.repository}"
+        return f"{SCHEME}{place}" + (f"/{self.path}" if self.path else "")
 
     @property
     def name(self) -> str:
@@ -72,6 +79,22 @@ def parse_address(text: str) -> Address:
         )
     parts = match.groupdict()
     return Address(**{name: part and unquote(part) for name, part in parts.items()} if is_page else parts)
+
+
+def parse_data_address(text: str) -> Address:
+    """Return the address of data: `hf://datasets/user/repo[/path][@revision]`, or a page; else see `parse_address`.
+
+    >>> from bhk.hub.address import parse_data_address
+    >>> parse_data_address("hf://datasets/user/repo/000000.tar").kind
+    'dataset'
+
+    Raises:
+        HubError: the text is malformed or a URL of another site.
+    """
+    for begin in (SCHEME, *(f"{scheme}{host}/" for scheme in _WEB for host in _HOSTS)):
+        if text.startswith(begin + _DATA):
+            return replace(parse_address(begin + text.removeprefix(begin + _DATA)), kind="dataset")
+    return parse_address(text)
 
 
 def is_address(text: str) -> bool:

@@ -147,13 +147,15 @@ def list_files(address: Address) -> list[str]:
     with explained(address):
         try:
             # Not list_repo_files, which retries for 23 s without a network.
-            info = HfApi().model_info(address.repository, revision=address.revision, timeout=20)
+            info = HfApi().repo_info(address.repository, revision=address.revision, repo_type=address.kind, timeout=20)
             return [file.rfilename for file in info.siblings or []]
         except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError):
             raise
         except Exception as unreachable:
             try:
-                folder = snapshot_download(address.repository, revision=address.revision, local_files_only=True)
+                folder = snapshot_download(
+                    address.repository, revision=address.revision, repo_type=address.kind, local_files_only=True
+                )
             except (OSError, ValueError, errors.EntryNotFoundError):
                 raise errors.LocalEntryNotFoundError(str(address)) from unreachable
             paths = Path(folder).rglob("*")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import time
@@ -121,7 +122,7 @@ class RemoteFile:
 
         assert self._address.path is not None
         revision = self.commit or self._address.revision
-        url = hf_hub_url(self._address.repository, self._address.path, revision=revision)
+        url = hf_hub_url(self._address.repository, self._address.path, repo_type=self._address.kind, revision=revision)
         return _Place(url, {**build_hf_headers(), "Accept-Encoding": "identity"})
 
     def _receive(self, place: _Place, start: int, end: int, data: bytearray) -> None:
@@ -168,6 +169,37 @@ class RemoteFile:
             raise HubError(f"cannot read {self.name}: the answer is not from the Hub; check HF_ENDPOINT and proxies")
         if (commit or self.commit, length) != (self.commit, self.length):
             raise HubError(f"{self.name} was changed in the meantime; open it again")
+
+
+class RemoteReader(io.RawIOBase):
+    """A remote file as a binary file that can be read from any place; put a `BufferedReader` before it.
+
+    Args:
+        file: the remote file.
+    """
+
+    def __init__(self, file: RemoteFile) -> None:
+        self._file, self._at = file, 0
+
+    def readable(self) -> bool:
+        """Return true."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return true."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place and return it, counted from the beginning."""
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._file.length}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as the file goes, and return how many bytes that were."""
+        data = self._file.read(self._at, max(0, min(len(buffer), self._file.length - self._at)))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 def _status(error: Exception) -> int | None:

@@ -37,25 +37,38 @@ def find_pictures(folder: Path, *, limit: int | None = None, seed: int = 0) -> t
             UTF-8; or `limit` is not positive.
     """
 
+    if folder.is_file():
+        raise NoPicturesError(f"{folder} is a file; expected a folder of pictures")
+    names = find_files(folder, SUFFIXES)
+    if not names:
+        raise NoPicturesError(f"{folder} holds no pictures; expected files with the suffixes {', '.join(SUFFIXES)}")
+    return draw(names, limit, seed)
+
+
+def find_files(folder: Path, suffixes: Sequence[str]) -> tuple[str, ...]:
+    """Return the files in a folder and its subfolders that have one of the suffixes; see `find_pictures`.
+
+    Raises:
+        NoPicturesError: the folder cannot be read, or the name of a file is not UTF-8.
+    """
+
     def refuse(error: OSError) -> None:
         raise NoPicturesError(f"cannot read the folder {error.filename}: {error.strerror or error}") from error
 
     if folder.is_file():
-        raise NoPicturesError(f"{folder} is a file; expected a folder of pictures")
+        raise NoPicturesError(f"{folder} is a file; expected a folder of pictures, or a .tar archive")
     names = []
     for place, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         names += [
             (Path(place) / name).relative_to(folder).as_posix()
             for name in files
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+            if Path(name).suffix.lower() in suffixes and not name.startswith(".")
         ]
-    if not names:
-        raise NoPicturesError(f"{folder} holds no pictures; expected files with the suffixes {', '.join(SUFFIXES)}")
     for name in names:
         if not name.isascii() and name.encode(errors="ignore").decode() != name:
             raise NoPicturesError(f"{folder} holds {name!a}, whose name is not UTF-8; rename it")
-    return draw(sorted(names), limit, seed)
+    return tuple(sorted(names))
 
 
 def replaced_pictures(images: str | os.PathLike[str] | None, out: str | os.PathLike[str] | None) -> tuple[Path, ...]:

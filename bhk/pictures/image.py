@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -62,6 +63,19 @@ def read_image(source: str | os.PathLike[str] | Picture | NDArray[Any]) -> Rgb:
         raise ImageError(f"cannot read {path}: not a regular file")
     with _image_errors(str(path)), path.open("rb") as file, _opened(file) as image:
         _check_size(image, str(path))
+        return _to_rgb(image)
+
+
+def decode_image(read: Callable[[], bytes], name: str) -> Rgb:
+    """Return the picture in the bytes that `read` returns; see `read_image`, which raises the same errors.
+
+    Args:
+        read: returns the content of a picture file.
+        name: its name in messages.
+    """
+    import_package([_PILLOW])
+    with _image_errors(name), _opened(io.BytesIO(read())) as image:
+        _check_size(image, name)
         return _to_rgb(image)
 
 

@@ -27,6 +27,7 @@ from bhk.evaluation.accuracy import (
 from bhk.evaluation.accuracy_summary import Answers, Drop, PromptAccuracy, prompt_accuracy, relative_drop
 from bhk.evaluation.annotations import AnnotatedImage, Annotations, ImageFile, read_annotations, resolve
 from bhk.evaluation.annotations.errors import AnnotationError
+from bhk.evaluation.annotations.reading import annotation_files
 from bhk.evaluation.detections import Detection, read_detections
 from bhk.evaluation.environment import environment
 from bhk.evaluation.faults import FaultCount, FaultKind, FaultLog
@@ -39,15 +40,16 @@ from bhk.evaluation.frame import (
     engine_for,
     evaluate,
     find_models,
-    folder_digest,
     listed_models,
 )
 from bhk.evaluation.models import Subject
+from bhk.evaluation.places import is_remote, places_digest
 from bhk.evaluation.results import AccuracyReport, EvaluatedModel
 from bhk.evaluation.settings import PROMPTS, AccuracySettings, SettingsError
 from bhk.evaluation.several import EvaluationReport
+from bhk.hub.address import public_name
 from bhk.pictures.folder import NoPicturesError, draw
-from bhk.pictures.image import ImageError, Rgb, read_image
+from bhk.pictures.image import ImageError, Rgb
 from bhk.sam.prediction.predictor import PredictionError
 
 
@@ -136,9 +138,9 @@ def accuracy(
 
     Args:
         models: a .bhk file, here or on the Hub, or a checkpoint; or several, for which the original is only run once.
-        images: the folder with the annotated pictures.
-        annotations: a JSON file of COCO instances or LVIS v1, or a folder of SA-1B's files. None: SA-1B's files, beside the
-            pictures.
+        images: the folder with the annotated pictures, or tar archives in it; or one such archive.
+        annotations: a JSON file of COCO instances or LVIS v1, or a folder or a tar archive of SA-1B's files. None: SA-1B's
+            files, beside the pictures.
         against: the checkpoint that the models were converted from, to measure it as well.
         format: "coco", "lvis" or "sa1b"; None: recognised by the content.
         detections: a JSON file of COCO results whose boxes are used as prompts, too. Needs categories, so not with SA-1B.
@@ -165,7 +167,7 @@ def accuracy(
         )
     engine_for(workers, str(settings.device))  # can the device be used?
     resources = Resources(workers, work_dir, part, progress)
-    source = Path(images if annotations is None else annotations)
+    source = images if annotations is None else annotations
     truth = read_annotations(source, images, format=format)
     log = FaultLog()
     log.add_counts(truth.faults)
@@ -180,8 +182,8 @@ def accuracy(
         settings=settings,
         inputs={
             "annotations": _digest(source),
-            "detections": "" if detections is None else _digest(Path(detections)),
-            "pictures": folder_digest(Path(), [image.path for image in chosen]),
+            "detections": "" if detections is None else sha256(Path(detections)),
+            "pictures": places_digest([image.picture for image in chosen]),
         },
         resources=resources,
     )
@@ -264,7 +266,7 @@ class _Work:
 def _pixels(image: AnnotatedImage, log: FaultLog) -> Rgb | None:
     """Return the pixels of a picture; None if it cannot be used, which is counted in `log`."""
     try:
-        pixels = read_image(image.path)
+        pixels = image.picture.pixels()
     except ImageError as error:
         log.add(FaultKind.UNREADABLE_PICTURE, f"{image.name}: {error}")
         return None
@@ -292,11 +294,11 @@ def _detections_in(
     return detections.get(image.id, ()) if isinstance(image, AnnotatedImage) else ()
 
 
-def _digest(path: Path) -> str:
-    """Return a hash that changes with a file, or with the names and sizes of the JSON files in a folder."""
-    if path.is_dir():
-        return folder_digest(path, sorted(file.name for file in path.glob("*.json")))
-    return sha256(path)
+def _digest(source: FilePath) -> str:
+    """Return a hash that changes with a file, or with the names and sizes of the JSON files in a folder or an archive."""
+    files = annotation_files(source).files
+    is_file = not is_remote(source) and Path(source).is_file() and files[0].length is None
+    return sha256(Path(source)) if is_file else places_digest(files)
 
 
 def _listed(faults: Sequence[FaultCount]) -> str:
@@ -306,7 +308,7 @@ def _listed(faults: Sequence[FaultCount]) -> str:
 def _reports(
     settings: AccuracySettings,
     models: Models,
-    source: Path,
+    source: FilePath,
     truth: Annotations,
     images: Sequence[ImageAccuracy],
     kinds: Sequence[PromptKind],
@@ -331,7 +333,7 @@ def _reports(
             settings=settings,
             model=model,
             original=models.original,
-            annotations=str(source),
+            annotations=public_name(source),
             annotation_format=truth.format,
             pictures=len(images),
             objects=sum(not entry.crowd for image in images for entry in image.objects),

@@ -28,12 +28,13 @@ from bhk.evaluation.frame import (
     listed_models,
 )
 from bhk.evaluation.models import Subject
+from bhk.evaluation.places import Place, find_places, places_digest
 from bhk.evaluation.results import FidelityReport, Skipped
 from bhk.evaluation.settings import FidelitySettings
 from bhk.evaluation.several import EvaluationReport
 from bhk.pictures.clip import Beginning, open_clip
-from bhk.pictures.folder import NoPicturesError, find_pictures
-from bhk.pictures.image import ImageError, read_image
+from bhk.pictures.folder import NoPicturesError, draw
+from bhk.pictures.image import ImageError
 from bhk.pictures.prompt_grid import grid_prompts
 from bhk.pictures.prompts import Prompt, make_prompts
 from bhk.sam.prediction.predictor import PredictionError
@@ -109,8 +110,8 @@ def fidelity(
 
     Args:
         models: a .bhk file, here or on the Hub, or a checkpoint; or several, for which the original is only run once.
-        images: a folder; pictures in it and in its subfolders are used. With `settings.follow`, a clip: a folder of frames or a
-            video file.
+        images: a folder; pictures in it, in its subfolders and in tar archives there are used. Or such an archive. With
+            `settings.follow`, a clip: a folder of frames or a video file.
         against: the checkpoint that the models were converted from.
         settings: prompts, pictures, device and data type.
         workers: number of processes, each of which loads all models. None: 1 on a GPU, on a CPU one per core but at most 4.
@@ -150,22 +151,22 @@ def fidelity(
             return objects
         pictures = _side_by_side(objects)
     else:
-        names = find_pictures(folder, limit=settings.limit, seed=settings.seed)
-        look = _Work(str(folder), found.sources(settings), settings)
-        inputs = {"pictures": folder_digest(folder, names)}
-        shards = run(look, list(enumerate(names)), list[ComparedPicture], inputs=inputs)
+        places = find_places(images)
+        chosen = draw(places.files, settings.limit, settings.seed)
+        look = _Work(found.sources(settings), settings)
+        shards = run(look, list(enumerate(chosen)), list[ComparedPicture], inputs={"pictures": places_digest(chosen)})
         if isinstance(shards, PartReport):
             return shards
         pictures = [picture for shard in shards for picture in shard]
+        pictures += [ComparedPicture(part.name, reason=part.reason) for part in places.damaged]
     reports = _reports(settings, found, pictures)
     return reports[0] if isinstance(models, str | os.PathLike) else EvaluationReport(reports)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """Compares the models on some pictures, given by (number, name); loads the models once."""
+    """Compares the models on some pictures, given with their numbers; loads the models once."""
 
-    folder: str
     sources: Sources
     settings: FidelitySettings
 
@@ -183,28 +184,28 @@ class _Work:
             Subject(control.load()) if self.settings.control else None,
         )
 
-    def __call__(self, shard: Sequence[tuple[int, str]]) -> list[ComparedPicture]:
-        return [self._picture(number, name) for number, name in shard]
+    def __call__(self, shard: Sequence[tuple[int, Place]]) -> list[ComparedPicture]:
+        return [self._picture(number, place) for number, place in shard]
 
-    def _picture(self, number: int, name: str) -> ComparedPicture:
+    def _picture(self, number: int, place: Place) -> ComparedPicture:
         original, models, control = self._subjects
         settings = self.settings
         try:
-            pixels = read_image(Path(self.folder) / name)
+            pixels = place.pixels()
             height, width, _ = pixels.shape
             seed = settings.seed, number
             spread = () if settings.texts else grid_prompts(width, height, seed, settings.points, settings.boxes)
             prompts = spread or make_prompts(texts=settings.texts)
             expected = ask(original, pixels, prompts)
             return ComparedPicture(
-                name,
+                place.name,
                 tuple(compared(expected, ask(model, pixels, prompts)) for model in models),
                 compared(expected, ask(control, pixels, prompts)) if control else None,
             )
         except MissingTokenizerError:
             raise
         except (ImageError, PredictionError) as error:
-            return ComparedPicture(name, reason=str(error))
+            return ComparedPicture(place.name, reason=str(error))
 
 
 def _clip(path: Path, settings: FidelitySettings) -> tuple[tuple[str, ...], tuple[Prompt, ...], str]:

@@ -11,8 +11,9 @@ from bhk.evaluation.annotations import AnnotatedImage, Annotations, Category
 from bhk.evaluation.annotations.errors import AnnotationError, UnknownFormatError
 from bhk.evaluation.detections import Detection, read_detections
 from bhk.evaluation.faults import FaultKind, FaultLog
+from bhk.evaluation.places import Place
 
-_IMAGE = AnnotatedImage(7, "a.png", 20, 10)
+_IMAGE = AnnotatedImage(7, Place("a.png", "a.png"), 20, 10)
 _TRUTH = Annotations("coco", (_IMAGE,), frozenset({7}), (Category(1, "x"),), ())
 
 

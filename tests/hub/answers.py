@@ -23,7 +23,7 @@ _DATE = "2026-01-01T00:00:00.000Z"
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.\-]*")
 _RELATIONS = ("adapter", "finetune", "merge", "quantized")
 _REPOSITORY = r"(?P<repository>[^/]+/[^/]+)"
-_MODEL = rf"/api/models/{_REPOSITORY}"
+_MODEL = rf"/api/(?:models|datasets)/{_REPOSITORY}"
 
 
 @dataclass
@@ -355,7 +355,7 @@ _ROUTES: tuple[tuple[str, str, str, Callable[[FakeHub, Call], Answer]], ...] = (
     ("commit", "POST", rf"{_MODEL}/commit/(?P<revision>[^/]+)", commit),
     ("info", "GET", rf"{_MODEL}(?:/revision/(?P<revision>[^/]+))?", info),
     ("lfs-batch", "POST", rf"/{_REPOSITORY}\.git/info/lfs/objects/batch", lfs_batch),
-    ("resolve", "GET HEAD", rf"/{_REPOSITORY}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", resolve),
+    ("resolve", "GET HEAD", rf"/(?:datasets/)?{_REPOSITORY}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", resolve),
     ("upload", "PUT", r"/upload/(?P<oid>[0-9a-f]{64})", upload),
     ("blob", "GET HEAD", r"/blob/(?P<oid>[0-9a-f]{64})", blob),
 )

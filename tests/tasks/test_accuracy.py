@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,19 @@ def test_lvis_and_sa1b_with_the_multimask_output(folder: Path) -> None:
     assert only.precision is not None
     sa1b = _run(folder, "sa1b", settings=AccuracySettings(prompts=("point",), limit=1))
     assert (sa1b.annotation_format, sa1b.pictures, sa1b.accuracy[0].precision) == ("sa1b", 1, None)
+
+
+def test_pictures_and_annotations_in_a_tar_archive(folder: Path, tmp_path: Path) -> None:
+    """SA-1B and webdataset have each picture beside its annotations."""
+    settings = AccuracySettings(prompts=("point",))
+    expected = _run(folder, "sa1b", settings=settings)
+    with tarfile.open(tmp_path / "sa_000000.tar", "w") as archive:
+        for file in sorted((folder / "sa1b" / "images").iterdir()):
+            archive.add(file, file.name)
+        archive.add(folder / "sam.pth", "bad.jpg")
+    found = accuracy(folder / "sam.bhk", tmp_path / "sa_000000.tar", settings=settings, workers=1)
+    assert (found.annotation_format, found.pictures) == ("sa1b", 2)
+    assert found.accuracy == expected.accuracy
 
 
 def test_several_models_give_what_each_gives_alone(folder: Path, tmp_path: Path) -> None:

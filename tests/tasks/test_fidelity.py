@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,18 @@ def test_pictures_that_cannot_be_read_are_named(report: FidelityReport) -> None:
     assert report.skipped[0].name == "bad.jpg"
     assert "is not a picture of a known format" in report.skipped[0].reason
     assert [picture.name for picture in report.images] == ["0.png", "1.png", "2.png", "3.png", "more/4.png"]
+
+
+def test_pictures_in_tar_archives_give_what_files_give(folder: Path, report: FidelityReport, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        for name in ("0.png", "1.png", "2.png", "3.png", "bad.jpg", "more/4.png"):
+            archive.add(folder / "pictures" / name, name)
+    with (tmp_path / "0.tar").open("ab") as file:
+        file.write(b"rubbish" * 100)
+    found = fidelity(folder / "sam.bhk", tmp_path, against=folder / "sam.pth", settings=_FEW, workers=1)
+    assert [picture.fidelity for picture in found.images] == [picture.fidelity for picture in report.images]
+    assert [picture.name for picture in found.skipped] == ["0.tar/bad.jpg", "0.tar"]
+    assert found.skipped[1].reason.startswith("damaged from byte ")
 
 
 def test_an_original_agrees_with_itself_exactly(folder: Path) -> None:

@@ -80,7 +80,7 @@ def read_coco(document: Document, pictures: PictureFolder, kind: Format) -> Anno
         images=tuple(
             AnnotatedImage(
                 id=image.id,
-                path=str(path),
+                picture=picture,
                 width=image.width,
                 height=image.height,
                 objects=tuple(objects[image.id]),
@@ -88,7 +88,7 @@ def read_coco(document: Document, pictures: PictureFolder, kind: Format) -> Anno
                 incomplete=image.not_exhaustive_category_ids,
             )
             for image in images.values()
-            if (path := places.get(image.name)) is not None
+            if (picture := places.get(image.name)) is not None
         ),
         ids=frozenset(images),
         categories=tuple(Category(entry.id, entry.name, entry.frequency) for _, entry in sorted(categories.items())),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bhk.evaluation.faults import FaultCount
+from bhk.evaluation.places import Place
 from bhk.pictures.prompts import Box
 
 Format = Literal["coco", "lvis", "sa1b"]
@@ -55,7 +56,7 @@ class AnnotatedImage:
 
     Attributes:
         id: id of the image in the file.
-        path: path of the picture.
+        picture: where the picture is.
         width, height: the annotated size in pixels.
         objects: its objects, in the order of the file.
         absent: categories that are known not to be in the picture (LVIS only).
@@ -63,7 +64,7 @@ class AnnotatedImage:
     """
 
     id: int
-    path: str
+    picture: Place
     width: int
     height: int
     objects: tuple[GroundTruth, ...] = ()
@@ -73,7 +74,7 @@ class AnnotatedImage:
     @property
     def name(self) -> str:
         """The name of the image in messages."""
-        return f"image {self.id} ({os.path.basename(self.path)})"
+        return f"image {self.id} ({os.path.basename(self.picture.name)})"
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,12 @@ class ImageFile:
     """A picture with its own annotation file, which has not been read yet (SA-1B).
 
     Attributes:
-        json: path of the annotation file.
-        path: path of the picture.
+        json: where the annotation file is.
+        picture: where the picture is.
     """
 
-    json: str
-    path: str
+    json: Place
+    picture: Place
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,6 +14,7 @@ from bhk.base.files import PASSING, ReadError
 from bhk.evaluation.annotations.dataset import FORMATS, Format
 from bhk.evaluation.annotations.errors import AnnotationError, UnknownFormatError
 from bhk.evaluation.faults import FaultKind, FaultLog
+from bhk.evaluation.places import Place
 from bhk.pictures.prompts import Box
 
 Document = Mapping[str, msgspec.Raw]  # the members of a JSON object, still encoded
@@ -25,7 +25,7 @@ _NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last
 _FORMATS = "expected COCO instances, LVIS v1 (both with images and annotations) or SA-1B (image and annotations)"
 
 
-def load_json(path: Path, kind: type[Any]) -> Any:
+def load_json(place: Place, kind: type[Any]) -> Any:
     """Return a JSON file, decoded by msgspec as the type `kind`.
 
     Raises:
@@ -34,17 +34,17 @@ def load_json(path: Path, kind: type[Any]) -> Any:
         msgspec.ValidationError: it is JSON of another type.
     """
     try:
-        text = path.read_bytes()
+        text = place.read()
     except OSError as error:
         if error.errno in PASSING:  # else it would be counted as a fault of the annotations
-            raise ReadError(f"cannot read {path}: {error.strerror}; try again") from error
-        raise AnnotationError(f"cannot read {path}: {error.strerror or error}") from error
+            raise ReadError(f"cannot read {place.described}: {error.strerror}; try again") from error
+        raise AnnotationError(f"cannot read {place.described}: {error.strerror or error}") from error
     try:
         return msgspec.json.decode(text, type=kind)
     except msgspec.ValidationError:
         raise
     except _NO_JSON as error:
-        return decode(_without_nan(path, text, error), kind)
+        return decode(_without_nan(place.described, text, error), kind)
 
 
 def decode(text: bytes | msgspec.Raw, kind: Any) -> Any:
@@ -61,7 +61,7 @@ def decode(text: bytes | msgspec.Raw, kind: Any) -> Any:
         raise msgspec.ValidationError(str(error)) from error
 
 
-def _without_nan(path: Path, text: bytes, error: Exception) -> bytes:
+def _without_nan(path: str, text: bytes, error: Exception) -> bytes:
     """Return what Python's json module wrote as valid JSON, with null in place of NaN and Infinity.
 
     Raises:
@@ -73,7 +73,7 @@ def _without_nan(path: Path, text: bytes, error: Exception) -> bytes:
         raise AnnotationError(f"{path} is not JSON: {error}") from error
 
 
-def load_document(path: Path) -> Document:
+def load_document(place: Place) -> Document:
     """Return the members of an annotation file.
 
     Raises:
@@ -81,14 +81,15 @@ def load_document(path: Path) -> Document:
         UnknownFormatError: it is JSON, but not an object.
     """
     try:
-        return load_json(path, dict[str, msgspec.Raw])  # type: ignore[no-any-return]
+        return load_json(place, dict[str, msgspec.Raw])  # type: ignore[no-any-return]
     except msgspec.ValidationError as error:
         raise UnknownFormatError(
-            f"{path} is JSON, but not an object ({error}); {_FORMATS}; give a list of results as {option('detections')}"
+            f"{place.described} is JSON, but not an object ({error}); {_FORMATS}; "
+            f"give a list of results as {option('detections')}"
         ) from error
 
 
-def recognise(path: Path, document: Document, named: str | None) -> Format:
+def recognise(path: str, document: Document, named: str | None) -> Format:
     """Return the format of a document.
 
     Args:

@@ -5,7 +5,8 @@ Sources: the data card of the dataset, and the README of `segment-anything`.
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 import msgspec
 
@@ -15,6 +16,7 @@ from bhk.evaluation.annotations.document import box_of, decode, load_document, m
 from bhk.evaluation.annotations.errors import AnnotationError
 from bhk.evaluation.annotations.pictures import PictureFolder
 from bhk.evaluation.faults import FaultKind, FaultLog
+from bhk.evaluation.places import Place
 
 
 class _Image(msgspec.Struct):
@@ -30,7 +32,7 @@ class _Annotation(msgspec.Struct):
     area: float | None = None
 
 
-def list_sa1b(files: list[Path], pictures: PictureFolder) -> Annotations:
+def list_sa1b(files: Sequence[Place], pictures: PictureFolder) -> Annotations:
     """Return the annotations of SA-1B files, which are read one by one later, because there are 11 million.
 
     A file has the name of its picture, except for the suffix.
@@ -39,32 +41,32 @@ def list_sa1b(files: list[Path], pictures: PictureFolder) -> Annotations:
         WrongSplitError: the folder holds other pictures.
     """
     log = FaultLog()
-    names = [file.stem for file in files]
+    names = [str(PurePosixPath(file.name).with_suffix("")) for file in files]
     places = pictures.match(names, log)
     images = tuple(
-        ImageFile(str(file), str(path))
+        ImageFile(file, picture)
         for file, name in zip(files, names, strict=True)
-        if (path := places.get(name)) is not None
+        if (picture := places.get(name)) is not None
     )
     return Annotations("sa1b", images, frozenset(), (), log.counts())
 
 
 def read_sa1b(source: ImageFile, log: FaultLog) -> AnnotatedImage | None:
     """Return the annotations of one picture; None if its file has another format, which is counted in `log`."""
-    path = Path(source.json)
+    name = source.json.name
     try:
-        document = load_document(path)
+        document = load_document(source.json)
         raws = members(document, "annotations")
         image = decode(document["image"], _Image)
     except (AnnotationError, msgspec.ValidationError, KeyError) as error:
-        log.add(FaultKind.MALFORMED_RECORD, f"{path.name}: {error}")
+        log.add(FaultKind.MALFORMED_RECORD, f"{name}: {error}")
         return None
     objects: dict[int, GroundTruth] = {}
     for found in records(raws, _Annotation, log):
         if found.id in objects:
-            log.add(FaultKind.DUPLICATE_ID, f"{path.name}: annotation {found.id}")
+            log.add(FaultKind.DUPLICATE_ID, f"{name}: annotation {found.id}")
             continue
         objects[found.id] = GroundTruth(
             found.id, None, bytes(found.segmentation), box_of(found.bbox), False, found.area
         )
-    return AnnotatedImage(image.image_id, source.path, image.width, image.height, tuple(objects.values()))
+    return AnnotatedImage(image.image_id, source.picture, image.width, image.height, tuple(objects.values()))

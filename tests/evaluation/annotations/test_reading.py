@@ -67,7 +67,7 @@ def test_lvis_names_absent_and_incomplete_categories(tmp_path: Path) -> None:
     assert isinstance(only, AnnotatedImage)
     assert (found.format, only.absent, only.incomplete) == ("lvis", (3,), (1,))
     assert [category.frequency for category in found.categories] == ["r", "f"]
-    assert only.path == str(tmp_path / "a.png")
+    assert only.picture.path == str(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_names_in_several_folders_are_not_mixed_up(tmp_path: Path) -> None:
     names = ["a/1.png", "b/1.png", "2.png", "d/2.png", "data/e/3.png", "a.png"]
     images = [{"id": number, "file_name": name, "width": 9, "height": 7} for number, name in enumerate(names)]
     found = _read(tmp_path, _document(images=images))
-    assert [Path(image.path).relative_to(tmp_path).as_posix() for image in found.images] == [
+    assert [Path(image.picture.path).relative_to(tmp_path).as_posix() for image in found.images] == [
         "b/1.png",
         "d/2.png",
         "e/3.png",
