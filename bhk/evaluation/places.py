@@ -226,7 +226,7 @@ def _headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     """Yield the members of an archive, keeping none of them in memory; zeros between them do not end it."""
     with tarfile.open(fileobj=file, mode="r:", ignore_zeros=True) as archive:
         while (member := archive.next()) is not None:
-            archive.members.clear()
+            archive.members.clear()  # type: ignore[attr-defined]
             yield member
 
 

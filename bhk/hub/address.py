@@ -78,7 +78,9 @@ def parse_address(text: str) -> Address:
             + ("; download files from other sites first" if is_page else "")
         )
     parts = match.groupdict()
-    return Address(**{name: part and unquote(part) for name, part in parts.items()} if is_page else parts)
+    if is_page:
+        parts = {name: part and unquote(part) for name, part in parts.items()}
+    return Address(parts["repository"], parts["path"], parts["revision"])
 
 
 def parse_data_address(text: str) -> Address:

@@ -148,7 +148,7 @@ def list_files(address: Address) -> list[str]:
         try:
             # Not list_repo_files, which retries for 23 s without a network.
             info = HfApi().repo_info(address.repository, revision=address.revision, repo_type=address.kind, timeout=20)
-            return [file.rfilename for file in info.siblings or []]
+            return [file.rfilename for file in getattr(info, "siblings", None) or []]
         except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError):
             raise
         except Exception as unreachable:
