@@ -4,12 +4,14 @@ Tokens lie on a grid, and see those of their window of it. The score of the quer
 
     scale * q @ k + q @ rows[y, r] + q @ columns[x, c]
 
-and the result is softmax(scores) @ v. Two forms of the same sum:
+and the result is softmax(scores) @ v. Forms of the same sum:
 
 - A CPU takes blocks of queries small enough for the caches: a window, or some rows of it. Only the positions' part of a block's
   scores exists, as the mask of torch's fused attention.
 - Else, where gradients are taken, and in exported graphs, that part goes into the product, with one-hot vectors for a key's
   row and column: score = [scale * q | q @ rows[y] | q @ columns[x]] @ [k | row | column]. Fused attention needs no mask then.
+
+A graph for ONNX, which has no fused attention, adds that part to the scores of some rows of queries at a time.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from .processor import is_faster
 BLOCK_QUERIES = 1024
 # Scores of a block where several heads fit into it: 4 MiB in float32, twice what a core's cache holds.
 BLOCK_SCORES = 1 << 20
+# The same in graphs for ONNX.
+UNFUSED_QUERIES = 512
 # Fused kernels for GPUs take heads whose width is a multiple of this.
 HEAD_MULTIPLE = 8
 
@@ -51,6 +55,8 @@ def relative_attention(
     padding = None if padding is None else padding.to(qkv.dtype)
     operands = [x for x in (qkv, padding, rows, columns) if x is not None]
     has_gradients = torch.is_grad_enabled() and any(x.requires_grad for x in operands)
+    if _is_exported() and is_for_onnx():
+        return _unfused(qkv, padding, rows, columns, scale)
     if qkv.device.type != "cpu" or has_gradients or _is_forward_mode() or _is_exported():
         return _one_hot(qkv, padding, rows, columns, scale)
     y: Tensor = _blocked(qkv, padding, rows, columns, scale, compute)
@@ -69,6 +75,15 @@ def _is_exported() -> bool:
     """Return whether torch records a graph for other programs, which do not know the operator below."""
     is_traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
     return is_traced or torch.compiler.is_exporting()
+
+
+def is_for_onnx() -> bool:
+    """Return whether torch records a graph for ONNX."""
+    return torch.onnx.is_in_onnx_export()
+
+
+# Compilers call it once, instead of looking into it. (torch.compiler.assume_constant_result would import them for that.)
+is_for_onnx._dynamo_marked_constant = True
 
 
 def _is_forward_mode() -> bool:
@@ -165,15 +180,9 @@ def _blocks(heads: int, tall: int, wide: int, keys: int) -> Iterator[tuple[slice
 
 
 def _one_hot(qkv: Tensor, padding: Tensor | None, rows: Tensor, columns: Tensor, scale: float) -> Tensor:
-    batch, height, width, _, heads, head = qkv.shape
-    tall, wide = len(rows), len(columns)
-    if padding is not None:
-        below, right = -height % tall, -width % wide
-        qkv = torch.cat([qkv, padding.expand(batch, below, width, -1, -1, -1)], 1)
-        qkv = torch.cat([qkv, padding.expand(batch, height + below, right, -1, -1, -1)], 2)
-    down, across = qkv.shape[1] // tall, qkv.shape[2] // wide  # windows
-    cut = qkv.reshape(batch, down, tall, across, wide, 3, heads, head)
-    q, k, v = cut.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, batch * down * across, heads, tall, wide, head).unbind(0)
+    """Serve GPUs, and gradients."""
+    q, k, v = _windows(qkv, padding, len(rows), len(columns))
+    tall, wide, head = q.shape[2:]
     missing = -(head + tall + wide) % HEAD_MULTIPLE
     row = torch.eye(tall, dtype=k.dtype, device=k.device).repeat_interleave(wide, 0)
     column = torch.eye(wide, dtype=k.dtype, device=k.device).repeat(tall, 1)
@@ -185,5 +194,42 @@ def _one_hot(qkv: Tensor, padding: Tensor | None, rows: Tensor, columns: Tensor,
         torch.cat([v.flatten(2, 3), v.new_zeros(place.shape)], -1),
         scale=1.0,
     )
-    y = y[..., :head].reshape(batch, down, across, heads, tall, wide, head).permute(0, 1, 4, 2, 5, 3, 6)
+    return _grid(y[..., :head].unflatten(2, (tall, wide)), qkv)
+
+
+def _unfused(qkv: Tensor, padding: Tensor | None, rows: Tensor, columns: Tensor, scale: float) -> Tensor:
+    """Serve ONNX, which has no fused attention: some rows of queries at a time, whose scores are in memory."""
+    q, k, v = _windows(qkv, padding, len(rows), len(columns))
+    tall, wide = q.shape[2:4]
+    lines = max(1, min(tall, UNFUSED_QUERIES // wide))
+    keys, values = (scale * k.flatten(2, 3)).transpose(2, 3), v.flatten(2, 3)
+    found = []
+    for top in range(0, tall, lines):
+        part = q[:, :, top : top + lines]  # (windows, heads, lines, wide, head)
+        by_row = part @ rows[top : top + lines].transpose(1, 2)
+        by_column = (part.transpose(2, 3) @ columns.transpose(1, 2)).transpose(2, 3)
+        scores = (part.flatten(2, 3) @ keys).unflatten(3, (tall, wide)).unflatten(2, part.shape[2:4])
+        scores = scores + by_row.unsqueeze(-1) + by_column.unsqueeze(-2)
+        found.append((scores.flatten(4).flatten(2, 3).softmax(-1) @ values).unflatten(2, part.shape[2:4]))
+    return _grid(torch.cat(found, 2), qkv)
+
+
+def _windows(qkv: Tensor, padding: Tensor | None, tall: int, wide: int) -> tuple[Tensor, ...]:
+    """Return queries, keys and values of windows, (windows, heads, tall, wide, head) each."""
+    batch, height, width, _, heads, head = qkv.shape
+    if padding is not None:
+        below, right = -height % tall, -width % wide
+        qkv = torch.cat([qkv, padding.expand(batch, below, width, -1, -1, -1)], 1)
+        qkv = torch.cat([qkv, padding.expand(batch, height + below, right, -1, -1, -1)], 2)
+    down, across = qkv.shape[1] // tall, qkv.shape[2] // wide
+    cut = qkv.reshape(batch, down, tall, across, wide, 3, heads, head)
+    return cut.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, batch * down * across, heads, tall, wide, head).unbind(0)
+
+
+def _grid(y: Tensor, qkv: Tensor) -> Tensor:
+    """Return what the tokens of windows gathered, (windows, heads, tall, wide, head), on the grid of `qkv`."""
+    batch, height, width = qkv.shape[:3]
+    _, heads, tall, wide, head = y.shape
+    down, across = (height + tall - 1) // tall, (width + wide - 1) // wide
+    y = y.reshape(batch, down, across, heads, tall, wide, head).permute(0, 1, 4, 2, 5, 3, 6)
     return y.reshape(batch, down * tall, across * wide, heads, head)[:, :height, :width]

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from bhk.codec.codebook import Codebook, Codes
 from bhk.kernels import operators as operators  # registers torch.ops.bhk
+from bhk.kernels.attention import is_for_onnx
 from bhk.kernels.onednn import packed_bytes
 from bhk.kernels.resident import Resident, find_fault, make_resident
 from bhk.nn.decoded_weight import decoded_weight
@@ -193,16 +194,8 @@ def refuse_onnx() -> None:
         HyperLinearError: it is.
     """
     is_recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
-    if is_recorded and _is_for_onnx():
+    if is_recorded and is_for_onnx():
         raise HyperLinearError(
             "ONNX has no layers on codes; export a model that was loaded with bhk.load(…, mode='dense'), "
             "or call bhk.nn.to_dense(model) first"
         )
-
-
-def _is_for_onnx() -> bool:
-    return torch.onnx.is_in_onnx_export()
-
-
-# Compilers call it once, instead of looking into it. (torch.compiler.assume_constant_result would import them for that.)
-_is_for_onnx._dynamo_marked_constant = True  # type: ignore[attr-defined]
