@@ -39,6 +39,8 @@ from bhk.tasks.diff import DiffReport as DiffReport
 from bhk.tasks.diff import diff as diff
 from bhk.tasks.export import ExportReport as ExportReport
 from bhk.tasks.export import export as export
+from bhk.tasks.export_onnx import OnnxReport as OnnxReport
+from bhk.tasks.export_onnx import export_onnx as export_onnx
 from bhk.tasks.fidelity import fidelity as fidelity
 from bhk.tasks.inspect import InspectionReport as InspectionReport
 from bhk.tasks.inspect import inspect as inspect

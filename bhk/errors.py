@@ -28,6 +28,7 @@ Models:
     ConfigurationError: what was given as the configuration of a model is none, or that of another model.
     LoadError: the tensors of a file do not fit the model.
     PredictionError: a model cannot predict the masks that are asked for.
+    OnnxError: a model cannot be written as ONNX files.
     NotFiniteError: a model returned NaN or infinity.
     DeviceMemoryError: the device does not have enough memory, for the model or for a picture.
     MissingPackageError: a package that this work needs is not installed.

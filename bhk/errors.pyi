@@ -18,6 +18,7 @@ from bhk.engines.errors import MissingResultsError as MissingResultsError
 from bhk.engines.errors import WorkerError as WorkerError
 from bhk.evaluation.annotations.errors import AnnotationError as AnnotationError
 from bhk.evaluation.fidelity import NotFiniteError as NotFiniteError
+from bhk.graphs.parts import OnnxError as OnnxError
 from bhk.hub.errors import HubError as HubError
 from bhk.nn.errors import DeviceMemoryError as DeviceMemoryError
 from bhk.nn.errors import LoadError as LoadError

@@ -31,7 +31,11 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     ),
     inspect: ("bhk inspect sam_b.bhk --by role", "bhk inspect sam_b.bhk --sort snr --top 10"),
     verify: ("bhk verify sam_b.bhk", "bhk verify sam_b.bhk --against sam_vit_b_01ec64.pth"),
-    export: ("bhk export sam_b.bhk -o sam_b.pth", "bhk export sam_b.bhk -o ComfyUI/models/sams/"),
+    export: (
+        "bhk export sam_b.bhk -o sam_b.pth",
+        "bhk export sam_b.bhk -o ComfyUI/models/sams/",
+        "bhk export sam_b.bhk -o sam_b_onnx --format onnx",
+    ),
     diff: ("bhk diff sam_vit_b_01ec64.pth sam_b.bhk",),
     segment: (
         "bhk segment sam_b.bhk photo.jpg --point 500,375 -o masks.png",

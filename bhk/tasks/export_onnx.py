@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, get_args
 
 from bhk.base.errors import OptionError
 from bhk.base.files import WriteError, check_destination, replace_files
@@ -16,6 +16,7 @@ from bhk.base.progress import Progress, silent
 from bhk.base.report import Report
 from bhk.base.texts import choices, counted, size
 from bhk.file.bhkfile import open_downloaded
+from bhk.graphs.parts import Weights
 from bhk.nn.loading import load_options
 from bhk.sam.configuration import Config
 from bhk.sam.load import load_model
@@ -23,9 +24,7 @@ from bhk.sam.variants import FAMILIES, WITHIN
 from bhk.tasks.export import ExportedFile
 
 if TYPE_CHECKING:
-    from bhk.onnx.model import OnnxModel
-
-OnnxWeights: TypeAlias = Literal["int8", "float32", "float16"]
+    from bhk.graphs.onnx_model import OnnxModel
 
 ONNX = Package("onnx", "run: pip install onnx")
 
@@ -56,7 +55,7 @@ def export_onnx(
     path: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    weights: OnnxWeights = "int8",
+    weights: Weights = "int8",
     config: Config | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -83,16 +82,15 @@ def export_onnx(
     Raises:
         OptionError: there are no such `weights`.
         MissingPackageError: onnx or the model's package is not installed.
-        NoOnnxGraphError: the model is not of these families.
-        OnnxOperatorError: the model has a layer that ONNX lacks.
+        OnnxError: the model is not of these families, or has a layer that ONNX lacks.
         WriteError: a file exists or cannot be written; all files are left unchanged.
         HubError, ReadError, FormatError, UnknownModelError, LoadError: see `bhk.load`.
     """
-    if weights not in get_args(OnnxWeights):
-        raise OptionError(f"weights {weights!r} are unknown; choose {choices(get_args(OnnxWeights))}")
+    if weights not in get_args(Weights):
+        raise OptionError(f"weights {weights!r} are unknown; choose {choices(get_args(Weights))}")
     import_package((ONNX,))
-    from bhk.onnx.model import onnx_models
-    from bhk.onnx.tracing import OPSET
+    from bhk.graphs.onnx_model import onnx_models
+    from bhk.graphs.trace import OPSET
 
     folder = Path(out)
     _check(folder, force)

@@ -76,3 +76,17 @@ def test_a_file_in_a_folder_gets_the_official_name(bhk: Shell) -> None:
     assert (ended.status, ended.out) == (0, "models/mobile_sam.pt: 40.7 MB\n")
     assert ended.err == "mobile_sam.pt is one official name of this architecture; others: tinysam_42.3.pth\n"
     assert bhk.fails("export", "mine.bhk", "-o", "none/") == "folder none does not exist; create it first"
+
+
+def test_options_of_the_other_format_are_wrong_usage(bhk: Shell, converted: Path) -> None:
+    for options in (["--weights", "int8"], ["--config", "tinysam"], ["--format", "onnx", "--shard-size", "1GB"]):
+        ended = bhk("export", converted, "-o", "out", *options, environment={"COLUMNS": "100"})
+        assert (ended.status, ended.out) == (2, "")
+        assert "it does not go together with --format" in ended.err
+
+
+def test_a_file_of_another_model_cannot_become_onnx(bhk: Shell, converted: Path) -> None:
+    pytest.importorskip("onnx")
+    message = bhk.fails("export", converted, "-o", "out", "--format", "onnx")
+    assert "does not say which model it holds" in message
+    assert not (bhk.folder / "out").exists()

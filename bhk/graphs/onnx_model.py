@@ -10,14 +10,16 @@ from onnx import TensorProto
 from torch import Tensor, nn
 
 from bhk.file.bhkfile import BhkFile
-from bhk.onnx.graphs import Graph, graphs_of
-from bhk.onnx.tracing import trace
-from bhk.onnx.weights import Held, Weights, hold_codes, hold_floats
+from bhk.graphs.parts import Part, Weights, parts_of
+from bhk.graphs.trace import trace
+from bhk.graphs.weights import Held, hold_codes, hold_floats
 from bhk.version import __version__
 
-LARGEST = 2_000_000_000  # bytes of a file in the format of ONNX, protobuf, which allows 2^31; weights beyond lie beside it
+LARGEST = (
+    2_000_000_000  # bytes of a file in the format of ONNX, protobuf, which allows 2^31; weights beyond lie beside it
+)
 _SMALL = 1024  # bytes of a tensor that stays in the file then
-_MODEL = "model."  # where a graph's module has the model
+_MODEL = "model."  # where the module of a part has the model
 
 
 @dataclass(frozen=True)
@@ -75,17 +77,17 @@ def onnx_models(
         advance: called with the bytes of each tensor in float32.
 
     Raises:
-        NoOnnxGraphError, OnnxOperatorError: the model is of another family, or has a layer that ONNX lacks.
+        OnnxError: the model is of another family, or has a layer that ONNX lacks.
     """
     tensors = model.state_dict()
-    for graph in graphs_of(model):
-        proto = trace(graph)
-        names = [node.name.removeprefix(_MODEL) for node in proto.graph.input if node.name not in graph.inputs]
+    for part in parts_of(model):
+        proto = trace(part)
+        names = [node.name.removeprefix(_MODEL) for node in proto.graph.input if node.name not in part.inputs]
         held = []
         for name in names:
             held.append(_held(name, tensors[name], file, stored.get(name), weights))
             advance(tensors[name].nbytes)
-        yield OnnxModel(graph.name, _complete(proto, graph, held), _counts(held))
+        yield OnnxModel(part.name, _complete(proto, part, held), _counts(held))
 
 
 def _held(name: str, tensor: Tensor, file: BhkFile, stored: str | None, weights: Weights) -> Held:
@@ -98,15 +100,16 @@ def _held(name: str, tensor: Tensor, file: BhkFile, stored: str | None, weights:
     return found or hold_floats(node, tensor.numpy(), weights)
 
 
-def _complete(proto: onnx.ModelProto, graph: Graph, held: list[Held]) -> onnx.ModelProto:
+def _complete(proto: onnx.ModelProto, part: Part, held: list[Held]) -> onnx.ModelProto:
     """Put weights into a graph that takes them as inputs."""
-    inputs = [node for node in proto.graph.input if node.name in graph.inputs]
+    inputs = [node for node in proto.graph.input if node.name in part.inputs]
     nodes = [node for weight in held for node in weight.nodes] + list(proto.graph.node)
     del proto.graph.input[:], proto.graph.node[:]
     proto.graph.input.extend(inputs)
     proto.graph.node.extend(nodes)
     proto.graph.initializer.extend(tensor for weight in held for tensor in weight.constants)
     proto.producer_name, proto.producer_version = "bhk", __version__
+    onnx.helper.set_model_props(proto, {"image_size": str(part.size)})
     return proto
 
 

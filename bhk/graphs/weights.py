@@ -12,9 +12,7 @@ that operator for each run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +23,8 @@ from torch import Tensor
 
 from bhk.codec.codebook import Codebook, Codes
 from bhk.codec.shape import Shape
+from bhk.graphs.parts import Weights
 from bhk.kernels.resident import step_and_offsets
-
-Weights: TypeAlias = Literal["int8", "float32", "float16"]
 
 _HALF = {"F16": TensorProto.FLOAT16, "BF16": TensorProto.BFLOAT16}  # dtypes to which files round decoded weights
 _OUTLIER = 16  # bytes: its place and two weights

@@ -22,14 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from bhk.base.errors import BhkError
-from bhk.base.texts import choices
 
 Axes = Mapping[str, Mapping[int, str]]  # name of an input or output -> its axes of any length
 
@@ -39,16 +38,19 @@ _PROMPTS: Axes = {
     "mask_input": {0: "mask_inputs"},
     "has_mask_input": {0: "mask_inputs"},
 }
-_KINDS = ("SAM", "SAM-HQ", "MobileSAM", "SAM 2")
 
 
-class NoOnnxGraphError(BhkError):
-    """bhk does not know how to write this model as ONNX files."""
+# How a graph holds the weights that a file has as codes.
+Weights = Literal["int8", "float32", "float16"]
+
+
+class OnnxError(BhkError):
+    """A model cannot be written as ONNX."""
 
 
 @dataclass(frozen=True)
-class Graph:
-    """A part of a model that becomes an ONNX file.
+class Part:
+    """A part of a model that becomes an ONNX file of its own.
 
     Attributes:
         name: name of the file, without its suffix.
@@ -56,6 +58,7 @@ class Graph:
         example: inputs, in order.
         inputs, outputs: their names.
         dynamic: which of their axes may have any length.
+        size: pixels of the long side of what the encoder sees.
     """
 
     name: str
@@ -64,24 +67,25 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     dynamic: Axes
+    size: int
 
 
-def graphs_of(model: nn.Module) -> tuple[Graph, Graph]:
+def parts_of(model: nn.Module) -> tuple[Part, Part]:
     """Return the encoder and the decoder of a model.
 
     Raises:
-        NoOnnxGraphError: the model is of another family.
+        OnnxError: the model is of another family.
     """
     package, kind = type(model).__module__.partition(".")[0], type(model).__name__
-    make = _GRAPHS.get(f"{package}.{kind}")
+    make = _PARTS.get(f"{package}.{kind}")
     if make is None:
-        raise NoOnnxGraphError(
-            f"bhk writes no ONNX files of {package}.{kind}; it does of {choices(_KINDS)} in their own packages"
+        raise OnnxError(
+            f"bhk writes no ONNX files of {package}.{kind}; it does of SAM, SAM-HQ, MobileSAM and SAM 2, as modules of their own packages"
         )
     return make(model)
 
 
-def _sam(model: Any) -> tuple[Graph, Graph]:
+def _sam(model: Any) -> tuple[Part, Part]:
     """Return the parts of SAM and of the models with its classes."""
     size, (grid, _) = model.image_encoder.img_size, model.prompt_encoder.image_embedding_size
     is_hq = hasattr(model.mask_decoder, "hf_token")
@@ -90,15 +94,16 @@ def _sam(model: Any) -> tuple[Graph, Graph]:
     if is_hq:
         early = model.mask_decoder.compress_vit_feat[0].in_channels
         examples.append(torch.zeros(1, 1, grid, grid, early))
-    encoder = Graph(
+    encoder = Part(
         "encoder",
         SamEncoder(model, size, is_hq),
         (torch.zeros(size * 3 // 4, size, 3),),
         ("input_image",),
         features,
         {"input_image": {0: "height", 1: "width"}},
+        size,
     )
-    decoder = Graph(
+    decoder = Part(
         "decoder",
         HqDecoder(model, size) if is_hq else SamDecoder(model, size),
         (*examples, *_prompts(size, 4 * grid), torch.tensor([size // 2, size // 3], dtype=torch.float32)),
@@ -111,35 +116,37 @@ def _sam(model: Any) -> tuple[Graph, Graph]:
             "iou_predictions": {0: "prompts"},
             "low_res_masks": {0: "prompts"},
         },
+        size,
     )
     return encoder, decoder
 
 
-def _sam2(model: Any) -> tuple[Graph, Graph]:
+def _sam2(model: Any) -> tuple[Part, Part]:
     """Return the parts of SAM 2, as it segments pictures."""
     size, (grid, _) = model.image_size, model.sam_prompt_encoder.image_embedding_size
     width = model.sam_prompt_encoder.embed_dim
     finer = ("high_res_feats_0", "high_res_feats_1")
-    encoder = Graph(
-        "encoder", Sam2Encoder(model), (torch.zeros(1, 3, size, size),), ("image",), (*finer, "image_embed"), {}
+    encoder = Part(
+        "encoder", Sam2Encoder(model), (torch.zeros(1, 3, size, size),), ("image",), (*finer, "image_embed"), {}, size
     )
     features = (
         torch.zeros(1, width, grid, grid),
         torch.zeros(1, width // 8, 4 * grid, 4 * grid),
         torch.zeros(1, width // 4, 2 * grid, 2 * grid),
     )
-    decoder = Graph(
+    decoder = Part(
         "decoder",
         Sam2Decoder(model),
         (*features, *_prompts(size, 4 * grid)),
         ("image_embed", *finer, *_PROMPTS),
         ("masks", "iou_predictions"),
         {**_PROMPTS, "masks": {0: "prompts"}, "iou_predictions": {0: "prompts"}},
+        size,
     )
     return encoder, decoder
 
 
-_GRAPHS: dict[str, Callable[[Any], tuple[Graph, Graph]]] = {
+_PARTS: dict[str, Callable[[Any], tuple[Part, Part]]] = {
     "segment_anything.Sam": _sam,
     "segment_anything_hq.Sam": _sam,
     "mobile_sam.Sam": _sam,
@@ -171,8 +178,7 @@ class SamEncoder(nn.Module):
         if self._is_hq:
             embeddings, early = found
             return embeddings, early[0][None]
-        embeddings = found[0] if isinstance(found, tuple) else found  # segment_anything_hq adds features of early layers
-        return embeddings
+        return found[0] if isinstance(found, tuple) else found  # segment_anything_hq adds features of early layers
 
 
 class SamDecoder(nn.Module):
