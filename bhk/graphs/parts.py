@@ -80,7 +80,8 @@ def parts_of(model: nn.Module) -> tuple[Part, Part]:
     make = _PARTS.get(f"{package}.{kind}")
     if make is None:
         raise OnnxError(
-            f"bhk writes no ONNX files of {package}.{kind}; it does of SAM, SAM-HQ, MobileSAM and SAM 2, as modules of their own packages"
+            f"bhk writes no ONNX files of {package}.{kind}; "
+            "it does of SAM, SAM-HQ, MobileSAM and SAM 2, as modules of their own packages"
         )
     return make(model)
 

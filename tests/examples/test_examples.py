@@ -54,7 +54,7 @@ def pictures(tmp_path: Path) -> Path:
 
 def test_every_example_is_tested() -> None:
     names = {path.stem for path in FOLDER.glob("*.py")}
-    assert names == {"segment", "convert_fine_tune", "publish", "train_lora"}
+    assert names == {"segment", "segment_onnx", "convert_fine_tune", "publish", "train_lora"}
 
 
 def test_segment_runs_on_its_own(tmp_path: Path) -> None:
@@ -139,3 +139,21 @@ def test_adapters_are_small_lower_the_loss_come_back_and_can_be_merged(
     adapters = load_file(out / "adapter_model.safetensors")
     assert sum(tensor.numel() for tensor in adapters.values()) == 73728
     assert (out / "night.bhk").stat().st_size < 0.2 * 4 * bhk.inspect(out / "night.bhk").total.weights
+
+
+def test_segment_onnx_finds_the_objects_of_a_scene(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    bhk.export_onnx(model, tmp_path / "onnx")
+    largest = make_scene(HELD_OUT).masks[0]
+    rows, columns = np.nonzero(largest)
+    box = f"{columns.min()},{rows.min()},{columns.max() + 1},{rows.max() + 1}"
+    out = tmp_path / "mask.png"
+    example("segment_onnx").main([str(tmp_path / "onnx"), str(pictures / "scene.png"), "--box", box, "--out", str(out)])
+    mask = np.asarray(Image.open(out))
+    expected = bhk.segment(model, pictures / "scene.png", boxes=[tuple(map(float, box.split(",")))])
+    assert (mask != expected.masks[0]).sum() <= 3  # logits near zero
+    assert (mask & largest).sum() / (mask | largest).sum() > 0.9
+    assert f"{out}: {mask.sum()} pixels, predicted IoU {expected.scores[0]:.3f}" in capsys.readouterr().out
