@@ -83,7 +83,7 @@ def is_for_onnx() -> bool:
 
 
 # Compilers call it once, instead of looking into it. (torch.compiler.assume_constant_result would import them for that.)
-is_for_onnx._dynamo_marked_constant = True
+is_for_onnx._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _is_forward_mode() -> bool:

@@ -175,11 +175,13 @@ class SamEncoder(nn.Module):
         image = (image - self.model.pixel_mean) / self.model.pixel_std
         height, width = image.shape[1:]
         padded = functional.pad(image, (0, self._size - width, 0, self._size - height))
-        found = self.model.image_encoder(padded.reshape(1, 3, self._size, self._size))  # from here on, sizes are known
+        found: Any = self.model.image_encoder(
+            padded.reshape(1, 3, self._size, self._size)
+        )  # from here on, sizes are known
         if self._is_hq:
-            embeddings, early = found
-            return embeddings, early[0][None]
-        return found[0] if isinstance(found, tuple) else found  # segment_anything_hq adds features of early layers
+            return found[0], found[1][0][None]
+        embeddings: Tensor = found[0] if isinstance(found, tuple) else found  # segment_anything_hq adds early features
+        return embeddings
 
 
 class SamDecoder(nn.Module):
@@ -213,8 +215,8 @@ class SamDecoder(nn.Module):
         wanted = orig_im_size.to(torch.int64)
         long = wanted.max()
         height, width = torch.div(2 * self._size * wanted + long, 2 * long, rounding_mode="trunc").unbind()
-        cut = whole[..., :height, :width]
-        return functional.interpolate(cut, size=tuple(wanted.unbind()), mode="bilinear", align_corners=False)
+        cut, size = whole[..., :height, :width], wanted.unbind()  # sizes are tensors, so that tracing sees them
+        return functional.interpolate(cut, size=size, mode="bilinear", align_corners=False)  # type: ignore[arg-type]
 
 
 class HqDecoder(SamDecoder):
@@ -298,14 +300,16 @@ def embed_points(encoder: Any, points: Tensor, labels: Tensor) -> Tensor:
     kinds = torch.cat([encoder.not_a_point_embed.weight, *(kind.weight for kind in encoder.point_embeddings)])
     height, width = encoder.input_image_size
     places = encoder.pe_layer._pe_encoding((points + 0.5) / torch.tensor([width, height], dtype=torch.float32))
-    return places * (labels >= 0).to(torch.float32)[..., None] + kinds[labels.to(torch.int64) + 1]
+    embedded: Tensor = places * (labels >= 0).to(torch.float32)[..., None] + kinds[labels.to(torch.int64) + 1]
+    return embedded
 
 
 def embed_mask(encoder: Any, mask: Tensor, has_mask: Tensor) -> Tensor:
     """Return what a prompt encoder makes of mask logits (n, 1, height, width) where has_mask (n,) is 1."""
     has_mask = has_mask.reshape(-1, 1, 1, 1)
     without = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
-    return has_mask * encoder.mask_downscaling(mask) + (1 - has_mask) * without
+    embedded: Tensor = has_mask * encoder.mask_downscaling(mask) + (1 - has_mask) * without
+    return embedded
 
 
 def _best(masks: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
