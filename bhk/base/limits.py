@@ -86,5 +86,8 @@ def check_expansion(what: str, needed: int, stored: int, limit: Limit = UNPACKED
 
 def parsed_size(text: str) -> int | None:
     """Return the bytes of a size such as "5GB" or "500MiB"; None if it is none."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?B)?", text.strip().upper())
-    return int(float(match[1]) * _UNITS[match[2] or ""]) if match and float(match[1]) else None
+    match = re.fullmatch(r"(\d{1,20})(?:\.(\d{1,20}))?\s*([KMG]I?B)?", text.strip().upper())
+    if match is None:
+        return None
+    whole, part, unit = match[1], match[2] or "", _UNITS[match[3] or ""]
+    return int(whole + part) * unit // 10 ** len(part) or None  # a float would round

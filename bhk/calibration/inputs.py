@@ -207,11 +207,13 @@ def random_texts(model: Any, count: int, seed: Sequence[int]) -> Iterator[Mappin
     """
     config, rng = model.config.text_config, np.random.default_rng(seed)
     begin, end = (
-        min(token, config.vocab_size - back) for token, back in ((config.bos_token_id, 2), (config.eos_token_id, 1))
+        min(token, config.vocab_size - back) if isinstance(token, int) else config.vocab_size - back
+        for token, back in ((config.bos_token_id, 2), (config.eos_token_id, 1))
     )
     length = config.max_position_embeddings
     for _ in range(count):
-        words = rng.integers(0, begin, rng.integers(1, WORDS + 1)).tolist()
+        # In CLIP's vocabulary, words come before both; in others, the first token begins a text.
+        words = rng.integers(0, begin or config.vocab_size, rng.integers(1, WORDS + 1)).tolist()
         tokens = torch.full((1, length), end)
         tokens[0, : len(words) + 1] = torch.tensor([begin, *words])
         yield {"input_ids": tokens, "attention_mask": (torch.arange(length)[None] < len(words) + 2).long()}

@@ -27,7 +27,7 @@ from bhk.sam.load import dense_model, fill
 from bhk.sam.packages import TRANSFORMERS
 from bhk.sam.recognise import Recognised
 
-_ADVICE = f"convert without {option('calibration')}, or give the model itself to bhk.convert, in Python"
+_ADVICE = f"convert without {option('calibration')} or {option('fidelity')}, or give the model itself to bhk.convert, in Python"
 
 
 @dataclass(frozen=True, eq=False)

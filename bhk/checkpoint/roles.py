@@ -11,8 +11,8 @@ _BUFFERS = frozenset({"num_batches_tracked", "positional_encoding_gaussian_matri
 # Words in the own names of tables that are computed or counted, not learned: frequencies, coordinates, statistics, masks.
 # A grid alone may be learned, as those of radiance fields.
 _COMPUTED = re.compile(
-    r"(^|_)(freqs?|cos|sin|cis|rope|rotary|sinusoid(al)?|anchors?|coords?|coordinates|strides?|mean|std|var|variance|cov|avg|cumprod)(_|$)"
-    r"|^(betas|alphas|sigmas|pe|queue|center|cluster_size)$|(^|_)(mask|index|indices|ids)$|.(_grid)$"
+    r"(^|_)(freqs?|cos|sin|cis|rope|rotary|sinusoid(al)?|anchors?|coords?|coordinates|strides?|priors?|slopes?|fbank|filterbank|mean|std|var|variance|cov|avg|cumprod)(_|$)"
+    r"|^(betas|alphas|sigmas|pe|queue|center|cluster_size|fb|mel_(filters|basis)|window)$|(^|_)(mask|index|indices|ids)$|.(_grid)$"
 )
 _LEARNED = re.compile(r"(^|_)(embed(ding)?s?|tokens?|weight|bias|proj)(_|$)(?!avg$)")
 # The last part of a module path that is not a number tells the kind of module.

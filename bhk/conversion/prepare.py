@@ -20,6 +20,7 @@ from bhk.calibration.options import Calibration
 from bhk.calibration.samples import inputs_for
 from bhk.checkpoint import Checkpoint, UnsupportedTensorError
 from bhk.checkpoint.companions import companions_beside
+from bhk.checkpoint.computed import pruned_weights
 from bhk.checkpoint.quantised import find_quantised
 from bhk.checkpoint.terms import terms_beside
 from bhk.codec.dtypes import DTYPE_NAMES
@@ -138,7 +139,8 @@ def prepare(
     if evidence is not None and evidence.calibration is not None and evidence.inputs is not None:
         made |= calibration_provenance(evidence.calibration, evidence.model.module, len(evidence.inputs))
     header = start_header(checkpoint, recognised.entry if recognised else None, companions | terms, metadata, made)
-    warnings = (*empty, *quantised.lines(), *faults, *without, *_doubts(checkpoint, recognised))
+    doubts = _doubts(checkpoint, recognised)
+    warnings = (*empty, *_pruned(checkpoint.tensors), *quantised.lines(), *faults, *without, *doubts)
     return Job(checkpoint, tensors, header, path, force, quality, evidence, workers, warnings)
 
 
@@ -179,6 +181,18 @@ def _check_empty(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
             "folder gathers the weights"
         )
     return (found,)
+
+
+def _pruned(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Return a warning about weights that torch's pruning keeps as two tensors each."""
+    pruned = pruned_weights(tensors.keys())
+    if not pruned:
+        return ()
+    calls = " or ".join(dict.fromkeys(pruned.values()))
+    return (
+        f"{counted(len(pruned), 'pruned weight')} ({listed(list(pruned), 3)}) will be stored as two tensors each, the weight "
+        f"before pruning and its mask; call {calls} for each layer and convert again, so that other programs load the file",
+    )
 
 
 def _evidence(model: CalibrationModel, quality: Quality, calibration: Calibration | None) -> Evidence:

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterator
 
 from torch import nn
 
+from bhk.base.texts import counted
+from bhk.checkpoint.computed import computed_weights
 from bhk.container.header import ModelEntry
 from bhk.nn.coded import CodedWeight
 
@@ -48,6 +50,12 @@ def diagnose(
     if wrapper := find_prefix(in_model, [name.removeprefix(prefix) for name in in_file]):
         inner = wrapper.rstrip(".")
         found.append(f"the model's names start with {wrapper!r}; load into model.get_submodule({inner!r})")
+    computed = computed_weights({name.removeprefix(prefix) for name in in_file})
+    if calls := [call for weight, call in computed.items() if weight in set(in_model)]:
+        found.append(
+            f"the file holds, instead of {counted(len(calls), 'weight')}, what torch computes them from; call "
+            f"{' or '.join(dict.fromkeys(calls))} for each layer of the original, and convert it again"
+        )
     if entry is not None:
         variant = f", variant {entry.variant}" if entry.variant else ""
         found.append(f"the file holds a model of family {entry.family}{variant}")

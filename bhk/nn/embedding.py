@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from bhk.nn.coded import CodedWeight, is_transformed, refuse_onnx
 from bhk.nn.device import Device
+from bhk.nn.errors import HyperLinearError
 from bhk.nn.precision import Dtype
 
 # Smaller tables are tokens and position tables, which the code around them mostly reads as a whole.
@@ -66,6 +67,18 @@ class HyperEmbedding(CodedWeight, nn.Embedding):
             input, self.codes, self.codebook, self.outliers, self.embedding_dim, self._dtype
         )
         return found
+
+    @classmethod
+    def from_pretrained(cls, embeddings: Tensor, *args: object, **options: object) -> NoReturn:  # type: ignore[override]
+        """Refuse to take a table, because the layer holds codes.
+
+        Raises:
+            HyperLinearError: always; the message says how to get there.
+        """
+        raise HyperLinearError(
+            f"{cls.__name__} holds codes, not a table; put torch.nn.Embedding.from_pretrained(table) into the model, write it "
+            "with bhk.convert(model, path), and load it with bhk.load_into(model, path)"
+        )
 
     def to_embedding(self) -> nn.Embedding:
         """Return an `nn.Embedding` with the decoded table."""

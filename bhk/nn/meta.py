@@ -90,7 +90,14 @@ class _WeightsOnMeta(TorchFunctionMode):
         elif func is torch.Tensor.to and args[0].is_meta:  # torch refuses, because there is nothing to copy
             args = tuple(_META if isinstance(value, str | torch.device) else value for value in args)
             options = {name: _META if name == "device" else value for name, value in options.items()}
-        made = func(*args, **options)
-        if self._most is not None and isinstance(made, Tensor) and func in _MAKERS:
-            self._most.take(made)
-        return made
+        if self._most is not None and func in _MAKERS:
+            self._most.take(_without_memory(func, args, options))  # before there is too little memory
+        return func(*args, **options)
+
+
+def _without_memory(func: Callable[..., Tensor], args: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
+    """Return what `func` would make, on the meta device."""
+    if func is torch.outer:
+        return func(*(torch.empty_like(value, device=_META) for value in (*args, *options.values())))
+    kept = {name: value for name, value in options.items() if name not in ("generator", "out", "pin_memory")}
+    return func(*args, **{**kept, "device": _META})

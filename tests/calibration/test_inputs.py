@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from sam import models
 from torch import Tensor, nn
 
 from bhk.calibration.errors import CalibrationError
-from bhk.calibration.inputs import SEQUENCES, BatchInputs, SamInputs, pixel_values, random_tokens
+from bhk.calibration.inputs import SEQUENCES, WORDS, BatchInputs, SamInputs, pixel_values, random_texts, random_tokens
 from bhk.pictures.prompted import synthetic
 from bhk.sam.prediction.predictor import predictor_for
 
@@ -155,3 +156,15 @@ def test_pixel_values_are_normalised() -> None:
     values = pixel_values(pictures, 20, 31)
     assert [value.shape for value in values] == [(1, 3, 20, 31)] * 2
     assert values[0].mean(dim=(0, 2, 3)).tolist() == pytest.approx([0.07, 0.2, 0.42], abs=0.05)
+
+
+@pytest.mark.parametrize("begin", [49406, 0, None])
+@pytest.mark.parametrize("end", [49407, 2, None, [7, 9]])
+def test_random_texts_for_any_tokens_of_begin_and_end(begin: int | None, end: int | list[int] | None) -> None:
+    config = SimpleNamespace(bos_token_id=begin, eos_token_id=end, vocab_size=49408, max_position_embeddings=32)
+    for text in random_texts(SimpleNamespace(config=SimpleNamespace(text_config=config)), 3, (0, 1)):
+        tokens, words = text["input_ids"][0], int(text["attention_mask"].sum()) - 2
+        assert 1 <= words <= WORDS
+        assert tokens[0] == (49406 if begin is None else begin)
+        assert (tokens[words + 1 :] == (end if isinstance(end, int) else 49407)).all()
+        assert 0 <= tokens.min() <= tokens.max() < 49408

@@ -107,7 +107,7 @@ def test_a_model_that_nobody_knows(tmp_path: Path) -> None:
     path = save(tmp_path / "small.pth", small())
     with pytest.raises(
         CalibrationError,
-        match=r"small\.pth holds 3 tensors .* expected one of .*; convert without calibration, or give",
+        match=r"small\.pth holds 3 tensors .* expected one of .*; convert without calibration or fidelity, or give",
     ):
         _build(path)
 
@@ -115,7 +115,8 @@ def test_a_model_that_nobody_knows(tmp_path: Path) -> None:
 def test_a_configuration_of_another_model(tmp_path: Path, bert: Any) -> None:
     bert.config.save_pretrained(tmp_path)
     with pytest.raises(
-        CalibrationError, match=r"does not fit BertModel: 21 tensors .*; convert without calibration, or give"
+        CalibrationError,
+        match=r"does not fit BertModel: 21 tensors .*; convert without calibration or fidelity, or give",
     ):
         _build(save(tmp_path / "small.pth", small()))
 

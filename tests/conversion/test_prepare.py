@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 import bhk
 from bhk.checkpoint import UnsupportedTensorError
@@ -29,6 +30,20 @@ def test_a_file_of_empty_weights_is_refused(tmp_path: Path) -> None:
 def test_a_few_empty_tensors_are_named(tmp_path: Path) -> None:
     tensors = {"a.weight": torch.randn(64, 64), "b": torch.ones(3), "c": _EMPTY, "d": torch.empty(0, dtype=torch.int32)}
     assert _convert(tensors, tmp_path).warnings == ("1 tensor of 3 have no elements (c)",)
+
+
+def test_how_to_end_pruning_is_told(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    (warning,) = _convert(model.state_dict(), tmp_path).warnings
+    assert warning.startswith("1 pruned weight (0.weight) will be stored as two tensors each")
+    assert "call torch.nn.utils.prune.remove(layer, 'weight') for each layer" in warning
+    prune.remove(model[0], "weight")
+    (tmp_path / "model.bhk").unlink()
+    report = _convert(model.state_dict(), tmp_path)
+    assert report.warnings == ()
+    decoded = bhk.load_state_dict(report.path)["0.weight"]
+    assert torch.equal(decoded == 0, model[0].weight == 0)
 
 
 def test_scales_of_quantised_layers_stay_exact(tmp_path: Path) -> None:

@@ -75,7 +75,8 @@ def test_sizes_and_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BHK_MAX_TEST", "much")
     with pytest.raises(LimitValueError, match="BHK_MAX_TEST is 'much'; expected a size such as 64GB"):
         _ = limit.value
-    assert parsed_size("0") is None
+    assert parsed_size("0") is parsed_size("0.2") is parsed_size("9" * 400) is None
+    assert parsed_size("9007199254740993") == 9007199254740993
     monkeypatch.delenv("BHK_MAX_TEST")
     check_expansion("a", EXPANSION, 1, limit)
     check_expansion("a", 5, 0, limit)

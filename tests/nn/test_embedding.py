@@ -75,3 +75,10 @@ def test_tables_that_change_when_they_are_read_stay_dense(write, randomise) -> N
 def test_rows_that_do_not_exist_are_refused(pair: tuple[_Text, _Text]) -> None:
     with pytest.raises(IndexError):
         pair[0].tokens(torch.tensor([MIN_ROWS]))
+
+
+def test_a_dense_table_is_refused_with_the_way_to_go() -> None:
+    with pytest.raises(
+        bhk.errors.BhkError, match=r"holds codes, not a table; put torch\.nn\.Embedding\.from_pretrained"
+    ):
+        HyperEmbedding.from_pretrained(torch.zeros(5, 3), freeze=True)

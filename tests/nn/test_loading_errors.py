@@ -124,6 +124,16 @@ def test_a_wrapper_around_the_model(path: Path, wrap) -> None:
     bhk.load_into(model.get_submodule(name), path, mode="dense")
 
 
+def test_a_file_of_weights_that_torch_computes(write) -> None:
+    normal = _Net()
+    nn.utils.parametrizations.weight_norm(normal.blocks[0])
+    path = write(normal)
+    call = r"call torch\.nn\.utils\.parametrize\.remove_parametrizations\(layer, 'weight'\) for each layer"
+    with pytest.raises(MismatchError, match=f"instead of 1 weight, what torch computes them from; {call}"):
+        bhk.load_into(_Net(), path)
+    bhk.load_into(normal, path)
+
+
 def test_a_model_that_already_holds_codes(path: Path) -> None:
     model = _Net()
     bhk.load_into(model, path)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from bhk.nn import weights_on_meta
+from bhk.nn.meta import ModuleTooLargeError, Most
 
 segment_anything = pytest.importorskip("segment_anything")
 tiny_vit = pytest.importorskip("segment_anything_hq.modeling.tiny_vit_sam")
@@ -75,3 +76,24 @@ def test_modules_built_outside_are_real() -> None:
     with pytest.raises(ZeroDivisionError), weights_on_meta():
         raise ZeroDivisionError
     assert not torch.empty(1).is_meta
+
+
+@pytest.mark.parametrize(
+    "make", [torch.arange, torch.zeros, torch.rand, lambda size: torch.outer(*[torch.ones(2**20)] * 2)]
+)
+def test_what_is_too_large_is_refused_before_it_takes_memory(make) -> None:
+    with weights_on_meta(Most(10, 2**22)), pytest.raises(ModuleTooLargeError):
+        make(2**44)
+
+
+def test_what_may_be_made_is_made_once() -> None:
+    most = Most(5, 100)
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    with weights_on_meta(most):
+        found = torch.rand(3, generator=torch.default_generator, pin_memory=False)
+        assert torch.arange(0, 9, 2).tolist() == [0, 2, 4, 6, 8]
+        assert torch.outer(torch.ones(2), vec2=torch.ones(3)).tolist() == [[1.0] * 3] * 2
+    assert torch.equal(found, expected)
+    assert (most.tensors, most.elements) == (0, 100 - 3 - 5 - 2 - 3 - 6)

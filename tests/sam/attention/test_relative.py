@@ -150,6 +150,7 @@ def test_no_pictures() -> None:
     assert fused(_block(4), 2)(draw(0, 10, 9, 48)).shape == (0, 10, 9, 48)
 
 
+@pytest.mark.full
 def test_compiles_to_one_graph(compiler: None) -> None:
     ours = fused(_attention("segment_anything", (9, 7)))
     compiled = torch.compile(ours, fullgraph=True, backend="aot_eager", dynamic=True)
