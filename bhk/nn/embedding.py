@@ -69,7 +69,7 @@ class HyperEmbedding(CodedWeight, nn.Embedding):
         return found
 
     @classmethod
-    def from_pretrained(cls, embeddings: Tensor, *args: object, **options: object) -> NoReturn:  # type: ignore[override]
+    def from_pretrained(cls, embeddings: Tensor, *args: object, **options: object) -> NoReturn:
         """Refuse to take a table, because the layer holds codes.
 
         Raises:
