@@ -136,7 +136,8 @@ class PublishedFile:
             return None
         classes = FAMILIES[self.family].classes if self.family else {}
         if classes:
-            return next(iter(classes.values()))
+            own = self.architecture
+            return own if own in classes.values() else next(iter(classes.values()))
         has_head = self.architecture is not None and "For" in self.architecture
         return self.architecture if has_head else "AutoModel"
 

@@ -238,6 +238,15 @@ def small_hf_sam3() -> nn.Module:
     return _seeded(lambda: Sam3Model(Sam3Config(**_SAM3_DETECTOR)))  # type: ignore[no-any-return]
 
 
+def small_hf_sam3_lite_text() -> nn.Module:
+    """Return transformers' `Sam3LiteTextModel`, whose text encoder is MobileCLIP's."""
+    from transformers import Sam3LiteTextConfig, Sam3LiteTextModel
+
+    text = {**_SAM3_DETECTOR["text_config"], "model_type": "sam3_lite_text_text_model", "num_hidden_layers": 3}  # type: ignore[dict-item]
+    del text["bos_token_id"], text["eos_token_id"]
+    return _seeded(lambda: Sam3LiteTextModel(Sam3LiteTextConfig(**{**_SAM3_DETECTOR, "text_config": text})))  # type: ignore[no-any-return]
+
+
 def small_hf_sam3_tracker() -> nn.Module:
     """Return transformers' `Sam3TrackerModel`."""
     from transformers import Sam3TrackerConfig, Sam3TrackerModel

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,16 +15,19 @@ from torch import nn
 import bhk
 from bhk.container.header import ModelEntry
 from bhk.conversion.selection import MIN_NUMEL
+from bhk.publishing.content import card_content
 from bhk.sam.allocation import SAM3_PARTS, part_of
 from bhk.sam.build import build_model
 from bhk.sam.recognise import recognise
 from bhk.sam.variants import FAMILIES
-from sam.models import small_hf_sam3, small_hf_sam3_tracker, small_hf_sam3_video
+from sam.models import finding, small_hf_sam3, small_hf_sam3_lite_text, small_hf_sam3_tracker, small_hf_sam3_video
+from sam.prediction.test_sam3 import save_tokenizer
 from sam.state_dicts import shapes_of
 
 pytest.importorskip("transformers")
 KINDS = {
     small_hf_sam3: "transformers_sam3",
+    small_hf_sam3_lite_text: "transformers_sam3",
     small_hf_sam3_tracker: "transformers_sam3_tracker",
     small_hf_sam3_video: "transformers_sam3_video",
 }
@@ -108,6 +112,24 @@ def test_every_large_weight_has_a_part_of_its_own() -> None:
     assert of_part["DETR: attention"] == 4 * (2 * 2 + 2 * 3 + 1 * 2)  # encoder, decoder, geometry encoder
     assert of_part["DETR: MLP"] == 2 * (2 + 2 + 1)
     assert of_part["text: vocabulary"] == of_part["encoder: patch embedding"] == 1
+
+
+def test_the_small_text_encoder_has_the_parts_of_the_large_one_and_finds_the_same(tmp_path: Path) -> None:
+    family, model = FAMILIES["transformers_sam3"], finding(small_hf_sam3_lite_text())
+    of_part: dict[str, int] = {}
+    for name in (name for name, size in _sizes(model).items() if size >= MIN_NUMEL and "text_encoder." in name):
+        title = part_of(family, name).title
+        of_part[title] = of_part.get(title, 0) + 1
+    assert of_part == {"text: vocabulary": 1, "text: attention": 4, "text: MLP": 2 * 3}
+    model.save_pretrained(tmp_path)  # type: ignore[operator]
+    save_tokenizer(tmp_path)
+    path = bhk.convert(tmp_path / "model.safetensors").path
+    assert path is not None
+    assert card_content({"model.bhk": path}, "user/small").files[0].transformers_class == "Sam3LiteTextModel"
+    picture = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    dense, held = (bhk.segment(path, picture, texts=["cup"], mode=mode) for mode in ("dense", "hyper"))
+    assert len(dense.masks) > 2
+    assert np.array_equal(dense.masks, held.masks)
 
 
 def test_metas_checkpoint_is_recognised_and_has_the_same_parts() -> None:
