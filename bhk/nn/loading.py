@@ -150,6 +150,7 @@ def load_options(
         prefix=prefix,
         own_name=str,
         ignore=tuple(ignore),
+        held=(),
         threads=worker_count(threads),
         progress=progress or silent,
     )

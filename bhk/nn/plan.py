@@ -37,6 +37,7 @@ class LoadOptions:
 
     Attributes:
         own_name: returns the name that the model has for a name in the file, without the prefix.
+        held: patterns of names whose weights keep their codes with mode "auto", however small they are.
     """
 
     mode: Mode
@@ -47,6 +48,7 @@ class LoadOptions:
     prefix: str
     own_name: Callable[[str], str]
     ignore: tuple[str, ...]
+    held: tuple[str, ...]
     threads: int
     progress: Progress
 
@@ -60,9 +62,11 @@ class LoadOptions:
         """Return the dtype of what replaces `tensor`."""
         return self.dtype if self.dtype is not None and tensor.is_floating_point() else tensor.dtype
 
-    def holds_codes(self, weight: Tensor) -> bool:
-        """Return whether a coded `weight` of a layer keeps its codes."""
+    def holds_codes(self, weight: Tensor, names: Iterable[str]) -> bool:
+        """Return whether a coded `weight` of a layer, which the model knows by `names`, keeps its codes."""
         is_small = self.device_of(weight).type == "cpu" and weight.numel() <= SMALL_ON_CPU
+        if is_small and any(fnmatchcase(name, pattern) for name in names for pattern in self.held):
+            is_small = False
         return self.mode == "hyper" or (self.mode == "auto" and not is_small)
 
     def passes_over(self, name: str) -> bool:
@@ -150,7 +154,7 @@ def _replacements(
         held = {
             name: found[target]
             for name, target in replaceable.weights.items()
-            if target in found and stays_coded(found[target]) and options.holds_codes(target.tensor)
+            if target in found and stays_coded(found[target]) and options.holds_codes(target.tensor, target.names)
         }
         if held:
             yield Replacement(replaceable, held)

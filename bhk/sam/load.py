@@ -153,7 +153,9 @@ def _load_bhk(path: Path, options: LoadOptions, video: bool, verify: bool, confi
         model = _built(entry, (layer.shape for layer in file.layers), video=video)
         prefix, family = str(entry.arguments.get(WITHIN, "")), FAMILIES[entry.family]
         extra = () if video else family.extra
-        load_file(model, file, replace(options, prefix=prefix, own_name=family.own_name, ignore=extra))
+        load_file(
+            model, file, replace(options, prefix=prefix, own_name=family.own_name, ignore=extra, held=family.held)
+        )
         return LoadedModel(model, entry, file.container.ratio, file.metadata.get("source.name"))
 
 

@@ -78,6 +78,8 @@ class Family:
         renames: regular expressions of names in files that differ from the module's, and what stands for each there.
         extra: patterns (see `fnmatch`) of names that a file may hold in addition to the module's, for `ignore` of
             `bhk.load_into`. No other names may differ, although the packages of SAM-HQ and EdgeSAM are less strict.
+        held: patterns of names whose weights keep their codes with mode "auto", however small they are: those that are asked
+            with hundreds of rows, once a picture or a text, so that decoding them takes little of the time.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Family:
     twins: bool = False
     renames: tuple[tuple[str, str], ...] = ()
     extra: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
 
     @property
     def follows(self) -> bool:
@@ -140,6 +143,9 @@ class Variant:
     config: str | None = None
     packages: tuple[Package, ...] = ()
 
+
+# The DETR of SAM 3 has most of its small layers. Dense, they would take a tenth of the loaded model's memory.
+_DETR = ("*detr_encoder.*", "*detr_decoder.*", "*geometry_encoder.*")
 
 # The Hub has files of Sam2VideoModel; they load into Sam2Model too, without the modules for memory.
 _VIDEO = (
@@ -202,6 +208,7 @@ FAMILIES = {
             arch.Sam3,
             arch.read_sam3,
             (SAM3,),
+            held=("detector.transformer.*", "detector.geometry_encoder.*"),
             prompts=(),
         ),
         _transformers(
@@ -222,6 +229,7 @@ FAMILIES = {
             "transformers_sam3",
             ("detr_decoder.", "text_encoder.", "vision_encoder.backbone.layers."),
             {"sam3": "Sam3Model", "sam3_lite_text": "Sam3LiteTextModel"},
+            held=_DETR,
             prompts=("texts",),
         ),
         _transformers(
@@ -240,6 +248,7 @@ FAMILIES = {
             "transformers_sam3_video",
             ("detector_model.detr_decoder.", "tracker_model.", "tracker_neck."),
             {"sam3_video": "Sam3VideoModel"},
+            held=_DETR,
             prompts=("points", "texts"),
             renames=((r"^tracker_model\.tracker_model\.", "tracker_model."),),  # transformers 5.24 saves it so
         ),

@@ -146,7 +146,9 @@ def test_on_a_cpu_small_layers_are_held_dense(
 def test_which_layers_are_small(device: str, weights: int, is_held: bool) -> None:
     options = replace(load_options(), device=torch.device(device))
     with mock.patch.object(plan, "SMALL_ON_CPU", SMALL_ON_CPU):
-        assert options.holds_codes(torch.empty(weights, 1, device="meta")) is is_held
+        assert options.holds_codes(torch.empty(weights, 1, device="meta"), ("a.weight",)) is is_held
+        held = replace(options, held=("a.*",))
+        assert held.holds_codes(torch.empty(1, device="meta"), ("a.weight",))
 
 
 @pytest.mark.parametrize("mode", ["dense", "hyper"])

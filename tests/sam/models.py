@@ -191,8 +191,8 @@ _SAM3_DETECTOR = {
     "text_config": {
         "model_type": "clip_text_model",
         "vocab_size": 5000,
-        "bos_token_id": 0,
-        "eos_token_id": 1,
+        "bos_token_id": 4998,
+        "eos_token_id": 4999,
         "hidden_size": 48,
         "intermediate_size": 64,
         "projection_dim": 16,

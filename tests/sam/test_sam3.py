@@ -55,7 +55,7 @@ def test_what_transformers_saves_is_recognised_and_loaded(saved: tuple[Any, str,
     assert entry is not None
     assert entry.family == family
     for source in (path, report.path):
-        loaded: Any = bhk.load(source)
+        loaded: Any = bhk.load(source, mode="dense")
         assert type(loaded) is type(model)
         assert _settings(loaded) == _settings(model)
         ours, theirs = loaded.state_dict(), model.state_dict()
@@ -130,6 +130,13 @@ def test_the_small_text_encoder_has_the_parts_of_the_large_one_and_finds_the_sam
     dense, held = (bhk.segment(path, picture, texts=["cup"], mode=mode) for mode in ("dense", "hyper"))
     assert len(dense.masks) > 2
     assert np.array_equal(dense.masks, held.masks)
+
+
+def test_small_layers_that_are_asked_once_a_text_keep_their_codes(tmp_path: Path) -> None:
+    small_hf_sam3_video().save_pretrained(tmp_path)
+    model = bhk.load(bhk.convert(tmp_path / "model.safetensors").path)
+    held = {name.split(".")[1] for name, module in model.named_modules() if isinstance(module, bhk.nn.HyperLinear)}
+    assert held == {"detr_encoder", "detr_decoder", "geometry_encoder"}
 
 
 def test_metas_checkpoint_is_recognised_and_has_the_same_parts() -> None:
