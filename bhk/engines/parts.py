@@ -62,10 +62,13 @@ class Part:
         return next(part for number in range(1, count + 1) if index in (part := cls(number, count)).share(shards))
 
     @classmethod
-    def of_environment(cls, environment: Mapping[str, str] = os.environ) -> Part | None:
+    def of_environment(cls, environment: Mapping[str, str] | None = None) -> Part | None:
         """Return the part that a Slurm array or torchrun gives to this process; None if neither runs it.
 
         If both do, each task of the array is divided among the processes of torchrun.
+
+        Args:
+            environment: the variables to look at; None for those of this process.
 
         >>> bhk.Part.of_environment({"RANK": "1", "WORLD_SIZE": "8"})
         Part(number=2, count=8)
@@ -73,7 +76,8 @@ class Part:
         Raises:
             PartError: the variables do not tell which part.
         """
-        found = [part for part in (_of_slurm(environment), _of_torchrun(environment)) if part is not None]
+        variables = os.environ if environment is None else environment
+        found = [part for part in (_of_slurm(variables), _of_torchrun(variables)) if part is not None]
         index, count = 0, 1
         for part in found:
             index, count = index * part.count + part.number - 1, count * part.count
