@@ -67,11 +67,11 @@ class Part:
 
         If both do, each task of the array is divided among the processes of torchrun.
 
-        Args:
-            environment: the variables to look at; None for those of this process.
-
         >>> bhk.Part.of_environment({"RANK": "1", "WORLD_SIZE": "8"})
         Part(number=2, count=8)
+
+        Args:
+            environment: the variables to look at; None for those of this process.
 
         Raises:
             PartError: the variables do not tell which part.
