@@ -16,6 +16,7 @@ from pathlib import Path
 from bhk.sam.allocation import PARTS
 from bhk.sam.variants import VARIANTS
 from tools import speed_tables
+from tools.scale_table import scale
 from tools.speed_tables import Rows, line, mb
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -257,6 +258,7 @@ LISTS: dict[str, Callable[[], list[str]]] = {
     "demo_masks": demo_masks,
     "encoder_speed": encoder_speed,
     "on_gpu": on_gpu,
+    "scale": lambda: scale(_rows("sam_cpu")),
     "encoders_on_cpu": lambda: speed_tables.encoders_on_cpu(_rows("sam_cpu")),
 }
 
