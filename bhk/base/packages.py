@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 from bhk.base.errors import BhkError
@@ -23,16 +24,22 @@ class Package:
     Attributes:
         name: name of the module to import.
         install: how to install it, as the end of a sentence: "run: pip install pillow".
+        mark: path of a file in it that other packages of that name do not have; empty if there are no others.
     """
 
     name: str
     install: str
+    mark: str = ""
 
 
 def is_installed(package: Package) -> bool:
     """Tell whether a package can be found, without importing it. Folders of that name, such as a clone, do not count."""
     spec = importlib.util.find_spec(package.name)
-    return spec is not None and spec.origin is not None
+    if spec is None or spec.origin is None:
+        return False
+    return not package.mark or any(
+        Path(place, package.mark).is_file() for place in spec.submodule_search_locations or ()
+    )
 
 
 def places_of(package: Package) -> tuple[str, ...]:
@@ -51,9 +58,9 @@ def import_package(choices: Sequence[Package]) -> ModuleType:
     if package is None:
         first, *others = choices
         alternatives = "".join(f"; or for {other.name} {other.install}" for other in others)
-        raise MissingPackageError(
-            f"this needs the package {first.name}, which is not installed; {first.install}{alternatives}"
-        )
+        another = first.mark and is_installed(Package(first.name, first.install))
+        fault = f"but the one installed is another, without {first.mark}" if another else "which is not installed"
+        raise MissingPackageError(f"this needs the package {first.name}, {fault}; {first.install}{alternatives}")
     try:
         return importlib.import_module(package.name)
     except ImportError as error:

@@ -70,8 +70,8 @@ class SamInputs:
             hook = predictor.decoder.register_forward_hook(keep)
             try:
                 for prompt in prompts:
-                    for multimask in (False, True) if predictor.has_single else (True,):
-                        predictor.predict(prompt, multimask=multimask)
+                    for output in predictor.outputs:
+                        predictor.predict(prompt, multimask=output == "multimask")
             finally:
                 hook.remove()
         return tuple(found)

@@ -23,7 +23,7 @@ from bhk.evaluation.models import Subject
 from bhk.pictures.image import Rgb
 from bhk.pictures.masks import boundary_iou, mask_iou
 from bhk.pictures.prompts import Prompt
-from bhk.sam.prediction.predictor import Masks
+from bhk.sam.prediction.predictor import Masks, Output
 
 Kind = Literal["point", "box", "single", "followed", "text"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -187,7 +187,8 @@ def _kinds(prompt: Prompt, subject: Subject) -> tuple[Kind, ...]:
         return ("text",)
     if prompt.box is None:
         return ("point",)
-    return ("box", "single") if subject.has_single else ("box",)
+    kinds: dict[Output, Kind] = {"multimask": "box", "single": "single"}
+    return tuple(kind for output, kind in kinds.items() if output in subject.outputs)
 
 
 @dataclass(frozen=True)

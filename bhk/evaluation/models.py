@@ -18,7 +18,7 @@ from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
 from bhk.sam.attention.fuse import Attention
 from bhk.sam.load import load
-from bhk.sam.prediction.predictor import Masks, check_prompts, predictor_for
+from bhk.sam.prediction.predictor import Masks, Output, check_prompts, predictor_for
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Subject:
         self._size = (0, 0)
 
     @property
-    def has_single(self) -> bool:
-        """Whether the model has a single-mask output besides the multimask output."""
-        return self._predictor.has_single
+    def outputs(self) -> tuple[Output, ...]:
+        """Which outputs of the mask decoder the model has."""
+        return self._predictor.outputs
 
     @property
     def embedding(self) -> Tensor:

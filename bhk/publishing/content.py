@@ -23,7 +23,15 @@ from bhk.evaluation.several import EvaluationReport
 from bhk.hub.address import Address, parse_address
 from bhk.hub.errors import HubError
 from bhk.publishing.licenses import OTHER, License, UnknownLicenseError, find_license, license_in
-from bhk.sam.variants import FAMILIES, VARIANTS, Variant, is_buildable, published_as, published_with
+from bhk.sam.variants import (
+    FAMILIES,
+    VARIANTS,
+    PromptKind,
+    Variant,
+    is_buildable,
+    published_as,
+    published_with,
+)
 from bhk.tasks.inspect import InspectionReport, inspect
 
 Evaluation: TypeAlias = FidelityReport | AccuracyReport
@@ -115,8 +123,13 @@ class PublishedFile:
 
     @property
     def segments(self) -> bool:
-        """Whether it holds a whole model that turns points and boxes into masks in `bhk.segment`."""
-        return self.family is not None and "points" in FAMILIES[self.family].prompts
+        """Whether it holds a whole model that turns points or boxes into masks in `bhk.segment`."""
+        return not {"points", "boxes"}.isdisjoint(self.prompts)
+
+    @property
+    def prompts(self) -> tuple[PromptKind, ...]:
+        """What `bhk.segment` asks its model with; none if it cannot."""
+        return () if self.family is None else FAMILIES[self.family].prompts
 
     @cached_property
     def architecture(self) -> str | None:

@@ -225,7 +225,8 @@ def _loading(content: CardContent, file: PublishedFile) -> str:
     lines, name = bhk_lines(content, file), transformers_class(content, file)
     if file.family is not None and file.inspection.model is not None:
         if file.segments:
-            lines.append('found = bhk.segment(model, "photo.jpg", points=[(500, 375)])')
+            prompt = "points=[(500, 375)]" if "points" in file.prompts else "boxes=[(400, 300, 600, 450)]"
+            lines.append(f'found = bhk.segment(model, "photo.jpg", {prompt})')
         parts = [_needs(packages_of(file.inspection.model)[0]), block("python", *lines)]
         if name is not None:
             parts += ["Or with transformers:", _from_pretrained(content, file)]

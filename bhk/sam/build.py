@@ -16,12 +16,15 @@ from bhk.base.packages import MissingPackageError, import_package
 from bhk.container.header import ModelEntry
 from bhk.sam.architecture import Architecture, Configured, EfficientSam, Published, VitEncoder, VitSam
 from bhk.sam.hugging_face import build_configured
+from bhk.sam.lite_med_sam import LiteMedSam
 from bhk.sam.original_sam3 import build_sam3
-from bhk.sam.packages import SEGMENT_ANYTHING, SEGMENT_ANYTHING_HQ
+from bhk.sam.packages import MOBILE_SAM_V2, SEGMENT_ANYTHING, SEGMENT_ANYTHING_HQ
 from bhk.sam.tree import build_tree
 from bhk.sam.variants import CONFIG, FAMILIES, FURTHER, WITHIN, Family, find_variant, packages_of, title_of
 
 DECODER_HEADS = 8  # of attention in the mask decoder, which no shape tells
+# The parts besides the encoder in a model whose encoder is no VitEncoder: sizes of that do not matter.
+_PARTS = VitSam(embed_dim=1280, depth=32, num_heads=16, global_attn_indexes=())
 PIXEL_MEAN, PIXEL_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 
@@ -47,8 +50,6 @@ def build_model(entry: ModelEntry, *, video: bool = False) -> nn.Module:
         )
     architecture = architecture_of(entry)
     packages = packages_of(entry)
-    if not packages:
-        raise UnknownModelError(f"no package has the class of a {family.name} model, only a script of its repository")
     package = import_package(packages)
     try:
         return _build(package, family, architecture, video=video).eval()
@@ -194,9 +195,8 @@ def _build_mobile_sam_v2(package: ModuleType, _: Architecture) -> nn.Module:
     if package.__name__ != SEGMENT_ANYTHING.name:
         return nn.ModuleDict(registered(package, "PromptGuidedDecoder")())
     parts: Any = importlib.import_module(f"{package.__name__}.modeling")
-    sizes = VitSam(embed_dim=1280, depth=32, num_heads=16, global_attn_indexes=())  # the encoder's sizes do not matter
-    decoder = _mask_decoder(parts, parts.MaskDecoder, sizes)
-    return nn.ModuleDict({"PromtEncoder": _prompt_encoder(parts, sizes), "MaskDecoder": decoder})
+    decoder = _mask_decoder(parts, parts.MaskDecoder, _PARTS)
+    return nn.ModuleDict({"PromtEncoder": _prompt_encoder(parts, _PARTS), "MaskDecoder": decoder})
 
 
 def _build_efficient_sam(package: ModuleType, sizes: EfficientSam) -> nn.Module:
@@ -252,9 +252,37 @@ def _build_robust_sam(package: Any, published: Published) -> nn.Module:
 
 
 def _build_efficientvit_sam(package: ModuleType, published: Published) -> nn.Module:
+    if package.__name__ == MOBILE_SAM_V2.name:
+        return _build_mobile_sam_v2_efficientvit(package)
     models: Any = importlib.import_module(f"{package.__name__}.sam_model_zoo")
     model: nn.Module = models.create_efficientvit_sam_model(published.name.replace("_", "-"), pretrained=False)
     return model
+
+
+def _build_mobile_sam_v2_efficientvit(package: ModuleType) -> nn.Module:
+    """Build MobileSAMv2 with an EfficientViT-L2, for which its registry has only a function that reads a checkpoint."""
+    builders: Any = importlib.import_module(f"{package.__name__}.build_sam")
+    backbone = builders.EfficientViTLargeBackbone([32, 64, 128, 256, 512], [1, 2, 2, 8, 8])
+    neck = builders.SamNeck(["stage4", "stage3", "stage2"], [512, 256, 128], 256, 12, 1, "fmbconv")
+    encoder = builders.EfficientViTSamImageEncoder(backbone, neck)
+    builders.set_norm_eps(encoder, 1e-6)
+    decoder = _mask_decoder(builders, builders.MaskDecoder, _PARTS)
+    model: nn.Module = builders.Sam(encoder, _prompt_encoder(builders, _PARTS), decoder, PIXEL_MEAN, PIXEL_STD)
+    return model
+
+
+def _build_lite_medsam(package: Any, _: Published) -> nn.Module:
+    encoder = package.TinyViT(
+        img_size=256,
+        embed_dims=[64, 128, 160, 320],
+        depths=[2, 2, 6, 2],
+        num_heads=[2, 4, 5, 10],
+        window_sizes=[7, 7, 14, 7],
+        drop_path_rate=0.0,
+    )
+    parts: Any = importlib.import_module(f"{SEGMENT_ANYTHING.name}.modeling")
+    sizes = msgspec.structs.replace(_PARTS, image_size=256, patch_size=4)
+    return LiteMedSam(encoder, _prompt_encoder(parts, sizes), _mask_decoder(parts, parts.MaskDecoder, sizes))
 
 
 def _build_sam_med2d(package: Any, _: Published) -> nn.Module:
@@ -278,6 +306,7 @@ _BUILDERS: dict[str, Callable[[ModuleType, Any], nn.Module]] = {
     "robust_sam": _build_robust_sam,
     "efficientvit_sam": _build_efficientvit_sam,
     "sam_med2d": _build_sam_med2d,
+    "lite_medsam": _build_lite_medsam,
     "transformers_sam": partial(_build_transformers_sam, hq=False),
     "transformers_sam_hq": partial(_build_transformers_sam, hq=True),
 }

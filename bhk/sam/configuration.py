@@ -75,10 +75,10 @@ def _beside(file: Path) -> Configuration | None:
 
 def _of_module(module: nn.Module) -> Configuration | None:
     package = type(module).__module__.partition(".")[0]
-    for family in FAMILIES.values():  # the class tells twins apart
-        for variant in VARIANTS.values() if family.twins else ():
-            if variant.family == family.name and package in {p.name for p in variant.packages or family.packages}:
-                return Configuration("the module", variant=variant.name)
+    for variant in VARIANTS.values():  # the class tells variants of equal tensors apart
+        family = FAMILIES[variant.family]
+        if (family.twins or variant.packages) and package in {p.name for p in variant.packages or family.packages}:
+            return Configuration("the module", variant=variant.name)
     config: Any = getattr(module, "config", None)
     if not type(module).__module__.startswith("transformers.") or config is None:
         return None

@@ -7,9 +7,15 @@ from bhk.base.packages import Package
 SEGMENT_ANYTHING = Package("segment_anything", "run: pip install segment-anything torchvision")
 SEGMENT_ANYTHING_HQ = Package("segment_anything_hq", "run: pip install segment-anything-hq timm torchvision")
 SAM2 = Package("sam2", "run: pip install sam2")
-HQ_SAM2 = Package("sam2", "clone https://github.com/SysCV/sam-hq and install its folder sam-hq2, in place of sam2")
+HQ_SAM2 = Package(
+    "sam2",
+    "clone https://github.com/SysCV/sam-hq and install its folder sam-hq2, in place of sam2",
+    "modeling/sam2_hq_base.py",
+)
 EDGE_TAM = Package(
-    "sam2", "clone https://github.com/facebookresearch/EdgeTAM and install it, in place of sam2; it needs timm"
+    "sam2",
+    "clone https://github.com/facebookresearch/EdgeTAM and install it, in place of sam2; it needs timm",
+    "modeling/perceiver.py",
 )
 EFFICIENT_TAM = Package("efficient_track_anything", "run: pip install git+https://github.com/yformer/EfficientTAM.git")
 SAM3 = Package("sam3", "run: pip install sam3")
@@ -27,5 +33,11 @@ ROBUST_SAM = Package(
 )
 EFFICIENT_VIT = Package("efficientvit", "clone https://github.com/mit-han-lab/efficientvit and install it")
 SAM_MED_2D = Package(
-    "segment_anything", "clone https://github.com/OpenGVLab/SAM-Med2D and put its folder first on PYTHONPATH"
+    "segment_anything",
+    "clone https://github.com/OpenGVLab/SAM-Med2D and put its folder first on PYTHONPATH",
+    "modeling/sam_model.py",
+)
+LITE_MED_SAM = Package(
+    "tiny_vit_sam",
+    "clone https://github.com/bowang-lab/MedSAM, switch to its branch LiteMedSAM, and put its folder first on PYTHONPATH",
 )

@@ -25,6 +25,7 @@ _ENCODER = "image_encoder."
 _VARIANTS = {
     "image_encoder.blocks.0.attn.rel_pos_h": "mobile_sam_v2_vit_h",
     "image_encoder.layers.0.blocks.0.conv1.c.weight": "mobile_sam_v2_vit_t",
+    "image_encoder.neck.input_ops.0.op_list.0.conv.weight": "mobile_sam_v2_efficientvit_l2",
 }
 
 

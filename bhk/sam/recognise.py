@@ -195,10 +195,6 @@ def _of_family(
         return Recognised(family, prefix, variant=variant, fault=f"{origin} describes a model of another size")
     if settings is not None and isinstance(sizes, Sam2) and (sizes.release == "2.1") != _points_in_time(settings):
         return Recognised(family, prefix, variant=variant, fault=f"{origin} describes another release of SAM 2")
-    if not family.packages:
-        return Recognised(
-            family, prefix, variant=variant, fault="no package has its class, only a script of its repository"
-        )
     if settings is not None:
         return Recognised(family, prefix, Configured(settings), variant)
     if family.twins and variant is not None and _chosen(family, sizes, configuration) is None:

@@ -23,6 +23,7 @@ from bhk.sam.packages import (
     EFFICIENT_TAM,
     EFFICIENT_VIT,
     HQ_SAM2,
+    LITE_MED_SAM,
     MOBILE_SAM,
     MOBILE_SAM_V2,
     REP_VIT_SAM,
@@ -54,7 +55,7 @@ WITHIN = "within"  # the prefix of its names, where the file holds more than the
 FURTHER = "further"  # the number of tensors that the model has beyond those of its family, for models only based on it
 BASE = "base"  # the variant that such a model is based on
 
-PromptKind = Literal["points", "texts"]
+PromptKind = Literal["points", "boxes", "texts"]
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ class Family:
         tree: for models that a YAML file describes, how they are put together.
         classes: for models of transformers, what config.json may have as `model_type`, and the class that it stands for.
         video: likewise the class for clips, where there is one.
-        prompts: what `bhk.segment` asks its models with: "points", which means boxes as well, or "texts"; none for parts of
-            models, and where bhk has no predictor.
+        prompts: what `bhk.segment` asks its models with: "points", which means boxes as well, "boxes" alone, or "texts"; none
+            for parts of models, and where bhk has no predictor.
         twins: whether variants of equal shapes are different models, which only their names or their user can tell apart.
         renames: regular expressions of names in files that differ from the module's, and what stands for each there.
         extra: patterns (see `fnmatch`) of names that a file may hold in addition to the module's, for `ignore` of
@@ -174,7 +175,6 @@ FAMILIES = {
             None,
             (HQ_SAM2,),
             tree=HQ_SAM2_TREE,
-            prompts=(),
         ),
         Family(
             "edge_tam",
@@ -191,7 +191,6 @@ FAMILIES = {
             None,
             (EFFICIENT_TAM,),
             tree=EFFICIENT_TAM_TREE,
-            prompts=(),
         ),
         Family("sam2", ("sam_mask_decoder.",), arch.Sam2, arch.read_sam2, (SAM2,), any_size=True, tree=SAM2_TREE),
         Family(
@@ -276,7 +275,6 @@ FAMILIES = {
             arch.Published,
             None,
             (REP_VIT_SAM,),
-            prompts=(),
         ),
         Family(
             "edge_sam",
@@ -306,7 +304,6 @@ FAMILIES = {
             arch.Published,
             None,
             (EFFICIENT_VIT,),
-            prompts=(),
         ),
         Family(
             "mobile_sam",
@@ -316,8 +313,15 @@ FAMILIES = {
             (MOBILE_SAM, SEGMENT_ANYTHING_HQ),
             twins=True,  # TinySAM's mask decoder leaves out its first mask
         ),
-        Family("lite_medsam", ("mask_decoder.", "image_encoder.layers."), arch.Published, None, (), prompts=()),
-        Family("robust_sam", ("mask_decoder.custom_robust_token.",), arch.Published, None, (ROBUST_SAM,), prompts=()),
+        Family(
+            "lite_medsam",
+            ("mask_decoder.", "image_encoder.layers."),
+            arch.Published,
+            None,
+            (LITE_MED_SAM,),
+            prompts=("boxes",),
+        ),
+        Family("robust_sam", ("mask_decoder.custom_robust_token.",), arch.Published, None, (ROBUST_SAM,)),
         Family("sam_med2d", ("mask_decoder.", "image_encoder.blocks.0.Adapter."), arch.Published, None, (SAM_MED_2D,)),
         Family(
             "sam_hq",
@@ -556,6 +560,15 @@ VARIANTS = {
                 ("xl1", 203440990),
             )
         ),
+        Variant(
+            "mobile_sam_v2_efficientvit_l2",
+            "efficientvit_sam",
+            "MobileSAMv2 (EfficientViT-L2)",
+            (),
+            parameters=61372244,
+            architecture=arch.Published("efficientvit_sam_l2"),
+            packages=(MOBILE_SAM_V2,),
+        ),
         _published("repvit_sam", "repvit_sam", "RepViT-SAM", 27375874),
         _published("lite_medsam", "lite_medsam", "LiteMedSAM", 9801439),
         _published("sam_med2d", "sam_med2d", "SAM-Med2D", 271242032, files=("sam-med2d_b.pth",)),
@@ -661,8 +674,7 @@ def find_variant(family: str, architecture: Architecture | None) -> Variant | No
 
 def is_buildable(entry: ModelEntry) -> bool:
     """Return whether an entry says all that its model is built from."""
-    known = entry.family in FAMILIES and bool(packages_of(entry))
-    return known and FURTHER not in entry.arguments and bool(entry.arguments.keys() - {WITHIN})
+    return entry.family in FAMILIES and FURTHER not in entry.arguments and bool(entry.arguments.keys() - {WITHIN})
 
 
 def packages_of(entry: ModelEntry) -> tuple[Package, ...]:

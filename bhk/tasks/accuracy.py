@@ -222,7 +222,7 @@ class _Work:
         models = tuple(Subject(source.load()) for source in self.sources.models)
         for model, source in zip(models, self.sources.models, strict=True):
             model.check(texts=False)
-            if self.settings.output == "single" and not model.has_single:
+            if self.settings.output == "single" and "single" not in model.outputs:
                 raise PredictionError(f"{source.path} has no single-mask output; use {option('output', 'multi')}")
         return models, None if original is None else Subject(original.load())
 

@@ -75,7 +75,7 @@ class ModelsReport(Report):
     @property
     def hints(self) -> tuple[str, ...]:
         """How to install the packages of models that no installed package builds."""
-        missing = {model.packages[0]: model.install for model in self.models if model.packages and not model.installed}
+        missing = {model.packages[0]: model.install for model in self.models if not model.installed}
         return tuple(f"for {package}, {install}" for package, install in missing.items())
 
     def lines(self) -> Iterator[str | Table]:
@@ -103,7 +103,7 @@ def _model(variant: Variant, ratio: float | None) -> Model:
         family=variant.family,
         packages=tuple(package.name for package in packages),
         installed=next((package.name for package in packages if is_installed(package)), None),
-        install=packages[0].install if packages else "no package has its class; use bhk.load_into",
+        install=packages[0].install,
         files=variant.files,
         license=variant.license,
         parameters=variant.parameters,

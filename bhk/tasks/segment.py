@@ -33,7 +33,7 @@ from bhk.pictures.prompts import Prompt, PromptError, fit_inside, make_prompts
 from bhk.pictures.rle import encode
 from bhk.sam.attention.fuse import Attention
 from bhk.sam.configuration import Config
-from bhk.sam.prediction.predictor import Masks, Predictor, check_prompts, predictor_for
+from bhk.sam.prediction.predictor import Masks, Output, Predictor, check_prompts, predictor_for
 from bhk.sam.prediction.running import ModelFile, Running, RunOptions, load_to_run, now, peak_bytes
 
 if TYPE_CHECKING:
@@ -252,12 +252,13 @@ def _answer(running: Running, pixels: Rgb, question: _Question) -> SegmentationR
     with memory_error(module, width, height), torch.no_grad(), mixed_precision(module):
         predictor = predictor_for(module)
         check_prompts(predictor, texts=any(prompt.text is not None for prompt in question.prompts))
-        clear = predictor.has_single and not any(prompt.ambiguous for prompt in question.prompts)
-        several = question.multimask or not question.prompts or not clear
+        doubtful = not question.prompts or any(prompt.ambiguous for prompt in question.prompts)
+        wanted: Output = "multimask" if question.multimask or doubtful else "single"
+        output = wanted if wanted in predictor.outputs or not question.prompts else predictor.outputs[0]
         with _stopwatch(predictor.encoder) as encode:
             started = time.perf_counter()
             if question.prompts:
-                masks, scores, answered = _answers(predictor, pixels, question, several)
+                masks, scores, answered = _answers(predictor, pixels, question, output)
             else:
                 masks, scores = predictor.everything(pixels, question.points_per_side)
                 answered = (None,) * len(masks)
@@ -266,7 +267,7 @@ def _answer(running: Running, pixels: Rgb, question: _Question) -> SegmentationR
         masks=masks,
         scores=tuple(scores.tolist()),
         prompts=answered,
-        output="instances" if any(prompt.text for prompt in question.prompts) else "multimask" if several else "single",
+        output="instances" if any(prompt.text for prompt in question.prompts) else output,
         size=(height, width),
         seconds=Seconds(running.seconds, sum(encode), total - sum(encode)),
         peak_bytes=peak_bytes(module),
@@ -296,14 +297,14 @@ def _check_output(path: Path, force: bool, inputs: tuple[Path, ...]) -> None:
 
 
 def _answers(
-    predictor: Predictor, pixels: Rgb, question: _Question, several: bool
+    predictor: Predictor, pixels: Rgb, question: _Question, output: Output
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32], tuple[Prompt | None, ...]]:
     """Return the masks and scores of every prompt, all of them or the best, and the prompt of each mask."""
     predictor.set_image(pixels)
     found: list[Masks] = []
     answered: list[Prompt] = []
     for prompt in question.prompts:
-        masks, scores = predictor.predict(prompt, multimask=several)
+        masks, scores = predictor.predict(prompt, multimask=output == "multimask")
         if not question.multimask and prompt.text is None:
             best = int(scores.argmax())
             masks, scores = masks[best : best + 1], scores[best : best + 1]

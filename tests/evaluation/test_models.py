@@ -28,7 +28,7 @@ def test_a_subject_answers_as_segment_does() -> None:
     expected = bhk.segment(model, _PIXELS, points=_POINT.points, multimask=True)
     assert np.array_equal(masks, expected.masks)
     assert tuple(scores.tolist()) == expected.scores
-    assert subject.has_single
+    assert subject.outputs == ("single", "multimask")
     assert subject.answer(_POINT, multimask=False)[0].shape == (1, 128, 128)
 
 

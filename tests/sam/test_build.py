@@ -20,6 +20,7 @@ from bhk.sam.packages import EFFICIENT_SAM
 from bhk.sam.recognise import recognise
 from bhk.sam.settings import plain_settings
 from bhk.sam.variants import VARIANTS, is_buildable, packages_of
+from bhk.tasks.models import models
 from sam.state_dicts import NAMES, shapes_of
 
 Install = Callable[[str, str], None]
@@ -264,8 +265,24 @@ def test_models_that_cannot_be_built_are_refused_with_the_reason(entry: ModelEnt
         _build(entry)
 
 
-def test_a_model_whose_class_is_in_no_package_is_refused() -> None:
-    entry = ModelEntry("lite_medsam", "lite_medsam", {"name": "lite_medsam"})
-    with pytest.raises(UnknownModelError, match="no package has the class of a lite_medsam model"):
+def test_another_package_of_the_same_name_is_not_taken_for_a_models_own() -> None:
+    entry = ModelEntry("sam_med2d", "sam_med2d", {"name": "sam_med2d"})
+    assert is_buildable(entry)
+    with pytest.raises(
+        MissingPackageError, match=r"segment_anything, but the one .* is another, without modeling/sam_model"
+    ):
         build_model(entry)
-    assert not is_buildable(entry)
+    (model,) = (model for model in models().models if model.name == "sam_med2d")
+    assert model.installed is None
+
+
+def test_lite_medsam_is_put_together_from_its_encoder(install: Install) -> None:
+    encoder = (
+        "\nclass TinyViT(nn.Linear):\n    def __init__(self, img_size, **_):\n        super().__init__(img_size, 1)"
+    )
+    install("tiny_vit_sam", encoder)
+    built: Any = _build(ModelEntry("lite_medsam", "lite_medsam", {"name": "lite_medsam"}))
+    others = {name: shape for name, shape in shapes_of("lite_medsam").items() if not name.startswith("image_encoder.")}
+    found = {name: shape for name, shape in _shapes(built).items() if not name.startswith("image_encoder.")}
+    assert found == others
+    assert built.prompt_encoder.input_image_size == (256, 256)

@@ -70,6 +70,18 @@ def test_a_tiny_vit_is_not_asked_about(tmp_path: Path) -> None:
     assert packages_of(recognised.entry)[0].name == "mobile_sam"
 
 
+def test_an_efficientvit_is_not_taken_for_that_of_another_model(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "mobilesamv2", module_of("efficientvit_sam_l2").half())
+    recognised = read_checkpoint(folder)[1]
+    assert recognised is not None
+    assert recognised.entry.variant == "mobile_sam_v2_efficientvit_l2"
+    assert title_of(recognised.entry) == "MobileSAMv2 (EfficientViT-L2)"
+    assert packages_of(recognised.entry)[0].name == "mobilesamv2"
+    alone = recognise(shapes_of("efficientvit_sam_l2"))
+    assert alone is not None
+    assert title_of(alone.entry) == "EfficientViT-SAM-L2"
+
+
 def test_a_vit_h_has_a_name_of_its_own() -> None:
     found = recognise(shapes_of("sam_vit_h"), Configuration("", variant="mobile_sam_v2_vit_h"))
     assert found is not None

@@ -20,12 +20,15 @@ Attention: TypeAlias = Literal["fused", "package"]
 _Fused: TypeAlias = type[RelativeAttention | RelativeBlock | BiasedAttention | EncoderAttention | DecoderAttention]
 
 # Packages with copies of the modules of segment_anything.
-_COPIES = ("segment_anything", "segment_anything_hq", "mobile_sam", "mobilesamv2", "edge_sam", "tinysam")
+_COPIES = ("segment_anything", "segment_anything_hq", "mobile_sam", "mobilesamv2", "edge_sam", "tinysam", "repvit_sam")
 _FUSED: dict[str, _Fused] = {
     **{f"{package}.modeling.image_encoder.Attention": RelativeAttention for package in _COPIES},
     **{f"{package}.modeling.image_encoder.Block": RelativeBlock for package in _COPIES},
     **{f"{package}.modeling.tiny_vit_sam.Attention": BiasedAttention for package in _COPIES},
     **{f"{package}.modeling.transformer.Attention": DecoderAttention for package in _COPIES},
+    "robust_segment_anything.modeling.image_encoder.Attention": RelativeAttention,
+    "robust_segment_anything.modeling.image_encoder.Block": RelativeBlock,
+    "tiny_vit_sam.Attention": BiasedAttention,
     "edge_sam.modeling.transformer.Attention": EdgeAttention,
     "efficient_sam.efficient_sam_encoder.Attention": EncoderAttention,
     "efficient_sam.two_way_transformer.AttentionForTwoWayAttentionBlock": DecoderAttention,
@@ -52,10 +55,11 @@ def fuse_attention(model: nn.Module, *, compute: Compute = "exact") -> int:
     encoder are replaced, too, because theirs copy tokens to windows and back. The modules take over the parameters, and nothing
     in the state dict changes. It does not matter whether you call this before or after `bhk.load_into`.
 
-    Known are the modules of segment_anything, its copies (SAM-HQ, MobileSAM, EdgeSAM, TinySAM), EfficientSAM, and the image
-    encoders of SamModel and SamHQModel of transformers. Modules of other classes, or with hooks or other additions, stay as
-    they are; so does a block with a hook on any part of it, and SAM 2, whose attention is fused already. Set hooks before:
-    later ones on a part of a block see some tokens at a time, (1, 1, tokens, channels), and `attn.qkv` once more for padding.
+    Known are the modules of segment_anything, its copies (such as those of SAM-HQ, MobileSAM and RobustSAM), EfficientSAM, and
+    the image encoders of SamModel and SamHQModel of transformers. Modules of other classes, or with hooks or other additions,
+    stay as they are; so does a block with a hook on any part of it, and SAM 2, whose attention is fused already. Set hooks
+    before: later ones on a part of a block see some tokens at a time, (1, 1, tokens, channels), and `attn.qkv` once more for
+    padding.
 
     >>> from segment_anything import sam_model_registry
     >>> model = sam_model_registry["vit_b"]()

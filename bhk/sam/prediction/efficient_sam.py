@@ -10,13 +10,13 @@ from torch import nn
 
 from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
-from bhk.sam.prediction.predictor import Masks, PredictionError, to_masks
+from bhk.sam.prediction.predictor import BOTH, Masks, PredictionError, to_masks
 
 
 class EfficientSamPredictor:
     """Calls the two halves of the model, `get_image_embeddings` and `predict_masks`."""
 
-    has_single, reads_points, reads_text = True, True, False
+    outputs, reads_points, reads_text = BOTH, True, False
 
     def __init__(self, model: nn.Module, package: ModuleType) -> None:
         self._model: Any = model

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
-from bhk.sam.prediction.predictor import Masks, check_proportions, grid_batch, to_masks
+from bhk.sam.prediction.predictor import BOTH, Masks, check_proportions, grid_batch, to_masks
 
 
 class HuggingFacePredictor:
@@ -20,7 +20,7 @@ class HuggingFacePredictor:
     The image processor is made from the model's configuration, so nothing is downloaded.
     """
 
-    has_single, reads_points, reads_text = True, True, False
+    outputs, reads_points, reads_text = BOTH, True, False
 
     def __init__(self, model: nn.Module, package: ModuleType) -> None:
         self._model: Any = model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,10 @@ from bhk.base.packages import MissingPackageError
 from bhk.nn.model_tensors import private_twin
 from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
+
+# What the mask decoder of a model can return for a prompt: one mask, or all that it proposes.
+Output: TypeAlias = Literal["single", "multimask"]
+BOTH: tuple[Output, ...] = ("single", "multimask")
 
 # Masks, bool (n, height, width), and the model's own estimate of their quality, its predicted IoU, float32 (n,).
 Masks = tuple[NDArray[np.bool_], NDArray[np.float32]]
@@ -34,12 +38,12 @@ class Predictor(Protocol):
     """Predicts masks with one kind of model. It is made from the model and the package of the model's class.
 
     Attributes:
-        has_single: whether the model can return a single mask instead of those of the multimask output.
+        outputs: what the model can return: a single mask, those of the multimask output, or either.
         reads_points: whether it takes points and boxes.
         reads_text: whether it takes prompts with a text.
     """
 
-    has_single: bool
+    outputs: tuple[Output, ...]
     reads_points: bool
     reads_text: bool
 
@@ -59,7 +63,10 @@ class Predictor(Protocol):
         """Encode a picture, uint8 (height, width, 3)."""
 
     def predict(self, prompt: Prompt, *, multimask: bool) -> Masks:
-        """Return the masks of one object: with `multimask` all that the model proposes (usually three), else one."""
+        """Return the masks of one object: with `multimask` all that the model proposes (usually three), else one.
+
+        A model with only one of the two outputs returns that one.
+        """
 
     def everything(self, image: Rgb, points_per_side: int) -> Masks:
         """Return the masks of everything that a grid of points finds, with the package's own mask generator."""
@@ -74,7 +81,8 @@ def predictor_for(model: nn.Module) -> Predictor:
     """
     for kind in type(model).__mro__:
         package = kind.__module__.partition(".")[0]
-        if found := _PREDICTORS.get(f"{package}.{kind.__name__}"):
+        own = _PREDICTORS.get(f"{kind.__module__}.{kind.__name__}")  # of a package with the name and classes of another
+        if found := own or _PREDICTORS.get(f"{package}.{kind.__name__}"):
             return _make(found, private_twin(model), package)
     name = f"{type(model).__module__}.{type(model).__name__}"
     raise PredictionError(f"bhk cannot predict masks with {name}; expected one of {', '.join(_PREDICTORS)}")
@@ -92,14 +100,22 @@ def _make(name: str, model: nn.Module, package: str) -> Predictor:
         raise MissingPackageError(f"{needs}; run: pip install torchvision pillow") from error
 
 
-# Package and class of a model -> module and class of its predictor.
+# Package, or module, and class of a model -> module and class of its predictor.
 _PREDICTORS = {
     "segment_anything.Sam": "meta.SamPredictor",
     "segment_anything_hq.Sam": "meta.SamPredictor",
     "mobile_sam.Sam": "meta.SamPredictor",
+    "mobilesamv2.Sam": "meta.SamPredictor",
+    "repvit_sam.Sam": "meta.SamPredictor",
     "edge_sam.Sam": "meta.EdgeSamPredictor",
     "tinysam.Sam": "meta.TinySamPredictor",
+    "efficientvit.EfficientViTSam": "meta.EfficientVitSamPredictor",
+    "robust_segment_anything.Sam": "meta.RobustSamPredictor",
+    "segment_anything.modeling.sam_model.Sam": "medical.SamMed2dPredictor",
+    "bhk.LiteMedSam": "medical.LiteMedSamPredictor",
     "sam2.SAM2Base": "sam2.Sam2Predictor",
+    "sam2.SAM2HQBase": "sam2.Sam2Predictor",
+    "efficient_track_anything.EfficientTAMBase": "sam2.Sam2Predictor",
     "transformers.SamModel": "hugging_face.HuggingFacePredictor",
     "transformers.SamHQModel": "hugging_face.HuggingFacePredictor",
     "transformers.Sam2Model": "hugging_face.HuggingFacePredictor",

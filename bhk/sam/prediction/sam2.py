@@ -1,4 +1,4 @@
-"""Predicting with models of `sam2`."""
+"""Predicting with models of `sam2` and the packages derived from it: HQ-SAM 2, EdgeTAM, EfficientTAM."""
 
 from __future__ import annotations
 
@@ -11,23 +11,28 @@ from torch import nn
 
 from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
-from bhk.sam.prediction.predictor import Masks, from_records, grid_batch
+from bhk.sam.prediction.predictor import BOTH, Masks, from_records, grid_batch
 
 _STRIDES = (4, 8, 16)  # strides of the feature maps
+# Package -> what the names of its predictor's module and classes start with.
+_NAMES = {"sam2": ("sam2", "SAM2"), "efficient_track_anything": ("efficienttam", "EfficientTAM")}
 
 
 class Sam2Predictor:
-    """Uses the `SAM2ImagePredictor` and the `SAM2AutomaticMaskGenerator` of the package.
+    """Uses the `SAM2ImagePredictor` and the `SAM2AutomaticMaskGenerator` of the package, whatever it calls them.
 
     Neither needs the package's CUDA extension, which only removes small holes and islands. That is off here, as by default.
+    HQ-SAM 2 adds its own mask to those of SAM 2, as by default.
     """
 
-    has_single, reads_points, reads_text = True, True, False
+    outputs, reads_points, reads_text = BOTH, True, False
 
     def __init__(self, model: nn.Module, package: ModuleType) -> None:
         self._model = model
-        predictor = importlib.import_module("sam2.sam2_image_predictor").SAM2ImagePredictor(model)
-        self._predictor = self._of_size(predictor)
+        self._package = package.__name__
+        file, self._kind = _NAMES[self._package]
+        module = importlib.import_module(f"{self._package}.{file}_image_predictor")
+        self._predictor = self._of_size(getattr(module, f"{self._kind}ImagePredictor")(model))
 
     @property
     def encoder(self) -> nn.Module:
@@ -61,8 +66,8 @@ class Sam2Predictor:
 
     def everything(self, image: Rgb, points_per_side: int) -> Masks:
         """Return the masks of everything that a grid of points finds."""
-        module = importlib.import_module("sam2.automatic_mask_generator")
-        generator = module.SAM2AutomaticMaskGenerator(
+        module = importlib.import_module(f"{self._package}.automatic_mask_generator")
+        generator = getattr(module, f"{self._kind}AutomaticMaskGenerator")(
             self._model, points_per_side=points_per_side, points_per_batch=grid_batch(image)
         )
         self._of_size(generator.predictor)

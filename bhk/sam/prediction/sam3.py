@@ -14,7 +14,7 @@ from bhk.nn.meta import weights_on_meta
 from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
 from bhk.sam.prediction.hugging_face import HuggingFacePredictor
-from bhk.sam.prediction.predictor import ONLY_TEXTS, Masks, PredictionError
+from bhk.sam.prediction.predictor import BOTH, ONLY_TEXTS, Masks, PredictionError
 
 _JUDGED = (
     "pred_logits",
@@ -41,7 +41,7 @@ class Sam3Predictor:
         detector: the `Sam3Model`.
     """
 
-    has_single, reads_points, reads_text = True, False, True
+    outputs, reads_points, reads_text = BOTH, False, True
 
     def __init__(self, model: nn.Module, package: ModuleType) -> None:
         self.detector: Any = getattr(model, "detector_model", model)

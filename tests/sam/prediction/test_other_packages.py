@@ -92,7 +92,7 @@ def test_tiny_sam_always_returns_three_masks(monkeypatch: pytest.MonkeyPatch) ->
     members = {"SamPredictor": _TinyPredictor, "SamHierarchicalMaskGenerator": _HierarchicalGenerator}
     model = _install(monkeypatch, "tinysam", **members)
     expected, _ = _masks(models.small_sam(), multimask=True)
-    assert not predictor_for(model).has_single
+    assert predictor_for(model).outputs == ("multimask",)
     assert np.array_equal(_masks(model, multimask=False)[0], expected)
     masks, _ = predictor_for(models.confident(model)).everything(_IMAGE, 2)
     assert len(masks) > 0

@@ -1,1 +1,0 @@
-"""Running `bhk` in forked processes, and letting their operations fail."""
