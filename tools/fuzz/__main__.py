@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ class Result:
     Attributes:
         target: its name.
         seconds: how long it ran.
+        cpu_seconds: the time of a processor that it had.
         executions: inputs that were read.
         edges: places in the code between which a jump was seen.
         inputs: inputs that were kept because they reached something new.
@@ -43,6 +45,7 @@ class Result:
 
     target: str
     seconds: int = 0
+    cpu_seconds: int = 0
     executions: int = 0
     edges: int = 0
     inputs: int = 0
@@ -58,7 +61,7 @@ def fuzzed(name: str, seconds: int, work: Path) -> Result:
     for number, seed in enumerate(TARGETS[name].seeds()):
         (seeds / str(number)).write_bytes(seed)
     folders = [folder for folder in (grown, seeds, CORPUS / name) if folder.is_dir()]
-    started = time.monotonic()
+    started, before = time.monotonic(), _cpu_seconds()
     while (left := seconds - (time.monotonic() - started)) > 1 and result.findings < _MOST_FINDINGS:
         options = {
             "max_total_time": int(left),
@@ -81,9 +84,15 @@ def fuzzed(name: str, seconds: int, work: Path) -> Result:
         result.executions += int(executed[1]) if executed else max(numbers)
         result.edges = max([result.edges, *map(int, re.findall(r"cov: (\d+)", text))])
         result.findings = sum(1 for _ in found.iterdir())
-    result.seconds = round(time.monotonic() - started)
+    result.seconds, result.cpu_seconds = round(time.monotonic() - started), round(_cpu_seconds() - before)
     result.inputs = sum(1 for _ in grown.iterdir())
     return result
+
+
+def _cpu_seconds() -> float:
+    """Return the time of a processor that the fuzzers of this process have had."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
