@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bhk.sam.allocation import PARTS
 from bhk.sam.variants import VARIANTS
-from tools import speed_tables
+from tools import attack_tables, speed_tables
 from tools.scale_table import scale
 from tools.speed_tables import Rows, line, mb
 
@@ -223,6 +223,8 @@ TABLES = {
     "host_time_cpu": speed_tables.host_time,
     "transformers_loading": speed_tables.transformers_loading,
     "next_bits_demo_sam": next_bits,
+    "corruption": attack_tables.corruption,
+    "fuzzing": attack_tables.fuzzing,
 }
 GPU = "nvidia_h200"
 NOT_YET = "The kernels have not been timed on a GPU yet. `make test-gpu` does that, and `make docs` then puts the tables here."

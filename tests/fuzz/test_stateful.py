@@ -21,18 +21,20 @@ from bhk.base.files import DestinationExistsError
 Weights = dict[str, torch.Tensor]
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-_NAMES = ("linear.weight", "conv.weight", "table", "bias", "scale", "mask", "tied.weight")
+_NAMES = ("linear.weight", "conv.weight", "table", "bias", "scale", "mask")
 
 
 @st.composite
 def state_dicts(draw: st.DrawFn) -> Weights:
     """Return weights of several shapes and dtypes, some tied, some empty."""
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
-    shapes = st.sampled_from([(33, 35), (5, 3, 3, 3), (40, 16), (7,), (), (0, 4), (64, 1)])
+    shapes = st.sampled_from([(33, 35), (5, 3, 3, 3), (40, 16), (7,), (), (64, 1)])
     weights: Weights = {}
-    for name in draw(st.lists(st.sampled_from(_NAMES[:-1]), min_size=1, max_size=4, unique=True)):
+    for name in draw(st.lists(st.sampled_from(_NAMES), min_size=1, max_size=4, unique=True)):
         values = torch.randn(draw(shapes), generator=generator) * draw(st.sampled_from([0.02, 1.0, 1e-6]))
         weights[name] = values > 0 if name == "mask" else values.to(draw(st.sampled_from(_DTYPES)))
+    if len(weights) > 2 and draw(st.booleans()):  # files of mostly empty tensors are refused
+        weights["empty"] = torch.zeros(0, 4)
     if draw(st.booleans()):
         weights["tied.weight"] = weights[next(iter(weights))]
     return weights
@@ -95,7 +97,7 @@ class Commands(RuleBasedStateMachine):
         path = self.path(suffix)
         bhk.export(source, path)
         read = checkpoint.read(path)
-        found = {**read.tensors, **{alias: read.tensors[name] for alias, name in read.aliases.items()}}
+        found = {name: read.tensors[stored] for name, stored in read.stored_name.items()}
         assert same(found, self.held[source])
         assert bhk.diff(source, path).equal
         self.held[path] = self.held[source]

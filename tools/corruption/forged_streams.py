@@ -113,7 +113,7 @@ def bombs() -> Cases:
         zeros = frames.rle_block(0, _PIECE, last=False) * (_CHUNK_BYTES // _PIECE - 1) + frames.rle_block(0, _PIECE)
         bomb = frames.frame(b"", zeros, size=_CHUNK_BYTES)
         entry, data = compressed("values", "zstd", chunks * _CHUNK_BYTES, [bomb] * chunks)
-        made = exact_layer(draft(), "values", [chunks << 20, 2], "F64", b"", (entry, data))
+        made = exact_layer(draft(), "values", [chunks << 20], "C128", b"", (entry, data))
         yield f"{chunks} chunks of zeros", made.encode
         lying = made.copy()
         lying.stream()["decoded"] = 16

@@ -12,7 +12,7 @@ from pathlib import Path
 from tools.corruption import forged_headers, forged_peers, forged_streams, targets
 from tools.corruption.attacks import DAMAGE, Cases, Target
 from tools.corruption.outcomes import Outcome
-from tools.corruption.readers import Reader, Values, ours, peers
+from tools.corruption.readers import Reader, Values, ours, peers, third
 from tools.corruption.watch import Case, Tally, watched
 
 FORGED = {
@@ -51,9 +51,10 @@ def attacks(folder: Path, formats: Sequence[str], *, large: bool = True) -> Iter
     """Yield the attacks on files of some formats; files are made in `folder`. Without `large`, only small ones."""
     if "bhk" in formats:
         found = targets.of_the_format(folder, large=large)
-        yield from _damage("bhk", found, ours(), folder)
+        readers = (*ours(), *third())
+        yield from _damage("bhk", found, readers, folder)
         for name, make in FORGED.items():
-            yield Attack("bhk", name, True, ours(), partial(_forged, make))
+            yield Attack("bhk", name, True, readers, partial(_forged, make))
     for name, make_targets in (("safetensors", targets.of_safetensors), ("gguf", targets.of_gguf)):
         if name in formats:
             reader, found = peers()[name], make_targets(folder, large=large)

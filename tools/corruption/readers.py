@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +24,31 @@ from tools.corruption.outcomes import Outcome
 
 Values = dict[str, tuple[str, tuple[int, ...], bytes]]
 
+NODE = shutil.which("node")
+_JAVASCRIPT = Path(reference_reader.__file__).parent / "js" / "reader.mjs"
+# Answers each path with a line: the tensors, or the rule that the file breaks, or that it is too large for the reader.
+_ANSWERS = """
+    import { readFileSync } from "node:fs";
+    import { createInterface } from "node:readline";
+    const { Refused, open } = await import(process.argv[1]);
+    for await (const path of createInterface({ input: process.stdin })) {
+      let answer = {};
+      try {
+        const file = await open(new Uint8Array(readFileSync(path)));
+        for (const name of file.names) {
+          const { dtype, shape, data } = await file.tensor(name);
+          (answer.tensors ??= []).push([name, dtype, shape, Buffer.from(data).toString("base64")]);
+        }
+      } catch (error) {
+        const limit = error instanceof RangeError && error.message.includes("too large for this reader");
+        answer = error instanceof Refused ? { rule: error.rule } : limit ? { rule: "limit" } : { error: error.stack };
+      }
+      process.stdout.write(`${JSON.stringify(answer)}\\n`);
+    }
+"""
 _EITHER = {"D3", "D4"}  # a layer that breaks both may be refused for either
 _OWN_LIMIT = "limit"  # what readers need not agree on
+_FRAMES = {"D3", "P8"}  # the rules that a frame breaks which a decoder refuses
 
 
 @dataclass(frozen=True)
@@ -32,12 +60,14 @@ class Reader:
         read: returns the tensors of a file.
         errors: the errors with which it refuses files.
         rule: what an error says the file breaks: what other readers should say, too.
+        separate: whether it is another program: its memory is not measured, and its zstd decoder may refuse other frames.
     """
 
     name: str
     read: Callable[[Path], Values]
     errors: tuple[type[Exception], ...]
     rule: Callable[[Any], str] = lambda _: "refused"
+    separate: bool = False
 
     def judge(self, file: Path, expected: Values | str | None, *, forged: bool) -> tuple[Outcome, Values | str]:
         """Read a file.
@@ -59,16 +89,17 @@ class Reader:
         refused = isinstance(found, str)
         if not forged:
             outcome = Outcome.REFUSED if refused else Outcome.EQUAL if found == expected else Outcome.CHANGED
-        elif expected is None or found == expected or _may_differ(found, expected):
+        elif expected is None or found == expected or self._may_differ(found, expected):
             outcome = Outcome.REFUSED if refused else Outcome.ACCEPTED
         else:
             outcome = Outcome.DIFFERS
         return outcome, found
 
-
-def _may_differ(found: Values | str, expected: Values | str) -> bool:
-    verdicts = {verdict for verdict in (found, expected) if isinstance(verdict, str)}
-    return _OWN_LIMIT in verdicts or verdicts == _EITHER
+    def _may_differ(self, found: Values | str, expected: Values | str) -> bool:
+        """Return whether the format leaves it to the reader what it makes of a file (section 10)."""
+        verdicts = {verdict for verdict in (found, expected) if isinstance(verdict, str)}
+        frames = self.separate and bool(verdicts & _FRAMES)
+        return frames or _OWN_LIMIT in verdicts or verdicts == _EITHER
 
 
 def _library(path: Path) -> Values:
@@ -90,6 +121,35 @@ def _reference(path: Path) -> Values:
     return {name: (dtype, array.shape, array.tobytes()) for name, (dtype, array) in tensors.items()}
 
 
+class _RefusedError(Exception):
+    """The reader in JavaScript has refused a file; the message is the rule."""
+
+
+@cache
+def _node() -> subprocess.Popen[str]:
+    """Return a process that answers as long as this one runs."""
+    assert NODE is not None
+    command = [NODE, "--input-type=module", "--eval", _ANSWERS, _JAVASCRIPT.as_uri()]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", errors="surrogatepass"
+    )
+
+
+def _javascript(path: Path) -> Values:
+    process = _node()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{path}\n")
+    process.stdin.flush()
+    answer = json.loads(process.stdout.readline())
+    if "rule" in answer:
+        raise _RefusedError(answer["rule"])
+    if "error" in answer:
+        raise RuntimeError(answer["error"])
+    tensors = answer.get("tensors", ())
+    return {name: (dtype, tuple(shape), base64.b64decode(data)) for name, dtype, shape, data in tensors}
+
+
 def _safetensors(path: Path) -> Values:
     from safetensors import safe_open
 
@@ -109,11 +169,16 @@ def _entry(array: np.ndarray[Any, Any]) -> tuple[str, tuple[int, ...], bytes]:
 
 
 def ours() -> tuple[Reader, ...]:
-    """Return the reader that was written from the text alone, by which the other is judged, and the library."""
+    """Return the reader that was written from the text alone, by which others are judged, and the library."""
     return (
         Reader("reference", _reference, (reference_reader.Refused,), lambda error: error.rule),
         Reader("bhk", _library, (bhk.BhkError,), _library_rule),
     )
+
+
+def third() -> tuple[Reader, ...]:
+    """Return the reader in JavaScript, where Node is installed."""
+    return (Reader("javascript", _javascript, (_RefusedError,), str, separate=True),) if NODE else ()
 
 
 def peers() -> dict[str, Reader]:

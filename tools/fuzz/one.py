@@ -14,6 +14,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     with atheris.instrument_imports(include=["bhk", "format_spec"], enable_loader_override=False):
+        from tools.fuzz.structure import FAULTS
         from tools.fuzz.targets import TARGETS
     target = TARGETS[name]
 
@@ -23,18 +24,14 @@ def main() -> None:
         def mutate(part: bytes) -> bytes:
             return bytes(atheris.Mutate(part, len(part) + 16))
 
-        changed = mutate(data) if draw.random() < 0.1 else _changed(target, data, draw, mutate)
+        try:
+            changed = mutate(data) if draw.random() < 0.1 else target.change(data, draw, mutate)
+        except FAULTS:  # the input has lost its structure
+            changed = mutate(data)
         return changed[:most]
 
     atheris.Setup(sys.argv, target.run, custom_mutator=change)
     atheris.Fuzz()
-
-
-def _changed(target, data, draw, mutate):  # type: ignore[no-untyped-def]
-    try:
-        return target.change(data, draw, mutate)
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError):  # the input has lost its structure
-        return mutate(data)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from tools.format_spec.builder import align, seal
 
 Mutate = Callable[[bytes], bytes]  # changes bytes without knowing what they are
 
-_FAULTS = (
+# What a change may raise that finds no structure in an input.
+FAULTS = (
     ValueError,
     KeyError,
     IndexError,
@@ -35,6 +36,7 @@ def container(data: bytes, draw: random.Random, mutate: Mutate) -> bytes:
     """Change a `.bhk` file in its header or its streams, and set lengths and hashes right."""
     try:
         frame_length, length = struct.unpack_from("<IQ", data, 12)
+        length = min(length, align(len(data)))
         stored, body = data[64 : 64 + (frame_length or length)], data[64 + length :]
         text = zstandard.ZstdDecompressor().decompress(stored, 1 << 20) if frame_length else stored
         if draw.random() < 0.6:
@@ -42,7 +44,7 @@ def container(data: bytes, draw: random.Random, mutate: Mutate) -> bytes:
         else:
             body = _around(body, draw, mutate)
         return _sealed(data[:12], text, body, length, compressed=bool(frame_length))
-    except _FAULTS:
+    except FAULTS:
         changed = mutate(data)
         return seal(changed) if len(changed) >= 64 and draw.random() < 0.8 else changed
 
@@ -68,7 +70,7 @@ def _with_hashes(text: bytes, body: bytes, first: int, end: int, *, compressed: 
                 end = start + stream["stored"]
                 found = hashlib.sha256(body[start - first : end - first]).hexdigest()
                 text = text.replace(stream["sha256"].encode(), found.encode(), 1)
-    except _FAULTS:
+    except FAULTS:
         pass
     return text
 
@@ -81,7 +83,7 @@ def checkpoint(data: bytes, draw: random.Random, mutate: Mutate) -> bytes:
         (length,) = struct.unpack_from("<Q", data)
         text = json_text(data[8 : 8 + length], draw, mutate)
         return struct.pack("<Q", len(text)) + text + data[8 + length :]
-    except (*_FAULTS, zipfile.BadZipFile, NotImplementedError, OSError, EOFError, RuntimeError):
+    except (*FAULTS, zipfile.BadZipFile, NotImplementedError, OSError, EOFError, RuntimeError):
         return mutate(data)
 
 

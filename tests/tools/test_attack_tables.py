@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from tools.attack_tables import corruption, fuzzing
+from tools.corruption.matrix import COLUMNS
+
+
+def row(attack: str, reader: str, **counts: int) -> dict[str, str]:
+    return {**dict.fromkeys(COLUMNS, "0"), "attack": attack, "reader": reader, **{k: str(v) for k, v in counts.items()}}
+
+
+def test_what_no_reader_should_do_is_bold() -> None:
+    rows = [
+        row("cut off", "reference", refused=1200),
+        row("cut off", "bhk", refused=1200),
+        row("cut off", "gguf", refused=3, changed=1000, crashed=7),
+        row("bombs", "bhk", refused=2, accepted=1),
+    ]
+    assert corruption(rows)[2:] == [
+        "| cut off | 1,200 refused | – | **1,000 other values**, **7 crashed**, 3 refused |",
+        "| bombs | 2 refused, 1 as written | – | – |",
+    ]
+
+
+def test_a_target_is_a_line() -> None:
+    numbers = {
+        "seconds": "60",
+        "cpu_seconds": "50",
+        "executions": "12345",
+        "edges": "9",
+        "inputs": "8",
+        "findings": "0",
+    }
+    assert fuzzing([{"target": "container", **numbers}])[2:] == ["| container | 60 | 50 | 12,345 | 9 | 8 | 0 |"]

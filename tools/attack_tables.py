@@ -1,0 +1,51 @@
+"""Tables of what readers do with damaged and hostile files; `tools.result_tables` puts them into the texts."""
+
+from __future__ import annotations
+
+from tools.corruption.outcomes import Outcome
+from tools.speed_tables import Rows, line
+
+_WORDS = {
+    Outcome.REFUSED: "refused",
+    Outcome.EQUAL: "equal values",
+    Outcome.ACCEPTED: "as written",
+    Outcome.CHANGED: "other values",
+    Outcome.DIFFERS: "another verdict",
+    Outcome.OTHER_ERROR: "another error",
+    Outcome.MEMORY: "too much memory",
+    Outcome.HUNG: "hung",
+    Outcome.CRASHED: "crashed",
+}
+_READERS = ("bhk", "safetensors", "gguf")
+
+
+def corruption(rows: Rows) -> list[str]:
+    """Return the table of attacks, one line an attack: cases and outcomes of each reader; failures are bold."""
+    found = {(row["attack"], row["reader"]): row for row in rows}
+    lines = [f"| attack | {' | '.join(_READERS)} |", "|---|---|---|---|"]
+    for attack in dict.fromkeys(row["attack"] for row in rows):
+        cells = [_outcomes(found.get((attack, reader))) for reader in _READERS]
+        lines.append(line([attack, *cells], bold=False))
+    return lines
+
+
+def _outcomes(row: dict[str, str] | None) -> str:
+    if row is None:
+        return "–"
+    counts = {outcome: int(row[outcome.name.lower()]) for outcome in Outcome}
+    parts = []
+    for outcome, count in sorted(counts.items(), key=lambda entry: -entry[1]):
+        if count:
+            text = f"{count:,} {_WORDS[outcome]}"
+            parts.append(f"**{text}**" if outcome.failed else text)
+    return ", ".join(parts)
+
+
+def fuzzing(rows: Rows) -> list[str]:
+    """Return the table of fuzzing, one line a target."""
+    lines = ["| target | seconds | of a processor | inputs read | jumps seen | inputs kept | findings |"]
+    lines.append("|---|--:|--:|--:|--:|--:|--:|")
+    for row in rows:
+        numbers = [row[name] for name in ("seconds", "cpu_seconds", "executions", "edges", "inputs", "findings")]
+        lines.append(line([row["target"], *(f"{int(number):,}" for number in numbers)], bold=False))
+    return lines
