@@ -1,4 +1,4 @@
-"""Attention with relative positions, in both of its forms, against the formula."""
+"""Attention with relative positions, in all of its forms, against the formula."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ _TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 6e-2, t
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "BLOCK_QUERIES", 16)
+    monkeypatch.setattr(attention, "UNFUSED_QUERIES", 16)
     monkeypatch.setattr(attention, "BLOCK_SCORES", 4096)
 
 
@@ -75,6 +76,16 @@ def _double(inputs: list[Tensor | None]) -> list[Tensor | None]:
 @pytest.mark.parametrize(("shape", "window"), _SHAPES)
 @pytest.mark.parametrize("form", [_blocked, attention._one_hot], ids=["blocked", "one-hot"])
 def test_both_forms_compute_the_formula(form, shape: tuple[int, ...], window: tuple[int, int], dtype) -> None:
+    _compare(form, shape, window, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(("shape", "window"), _SHAPES)
+def test_the_form_for_onnx_computes_the_formula(shape: tuple[int, ...], window: tuple[int, int], dtype) -> None:
+    _compare(attention._unfused, shape, window, dtype)
+
+
+def _compare(form: Any, shape: tuple[int, ...], window: tuple[int, int], dtype: torch.dtype) -> None:
     inputs = _draw(shape, window, dtype)
     expected = _formula(*_double(inputs), 0.3)
     found = form(*inputs, 0.3)
