@@ -2,7 +2,7 @@
 
     python -m tools.corruption [--out FILE.csv] [--formats bhk safetensors gguf] [--most N] [--keep FOLDER]
 
-All cases take about an hour. Exits with 1 if a reader of `.bhk` files did what no reader should do.
+All cases take hours. Exits with 1 if a reader of `.bhk` files did what no reader should do.
 """
 
 from __future__ import annotations
