@@ -153,6 +153,31 @@ def check_destination(path: Path, *, force: bool, sources: tuple[Path, ...] = ()
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+@contextlib.contextmanager
+def made_folder(path: Path, *, parents: bool = False) -> Iterator[None]:
+    """Make a folder, unless it is there; if the block fails, remove it again, unless something is in it.
+
+    Args:
+        path: the folder.
+        parents: whether folders above it are made, too; these stay.
+
+    Raises:
+        WriteError: the system refused.
+    """
+    try:
+        is_new = not path.is_dir()
+        path.mkdir(parents=parents, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"cannot make the folder {path}: {error.strerror or error}") from error
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
+
+
 _unfinished: dict[Path, Path] = {}  # temporary file -> the file whose place it will take
 _written: list[Path] = []  # the results that took their places last, while nothing else is written
 
@@ -222,29 +247,50 @@ class _NewFile:
     path: Path
     temporary: Path
     file: BinaryIO
+    identity: tuple[int, int]
     unnamed: bool
     mode: int
 
     def finish(self) -> None:
-        """Put all data on disk, under the temporary name."""
+        """Put all data on disk."""
         self.file.flush()
         if hasattr(os, "fchmod"):
             os.fchmod(self.file.fileno(), self.mode)
         os.fsync(self.file.fileno())
-        if self.unnamed:
-            link = f"/proc/self/fd/{self.file.fileno()}"
-            # With a directory descriptor, here unused, Python calls linkat, which follows the link.
-            os.link(link, self.temporary, src_dir_fd=self.file.fileno(), follow_symlinks=True)
-        self.file.close()
+        if not self.unnamed:
+            self.file.close()
 
     def take_place(self, *, force: bool, is_result: bool) -> None:
-        """Rename it."""
+        """Give it its name."""
         _unfinished.pop(self.temporary, None)  # an interruption from here on may find the file written
-        if force or not _link_new(self.temporary, self.path):
+        if self.unnamed:
+            self._name(force)
+        elif force or not _link_new(self.temporary, self.path):
             os.replace(self.temporary, self.path)
         if is_result:
             _written.append(self.path)
         _sync_folder(self.path.parent)
+
+    def _name(self, force: bool) -> None:
+        """Give a file without a name its own: in one step if that is free, so that a kill leaves nothing behind."""
+        try:
+            self._link(self.path)
+        except FileExistsError:
+            if not force:
+                raise _exists_now(self.path) from None
+            self._link(self.temporary)
+            os.replace(self.temporary, self.path)
+
+    def _link(self, name: Path) -> None:
+        descriptor = self.file.fileno()
+        # With a directory descriptor, here unused, Python calls linkat, which follows the link.
+        os.link(f"/proc/self/fd/{descriptor}", name, src_dir_fd=descriptor, follow_symlinks=True)
+
+    def withdraw(self) -> None:
+        """Remove it from its place, unless it is another file that is there."""
+        with contextlib.suppress(FileNotFoundError):
+            if Stamp.of(self.path).identity == self.identity:
+                self.path.unlink()
 
 
 class Replacement:
@@ -273,11 +319,13 @@ class Replacement:
             unnamed = handle is not None
             if handle is None:
                 handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+            identity = Stamp.of(handle).identity
         except OSError as error:
             del _unfinished[temporary]
             raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
-        self._files.append(_NewFile(path, temporary, os.fdopen(handle, "w+b"), unnamed, mode))
-        return self._files[-1].file
+        file = os.fdopen(handle, "w+b")
+        self._files.append(_NewFile(path, temporary, file, identity, unnamed, mode))
+        return file
 
     def commit(self, *, force: bool, is_result: bool) -> None:
         """Put the files in their places, or leave all as it was."""
@@ -290,7 +338,7 @@ class Replacement:
             for new in self._files:
                 self.current = new.path
                 if len(self._files) > 1:
-                    _remember(new.path, undo, done)
+                    _remember(new, undo, done)
                 new.take_place(force=force, is_result=is_result)
             undo.pop_all()
 
@@ -304,29 +352,37 @@ class Replacement:
             _unfinished.pop(new.temporary, None)
 
 
-def _remember(path: Path, undo: contextlib.ExitStack, done: contextlib.ExitStack) -> None:
-    """Let `undo` put back what is at `path` now, and let `done` forget it."""
-    if not os.path.lexists(path):
-        undo.callback(path.unlink, missing_ok=True)
+def _remember(new: _NewFile, undo: contextlib.ExitStack, done: contextlib.ExitStack) -> None:
+    """Let `undo` put back what is in the place of a file now, and let `done` forget it."""
+    if not os.path.lexists(new.path):
+        undo.callback(new.withdraw)
         return
-    old = _temporary_name(path)
-    done.callback(old.unlink, missing_ok=True)
+    old = _temporary_name(new.path)
+    done.callback(_forget, old)
     try:
-        os.link(path, old, follow_symlinks=False)
+        os.link(new.path, old, follow_symlinks=False)
     except OSError:  # a file system without hard links
-        shutil.copy2(path, old, follow_symlinks=False)
-    undo.callback(os.replace, old, path)
+        shutil.copy2(new.path, old, follow_symlinks=False)
+    undo.callback(os.replace, old, new.path)
+
+
+def _forget(path: Path) -> None:
+    """Remove a file, which does no harm if the system refuses."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _exists_now(path: Path) -> DestinationExistsError:
+    return DestinationExistsError(f"{path} exists now; use {option('force', True)} to overwrite it")
 
 
 def _link_new(temporary: Path, path: Path) -> bool:
     """Give `temporary` the name `path` if that is free; return False if the file system has no hard links."""
     try:
         os.link(temporary, path)
-    except FileExistsError:
-        raise DestinationExistsError(f"{path} exists now; use {option('force', True)} to overwrite it") from None
     except OSError:
         if os.path.lexists(path):
-            raise DestinationExistsError(f"{path} exists now; use {option('force', True)} to overwrite it") from None
+            raise _exists_now(path) from None
         return False
     return True
 

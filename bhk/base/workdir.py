@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from bhk.base.errors import BhkError
-from bhk.base.files import DestinationExistsError, ReadError, WriteError, replace_file
+from bhk.base.files import DestinationExistsError, ReadError, made_folder, replace_file
 
 Result = TypeVar("Result")
 
@@ -42,13 +42,10 @@ class WorkDir:
             WorkDirError: the folder holds results of other work, or unreadable files.
             WriteError: the folder cannot be written.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WriteError(f"cannot make the folder {self.folder}: {error.strerror or error}") from error
-        if not self.is_claimed:
-            with contextlib.suppress(DestinationExistsError):  # another process was quicker
-                self.write(_FINGERPRINT, dict(fingerprint), replace=False)
+        with made_folder(self.folder, parents=True):
+            if not self.is_claimed:
+                with contextlib.suppress(DestinationExistsError):  # another process was quicker
+                    self.write(_FINGERPRINT, dict(fingerprint), replace=False)
         found = self.read(_FINGERPRINT, dict[str, str]) or {}
         if other := sorted(name for name in {*found, *fingerprint} if found.get(name) != fingerprint.get(name)):
             raise WorkDirError(

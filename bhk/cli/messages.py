@@ -6,6 +6,7 @@ import json
 import sys
 
 from bhk.base.texts import printable, redact
+from bhk.cli.streams import discard_output
 
 _DIFFERENT = {
     "calibration": "--calibrate",
@@ -29,7 +30,10 @@ def print_error(kind: str, message: str) -> None:
     line = redact(printable(" ".join(message.split())))
     print(f"error: {line}", file=sys.stderr)
     if "--json" in sys.argv[1:]:
-        print(encodable(json.dumps({"error": {"type": kind, "message": line}}, ensure_ascii=False)), flush=True)
+        try:
+            print(encodable(json.dumps({"error": {"type": kind, "message": line}}, ensure_ascii=False)), flush=True)
+        except OSError:  # stdout is a file on a full disk
+            discard_output()
 
 
 def encodable(document: str, indent: int | None = None) -> str:

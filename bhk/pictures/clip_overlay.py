@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhk.base.errors import option
-from bhk.base.files import DestinationExistsError, WriteError, check_destination, replace_file
+from bhk.base.files import DestinationExistsError, WriteError, check_destination, made_folder, replace_file
 from bhk.base.packages import import_package
 from bhk.base.progress import Progress
 from bhk.pictures.clip import VIDEO_SUFFIXES, Clip
@@ -93,12 +93,9 @@ def write_overlay(
         with replace_file(path, force=force) as file:
             write_video(file, path.suffix.lower(), drawn(), clip.size, clip.rate)
         return
-    try:
-        path.mkdir(exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"cannot create the folder {path}: {error.strerror or error}") from error
-    for index, picture in enumerate(drawn()):
-        _write_picture(path / f"{index:05}.jpg", picture, force)
+    with made_folder(path):
+        for index, picture in enumerate(drawn()):
+            _write_picture(path / f"{index:05}.jpg", picture, force)
 
 
 def _write_picture(path: Path, picture: Rgb, force: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import BinaryIO
 from urllib.parse import quote
 
 from bhk.base.errors import option, shown
-from bhk.base.files import FilePath, WriteError, copy_into, replace_file
+from bhk.base.files import FilePath, WriteError, copy_into, made_folder, replace_files
 from bhk.base.progress import Progress
 from bhk.base.report import Report
 from bhk.base.tables import Column, Table
@@ -283,19 +282,11 @@ def _write(files: Sequence[LocalFile], folder: Path) -> None:
     try:
         if folder.is_dir() and any(folder.iterdir()):
             raise WriteError(f"folder {folder} is not empty; give a new or an empty one")
-        new = not folder.is_dir()
-        folder.mkdir(exist_ok=True)
     except OSError as error:
         raise WriteError(f"cannot write folder {folder}: {error.strerror or error}") from error
-    with contextlib.ExitStack() as undo:
-        if new:
-            undo.callback(folder.rmdir)
+    with made_folder(folder), replace_files(force=False) as new:
         for file in files:
-            path = folder / file.name
-            undo.callback(path.unlink, missing_ok=True)
-            with replace_file(path, force=False) as target:
-                _copy(file.content, target)
-        undo.pop_all()
+            _copy(file.content, new.open(folder / file.name))
 
 
 def _copy(content: Path | bytes, target: BinaryIO) -> None:

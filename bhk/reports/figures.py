@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bhk.base.files import Replacement, WriteError, check_destination
+from bhk.base.files import Replacement, check_destination
 from bhk.base.packages import Package, import_package
 from bhk.base.texts import printable
 from bhk.codec.codebook import Codebook
@@ -61,17 +61,13 @@ _STYLE: Any = {
 
 
 def check_figures(folder: Path, *, force: bool) -> None:
-    """Check before any work that the figures can be drawn and written.
+    """Check before any work that the figures can be drawn and written into a folder that is there.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
-        WriteError: the folder cannot be created, or holds a figure and `force` is false.
+        WriteError: the folder holds a figure and `force` is false, or cannot be written.
     """
     import_package([MATPLOTLIB])
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"cannot create folder {folder}: {error.strerror or error}") from error
     for name in NAMES:
         for suffix in FORMATS:
             check_destination(folder / f"{name}.{suffix}", force=force)

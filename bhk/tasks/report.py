@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bhk.base.errors import OptionError, option
-from bhk.base.files import Replacement, check_destination, replace_files
+from bhk.base.files import Replacement, check_destination, made_folder, replace_files
 from bhk.base.progress import Progress
 from bhk.base.report import Report
 from bhk.base.texts import counted, number, size
@@ -126,9 +126,12 @@ def report(
     sources = (Path(path),) if against is None else (Path(path), Path(against))
     check_destination(page, force=force, sources=(*sources, *replaced_pictures(images, page)))
     path = local_file(path)
-    write = None if figures is None else _figure_writer(Path(figures), force)
     pictures, skipped = _pictures(images, limit, against)
-    with open_file(path) as file, _original(file, against, key) as original:
+    with (
+        _figure_writer(figures, force) as write,
+        open_file(path) as file,
+        _original(file, against, key) as original,
+    ):
         tensor, label = (original.tensor, original.label) if original else (None, None)
         drawn = tuple(sketches(file, tensor, threads=threads, progress=progress))
         masks = (
@@ -151,12 +154,20 @@ def report(
     )
 
 
-def _figure_writer(folder: Path, force: bool) -> Callable[[PageContent, Replacement], tuple[Path, ...]]:
-    """Return a function that writes the figures to `folder`, after checking everything it needs."""
+@contextlib.contextmanager
+def _figure_writer(
+    figures: str | os.PathLike[str] | None, force: bool
+) -> Iterator[Callable[[PageContent, Replacement], tuple[Path, ...]] | None]:
+    """Yield a function that writes the figures to a folder, after checking everything it needs; None without one."""
+    if figures is None:
+        yield None
+        return
     from bhk.reports.figures import check_figures, write_figures
 
-    check_figures(folder, force=force)
-    return lambda content, new: write_figures(content, folder, new)
+    folder = Path(figures)
+    with made_folder(folder):
+        check_figures(folder, force=force)
+        yield lambda content, new: write_figures(content, folder, new)
 
 
 @contextlib.contextmanager

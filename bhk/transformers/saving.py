@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from bhk.base.errors import listed
-from bhk.base.files import ReadError, WriteError, check_destination, replace_files
+from bhk.base.files import ReadError, check_destination, made_folder, replace_files
 from bhk.base.names import MODEL_FILE
 from bhk.base.parallel import ordered_map, worker_count
 from bhk.checkpoint.companions import CONFIG, KEY, has_companions
@@ -77,10 +77,11 @@ def _write_folder(model: PreTrainedModel, loaded: Loaded, scratch: Path, folder:
             f"{type(model).__name__} is only a part of the model in {loaded.path.name}; save the whole model, or call "
             "model.dequantize() and save the dense part"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"cannot write {folder}: {error.strerror or error}") from error
+    with made_folder(folder, parents=True):
+        _write_into(model, loaded, scratch, folder)
+
+
+def _write_into(model: PreTrainedModel, loaded: Loaded, scratch: Path, folder: Path) -> None:
     others = sorted(path.name for path in folder.iterdir() if has_companions(path.name))
     if others:
         raise SaveError(

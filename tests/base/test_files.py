@@ -19,6 +19,7 @@ from bhk.base.files import (
     WriteError,
     check_destination,
     copy_into,
+    made_folder,
     replace_file,
     replace_files,
 )
@@ -146,7 +147,8 @@ def test_several_files_are_old_or_new_together(
 def test_an_interruption_between_two_files_brings_the_first_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "a").write_bytes(b"old")
+    for file in "ab":
+        (tmp_path / file).write_bytes(b"old")
     replace = os.replace
 
     def interrupted(source: Path, target: Path) -> None:
@@ -163,7 +165,57 @@ def test_an_interruption_between_two_files_brings_the_first_back(
 
     with pytest.raises(KeyboardInterrupt):
         write()
-    assert _contents(tmp_path) == {"a": b"old"}
+    assert _contents(tmp_path) == {"a": b"old", "b": b"old"}
+
+
+@_both_ways
+def test_files_of_others_are_not_taken_back(tmp_path: Path) -> None:
+    def write() -> None:
+        with replace_files(force=False) as new:
+            for file in "ab":
+                new.open(tmp_path / file).write(b"new")
+            (tmp_path / "b").write_bytes(b"of another program")
+
+    with pytest.raises(DestinationExistsError, match="b exists now"):
+        write()
+    assert _contents(tmp_path) == {"b": b"of another program"}
+
+
+def test_an_old_copy_that_cannot_be_removed_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in "ab":
+        (tmp_path / file).write_bytes(b"old")
+    with monkeypatch.context() as patched:
+        _failing(patched, "unlink", 1)
+        with replace_files() as new:
+            for file in "ab":
+                new.open(tmp_path / file).write(b"new")
+    assert {(tmp_path / file).read_bytes() for file in "ab"} == {b"new"}
+
+
+@_linux
+def test_a_new_file_gets_its_name_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "replace")
+    _fill(tmp_path / "a")
+    assert _contents(tmp_path) == {"a": b"new"}
+
+
+def test_a_folder_is_removed_again_if_it_stays_empty(tmp_path: Path) -> None:
+    def make(file: str) -> None:
+        with made_folder(tmp_path / "new"):
+            if file:
+                (tmp_path / "new" / file).touch()
+            raise ValueError(file)
+
+    for file, left in (("", False), ("a", True)):
+        with pytest.raises(ValueError):  # noqa: PT011
+            make(file)
+        assert (tmp_path / "new").is_dir() is left
+    (tmp_path / "new" / "a").unlink()
+    with pytest.raises(ValueError):  # noqa: PT011
+        make("")
+    assert (tmp_path / "new").is_dir()
+    with pytest.raises(WriteError, match="cannot make the folder"), made_folder(tmp_path / "none" / "new"):
+        pass
 
 
 def test_what_cannot_be_read_is_not_a_fault_of_writing(tmp_path: Path) -> None:

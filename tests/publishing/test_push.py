@@ -182,7 +182,7 @@ def test_into_a_folder(hub: FakeHub, path: Path, tmp_path: Path, monkeypatch: py
     push(path, "user/sam", out=tmp_path / "empty")
     with pytest.raises(WriteError, match="out is not empty; give a new or an empty one"):
         push(path, "user/sam", out=tmp_path / "out")
-    with pytest.raises(WriteError, match="cannot write folder"):
+    with pytest.raises(WriteError, match="cannot make the folder"):
         push(path, "user/sam", out=path)
 
 

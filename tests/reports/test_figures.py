@@ -34,7 +34,7 @@ def test_figures_are_written_as_pdf_png_and_svg(made: Made, tmp_path: Path) -> N
             assert "<svg" in path.read_text("utf-8")
     with pytest.raises(DestinationExistsError, match=r"layer_map\.pdf exists"):
         bhk.report(made.file, tmp_path / "b.html", figures=folder, threads=1)
-    with pytest.raises(WriteError, match="cannot create folder"):
+    with pytest.raises(WriteError, match="cannot make the folder"):
         bhk.report(made.file, tmp_path / "b.html", figures=tmp_path / "none" / "figures")
     assert not (tmp_path / "b.html").exists()
 
