@@ -8,6 +8,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
+# `python -m bhk` looks for modules in the current folder first, where a stranger's json.py may lie. Only a clone needs that.
+if (
+    sys.argv[:1] == ["-m"]
+    and sys.orig_argv[-len(sys.argv)] in ("bhk", "-mbhk")
+    and sys.path[0] not in ("", os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    and os.path.isdir(sys.path[0])
+    and os.path.samefile(sys.path[0], ".")
+):
+    del sys.path[0]
+
 # __init__.pyi lists the public names and the modules they come from.
 from bhk.base.lazy import LazyNames
 from bhk.version import __version__ as __version__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -17,6 +18,8 @@ import torch
 from bhk.base.errors import BhkError, option
 from bhk.engines.engine import Result, Shard
 from bhk.engines.errors import WorkerError
+
+_SAFE_PATH = "PYTHONSAFEPATH"
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def _by_processes(
         if (index := next(waiting, None)) is None:
             return
         if process is None:
-            with _no_interrupts():
+            with _no_interrupts(), _no_modules_from_here():
                 started.append(process := _Process(work, engine.threads))
         busy[process.pipe] = process
         process.send(index, shards[index])
@@ -123,6 +126,23 @@ def _by_processes(
             process.process.terminate()
         for process in started:
             process.process.join()
+
+
+@contextlib.contextmanager
+def _no_modules_from_here() -> Iterator[None]:
+    """Let processes started meanwhile not look for modules in the current folder, where a stranger's may lie.
+
+    Python older than 3.11 does so all the same.
+    """
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 @contextlib.contextmanager
