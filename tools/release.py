@@ -8,6 +8,9 @@ the wheel is tried in a virtual environment of its own, with all its dependencie
 from __future__ import annotations
 
 import ast
+import contextlib
+import gzip
+import io
 import os
 import re
 import shutil
@@ -16,7 +19,7 @@ import sys
 import tarfile
 import tempfile
 import venv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import tomllib
@@ -61,18 +64,34 @@ def _git(root: Path, *arguments: str) -> str:
 def build(root: Path, out: Path) -> tuple[Path, Path]:
     """Build the source distribution and, from it, the wheel; check their metadata, and return their paths.
 
-    A second build, elsewhere, gives the same wheel, byte for byte, so that others can build it and compare.
+    A second build, in another folder, time zone and umask, gives the same files, byte for byte, so that others can build them
+    and compare. The packages that build them, which `python -m build` installs, have to be the same.
     """
     shutil.rmtree(out, ignore_errors=True)
+    _build_commit(root, out)
+    (source,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
     with tempfile.TemporaryDirectory() as folder:
         again = Path(folder)
-        for destination in (out, again):
-            _build_commit(root, destination)
-        (source,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
-        if wheel.read_bytes() != (again / wheel.name).read_bytes():
-            raise SystemExit(f"error: two builds of {wheel.name} differ")
+        with _elsewhere():
+            _build_commit(root, again)
+        for built in (source, wheel):
+            if built.read_bytes() != (again / built.name).read_bytes():
+                raise SystemExit(f"error: two builds of {built.name} differ")
     _run(sys.executable, "-m", "twine", "check", "--strict", source, wheel)
     return source, wheel
+
+
+@contextlib.contextmanager
+def _elsewhere() -> Iterator[None]:
+    """Work as on another machine, with another umask and time zone."""
+    zone, umask = os.environ.get("TZ"), os.umask(0o077)
+    os.environ["TZ"] = "Asia/Kolkata"
+    try:
+        yield
+    finally:
+        os.umask(umask)
+        del os.environ["TZ"]
+        os.environ |= {"TZ": zone} if zone is not None else {}
 
 
 def _build_commit(root: Path, out: Path) -> None:
@@ -80,11 +99,29 @@ def _build_commit(root: Path, out: Path) -> None:
     time = _git(root, "log", "-1", "--format=%ct")
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder, "commit.tar")
-        _git(root, "archive", "--output", str(archive), "HEAD")
+        _git(root, "-c", "tar.umask=0022", "-c", "core.autocrlf=false", "archive", "--output", str(archive), "HEAD")
         with tarfile.open(archive) as files:
             files.extractall(Path(folder, "commit"), filter="data")
         environment = os.environ | {"SOURCE_DATE_EPOCH": time}
         _run(sys.executable, "-m", "build", "--outdir", out, Path(folder, "commit"), environment=environment)
+    for source in out.glob("*.tar.gz"):
+        _settle(source, int(time))
+
+
+def _settle(source: Path, time: int) -> None:
+    """Give the members of an archive one time and no owner, in the order of their names."""
+    with tarfile.open(source) as archive:
+        members = sorted(archive.getmembers(), key=lambda member: member.name)
+        contents = [found.read() if (found := archive.extractfile(member)) else b"" for member in members]
+    with (
+        source.open("wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=time) as packed,
+        tarfile.open(fileobj=packed, mode="w") as archive,
+    ):
+        for member, content in zip(members, contents, strict=True):
+            settled = member.replace(mtime=time, uid=0, gid=0, uname="", gname="")
+            settled.pax_headers = {}  # times again
+            archive.addfile(settled, io.BytesIO(content))
 
 
 def try_wheel(wheel: Path, release: str, folder: Path) -> Path:
@@ -132,7 +169,7 @@ def _pip(python: Path, *packages: str | Path) -> None:
 
 def _run(*command: str | Path, cwd: Path = ROOT, environment: Mapping[str, str] | None = None) -> None:
     print(f"\n$ {' '.join(map(str, command))}", flush=True)
-    subprocess.run(command, cwd=cwd, check=True, env=environment)
+    subprocess.run(command, cwd=cwd, check=True, env=environment, umask=0o022)
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,34 @@ def test_two_builds_of_a_wheel_are_equal(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(release, "_build_commit", build_commit)
     with pytest.raises(SystemExit, match=r"error: two builds of bhk-1.2.3-py3-none-any.whl differ"):
         release.build(tmp_path, tmp_path / "dist")
+
+
+def test_an_archive_does_not_depend_on_who_makes_it(tmp_path: Path) -> None:
+    made = []
+    for name, time in (("one", 1_000_000_000), ("two", 1_100_000_000)):
+        folder = tmp_path / name / "bhk-1.2.3"
+        folder.mkdir(parents=True)
+        for file in sorted("ab", reverse=name == "two"):
+            (folder / file).write_text(file * 1000)
+            os.utime(folder / file, (time + 0.5, time + 0.5))
+        archive = tmp_path / name / "bhk-1.2.3.tar.gz"
+        with tarfile.open(archive, "w:gz") as files:
+            files.add(folder, "bhk-1.2.3")
+        release._settle(archive, 1_200_000_000)
+        with tarfile.open(archive) as files:
+            assert {(member.mtime, member.uid, member.uname) for member in files} == {(1_200_000_000, 0, "")}
+            assert files.extractfile("bhk-1.2.3/a").read() == b"a" * 1000  # type: ignore[union-attr]
+        made.append(archive.read_bytes())
+    assert made[0] == made[1]
+
+
+def test_another_machine_has_another_umask_and_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TZ", raising=False)
+    before = os.umask(0o027)
+    try:
+        with release._elsewhere():
+            assert (os.environ["TZ"], os.umask(0o077)) == ("Asia/Kolkata", 0o077)
+        assert "TZ" not in os.environ
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)
