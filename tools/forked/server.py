@@ -1,19 +1,22 @@
 """Runs `bhk` command lines in forked processes, so that torch is imported once and not for each of them.
 
 Reads one JSON object per line from stdin: argv, cwd, stdout and stderr (paths), environment, file_size and memory (limits in
-bytes or null; the memory counts beyond what Python and torch use already). Writes "started" and the process id when the
-process has started, and "ended" and its exit status (negative for a signal) when it has ended.
+bytes or null; the memory counts beyond what Python and torch use already), and fault (the arguments of `fault_arm` in faults.c
+after the folder, or null). Writes "started" and the process id when the process has started, and "ended", its exit status
+(negative for a signal) and how many operations of each kind were counted when it has ended.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
 import os
 import pkgutil
 import sys
+import tempfile
 import traceback
 from typing import NoReturn
 
@@ -32,6 +35,13 @@ with contextlib.suppress(BhkError):
     app(["inspect", ""], standalone_mode=False)  # typer imports more when it runs
 
 
+KINDS = 13  # as in faults.c
+PRELOADED = ctypes.CDLL(None) if "LD_PRELOAD" in os.environ else None
+if PRELOADED:
+    PRELOADED.fault_count.restype = ctypes.c_long
+    PRELOADED.fault_arm.argtypes = (ctypes.c_char_p, ctypes.c_uint, ctypes.c_long, ctypes.c_long, ctypes.c_int)
+
+
 def become(call: dict) -> None:
     """Make this process look as if a shell had started it."""
     for number, path, flags in (
@@ -42,6 +52,7 @@ def become(call: dict) -> None:
         os.dup2(os.open(path, flags), number)
     os.chdir(call["cwd"])
     os.environ.update(call["environment"])
+    tempfile.tempdir = None
     if call["file_size"] is not None:
         limit("RLIMIT_FSIZE", call["file_size"])
     if call["memory"] is not None:
@@ -53,6 +64,8 @@ def become(call: dict) -> None:
     for stream in (sys.stdout, sys.stderr) if "PYTHONIOENCODING" in os.environ else ():
         stream.reconfigure(encoding=os.environ["PYTHONIOENCODING"])
     sys.argv = ["bhk", *call["argv"]]
+    if call["fault"] is not None:
+        PRELOADED.fault_arm(os.fsencode(call["cwd"]), *call["fault"])
 
 
 def limit(name: str, value: int) -> None:
@@ -83,4 +96,6 @@ for line in sys.stdin:
         become(json.loads(line))
         end_as_python_does()
     print("started", process, flush=True)
-    print("ended", os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    counts = [PRELOADED.fault_count(kind) for kind in range(KINDS)] if PRELOADED else []
+    print("ended", status, *counts, flush=True)

@@ -1,0 +1,90 @@
+"""Whatever operation fails, files are old or new, and a command ends in one line (promises 8 and 9 of SECURITY.md).
+
+`make faults` lets every operation of every command fail; here are some of them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cli.conftest import Shell
+
+from tools.faults.cases import CASES, OLD, Workshop
+from tools.faults.operations import ATTACKS, Target, spread
+from tools.faults.verdict import Expected, Left
+from tools.forked.shell import KILL, KINDS, Ended, Fault, can_fault
+
+_WITH_FAULTS = pytest.mark.skipif(not can_fault(), reason="operations are made to fail on Linux, with a C compiler")
+_TRIED = {
+    "convert --force": ("disk full", "read error", "fsync", "rename", "no thread from", "killed"),
+    "export shards": ("disk full", "rename", "no links", "remove", "killed"),
+}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    made = Workshop(tmp_path_factory.mktemp("faults") / "shop")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def server(_server: subprocess.Popen[str]) -> subprocess.Popen[str]:
+    return _server
+
+
+@_WITH_FAULTS
+@pytest.mark.parametrize("name", _TRIED)
+def test_files_are_old_or_new(shop: Workshop, server: subprocess.Popen[str], name: str) -> None:
+    target = Target(shop, Shell(server, shop.place, shop.output), next(case for case in CASES if case.name == name))
+    ended = set()
+    for attack in ATTACKS:
+        if attack.name.startswith(_TRIED[name]):
+            tally = target.attack(attack, 2)
+            assert not tally.examples, (attack.name, tally.examples)
+            ended |= set(tally.outcomes)
+    assert ended == {"equal", "refused"}  # some faults are overcome, and some are not
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
+@pytest.mark.parametrize("args", [("models", "--json"), ("inspect", "none.bhk", "--json"), ("models",)])
+def test_a_full_stdout_is_one_line(bhk: Shell, args: tuple[str, ...]) -> None:
+    ended = bhk(*args, stdout=Path("/dev/full"))
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert ended.err.startswith("error: ")
+
+
+def test_operations_are_spread_evenly() -> None:
+    assert list(spread(3, 5)) == [1, 2, 3]
+    assert list(spread(101, 3)) == [1, 51, 101]
+    assert list(spread(0, 3)) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "ended", "outcome"),
+    [
+        ({"a": b"new"}, Ended(0, "done 7", ""), "equal"),
+        ({"a": b"new"}, Ended(0, "do", ""), "silent"),
+        ({"a": OLD}, Ended(1, "", "error: no space\n"), "refused"),
+        ({"a": OLD}, Ended(0, "done 7", ""), "silent"),
+        ({"a": OLD}, Ended(1, "", "Traceback\nOSError\n"), "crashed"),
+        ({"a": OLD}, Ended(-11, "", ""), "crashed"),
+        ({"a": b"ne"}, Ended(1, "", "error: no space\n"), "silent"),
+        ({"a": b"new", ".a.tmp": b""}, Ended(0, "done 7", ""), "silent"),
+        ({}, Ended(1, "", "error: no space\n"), "silent"),
+    ],
+)
+def test_verdicts(files: dict[str, bytes | None], ended: Ended, outcome: str) -> None:
+    undisturbed = Left({"a": b"new"}, Ended(0, "done 7", ""))
+    expected = Expected(CASES[0], {"a": OLD}, (undisturbed, undisturbed))
+    assert expected.outcome(Left(files, ended))[0] == outcome
+    assert expected.outcome(Left(files, ended), hung=True)[0] == "hung"
+
+
+@_WITH_FAULTS
+def test_operations_are_counted(bhk: Shell) -> None:
+    assert bhk("models", fault=Fault(())).operations[KINDS.index("write")] > 0
+    assert bhk("models", fault=Fault(("write",), KILL, 1)).status == -9

@@ -1,0 +1,1 @@
+"""Running `bhk` in forked processes, and letting their operations fail."""
