@@ -58,8 +58,6 @@ CASES = (
     Case("convert shards", ("convert", "shards", "-o", "out.bhk"), ("shards",)),
     Case("convert .zip", ("convert", "a.zip", "-o", "out.bhk"), ("a.zip",)),
     Case("convert --ratio", ("convert", "a.pth", "-o", "out.bhk", "--ratio", "9"), ("a.pth",)),
-    Case("convert --calibrate", (*_CALIBRATE, "--work-dir", "work"), ("sam.pth",), keeps=("work",)),
-    Case("convert --calibrate, temporary", _CALIBRATE, ("sam.pth",)),
     Case("inspect", ("inspect", "a.bhk"), ("a.bhk",)),
     Case("verify", ("verify", "a.bhk", "--against", "a.pth"), ("a.bhk", "a.pth")),
     Case("diff", ("diff", "a.pth", "a.bhk"), ("a.bhk", "a.pth")),
@@ -74,13 +72,6 @@ CASES = (
         ("a.safetensors.index.json", *_SHARDS),
     ),
     Case("export to a folder", ("export", "sam.bhk", "-o", "out/"), ("sam.bhk", "out")),
-    Case("segment -o", (*_SEGMENT, "-o", "out.png", "--force"), _MODEL, ("out.png",)),
-    Case("segment --json", (*_SEGMENT, "--json"), _MODEL),
-    Case("segment a clip", (*_FOLLOW, "-o", "out"), ("video.bhk", "clip"), piecewise=True),
-    Case("segment a clip to .mp4", (*_FOLLOW, "-o", "out.mp4"), ("video.bhk", "clip")),
-    Case("eval", (*_EVAL, "-o", "out.json", "--work-dir", "work"), _MODEL, keeps=("work",)),
-    Case("eval to .csv", (*_EVAL, "-o", "out.csv", "--force"), _MODEL, ("out.csv",)),
-    Case("eval to .tex", (*_EVAL, "-o", "out.tex"), _MODEL),
     Case(
         "compare",
         ("compare", "a.pth", "--presets", "small,30", "-o", "out.json", "--plot", "out.svg", "--force"),
@@ -97,6 +88,15 @@ CASES = (
     Case("push", ("push", "a.bhk", "user/new", "--license", "mit"), ("a.bhk",)),
     Case("pull", ("pull", "user/there", "-o", "out.bhk", "--force"), (), ("out.bhk",)),
     Case("models", ("models",), ()),
+    Case("segment -o", (*_SEGMENT, "-o", "out.png", "--force"), _MODEL, ("out.png",)),
+    Case("segment --json", (*_SEGMENT, "--json"), _MODEL),
+    Case("segment a clip", (*_FOLLOW, "-o", "out"), ("video.bhk", "clip"), piecewise=True),
+    Case("segment a clip to .mp4", (*_FOLLOW, "-o", "out.mp4"), ("video.bhk", "clip")),
+    Case("eval", (*_EVAL, "-o", "out.json", "--work-dir", "work"), _MODEL, keeps=("work",)),
+    Case("eval to .csv", (*_EVAL, "-o", "out.csv", "--force"), _MODEL, ("out.csv",)),
+    Case("eval to .tex", (*_EVAL, "-o", "out.tex"), _MODEL),
+    Case("convert --calibrate", (*_CALIBRATE, "--work-dir", "work"), ("sam.pth",), keeps=("work",)),
+    Case("convert --calibrate, temporary", _CALIBRATE, ("sam.pth",)),
 )
 
 
