@@ -6,18 +6,23 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cli.conftest import Shell
+from cli.conftest import converted as converted
+from cli.conftest import source as source
 
+from tools.faults import load
 from tools.faults.cases import CASES, OLD, Workshop
 from tools.faults.operations import ATTACKS, Target, spread
 from tools.faults.verdict import Expected, Left
 from tools.forked.shell import KILL, KINDS, Ended, Fault, can_fault
 
 _WITH_FAULTS = pytest.mark.skipif(not can_fault(), reason="operations are made to fail on Linux, with a C compiler")
+_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="open files are counted on Linux")
 _TRIED = {
     "convert --force": ("disk full", "read error", "fsync", "rename", "no thread from", "killed"),
     "export shards": ("disk full", "rename", "no links", "remove", "killed"),
@@ -88,3 +93,14 @@ def test_verdicts(files: dict[str, bytes | None], ended: Ended, outcome: str) ->
 def test_operations_are_counted(bhk: Shell) -> None:
     assert bhk("models", fault=Fault(())).operations[KINDS.index("write")] > 0
     assert bhk("models", fault=Fault(("write",), KILL, 1)).status == -9
+
+
+@_LINUX
+def test_many_loads_leave_nothing_behind(converted: Path) -> None:
+    load.many_loads(converted, 20)  # which imports what is needed
+    assert load.many_loads(converted, 50)["files_growth"] == 0
+    assert load.many_threads(converted, 16) == {"cases": 16, "wrong": 0}
+
+
+def test_many_layers(converted: Path) -> None:
+    assert load.many_layers(converted, 500) == {"cases": 500, "wrong": 0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import tempfile
 from pathlib import Path
@@ -32,23 +33,24 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=MOST, metavar="N", help="Operations a case and attack, at most.")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help="The CSV file to write.")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch, given.out.open("w", newline="") as file:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        given.out.open("w", newline="") as file,
+        contextlib.closing(Workshop(Path(scratch) / "shop")) as shop,
+        fork_server(Path(scratch)) as server,
+    ):
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         table.writeheader()
-        shop = Workshop(Path(scratch) / "shop")
-        with fork_server(Path(scratch)) as server:
-            for case in (case for case in CASES if given.only in case.name):
-                target = Target(shop, Shell(server, shop.place, shop.output), case)
-                for attack in (attack for attack in ATTACKS if given.attack in attack.name):
-                    tally = target.attack(attack, given.most)
-                    if not tally.outcomes:
-                        continue
+        for case in (case for case in CASES if given.only in case.name):
+            target = Target(shop, Shell(server, shop.place, shop.output), case)
+            for attack in (attack for attack in ATTACKS if given.attack in attack.name):
+                tally = target.attack(attack, given.most)
+                if tally.outcomes:
                     table.writerow(row(case.name, attack.name, tally))
                     file.flush()
                     print(case.name, "|", attack.name, dict(tally.outcomes), flush=True)
-                    for wrong, where in tally.examples.items():
-                        print("   ", where, wrong, flush=True)
-        shop.close()
+                for wrong, where in tally.examples.items():
+                    print("   ", where, wrong, flush=True)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,6 @@ CASES = (
         ("a.bhk",),
         ("a.safetensors.index.json", *_SHARDS),
     ),
-    Case("export to a folder", ("export", "sam.bhk", "-o", "out/"), ("sam.bhk", "out")),
     Case(
         "compare",
         ("compare", "a.pth", "--presets", "small,30", "-o", "out.json", "--plot", "out.svg", "--force"),
@@ -215,5 +214,4 @@ _MAKERS: Mapping[str, Callable[[Workshop, Path], object]] = {
     "pictures": _pictures,
     "clip": lambda _, path: clips.write_folder(path, 3),
     "video.bhk": _video,
-    "out": lambda _, path: path.mkdir(),
 }
