@@ -32,7 +32,7 @@ class Case:
         inputs: which files of the workshop it needs.
         old: names of files that are there before and hold `OLD`.
         keeps: folders of intermediate results, which may hold some of them after a fault.
-        piecewise: whether its files take their places one by one, as the pictures of a clip do.
+        piecewise: whether its files take their places one by one, as the pictures of a clip and a plot beside results do.
     """
 
     name: str
@@ -76,6 +76,7 @@ CASES = (
         ("compare", "a.pth", "--presets", "small,30", "-o", "out.json", "--plot", "out.svg", "--force"),
         ("a.pth",),
         ("out.svg", "out.json"),
+        piecewise=True,
     ),
     Case(
         "report",
