@@ -57,6 +57,5 @@ def diagnose(
             f"{' or '.join(dict.fromkeys(calls))} for each layer of the original, and convert it again"
         )
     if entry is not None:
-        variant = f", variant {entry.variant}" if entry.variant else ""
-        found.append(f"the file holds a model of family {entry.family}{variant}")
+        found.append(f"the file holds the model {entry.variant or entry.family}")
     return found

@@ -44,9 +44,9 @@ def build_model(entry: ModelEntry, *, video: bool = False) -> nn.Module:
     """
     family = _family(entry)
     if video and not family.follows:
-        able = [name for name, other in FAMILIES.items() if other.follows]
+        able = [other.title for other in FAMILIES.values() if other.follows]
         raise UnknownModelError(
-            f"a model of {family.name} has no memory of earlier frames; for a clip, use one of {listed(able)}"
+            f"{family.title} has no memory of earlier frames; for a clip, use one of {listed(able)}"
         )
     architecture = architecture_of(entry)
     packages = packages_of(entry)
@@ -73,7 +73,7 @@ def _build(package: ModuleType, family: Family, architecture: Architecture, *, v
 
 def _family(entry: ModelEntry) -> Family:
     if entry.family not in FAMILIES:
-        known = ", ".join(FAMILIES)
+        known = ", ".join(family.title for family in FAMILIES.values())
         raise UnknownModelError(
             f"the file holds a model of family {entry.family[:80]!r}, but this version of bhk builds {known}; update bhk"
         )
@@ -89,7 +89,7 @@ def architecture_of(entry: ModelEntry) -> Architecture:
     family = _family(entry)
     arguments = {name: value for name, value in entry.arguments.items() if name != WITHIN}
     if not arguments or FURTHER in arguments:
-        what = title_of(entry) if FURTHER in arguments else f"not a whole {family.name} model"
+        what = title_of(entry) if FURTHER in arguments else f"not a whole {family.title}"
         raise UnknownModelError(
             f"the file's tensors are {what}, which bhk cannot build; load them into a module of your own with bhk.load_into"
         )
@@ -98,7 +98,7 @@ def architecture_of(entry: ModelEntry) -> Architecture:
         architecture = msgspec.convert(arguments, known)
     except msgspec.ValidationError as error:
         raise UnknownModelError(
-            f"the file's model has arguments that no {family.name} model has: {str(error)[:200]}"
+            f"the file's model has arguments that no {family.title} has: {str(error)[:200]}"
         ) from None
     if (
         not isinstance(architecture, Configured)
@@ -106,7 +106,7 @@ def architecture_of(entry: ModelEntry) -> Architecture:
         and find_variant(family.name, architecture) is None
     ):
         raise UnknownModelError(
-            f"the file holds a {family.name} model of unpublished sizes, {entry.arguments}; "
+            f"the file holds {family.title} of unpublished sizes, {entry.arguments}; "
             "build the module yourself and load it with bhk.load_into"
         )
     return architecture

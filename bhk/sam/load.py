@@ -268,7 +268,7 @@ def model_entry(container: Container, config: Config | None = None) -> ModelEntr
         return entry
     if found is None or found.architecture != architecture:
         raise UnknownModelError(
-            f"{name} says that it holds a {entry.family} model of sizes {entry.arguments}, but its tensors have other "
+            f"{name} says that it holds {FAMILIES[entry.family].title} of sizes {entry.arguments}, but its tensors have other "
             "shapes; build the module yourself and load it with bhk.load_into"
         )
     return entry

@@ -125,7 +125,7 @@ def unrecognised(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
         best = matches[0]
         odd = best.accounts.missing or best.accounts.further
         lacks = "lacks" if best.accounts.missing else "has also"
-        return f"what is below {best.prefix!r} is like a {best.family.name} model, but {lacks} {_names(odd)}"
+        return f"what is below {best.prefix!r} is like {best.family.title}, but {lacks} {_names(odd)}"
     parts = {part for name in shapes for part in name.split(".")[:-1]}
     if parts.isdisjoint(_TELLING):
         return None
@@ -165,13 +165,11 @@ def _recognised(match: _Match, configuration: Configuration | None) -> Recognise
     shapes = {name: shape for name, shape in match.shapes.items() if name not in further} if further else match.shapes
     found = replace(_of_family(match.family, match.prefix, shapes, configuration), beside=match.beside)
     if further:
-        base = found.variant.title if found.variant else f"a {match.family.name} model"
+        base = found.variant.title if found.variant else match.family.title
         fault = f"it is based on {base}, with {counted(len(further), 'further tensor')} ({_names(further)})"
         return replace(found, architecture=None, further=further, fault=fault, asks=False)
     if missing := match.accounts.missing:
-        fault = (
-            f"it is a part of a {match.family.name} model: {counted(len(missing), 'name')} missing ({_names(missing)})"
-        )
+        fault = f"it is a part of {match.family.title}: {counted(len(missing), 'name')} missing ({_names(missing)})"
         return replace(found, architecture=None, variant=None, fault=fault, asks=False)
     return found
 

@@ -64,6 +64,7 @@ class Family:
 
     Attributes:
         name: its name in a header's model entry.
+        title: what people call it.
         marks: prefixes, each of which must start the name of some tensor. A checkpoint belongs to the first family in
             `FAMILIES` with all marks present; later families are less demanding.
         type: the class of its architecture, as far as shapes tell it; a configuration takes its place.
@@ -84,6 +85,7 @@ class Family:
     """
 
     name: str
+    title: str
     marks: tuple[str, ...]
     type: type[Architecture]
     read: Callable[[Shapes], Architecture] | None
@@ -160,9 +162,9 @@ _VIDEO = (
 )
 
 
-def _transformers(name: str, marks: tuple[str, ...], classes: Mapping[str, str], **more: Any) -> Family:
+def _transformers(name: str, title: str, marks: tuple[str, ...], classes: Mapping[str, str], **more: Any) -> Family:
     """Return the family of a model of transformers that only its config.json describes."""
-    return Family(name, marks, arch.Configured, None, (TRANSFORMERS,), any_size=True, classes=classes, **more)
+    return Family(name, title, marks, arch.Configured, None, (TRANSFORMERS,), any_size=True, classes=classes, **more)
 
 
 FAMILIES = {
@@ -170,6 +172,7 @@ FAMILIES = {
     for family in (
         Family(
             "hq_sam2",
+            "HQ-SAM2",
             ("sam_mask_decoder.hf_token.",),
             arch.Published,
             None,
@@ -178,6 +181,7 @@ FAMILIES = {
         ),
         Family(
             "edge_tam",
+            "EdgeTAM",
             ("sam_mask_decoder.", "spatial_perceiver."),
             arch.Published,
             None,
@@ -186,15 +190,19 @@ FAMILIES = {
         ),
         Family(
             "efficient_tam",
+            "EfficientTAM",
             ("sam_mask_decoder.", "image_encoder.trunk.blocks.0.attn.qkv.", "image_encoder.neck.convs.0.norm_0."),
             arch.Published,
             None,
             (EFFICIENT_TAM,),
             tree=EFFICIENT_TAM_TREE,
         ),
-        Family("sam2", ("sam_mask_decoder.",), arch.Sam2, arch.read_sam2, (SAM2,), any_size=True, tree=SAM2_TREE),
+        Family(
+            "sam2", "SAM2", ("sam_mask_decoder.",), arch.Sam2, arch.read_sam2, (SAM2,), any_size=True, tree=SAM2_TREE
+        ),
         Family(
             "mobile_sam_v2",
+            "MobileSAMv2's decoder",
             ("MaskDecoder.",),
             arch.PromptGuidedDecoder,
             arch.read_prompt_guided_decoder,
@@ -203,6 +211,7 @@ FAMILIES = {
         ),
         Family(
             "sam3",
+            "SAM 3",
             ("detector.backbone.vision_backbone.", "tracker.maskmem_backbone."),
             arch.Sam3,
             arch.read_sam3,
@@ -212,6 +221,7 @@ FAMILIES = {
         ),
         _transformers(
             "transformers_sam2",
+            "transformers Sam2Model",
             ("mask_decoder.", "vision_encoder.backbone.blocks."),
             {"sam2": "Sam2Model", "sam2_video": "Sam2Model"},
             video={"sam2_video": "Sam2VideoModel"},
@@ -219,6 +229,7 @@ FAMILIES = {
         ),
         _transformers(
             "transformers_edgetam",
+            "transformers EdgeTamModel",
             ("mask_decoder.", "vision_encoder.backbone.timm_model."),
             {"edgetam": "EdgeTamModel", "edgetam_video": "EdgeTamModel"},
             video={"edgetam_video": "EdgeTamVideoModel"},
@@ -226,6 +237,7 @@ FAMILIES = {
         ),
         _transformers(
             "transformers_sam3",
+            "transformers Sam3Model",
             ("detr_decoder.", "text_encoder.", "vision_encoder.backbone.layers."),
             {"sam3": "Sam3Model", "sam3_lite_text": "Sam3LiteTextModel"},
             held=_DETR,
@@ -233,6 +245,7 @@ FAMILIES = {
         ),
         _transformers(
             "transformers_sam3_tracker",
+            "transformers Sam3TrackerModel",
             ("mask_decoder.pred_obj_score_head.", "vision_encoder.backbone.layers."),
             {"sam3_tracker": "Sam3TrackerModel", "sam3_tracker_video": "Sam3TrackerModel"},
             video={"sam3_tracker_video": "Sam3TrackerVideoModel"},
@@ -245,6 +258,7 @@ FAMILIES = {
         ),
         _transformers(
             "transformers_sam3_video",
+            "transformers Sam3VideoModel",
             ("detector_model.detr_decoder.", "tracker_model.", "tracker_neck."),
             {"sam3_video": "Sam3VideoModel"},
             held=_DETR,
@@ -253,6 +267,7 @@ FAMILIES = {
         ),
         Family(
             "transformers_sam_hq",
+            "transformers SamHQModel",
             ("mask_decoder.hq_token.", "vision_encoder.layers."),
             arch.VitSam,
             arch.read_transformers_sam,
@@ -262,6 +277,7 @@ FAMILIES = {
         ),
         Family(
             "transformers_sam",
+            "transformers SamModel",
             ("mask_decoder.", "vision_encoder.layers."),
             arch.VitSam,
             arch.read_transformers_sam,
@@ -271,6 +287,7 @@ FAMILIES = {
         ),
         Family(
             "repvit_sam",
+            "RepViT-SAM",
             ("mask_decoder.", "image_encoder.features.1.token_mixer.0.conv1.weight"),
             arch.Published,
             None,
@@ -278,6 +295,7 @@ FAMILIES = {
         ),
         Family(
             "edge_sam",
+            "EdgeSAM",
             ("mask_decoder.", "image_encoder.features."),
             arch.RepVitSam,
             arch.read_rep_vit_sam,
@@ -286,6 +304,7 @@ FAMILIES = {
         ),
         Family(
             "efficient_sam",
+            "EfficientSAM",
             ("mask_decoder.", "prompt_encoder.invalid_points."),
             arch.EfficientSam,
             arch.read_efficient_sam,
@@ -293,6 +312,7 @@ FAMILIES = {
         ),
         Family(
             "sam_hq_tiny",
+            "SAM-HQ-Tiny",
             ("mask_decoder.hf_token.", "image_encoder.layers."),
             arch.TinyVitSam,
             arch.read_tiny_vit_sam,
@@ -300,6 +320,7 @@ FAMILIES = {
         ),
         Family(
             "efficientvit_sam",
+            "EfficientViT-SAM",
             ("mask_decoder.", "image_encoder.backbone.stages."),
             arch.Published,
             None,
@@ -307,6 +328,7 @@ FAMILIES = {
         ),
         Family(
             "mobile_sam",
+            "MobileSAM",
             ("mask_decoder.", "image_encoder.layers."),
             arch.TinyVitSam,
             arch.read_tiny_vit_sam,
@@ -315,25 +337,37 @@ FAMILIES = {
         ),
         Family(
             "lite_medsam",
+            "LiteMedSAM",
             ("mask_decoder.", "image_encoder.layers."),
             arch.Published,
             None,
             (LITE_MED_SAM,),
             prompts=("boxes",),
         ),
-        Family("robust_sam", ("mask_decoder.custom_robust_token.",), arch.Published, None, (ROBUST_SAM,)),
-        Family("sam_med2d", ("mask_decoder.", "image_encoder.blocks.0.Adapter."), arch.Published, None, (SAM_MED_2D,)),
+        Family(
+            "robust_sam", "RobustSAM", ("mask_decoder.custom_robust_token.",), arch.Published, None, (ROBUST_SAM,)
+        ),
+        Family(
+            "sam_med2d",
+            "SAM-Med2D",
+            ("mask_decoder.", "image_encoder.blocks.0.Adapter."),
+            arch.Published,
+            None,
+            (SAM_MED_2D,),
+        ),
         Family(
             "sam_hq",
+            "SAM-HQ",
             ("mask_decoder.hf_token.",),
             arch.VitSam,
             arch.read_vit_sam,
             (SEGMENT_ANYTHING_HQ,),
             any_size=True,
         ),
-        Family("sam", ("mask_decoder.",), arch.VitSam, arch.read_vit_sam, (SEGMENT_ANYTHING,), any_size=True),
+        Family("sam", "SAM", ("mask_decoder.",), arch.VitSam, arch.read_vit_sam, (SEGMENT_ANYTHING,), any_size=True),
         Family(
             "sam_encoder",
+            "SAM image encoder",
             ("pos_embed", "patch_embed.proj.", "blocks.0.attn.rel_pos_h", "neck.0."),
             arch.VitEncoder,
             arch.read_vit_encoder,
@@ -626,8 +660,10 @@ def title_of(entry: ModelEntry) -> str:
 def _titles(entry: ModelEntry) -> str:
     found = _variant_of(entry)
     if found is None:
-        known = entry.family in FAMILIES
-        return f"{entry.family}, of no published size" if known else f"{entry.family}, which this version does not know"
+        family = FAMILIES.get(entry.family)
+        return (
+            f"{family.title}, of no published size" if family else f"{entry.family}, which this version does not know"
+        )
     return " or ".join(twin.title for twin in _alike(entry, found))
 
 
