@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bhk.sam.allocation import PARTS
 from bhk.sam.variants import VARIANTS
-from tools import attack_tables, speed_tables
+from tools import attack_tables, model_table, speed_tables
 from tools.scale_table import scale
 from tools.speed_tables import Rows, line, mb
 
@@ -261,6 +261,7 @@ LISTS: dict[str, Callable[[], list[str]]] = {
     "encoder_speed": encoder_speed,
     "on_gpu": on_gpu,
     "scale": lambda: scale(_rows("sam_cpu")),
+    "models": lambda: model_table.models(_rows("masks"), _rows("family")),
     "encoders_on_cpu": lambda: speed_tables.encoders_on_cpu(_rows("sam_cpu")),
 }
 

@@ -16,6 +16,9 @@ def name_of(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".json")
 
 
+NAMES = [name_of(path) for path in LISTS]
+
+
 def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
     """Return the shape of each tensor in a list."""
     data = path.read_bytes()

@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from tools.state_dicts import LISTS, name_of, shapes_of
-
-NAMES = [name_of(path) for path in LISTS]
+from tools.state_dicts import NAMES, shapes_of
 
 __all__ = ["NAMES", "module_of", "shapes_of"]
 
