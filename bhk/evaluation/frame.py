@@ -283,7 +283,7 @@ def _checkpoint(name: str, path: Path, config: Config | None) -> EvaluatedModel:
     if recognised is None or recognised.fault is not None:
         reason = f", because {recognised.fault}" if recognised else ""
         raise UnknownModelError(f"{path} holds no Segment Anything model that bhk can build{reason}")
-    return _evaluated(name, checkpoint.source.files, recognised.entry, None)
+    return replace(_evaluated(name, checkpoint.source.files, recognised.entry, None), note=recognised.note)
 
 
 def _evaluated(name: str, files: Sequence[Path], entry: ModelEntry, ratio: float | None) -> EvaluatedModel:

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from bhk.nn.device import memory_error
 from bhk.nn.hyperlinear import Compute
+from bhk.nn.loading import load_options
 from bhk.nn.plan import Mode
 from bhk.nn.precision import mixed_precision
 from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
 from bhk.sam.attention.fuse import Attention
-from bhk.sam.load import load
+from bhk.sam.load import load_model
 from bhk.sam.prediction.predictor import Masks, Output, check_prompts, predictor_for
 
 
@@ -40,16 +41,14 @@ class ModelSource:
         Raises:
             BhkError: see `bhk.load`.
         """
-        return load(
-            self.path,
+        options = load_options(
             mode=cast("Mode", self.mode),
             compute=cast("Compute", self.compute),
             device=self.device,
             dtype=self.dtype,
-            attention=cast("Attention", self.attention),
-            config=self.config,
-            video=self.video,
         )
+        attention = cast("Attention", self.attention)
+        return load_model(self.path, options, attention=attention, config=self.config, video=self.video).module
 
 
 class Subject:

@@ -84,6 +84,7 @@ class EvaluatedModel:
         arguments: the sizes of the architecture.
         ratio: size of the original tensors divided by the size of the file; None for a checkpoint.
         source_sha256: SHA-256 of the checkpoint it was converted from, if the file says so.
+        note: what was assumed about a checkpoint; None if nothing was.
     """
 
     path: str
@@ -95,6 +96,7 @@ class EvaluatedModel:
     arguments: dict[str, Any]
     ratio: float | None
     source_sha256: str | None = None
+    note: str | None = None
 
     @property
     def name(self) -> str:
@@ -222,7 +224,7 @@ class FidelityReport(ComparedReport):
         named = [f"skipped {picture.name}: {picture.reason}" for picture in self.skipped[:_NAMED]]
         if len(self.skipped) > _NAMED:
             named.append(f"skipped {len(self.skipped) - _NAMED} more pictures; the JSON document names them all")
-        return (*_other_weights(self.model, self.original), *named)
+        return (*_assumed(self.model, self.original), *_other_weights(self.model, self.original), *named)
 
     def lines(self) -> Iterator[str | Table]:
         """Yield the report as text."""
@@ -300,7 +302,7 @@ class AccuracyReport(ComparedReport):
     def hints(self) -> tuple[str, ...]:
         """Warnings about the models, and the faults found in the data."""
         faults = [f"{fault.count:,} × {fault.kind.value}; such as {'; '.join(fault.examples)}" for fault in self.faults]
-        return (*_other_weights(self.model, self.original), *faults)
+        return (*_assumed(self.model, self.original), *_other_weights(self.model, self.original), *faults)
 
     def lines(self) -> Iterator[str | Table]:
         """Yield the report as text."""
@@ -340,6 +342,11 @@ class AccuracyReport(ComparedReport):
             f"relative to the original; {INTERVALS}"
         )
         yield f"seed {self.settings.seed}; {self.generator}, {self.environment.described}"
+
+
+def _assumed(*models: EvaluatedModel | None) -> Iterator[str]:
+    """Yield what was assumed about checkpoints."""
+    yield from (f"{model.name}: {model.note}" for model in models if model is not None and model.note)
 
 
 def _other_weights(model: EvaluatedModel, original: EvaluatedModel | None) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bhk.base.errors import listed, option
+from bhk.base.errors import listed
 from bhk.base.hashes import sha256
 from bhk.base.names import BHK_SUFFIX
 from bhk.checkpoint import Checkpoint, NotACheckpointError, of_module
@@ -28,7 +28,7 @@ from bhk.sam.build import build_model
 from bhk.sam.configuration import Config, Configuration, ConfigurationError, configuration_of, given_configuration
 from bhk.sam.parts import read_whole
 from bhk.sam.recognise import Recognised, recognise
-from bhk.sam.tree import differences, settings_of
+from bhk.sam.tree import add_unstated, differences, settings_of
 from bhk.sam.variants import CONFIG, VARIANTS, called_like, published_with, title_of
 
 
@@ -138,24 +138,23 @@ def _as_published(checkpoint: Checkpoint, recognised: Recognised) -> Recognised:
     return replace(
         found,
         note=f"taken for {published.title} because of its name; if it is another model, or was trained with other settings, "
-        f"give {option('config')}",
+        "give its configuration (--config, or config= in Python)",
     )
 
 
 def _as_built(checkpoint: Checkpoint, recognised: Recognised, module: nn.Module) -> Recognised:
     """Return a model with the settings that a module was built with."""
-    variant, place = recognised.variant, checkpoint.layout.flat(recognised.prefix).rstrip(".")
-    if variant is None or variant.settings is None:
+    variant, tree = recognised.variant, recognised.family.tree
+    if variant is None or variant.settings is None or tree is None:
         return recognised
 
     def built(settings: Mapping[str, Any]) -> nn.Module:
         with weights_on_meta():
             return build_model(ModelEntry(variant.family, variant.name, {CONFIG: settings}))
 
-    own = module.get_submodule(place)
-    settings = settings_of(own, built(variant.settings), variant.settings)
-    of_model = recognised.family.tree.of_model if recognised.family.tree else frozenset()
-    settings |= {name: getattr(own, name) for name in differences(own, built(settings)) if name in of_model}
+    own = module.get_submodule(checkpoint.layout.flat(recognised.prefix).rstrip("."))
+    settings = settings_of(own, built(variant.settings), variant.settings, tree)
+    add_unstated(settings, own, differences(own, built(settings)), tree)
     if odd := list(differences(own, built(settings))):
         return replace(recognised, fault=f"bhk does not know how it was built, with another {listed(odd, 3)}")
     return recognise(_shapes(checkpoint), Configuration("the module", settings)) or recognised

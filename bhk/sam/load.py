@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bhk.base.errors import formed
 from bhk.base.progress import Progress
 from bhk.checkpoint import Checkpoint
 from bhk.checkpoint.companions import companions_of
@@ -164,8 +163,7 @@ def _load_checkpoint(path: Path, options: LoadOptions, video: bool, config: Conf
     model = dense_model(checkpoint, recognised, path, video=video)
     assert recognised is not None  # else dense_model raises
     model.to(device=options.device or "cpu", dtype=options.dtype or torch.float32)
-    note = None if recognised.note is None else formed(recognised.note)
-    return LoadedModel(model, recognised.entry, None, None, note)
+    return LoadedModel(model, recognised.entry, None, None, recognised.note)
 
 
 def dense_model(checkpoint: Checkpoint, recognised: Recognised | None, path: Path, *, video: bool = False) -> nn.Module:

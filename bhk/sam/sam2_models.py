@@ -120,7 +120,15 @@ _OF_MODEL = frozenset(_RELEASE_2_1) | _OTHERS
 # What `build_sam2_video_predictor` adds besides.
 _FOR_VIDEO = {"binarize_mask_from_pts_for_mem_enc": True, "fill_hole_area": 8}
 
-SAM2_TREE = Tree(_CLASSES, _OF_MODEL, "sam2_video_predictor.SAM2VideoPredictor", _FOR_VIDEO)
+_KEPT_AS = {
+    "self_attention": ("self_attn",),
+    "cross_attention": ("cross_attn_image",),
+    "rope_theta": ("compute_cis.theta",),
+    "dropout": ("dropout_value", "dropout_p"),
+    "num_heads": ("blocks.0.attn.num_heads",),  # of the trunk
+}
+
+SAM2_TREE = Tree(_CLASSES, _OF_MODEL, "sam2_video_predictor.SAM2VideoPredictor", _FOR_VIDEO, _KEPT_AS)
 
 
 _BACKGROUND = {"window_pos_embed_bkg_spatial_size": [7, 7]}

@@ -7,10 +7,11 @@ or from a YAML file. A file never names a class to import: it can only choose am
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import ModuleType
@@ -41,12 +42,14 @@ class Tree:
         of_model: settings of the model itself that a YAML file may have. Its others are about training or tracking.
         video: the class that follows objects through a clip, in place of the one at ""; None if there is none.
         for_video: its further settings.
+        kept_as: setting -> paths to the attributes in which a class keeps it under another name.
     """
 
     classes: Mapping[str, tuple[str, ...]]
     of_model: frozenset[str]
     video: str | None = None
     for_video: Mapping[str, Any] = field(default_factory=dict)
+    kept_as: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def class_at(self, place: str, settings: Settings) -> str | None:
         """Return the class at a place; None if settings there are plain values.
@@ -114,30 +117,56 @@ def _nothing_downloaded(module: Any) -> Iterator[None]:
         module.create_model = create
 
 
-def settings_of(module: nn.Module, usual: nn.Module, settings: Settings) -> dict[str, Any]:
+def settings_of(module: nn.Module, usual: nn.Module, settings: Settings, tree: Tree) -> dict[str, Any]:
     """Return the settings that a module was built with.
 
     Args:
         module: the module.
         usual: another one of its class, built from `settings`.
         settings: those of `usual`; what the two keep of theirs in different ways is replaced.
+        tree: how both are put together.
     """
     found: dict[str, Any] = {}
     for key, value in settings.items():
-        own, other = (_kept(of, key) for of in (module, usual))
+        own, other = (_kept(of, key, tree) for of in (module, usual))
         if isinstance(value, Mapping) and hasattr(own, "parameters") and hasattr(other, "parameters"):
-            found[key] = settings_of(own, other, value)
+            found[key] = settings_of(own, other, value, tree)
+        elif isinstance(other, Mapping) and isinstance(own, Mapping | None):  # further arguments, or none of them
+            found[key] = dict(own or {})
         elif not isinstance(own, _PLAIN) or own == other:
-            found[key] = value
+            found[key] = copy.deepcopy(value)
         else:
-            found[key] = list(own) if isinstance(own, tuple | list) else own
+            found[key] = own
     return found
 
 
-def _kept(module: nn.Module, key: str) -> Any:
-    """Return what a module keeps of an argument; of a layer, it keeps copies only."""
-    copies = getattr(module, f"{key}s", None)
-    return copies[0] if copies is not None and not hasattr(module, key) else getattr(module, key, None)
+def add_unstated(settings: dict[str, Any], module: nn.Module, names: Iterable[str], tree: Tree) -> None:
+    """Add to the settings of a module those that it keeps under these names and that its settings do not state."""
+    for name in names:
+        place, _, key = name.rpartition(".")
+        part, node = module.get_submodule(place), settings
+        for step in filter(None, place.split(".")):
+            node = node.get(step, {})
+        known = inspect.signature(type(part)).parameters if place else tree.of_model
+        if place in tree.classes and key in known:
+            node[key] = _listed(getattr(part, key))
+
+
+def _kept(module: nn.Module, key: str, tree: Tree) -> Any:
+    """Return what a module keeps of an argument; of a layer, it keeps copies only. None if it keeps nothing."""
+    for path in (*tree.kept_as.get(key, ()), key, f"{key}s.0"):
+        node: Any = module
+        for step in path.split("."):
+            node = node.keywords if isinstance(node, partial) else node
+            node = node.get(step) if isinstance(node, Mapping) else getattr(node, step, None)
+        if node is not None:
+            return _listed(node)
+    return None
+
+
+def _listed(value: Any) -> Any:
+    """Return a sequence of numbers, such as a tuple or one of omegaconf, as a list."""
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 def differences(module: nn.Module, other: nn.Module) -> Iterator[str]:
@@ -146,7 +175,7 @@ def differences(module: nn.Module, other: nn.Module) -> Iterator[str]:
     for name, own in module.named_modules():
         theirs = vars(others[name]) if name in others else {}
         for key, value in vars(own).items():
-            arguments, expected = _arguments(value), _arguments(theirs.get(key, value))
+            arguments, expected = (_listed(_arguments(of)) for of in (value, theirs.get(key, value)))
             if key != "training" and isinstance(arguments, _PLAIN) and arguments != expected:
                 yield f"{name}.{key}".strip(".")
 

@@ -128,6 +128,7 @@ class ComparisonReport(ComparedReport):
         made: whether the pictures are procedural scenes rather than the user's.
         no_masks: why no masks were compared; None if they were.
         skipped: pictures that could not be used.
+        note: what was assumed about the original; None if nothing was.
         seed: what pictures, prompts and bootstrap were drawn with.
         environment: what the results were measured with.
     """
@@ -140,13 +141,15 @@ class ComparisonReport(ComparedReport):
     made: bool
     no_masks: str | None
     skipped: tuple[Skipped, ...]
+    note: str | None
     seed: int
     environment: Environment
 
     @property
     def hints(self) -> tuple[str, ...]:
-        """The pictures that could not be used."""
-        return tuple(f"skipped {picture.name}: {picture.reason}" for picture in self.skipped)
+        """What was assumed about the original, and the pictures that could not be used."""
+        skipped = (f"skipped {picture.name}: {picture.reason}" for picture in self.skipped)
+        return tuple(filter(None, (self.note, *skipped)))
 
     def lines(self) -> Iterator[str | Table]:
         """Yield a table with a row per quality, and what the masks were compared on."""
@@ -283,6 +286,7 @@ def compare(
         made=images is None,
         no_masks=no_masks,
         skipped=skipped,
+        note=None if recognised is None else recognised.note,
         seed=seed,
         environment=environment(str(place)),
     )

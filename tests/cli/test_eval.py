@@ -154,9 +154,7 @@ def test_the_smallest_iou_is_a_gate(shell: Shell) -> None:
 
 def test_a_clip_needs_a_model_that_follows(shell: Shell) -> None:
     args = ("sam.bhk", "--against", "sam.pth", "--images", "pictures", "--follow", "--workers", "1")
-    assert "a model of sam has no memory of earlier frames; for a clip, use one of edge_tam" in shell.fails(
-        "eval", *args
-    )
+    assert "SAM has no memory of earlier frames; for a clip, use one of EdgeTAM" in shell.fails("eval", *args)
     refused = shell("eval", *args, "--annotations", "truth.json")
     assert refused.status == 2
     assert "--follow: cannot be used with annotations" in " ".join(refused.err.split())

@@ -115,7 +115,7 @@ def test_a_model_of_no_published_size_is_shown_too(bhk: Shell, tmp_path: Path) -
     torch.save({"mask_decoder.iou_token.weight": torch.zeros(4)}, tmp_path / "m.pth")
     bhk("convert", "m.pth")
     out = bhk("inspect", "m.bhk").out
-    assert "model: sam, of no published size\nmodel.family: sam\n" in out
+    assert "model: SAM, of no published size\nmodel.family: sam\n" in out
     assert "model.variant" not in out
 
 

@@ -161,7 +161,7 @@ def test_what_is_for_pictures_is_refused_for_clips(shell: Shell, option: str) ->
     [
         (
             ["sam.bhk", ".", "--point", "1,1"],
-            "a model of sam has no memory of earlier frames; for a clip, use one of edge_tam",
+            "SAM has no memory of earlier frames; for a clip, use one of EdgeTAM",
         ),
         (["sam.bhk", ".", "--point", "1,1", "--frame", "1"], "frame 1 is outside the clip, whose frames are 0 to 0"),
         (["sam.bhk", "none.mp4", "--point", "1,1"], "cannot read none.mp4: no such file or folder"),

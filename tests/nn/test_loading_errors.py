@@ -95,7 +95,7 @@ def test_the_message_names_the_family_in_the_file(write) -> None:
     model = nn.ModuleDict({"mask_decoder": nn.ModuleDict({"iou_token": nn.Embedding(1, 48)})})
     path = write(model)
     other = nn.ModuleDict({"decoder": nn.Linear(48, 48)})
-    with unchanged(other), pytest.raises(MismatchError, match="the file holds a model of family sam"):
+    with unchanged(other), pytest.raises(MismatchError, match="the file holds the model sam"):
         bhk.load_into(other, path)
 
 

@@ -242,7 +242,7 @@ def test_a_package_that_fails_to_import_is_named_with_the_reason(install: Instal
     ("entry", "message"),
     [
         (ModelEntry("sam9", "sam3_large"), "family 'sam9'"),
-        (ModelEntry("sam"), "are not a whole sam model"),
+        (ModelEntry("sam"), "are not a whole SAM"),
         (ModelEntry("sam", None, {"embed_dim": 64}), "missing required field `depth`"),
         (ModelEntry("sam", None, {**_SMALL, "code": "os.system"}), "unknown field `code`"),
         (ModelEntry("sam", None, {**_SMALL, "embed_dim": "64"}), "Expected `int`"),
@@ -256,7 +256,7 @@ def test_a_package_that_fails_to_import_is_named_with_the_reason(install: Instal
         (ModelEntry("mobile_sam", None, {"embed_dims": [8, 8, 8, 8]}), "unpublished sizes"),
         (
             ModelEntry("sam2", None, {"embed_dim": 96, "stages": [1, 1], "release": "2"}),
-            "arguments that no sam2 model has",
+            "arguments that no SAM2 has",
         ),
     ],
 )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,6 +21,7 @@ from bhk.sam.checkpoints import open_tensors, read_checkpoint
 from bhk.sam.configuration import ConfigurationError, given_configuration
 from bhk.sam.load import model_entry
 from bhk.sam.recognise import recognise
+from bhk.sam.sam2_models import SAM2_TREE
 from bhk.sam.tree import differences, settings_of
 from bhk.sam.variants import VARIANTS, title_of
 from bhk.tasks.export import UnnamedModelError, name_in_folder
@@ -122,10 +124,10 @@ def test_two_models_of_a_kind_are_asked_about(tensors: dict[str, torch.Tensor], 
 def test_a_model_with_further_tensors_is_based_on_another(tensors: dict[str, torch.Tensor], tmp_path: Path) -> None:
     path = save(tmp_path / "a.pth", {**tensors, "mask_decoder.custom.weight": torch.ones(40, 40)})
     report = bhk.convert(path)
-    assert "based on a sam model, with 1 further tensor (mask_decoder.custom.weight)" in report.warnings[0]
-    assert bhk.inspect(report.path).title == "based on sam, of no published size, with 1 further tensor"
+    assert "based on SAM, with 1 further tensor (mask_decoder.custom.weight)" in report.warnings[0]
+    assert bhk.inspect(report.path).title == "based on SAM, of no published size, with 1 further tensor"
     for source in (path, report.path):
-        with pytest.raises(UnknownModelError, match=r"based on a sam model.*build .*yourself"):
+        with pytest.raises(UnknownModelError, match=r"based on SAM.*build .*yourself"):
             bhk.load(source)
 
 
@@ -234,12 +236,47 @@ def test_a_module_says_how_it_was_built() -> None:
             build_model(ModelEntry("sam2", None, {"config": {**published, **changed}}))
             for changed in ({}, {"image_size": 512, "multimask_min_pt_num": 1})
         )
-    found = settings_of(other, usual, published)
+    found = settings_of(other, usual, published, SAM2_TREE)
     assert found == {**published, "image_size": 512, "multimask_min_pt_num": 1}
     assert {name.rpartition(".")[2] for name in differences(other, usual)} >= {"image_size", "multimask_min_pt_num"}
 
 
-def test_a_module_with_other_rotary_positions_is_not_taken_for_the_usual_one() -> None:
+@pytest.mark.parametrize(
+    ("options", "title"),
+    [
+        ({"apply_postprocessing": False}, "SAM2.1-T, of other settings"),
+        (
+            {
+                "hydra_overrides_extra": [
+                    "model.memory_attention.layer.self_attention.rope_theta=500",
+                    "model.memory_attention.layer.cross_attention.dropout=0.2",
+                    "model.image_encoder.trunk.global_att_blocks=[5,7]",
+                    "+model.image_encoder.trunk.window_spec=[8,4,7,7]",
+                    "+model.memory_temporal_stride_for_eval=2",
+                    "model.image_size=512",
+                ]
+            },
+            "SAM2.1-T at 512 pixels",
+        ),
+    ],
+)
+def test_what_a_module_was_built_with_is_kept(options: dict[str, Any], title: str) -> None:
+    build_sam = pytest.importorskip("sam2.build_sam")
+    with weights_on_meta():
+        module = build_sam.build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", device="cpu", **options)
+    recognised = read_checkpoint(module.to_empty(device="cpu"))[1]
+    assert recognised is not None
+    assert (recognised.fault, title_of(recognised.entry)) == (None, title)
+    entry = msgspec.json.decode(msgspec.json.encode(recognised.entry), type=ModelEntry)
+    with weights_on_meta():
+        built = build_model(entry)
+    assert list(differences(module, built)) == []
+    attention: Any = built.memory_attention.layers[0].self_attn  # type: ignore[union-attr, index]
+    assert attention.compute_cis.keywords["theta"] == (10000.0 if "apply_postprocessing" in options else 500)
+    assert built.sam_mask_decoder.dynamic_multimask_via_stability == ("apply_postprocessing" not in options)  # type: ignore[union-attr]
+
+
+def test_other_rotary_positions_are_a_difference() -> None:
     pytest.importorskip("sam2")
     published = VARIANTS["sam2.1_hiera_tiny"].settings
     assert published is not None

@@ -17,7 +17,6 @@ from tasks.checkpoints import draw, save
 from torch import nn
 
 import bhk
-from bhk.base.errors import option
 from bhk.base.files import ReadError
 from bhk.base.packages import MissingPackageError
 from bhk.container import reader
@@ -209,7 +208,7 @@ def test_a_package_that_is_not_installed(path: Path, monkeypatch: pytest.MonkeyP
 def test_a_file_whose_tensors_contradict_its_model(path: Path) -> None:
     _say(path, ModelEntry("sam", None, {**_SMALL.arguments, "depth": 3}))
     with pytest.raises(
-        UnknownModelError, match=r"says that it holds a sam model .*'depth': 3.* but its tensors have other shapes"
+        UnknownModelError, match=r"says that it holds SAM .*'depth': 3.* but its tensors have other shapes"
     ):
         bhk.load(path)
 
@@ -239,13 +238,13 @@ def test_what_is_assumed_about_a_checkpoint_is_said(tmp_path: Path, monkeypatch:
 
     def assuming(path: Path, **options: Any) -> tuple[Any, Any]:
         found, recognised = read_checkpoint(path, **options)
-        return found, dataclasses.replace(recognised, note=f"taken for a SAM; else give {option('config')}")
+        return found, dataclasses.replace(recognised, note="taken for a SAM")
 
     monkeypatch.setattr("bhk.sam.load.read_checkpoint", assuming)
-    with pytest.warns(UserWarning, match="taken for a SAM; else give config"):
+    with pytest.warns(UserWarning, match="taken for a SAM"):
         bhk.load(checkpoint)
     picture = np.zeros((128, 128, 3), np.uint8)
-    assert bhk.segment(checkpoint, picture, points=[(9, 9)]).notes == ("taken for a SAM; else give config",)
+    assert bhk.segment(checkpoint, picture, points=[(9, 9)]).notes == ("taken for a SAM",)
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:

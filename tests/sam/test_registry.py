@@ -117,7 +117,7 @@ def test_without_a_checkpoint_the_package_builds_it() -> None:
 
 
 def test_a_file_of_another_model_is_refused(published: Published, small: Path) -> None:
-    with pytest.raises(WrongModelError, match=r"small\.bhk holds sam, of no published size, but 'vit_b' is SAM-B"):
+    with pytest.raises(WrongModelError, match=r"small\.bhk holds SAM, of no published size, but 'vit_b' is SAM-B"):
         sam_model_registry["vit_b"](checkpoint=small)
     _, converted = published("mobile_sam")
     with pytest.raises(WrongModelError, match="holds MobileSAM, but 'vit_tiny' is SAM-HQ-Tiny"):
@@ -173,7 +173,7 @@ def test_a_file_of_another_sam2_is_refused(published: Published, small: Path) ->
     for config, path, held in (
         ("configs/sam2/sam2_hiera_t.yaml", converted, "SAM2.1-T"),
         ("configs/sam2.1/sam2.1_hiera_s.yaml", converted, "SAM2.1-T"),
-        ("configs/sam2.1/sam2.1_hiera_s.yaml", small, "sam, of no published size"),
+        ("configs/sam2.1/sam2.1_hiera_s.yaml", small, "SAM, of no published size"),
     ):
         with pytest.raises(WrongModelError, match=f"holds {held}, but {config} is another model"):
             build_sam2(config, path, device="cpu")

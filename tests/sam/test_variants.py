@@ -67,7 +67,7 @@ def test_a_hash_names_one_variant() -> None:
 
 @pytest.mark.parametrize("variant", [None, "sam2_hiera_tiny", "sam_vit_g"])
 def test_unknown_models_have_a_title_too(variant: str | None) -> None:
-    assert title_of(ModelEntry("sam", variant)) == "sam, of no published size"
+    assert title_of(ModelEntry("sam", variant)) == "SAM, of no published size"
     assert title_of(ModelEntry("sam9", variant)) == "sam9, which this version does not know"
 
 

@@ -16,6 +16,9 @@ from bhk.base.files import DestinationExistsError, WriteError
 from bhk.codec.fit import PresetError
 from bhk.pictures.folder import NoPicturesError
 from bhk.sam.build import UnknownModelError
+from bhk.sam.checkpoints import read_checkpoint
+from bhk.sam.recognise import Recognised
+from bhk.sam.variants import FAMILIES
 from bhk.tasks import compare as module
 from bhk.tasks.compare import ComparisonReport, compare
 
@@ -106,6 +109,15 @@ def test_another_model_is_compared_without_masks(other: Path) -> None:
     assert (found.choices[0].points, found.choices[0].boxes, found.pictures) == (None, None, 0)
     assert found.no_masks is not None
     assert "bhk cannot build this model" in found.no_masks
+
+
+def test_what_is_assumed_about_the_original_is_said(other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def assuming(path: Path, **options: Any) -> tuple[Any, Any]:
+        return read_checkpoint(path, **options)[0], Recognised(FAMILIES["sam"], "", fault="so", note="taken for SAM-B")
+
+    monkeypatch.setattr("bhk.tasks.compare.read_checkpoint", assuming)
+    report = bhk.compare(other, "balanced")
+    assert (report.note, report.hints) == ("taken for SAM-B", ("taken for SAM-B",))
 
 
 def test_a_checkpoint_with_float8_weights(tmp_path: Path) -> None:

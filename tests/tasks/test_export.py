@@ -163,5 +163,5 @@ def test_an_unpublished_model_has_no_official_name(path: Path, tmp_path: Path) -
     ):
         bhk.export(path, tmp_path)
     small = draw({"mask_decoder.iou_token.weight": (1, 256), "image_encoder.pos_embed": (1, 8, 8, 64)})
-    with pytest.raises(UnnamedModelError, match="holds sam, of no published size, so it has no official file name"):
+    with pytest.raises(UnnamedModelError, match="holds SAM, of no published size, so it has no official file name"):
         bhk.export(bhk.convert(save(tmp_path / "small.pth", small)).path, tmp_path)

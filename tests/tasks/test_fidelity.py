@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +26,7 @@ from bhk.nn.errors import LoadOptionError
 from bhk.pictures.folder import NoPicturesError
 from bhk.pictures.scenes import make_scene
 from bhk.sam.build import UnknownModelError
+from bhk.sam.checkpoints import read_checkpoint
 from bhk.tasks.fidelity import fidelity
 
 _FEW = FidelitySettings(points=2, boxes=1)
@@ -88,6 +91,18 @@ def test_an_original_agrees_with_itself_exactly(folder: Path) -> None:
         assert set(picture.fidelity.score_change) == {0.0}
         assert picture.fidelity.embedding_cosine == 1.0
     assert found.control is None
+
+
+def test_what_is_assumed_about_a_checkpoint_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def assuming(path: Path, **options: Any) -> tuple[Any, Any]:
+        found, recognised = read_checkpoint(path, **options)
+        return found, dataclasses.replace(recognised, note="taken for SAM-B")
+
+    monkeypatch.setattr("bhk.evaluation.frame.read_checkpoint", assuming)
+    settings = FidelitySettings(points=1, boxes=0, control=False, limit=1)
+    found = fidelity(folder / "sam.bhk", folder / "pictures", against=folder / "sam.pth", settings=settings, workers=1)
+    assert (found.model.note, found.original.note) == (None, "taken for SAM-B")
+    assert found.hints == ("sam.pth: taken for SAM-B",)
 
 
 def test_results_do_not_depend_on_workers_or_interruptions(

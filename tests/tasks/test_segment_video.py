@@ -158,7 +158,7 @@ def test_models_without_memory_are_refused(sam2: nn.Module, clip: Path, tmp_path
     for name in ("sam.pth", "sam.bhk"):
         with pytest.raises(
             UnknownModelError,
-            match="a model of sam has no memory of earlier frames; for a clip, use one of edge_tam, efficient_tam",
+            match="SAM has no memory of earlier frames; for a clip, use one of EdgeTAM, EfficientTAM",
         ):
             segment_video(tmp_path / name, clip, points=[(1, 1)])
     with pytest.raises(LoadOptionError, match="device: these options are for models that are loaded from a file"):

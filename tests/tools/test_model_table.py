@@ -90,8 +90,8 @@ def test_a_small_model_gives_the_masks_of_its_package(family: str, tmp_path: Pat
     if authors is None:
         pytest.skip("its package is not installed")
     compared = compare(_SMALL[family](), variant, authors, tmp_path / "model", mode="hyper")
-    assert compared.iou >= 0.999
-    assert compared.error <= 1e-4
+    assert compared.iou >= 0.99  # a pixel on the edge may change sides
+    assert compared.error <= 1e-5
 
 
 def test_a_model_with_other_weights_is_seen(tmp_path: Path) -> None:
@@ -102,8 +102,8 @@ def test_a_model_with_other_weights_is_seen(tmp_path: Path) -> None:
     with torch.no_grad():
         model.mask_decoder.iou_token.weight.mul_(1.1)
     other = Compared(None, authors.logits(model, read_image(PICTURE), PROMPTS), compared.expected)
-    assert other.error > 1e-4 > compared.error
-    assert other.iou < 0.999 < compared.iou
+    assert other.error > 1e-3
+    assert other.iou < 0.99
 
 
 def test_every_model_has_a_row_and_every_figure_is_measured() -> None:

@@ -128,7 +128,7 @@ def _with_weights(model: Any, file: Path) -> nn.Module:
     """Return a model with the decoded weights of a file, as its package loads them."""
     if not hasattr(model, "from_pretrained"):
         model.load_state_dict(bhk.load_state_dict(file))
-        return model  # type: ignore[no-any-return]
+        return model.eval()  # type: ignore[no-any-return]  # again, because TinyViT keeps a copy of its biases then
     bhk.export(file, file.parent / "model.safetensors", force=True)  # in place of the original's
     loaded: nn.Module = type(model).from_pretrained(file.parent)
     return loaded.eval()
