@@ -203,12 +203,12 @@ def _evidence(model: CalibrationModel, quality: Quality, calibration: Calibratio
 
 def _doubts(checkpoint: Checkpoint, recognised: Recognised | None) -> tuple[str, ...]:
     """Return what was assumed about the model, or why bhk cannot build it from the file."""
-    own = "it loads by bhk.load_into, into a module that you build"
     if recognised is None:
         reason = unrecognised({name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()})
+        own = "it loads by bhk.load_into, into a module that you build"
         return () if reason is None else (f"not recognised as a Segment Anything model, because {reason}; {own}",)
     if recognised.fault is not None:
-        return (f"bhk.load cannot build this model, because {recognised.fault}; {own}",)
+        return (f"bhk.load cannot build this model, because {recognised.fault}; {recognised.remedy}",)
     doubts = []
     if recognised.beside:
         names = listed(recognised.beside, 3)

@@ -181,7 +181,8 @@ def dense_model(checkpoint: Checkpoint, recognised: Recognised | None, path: Pat
     """
     fault = recognised.fault if recognised else "its tensors are not those of a model of the family"
     if recognised is None or fault is not None:
-        raise UnknownModelError(f"{path}: bhk cannot build this model, because {fault}; build it yourself")
+        remedy = "build it yourself" if recognised is None else recognised.remedy
+        raise UnknownModelError(f"{path}: bhk cannot build this model, because {fault}; {remedy}")
     model = _built(recognised.entry, (tensor.shape for tensor in checkpoint.tensors.values()), video=video)
     family, cut = recognised.family, len(recognised.prefix)
     own = {
@@ -257,10 +258,7 @@ def model_entry(container: Container, config: Config | None = None) -> ModelEntr
     known = Configuration(name, variant=entry.variant) if entry.variant in VARIANTS else None
     found = recognise(shapes, known)
     if not is_buildable(entry) and found is not None and found.family.name == entry.family and found.fault is not None:
-        raise UnknownModelError(
-            f"{name}: bhk cannot build this model, because {found.fault}; or build the module yourself and load it with "
-            "bhk.load_into"
-        )
+        raise UnknownModelError(f"{name}: bhk cannot build this model, because {found.fault}; {found.remedy}")
     architecture = architecture_of(entry)
     if isinstance(architecture, Configured):  # what is built from settings is compared with the tensors then
         return entry

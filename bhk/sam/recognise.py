@@ -44,6 +44,7 @@ class Recognised:
         beside: names of tensors that do not belong to the model.
         fault: why bhk cannot build the model, as the end of a sentence that starts with "because"; None if it can.
         asks: whether a configuration would mend the fault.
+        fits: whether its tensors go into a whole model of the family: it is a part of one, or has more tensors than one.
         note: what was assumed about the model, for the user; None if nothing was.
     """
 
@@ -55,6 +56,7 @@ class Recognised:
     beside: tuple[str, ...] = ()
     fault: str | None = None
     asks: bool = False
+    fits: bool = False
     note: str | None = None
 
     @property
@@ -68,6 +70,18 @@ class Recognised:
         if self.architecture is not None and self.fault is None:
             arguments |= msgspec.json.decode(msgspec.json.encode(self.architecture))
         return ModelEntry(self.family.name, name, arguments)
+
+    @property
+    def remedy(self) -> str:
+        """What to do about the fault, as the end of a sentence."""
+        if self.asks:
+            return "or build the module yourself and load its .bhk file with bhk.load_into"
+        if not self.fits:
+            return "build the module yourself and load its .bhk file with bhk.load_into"
+        return (
+            f'put its .bhk file into a whole {self.family.title}, with these lines: model = bhk.load("WHOLE", mode="dense"); '
+            'print(bhk.load_into(model, "THIS.bhk", strict=False)), which names what is missing and what is further'
+        )
 
     def finer_db(self, name: str) -> float:
         """Return how many dB the level of tensor `name` is above the model's; 0 for those that the family does not have."""
@@ -167,10 +181,10 @@ def _recognised(match: _Match, configuration: Configuration | None) -> Recognise
     if further:
         base = found.variant.title if found.variant else match.family.title
         fault = f"it is based on {base}, with {counted(len(further), 'further tensor')} ({_names(further)})"
-        return replace(found, architecture=None, further=further, fault=fault, asks=False)
+        return replace(found, architecture=None, further=further, fault=fault, asks=False, fits=True)
     if missing := match.accounts.missing:
         fault = f"it is a part of {match.family.title}: {counted(len(missing), 'name')} missing ({_names(missing)})"
-        return replace(found, architecture=None, variant=None, fault=fault, asks=False)
+        return replace(found, architecture=None, variant=None, fault=fault, asks=False, fits=True)
     return found
 
 

@@ -220,6 +220,31 @@ def test_a_part_of_a_model(tmp_path: Path) -> None:
         bhk.load(path)
 
 
+@pytest.mark.parametrize("kind", ["decoder", "LoRA"])
+def test_a_part_and_a_model_with_more_go_into_a_whole_one_by_the_lines_of_the_message(
+    path: Path, tmp_path: Path, kind: str
+) -> None:
+    tensors = draw({name: tensor.shape for name, tensor in _tensors().items()}, seed=1)
+    lora = {"image_encoder.blocks.0.attn.qkv.lora_A.weight": torch.randn(4, 64)}
+    decoder = {name: tensor for name, tensor in tensors.items() if name.startswith("mask_decoder.")}
+    kept = decoder if kind == "decoder" else tensors | lora
+    source = save(tmp_path / "tuned.pth", kept)
+    (warning,) = bhk.convert(source).warnings
+    for file in (source, source.with_suffix(".bhk")):
+        with pytest.raises(UnknownModelError, match="with these lines: ") as raised:
+            bhk.load(file)
+        lines = str(raised.value).partition("with these lines: ")[2].partition(", which names")[0]
+        assert lines in warning
+    lines = lines.replace("WHOLE", str(path)).replace("THIS.bhk", str(tmp_path / "tuned.bhk"))
+    names: dict[str, Any] = {"bhk": bhk}
+    exec(lines.replace("print(", "report = (").replace("; ", "\n"), names)
+    assert set(names["report"].unexpected) == (set(lora) if kind == "LoRA" else set())
+    assert set(names["report"].missing) == set(_tensors()) - set(kept)
+    loaded, whole = names["model"].state_dict(), bhk.load_state_dict(path)
+    tuned = bhk.load_state_dict(tmp_path / "tuned.bhk")
+    assert all(torch.equal(tensor, tuned.get(name, whole[name])) for name, tensor in loaded.items())
+
+
 def test_a_checkpoint_loads_densely(tmp_path: Path) -> None:
     tensors = _tensors()
     model = bhk.load(
