@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from bhk.nn import HyperLinear
 from bhk.nn.errors import MismatchError
 from bhk.sam import build_sam2, build_sam2_video_predictor, sam_hq_model_registry, sam_model_registry
 from bhk.sam.build import UnknownModelError
+from bhk.sam.configuration import ConfigurationError, given_configuration
 from bhk.sam.registry import WrongModelError
 from sam.models import small_sam
 from sam.state_dicts import shapes_of
@@ -177,3 +179,29 @@ def test_a_file_of_another_sam2_is_refused(published: Published, small: Path) ->
     ):
         with pytest.raises(WrongModelError, match=f"holds {held}, but {config} is another model"):
             build_sam2(config, path, device="cpu")
+
+
+def test_a_fork_of_sam2_keeps_its_configurations_elsewhere(
+    tmp_path: Path, install: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stands for MedSAM2's package, which is called sam2, too, and lacks the configurations of the original."""
+    pytest.importorskip("hydra")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "sam2"]:
+        monkeypatch.delitem(sys.modules, name)
+    install("sam2", "")
+    (tmp_path / "sam2" / "build_sam.py").write_text(
+        "from hydra.errors import MissingConfigException\n"
+        "def build_sam2(config_file, checkpoint, device, **options):\n"
+        "    raise MissingConfigException(f'not found: {config_file}', config_file)\n"
+    )
+    with pytest.raises(
+        ConfigurationError, match=r"no configuration configs/sam2\.1/sam2\.1_hiera_t\.yaml; it has none"
+    ):
+        build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml")
+    (tmp_path / "sam2" / "configs").mkdir()
+    (tmp_path / "sam2" / "configs" / "sam2.1_hiera_t512.yaml").write_text("model: {}")
+    assert given_configuration("sam2.1_hiera_t512").document == {"model": {}}
+    with pytest.raises(
+        ConfigurationError, match=r"cannot use .*hiera_t512.yaml: not found: configs/sam2\.1_hiera_t512"
+    ):
+        build_sam2("sam2.1_hiera_t512.yaml")

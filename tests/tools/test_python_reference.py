@@ -24,3 +24,9 @@ def test_a_type_is_shown_as_it_is_defined() -> None:
     text = python_reference.text()
     assert '- `Mode` is `Literal["auto", "hyper", "dense"]`: ' in text
     assert "- `Device` is `torch.device | str`: " in text
+
+
+def test_nothing_of_the_machine_is_in_the_reference() -> None:
+    text = python_reference.TARGET.read_text(encoding="utf-8")
+    assert "environ(" not in text
+    assert not re.search(r"/(home|root|tmp|work|usr)/", text)
