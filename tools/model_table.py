@@ -34,18 +34,30 @@ def groups() -> dict[str, list[Variant]]:
     return found
 
 
-def models(masks: Rows, ratios: Rows) -> list[str]:
+def models(masks: Rows, ratios: Rows, relatives: Rows) -> list[str]:
     """Return the table, one line for all models with the same modules.
 
     Args:
         masks: the rows of masks.csv.
         ratios: the rows of family.csv.
+        relatives: the rows of relatives.csv, several for each model.
     """
-    compared, converted = ({row["variant"]: row for row in rows} for rows in (masks, ratios))
+    others = _worst(relatives)
+    compared, converted = (others | {row["variant"]: row for row in rows} for rows in (masks, ratios))
     return [
         *_HEAD,
         *(line(_cells(alike, compared.get(name), converted.get(name)), bold=False) for name, alike in groups().items()),
     ]
+
+
+def _worst(relatives: Rows) -> dict[str, dict[str, str]]:
+    """Return a row for each model, with the prompts on which bhk and the authors' code are farthest apart."""
+    found: dict[str, dict[str, str]] = {}
+    for row in relatives:
+        before = found.get(row["variant"], {"iou": row["iou"], "logits": row["logits_error"]})
+        iou, logits = min(before["iou"], row["iou"], key=float), max(before["logits"], row["logits_error"], key=float)
+        found[row["variant"]] = {"iou": iou, "logits": f"{float(logits):.1e}", "ratio": row["ratio"]}
+    return found
 
 
 def _cells(alike: list[Variant], masks: dict[str, str] | None, size: dict[str, str] | None) -> list[str]:

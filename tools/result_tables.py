@@ -261,7 +261,7 @@ LISTS: dict[str, Callable[[], list[str]]] = {
     "encoder_speed": encoder_speed,
     "on_gpu": on_gpu,
     "scale": lambda: scale(_rows("sam_cpu")),
-    "models": lambda: model_table.models(_rows("masks"), _rows("family")),
+    "models": lambda: model_table.models(_rows("masks"), _rows("family"), _rows("relatives")),
     "encoders_on_cpu": lambda: speed_tables.encoders_on_cpu(_rows("sam_cpu")),
 }
 

@@ -108,7 +108,7 @@ def test_a_model_with_other_weights_is_seen(tmp_path: Path) -> None:
 
 def test_every_model_has_a_row_and_every_figure_is_measured() -> None:
     figures = {"variant": "sam_vit_b", "iou": "0.999953", "logits": "7e-07", "ratio": "9"}
-    head, _, *rows = models([figures], [figures])
+    head, _, *rows = models([figures], [figures], [])
     assert {title for row in rows for title in row.split(" | ")[0].removeprefix("| ").split(", ")} == {
         variant.title for variant in VARIANTS.values()
     }
@@ -118,6 +118,16 @@ def test_every_model_has_a_row_and_every_figure_is_measured() -> None:
     assert [row for row in cells if row["ratio"] != "–"] == cells[:1]
     assert [row for row in cells if row["converts"] != "–"] == cells[:1]
     assert (cells[0]["mask IoU"], cells[0]["logits"], cells[0]["ratio"]) == ("0.999953", "7e-07", "9.00")
+
+
+def test_of_a_relative_the_prompts_farthest_apart_are_shown() -> None:
+    rows = [
+        {"variant": "edgetam", "iou": iou, "logits_error": error, "ratio": "6.764"}
+        for iou, error in (("1.000000", "3.00e-05"), ("0.999000", "1.00e-05"))
+    ]
+    (shown,) = (row for row in models([], [], rows) if row.startswith("| EdgeTAM |"))
+    assert "| 0.999000 | 3.0e-05 |" in shown
+    assert shown.endswith("| 6.76 |")
 
 
 @pytest.mark.parametrize("row", read_csv(RESULTS / "masks.csv"), ids=lambda row: row["variant"])
