@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import bhk
+from bhk.file.bhkfile import open_file
 from bhk.nn.plan import Mode
 from bhk.pictures.image import Rgb, read_image
 from bhk.pictures.prompts import Prompt
@@ -105,8 +106,9 @@ def compare(model: nn.Module, variant: Variant, authors: Authors, folder: Path, 
         mode: see `bhk.load`.
     """
     folder.mkdir()
-    picture, target = read_image(PICTURE), bhk.convert(_write(model, variant, folder), folder / "model.bhk").path
-    with bhk.open(target) as file:
+    picture, target = read_image(PICTURE), folder / "model.bhk"
+    bhk.convert(_write(model, variant, folder), target)
+    with open_file(target) as file:
         held = file.container.header.model
     found = _by_bhk(variant, authors, target, picture, mode)
     expected = authors.logits(_with_weights(model, target), picture, PROMPTS)
