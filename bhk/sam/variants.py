@@ -344,9 +344,7 @@ FAMILIES = {
             (LITE_MED_SAM,),
             prompts=("boxes",),
         ),
-        Family(
-            "robust_sam", "RobustSAM", ("mask_decoder.custom_robust_token.",), arch.Published, None, (ROBUST_SAM,)
-        ),
+        Family("robust_sam", "RobustSAM", ("mask_decoder.custom_robust_token.",), arch.Published, None, (ROBUST_SAM,)),
         Family(
             "sam_med2d",
             "SAM-Med2D",

@@ -138,8 +138,8 @@ def _with_weights(model: Any, file: Path) -> nn.Module:
 
 def _by_bhk(variant: Variant, authors: Authors, file: Path, picture: Rgb, mode: Mode) -> Tensor:
     """Return the logits of the model that bhk loads, asked by bhk where it asks such models with points."""
-    model = bhk.load(file, mode=mode)
-    if "points" not in FAMILIES[variant.family].prompts:
+    model, prompts = bhk.load(file, mode=mode), FAMILIES[variant.family].prompts
+    if "points" not in prompts or "texts" in prompts:
         return authors.logits(model, picture, PROMPTS)
     predictor = predictor_for(model)
     with Caught(predictor.decoder) as found, torch.no_grad():
