@@ -53,10 +53,15 @@ TYPES = {
     "ObjectPrompt": ("bhk.evaluation.settings", "a way to ask for an annotated object"),
     "Progress": ("bhk.base.progress", "a function called with (stage, done, total), in the unit that the task names"),
     "Record": ("bhk.evaluation.files", "a row of a table"),
+    "Result": ("bhk.engines.engine", "what the work makes of a shard"),
     "Rgb": ("bhk.pictures.image", "a picture, (height, width, 3)"),
     "Samples": ("bhk.calibration.options", "what calibration shows a model, see `bhk.Calibration`"),
+    "Shard": ("bhk.engines.engine", "what the work is given"),
     "Sorting": ("bhk.tasks.inspect", "a column of `bhk.inspect`"),
+    "Status": ("bhk.tasks.convert_all", "what became of a checkpoint"),
     "StepRule": ("bhk.calibration.options", "how steps are shared out, see `bhk.Calibration`"),
+    "Weights": ("bhk.graphs.parts", "how an ONNX file holds the weights of coded layers"),
+    "Workers": ("bhk.evaluation.frame", "processes of this machine, or a Ray cluster"),
 }
 CLASSES = (Codebook, Codes, LayerEntry, Most, Table)  # returned by methods, but not public by name
 TITLES = {

@@ -8,7 +8,7 @@ from tools import python_reference
 from tools.public_names import public_names
 
 # Names of Python, torch and Pillow.
-KNOWN = {"AbstractContextManager", "Any", "Image", "Tensor", *dir(builtins), *collections.abc.__all__}
+KNOWN = {"AbstractContextManager", "Any", "Image", "NoReturn", "Tensor", *dir(builtins), *collections.abc.__all__}
 
 
 def test_every_type_in_a_signature_is_explained() -> None:

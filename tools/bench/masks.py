@@ -1,4 +1,4 @@
-"""Masks of every model that can be built here: from a .bhk file, and by the model's own package with the same weights.
+"""Masks of every model that can be built here: from a .bhk file, and by its own package with equal weights.
 
 Each model has random weights and the published size, unless its number of parameters says otherwise. The package builds it,
 its state dict is converted with the default preset, and the file has to be recognised as this model. One side is the
