@@ -1,4 +1,4 @@
-"""Tables of what readers do with damaged and hostile files; `tools.result_tables` puts them into the texts."""
+"""Tables of what readers do with damaged and hostile files, and commands on a faulty system, for `tools.result_tables`."""
 
 from __future__ import annotations
 
@@ -49,3 +49,23 @@ def fuzzing(rows: Rows) -> list[str]:
         numbers = [row[name] for name in ("seconds", "cpu_seconds", "executions", "edges", "inputs", "findings")]
         lines.append(line([row["target"], *(f"{int(number):,}" for number in numbers)], bold=False))
     return lines
+
+
+def faults(rows: Rows) -> list[str]:
+    """Return the table of faults of the system, one line a fault: what all commands together left; failures are bold."""
+    lines = ["| fault | commands | operations | done | refused | anything else |", "|---|--:|--:|--:|--:|--:|"]
+    for fault in dict.fromkeys(row["class"] for row in rows):
+        found = [row for row in rows if row["class"] == fault]
+        cases, equal, refused = (sum(int(row[name]) for row in found) for name in ("cases", "equal", "refused"))
+        wrong = cases - equal - refused
+        numbers = [str(len(found)), str(cases), str(equal), str(refused), f"**{wrong}**" if wrong else "0"]
+        lines.append(line([fault, *numbers], bold=False))
+    return lines
+
+
+def load(rows: Rows) -> list[str]:
+    """Return the table of many loads at once and after each other."""
+    names = ("cases", "wrong", "seconds", "peak_mib", "memory_growth_mib", "files_growth")
+    lines = ["| measure | cases | wrong | seconds | MiB at peak | MiB more at the end | files more |"]
+    lines.append("|---|--:|--:|--:|--:|--:|--:|")
+    return lines + [line([row["measure"], *(row[name] or "–" for name in names)], bold=False) for row in rows]

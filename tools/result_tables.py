@@ -225,6 +225,8 @@ TABLES = {
     "next_bits_demo_sam": next_bits,
     "corruption": attack_tables.corruption,
     "fuzzing": attack_tables.fuzzing,
+    "robustness_faults": attack_tables.faults,
+    "robustness_load": attack_tables.load,
 }
 GPU = "nvidia_h200"
 NOT_YET = "The kernels have not been timed on a GPU yet. `make test-gpu` does that, and `make docs` then puts the tables here."
