@@ -66,6 +66,6 @@ def faults(rows: Rows) -> list[str]:
 def load(rows: Rows) -> list[str]:
     """Return the table of many loads at once and after each other."""
     names = ("cases", "wrong", "seconds", "peak_mib", "memory_growth_mib", "files_growth")
-    lines = ["| measure | cases | wrong | seconds | MiB at peak | MiB more at the end | files more |"]
+    lines = ["| measure | cases | wrong | seconds | MiB more at the peak | MiB more at the end | files more |"]
     lines.append("|---|--:|--:|--:|--:|--:|--:|")
     return lines + [line([row["measure"], *(row[name] or "–" for name in names)], bold=False) for row in rows]
