@@ -19,7 +19,7 @@ from bhk.hub.errors import HubFileNotFoundError, HubUnreachableError
 def fetch(address: Address) -> Path:
     """Download the checkpoint at `address`, or find it in the cache, and return its local file (an index, if sharded).
 
-    The terms of the repository, and its companions and its tokenizer, are downloaded too.
+    The model card and the license beside it, its companions and its tokenizer are downloaded too.
 
     Raises:
         HubError: missing, private or gated repository, no network, or no space. The message is one line without tokens.

@@ -26,6 +26,7 @@ TERMS_KEY = "source.terms"
 GATE = "extra_gated_"  # how the entries of a card begin that shape the form for those who ask for access
 _STATED = ("license", "license_name", "license_link")
 _MOST_CARD_BYTES = 1_000_000
+_NOT_KEPT = f"what {CARD} says about license and gate is not kept in the .bhk file"
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,22 @@ def terms_beside(checkpoint: Checkpoint) -> tuple[dict[str, str], tuple[str, ...
     entries, faults = {}, []
     if stated:
         try:
-            entries[TERMS_KEY] = json.dumps(stated, separators=(",", ":"), allow_nan=False)
+            text = json.dumps(stated, separators=(",", ":"), allow_nan=False)
         except (TypeError, ValueError):
-            faults.append(f"what {CARD} says about license and gate is not kept in the .bhk file: it has dates or NaN")
+            faults.append(f"{_NOT_KEPT}: it has values that are no JSON, such as dates or NaN")
+        else:
+            if len(text) <= MAX_BYTES:
+                entries[TERMS_KEY] = text
+            else:
+                faults.append(f"{_NOT_KEPT}: as JSON, it has more than {MAX_BYTES:,} bytes")
     for path in filter(Path.is_file, (folder / name for name in LICENSES)):
         text = _text(path, MAX_BYTES)
         if text is not None:
             entries[LICENSE_KEY] = text
             break
-        faults.append(f"{path.name} is not kept in the .bhk file: it is no text of at most {MAX_BYTES:,} bytes")
+        faults.append(
+            f"{path.name} is not kept in the .bhk file: it is empty, not UTF-8, or larger than {MAX_BYTES:,} bytes"
+        )
     return entries, tuple(faults)
 
 

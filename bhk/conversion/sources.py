@@ -35,18 +35,18 @@ def find_sources(given: Sequence[str | os.PathLike[str]]) -> tuple[Planned, ...]
 
     A folder stands for the checkpoints in it and in its subfolders, and its results have the same subfolders. A folder that is
     one checkpoint itself, which holds model.safetensors, an index of its shards or the two files of MobileSAMv2, stands for
-    that one. Hidden folders and the states of optimizers are left out.
+    that one. Hidden folders, links to folders, and the states of optimizers are left out. What is named twice counts once.
 
     Raises:
         CheckpointNotFoundError: there is no such file, or a folder or a pattern holds no checkpoint.
         AmbiguousCheckpointError: a folder is one checkpoint and holds others as well.
         WriteError: two checkpoints would be written to one file.
     """
-    found = tuple(planned for text in given for planned in _expanded(os.fsdecode(text)))
+    found = tuple(dict.fromkeys(planned for text in given for planned in _expanded(os.fsdecode(text))))
     places: dict[str, str] = {}
     for planned in found:
         first = places.setdefault(os.path.normcase(planned.path), planned.source)
-        if first is not planned.source:
+        if first != planned.source:
             raise WriteError(
                 f"{first} and {planned.source} would both be written to {planned.path}; "
                 "rename one, or convert them into different folders"
@@ -84,7 +84,7 @@ def _of(path: Path) -> Iterator[Planned]:
 def _in_folder(folder: Path) -> Iterator[Path]:
     yield from (folder / name for name in _checkpoints(folder))
     for below in sorted(folder.iterdir()):
-        if below.is_dir() and not below.name.startswith("."):
+        if below.is_dir() and not below.is_symlink() and not below.name.startswith("."):
             yield from (below,) if _is_one(below) else _in_folder(below)
 
 

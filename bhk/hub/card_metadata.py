@@ -50,7 +50,7 @@ def parsed(block: str) -> dict[str, Any]:
                 f"the card's metadata repeats itself by aliases beyond {_MOST_VALUES:,} values; {CARD_ADVICE}"
             )
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CardMetadataError(f"the card's metadata is not YAML ({_reason(error, text)}); {CARD_ADVICE}") from error
     if value is None:
         return {}
@@ -64,9 +64,12 @@ def parsed(block: str) -> dict[str, Any]:
 
 
 def _values(node: Any, known: dict[int, float]) -> float:
-    """Return how many values a node stands for, with those that it names by aliases; infinity if it holds itself."""
+    """Return how many values a node stands for, with those that it names by aliases; infinity if it holds itself.
+
+    A string counts as one value for every 64 characters.
+    """
     if node is None or isinstance(node.value, str):
-        return 1
+        return 1 + (0 if node is None else len(node.value) // 64)
     if id(node) not in known:
         known[id(node)] = math.inf  # until it is known
         parts = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]

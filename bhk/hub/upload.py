@@ -198,18 +198,23 @@ class Uploader:
             self._api.create_repo(self.address.repository, private=private, exist_ok=True)
 
     def gate_of(self, repository: str) -> Gate | None:
-        """Return how another repository grants access to those who ask for it; None if nobody has to ask, or it is missing."""
+        """Return how another repository grants access to those who ask for it; None if nobody has to ask, or it is missing.
+
+        A repository that this account may not see because of its gate counts as "manual", the stricter of the two.
+        """
         from huggingface_hub import errors
 
         with explained(Address(repository), _OTHERWISE):
             try:
                 gated = self._api.model_info(repository, timeout=_TIMEOUT).gated
+            except errors.GatedRepoError:
+                return "manual"
             except errors.RepositoryNotFoundError:
                 return None
         return gated or None
 
     def gate(self, gate: Gate) -> None:
-        """Let nobody have files of the repository who has not asked for access."""
+        """Require users to ask for access to the repository."""
         with explained(self.address, _OTHERWISE):
             self._api.update_repo_settings(self.address.repository, gated=gate)
 

@@ -55,9 +55,12 @@ def test_the_license_of_a_program_is_not_that_of_its_weights(folder: Path, card:
     ("card", "license", "fault"),
     [
         ("---\nlicense: [\n---\n", b"MIT", r"because of README\.md beside it: the card's metadata is not YAML"),
-        ("---\nextra_gated_fields: {since: 2026-01-01}\n---\n", b"MIT", "it has dates or NaN"),
+        ("---\nextra_gated_fields: {since: 2026-01-01}\n---\n", b"MIT", "such as dates or NaN"),
+        (f"---\nextra_gated_prompt: {'x' * 64_000}\n---\n", b"MIT", "more than 64,000 bytes"),
+        ("---\nlicense: mit\nflag: !!bool x\n---\n", b"MIT", "is not YAML"),
+        ("---\nlicense: mit\nsize: !!int ''\n---\n", b"MIT", "is not YAML"),
         ("---\nlicense: mit\n---\n", b"\xff", "LICENSE is not kept in the .bhk file"),
-        ("---\nlicense: mit\n---\n", b"a" * 64_001, r"at most 64,000 bytes"),
+        ("---\nlicense: mit\n---\n", b"a" * 64_001, "larger than 64,000 bytes"),
     ],
 )
 def test_what_cannot_be_kept_is_named(folder: Path, card: str, license: bytes, fault: str) -> None:

@@ -83,3 +83,11 @@ def test_nothing_there_and_two_of_one_name(folder: Path) -> None:
         WriteError, match=r"runs/one/last\.pt and runs/two/last\.pt would both be written to last\.bhk; rename one"
     ):
         find_sources(["runs/*/last.pt"])
+
+
+def test_what_is_named_twice_or_linked_counts_once(folder: Path) -> None:
+    Path("runs/again").symlink_to(Path("runs").resolve(), target_is_directory=True)
+    once = _found("runs")
+    assert _found("runs", "runs") == once
+    assert not any("again" in source for source in once)
+    assert _found("runs/a.pth", "runs/a*.pth") == {"runs/a.pth": "a.bhk"}
