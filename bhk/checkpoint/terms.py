@@ -67,12 +67,12 @@ def terms_beside(checkpoint: Checkpoint) -> tuple[dict[str, str], tuple[str, ...
     entries, faults = {}, []
     if stated:
         try:
-            text = json.dumps(stated, separators=(",", ":"), allow_nan=False)
+            encoded = json.dumps(stated, separators=(",", ":"), allow_nan=False)
         except (TypeError, ValueError):
             faults.append(f"{_NOT_KEPT}: it has values that are no JSON, such as dates or NaN")
         else:
-            if len(text) <= MAX_BYTES:
-                entries[TERMS_KEY] = text
+            if len(encoded) <= MAX_BYTES:
+                entries[TERMS_KEY] = encoded
             else:
                 faults.append(f"{_NOT_KEPT}: as JSON, it has more than {MAX_BYTES:,} bytes")
     for path in filter(Path.is_file, (folder / name for name in LICENSES)):
