@@ -62,7 +62,7 @@ class Ray:
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise OptionError(f"cannot work with {self.workers} workers on Ray; give 1 or more")
-        if not (self.gpus == 0 or 0 < self.gpus <= 1 or (self.gpus > 1 and self.gpus == int(self.gpus))):
+        if not (self.gpus == 0 or 0 < self.gpus <= 1 or (self.gpus > 1 and float(self.gpus).is_integer())):
             raise OptionError(f"a worker cannot have {self.gpus:g} GPUs; give a share up to 1, or a whole number")
 
     def compute(
@@ -119,7 +119,7 @@ def _check_reachable(address: str | None) -> None:
         return
     try:
         socket.create_connection((found[1], int(found[2])), timeout=_PATIENCE).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise ClusterError(
             f"no Ray cluster answers at {address} ({getattr(error, 'strerror', None) or error}); "
             f"check {option('address')}, or start one there with `ray start --head`"
@@ -145,21 +145,33 @@ def _room(ray: Any, gpus: float) -> int:
 
 
 class _Worker:
-    """Computes shards in a process of the cluster; `work` is pickled, because it needs the right version of bhk."""
+    """Computes shards in a process of the cluster; `work` is pickled, because it needs the right version of bhk.
 
-    def __init__(self, work: bytes) -> None:
-        self._pickled = work
+    A worker that was lost is made anew, perhaps on another node, and goes on with its shard without being asked if it is ready.
+    """
+
+    def __init__(self, work: bytes, folder: str, versions: dict[str, str]) -> None:
+        self._pickled, self._wanted = work, versions
         self._work: Callable[[object], object] | None = None
-
-    def ready(self, folder: str) -> tuple[str, str | None, dict[str, str]]:
-        """Go to the folder, and return the name of this node, what is wrong with the folder, and the versions here."""
+        self._fault: str | None = None
         torch.set_num_threads(1)
         try:
             os.chdir(folder)
-            fault = None
         except OSError as error:
-            fault = error.strerror or str(error)
-        return platform.node(), fault, _versions()
+            self._fault = (
+                f"the node {platform.node()} lacks the folder {folder} ({error.strerror or error}); "
+                "work in one that all nodes share, with the models and the pictures"
+            )
+
+    def ready(self) -> str | None:
+        """Return why this node cannot compute; None if it can."""
+        if self._wanted == (here := _versions()):
+            return self._fault
+        there, own = (
+            {name: of.get(name, "") for name in here if self._wanted.get(name) != here[name]}
+            for of in (here, self._wanted)
+        )
+        return f"{_named(there)} on the node {platform.node()}, but {_named(own)} here; install the same versions"
 
     def run(self, shard: object) -> object:
         """Compute a shard.
@@ -167,6 +179,8 @@ class _Worker:
         Raises:
             WorkerError: that failed. Not every error can be pickled, so it carries a text.
         """
+        if (fault := self.ready()) is not None:
+            raise WorkerError(fault)
         try:
             self._work = self._work or pickle.loads(self._pickled)
             return self._work(shard)
@@ -186,9 +200,9 @@ def _by_actors(
 ) -> Generator[tuple[int, Result | WorkerError], None, None]:
     """Compute in `count` actors; each gets its next shard when it has returned a result."""
     remote = ray.remote(_Worker).options(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=_RETRIES)
-    actors = [remote.remote(pickle.dumps(work)) for _ in range(count)]
+    actors = [remote.remote(pickle.dumps(work), os.getcwd(), _versions()) for _ in range(count)]
     # A worker gets no shard before it runs: the cluster may be busy, or grow.
-    starting = {actor.ready.remote(os.getcwd()): actor for actor in actors}
+    starting = {actor.ready.remote(): actor for actor in actors}
     busy: dict[Any, tuple[Any, int]] = {}
     waiting, left = iter(wanted), len(wanted)
     try:
@@ -215,17 +229,11 @@ def _check_node(ray: Any, started: Any) -> None:
         ClusterError: it does not, or could not start.
     """
     try:
-        node, fault, versions = ray.get(started)
+        fault = ray.get(started)
     except ray.exceptions.RayError as error:
         raise ClusterError(f"a worker cannot start on the Ray cluster: {_line(error)}") from error
-    if versions != (here := _versions()):
-        there, own = ({name: of[name] for name in here if versions.get(name) != here[name]} for of in (versions, here))
-        raise ClusterError(f"{_named(there)} on the node {node}, but {_named(own)} here; install the same versions")
     if fault is not None:
-        raise ClusterError(
-            f"the node {node} lacks the folder {os.getcwd()} ({fault}); "
-            "work in one that all nodes share, with the models and the pictures"
-        )
+        raise ClusterError(fault)
 
 
 def _received(ray: Any, done: Any) -> Any:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,6 +48,28 @@ def cluster(_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> A
     """The cluster, seen from an empty folder."""
     monkeypatch.chdir(tmp_path)
     return _cluster
+
+
+def test_a_worker_that_is_made_anew_checks_its_folder_and_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    work, versions = pickle.dumps(ray_work.add), ray_cluster._versions()
+    (tmp_path / "shared").mkdir()
+    assert ray_cluster._Worker(work, str(tmp_path / "shared"), versions).run((0, 1)).total == 1  # type: ignore[attr-defined]
+    assert Path.cwd() == tmp_path / "shared"
+    with pytest.raises(WorkerError, match=r"lacks the folder .*missing"):
+        ray_cluster._Worker(work, str(tmp_path / "missing"), versions).run((0, 1))
+    with pytest.raises(WorkerError, match=r"but torch 1\.0 here"):
+        ray_cluster._Worker(work, str(tmp_path), versions | {"torch": "1.0"}).run((0, 1))
+
+
+def test_odd_numbers_and_addresses_are_refused() -> None:
+    with pytest.raises(OptionError, match="inf GPUs"):
+        Ray(gpus=float("inf"))
+    with pytest.raises(ClusterError, match="no Ray cluster answers"):
+        ray_cluster._check_reachable("a..b:80")
 
 
 @pytest.mark.full
