@@ -174,6 +174,15 @@ def evaluate(
         "--merge",
         "computes nothing; leave out --workers and --engine",
     )
+    share = None if merge or work_dir is None else _part(part)
+    for option, given in (
+        ("--out", out is not None),
+        ("--min-iou", min_iou is not None),
+        ("--max-drop", max_drop is not None),
+    ):
+        _refuse(
+            share is not None and given, option, "needs the results of all parts: use --merge, or --part 1/1 for all"
+        )
     found = workers_of(engine, ray_address, workers, gpus)
     _refuse(against is None and not has_truth, "--against", "give the checkpoint that the models were converted from")
 
@@ -190,7 +199,7 @@ def evaluate(
             "against": against,
             "workers": 0 if merge else found,
             "work_dir": work_dir,
-            "part": None if merge or work_dir is None else _part(part),
+            "part": share,
             "progress": progress,
         }
         chosen = models[0] if len(models) == 1 else models

@@ -203,6 +203,8 @@ def test_the_tasks_of_a_slurm_array_are_parts_and_are_merged(shell: Shell) -> No
         (("--merge",), "--work-dir, a folder that all parts share"),
         (("--merge", "--work-dir", "work", "--part", "1/2"), "leave out --part"),
         (("--merge", "--work-dir", "work", "--engine", "ray"), "leave out --workers and --engine"),
+        (("--part", "1/2", "--work-dir", "work", "--out", "a.json"), "needs the results of all parts"),
+        (("--part", "1/2", "--work-dir", "work", "--min-iou", "0.9"), "needs the results of all parts"),
         (("--gpus", "0.5"), "needs --engine ray"),
         (("--ray-address", "auto"), "needs --engine ray"),
     ],
