@@ -38,11 +38,16 @@ class Prompt:
         return self.box is None and len(self.points) + len(self.not_points) == 1
 
 
+def all_of(texts: str | Iterable[str]) -> tuple[str, ...]:
+    """Return all texts; a string is one, and not its letters."""
+    return (texts,) if isinstance(texts, str) else tuple(texts)
+
+
 def make_prompts(
     points: Iterable[Sequence[float]] = (),
     not_points: Iterable[Sequence[float]] = (),
     boxes: Iterable[Sequence[float]] = (),
-    texts: Iterable[str] = (),
+    texts: str | Iterable[str] = (),
     *,
     separate: bool = False,
 ) -> tuple[Prompt, ...]:
@@ -55,7 +60,7 @@ def make_prompts(
             boxes, empty texts, or values that are not numbers; or points outside, if each prompt is separate.
     """
     on, beside = tuple(map(_point, points)), tuple(map(_point, not_points))
-    around, named = tuple(map(_box, boxes)), tuple(" ".join(text.split()) for text in texts)
+    around, named = tuple(map(_box, boxes)), tuple(" ".join(text.split()) for text in all_of(texts))
     if named:
         if on or beside or around:
             raise PromptError("a text finds all objects that it names, points and boxes one object; choose one")

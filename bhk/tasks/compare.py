@@ -41,7 +41,7 @@ from bhk.pictures.folder import NoPicturesError, find_pictures, replaced_picture
 from bhk.pictures.image import ImageError, Rgb, read_image
 from bhk.pictures.masks import Mask, bounding_box, innermost_point
 from bhk.pictures.prompt_grid import grid_prompts
-from bhk.pictures.prompts import Prompt, make_prompts
+from bhk.pictures.prompts import Prompt, all_of, make_prompts
 from bhk.pictures.scenes import HELD_OUT, make_scene
 from bhk.reports.comparison import Mark, check_figure, draw_comparison
 from bhk.sam.build import UnknownModelError
@@ -214,7 +214,7 @@ def compare(
     qualities: str | Quality | Iterable[str | Quality] = DEFAULT,
     *,
     images: str | os.PathLike[str] | None = None,
-    texts: Iterable[str] = (),
+    texts: str | Iterable[str] = (),
     limit: int = LIMIT,
     plot: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -258,7 +258,7 @@ def compare(
         MissingPackageError: a package is missing: the model's (see above), or matplotlib for `plot`.
         WriteError: `plot` exists and `force` is false, or cannot be written.
     """
-    named, asked = _named(qualities), make_prompts(texts=texts) if (texts := tuple(texts)) else ()
+    named, asked = _named(qualities), make_prompts(texts=texts) if (texts := all_of(texts)) else ()
     if plot is not None:
         check_figure(Path(plot))
         check_destination(Path(plot), force=force, sources=(Path(original), *replaced_pictures(images, plot)))

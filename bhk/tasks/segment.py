@@ -29,7 +29,7 @@ from bhk.nn.precision import Dtype, mixed_precision
 from bhk.pictures.clip import is_clip
 from bhk.pictures.image import ImageError, Rgb, read_image
 from bhk.pictures.masks import bounding_box
-from bhk.pictures.prompts import Prompt, PromptError, fit_inside, make_prompts
+from bhk.pictures.prompts import Prompt, PromptError, all_of, fit_inside, make_prompts
 from bhk.pictures.rle import encode
 from bhk.sam.attention.fuse import Attention
 from bhk.sam.configuration import Config
@@ -159,7 +159,7 @@ def segment(
     points: Iterable[Sequence[float]] = (),
     not_points: Iterable[Sequence[float]] = (),
     boxes: Iterable[Sequence[float]] = (),
-    texts: Iterable[str] = (),
+    texts: str | Iterable[str] = (),
     separate: bool = False,
     everything: bool = False,
     multimask: bool = False,
@@ -214,7 +214,7 @@ def segment(
         LoadError, ReadError, FormatError: see `bhk.load`.
         WriteError: `out` exists, or cannot be written.
     """
-    prompts = _prompts(list(points), list(not_points), list(boxes), list(texts), separate, everything)
+    prompts = _prompts(list(points), list(not_points), list(boxes), all_of(texts), separate, everything)
     if points_per_side < 1:
         raise PromptError(f"{points_per_side} points per side of the grid; expected at least 1")
     if out is not None:
@@ -278,7 +278,7 @@ def _prompts(
     points: list[Sequence[float]],
     not_points: list[Sequence[float]],
     boxes: list[Sequence[float]],
-    texts: list[str],
+    texts: tuple[str, ...],
     separate: bool,
     everything: bool,
 ) -> tuple[Prompt, ...]:

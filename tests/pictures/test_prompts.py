@@ -41,6 +41,11 @@ def test_numbers_come_in_any_container(make: Any) -> None:
     assert make_prompts(make([[1, 2], [3, 4]]))[0].points == ((1.0, 2.0), (3.0, 4.0))
 
 
+def test_a_string_is_one_text_and_not_its_letters() -> None:
+    assert [prompt.text for prompt in make_prompts(texts="a cup")] == ["a cup"]
+    assert [prompt.text for prompt in make_prompts(texts=["a cup", "a spoon"])] == ["a cup", "a spoon"]
+
+
 @pytest.mark.parametrize(
     ("prompts", "message"),
     [
