@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 MEAN, DEVIATION = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)  # of SAM 2
 
@@ -97,8 +97,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--box", type=numbers)
     parser.add_argument("--out", type=Path, default=Path("mask.png"))
     asked = parser.parse_args(arguments)
+    if not asked.point and not asked.box:
+        parser.error("give --point or --box")
     model = OnnxSam(asked.folder)
-    model.set_image(Image.open(asked.picture))
+    model.set_image(ImageOps.exif_transpose(Image.open(asked.picture)))
     masks, scores = model.predict(asked.point, [1] * len(asked.point), asked.box)
     best = 0 if asked.box or len(asked.point) > 1 else 1 + int(scores[1:].argmax())
     Image.fromarray(masks[best]).save(asked.out)

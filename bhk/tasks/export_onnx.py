@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from bhk.base.errors import OptionError
-from bhk.base.files import WriteError, check_destination, replace_files
+from bhk.base.files import check_destination, made_folder, replace_files
 from bhk.base.packages import Package, import_package
 from bhk.base.progress import Progress, silent
 from bhk.base.report import Report
 from bhk.base.texts import choices, counted, size
 from bhk.file.bhkfile import open_downloaded
-from bhk.graphs.parts import Weights
+from bhk.graphs.parts import OnnxError, Weights
 from bhk.nn.loading import load_options
 from bhk.sam.configuration import Config
 from bhk.sam.load import load_model
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from bhk.graphs.onnx_model import OnnxModel
 
 ONNX = Package("onnx", "run: pip install onnx")
+# Relatives have classes of the same names, and want pictures prepared in other ways.
+_FAMILIES = ("sam", "sam_hq", "sam_hq_tiny", "mobile_sam", "sam2")
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ def export_onnx(
     _check(folder, force)
     loaded = load_model(path, load_options(mode="dense"), config=config)
     prefix, family = str(loaded.entry.arguments.get(WITHIN, "")), FAMILIES[loaded.entry.family]
+    if family.name not in _FAMILIES:
+        raise OnnxError(f"bhk writes no ONNX files of {family.title}; it does of SAM, SAM-HQ, MobileSAM and SAM 2")
     done, total = 0, sum(tensor.nbytes for tensor in loaded.module.state_dict().values())
 
     def advance(nbytes: int) -> None:
@@ -120,6 +123,7 @@ def _check(folder: Path, force: bool) -> None:
     if folder.is_dir():
         for name in ("encoder.onnx", "decoder.onnx"):
             check_destination(folder / name, force=force)
+            check_destination(folder / f"{name}.data", force=force)
     else:
         check_destination(folder, force=False)
 
@@ -127,7 +131,7 @@ def _check(folder: Path, force: bool) -> None:
 def _write(folder: Path, parts: list[OnnxModel], force: bool) -> list[Path]:
     """Write all files or none, and the folder with them."""
     files = []
-    with _made(folder), replace_files(force=force) as replacement:
+    with made_folder(folder), replace_files(force=force) as replacement:
         for part in parts:
             path = folder / f"{part.name}.onnx"
             data = path.with_suffix(".onnx.data")
@@ -140,19 +144,3 @@ def _write(folder: Path, parts: list[OnnxModel], force: bool) -> list[Path]:
                     files.append(data)
                 beside.write(chunk)
     return files
-
-
-@contextlib.contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """Make a folder, unless it is there, and remove it if the block fails."""
-    is_new = not folder.is_dir()
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"cannot make the folder {folder}: {error.strerror or error}") from error
-    try:
-        yield
-    except BaseException:
-        if is_new:
-            folder.rmdir()
-        raise

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from sam.models import small_sam
@@ -11,6 +13,8 @@ from torch import nn
 import bhk
 from bhk.base.files import DestinationExistsError, WriteError
 from bhk.graphs import parts
+from bhk.nn.loading import load_options
+from bhk.sam.load import load_model
 
 pytest.importorskip("segment_anything")
 onnx = pytest.importorskip("onnx")
@@ -113,5 +117,17 @@ def test_what_cannot_be_done_is_said_before_the_model_is_loaded(
 def test_a_layer_without_an_operator_is_named(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tiny, "forward", lambda self, x: torch.special.bessel_j0(x))
     with pytest.raises(bhk.errors.OnnxError, match=r"encoder .* ONNX lacks: .*special_bessel_j0"):
+        bhk.export_onnx(path, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("family", "title"), [("sam_med2d", "SAM-Med2D"), ("edge_tam", "EdgeTAM")])
+def test_relatives_with_classes_of_the_same_names_are_refused(
+    family: str, title: str, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_model(path, load_options(mode="dense"))
+    entry = msgspec.structs.replace(loaded.entry, family=family)
+    monkeypatch.setattr("bhk.tasks.export_onnx.load_model", lambda *_, **__: replace(loaded, entry=entry))
+    with pytest.raises(bhk.errors.OnnxError, match=f"no ONNX files of {title}; it does of SAM"):
         bhk.export_onnx(path, tmp_path / "new")
     assert not (tmp_path / "new").exists()
