@@ -15,6 +15,7 @@ from bhk.evaluation.annotations.pictures import PictureFolder
 from bhk.evaluation.annotations.sa1b import list_sa1b, read_sa1b
 from bhk.evaluation.faults import FaultKind, FaultLog
 from bhk.evaluation.places import TAR, Place, Places, is_remote, joined, members, remote_members
+from bhk.pictures.folder import find_files
 
 
 def read_annotations(
@@ -59,17 +60,18 @@ def read_annotations(
 
 
 def annotation_files(source: FilePath) -> Places:
-    """Return the JSON files of a source: the file itself, or those directly in a folder and in tar archives."""
+    """Return the JSON files of a source: the file itself, or those directly in a folder and in all tar archives below it."""
     if is_remote(source):
         return joined(remote_members(os.fsdecode(source), (".json",)))
     path = Path(source)
-    is_archive = path.suffix.lower() == TAR
-    if not (path.is_dir() or is_archive):
-        return Places((Place(path.name, str(path)),))
-    archives = [path] if is_archive else path.glob(f"*{TAR}")
-    loose = () if is_archive else (file for file in path.glob("*.json") if file.is_file())
-    inside = [members(archive, archive.name, (".json",)) for archive in archives]
-    return joined([Places(tuple(Place(file.name, str(file)) for file in loose)), *inside])
+    if not path.is_dir():
+        return (
+            members(path, path.name, (".json",))
+            if path.suffix.lower() == TAR
+            else Places((Place(path.name, str(path)),))
+        )
+    loose = tuple(Place(file.name, str(file)) for file in path.glob("*.json") if file.is_file())
+    return joined([Places(loose), *(members(path / name, name, (".json",)) for name in find_files(path, (TAR,)))])
 
 
 def resolve(image: AnnotatedImage | ImageFile, log: FaultLog) -> AnnotatedImage | None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +194,14 @@ def test_a_damaged_sa1b_file_is_counted(tmp_path: Path) -> None:
     (fault,) = log.counts()
     assert fault.kind is FaultKind.MALFORMED_RECORD
     assert "scene_000001.json" in fault.examples[0]
+
+
+def test_archives_in_subfolders_have_annotations_as_they_have_pictures(tmp_path: Path) -> None:
+    folder = tmp_path / "odd.tar"  # a folder, whatever its name
+    (folder / "sub").mkdir(parents=True)
+    write_scene_set(tmp_path, scenes=2, format="sa1b", size=32)
+    for number, name in enumerate(("B.TAR", "sub/b.tar")):
+        with tarfile.open(folder / name, "w") as archive:
+            for file in (tmp_path / "images").glob(f"scene_{number:06d}.*"):
+                archive.add(file, file.name)
+    assert len(read_annotations(folder, folder).images) == 2
