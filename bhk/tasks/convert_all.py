@@ -208,14 +208,12 @@ class _Work:
         started, path = time.perf_counter(), self.out_dir / planned.path
         try:
             report = self._convert(planned, path, started)
-        except BhkError as error:
-            return ConvertedCheckpoint(
-                planned.source,
-                path,
-                "failed",
-                seconds=time.perf_counter() - started,
-                marked_error=error.marked,
+        except Exception as error:  # such as MemoryError: the others go on
+            reason = (
+                error.marked if isinstance(error, BhkError) else f"{type(error).__name__}: {error}".partition("\n")[0]
             )
+            seconds = time.perf_counter() - started
+            return ConvertedCheckpoint(planned.source, path, "failed", seconds=seconds, marked_error=reason)
         if report is None:
             return ConvertedCheckpoint(
                 planned.source, path, "unchanged", path.stat().st_size, seconds=time.perf_counter() - started

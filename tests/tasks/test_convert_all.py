@@ -44,6 +44,17 @@ def test_one_failure_does_not_stop_the_others(folder: Path, workers: int) -> Non
     assert str(report).splitlines()[-1] == "3 checkpoints: 2 converted, 0 unchanged, 1 failed"
 
 
+def test_nor_does_an_error_of_another_type(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bhk.tasks.convert_all.prepare", _without_memory)
+    report = convert_all("runs", "out", workers=1)
+    assert set(_statuses(report).values()) == {"failed"}
+    assert report.hints[0].endswith("failed: MemoryError: too little")
+
+
+def _without_memory(*args: object, **options: object) -> None:
+    raise MemoryError("too little")
+
+
 def test_what_is_done_and_unchanged_is_kept(folder: Path) -> None:
     options = {"metadata": {"license": "MIT"}}
     first = convert_all("runs/*.pth", "out", "small", **options)
