@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-import msgspec
 import torch
 
 from bhk.base.errors import BhkError, option
@@ -253,20 +251,6 @@ def engine_for(workers: Workers, device: str) -> Engine | None:
         return Processes(1)
     count = worker_count(workers)
     return Processes(count if workers else min(count, _CPU_WORKERS))
-
-
-def folder_digest(folder: Path, names: Sequence[str]) -> str:
-    """Return a SHA-256 that changes when files of a folder change their names or sizes."""
-    sizes = [(name, _size(folder / name)) for name in names]
-    return hashlib.sha256(msgspec.json.encode(sizes)).hexdigest()
-
-
-def _size(path: Path) -> int | None:
-    """Return the size of a file; None if there is none, such as behind a broken link, which is reported on reading."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
 
 
 def _described(name: str, path: Path, config: Config | None) -> EvaluatedModel:

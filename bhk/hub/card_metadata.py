@@ -8,7 +8,7 @@ from typing import Any
 from bhk.base.errors import BhkError, shown
 
 BYTE_ORDER_MARK = "\ufeff"
-CARD_ADVICE = "correct README.md on the Hub first"
+CARD_ADVICE = "correct README.md first"
 _MOST_VALUES = 100_000
 
 

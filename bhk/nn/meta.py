@@ -97,7 +97,7 @@ class _WeightsOnMeta(TorchFunctionMode):
 
 def _without_memory(func: Callable[..., Tensor], args: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
     """Return what `func` would make, on the meta device."""
-    if func is torch.outer:
-        return func(*(torch.empty_like(value, device=_META) for value in (*args, *options.values())))
     kept = {name: value for name, value in options.items() if name not in ("generator", "out", "pin_memory")}
+    if func is torch.outer:
+        return func(*(torch.empty_like(value, device=_META) for value in (*args, *kept.values())))
     return func(*args, **{**kept, "device": _META})

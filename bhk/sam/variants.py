@@ -202,7 +202,7 @@ FAMILIES = {
         ),
         Family(
             "mobile_sam_v2",
-            "MobileSAMv2's decoder",
+            "MobileSAMv2 decoder",
             ("MaskDecoder.",),
             arch.PromptGuidedDecoder,
             arch.read_prompt_guided_decoder,

@@ -24,7 +24,6 @@ from bhk.evaluation.frame import (
     engine_for,
     evaluate,
     find_models,
-    folder_digest,
     listed_models,
 )
 from bhk.evaluation.models import Subject
@@ -213,7 +212,8 @@ def _clip(path: Path, settings: FidelitySettings) -> tuple[tuple[str, ...], tupl
     with open_clip(path) as clip:
         height, width = clip.size
         prompts = grid_prompts(width, height, (settings.seed, 0), settings.points, settings.boxes)
-        digest = folder_digest(path, clip.names) if clip.names else folder_digest(path.parent, (path.name,))
+        files = [Place(name, str(path / name)) for name in clip.names or ()]
+        digest = places_digest(files or [Place(path.name, str(path))])
         names = clip.names or tuple(f"frame {index}" for index in range(len(clip)))
     return names[: settings.limit], prompts, digest
 
