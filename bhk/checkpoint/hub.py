@@ -19,7 +19,7 @@ from bhk.hub.errors import HubFileNotFoundError, HubUnreachableError
 def fetch(address: Address) -> Path:
     """Download the checkpoint at `address`, or find it in the cache, and return its local file (an index, if sharded).
 
-    The model card and the license beside it, its companions and its tokenizer are downloaded too.
+    The repository's model card and license are downloaded too, and the companions and the tokenizer beside the checkpoint.
 
     Raises:
         HubError: missing, private or gated repository, no network, or no space. The message is one line without tokens.
@@ -32,9 +32,9 @@ def fetch(address: Address) -> Path:
         for shard in sorted(set(read_index(path).values())):
             fetch_file(address, folder + slash + shard)
     others = (*COMPANIONS, *TOKENIZER) if has_companions(file) else ()
-    for other in (CARD, *LICENSES, *others):
+    for other in (CARD, *LICENSES, *(folder + slash + beside for beside in others)):
         with contextlib.suppress(HubFileNotFoundError, HubUnreachableError):  # not in the cache either
-            fetch_file(address, folder + slash + other)
+            fetch_file(address, other)
     return path
 
 

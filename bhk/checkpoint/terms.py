@@ -16,6 +16,7 @@ from typing import Any
 from bhk.base.strict_json import StrictJsonError, parse_object
 from bhk.checkpoint.companions import KEY, MAX_BYTES
 from bhk.checkpoint.contents import Checkpoint
+from bhk.hub.address import address_of
 from bhk.hub.card_metadata import CardMetadataError, metadata_of, parsed
 
 CARD = "README.md"
@@ -55,7 +56,7 @@ def terms_beside(checkpoint: Checkpoint) -> tuple[dict[str, str], tuple[str, ...
     source = checkpoint.source
     if not source.files:
         return {}, ()
-    folder = (source.index or source.files[0]).parent
+    folder = _top(checkpoint)
     found = _text(folder / CARD, _MOST_CARD_BYTES)
     try:
         card = parsed(metadata_of(found)[0]) if found else {}
@@ -84,6 +85,15 @@ def terms_beside(checkpoint: Checkpoint) -> tuple[dict[str, str], tuple[str, ...
             f"{path.name} is not kept in the .bhk file: it is empty, not UTF-8, or larger than {MAX_BYTES:,} bytes"
         )
     return entries, tuple(faults)
+
+
+def _top(checkpoint: Checkpoint) -> Path:
+    """Return the folder with the terms: the checkpoint's own, or the top of its repository on the Hub, in the cache."""
+    source = checkpoint.source
+    folder = (source.index or source.files[0]).parent
+    if address_of(source.name) is None:
+        return folder
+    return next((above for above in (folder, *folder.parents) if above.parent.name == "snapshots"), folder)
 
 
 def terms_of(metadata: Mapping[str, str]) -> Terms:

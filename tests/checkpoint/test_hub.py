@@ -11,7 +11,7 @@ from hub.fake_hub import FakeHub
 
 from bhk.checkpoint import AmbiguousCheckpointError, CorruptCheckpointError, NotACheckpointError, read
 from bhk.checkpoint.companions import COMPANIONS
-from bhk.checkpoint.terms import CARD, LICENSES
+from bhk.checkpoint.terms import CARD, LICENSES, terms_beside, terms_of
 from bhk.checkpoint.tokenizer import TOKENIZER
 from bhk.hub.errors import HubError
 
@@ -106,6 +106,15 @@ def test_a_repository_without_weights(hub: FakeHub) -> None:
     hub.add("u/r", {"README.md": b""})
     with pytest.raises(NotACheckpointError, match="hf://u/r holds no checkpoint"):
         read("u/r")
+
+
+def test_the_terms_of_a_repository_hold_for_its_folders(hub: FakeHub) -> None:
+    card = b"---\nlicense: other\nextra_gated_prompt: Be fair.\n---\n"
+    hub.add("u/r", {"README.md": card, "LICENSE": b"SAM License", "large/deep/sam.pth": _pth(a=torch.ones(1))})
+    entries, faults = terms_beside(read("hf://u/r/large/deep/sam.pth"))
+    assert faults == ()
+    assert terms_of(entries).license == "SAM License"
+    assert terms_of(entries).gate == {"extra_gated_prompt": "Be fair."}
 
 
 def test_a_hostile_index_downloads_nothing_more(hub: FakeHub) -> None:
