@@ -11,6 +11,7 @@ _WORDS = (
     "not enough memory",
     "out of memory",
     "bad_alloc",
+    "alloc_cpu.cpp",  # of torch, whose own message is cut off where there is no memory for it
     "allocation error",
     "failed to map segment",
     "can't start new thread",

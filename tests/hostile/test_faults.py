@@ -96,6 +96,7 @@ def _caused(cause: Exception) -> Exception:
     [
         MemoryError(),
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAlloc"),
         RuntimeError("unable to mmap 40 bytes from file <a>: Cannot allocate memory (12)"),
         RuntimeError("std::bad_alloc"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
@@ -213,7 +214,7 @@ def test_a_card_of_others_ends_in_one_line(tmp_path: Path, block: str) -> None:
     from bhk.publishing.content import card_content
 
     content = card_content({"model.bhk": bhk_file(tmp_path / "a.bhk")}, "user/a")
-    with pytest.raises(CardMetadataError, match=r"the card's metadata .*; correct README\.md on the Hub first"):
+    with pytest.raises(CardMetadataError, match=r"the card's metadata .*; correct README\.md first"):
         make_card(content, existing=block + "text\n")
     kept_block = "---\nmine: &t [a]\nmore: *t\n---\n"
     assert "more: *t" in merged(metadata_of(kept_block)[0], content, line_end="\n")
