@@ -19,7 +19,24 @@ from bhk.base.errors import BhkError
 Value = TypeVar("Value")
 
 _PATIENCE = 0.5  # seconds after which a thread that does not answer is looked for
+_NO_MORE = "the system starts no more threads; end other programs, or use fewer threads"
+_ROOM = 48 << 20  # bytes of address space for a thread's stack, its part of each library, and some work
 BEGINNING = 30.0  # seconds that a thread may take to begin on a busy machine
+
+
+def _has_room() -> bool:
+    """Return whether the limit on this process's address space, if it has one, leaves room for a thread.
+
+    In a thread that finds no memory for its part of a library, the C library ends the whole process.
+    """
+    with contextlib.suppress(ImportError, OSError):  # not a Linux
+        import resource
+
+        most, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if most != resource.RLIM_INFINITY:
+            with open("/proc/self/statm", "rb") as file:
+                return int(file.read().split()[0]) * resource.getpagesize() + _ROOM <= most
+    return True
 
 
 class ThreadStartError(BhkError):
@@ -41,12 +58,12 @@ class Worker:
         self._work = work
         self._has_begun = False
         self._asked_for = time.monotonic()
+        if not _has_room():
+            raise ThreadStartError(_NO_MORE)
         try:
             self._number = _thread.start_new_thread(self._run, ())
         except (RuntimeError, MemoryError):
-            raise ThreadStartError(
-                "the system starts no more threads; end other programs, or use fewer threads"
-            ) from None
+            raise ThreadStartError(_NO_MORE) from None
 
     def _run(self) -> None:
         self._has_begun = True

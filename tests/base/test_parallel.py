@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 from bhk.base.parallel import ThreadsError, background, ordered_map, worker_count
+from bhk.base.threads import ThreadStartError
 
 _WAIT = 30.0  # seconds after which a thread that should have gone on fails the test
 
@@ -245,3 +248,18 @@ def test_work_in_the_background_is_told_to_stop() -> None:
         raise KeyboardInterrupt
     assert ends == [True]
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("bhk")] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's")
+def test_no_thread_starts_where_the_address_space_is_nearly_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    for room, fits in ((1 << 30, True), (16 << 20, False)):
+        limit = pages * resource.getpagesize() + room
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+        if fits:
+            assert list(ordered_map(abs, [-1, -2], 2)) == [1, 2]
+        else:
+            with pytest.raises(ThreadStartError, match="use fewer threads"):
+                list(ordered_map(abs, [-1, -2], 2))
