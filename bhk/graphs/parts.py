@@ -20,7 +20,8 @@ clear prompt, the others (three, or SAM-HQ's best) an ambiguous one. SAM takes a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -251,13 +252,29 @@ class Sam2Encoder(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        trunk = model.image_encoder.trunk
+        side = model.image_size // trunk.patch_embed.proj.stride[0]
+        self._down, self._across = (bicubic_matrix(count, side) for count in trunk.pos_embed.shape[2:])
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return features of strides 4 and 8, as the mask decoder takes them, and the embedding."""
-        *finer, embedding = self.model.forward_image(image)["backbone_fpn"][-self.model.num_feature_levels :]
+        with _replaced(self.model.image_encoder.trunk, "_get_pos_embed", self._positions):
+            found = self.model.forward_image(image)["backbone_fpn"]
+        *finer, embedding = found[-self.model.num_feature_levels :]
         if self.model.directly_add_no_mem_embed:
             embedding = embedding + self.model.no_mem_embed.reshape(1, -1, 1, 1)
         return *finer, embedding
+
+    def _positions(self, _: object) -> Tensor:
+        """Return the encoder's embedding of positions, (1, height, width, channels).
+
+        OpenVINO computes constants when it loads a file, and took minutes to enlarge this one by ONNX's operator Resize.
+        """
+        trunk = self.model.image_encoder.trunk
+        whole = self._down @ trunk.pos_embed @ self._across.T
+        repeats = [length // window for length, window in zip(whole.shape, trunk.pos_embed_window.shape, strict=True)]
+        found: Tensor = whole + trunk.pos_embed_window.tile(repeats)
+        return found.permute(0, 2, 3, 1)
 
 
 class Sam2Decoder(nn.Module):
@@ -293,6 +310,22 @@ class Sam2Decoder(nn.Module):
         if decoder.dynamic_multimask_via_stability:  # where the first mask is not stable, the best of the others
             single, quality = decoder._dynamic_multimask_via_stability(masks, scores)
         return torch.cat([single, masks[:, 1:]], 1), torch.cat([quality, scores[:, 1:]], 1)
+
+
+def bicubic_matrix(count: int, size: int) -> Tensor:
+    """Return what scales `count` values to `size` by bicubic interpolation as a product, float32 (size, count)."""
+    units = torch.eye(count).reshape(1, count, count, 1)
+    return functional.interpolate(units, size=(size, 1), mode="bicubic")[0, :, :, 0].T
+
+
+@contextlib.contextmanager
+def _replaced(module: nn.Module, name: str, method: Callable[..., Any]) -> Iterator[None]:
+    """Give a module another method while the block runs."""
+    setattr(module, name, method)
+    try:
+        yield
+    finally:
+        delattr(module, name)
 
 
 def embed_points(encoder: Any, points: Tensor, labels: Tensor) -> Tensor:

@@ -21,6 +21,8 @@ pytest.importorskip("segment_anything")
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from bhk.graphs.trace import trace
+
 PICTURE = np.random.default_rng(0).integers(0, 256, (150, 200, 3), np.uint8)
 
 
@@ -92,6 +94,21 @@ def test_prompts_are_answered_together_and_may_have_masks(sam: tuple[nn.Module, 
         most = 1e-5 * float(wanted.detach().abs().max())
         np.testing.assert_allclose(values, wanted.detach().numpy(), rtol=0, atol=most, err_msg=name)
     assert found[0].shape == (3, 4, 30, 50)
+
+
+@pytest.mark.parametrize("sides", [(14, 14), (7, 9)])
+def test_positions_of_sam2_are_enlarged_by_products(sides: tuple[int, int]) -> None:
+    model: Any = small_sam2()
+    trunk = model.image_encoder.trunk
+    trunk.pos_embed = nn.Parameter(torch.randn(1, trunk.pos_embed.shape[1], *sides))
+    encoder, _ = parts_of(model)
+    side = model.image_size // 4
+    found = encoder.module._positions(None)
+    torch.testing.assert_close(found, trunk._get_pos_embed((side, side)), rtol=0, atol=1e-5)
+    modes = [
+        attribute.s for node in trace(encoder).graph.node for attribute in node.attribute if attribute.name == "mode"
+    ]
+    assert b"cubic" not in modes
 
 
 def test_another_family_is_refused() -> None:
