@@ -217,6 +217,7 @@ TABLES = {
     "conversion": speed_tables.conversion,
     "sam_cpu": speed_tables.sam,
     "predictors_cpu": speed_tables.predictors,
+    "onnx_cpu": speed_tables.onnx,
     "hyperlinear_cpu": speed_tables.hyperlinear,
     "family": family,
     "sizes": sizes,

@@ -78,6 +78,22 @@ def predictors(rows: Rows) -> list[str]:
     return lines
 
 
+def onnx(rows: Rows) -> list[str]:
+    """Return the table of ONNX files on a CPU, one line a model, runtime and form of the weights."""
+    lines = [
+        "| model | run by | weights | files, MB | of float32 | load, s | encoder, s | of float32 | peak, MB | error "
+        "| pixels that differ |",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        size = int(row["encoder_bytes"]) + int(row["decoder_bytes"])
+        cells = [row["model"], {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}[row["runtime"]], row["weights"]]
+        cells += [f"{size / 1e6:.1f}", f"{float(row['share']):.2f}", f"{float(row['load_s']):.3g}"]
+        cells += [f"{float(row['encoder_s']):.3g}", f"{float(row['encoder_ratio']):.2f}", mb(row["peak_mib"])]
+        lines.append(line([*cells, row["error"], row["different"]], bold=row["weights"] == "int8"))
+    return lines
+
+
 def hyperlinear(rows: Rows) -> list[str]:
     """Return the table of single layers, one line a shape and number of rows."""
     lines = ["| in | out | rows | nn.Linear | exact | int8 |", "|--:|--:|--:|--:|--:|--:|"]
