@@ -1,8 +1,8 @@
 """What a GPU or a CPU can do at most, from which the floor of a time follows.
 
 Copying counts bytes read and bytes written. Products are square, of random numbers; float32 is IEEE, tf32 and int8 use a
-GPU's tensor cores. On a CPU, a figure is the best of several sizes, and of MKL and oneDNN for float32. Each is a median, on a
-GPU by CUDA events.
+GPU's tensor cores. On a CPU, a figure is the best of several sizes, and of torch's plain product and oneDNN's with a packed
+operand. Each is a median, on a GPU by CUDA events.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bhk.kernels.onednn import packed
 from tools.bench.frame.benchmark import Benchmark, Rows, Run
 from tools.bench.frame.results import read_csv
 from tools.bench.frame.timing import alternate
@@ -60,10 +61,17 @@ def _work(kind: str, run: Run) -> Iterator[tuple[str, Callable[[], object], int]
         one, other = (_square(width, KINDS[kind], run.device) for _ in range(2))
         # Both lie along the inner dimension, as in a linear layer.
         yield f"{width}", partial(torch._int_mm if kind == "int8" else torch.mm, one, other.t()), 2 * width**3
-        if kind == "float32" and run.device == "cpu" and torch.backends.mkldnn.is_available():
-            packed = torch.ops.mkldnn._reorder_linear_weight(other, width)
-            call = partial(torch.ops.mkldnn._linear_pointwise, one, packed, None, "none", [], "")
-            yield f"{width}, oneDNN", call, 2 * width**3
+        if run.device == "cpu" and torch.backends.mkldnn.is_available():
+            yield f"{width}, oneDNN", _by_onednn(one, other), 2 * width**3
+
+
+def _by_onednn(x: Tensor, weight: Tensor) -> Callable[[], object]:
+    """Return a product by oneDNN, with the packed weight (out, in)."""
+    if x.dtype == torch.int8:
+        y = torch.zeros(len(x), len(weight))
+        return partial(packed(weight).add_product, x.view(torch.uint8), y, 1.0)
+    prepared = torch.ops.mkldnn._reorder_linear_weight(weight, len(x))
+    return partial(torch.ops.mkldnn._linear_pointwise, x, prepared, None, "none", [], "")
 
 
 def _square(width: int, dtype: torch.dtype, device: str) -> Tensor:

@@ -10,8 +10,9 @@ model without a layer large enough for it.
 
     …_s, …_min_s, …_ratio      median and minimum of the rounds, wall time; the median's ratio to that of dense in these rounds
     encoder                    the image encoder
-    floor_s                    multiplications and additions of the encoder over the rate of the side's numbers; `ceilings`
-                               measures the rates in the same run. Bytes are ignored. Exact products can be faster.
+    floor_s                    multiplications and additions of the encoder over the rates of the numbers in which the side
+                               multiplies linear layers, attention and convolutions; `ceilings` measures the rates in the
+                               same run. Bytes are ignored. Exact products of integers can be faster.
     error                      of the features, relative to those of dense
     prompt, prompts            one point and 32 points through prompt encoder and mask decoder
     iou_mean, iou_min          of the masks of 32 points with those of dense; where only the encoder runs, dense decodes
@@ -27,7 +28,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,16 +39,16 @@ import torch
 from numpy.typing import NDArray
 
 from tools.bench.ceilings import Ceilings, ceilings_of
-from tools.bench.frame.benchmark import Benchmark, Option, Row, Rows, Run
+from tools.bench.frame.benchmark import Benchmark, Option, Row, Run
 from tools.bench.frame.process import ProcessError, apart, warm
 from tools.bench.frame.results import version
-from tools.bench.frame.timing import in_turn
+from tools.bench.frame.timing import Budget, in_turn
 from tools.bench.frame.worker import Worker
 from tools.bench.models.sam_parts import relative_error
 from tools.bench.models.synthetic import DEMO
 from tools.bench.runtimes.in_torch import write_files
-from tools.bench.runtimes.runner import PROMPTS, Arrays, Runner, first_mask, prepare
-from tools.bench.runtimes.sides import SIDES, Side
+from tools.bench.runtimes.runner import PROMPTS, Arrays, Operations, Runner, first_mask, prepare
+from tools.bench.runtimes.sides import SIDES, Numbers
 
 MOST = 30  # rounds
 ENOUGH = 15.0  # seconds after which no round starts beyond the least
@@ -84,7 +85,8 @@ MODELS = (
 QUICK_MODEL = Model("demo SAM", DEMO, "segment_anything", 60, size=128)
 
 
-def measure(model: Model, run: Run) -> Rows:
+def measure(model: Model, run: Run) -> Iterator[Row]:
+    """Yield the row of each side, and again with the first masks after each round of them."""
     folder = write_files(model.variant, run.folder)
     rows: dict[str, Row] = {
         side: {"model": model.title, "side": side, "version": version(SIDES[side].package)}
@@ -92,18 +94,18 @@ def measure(model: Model, run: Run) -> Rows:
     }
     limits = ceilings_of(run)
     with Worker(Runner, "dense", folder, model.package, model.size) as worker:
-        dense = _Dense(worker, *worker.found(), worker.operations(), worker.linear_bytes())
+        dense = _Dense(worker, *worker.found(), worker.operations(), worker.linear_bytes(), limits)
         for side, row in rows.items():
+            budget = Budget()
             try:
                 row |= _measured(side, dense, model, folder, run)
             except ProcessError as error:
                 row["note"] = str(error)
-                print(f"{side}: left out: {error}", flush=True)
+                print(f"{side}: left out after {budget.spent:.0f} s: {error}", flush=True)
             else:
-                row["floor_s"] = floor(SIDES[side], dense.operations, limits)
-                print(f"{side}: {row['encoder_ratio']} of dense", flush=True)
-    _measure_first_masks(rows, model, folder, run["processes"])
-    return list(rows.values())
+                print(f"{side}: {row['encoder_ratio']} of dense, {budget.spent:.0f} s", flush=True)
+            yield row
+    yield from _first_masks(rows, model, folder, run["processes"])
 
 
 def chosen(text: str) -> list[str]:
@@ -118,8 +120,9 @@ class _Dense:
     worker: Worker
     features: Arrays
     peaks: tuple[float | None, float | None]
-    operations: tuple[int, int]
+    operations: Operations
     linear_bytes: int
+    limits: Ceilings
 
 
 def _measured(side: str, dense: _Dense, model: Model, folder: Path, run: Run) -> Row:
@@ -140,6 +143,7 @@ def _measured(side: str, dense: _Dense, model: Model, folder: Path, run: Run) ->
         decoder = worker if SIDES[side].is_whole else dense.worker
         iou = _iou(decoder.masks(features), dense.worker.masks(dense.features))
         return row | {
+            "floor_s": floor(dense.operations, worker.numbers(), dense.limits),
             "error": f"{_error(features, dense.features):.2e}",
             "iou_mean": f"{iou.mean():.5f}",
             "iou_min": f"{iou.min():.5f}",
@@ -171,33 +175,30 @@ def _iou(masks: NDArray[np.bool_], reference: NDArray[np.bool_]) -> NDArray[np.f
     return np.where(union > 0, (masks & reference).sum((2, 3)) / np.maximum(union, 1), 1.0)
 
 
-def floor(side: Side, work: Iterable[int], limits: Ceilings) -> str | None:
-    """Return the least seconds of a side's products; None where the rate of its numbers is unknown.
-
-    Args:
-        work: multiplications and additions of linear layers, and the others.
-    """
-    rates = [limits.per_second.get(kind, 0.0) for kind in (side.linear, side.rest)]
+def floor(work: Operations, numbers: Numbers, limits: Ceilings) -> str | None:
+    """Return the least seconds of an encoder's products in these numbers; None where the rate of a number is unknown."""
+    rates = [limits.per_second.get(kind, 0.0) for kind in numbers]
     return f"{sum(count / rate for count, rate in zip(work, rates, strict=True)):.4f}" if all(rates) else None
 
 
-def _measure_first_masks(rows: dict[str, Row], model: Model, folder: Path, processes: int) -> None:
-    """Start whole models in fresh processes, in turn, and write the seconds to the first mask into the rows."""
+def _first_masks(rows: dict[str, Row], model: Model, folder: Path, processes: int) -> Iterator[Row]:
+    """Start whole models in fresh processes, in turn; yield the rows with the seconds to the first mask after each round."""
     for file in folder.iterdir():
         warm(file)
     arguments = model.package, model.size, torch.get_num_threads()
     seconds: dict[str, list[float]] = {side: [] for side in rows if SIDES[side].is_whole}
     for _ in range(processes):
         for side, found in seconds.items():
-            if "note" not in rows[side]:
+            row = rows[side]
+            if "note" not in row:
                 try:
                     found.append(apart(first_mask, side, folder, *arguments).seconds)
                 except ProcessError as error:
-                    rows[side]["note"] = f"from a cold file: {error}"
-    for side, found in seconds.items():
-        if found and seconds["dense"]:
-            median, dense = statistics.median(found), statistics.median(seconds["dense"])
-            rows[side] |= {"first_mask_s": f"{median:.3f}", "first_mask_ratio": f"{median / dense:.3f}"}
+                    row["note"] = f"from a cold file: {error}"
+            if found and seconds["dense"]:
+                median, dense = statistics.median(found), statistics.median(seconds["dense"])
+                row |= {"first_mask_s": f"{median:.3f}", "first_mask_ratio": f"{median / dense:.3f}"}
+            yield row
 
 
 BENCHMARK = Benchmark(

@@ -11,7 +11,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 pytest.importorskip("segment_anything")
 
-from bhk.kernels import attention, reference
+from bhk.kernels import attention as kernel
+from bhk.kernels import reference
 from bhk.nn import HyperLinear
 from tools.bench import sam
 from tools.bench.ceilings import Ceilings
@@ -20,8 +21,8 @@ from tools.bench.frame.process import ProcessError
 from tools.bench.frame.results import read_csv
 from tools.bench.models.synthetic import DEMO
 from tools.bench.runtimes.in_torch import coded_model, write_files
-from tools.bench.runtimes.runner import PROMPTS, Runner, operations, prepare
-from tools.bench.runtimes.sides import SIDES, Side
+from tools.bench.runtimes.runner import PROMPTS, Operations, Runner, operations, prepare
+from tools.bench.runtimes.sides import SIDES, Numbers
 from tools.bench.sam import BENCHMARK, QUICK_MODEL, chosen, floor
 
 
@@ -33,7 +34,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(reference, "INTEGER_SIZE", reference.INTEGER_SIZE)  # loading the demo SAM changes it
-    monkeypatch.setattr(attention, "is_faster", lambda *_: False)  # int8 rounds in linear layers only
+    monkeypatch.setattr(kernel, "is_faster", lambda *_: False)  # int8 rounds in linear layers only
     with torch.enable_grad():  # a Runner turns gradients off
         yield
 
@@ -86,12 +87,13 @@ def test_exported_encoders_find_the_features_of_dense(files: Path, side: str) ->
 
 def test_operations_are_those_of_linear_layers_and_the_others(files: Path) -> None:
     dense = runner("dense", files)
-    linear, others = dense.operations()
+    linear, attention, convolution = dense.operations()
     encoder = dense._parts.encoder
     tokens = (QUICK_MODEL.size // 8) ** 2
     weights = sum(module.weight.numel() for module in encoder.modules() if type(module).__name__ == "Linear")
     assert 2 * tokens * weights <= linear < 2.5 * tokens * weights  # windows are padded
-    assert others > 0
+    assert attention > 0
+    assert convolution > 0
 
 
 def test_fused_attention_counts_as_operations() -> None:
@@ -101,14 +103,25 @@ def test_fused_attention_counts_as_operations() -> None:
         linear(torch.ones(5, 8))
         scaled_dot_product_attention(*qkv)
 
-    assert operations(call) == (2 * 5 * 8 * 16, 2 * 2 * 2 * 4 * 10 * 10 * 8)
+    assert operations(call) == (2 * 5 * 8 * 16, 2 * 2 * 2 * 4 * 10 * 10 * 8, 0)
 
 
 def test_the_floor_is_that_of_the_sides_numbers() -> None:
-    limits = Ceilings({"float32": 1e9, "int8": 1e10})
-    side = Side(lambda folder: None, "int8", "float32")  # type: ignore[arg-type,return-value]
-    assert floor(side, (10**9, 10**9), limits) == "1.1000"
-    assert floor(SIDES["bfloat16"], (10**9, 10**9), limits) is None
+    limits, work = Ceilings({"float32": 1e9, "int8": 1e10}), Operations(10**9, 10**9, 2 * 10**9)
+    assert floor(work, Numbers("int8"), limits) == "3.1000"
+    assert floor(work, Numbers("int8", "int8"), limits) == "2.2000"
+    assert floor(work, SIDES["bfloat16"].numbers, limits) is None
+
+
+@pytest.mark.parametrize(
+    ("side", "is_faster", "attention"),
+    [("bhk int8", True, "bfloat16"), ("bhk int8", False, "float32"), ("bhk exact", True, "float32")],
+)
+def test_attention_of_int8_counts_as_bfloat16_where_it_is_rounded(
+    files: Path, monkeypatch: pytest.MonkeyPatch, side: str, is_faster: bool, attention: str
+) -> None:
+    monkeypatch.setattr(kernel, "is_faster", lambda *_: is_faster)
+    assert runner(side, files).numbers().attention == attention
 
 
 def test_sides_are_chosen_by_a_part_of_their_names_and_dense_is_always_there() -> None:

@@ -3,8 +3,8 @@
     BENCHMARK = Benchmark(cases, measure, case="call", figures="us triton_us")
 
 A module of `tools/bench` ends with such a line. `cases` lists what to measure, the most important first; `measure` returns the
-rows of one case, each a dict from column to figure. The frame adds the columns of the machine, writes the CSV file after every
-case, and goes on with the next case when one fails.
+rows of one case, each a dict from column to figure, or yields them as they come. The frame adds the columns of the machine,
+writes the CSV file after every row, so that a time limit loses nothing, and goes on with the next case when one fails.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class Benchmark:
 
     Attributes:
         cases: yields the cases of a run; `str` of a case is its name.
-        measure: returns the rows of a case; columns that a row lacks stay empty.
+        measure: returns the rows of a case; columns that a row lacks stay empty. A row that is yielded again, with more in it,
+            replaces the first.
         case: the columns that tell rows apart. A row replaces an earlier one that agrees in all of them.
         figures: the other columns of the CSV file, before those of the machine.
         csv: name of the CSV file without suffix, in which {device} and the options are filled in.
@@ -100,7 +101,7 @@ class Benchmark:
         return run.out / f"{self.csv.format(device=device, **run.options)}.csv"
 
     def run(self, run: Run) -> bool:
-        """Measure the cases as long as the budget lasts, and write the CSV file after each; return whether none failed."""
+        """Measure the cases as long as the budget lasts, and write the CSV file after each row; return whether none failed."""
         path, key, machine = self.path(run), self.case.split(), self._machine(run)
         columns = [*key, *self.figures.split(), *machine]
         kept = results.read_csv(path) if run.only and path.exists() else []
@@ -130,10 +131,10 @@ class Benchmark:
         return machine | {"threads": 1} if self.processes else machine
 
     def _measured(self, run: Run) -> Iterator[tuple[str, Rows | str]]:
-        """Yield the name of each case, and its rows or, in a line, why it has none."""
+        """Yield the name of a case and some of its rows, as they come, or, in a line, why there are no more."""
         cases = (case for case in self.cases(run) if run.only in str(case))
-        measure = functools.partial(_attempt, self.measure, run)
         if self.processes and run[self.processes] > 1:
+            measure = functools.partial(_attempt, self.measure, run)
             context = multiprocessing.get_context("spawn")
             with context.Pool(run[self.processes], torch.set_num_threads, (1,)) as pool:
                 for name, seconds, found in pool.imap(measure, cases):
@@ -147,9 +148,13 @@ class Benchmark:
                 left, whole = max(run.budget.left, 0), run.budget.seconds
                 print(f"{case}: left out, {left:.0f} s of {whole:.0f} s left", flush=True)
                 continue
-            name, seconds, found = measure(case)
-            print(f"{name}: {seconds:.1f} s", flush=True)
-            yield name, found
+            budget = Budget()
+            try:
+                for row in self.measure(case, run):
+                    yield str(case), [row]
+            except Exception as error:  # whatever one case raises, the others are measured
+                yield str(case), one_line(error)
+            print(f"{case}: {budget.spent:.1f} s", flush=True)
             gc.collect()  # the frames of an exception hold its tensors in a cycle
             if run.device == "cuda":
                 torch.cuda.empty_cache()

@@ -5,20 +5,24 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from bhk.kernels.attention import rounds_to_bfloat16
+from bhk.sam.attention.relative import RelativeAttention
 from tools.bench.frame.memory import HostPeak, linear_bytes
 from tools.bench.models.sam_parts import Features, Parts, random_image, random_points
-from tools.bench.runtimes.sides import SIDES
+from tools.bench.runtimes.sides import SIDES, Numbers
 
 PROMPTS = 32
 LINEAR = (torch.ops.aten.mm, torch.ops.aten.addmm)  # what linear layers call
+CONVOLUTION = (torch.ops.aten.convolution,)
 
 Arrays = tuple[NDArray[np.float32], ...]
 
@@ -29,6 +33,14 @@ def prepare(side: str, folder: Path) -> None:
     write = SIDES[side].prepare
     assert write is not None
     write(folder)
+
+
+class Operations(NamedTuple):
+    """Multiplications and additions of linear layers, attention and convolutions."""
+
+    linear: int
+    attention: int
+    convolution: int
 
 
 class Runner:
@@ -42,6 +54,7 @@ class Runner:
     def __init__(self, side: str, folder: Path, package: str, size: int) -> None:
         torch.set_grad_enabled(False)
         _import(side, package)
+        self._side = side
         self._image, self._points = random_image(size), _points(PROMPTS, size)
         peak = HostPeak()
         self._encoder = SIDES[side].load(folder)
@@ -69,7 +82,14 @@ class Runner:
         """Return the bytes held for the weights of linear layers."""
         return linear_bytes(self._parts)
 
-    def operations(self) -> tuple[int, int]:
+    def numbers(self) -> Numbers:
+        """Return in which numbers the image encoder multiplies, once bhk has chosen those of its attention."""
+        numbers, encoder = SIDES[self._side].numbers, getattr(self._encoder, "encoder", None)
+        parts = encoder.modules() if isinstance(encoder, nn.Module) else ()
+        is_rounded = any(isinstance(part, RelativeAttention) and part.compute == "int8" for part in parts)
+        return numbers._replace(attention="bfloat16") if is_rounded and rounds_to_bfloat16() else numbers
+
+    def operations(self) -> Operations:
         """Return what `operations` counts in dense's image encoder; it does not see into operators of bhk."""
         return operations(lambda: self._parts.encode(self._image))
 
@@ -95,14 +115,14 @@ def first_mask(side: str, folder: str, package: str, size: str, threads: str) ->
     yield
 
 
-def operations(call: Callable[[], object]) -> tuple[int, int]:
-    """Return the multiplications and additions of a call: those of linear layers, and the others."""
+def operations(call: Callable[[], object]) -> Operations:
+    """Return the multiplications and additions of a call."""
     # The counter does not know the fused attention of CPUs.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         call()
     found = counter.get_flop_counts()["Global"]
-    linear = sum(found.get(operator, 0) for operator in LINEAR)
-    return linear, sum(found.values()) - linear
+    linear, convolution = (sum(found.get(operator, 0) for operator in kind) for kind in (LINEAR, CONVOLUTION))
+    return Operations(linear, sum(found.values()) - linear - convolution, convolution)
 
 
 def _import(side: str, package: str) -> None:

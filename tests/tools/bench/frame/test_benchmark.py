@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tools.bench.frame.benchmark import Benchmark, Rows, Run, one_line
-from tools.bench.frame.results import RESULTS, read_csv, write_csv
+from tools.bench.frame.results import RESULTS, Row, read_csv, write_csv
 from tools.bench.frame.timing import Budget
 
 
@@ -40,6 +41,20 @@ def test_rows_of_other_cases_stay_if_only_some_are_measured(tmp_path: Path) -> N
     assert new["torch"]
     assert again.run(Run(tmp_path, tmp_path))
     assert [row["length"] for row in read_csv(tmp_path / "words.csv")] == ["new"] * 3
+
+
+def test_rows_are_written_as_they_come_and_may_be_completed(tmp_path: Path) -> None:
+    seen: list[list[dict[str, str]]] = []
+
+    def growing(case: str, run: Run) -> Iterator[Row]:
+        for length in (None, 2):
+            yield {"what": case, "length": length}
+            seen.append(read_csv(tmp_path / "words.csv"))
+        raise RuntimeError("no time is left")
+
+    assert not dataclasses.replace(BENCHMARK, cases=lambda run: ["ab"], measure=growing).run(Run(tmp_path, tmp_path))
+    assert [[(row["what"], row["length"]) for row in rows] for rows in seen] == [[("ab", "")], [("ab", "2")]]
+    assert [row["length"] for row in read_csv(tmp_path / "words.csv")] == ["2"]
 
 
 def test_what_the_budget_leaves_out_is_said_and_what_was_measured_is_kept(
