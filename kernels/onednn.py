@@ -4,19 +4,38 @@ oneDNN multiplies unsigned activations by signed weights. On a CPU without VNNI 
 neighbouring products in saturating 16-bit arithmetic: 255 * 64 * 2 and 127 * 128 * 2 fit, 255 * 128 * 2 does not. On such a
 machine activations are rounded to 7 bits when the weight uses more than 7 bits.
 
-One byte rounds an activation to 1/254 of its row's largest. Each further byte rounds what the bytes before it left, in steps
-254 times smaller: three bytes hold an activation to 6e-8 of its row's largest.
+One byte rounds an activation to 1/254 of its row's largest. Three bytes, the digits of an integer, hold it to 1.2e-7 of that.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
+
+
+class Rounding(NamedTuple):
+    """How activations become integers, each the sum of factor * (byte - zero) over its bytes.
+
+    Attributes:
+        largest: the largest integer.
+        zeros, factors: of each byte, that with the factor 1 first.
+    """
+
+    largest: int
+    zeros: tuple[int, ...]
+    factors: tuple[int, ...]
+
+
+ONE_BYTE, SEVEN_BITS = Rounding(127, (128,), (1,)), Rounding(63, (64,), (1,))
+# With the zeros, an integer takes 23 bits: as many as float32 has behind its first. The sign is in the last byte.
+THREE_BYTES = Rounding((1 << 22) - (1 << 16), (128, 128, 64), (1, 1 << 8, 1 << 16))
+SMALLEST = 2.0**-100  # of steps; what is divided by it is still finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,13 +44,13 @@ class Weight:
 
     Attributes:
         matrix: mkldnn (k, out), or float32 (out, k).
-        levels: activations are rounded to -levels ... levels.
+        rounding: of activations to one byte.
         version: of the tensor that it was made from.
         scales, zero_points: of the weight, one for each row, as oneDNN asks for them.
     """
 
     matrix: Tensor
-    levels: int
+    rounding: Rounding
     version: int
     scales: Tensor = field(init=False)
     zero_points: Tensor = field(init=False)
@@ -50,12 +69,8 @@ class Weight:
         """Bytes that a packed weight takes beside the tensor that it was made from."""
         return self.matrix.numel() + int(self.scales.nbytes + self.zero_points.nbytes)
 
-    def add_product(self, integers: Tensor, y: Tensor, scale: float) -> None:
-        """Add to y, float32 (rows, out), `scale` times the product of `integers`, uint8 (rows, k), less their zero point.
-
-        The zero point is levels + 1.
-        """
-        zero = self.levels + 1
+    def add_product(self, integers: Tensor, y: Tensor, scale: float, zero: int) -> None:
+        """Add to y, float32 (rows, out), `scale` times the product of `integers` - `zero`, for uint8 `integers` (rows, k)."""
         if not self.matrix.is_mkldnn:
             y.add_(F.linear(integers.float().sub_(zero), self.matrix), alpha=scale)
             return
@@ -90,37 +105,36 @@ def packed_bytes(weight: Tensor) -> int:
 
 def _pack(weight: Tensor, version: int) -> Weight:
     if not weight.is_cpu or not has_onednn():
-        return Weight(weight.float(), 127, version)
+        return Weight(weight.float(), ONE_BYTE, version)
     low, high = weight.aminmax()
     narrow = _saturates() and max(-int(low), int(high)) > 64
-    return _onednn(weight, 63 if narrow else 127, version)
+    return _onednn(weight, SEVEN_BITS if narrow else ONE_BYTE, version)
 
 
-def _onednn(weight: Tensor, levels: int, version: int = 0) -> Weight:
-    return Weight(torch.ops.onednn.qlinear_prepack(weight, None), levels, version)
+def _onednn(weight: Tensor, rounding: Rounding = ONE_BYTE, version: int = 0) -> Weight:
+    return Weight(torch.ops.onednn.qlinear_prepack(weight, None), rounding, version)
 
 
-def quantise_(x: Tensor, levels: int, integers: Tensor) -> Tensor:
-    """Round each row of float32 `x` (rows, k) to bytes, halves to even. Overwrites `x`.
+def quantise_(x: Tensor, rounding: Rounding, integers: Tensor) -> Tensor:
+    """Round each row of float32 `x` (rows, k) to integers, halves to even. Overwrites `x`.
 
     Args:
-        integers: uint8 (pieces, rows, k), to be filled: the first piece holds -levels ... levels steps of the row's own
-            size, each further one what is left in steps 2 * levels times smaller, all plus the zero point levels + 1.
+        integers: uint8 (bytes, rows, k), to be filled with the bytes of the integers.
 
     Returns:
-        the step sizes of the first piece, float32 (rows, 1).
+        the sizes of a step, float32 (rows, 1).
     """
     # aminmax along rows takes ten times as long as amax and amin together, and a maximum norm twenty times.
-    step = torch.maximum(x.amax(1, keepdim=True), x.amin(1, keepdim=True).neg_()).div_(levels)
-    step.clamp_(min=torch.finfo(torch.float32).tiny)
-    x.div_(step)
-    whole = torch.empty_like(x)
+    step = torch.maximum(x.amax(1, keepdim=True), x.amin(1, keepdim=True).neg_()).div_(rounding.largest)
+    step.clamp_(min=SMALLEST)
+    # Between 2^23 and 2^24 the steps of float32 are 1, so that its lowest bits are the integer, zeros and all.
+    zero = (1 << 23) + sum(zero * factor for zero, factor in zip(rounding.zeros, rounding.factors, strict=True))
+    torch.addcmul(x.new_full(x.shape[1:], zero), x, step.reciprocal(), out=x)
+    bits = x.view(torch.int32)
     for number, piece in enumerate(integers):
         if number:
-            x.sub_(whole).mul_(2 * levels)
-        torch.round(x, out=whole)
-        signed = piece.view(torch.int8).copy_(whole)  # to int8, because torch converts to uint8 one by one
-        signed.bitwise_xor_(-128) if levels == 127 else signed.add_(levels + 1)
+            bits.bitwise_right_shift_(8)
+        piece.view(torch.int8).copy_(bits)  # to int8, because torch converts to uint8 one by one
     return step
 
 
@@ -151,7 +165,7 @@ def has_onednn() -> bool:
     integers = torch.arange(0, 256, 2, dtype=torch.uint8, device="cpu").view(4, 32)
     y = torch.ones(4, 4, dtype=torch.float32, device="cpu")
     try:
-        _onednn(weight, 127).add_product(integers, y, 2.0)
+        _onednn(weight).add_product(integers, y, 2.0, 128)
     except (AttributeError, RuntimeError, TypeError):
         return False
     return torch.equal(y, 1 + 2 * ((integers.int() - 128) @ weight.int().t()).float())
@@ -167,5 +181,5 @@ def _saturates() -> bool:
     """Return whether adding two products of 255 * 127 saturates on this machine, by trying it."""
     y = torch.zeros(64, 64, dtype=torch.float32, device="cpu")
     weight = torch.full((64, 64), 127, dtype=torch.int8, device="cpu")
-    _onednn(weight, -1).add_product(torch.full((64, 64), 255, dtype=torch.uint8, device="cpu"), y, 1.0)
+    _onednn(weight).add_product(torch.full((64, 64), 255, dtype=torch.uint8, device="cpu"), y, 1.0, 0)
     return bool((y != 255 * 127 * 64).any())

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bhk.codec.codebook import BLOCK_PAIRS, Codebook
 
-from .onednn import has_integer_unit, has_onednn_linear, onednn_linear, packed, quantise_
+from .onednn import THREE_BYTES, Rounding, has_integer_unit, has_onednn_linear, onednn_linear, packed, quantise_
 from .processor import is_faster
 from .resident import MAX_FAR, MAX_INTEGER_WIDTH, codebook_of, sheared, step_and_offsets
 
@@ -33,8 +33,6 @@ INTEGER_ROWS = 64
 # Rows multiplied at a time, and items of activations rounded at a time: 4 MiB. Fewer would stay in the cache of one core, but
 # each step waits for all cores: with one of two busy, a layer took 4.6 s with 2^18 items and 0.5 s with 2^20.
 MULTIPLIED_ROWS, ROUNDED = 1024, 1 << 20
-# Bytes that hold an activation to 6e-8 of the largest in its row.
-EXACT_PIECES = 3
 
 
 def decode(codes: Tensor, codebook: Tensor, outliers: Tensor, in_features: int, dtype: torch.dtype) -> Tensor:
@@ -79,9 +77,9 @@ def hyper_linear(
     is_large = x.shape[1] * len(codes) >= INTEGER_SIZE * (x.shape[1] + len(codes))
     if is_lattice and is_large and len(x) >= INTEGER_ROWS and codes.shape[1] <= MAX_INTEGER_WIDTH:
         if compute == "int8" and len(far) <= MAX_FAR:
-            return _integer(x, codes, book, outliers[far], bias, 1)
+            return _integer(x, codes, book, outliers[far], bias)
         if is_float32 and len(outliers) <= MAX_FAR and codes.is_cpu and _integers_are_faster():
-            return _integer(x, codes, book, outliers, bias, EXACT_PIECES)
+            return _integer(x, codes, book, outliers, bias, THREE_BYTES)
     if is_lattice and is_float32 and 2 * len(x) <= len(codes):
         return _few_rows(x, codes, book, outliers, bias)
     return _many_rows(x, codes, book, outliers, bias)
@@ -100,7 +98,7 @@ def _typical_products() -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
     none = torch.empty(0, 3, dtype=torch.int32, device="cpu")
     book = Codebook((0.0, 0.0), 1.0, 64)
     return (
-        lambda: _integer(x, codes, book, none, None, EXACT_PIECES),
+        lambda: _integer(x, codes, book, none, None, THREE_BYTES),
         lambda: _many_rows(x, codes, book, none, None),
     )
 
@@ -157,19 +155,28 @@ def _few_rows(x: Tensor, codes: Tensor, book: Codebook, outliers: Tensor, bias: 
     return y if bias is None else y.add_(bias)
 
 
-def _integer(x: Tensor, codes: Tensor, book: Codebook, outliers: Tensor, bias: Tensor | None, pieces: int) -> Tensor:
-    """Multiply integers, after rounding the sheared activations to `pieces` bytes; `outliers` are corrected."""
+def _integer(
+    x: Tensor,
+    codes: Tensor,
+    book: Codebook,
+    outliers: Tensor,
+    bias: Tensor | None,
+    rounding: Rounding | None = None,
+) -> Tensor:
+    """Multiply integers, after rounding the sheared activations to them, by default to one byte; `outliers` are corrected."""
     step, *_ = step_and_offsets(book)
     pairs, weight = codes.shape[1] // 2, packed(codes)
+    rounding = rounding or weight.rounding
     index, weights = _outliers_of(outliers, slice(0, len(codes)), pairs, len(codes))
     row, column = index // pairs, index % pairs
     missing = sheared(book, weights) - codes.view(-1, 2, pairs)[row, :, column]  # (outliers, 2)
     y = torch.empty(len(x), len(codes), dtype=torch.float32, device=x.device)
     # Reused for all blocks: fresh memory from the system costs more than the work on it.
     rows = min(len(x), MULTIPLIED_ROWS)
-    integers = torch.empty(pieces, rows, 2 * pairs, dtype=torch.uint8, device=x.device)
+    integers = torch.empty(len(rounding.zeros), rows, 2 * pairs, dtype=torch.uint8, device=x.device)
     scratch = x.new_empty(min(rows, max(1, ROUNDED // (2 * pairs))), 2, pairs, dtype=torch.float32)
-    scale, offset = x.new_empty(2, rows, 1, dtype=torch.float32)
+    unit, offset = x.new_empty(2, rows, 1, dtype=torch.float32)
+    added = y.new_zeros(()) if bias is None else bias.float()
     for block in _row_blocks(len(x), 1, rows):
         part, places = y[block], x[block]
         correction = part.new_empty(len(part), len(outliers)) if len(outliers) else None
@@ -179,15 +186,14 @@ def _integer(x: Tensor, codes: Tensor, book: Codebook, outliers: Tensor, bias: T
             if correction is not None:
                 at = activations[:, :, column]
                 torch.addcmul(at[:, 0] * missing[:, 0], at[:, 1], missing[:, 1], out=correction[inner])
-            scale[inner] = quantise_(activations.flatten(1), weight.levels, integers[:, inner])
-        part.zero_()
-        for piece in range(pieces):
-            weight.add_product(integers[piece, : len(part)], part, (2 * weight.levels) ** -piece)
-        torch.addcmul(offset[: len(part)], part, scale[: len(part)].mul_(step), out=part)
+            unit[inner] = quantise_(activations.flatten(1), rounding, integers[:, inner])
+        units = unit[: len(part)].mul_(step)
+        part.copy_(offset[: len(part)].div_(units))  # where the sums of integers start
+        for piece, zero, factor in zip(integers, rounding.zeros, rounding.factors, strict=True):
+            weight.add_product(piece[: len(part)], part, factor, zero)
+        torch.addcmul(added, part, units, out=part)
         if correction is not None:
             part.index_add_(1, row, correction, alpha=step)
-        if bias is not None:
-            part.add_(bias)
     return y.to(x.dtype)
 
 

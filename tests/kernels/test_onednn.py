@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bhk.kernels import onednn
-from bhk.kernels.onednn import Weight, packed, packed_bytes, quantise_
+from bhk.kernels.onednn import (
+    ONE_BYTE,
+    SEVEN_BITS,
+    SMALLEST,
+    THREE_BYTES,
+    Rounding,
+    Weight,
+    packed,
+    packed_bytes,
+    quantise_,
+)
 
 _SETTINGS = settings(deadline=None, derandomize=True, max_examples=60)
 
@@ -24,7 +34,7 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 def _multiplied(weight: Weight, integers: Tensor) -> Tensor:
     y = torch.zeros(len(integers), weight.out)
-    weight.add_product(integers, y, 1.0)
+    weight.add_product(integers, y, 1.0, *weight.rounding.zeros)
     return y
 
 
@@ -48,8 +58,8 @@ def _extremes(rows: int, width: int, lowest: int, highest: int) -> Tensor:
 def test_products_of_extreme_values_are_exact(machine: str, width: int, low: int, high: int) -> None:
     weight = _extremes(9, width, low, high).to(torch.int8)
     ready = packed(weight)
-    zero = ready.levels + 1
-    integers = _extremes(40, width, zero - ready.levels, zero + ready.levels).to(torch.uint8)
+    levels, (zero,), _ = ready.rounding
+    integers = _extremes(40, width, zero - levels, zero + levels).to(torch.uint8)
     y = _multiplied(ready, integers)
     exact = _product(integers, zero, weight)
     # Sums up to 2^24 are float32 values; plain torch adds larger ones in float32.
@@ -62,13 +72,15 @@ def test_levels_do_not_saturate_on_the_machine(monkeypatch: pytest.MonkeyPatch, 
     if not onednn.has_onednn():
         pytest.skip("torch has no oneDNN on this machine")
     monkeypatch.setattr(onednn, "_saturates", lambda: saturates)
-    for largest, levels in ((64, 127), (65, 63 if saturates else 127), (127, 63 if saturates else 127)):
+    narrow = SEVEN_BITS if saturates else ONE_BYTE
+    for largest, rounding in ((64, ONE_BYTE), (65, narrow), (127, narrow)):
+        (zero,) = rounding.zeros
         for weight in (torch.tensor([[largest, 0]]), torch.tensor([[0, -largest]])):
             ready = packed(weight.to(torch.int8))
-            assert ready.levels == levels
+            assert ready.rounding == rounding
             # Either choice multiplies small numbers rightly on every machine.
-            integers = torch.tensor([[levels + 1, levels + 3], [levels, levels + 1]], dtype=torch.uint8)
-            assert torch.equal(_multiplied(ready, integers), _product(integers, levels + 1, weight))
+            integers = torch.tensor([[zero, zero + 2], [zero - 1, zero]], dtype=torch.uint8)
+            assert torch.equal(_multiplied(ready, integers), _product(integers, zero, weight))
 
 
 @_SETTINGS
@@ -83,8 +95,9 @@ def test_products_of_any_integers_are_exact(rows: int, width: int, out: int, top
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randint(-top - 1, top + 1, (out, width), generator=generator, dtype=torch.int8)
     ready = packed(weight)
-    integers = torch.randint(1, 2 * ready.levels + 2, (rows, width), generator=generator, dtype=torch.uint8)
-    assert torch.equal(_multiplied(ready, integers), _product(integers, ready.levels + 1, weight))
+    levels, (zero,), _ = ready.rounding
+    integers = torch.randint(1, 2 * levels + 2, (rows, width), generator=generator, dtype=torch.uint8)
+    assert torch.equal(_multiplied(ready, integers), _product(integers, zero, weight))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
@@ -111,8 +124,8 @@ def test_a_strided_bias_is_read_by_its_strides() -> None:
 def test_a_product_is_scaled_and_added(machine: str) -> None:
     weight = torch.arange(-6, 6, dtype=torch.int8).view(3, 4)
     integers, y = torch.arange(100, 108, dtype=torch.uint8).view(2, 4), torch.ones(2, 3)
-    packed(weight).add_product(integers, y, 0.5)
-    assert torch.equal(y, 1 + 0.5 * _product(integers, 128, weight))
+    packed(weight).add_product(integers, y, 0.5, 100)
+    assert torch.equal(y, 1 + 0.5 * _product(integers, 100, weight))
 
 
 @pytest.mark.parametrize("inference", [False, True])
@@ -141,34 +154,31 @@ def test_what_is_packed_is_freed_with_the_weight(machine: str) -> None:
 @given(
     rows=st.integers(0, 9),
     width=st.integers(1, 99),
-    levels=st.sampled_from([63, 127]),
-    scale=st.sampled_from([1e-40, 1e-30, 1e-3, 1.0, 1e5, 1e30]),
+    rounding=st.sampled_from([ONE_BYTE, SEVEN_BITS, THREE_BYTES]),
+    scale=st.sampled_from([1e-40, 1e-20, 1e-3, 1.0, 1e5, 1e30]),
     seed=st.integers(0, 99),
 )
 def test_each_row_is_rounded_to_its_own_symmetric_steps(
-    rows: int, width: int, levels: int, scale: float, seed: int
+    rows: int, width: int, rounding: Rounding, scale: float, seed: int
 ) -> None:
     x = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)) * scale
-    integers = torch.empty(3, rows, width, dtype=torch.uint8)
-    step = quantise_(x.clone(), levels, integers)
+    integers = torch.empty(len(rounding.zeros), rows, width, dtype=torch.uint8)
+    step = quantise_(x.clone(), rounding, integers).double()
     assert step.shape == (rows, 1)
-    signed, *finer = integers.double() - (levels + 1)
-    assert bool((signed.abs() <= levels).all())
+    whole = sum(
+        (piece.double() - zero) * factor
+        for piece, zero, factor in zip(integers, rounding.zeros, rounding.factors, strict=True)
+    )
     largest = x.double().abs().amax(dim=1, keepdim=True)
-    normal = largest[:, 0] > 1e-35
-    torch.testing.assert_close(step.double()[normal], (largest / levels)[normal], rtol=1e-6, atol=0)
-    assert bool(((signed * step - x.double()).abs() <= (0.5 + 1e-4) * step).all())
-    assert bool((signed[normal].abs().amax(dim=1) == levels).all())
-    whole, part = signed, 2 * levels
-    for piece in finer:
-        assert bool((piece.abs() <= levels).all())
-        whole, part = whole + piece / part, part * 2 * levels
-    exact = (whole * step - x.double())[normal].abs() <= (1e-6 + 1 / part) * largest[normal]
-    assert bool(exact.all())
+    torch.testing.assert_close(step, (largest / rounding.largest).clamp(min=SMALLEST), rtol=1e-6, atol=0)
+    # The factor of a row is a float32, too.
+    assert bool(((whole * step - x.double()).abs() <= (0.5 + 1e-4) * step + 1.2e-7 * largest).all())
+    normal = largest[:, 0] > 1e-20
+    assert bool((whole[normal].abs().amax(dim=1) - rounding.largest).abs().le(1).all())
 
 
 def test_zeros_stay_zeros() -> None:
-    integers = torch.empty(2, 3, 5, dtype=torch.uint8)
-    step = quantise_(torch.zeros(3, 5), 127, integers)
-    assert integers.unique().tolist() == [128]
+    integers = torch.empty(3, 3, 5, dtype=torch.uint8)
+    step = quantise_(torch.zeros(3, 5), THREE_BYTES, integers)
+    assert [piece.unique().tolist() for piece in integers] == [[128], [128], [64]]
     assert bool((step > 0).all())

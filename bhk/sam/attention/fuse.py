@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, get_args
 
 from torch import nn
 
@@ -11,13 +12,16 @@ from bhk.nn.errors import LoadOptionError
 from bhk.nn.hyperlinear import Compute
 from bhk.nn.model_tensors import is_unaltered
 from bhk.sam.attention.biased import BiasedAttention
+from bhk.sam.attention.hiera import HieraBlock
 from bhk.sam.attention.plain import DecoderAttention, EdgeAttention, EncoderAttention
 from bhk.sam.attention.relative import HuggingFaceRelativeAttention, RelativeAttention, RelativeBlock
 
 # "fused" puts bhk's attention modules in place of a package's, "package" keeps those.
 Attention: TypeAlias = Literal["fused", "package"]
 
-_Fused: TypeAlias = type[RelativeAttention | RelativeBlock | BiasedAttention | EncoderAttention | DecoderAttention]
+_Fused: TypeAlias = type[
+    RelativeAttention | RelativeBlock | BiasedAttention | HieraBlock | EncoderAttention | DecoderAttention
+]
 
 # Packages with copies of the modules of segment_anything.
 _COPIES = ("segment_anything", "segment_anything_hq", "mobile_sam", "mobilesamv2", "edge_sam", "tinysam", "repvit_sam")
@@ -29,6 +33,7 @@ _FUSED: dict[str, _Fused] = {
     "robust_segment_anything.modeling.image_encoder.Attention": RelativeAttention,
     "robust_segment_anything.modeling.image_encoder.Block": RelativeBlock,
     "tiny_vit_sam.Attention": BiasedAttention,
+    "sam2.modeling.backbones.hieradet.MultiScaleBlock": HieraBlock,
     "edge_sam.modeling.transformer.Attention": EdgeAttention,
     "efficient_sam.efficient_sam_encoder.Attention": EncoderAttention,
     "efficient_sam.two_way_transformer.AttentionForTwoWayAttentionBlock": DecoderAttention,
@@ -51,15 +56,16 @@ def fuse_attention(model: nn.Module, *, compute: Compute = "exact") -> int:
     """Replace the attention modules of a Segment Anything model by modules of bhk that compute the same, faster.
 
     The packages write a matrix of all scores to memory. These modules do without, except where the biases of a TinyViT are
-    trained, where EdgeSAM's training asks for the weights, and where gradients are taken in forward mode. Blocks of SAM's image
-    encoder are replaced, too, because theirs copy tokens to windows and back. The modules take over the parameters, and nothing
-    in the state dict changes. It does not matter whether you call this before or after `bhk.load_into`.
+    trained, where EdgeSAM's training asks for the weights, and where gradients are taken in forward mode. Blocks of the image
+    encoders of SAM and SAM 2 are replaced, too, because theirs write what all tokens need at once to memory. The modules take
+    over the parameters, and nothing in the state dict changes. It does not matter whether you call this before or after
+    `bhk.load_into`.
 
-    Known are the modules of segment_anything, its copies (such as those of SAM-HQ, MobileSAM and RobustSAM), EfficientSAM, and
-    the image encoders of SamModel and SamHQModel of transformers. Modules of other classes, or with hooks or other additions,
-    stay as they are; so does a block with a hook on any part of it, and SAM 2, whose attention is fused already. Set hooks
-    before: later ones on a part of a block see some tokens at a time, (1, 1, tokens, channels), and `attn.qkv` once more for
-    padding.
+    Known are the modules of segment_anything, its copies (such as those of SAM-HQ, MobileSAM and RobustSAM), EfficientSAM, the
+    image encoder of sam2, whose attention itself is fused already, and those of SamModel and SamHQModel of transformers.
+    Modules of other classes, or with hooks or other additions, stay as they are; so does a block with a hook on any part of it.
+    Set hooks before: later ones on a part of a block see some tokens at a time, (1, 1, tokens, channels) in SAM, and `attn.qkv`
+    once more for padding.
 
     >>> from segment_anything import sam_model_registry
     >>> model = sam_model_registry["vit_b"]()
@@ -100,9 +106,9 @@ def _replacement(module: nn.Module) -> nn.Module | None:
     kind = _FUSED.get(f"{type(module).__module__}.{type(module).__qualname__}")
     # "ab" are TinyViT's biases between all tokens, which only some modes have.
     parts = {*module._parameters, *module._buffers, *module._modules} - {"ab"}
-    if kind is None or parts != kind.parts or not is_unaltered(module):
+    if kind is None or parts - getattr(kind, "further", set()) != kind.parts or not is_unaltered(module):
         return None
-    if kind is RelativeBlock and not _has_known_parts(module):
+    if kind in _KNOWN_PARTS and not (_KNOWN_PARTS[kind](module) and all(map(is_unaltered, module.modules()))):
         return None
     fused = kind(module)
     fused.training = module.training
@@ -110,7 +116,12 @@ def _replacement(module: nn.Module) -> nn.Module | None:
     return fused
 
 
-def _has_known_parts(block: nn.Module) -> bool:
-    """Return whether the parts of a block may be called with some of its tokens, and do not watch their calls."""
-    is_known = isinstance(block.attn, RelativeAttention) and type(block.mlp).__name__ == "MLPBlock"
-    return is_known and all(map(is_unaltered, block.modules()))
+# Blocks -> whether the parts of one may be called with some of its tokens. They must not watch their calls, either.
+_KNOWN_PARTS: dict[_Fused, Callable[[Any], bool]] = {
+    RelativeBlock: lambda block: isinstance(block.attn, RelativeAttention) and type(block.mlp).__name__ == "MLPBlock",
+    HieraBlock: lambda block: (
+        type(block.attn).__name__ == "MultiScaleAttention"
+        and type(block.mlp).__name__ == "MLP"
+        and type(block.drop_path) is nn.Identity
+    ),
+}

@@ -17,6 +17,7 @@ from bhk.nn import HyperLinear
 from bhk.nn.errors import LoadOptionError
 from bhk.sam.attention.biased import BiasedAttention
 from bhk.sam.attention.fuse import check_attention
+from bhk.sam.attention.hiera import HieraBlock
 from bhk.sam.attention.plain import DecoderAttention, EdgeAttention, EncoderAttention
 from bhk.sam.attention.relative import RelativeAttention, RelativeBlock
 from bhk.sam.build import registered
@@ -25,7 +26,7 @@ from sam.attention.modules import draw, named, randomised
 from tools import demo
 
 pytest.importorskip("segment_anything")
-_OURS = (RelativeAttention, RelativeBlock, BiasedAttention, DecoderAttention, EncoderAttention)
+_OURS = (RelativeAttention, RelativeBlock, BiasedAttention, HieraBlock, DecoderAttention, EncoderAttention)
 
 
 def _mobile_sam() -> nn.Module:
@@ -33,7 +34,7 @@ def _mobile_sam() -> nn.Module:
 
 
 def _image(model: Any) -> torch.Tensor:
-    side = 128 if not hasattr(model, "image_encoder") else model.image_encoder.img_size
+    side = getattr(getattr(model, "image_encoder", None), "img_size", models.SIZE)
     return draw(1, 3, side, side)
 
 
@@ -41,6 +42,8 @@ def _encode(model: Any) -> torch.Tensor:
     if hasattr(model, "vision_encoder"):
         return model.get_image_embeddings(_image(model))[0]  # type: ignore[no-any-return]
     found = model.image_encoder(_image(model))
+    if isinstance(found, dict):
+        return found["vision_features"]  # type: ignore[no-any-return]
     return found[0] if isinstance(found, tuple) else found  # type: ignore[no-any-return]
 
 
@@ -50,7 +53,7 @@ _MODELS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "mobile_sam": (_mobile_sam, 17),
     "hf_sam": (models.small_hf_sam, 2),
     "hf_sam_hq": (models.small_hf_sam_hq, 2),
-    "sam2": (models.small_sam2, 0),
+    "sam2": (models.small_sam2, 5),
     "hf_sam2": (models.small_hf_sam2, 0),
 }
 
