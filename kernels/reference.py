@@ -87,7 +87,7 @@ def hyper_linear(
 
 def _integers_are_faster() -> bool:
     """Return whether float32 products by integers are faster on this machine than those by a decoded weight."""
-    return has_integer_unit() and is_faster("integers", "decoded", _typical_products)
+    return has_integer_unit() and is_faster("bytes", "decoded", _typical_products)
 
 
 def _typical_products() -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:

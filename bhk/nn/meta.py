@@ -38,14 +38,14 @@ class Most:
         sizes = [math.prod(shape) for shape in shapes]
         return cls(2 * len(sizes) + 1000, 2 * sum(sizes) + (1 << 24))
 
-    def take(self, tensor: Tensor) -> None:
-        """Count a tensor, in the order in which they are made.
+    def take(self, elements: int) -> None:
+        """Count a tensor of so many elements, in the order in which they are made.
 
         Raises:
             ModuleTooLargeError: there are too many, or they are too large.
         """
         self.tensors -= 1
-        self.elements -= tensor.numel()
+        self.elements -= elements
         if self.tensors < 0 or self.elements < 0:
             raise ModuleTooLargeError("the model is larger than the tensors that it would take")
 
@@ -85,19 +85,38 @@ class _WeightsOnMeta(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         options = dict(kwargs or {})
+        filled = args[0] if args else options.get("tensor")
+        if _is_filling(func) and isinstance(filled, Tensor) and filled.is_meta:
+            return filled
         if func is torch.empty and options.get("device") is None:
             options["device"] = _META
         elif func is torch.Tensor.to and args[0].is_meta:  # torch refuses, because there is nothing to copy
             args = tuple(_META if isinstance(value, str | torch.device) else value for value in args)
             options = {name: _META if name == "device" else value for name, value in options.items()}
         if self._most is not None and func in _MAKERS:
-            self._most.take(_without_memory(func, args, options))  # before there is too little memory
+            self._most.take(_elements(func, args, options))  # before there is too little memory
         return func(*args, **options)
 
 
-def _without_memory(func: Callable[..., Tensor], args: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
-    """Return what `func` would make, on the meta device."""
+def _is_filling(func: Callable[..., Any]) -> bool:
+    """Return whether `func` fills a tensor, its first argument, with first values. On meta, that imports torch's compiler."""
+    return func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", None) == "torch.nn.init"
+
+
+def _elements(func: Callable[..., Tensor], args: tuple[Any, ...], options: dict[str, Any]) -> int:
+    """Return how many elements `func` would make."""
     kept = {name: value for name, value in options.items() if name not in ("generator", "out", "pin_memory")}
+    # On meta these two import torch's compiler, which takes two seconds.
+    if func is torch.arange:
+        return _numbers(*args, **kept)
     if func is torch.outer:
-        return func(*(torch.empty_like(value, device=_META) for value in (*args, *kept.values())))
-    return func(*args, **{**kept, "device": _META})
+        return math.prod(value.numel() for value in (*args, *kept.values()))
+    return func(*args, **{**kept, "device": _META}).numel()
+
+
+def _numbers(*bounds: float, start: float = 0, end: float | None = None, step: float = 1, **_: Any) -> int:
+    """Return how many numbers `torch.arange` makes of these arguments."""
+    if end is not None:
+        bounds = (*bounds, end) if bounds else (start, end)
+    first, last, width = {1: (start, *bounds, step), 2: (*bounds, step)}.get(len(bounds), bounds)
+    return max(0, math.ceil((last - first) / width))

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -84,6 +87,37 @@ def test_modules_built_outside_are_real() -> None:
 def test_what_is_too_large_is_refused_before_it_takes_memory(make) -> None:
     with weights_on_meta(Most(10, 2**22)), pytest.raises(ModuleTooLargeError):
         make(2**44)
+
+
+@pytest.mark.parametrize(
+    ("args", "options"),
+    [
+        ((7,), {}),
+        ((2, 7), {}),
+        ((2, 7.5, 0.5), {}),
+        ((7, 2, -2), {"dtype": torch.float32}),
+        ((), {"end": 5}),
+        ((2,), {"end": 5}),
+        ((), {"start": 2, "end": 9, "step": 3}),
+        ((2, 9), {"step": 4}),
+    ],
+)
+def test_ranges_count_as_what_they_hold(args: tuple[float, ...], options: dict[str, float]) -> None:
+    most = Most(10, 100)
+    with weights_on_meta(most):
+        made = torch.arange(*args, **options)
+    assert most.elements == 100 - made.numel() < 100
+
+
+def test_building_does_not_import_the_compiler_of_torch() -> None:
+    program = (
+        "import sys, torch; from bhk.nn.meta import Most, weights_on_meta\n"
+        "with weights_on_meta(Most(99, 999)):\n"
+        "    torch.outer(torch.arange(3.0), torch.arange(0, 5)); torch.nn.Embedding(3, 4); torch.nn.Linear(3, 4)\n"
+        "    torch.nn.init.trunc_normal_(torch.empty(3)); torch.empty(3).normal_(); torch.nn.Conv2d(2, 3, 3)\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_what_may_be_made_is_made_once() -> None:
