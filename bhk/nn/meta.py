@@ -104,14 +104,14 @@ def _is_filling(func: Callable[..., Any]) -> bool:
 
 
 def _elements(func: Callable[..., Tensor], args: tuple[Any, ...], options: dict[str, Any]) -> int:
-    """Return how many elements `func` would make."""
-    kept = {name: value for name, value in options.items() if name not in ("generator", "out", "pin_memory")}
-    # On meta these two import torch's compiler, which takes two seconds.
+    """Return how many elements `func` would make. Asking torch on meta can import its compiler, which takes seconds."""
     if func is torch.arange:
-        return _numbers(*args, **kept)
+        return _numbers(*args, **options)
     if func is torch.outer:
-        return math.prod(value.numel() for value in (*args, *kept.values()))
-    return func(*args, **{**kept, "device": _META}).numel()
+        given = [*args, *(options[name] for name in ("input", "vec2") if name in options)]
+        return math.prod(value.numel() for value in given)
+    size = {"size": options["size"]} if "size" in options else {}
+    return torch.empty(*(args[:1] if func is torch.full else args), **size, device=_META).numel()
 
 
 def _numbers(*bounds: float, start: float = 0, end: float | None = None, step: float = 1, **_: Any) -> int:
