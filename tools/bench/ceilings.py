@@ -69,7 +69,7 @@ def _by_onednn(x: Tensor, weight: Tensor) -> Callable[[], object]:
     """Return a product by oneDNN, with the packed weight (out, in)."""
     if x.dtype == torch.int8:
         y = torch.zeros(len(x), len(weight))
-        return partial(packed(weight).add_product, x.view(torch.uint8), y, 1.0)
+        return partial(packed(weight).add_product, x.view(torch.uint8), y, 1.0, 0)
     prepared = torch.ops.mkldnn._reorder_linear_weight(weight, len(x))
     return partial(torch.ops.mkldnn._linear_pointwise, x, prepared, None, "none", [], "")
 
