@@ -15,8 +15,7 @@ from pathlib import Path
 
 from bhk.sam.allocation import PARTS
 from bhk.sam.variants import VARIANTS
-from tools import attack_tables, model_table, speed_tables
-from tools.scale_table import scale
+from tools import attack_tables, model_table, scale_table, speed_tables
 from tools.speed_tables import Rows, line, mb
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -263,7 +262,11 @@ LISTS: dict[str, Callable[[], list[str]]] = {
     "demo_masks": demo_masks,
     "encoder_speed": encoder_speed,
     "on_gpu": on_gpu,
-    "scale": lambda: scale(_rows("sam_cpu")),
+    "scale": lambda: scale_table.scale(_rows("sam_cpu")),
+    "scale_cores": lambda: scale_table.cores(_rows("sam_cpu"), _rows("merge")),
+    "scale_merging": lambda: scale_table.merging(_rows("merge")),
+    "scale_throughput": lambda: scale_table.throughput(_rows("cluster")),
+    "scale_uneven": lambda: scale_table.uneven(_rows("sam_cpu")),
     "models": lambda: model_table.models(_rows("masks"), _rows("family"), _rows("relatives")),
     "encoders_on_cpu": lambda: speed_tables.encoders_on_cpu(_rows("sam_cpu")),
 }
@@ -296,6 +299,7 @@ FIGURES: dict[str, Callable[[], str]] = {  # within a sentence
     "finer_steps": finer_steps,
     "family_range": family_range,
     "sam_processor": sam_processor,
+    "merging_all": lambda: scale_table.merging_all(_rows("merge")),
     "sam_b_seconds": partial(convert_seconds, "sam_vit_b"),
     "sam_h_seconds": partial(convert_seconds, "sam_vit_h"),
 }

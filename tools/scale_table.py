@@ -1,7 +1,8 @@
-"""What an evaluation of many pictures costs, computed from the times of whole models on a CPU."""
+"""What an evaluation of many pictures costs, computed from the times of whole models on a CPU and of merging results."""
 
 from __future__ import annotations
 
+from tools.scale_simulation import Cluster
 from tools.speed_tables import Rows, line
 
 SA1B = 11_185_362  # pictures
@@ -9,6 +10,9 @@ OBJECTS = 100  # annotated objects in a picture of SA-1B, on average
 ANSWERS = 64  # of each model to the default prompts of `bhk eval`: 32 points, and 16 boxes asked twice
 SAMPLE = 10_000  # pictures
 HOURS_A_YEAR = 24 * 365.25
+ARCHIVES, ARCHIVE_GB = 1000, 11  # of SA-1B, with masks
+MODEL = "SAM-B"  # of the tables about a whole evaluation
+SHARD = 4  # pictures of a file of results
 
 
 def scale(rows: Rows) -> list[str]:
@@ -27,6 +31,94 @@ def scale(rows: Rows) -> list[str]:
         years = accuracy * SA1B / 3600 / HOURS_A_YEAR
         lines.append(line([model, *(f"{value:,.0f}" for value in (fidelity, accuracy, hours, years))], bold=False))
     return lines
+
+
+def cores(rows: Rows, merges: Rows) -> list[str]:
+    """Return the table of an evaluation of all of SA-1B with annotations, one line a number of cores."""
+    sides = {row["side"]: row for row in rows if row["model"] == MODEL}
+    seconds = sum(_core_seconds(sides[side], OBJECTS) for side in ("dense", "bhk exact"))
+    per_picture, _ = _merging(merges, "accuracy")
+    bytes_read = ARCHIVES * ARCHIVE_GB * 1e9 / SA1B
+    lines = [
+        "| cores | days | pictures a second | read, MB a second | files of results an hour | time to merge, % |",
+        "|--:|--:|--:|--:|--:|--:|",
+    ]
+    for count in (100, 1_000, 10_000):
+        rate = count / seconds
+        share = 100 * per_picture * rate
+        figures = (SA1B / rate / 86400, rate, rate * bytes_read / 1e6, 3600 * rate / SHARD, share)
+        lines.append(line([f"{count:,}", *(f"{figure:,.{figure < 10}f}" for figure in figures)], bold=False))
+    return lines
+
+
+def merging(rows: Rows) -> list[str]:
+    """Return the table of measured merges, and of those of all of SA-1B that follow from them."""
+    lines = [
+        "| results | pictures | masks a picture | stored, kB a picture | seconds | memory, MB |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        figures = (float(row["seconds"]), float(row["peak_mib"]) * 2**20 / 1e6)
+        cells = [f"{int(row['pictures']):,}", row["masks"], f"{float(row['bytes']) / 1000:.1f}"]
+        lines.append(line([row["protocol"], *cells, *(f"{figure:,.0f}" for figure in figures)], bold=False))
+    return lines
+
+
+def merging_all(rows: Rows) -> str:
+    """Return what a merge of SA-1B would take, in a sentence: time and memory grow with the number of pictures."""
+    found = []
+    for protocol in dict.fromkeys(row["protocol"] for row in rows):
+        seconds, nbytes = _merging(rows, protocol)
+        masks = _most_alike(rows, protocol)[0]["masks"]
+        found.append(
+            f"{seconds * SA1B / 3600:.1f} hours and {nbytes * SA1B / 1e9:.0f} GB for {protocol} with {masks} masks a picture"
+        )
+    return " and ".join(found)
+
+
+def throughput(rows: Rows) -> list[str]:
+    """Return the table of engines on one machine."""
+    lines = ["| engine | workers | seconds for {:,} pictures | pictures a second |", "|---|--:|--:|--:|"]
+    lines[0] = lines[0].format(int(rows[0]["pictures"]))
+    names = {"processes": "processes", "ray": "Ray"}
+    for row in rows:
+        cells = [names[row["engine"]], row["workers"], f"{float(row['seconds']):.0f}", row["pictures_a_second"]]
+        lines.append(line(cells, bold=False))
+    return lines
+
+
+def uneven(rows: Rows) -> list[str]:
+    """Return the table of simulated evaluations on workers of unequal speed, as the time over that without any waste."""
+    sides = {row["side"]: row for row in rows if row["model"] == MODEL}
+    each = SHARD * sum(_core_seconds(sides[side], OBJECTS) for side in ("dense", "bhk exact"))
+    workers, shards = 64, SAMPLE // SHARD
+    lines = [
+        "| speeds differ by | workers lost | a part for each worker | four parts each | Ray |",
+        "|--:|--:|--:|--:|--:|",
+    ]
+    for spread, lost in ((0.0, 0.0), (0.1, 0.0), (0.3, 0.0), (0.1, 0.1), (0.3, 0.1)):
+        times = [
+            sum(Cluster(workers, spread, lost, seed).ended(shards, tasks, each) for seed in range(20)) / 20
+            for tasks in (workers, 4 * workers, shards)
+        ]
+        hours = [f"{time / 3600:.1f} h" for time in times]
+        lines.append(line([f"{spread:.0%}", f"{lost:.0%}", *hours], bold=False))
+    return lines
+
+
+def _most_alike(rows: Rows, protocol: str) -> Rows:
+    """Return the smallest and the largest merge of a protocol that has the same number of masks."""
+    some = [row for row in rows if row["protocol"] == protocol]
+    alike = sorted((row for row in some if row["masks"] == some[0]["masks"]), key=lambda row: int(row["pictures"]))
+    return [alike[0], alike[-1]]
+
+
+def _merging(rows: Rows, protocol: str) -> tuple[float, float]:
+    """Return the seconds and the bytes of memory that each further picture takes."""
+    small, large = _most_alike(rows, protocol)
+    pictures = int(large["pictures"]) - int(small["pictures"])
+    seconds, mib = (float(large[name]) - float(small[name]) for name in ("seconds", "peak_mib"))
+    return seconds / pictures, mib * 2**20 / pictures
 
 
 def _core_seconds(row: dict[str, str], answers: int) -> float:

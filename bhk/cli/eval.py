@@ -25,7 +25,7 @@ from bhk.cli.output import Output
 if TYPE_CHECKING:
     from bhk.engines.parts import Part
     from bhk.evaluation.frame import PartReport
-    from bhk.evaluation.results import ComparedReport
+    from bhk.evaluation.report import ComparedReport
 
 
 class Format(str, enum.Enum):

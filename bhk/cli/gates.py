@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bhk.evaluation.results import AccuracyReport, ComparedReport, FidelityReport
+from bhk.evaluation.report import ComparedReport
+from bhk.evaluation.results import AccuracyReport, FidelityReport
 from bhk.evaluation.several import EvaluationReport
 
 

@@ -36,10 +36,10 @@ def print_error(kind: str, message: str) -> None:
             discard_output()
 
 
-def encodable(document: str, indent: int | None = None) -> str:
-    """Return JSON text with characters that the encoding of stdout lacks escaped."""
+def encodable(text: str) -> str:
+    """Return JSON text, or a part of it, with characters escaped if the encoding of stdout lacks one."""
     try:
-        document.encode(sys.stdout.encoding or "ascii")
+        text.encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:  # another encoding, or a file name that is not Unicode
-        return json.dumps(json.loads(document), indent=indent)
-    return document
+        return "".join(char if char.isascii() else json.dumps(char)[1:-1] for char in text)  # all within strings
+    return text

@@ -42,7 +42,9 @@ class Output:
     def report(self, report: Report) -> None:
         """Print what a task returned, as text or as one JSON document, and then its hints."""
         if self._as_json:
-            print(encodable(report.json(), report.json_indent))
+            for part in report.json_parts():
+                sys.stdout.write(encodable(part))
+            print()
         elif not self._silent:
             print(report.text(stdout_screen()))
         hints = report.hints

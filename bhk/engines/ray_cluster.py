@@ -198,7 +198,10 @@ def _by_actors(
     count: int,
     gpus: float,
 ) -> Generator[tuple[int, Result | WorkerError], None, None]:
-    """Compute in `count` actors; each gets its next shard when it has returned a result."""
+    """Compute in `count` actors; each gets its next shard when it has returned a result.
+
+    One that gets no more ends at once: one that was lost with its node, and has a shard left, may be waiting for its place.
+    """
     remote = ray.remote(_Worker).options(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=_RETRIES)
     actors = [remote.remote(pickle.dumps(work), os.getcwd(), _versions()) for _ in range(count)]
     # A worker gets no shard before it runs: the cluster may be busy, or grow.
@@ -217,6 +220,8 @@ def _by_actors(
                 yield index, _received(ray, done)
             if (following := next(waiting, None)) is not None:
                 busy[actor.run.options(retry_exceptions=True).remote(shards[following])] = actor, following
+            else:
+                ray.kill(actor)
     finally:
         for actor in actors:
             ray.kill(actor)

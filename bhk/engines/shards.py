@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Generic, TypeAlias
 
 from bhk.base.errors import listed, option
 from bhk.base.texts import counted
@@ -25,6 +26,34 @@ def split(items: Sequence[Shard], size: int) -> list[tuple[Shard, ...]]:
     return [tuple(items[start : start + size]) for start in range(0, len(items), size)]
 
 
+@dataclass(frozen=True)
+class KeptResults(Collection[Result], Generic[Result]):
+    """The results in a folder, in order. None stays in memory: each is read whenever they are gone through.
+
+    Attributes:
+        store: the folder.
+        type: of the results.
+        count: how many there are.
+    """
+
+    store: WorkDir
+    type: type[Result]
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Result]:
+        for index in range(self.count):
+            found = self.store.read(_name(index), self.type)
+            if found is None:
+                raise MissingResultsError(f"{self.store.folder} no longer holds {_name(index)}, the result of a shard")
+            yield found
+
+    def __contains__(self, result: object) -> bool:
+        return any(found == result for found in self)
+
+
 def run_shards(
     work: Callable[[Shard], Result],
     shards: Sequence[Shard],
@@ -34,8 +63,8 @@ def run_shards(
     work_dir: Path | None = None,
     fingerprint: Mapping[str, str],
     advance: Advance | None = None,
-) -> list[Result]:
-    """Return `work(shard)` for every shard, in order.
+) -> Collection[Result]:
+    """Return `work(shard)` for every shard, in order. With a folder, they are only read when they are gone through.
 
     Args:
         work: a function whose result depends only on the shard.
@@ -48,20 +77,21 @@ def run_shards(
 
     Raises:
         MissingResultsError: there is no engine, and results are missing.
-        WorkDirError: the folder holds results of other work, or a result that cannot be read.
+        WorkDirError: the folder holds results of other work; when the results are gone through, one cannot be read.
         WorkerError: a worker failed; it carries the message of the error. With one process, errors of `work` pass through.
         WriteError: the folder cannot be written.
     """
     store = None if work_dir is None else _claimed(work_dir, fingerprint, merging=engine is None)
-    results: dict[int, Result] = {}
-    if store:
-        kept = ((index, store.read(_name(index), result)) for index in range(len(shards)))
-        results = {index: found for index, found in kept if found is not None}
-    missing = [index for index in range(len(shards)) if index not in results]
+    missing = [index for index in range(len(shards)) if not (store and store.has(_name(index)))]
     if missing and engine is None:
         raise MissingResultsError(_missing(store, missing, len(shards)))
-    results |= _compute(engine or Processes(1), work, shards, missing, store, len(shards), advance)
-    return [results[index] for index in range(len(shards))]
+    computed = _compute(engine or Processes(1), work, shards, missing, store, len(shards), advance)
+    if store is None:
+        results = dict(computed)
+        return [results[index] for index in range(len(shards))]
+    for _ in computed:
+        pass
+    return KeptResults(store, result, len(shards))
 
 
 def run_part(

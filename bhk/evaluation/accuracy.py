@@ -39,14 +39,14 @@ class TrueObject:
         area: annotated area in pixels; the mask's area if there is none.
         crowd: whether the region holds many objects.
         box: (x0, y0, x1, y1), cut to the picture.
-        mask: the mask.
+        mask: the mask; None in results, unless AP needs it.
     """
 
     category: int | None
     area: float
     crowd: bool
     box: Box
-    mask: Rle
+    mask: Rle | None
 
 
 @dataclass(frozen=True)
@@ -208,6 +208,7 @@ def _answer(subject: Subject, question: Question, output: MaskOutput, keep_masks
 def _prompt(entry: TrueObject, kind: ObjectPrompt) -> Prompt:
     if kind == "box":
         return Prompt(box=entry.box)
+    assert entry.mask is not None
     x, y = innermost_point(entry.mask.decode())
     return Prompt(points=((float(x), float(y)),))
 

@@ -1,11 +1,14 @@
-"""Accuracy over all pictures: mIoU, its drop against the original, and AP."""
+"""Accuracy over all pictures: mIoU, its drop against the original, and AP.
+
+Of each picture, a few sums are held as arrays, for each model and kind of prompt. AP alone needs all masks.
+"""
 
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +16,11 @@ from numpy.typing import NDArray
 from bhk.evaluation.accuracy import Answer, ImageAccuracy, PromptKind
 from bhk.evaluation.annotations.dataset import Annotations
 from bhk.evaluation.average_precision import FoundMask, Precision, Scope, TrueMask, average_precision
-from bhk.evaluation.intervals import Estimate, bootstrap, times_drawn, with_interval
+from bhk.evaluation.intervals import Estimate, drawings, estimate, ratio, resampled_sums
 from bhk.evaluation.resampled_precision import matched, resampled_ap
 
 _SMALL, _LARGE = 32**2, 96**2  # pixels; the size classes of COCO
+_SIZES = ((0, math.inf), (0, _SMALL), (_SMALL, _LARGE), (_LARGE, math.inf))
 
 Answers = Callable[[ImageAccuracy], tuple[Answer, ...]]  # picks the answers of one of the two models
 
@@ -69,99 +73,84 @@ class Drop:
         )
 
 
-def prompt_accuracy(
-    images: Sequence[ImageAccuracy], answers: Answers, prompt: PromptKind, annotations: Annotations, seed: int
-) -> PromptAccuracy:
-    """Return a model's accuracy for one kind of prompt.
+class AccuracySums:
+    """What a summary needs of a model's answers to one kind of prompt: 80 bytes of each picture.
 
     Args:
-        images: all pictures.
+        prompt: the kind of prompt.
+    """
+
+    def __init__(self, prompt: PromptKind) -> None:
+        self._prompt = prompt
+        self._masks = 0
+        self._sums = array("d")  # (pictures, 2 × columns): of each column, the number of values and their sum
+
+    def add(self, image: ImageAccuracy, answers: Sequence[Answer]) -> None:
+        """Add the model's answers about a picture."""
+        asked = _of(answers, self._prompt)
+        self._masks += len(asked)
+        sizes = [(found.iou, image.objects[found.about].area) for found in asked if found.iou is not None]
+        columns = [[iou for iou, area in sizes if low <= area < high] for low, high in _SIZES]
+        columns.append([found.oracle for found in asked if found.oracle is not None])
+        for column in columns:
+            self._sums.extend((len(column), math.fsum(column)))
+
+    def accuracy(self, precision: Precision | None, *, seed: int) -> PromptAccuracy:
+        """Return the accuracy over all pictures.
+
+        Args:
+            precision: AP of the masks; None without categories.
+            seed: seed of the bootstrap.
+        """
+
+        def mean(column: int) -> Estimate | None:
+            count, total = self._column(column)
+            if not count.any():
+                return None
+            counts, totals = resampled_sums(np.stack([count, total])[:, count > 0], seed=seed)
+            return estimate(ratio(totals, counts))
+
+        miou, small, medium, large, oracle = map(mean, range(len(_SIZES) + 1))
+        return PromptAccuracy(self._prompt, self._masks, miou, small, medium, large, oracle, precision)
+
+    def drop(self, original: AccuracySums, ap: Estimate | None, *, seed: int) -> Drop | None:
+        """Return how much accuracy the model loses against the original; None if the original has none to lose.
+
+        Args:
+            original: the original's answers to the same prompts.
+            ap: the drop of AP; None without categories.
+            seed: seed of the bootstrap.
+        """
+        miou = self._miou_drop(original, seed)
+        return None if miou is None and ap is None else Drop(self._prompt, miou, ap)
+
+    def _miou_drop(self, original: AccuracySums, seed: int) -> Estimate | None:
+        (count, found), (_, expected) = self._column(0), original._column(0)
+        if not count.any():
+            return None
+        found, expected = resampled_sums(np.stack([found, expected])[:, count > 0], seed=seed)
+        drop = estimate(1 - ratio(found, expected))
+        return None if math.isnan(drop.value) else drop
+
+    def _column(self, column: int) -> NDArray[np.float64]:
+        """Return the numbers of values in a column and their sums, (2, pictures)."""
+        columns = np.frombuffer(self._sums).reshape(-1, 2 * len(_SIZES) + 2)
+        return columns[:, 2 * column : 2 * column + 2].T
+
+
+def precision_of(
+    images: Sequence[ImageAccuracy], answers: Answers, prompt: PromptKind, annotations: Annotations
+) -> Precision | None:
+    """Return the average precision of a model's masks; None without categories.
+
+    Args:
+        images: all pictures, with their masks.
         answers: picks the model's answers from the result for a picture.
         prompt: the kind of prompt.
         annotations: the annotations, for their categories.
-        seed: seed of the bootstrap.
     """
-
-    def mean(value: Callable[[Answer], float | None], low: float = 0, high: float = math.inf) -> Estimate | None:
-        groups = [
-            np.array(values)
-            for image in images
-            if (
-                values := [
-                    found
-                    for answer in _of(answers(image), prompt)
-                    if (found := value(answer)) is not None and low <= image.objects[answer.about].area < high
-                ]
-            )
-        ]
-        return bootstrap(groups, np.mean, seed=seed) if groups else None
-
-    return PromptAccuracy(
-        prompt=prompt,
-        masks=sum(len(_of(answers(image), prompt)) for image in images),
-        miou=mean(_iou),
-        small=mean(_iou, 0, _SMALL),
-        medium=mean(_iou, _SMALL, _LARGE),
-        large=mean(_iou, _LARGE),
-        oracle=mean(lambda answer: answer.oracle),
-        precision=_precision(images, answers, prompt, annotations) if annotations.categories else None,
-    )
-
-
-def relative_drop(
-    images: Sequence[ImageAccuracy], answers: Answers, prompt: PromptKind, annotations: Annotations, seed: int
-) -> Drop | None:
-    """Return how much accuracy the model loses against the original; None if the original has none to lose.
-
-    Args:
-        images, answers, prompt, annotations, seed: see `prompt_accuracy`.
-    """
-    miou = None if prompt == "detections" else _miou_drop(images, answers, prompt, seed)
-    ap = _ap_drop(images, answers, prompt, annotations, seed) if annotations.categories else None
-    return None if miou is None and ap is None else Drop(prompt, miou, ap)
-
-
-def _miou_drop(images: Sequence[ImageAccuracy], answers: Answers, prompt: PromptKind, seed: int) -> Estimate | None:
-    groups = [
-        np.array([(found.iou, original.iou) for found, original in pairs])
-        for image in images
-        if (pairs := list(zip(_of(answers(image), prompt), _of(image.against, prompt), strict=True)))
-    ]
-    drop = bootstrap(groups, _drop, seed=seed) if groups else None
-    return None if drop is None or math.isnan(drop.value) else drop
-
-
-def _ap_drop(
-    images: Sequence[ImageAccuracy], answers: Answers, prompt: PromptKind, annotations: Annotations, seed: int
-) -> Estimate | None:
-    weights = np.vstack([np.ones((1, len(images)), np.int64), times_drawn(len(images), seed=seed)])
-    scopes, truths = _scopes(images), _truths(images)
-    model, original = (
-        resampled_ap(matched(scopes, truths, _masks(images, of, prompt), lvis=annotations.format == "lvis"), weights)
-        for of in (answers, lambda image: image.against)
-    )
-    drops = 1 - np.divide(model, original, out=np.full(len(weights), np.nan), where=original > 0)
-    if math.isnan(drops[0]):
+    if not annotations.categories:
         return None
-    return Estimate(float(drops[0]), None, None) if len(images) == 1 else with_interval(float(drops[0]), drops[1:])
-
-
-def _of(answers: Sequence[Answer], prompt: PromptKind) -> list[Answer]:
-    return [answer for answer in answers if answer.kind == prompt]
-
-
-def _iou(answer: Answer) -> float | None:
-    return answer.iou
-
-
-def _drop(pairs: NDArray[Any]) -> float:
-    found, original = pairs.mean(axis=0)
-    return float(1 - found / original) if original else math.nan
-
-
-def _precision(
-    images: Sequence[ImageAccuracy], answers: Answers, prompt: PromptKind, annotations: Annotations
-) -> Precision:
     return average_precision(
         _scopes(images),
         annotations.categories,
@@ -169,6 +158,31 @@ def _precision(
         _masks(images, answers, prompt),
         lvis=annotations.format == "lvis",
     )
+
+
+def precision_drop(
+    images: Sequence[ImageAccuracy], answers: Answers, prompt: PromptKind, annotations: Annotations, *, seed: int
+) -> Estimate | None:
+    """Return the drop of AP against the original; None without categories, or if the original's AP is 0.
+
+    Args:
+        images, answers, prompt, annotations: see `precision_of`.
+        seed: seed of the bootstrap.
+    """
+    if not annotations.categories:
+        return None
+    weights = np.array([often.astype(np.int32) for often in drawings(len(images), seed=seed)])
+    scopes, truths = _scopes(images), _truths(images)
+    model, original = (
+        resampled_ap(matched(scopes, truths, _masks(images, of, prompt), lvis=annotations.format == "lvis"), weights)
+        for of in (answers, lambda image: image.against)
+    )
+    drop = estimate(1 - ratio(model, original))
+    return None if math.isnan(drop.value) else drop
+
+
+def _of(answers: Sequence[Answer], prompt: PromptKind) -> list[Answer]:
+    return [answer for answer in answers if answer.kind == prompt]
 
 
 def _scopes(images: Sequence[ImageAccuracy]) -> list[Scope]:
@@ -180,7 +194,7 @@ def _truths(images: Sequence[ImageAccuracy]) -> list[TrueMask]:
         TrueMask(image.image, entry.category, entry.mask, entry.area, entry.crowd)
         for image in images
         for entry in image.objects
-        if entry.category is not None
+        if entry.category is not None and entry.mask is not None
     ]
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 
 from bhk.base.errors import BhkError, shown
-from bhk.evaluation.results import FORMAT, VERSION, AccuracyReport, FidelityReport
+from bhk.evaluation.report import FORMAT, VERSION
+from bhk.evaluation.results import AccuracyReport, FidelityReport
 from bhk.evaluation.settings import SettingsError
 from bhk.evaluation.several import EvaluationReport
 from bhk.nn.errors import LoadOptionError

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bhk.base.errors import BhkError, option
-from bhk.evaluation.intervals import Estimate, bootstrap
 from bhk.evaluation.models import Subject
 from bhk.pictures.image import Rgb
 from bhk.pictures.masks import boundary_iou, mask_iou
@@ -27,9 +25,6 @@ from bhk.sam.prediction.predictor import Masks, Output
 
 Kind = Literal["point", "box", "single", "followed", "text"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-
-_ONE_MASK = ("single", "followed", "text")  # kinds for which there is no other mask of the object to score best
-FAITHFUL = 0.95  # IoU from which two masks count as the same
 
 
 class NotFiniteError(BhkError):
@@ -76,61 +71,6 @@ class PictureFidelity:
     fidelity: ImageFidelity | None = None
     control: ImageFidelity | None = None
     reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How closely the masks of a group of prompts agree. Intervals are 95 % bootstrap intervals over pictures.
-
-    Attributes:
-        masks: number of pairs of masks.
-        iou_mean, iou_median, iou_percentile, iou_min: mean, median, first percentile and minimum of the IoU, 0 … 1.
-        faithful: share of the masks with an IoU of at least `FAITHFUL`.
-        boundary_iou: mean boundary IoU.
-        score_change, score_change_abs: mean change of the predicted IoU, and mean absolute change.
-        flips: share of the prompts for which the two models score different masks best; None for single masks.
-        empty: share of the masks that are empty in both models, which count as IoU 1.
-    """
-
-    masks: int
-    iou_mean: Estimate
-    iou_median: Estimate
-    iou_percentile: float
-    iou_min: float
-    faithful: Estimate
-    boundary_iou: Estimate
-    score_change: Estimate
-    score_change_abs: Estimate
-    flips: Estimate | None
-    empty: float
-
-
-@dataclass(frozen=True)
-class Fidelity:
-    """How closely two models agree over all pictures.
-
-    Attributes:
-        points, boxes: agreement on the multimask output; None without prompts of that kind.
-        single: agreement on the single masks of boxes; None if the models have none, and for a clip.
-        texts: agreement on the objects that texts name; None without texts.
-        all: agreement on all of these masks together.
-        embedding_cosine, embedding_cosine_min: mean and minimum cosine similarity of the image embeddings.
-    """
-
-    points: Agreement | None
-    boxes: Agreement | None
-    single: Agreement | None
-    all: Agreement
-    embedding_cosine: Estimate
-    embedding_cosine_min: float
-    texts: Agreement | None = None
-
-    @property
-    def groups(self) -> dict[str, Agreement]:
-        """The groups of masks that were compared, by the names that tables give them."""
-        groups = {"points": self.points, "boxes": self.boxes, "boxes, single mask": self.single}
-        groups |= {"texts": self.texts, "all": self.all}
-        return {name: agreement for name, agreement in groups.items() if agreement is not None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,51 +198,4 @@ def _not_finite(what: str) -> NotFiniteError:
     return NotFiniteError(
         f"a model returned {what} that is not finite; "
         f"use {option('dtype', 'float32')} or bfloat16, which have a wider range, and check the file with `bhk verify`"
-    )
-
-
-def summarise(images: Sequence[ImageFidelity], *, seed: int = 0) -> Fidelity:
-    """Return the agreement over all pictures.
-
-    Args:
-        images: at least one picture with at least one mask.
-        seed: seed of the bootstrap.
-    """
-    cosines = [np.array([image.embedding_cosine]) for image in images]
-    groups = {kind: _agreement(images, (kind,), seed) for kind in KINDS if any(kind in image.kinds for image in images)}
-    return Fidelity(
-        points=groups.get("point"),
-        boxes=groups.get("box"),
-        single=groups.get("single"),
-        texts=groups.get("text"),
-        all=_agreement(images, KINDS, seed),
-        embedding_cosine=bootstrap(cosines, np.mean, seed=seed),
-        embedding_cosine_min=float(np.min(cosines)),
-    )
-
-
-def _agreement(images: Sequence[ImageFidelity], kinds: tuple[Kind, ...], seed: int) -> Agreement:
-    """Return the agreement of the masks of some kinds."""
-
-    def values(field: str, of: tuple[Kind, ...] = kinds) -> list[NDArray[np.float64]]:
-        return [np.array(getattr(image, field), float)[np.isin(image.kinds, of)] for image in images]
-
-    def mean(groups: Sequence[NDArray[Any]]) -> Estimate:
-        return bootstrap(groups, np.mean, seed=seed)
-
-    iou, change = values("iou"), values("score_change")
-    multimask: tuple[Kind, ...] = tuple(kind for kind in kinds if kind not in _ONE_MASK)
-    every = np.concatenate(iou)
-    return Agreement(
-        masks=len(every),
-        iou_mean=mean(iou),
-        iou_median=bootstrap(iou, np.median, seed=seed),
-        iou_percentile=float(np.percentile(every, 1)),
-        iou_min=float(every.min()),
-        faithful=mean([group >= FAITHFUL for group in iou]),
-        boundary_iou=mean(values("boundary_iou")),
-        score_change=mean(change),
-        score_change_abs=mean([np.abs(group) for group in change]),
-        flips=mean(values("flips", multimask)) if any(map(len, values("flips", multimask))) else None,
-        empty=float(np.concatenate(values("empty")).mean()),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -159,7 +159,7 @@ def evaluate(
     settings: EvaluationSettings,
     inputs: Mapping[str, str],
     resources: Resources,
-) -> list[Result] | PartReport:
+) -> Collection[Result] | PartReport:
     """Return `work(shard)` for every few items, in order; see `run_shards`. Of a part, only return what was computed.
 
     Args:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,55 +43,101 @@ class Estimate:
         return f"{_percent(self.low, digits)} … {_percent(self.high, digits)}"
 
 
-def bootstrap(
-    groups: Sequence[NDArray[Any]],
-    statistic: Callable[[NDArray[Any]], float],
-    *,
-    seed: int,
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
-) -> Estimate:
-    """Return a statistic of the values of all groups, with its percentile bootstrap interval.
+def drawings(pictures: int, *, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Yield how often each picture counts, (pictures,): once, and then as often as it is drawn, for `RESAMPLES` drawings.
 
-    Whole groups are drawn, with replacement, because the values of one picture depend on each other (the cluster
-    bootstrap; Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8).
+    Pictures are drawn as a whole, with replacement, because the values of one depend on each other (the cluster bootstrap;
+    Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8). A single picture is not drawn: it says
+    nothing about others. All at once, the drawings would take 8 kB of memory for each picture.
 
     Args:
-        groups: the values of each picture, (values, ...).
-        statistic: computes one number from an array (values, ...).
-        seed: equal seeds give equal intervals.
-        resamples: number of times the pictures are drawn anew.
-        level: share of the resampled statistics inside the interval.
-
-    Raises:
-        ValueError: there are no groups.
+        pictures: how many there are.
+        seed: equal seeds give equal drawings.
     """
-    if not groups:
-        raise ValueError("no groups to draw from")
-    value = float(statistic(np.concatenate(groups)))
-    if len(groups) == 1:
-        return Estimate(value, None, None)
-    resampled = [
-        statistic(np.concatenate([groups[index] for index in draw])) for draw in _draws(len(groups), seed, resamples)
-    ]
-    return with_interval(value, resampled, level)
-
-
-def times_drawn(groups: int, *, seed: int, resamples: int = RESAMPLES) -> NDArray[np.int64]:
-    """Return how often each group is drawn, (resamples, groups), in the drawings that `bootstrap` makes."""
-    return np.array([np.bincount(draw, minlength=groups) for draw in _draws(groups, seed, resamples)])
-
-
-def with_interval(value: float, resampled: Sequence[float] | NDArray[np.float64], level: float = LEVEL) -> Estimate:
-    """Return a statistic with its percentile interval; without one if a resampled statistic is not finite."""
-    low, high = map(float, np.quantile(np.asarray(resampled), [(1 - level) / 2, (1 + level) / 2]))
-    return Estimate(value, low, high) if math.isfinite(low + high) else Estimate(value, None, None)
-
-
-def _draws(groups: int, seed: int, resamples: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the groups of each drawing, (groups,): all at once, they would take 8 kB of memory for each picture."""
+    yield np.ones(pictures, np.int64)
     random = np.random.default_rng(seed)
-    return (random.integers(groups, size=groups) for _ in range(resamples))
+    for _ in range(RESAMPLES if pictures > 1 else 0):
+        yield np.bincount(random.integers(pictures, size=pictures), minlength=pictures)
+
+
+def resampled_sums(columns: NDArray[np.float64], *, seed: int) -> NDArray[np.float64]:
+    """Return the sums of columns, and those of pictures drawn anew: (columns, 1 + drawings).
+
+    So a mean or a ratio of means needs two numbers of each picture, however many values it has.
+
+    Args:
+        columns: (columns, pictures).
+        seed: see `drawings`.
+    """
+    columns = np.ascontiguousarray(columns)
+    sums = [[(often * column).sum() for column in columns] for often in drawings(columns.shape[1], seed=seed)]
+    return np.array(sums).T
+
+
+def resampled_medians(
+    values: NDArray[np.float64], pictures: NDArray[np.int32], count: int, *, seed: int
+) -> NDArray[np.float64]:
+    """Return the median of values, and those of the values of pictures drawn anew: (1 + drawings,).
+
+    Args:
+        values: (values,).
+        pictures: which picture each value belongs to, (values,).
+        count: number of pictures.
+        seed: see `drawings`.
+    """
+    # The median of a drawing has its rank among all values near the middle: eight standard deviations hold nearly all.
+    share = min(1.0, 8 * 0.5 / math.sqrt(count))
+    found = _medians_within(values, pictures, count, share, seed)
+    if found is None:
+        found = _medians_within(values, pictures, count, 1.0, seed)
+    assert found is not None
+    return found
+
+
+def _medians_within(
+    values: NDArray[np.float64], pictures: NDArray[np.int32], count: int, share: float, seed: int
+) -> NDArray[np.float64] | None:
+    """Return the medians of all drawings; None if one of them is not within this share of the values around the middle."""
+    ends = [math.floor((len(values) - 1) * (1 - share) / 2), math.ceil((len(values) - 1) * (1 + share) / 2)]
+    low, high = np.partition(values, ends)[ends]
+    near = np.flatnonzero((values >= low) & (values <= high))
+    near = near[np.lexsort((pictures[near], values[near]))]
+    sizes, below = (np.bincount(some, minlength=count) for some in (pictures, pictures[values < low]))
+    values, pictures = values[near], pictures[near]
+    starts = np.flatnonzero(np.concatenate([[True], (np.diff(values) != 0) | (np.diff(pictures) != 0)]))
+    values, pictures, equal = values[starts], pictures[starts], np.diff(starts, append=len(values))
+    medians = []
+    for often in drawings(count, seed=seed):
+        total = int(often @ sizes)
+        if not total:
+            medians.append(math.nan)
+            continue
+        reached = np.cumsum(often[pictures] * equal)
+        ranks = np.array([(total - 1) // 2, total // 2]) - int(often @ below)
+        if ranks[0] < 0 or ranks[1] >= reached[-1]:
+            return None
+        medians.append(float(values[np.searchsorted(reached, ranks, side="right")].mean()))
+    return np.array(medians)
+
+
+def ratio(top: NDArray[np.float64], bottom: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return top / bottom; NaN where the bottom is 0."""
+    found: NDArray[np.float64] = np.divide(top, bottom, out=np.full(np.shape(top), math.nan), where=bottom != 0)
+    return found
+
+
+def estimate(found: NDArray[np.float64], level: float = LEVEL) -> Estimate:
+    """Return a statistic with its percentile interval; without one if a resampled statistic is not finite.
+
+    Args:
+        found: the statistic of the pictures, and then that of each drawing, (1 + drawings,).
+        level: share of the resampled statistics inside the interval.
+    """
+    value, resampled = float(found[0]), found[1:]
+    if not len(resampled) or not np.isfinite(resampled).all():
+        return Estimate(value, None, None)
+    low, high = map(float, np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2]))
+    return Estimate(value, low, high)
 
 
 def _percent(share: float, digits: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import platform
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from bhk.base.files import FilePath, reading
+from bhk.base.files import FilePath, ReadError, reading
 from bhk.hub.address import is_address, parse_data_address
 from bhk.hub.download import list_files
 from bhk.hub.ranges import RemoteFile, RemoteReader
@@ -61,6 +62,18 @@ class Place:
         except OSError:
             return None
 
+    def check(self) -> None:
+        """Check that what was listed is still there. Else results would lack it, on one machine of several.
+
+        Raises:
+            ReadError: it is not.
+        """
+        if not is_remote(self.path) and not os.path.lexists(self.path):
+            raise ReadError(
+                f"{self.path} is not on {platform.node()}, but was there when the files were listed; "
+                "all machines need the same files under the same paths"
+            )
+
     def read(self) -> bytes:
         """Return its bytes.
 
@@ -78,8 +91,9 @@ class Place:
         """Return the picture that is there, uint8 (height, width, 3).
 
         Raises:
-            ImageError, ReadError, HubError: see `read` and `bhk.pictures.image.read_image`.
+            ImageError, ReadError, HubError: see `check`, `read` and `bhk.pictures.image.read_image`.
         """
+        self.check()
         return read_image(self.path) if self.length is None else decode_image(self.read, self.name)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bhk.evaluation.accuracy_summary import Drop, PromptAccuracy
 from bhk.evaluation.average_precision import Precision
-from bhk.evaluation.fidelity import FAITHFUL, Fidelity
+from bhk.evaluation.fidelity_summary import FAITHFUL, Fidelity
 from bhk.evaluation.files import Record, RecordColumn
 from bhk.evaluation.intervals import Estimate
 

@@ -125,22 +125,22 @@ def _matches(masks: Sequence[FoundMask], objects: Sequence[TrueMask]) -> tuple[N
     return right, ignored
 
 
-def resampled_ap(categories: Sequence[CategoryMatches], weights: NDArray[np.int64]) -> NDArray[np.float64]:
+def resampled_ap(categories: Sequence[CategoryMatches], weights: NDArray[np.int32]) -> NDArray[np.float64]:
     """Return the AP of each drawing of pictures, (drawings,); NaN where none of them shows an object.
 
     Args:
         categories: the matches.
         weights: how often each picture was drawn, (drawings, pictures).
     """
-    total, present, often = np.zeros(len(weights)), np.zeros(len(weights)), weights.astype(np.int32)
+    total, present = np.zeros(len(weights)), np.zeros(len(weights))
     for category in categories:
         size = max(1, _CELLS // max(1, category.right.size))
         showing = np.flatnonzero(category.objects)
         for start in range(0, len(weights), size):
             drawn = slice(start, start + size)
-            objects = often[drawn][:, showing] @ category.objects[showing]
+            objects = weights[drawn][:, showing] @ category.objects[showing]
             shown = objects > 0
-            total[drawn][shown] += _precision(category, often[drawn][:, category.pictures][shown], objects[shown])
+            total[drawn][shown] += _precision(category, weights[drawn][:, category.pictures][shown], objects[shown])
             present[drawn] += shown
     found: NDArray[np.float64] = np.divide(total, present, out=np.full(len(weights), np.nan), where=present > 0)
     return found

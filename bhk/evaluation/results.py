@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PureWindowsPath
+from pathlib import PureWindowsPath
 from typing import Any, ClassVar
 
-from bhk.base.files import replace_file
-from bhk.base.report import Report
 from bhk.base.tables import Column, Table
 from bhk.base.texts import counted, number
 from bhk.evaluation.accuracy_summary import Drop, PromptAccuracy
@@ -17,8 +14,9 @@ from bhk.evaluation.annotations.dataset import Format
 from bhk.evaluation.average_precision import Precision
 from bhk.evaluation.environment import Environment
 from bhk.evaluation.faults import FaultCount
-from bhk.evaluation.fidelity import Agreement, Fidelity, PictureFidelity
-from bhk.evaluation.files import Record, RecordColumn, check_results_file, csv_text, latex_text
+from bhk.evaluation.fidelity import PictureFidelity
+from bhk.evaluation.fidelity_summary import Agreement, Fidelity
+from bhk.evaluation.files import Record, RecordColumn
 from bhk.evaluation.intervals import Estimate
 from bhk.evaluation.records import (
     ACCURACY_COLUMNS,
@@ -29,12 +27,8 @@ from bhk.evaluation.records import (
     measured_with,
     model_cells,
 )
+from bhk.evaluation.report import GENERATOR, ComparedReport
 from bhk.evaluation.settings import AccuracySettings, FidelitySettings
-from bhk.version import __version__
-
-FORMAT = "bhk-evaluation"
-VERSION = 1  # raised when a reader of this version would misread the document
-GENERATOR = f"bhk {__version__}"
 
 _NAMED = 5  # skipped pictures that hints name
 
@@ -122,63 +116,6 @@ class Skipped:
     reason: str
 
 
-class ComparedReport(Report):
-    """A report that compares models.
-
-    Attributes:
-        protocol: what was compared and how: "fidelity", "accuracy", …
-    """
-
-    protocol: ClassVar[str]
-
-    @property
-    def columns(self) -> Sequence[RecordColumn]:
-        """The entries of the records that a short table shows."""
-        raise NotImplementedError
-
-    def records(self) -> Iterator[Record]:
-        """Yield the rows of the report as a table for other programs, numbers in full precision."""
-        raise NotImplementedError
-
-    def notes(self) -> Iterator[str]:
-        """Yield what the report was measured on and with, for comments in a LaTeX file."""
-        raise NotImplementedError
-
-    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
-        """Write the report as JSON, or its records as CSV or LaTeX, by the suffix of `path`: .json, .csv or .tex.
-
-        Args:
-            path: the file to write.
-            force: overwrite an existing file.
-
-        Raises:
-            WriteError: the suffix is another one; the file cannot be written, or exists and `force` is false.
-        """
-        target = Path(path)
-        check_results_file(target, force=force)
-        kind = target.suffix.lower()
-        if kind == ".json":
-            text = self.json() + "\n"
-        elif kind == ".csv":
-            text = csv_text(self.records())
-        else:
-            text = latex_text(list(self.records()), self.columns, list(self.notes()))
-        with replace_file(target, force=force) as file:
-            file.write(text.encode("utf-8", errors="backslashreplace"))
-
-    def document(self) -> dict[str, Any]:
-        """Return the result as JSON values.
-
-        Every document has `format` ("bhk-evaluation"), `version`, `generator` (bhk and its version) and `protocol`. The
-        other keys are the report's fields. An interval is {"value", "low", "high"}; values that are not finite are null.
-        """
-        return self.envelope() | super().document()
-
-    def envelope(self) -> dict[str, Any]:
-        """Return the entries that every document begins with."""
-        return {"format": FORMAT, "version": VERSION, "generator": GENERATOR, "protocol": self.protocol}
-
-
 @dataclass(frozen=True)
 class FidelityReport(ComparedReport):
     """What `bhk.fidelity` returns: how closely a model's masks match those of its original.
@@ -191,7 +128,7 @@ class FidelityReport(ComparedReport):
         control: the original in bfloat16 compared with itself: the change that ordinary rounding makes. None if it was not
             asked for.
         skipped: pictures that could not be used.
-        images: the result for each picture used.
+        images: the result for each picture used; with a work folder, they are read from there whenever they are gone through.
         environment: what the results were measured with.
         generator: bhk and its version.
     """
@@ -205,7 +142,7 @@ class FidelityReport(ComparedReport):
     fidelity: Fidelity
     control: Fidelity | None
     skipped: tuple[Skipped, ...]
-    images: tuple[PictureFidelity, ...] = field(repr=False)
+    images: Collection[PictureFidelity] = field(repr=False)
     environment: Environment
     generator: str = GENERATOR
 

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from bhk.base.tables import Table
 from bhk.evaluation.files import Record, RecordColumn
-from bhk.evaluation.results import AccuracyReport, ComparedReport, FidelityReport
+from bhk.evaluation.report import ComparedReport
+from bhk.evaluation.results import AccuracyReport, FidelityReport
 
 Found = TypeVar("Found", FidelityReport, AccuracyReport)
 
@@ -54,9 +55,9 @@ class EvaluationReport(ComparedReport, Generic[Found]):
         """Yield what the reports were measured on and with."""
         yield from self.reports[0].notes()
 
-    def document(self) -> dict[str, Any]:
-        """Return the result as JSON values: a complete document for each model, under "reports"."""
-        return self.envelope() | {"reports": [report.document() for report in self.reports]}
+    def entries(self) -> dict[str, Any]:
+        """Return the entries of the document: the complete entries for each model, under "reports"."""
+        return self.envelope() | {"reports": [report.entries() for report in self.reports]}
 
     def records(self) -> Iterator[Record]:
         """Yield the rows of all reports; those that all have, which are about the original, once and last."""

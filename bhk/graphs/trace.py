@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import warnings
 
+import numpy as np
 import onnx
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from bhk.graphs.parts import OnnxError, Part
 
 OPSET = 17  # the first with LayerNormalization
+_TABLE = 1024  # entries from which a constant is worth two nodes
 
 
 def trace(part: Part) -> onnx.ModelProto:
@@ -42,5 +45,24 @@ def trace(part: Part) -> onnx.ModelProto:
         reason = str(error).partition(". ")[0].partition("\n")[0]
         raise OnnxError(f"the {part.name} of this model has a layer that ONNX lacks: {reason}") from error
     proto = onnx.load_model_from_string(file.getvalue())
+    _share_indices(proto.graph)
     onnx.checker.check_model(proto)
     return proto
+
+
+def _share_indices(graph: onnx.GraphProto) -> None:
+    """Hold tables of small indices in a byte each, and equal ones once; runtimes widen them when they load the graph."""
+    widened: dict[bytes, str] = {}
+    for node in graph.node:
+        if node.op_type != "Constant" or node.attribute[0].name != "value":
+            continue
+        table = numpy_helper.to_array(node.attribute[0].t)
+        if table.dtype != np.int64 or table.size < _TABLE or not 0 <= table.min() <= table.max() < 256:
+            continue
+        name, key = node.output[0], table.tobytes() + str(table.shape).encode()
+        if key in widened:
+            node.CopyFrom(helper.make_node("Identity", [widened[key]], [name]))
+        else:
+            widened[key] = name
+            graph.initializer.append(numpy_helper.from_array(table.astype(np.uint8), f"{name}.bytes"))
+            node.CopyFrom(helper.make_node("Cast", [f"{name}.bytes"], [name], to=TensorProto.INT64))

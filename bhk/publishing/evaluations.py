@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from bhk.base.texts import counted, number
 from bhk.evaluation.accuracy_summary import PromptAccuracy
-from bhk.evaluation.fidelity import Agreement
+from bhk.evaluation.fidelity_summary import Agreement
 from bhk.evaluation.results import AccuracyReport, EvaluatedModel, FidelityReport
 from bhk.publishing.content import CardContent, Evaluation
 from bhk.publishing.markdown import code, table

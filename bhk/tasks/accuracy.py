@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import overload
@@ -24,7 +24,14 @@ from bhk.evaluation.accuracy import (
     true_objects,
     usable_detections,
 )
-from bhk.evaluation.accuracy_summary import Answers, Drop, PromptAccuracy, prompt_accuracy, relative_drop
+from bhk.evaluation.accuracy_summary import (
+    AccuracySums,
+    Answers,
+    Drop,
+    PromptAccuracy,
+    precision_drop,
+    precision_of,
+)
 from bhk.evaluation.annotations import AnnotatedImage, Annotations, ImageFile, read_annotations, resolve
 from bhk.evaluation.annotations.errors import AnnotationError
 from bhk.evaluation.annotations.reading import annotation_files
@@ -189,13 +196,11 @@ def accuracy(
     )
     if isinstance(shards, PartReport):
         return shards
-    for shard in shards:
-        log.add_counts(shard.faults)
-    used = [image for shard in shards for image in shard.images]
-    if not used:
-        raise NoPicturesError(f"no annotated picture can be used, of {len(chosen)} tried; {_listed(log.counts())}")
     kinds: tuple[PromptKind, ...] = settings.prompts if detections is None else (*settings.prompts, "detections")
-    reports = _reports(settings, evaluated, source, truth, used, kinds, log.counts())
+    collected = _collected(shards, kinds, evaluated, log, keep=bool(truth.categories))
+    if not collected.pictures:
+        raise NoPicturesError(f"no annotated picture can be used, of {len(chosen)} tried; {_listed(log.counts())}")
+    reports = _reports(settings, evaluated, source, truth, collected, log.counts())
     return reports[0] if isinstance(models, str | os.PathLike) else EvaluationReport(reports)
 
 
@@ -254,7 +259,7 @@ class _Work:
             image=image.id,
             height=image.height,
             width=image.width,
-            objects=objects,
+            objects=objects if self.keep_masks else tuple(replace(entry, mask=None) for entry in objects),
             detections=detections,
             models=found,
             against=expected,
@@ -305,24 +310,68 @@ def _listed(faults: Sequence[FaultCount]) -> str:
     return "; ".join(f"{fault.count} × {fault.kind.value} ({fault.examples[0]})" for fault in faults)
 
 
+@dataclass
+class _Collected:
+    """What reports need of all pictures.
+
+    Attributes:
+        models, original: the sums of each model and of the original, for each kind of prompt.
+        pictures: number of pictures used.
+        objects: number of objects in them that are no crowds.
+        images: the results with all masks, which AP needs; empty without categories.
+    """
+
+    models: tuple[dict[PromptKind, AccuracySums], ...]
+    original: dict[PromptKind, AccuracySums]
+    pictures: int = 0
+    objects: int = 0
+    images: list[ImageAccuracy] = field(default_factory=list)
+
+
+def _collected(
+    shards: Iterable[ShardAccuracy], kinds: Sequence[PromptKind], models: Models, log: FaultLog, *, keep: bool
+) -> _Collected:
+    """Go through the results once, and count the faults in `log`."""
+    found = _Collected(
+        tuple({kind: AccuracySums(kind) for kind in kinds} for _ in models.models),
+        {kind: AccuracySums(kind) for kind in (kinds if models.original else ())},
+    )
+    for shard in shards:
+        log.add_counts(shard.faults)
+        found.pictures += len(shard.images)
+        found.images += shard.images if keep else ()
+        for image in shard.images:
+            found.objects += sum(not entry.crowd for entry in image.objects)
+            for sums, answers in ((found.original, image.against), *zip(found.models, image.models, strict=True)):
+                for some in sums.values():
+                    some.add(image, answers)
+    return found
+
+
 def _reports(
     settings: AccuracySettings,
     models: Models,
     source: FilePath,
     truth: Annotations,
-    images: Sequence[ImageAccuracy],
-    kinds: Sequence[PromptKind],
+    found: _Collected,
     faults: tuple[FaultCount, ...],
 ) -> tuple[AccuracyReport, ...]:
-    def summary(answers: Answers) -> tuple[PromptAccuracy, ...]:
-        return tuple(prompt_accuracy(images, answers, kind, truth, settings.seed) for kind in kinds)
+    def summary(sums: Mapping[PromptKind, AccuracySums], answers: Answers) -> tuple[PromptAccuracy, ...]:
+        return tuple(
+            of_kind.accuracy(precision_of(found.images, answers, kind, truth), seed=settings.seed)
+            for kind, of_kind in sums.items()
+        )
 
-    def drops(answers: Answers) -> tuple[Drop, ...]:
-        every = (relative_drop(images, answers, kind, truth, settings.seed) for kind in kinds)
+    def drops(sums: Mapping[PromptKind, AccuracySums], answers: Answers) -> tuple[Drop, ...]:
+        every = (
+            sums[kind].drop(
+                original, precision_drop(found.images, answers, kind, truth, seed=settings.seed), seed=settings.seed
+            )
+            for kind, original in found.original.items()
+        )
         return tuple(drop for drop in every if drop is not None)
 
-    has_original = models.original is not None
-    original_accuracy = summary(lambda image: image.against) if has_original else ()
+    original_accuracy = summary(found.original, lambda image: image.against)
     place = environment(str(settings.device))
 
     def report(number: int, model: EvaluatedModel) -> AccuracyReport:
@@ -335,11 +384,11 @@ def _reports(
             original=models.original,
             annotations=public_name(source),
             annotation_format=truth.format,
-            pictures=len(images),
-            objects=sum(not entry.crowd for image in images for entry in image.objects),
-            accuracy=summary(answers),
+            pictures=found.pictures,
+            objects=found.objects,
+            accuracy=summary(found.models[number], answers),
             original_accuracy=original_accuracy,
-            drops=drops(answers) if has_original else (),
+            drops=drops(found.models[number], answers),
             faults=faults,
             environment=place,
         )

@@ -29,11 +29,13 @@ from bhk.codec.fit import PRESETS, PresetError
 from bhk.codec.shape import CODED_DTYPES
 from bhk.conversion.quality import Quality
 from bhk.evaluation.environment import Environment, environment
-from bhk.evaluation.fidelity import Agreement, Fidelity, ask, compared, summarise
+from bhk.evaluation.fidelity import ask, compared
+from bhk.evaluation.fidelity_summary import Agreement, Fidelity, summarise
 from bhk.evaluation.files import Record, RecordColumn
 from bhk.evaluation.models import Subject
 from bhk.evaluation.records import COMPARISON_COLUMNS, INTERVALS, spread
-from bhk.evaluation.results import GENERATOR, ComparedReport, Skipped
+from bhk.evaluation.report import GENERATOR, ComparedReport
+from bhk.evaluation.results import Skipped
 from bhk.file.bhkfile import load_state_dict
 from bhk.hub.address import public_name
 from bhk.nn.device import Device, usable_device

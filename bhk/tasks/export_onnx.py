@@ -17,6 +17,7 @@ from bhk.base.texts import choices, counted, size
 from bhk.file.bhkfile import open_downloaded
 from bhk.graphs.parts import OnnxError, Weights
 from bhk.nn.loading import load_options
+from bhk.sam.attention.biased import BiasedAttention
 from bhk.sam.configuration import Config
 from bhk.sam.load import load_model
 from bhk.sam.variants import FAMILIES, WITHIN
@@ -99,6 +100,9 @@ def export_onnx(
     prefix, family = str(loaded.entry.arguments.get(WITHIN, "")), FAMILIES[loaded.entry.family]
     if family.name not in _FAMILIES:
         raise OnnxError(f"bhk writes no ONNX files of {family.title}; it does of SAM, SAM-HQ, MobileSAM and SAM 2")
+    for module in loaded.module.modules():
+        if isinstance(module, BiasedAttention):
+            module.ab = None  # so that the graph holds the bias of each offset, and not of each pair of tokens
     done, total = 0, sum(tensor.nbytes for tensor in loaded.module.state_dict().values())
 
     def advance(nbytes: int) -> None:
@@ -129,7 +133,7 @@ def _check(folder: Path, force: bool) -> None:
 
 
 def _write(folder: Path, parts: list[OnnxModel], force: bool) -> list[Path]:
-    """Write all files or none, and the folder with them."""
+    """Write all files or none, and the folder with them; remove weights that lay beside a larger model before."""
     files = []
     with made_folder(folder), replace_files(force=force) as replacement:
         for part in parts:
@@ -143,4 +147,8 @@ def _write(folder: Path, parts: list[OnnxModel], force: bool) -> list[Path]:
                     beside = replacement.open(data)
                     files.append(data)
                 beside.write(chunk)
+    for part in parts:
+        data = folder / f"{part.name}.onnx.data"
+        if data not in files:
+            data.unlink(missing_ok=True)
     return files

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import overload
@@ -13,7 +15,8 @@ from bhk.base.files import FilePath
 from bhk.base.progress import Progress
 from bhk.engines.parts import Part
 from bhk.evaluation.environment import environment
-from bhk.evaluation.fidelity import ImageFidelity, PictureFidelity, ask, compared, joined, summarise
+from bhk.evaluation.fidelity import ImageFidelity, PictureFidelity, ask, compared, joined
+from bhk.evaluation.fidelity_summary import FidelitySums
 from bhk.evaluation.following import Follower, compare_followers
 from bhk.evaluation.frame import (
     Models,
@@ -139,7 +142,7 @@ def fidelity(
     """
     engine_for(workers, str(settings.device))  # can the device be used?
     resources = Resources(workers, work_dir, part, progress)
-    folder = Path(images)
+    folder, damaged = Path(images), list[Skipped]()
     found = find_models(listed_models(models), against, settings.config)
     run = partial(evaluate, models=found, settings=settings, resources=resources)
     if settings.follow:
@@ -148,7 +151,7 @@ def fidelity(
         objects = run(follow, prompts, list[ComparedPicture], inputs={"clip": digest})
         if isinstance(objects, PartReport):
             return objects
-        pictures = _side_by_side(objects)
+        pictures: Collection[Iterable[ComparedPicture]] = [_side_by_side(list(objects))]
     else:
         places = find_places(images)
         chosen = draw(places.files, settings.limit, settings.seed)
@@ -156,9 +159,9 @@ def fidelity(
         shards = run(look, list(enumerate(chosen)), list[ComparedPicture], inputs={"pictures": places_digest(chosen)})
         if isinstance(shards, PartReport):
             return shards
-        pictures = [picture for shard in shards for picture in shard]
-        pictures += [ComparedPicture(part.name, reason=part.reason) for part in places.damaged]
-    reports = _reports(settings, found, pictures)
+        pictures = shards
+        damaged = [Skipped(part.name, part.reason) for part in places.damaged]
+    reports = _reports(settings, found, pictures, damaged)
     return reports[0] if isinstance(models, str | os.PathLike) else EvaluationReport(reports)
 
 
@@ -268,30 +271,72 @@ class ComparedPicture:
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class ComparedPictures(Collection[PictureFidelity]):
+    """The results of one model for all pictures used, taken from those of all models whenever they are gone through.
+
+    Attributes:
+        shards: the results of all models, for all pictures.
+        model: number of the model.
+        count: number of pictures used.
+    """
+
+    shards: Collection[Iterable[ComparedPicture]] = field(repr=False)
+    model: int
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[PictureFidelity]:
+        for shard in self.shards:
+            for picture in shard:
+                if picture.reason is None:
+                    yield PictureFidelity(picture.name, picture.models[self.model], picture.control)
+
+    def __contains__(self, picture: object) -> bool:
+        return any(found == picture for found in self)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Collection) and len(self) == len(other) and all(map(operator.eq, self, other))
+
+
 def _reports(
-    settings: FidelitySettings, models: Models, pictures: Sequence[ComparedPicture]
+    settings: FidelitySettings,
+    models: Models,
+    shards: Collection[Iterable[ComparedPicture]],
+    damaged: Sequence[Skipped],
 ) -> tuple[FidelityReport, ...]:
-    skipped = tuple(Skipped(picture.name, picture.reason) for picture in pictures if picture.reason is not None)
-    used = [picture for picture in pictures if picture.reason is None]
+    original = models.original
+    assert original is not None
+    skipped, used = [], 0
+    sums, control = [FidelitySums() for _ in models.models], FidelitySums()
+    for picture in itertools.chain.from_iterable(shards):
+        if picture.reason is not None:
+            skipped.append(Skipped(picture.name, picture.reason))
+            continue
+        used += 1
+        for some, found in zip(sums, picture.models, strict=True):
+            some.add(found)
+        if picture.control is not None:
+            control.add(picture.control)
+    skipped += damaged
     if not used:
         raise NoPicturesError(
             f"no picture can be used, of {len(skipped)} tried; {skipped[0].name}: {skipped[0].reason}"
         )
-    original = models.original
-    assert original is not None
-    controls = [picture.control for picture in used if picture.control is not None]
-    control = summarise(controls, seed=settings.seed) if controls else None
+    control_fidelity = control.summary(seed=settings.seed) if settings.control else None
     place = environment(str(settings.device))
     return tuple(
         FidelityReport(
             settings=settings,
             model=model,
             original=original,
-            pictures=len(used),
-            fidelity=summarise([picture.models[number] for picture in used], seed=settings.seed),
-            control=control,
-            skipped=skipped,
-            images=tuple(PictureFidelity(picture.name, picture.models[number], picture.control) for picture in used),
+            pictures=used,
+            fidelity=sums[number].summary(seed=settings.seed),
+            control=control_fidelity,
+            skipped=tuple(skipped),
+            images=ComparedPictures(shards, number, used),
             environment=place,
         )
         for number, model in enumerate(models.models)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import msgspec
 import torch
+
+from bhk.evaluation.places import Place
 
 
 class Sum(msgspec.Struct, frozen=True):
@@ -33,6 +36,15 @@ def end_once(shard: tuple[int, ...]) -> Sum:
     return add(shard)
 
 
+def mark_node(shard: tuple[int, ...]) -> Sum:
+    """Take a while, and leave a file that is named like the node."""
+    import ray
+
+    Path(f"on-{ray.get_runtime_context().get_node_id()}").touch()
+    time.sleep(0.5)
+    return add(shard)
+
+
 def fail(shard: tuple[int, ...]) -> Sum:
     """Fail with the shard that begins with 2, and kill this process with the one that begins with 4."""
     if shard[0] == 4:
@@ -46,3 +58,9 @@ def _is_first_attempt(shard: tuple[int, ...]) -> bool:
         return False
     mark.touch()
     return True
+
+
+def side(shard: tuple[Place, ...]) -> Sum:
+    """Return the width of a picture."""
+    time.sleep(0.2)
+    return Sum(shard[0].pixels().shape[1], torch.get_num_threads())

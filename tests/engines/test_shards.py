@@ -63,9 +63,10 @@ def test_saved_results_are_not_computed_again(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run_shards(work, _SHARDS, Sum, work_dir=folder, fingerprint=_FINGERPRINT, advance=stop)
-    assert run_shards(work, _SHARDS, Sum, work_dir=folder, fingerprint=_FINGERPRINT) == _EXPECTED
+    assert list(run_shards(work, _SHARDS, Sum, work_dir=folder, fingerprint=_FINGERPRINT)) == _EXPECTED
     assert calls == _SHARDS
-    assert run_shards(work, _SHARDS, Sum, engine=Processes(2), work_dir=folder, fingerprint=_FINGERPRINT) == _EXPECTED
+    by_two = run_shards(work, _SHARDS, Sum, engine=Processes(2), work_dir=folder, fingerprint=_FINGERPRINT)
+    assert list(by_two) == _EXPECTED
     assert calls == _SHARDS
     assert json.loads((folder / "shard-000003.json").read_bytes()) == {"total": 16, "threads": 1}
 
@@ -78,7 +79,7 @@ def test_results_of_other_work_are_refused(tmp_path: Path) -> None:
         )
     (tmp_path / "shard-000001.json").write_bytes(b'{"total": 1')
     with pytest.raises(WorkDirError, match=r"shard-000001.json is not a result of this work .*; remove the file"):
-        run_shards(partial(_add, 0), _SHARDS, Sum, work_dir=tmp_path, fingerprint=_FINGERPRINT)
+        list(run_shards(partial(_add, 0), _SHARDS, Sum, work_dir=tmp_path, fingerprint=_FINGERPRINT))
 
 
 def _calls(calls: list[tuple[int, ...]], shard: tuple[int, ...]) -> Sum:
@@ -102,7 +103,8 @@ def test_parts_share_a_folder_and_are_merged(tmp_path: Path) -> None:
         )
 
     def merge(fingerprint: dict[str, str] = _FINGERPRINT) -> list[Sum]:
-        return run_shards(_add, _SHARDS, Sum, engine=None, work_dir=tmp_path / "work", fingerprint=fingerprint)  # type: ignore[arg-type]
+        kept = run_shards(_add, _SHARDS, Sum, engine=None, work_dir=tmp_path / "work", fingerprint=fingerprint)  # type: ignore[arg-type]
+        return list(kept)
 
     with pytest.raises(
         MissingResultsError, match="work holds no results to merge; run the parts with this work_dir first"
@@ -129,3 +131,15 @@ def test_parts_share_a_folder_and_are_merged(tmp_path: Path) -> None:
 def test_nothing_is_merged_without_a_folder() -> None:
     with pytest.raises(MissingResultsError, match="nothing to merge without a folder of results; give work_dir"):
         run_shards(partial(_add, 0), _SHARDS, Sum, engine=None, fingerprint={})
+
+
+def test_results_in_a_folder_are_read_when_they_are_gone_through(tmp_path: Path) -> None:
+    found = run_shards(partial(_add, 10), _SHARDS, Sum, work_dir=tmp_path, fingerprint=_FINGERPRINT)
+    assert (len(found), list(found), list(found)) == (4, _EXPECTED, _EXPECTED)
+    assert Sum(16, 1) in found
+    assert Sum(17, 1) not in found
+    (tmp_path / "shard-000002.json").unlink()
+    results = iter(found)
+    assert [next(results), next(results)] == _EXPECTED[:2]
+    with pytest.raises(MissingResultsError, match=r"no longer holds shard-000002\.json, the result of a shard$"):
+        next(results)

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from sam import models
 
-from bhk.evaluation.accuracy import Answer, ImageAccuracy, TrueObject, image_accuracy, questions_about
-from bhk.evaluation.accuracy_summary import prompt_accuracy, relative_drop
-from bhk.evaluation.annotations import Annotations
+from bhk.evaluation.accuracy import Answer, ImageAccuracy, PromptKind, TrueObject, image_accuracy, questions_about
+from bhk.evaluation.accuracy_summary import AccuracySums, PromptAccuracy
 from bhk.evaluation.annotations.segmentation import encode
 from bhk.evaluation.detections import Detection
 from bhk.evaluation.models import Subject
@@ -72,10 +71,22 @@ def _image(ious: list[float], originals: list[float], areas: list[float]) -> Ima
     return ImageAccuracy(1, 1, 1, objects, (), (model,), against)
 
 
+def _sums(images: list[ImageAccuracy], prompt: PromptKind) -> tuple[AccuracySums, AccuracySums]:
+    """Return the sums of the model and of the original."""
+    found, original = AccuracySums(prompt), AccuracySums(prompt)
+    for image in images:
+        found.add(image, image.models[0])
+        original.add(image, image.against)
+    return found, original
+
+
+def _accuracy(images: list[ImageAccuracy], prompt: PromptKind) -> PromptAccuracy:
+    return _sums(images, prompt)[0].accuracy(None, seed=0)
+
+
 def test_miou_is_the_mean_over_objects_with_the_size_classes_of_coco() -> None:
     images = [_image([0.2, 0.4, 0.9], [0.2] * 3, [10, 32**2, 96**2]), _image([0.5], [0.5], [32**2 - 1])]
-    truth = Annotations("sa1b", (), frozenset(), (), ())
-    found = prompt_accuracy(images, lambda image: image.models[0], "box", truth, 0)
+    found = _accuracy(images, "box")
     assert found.masks == 4
     assert (found.miou and found.miou.value) == pytest.approx(0.5)
     assert [entry and entry.value for entry in (found.small, found.medium, found.large)] == [
@@ -83,17 +94,23 @@ def test_miou_is_the_mean_over_objects_with_the_size_classes_of_coco() -> None:
         0.4,
         0.9,
     ]
+    assert [entry and entry.low for entry in (found.small, found.medium, found.large)] == [
+        pytest.approx(0.2),
+        None,
+        None,
+    ]
     assert (found.oracle, found.precision) == (None, None)
-    nothing = prompt_accuracy(images, lambda image: image.models[0], "point", truth, 0)
+    nothing = _accuracy(images, "point")
     assert (nothing.masks, nothing.miou) == (0, None)
 
 
 def test_the_drop_is_relative_and_paired() -> None:
     images = [_image([0.9 * iou], [iou], [10]) for iou in (0.1, 0.5, 0.9)]
-    truth = Annotations("sa1b", (), frozenset(), (), ())
-    drop = relative_drop(images, lambda image: image.models[0], "box", truth, 0)
+    found, original = _sums(images, "box")
+    drop = found.drop(original, None, seed=0)
     assert drop is not None
     assert drop.miou is not None
     assert (drop.miou.value, drop.miou.low, drop.miou.high) == pytest.approx((0.1, 0.1, 0.1))
     assert drop.ap is None
-    assert relative_drop(images, lambda image: image.models[0], "point", truth, 0) is None
+    found, original = _sums(images, "point")
+    assert found.drop(original, None, seed=0) is None

@@ -9,7 +9,8 @@ from pictures import clips
 from sam import models
 from torch import nn
 
-from bhk.evaluation.fidelity import joined, summarise
+from bhk.evaluation.fidelity import joined
+from bhk.evaluation.fidelity_summary import summarise
 from bhk.evaluation.following import Follower, compare_followers
 from bhk.pictures.clip import Beginning, open_clip
 from bhk.pictures.prompts import Prompt

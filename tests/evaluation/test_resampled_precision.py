@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from bhk.evaluation.annotations import Category
 from bhk.evaluation.annotations.segmentation import encode
 from bhk.evaluation.average_precision import FoundMask, Scope, TrueMask, average_precision
-from bhk.evaluation.intervals import times_drawn
+from bhk.evaluation.intervals import drawings
 from bhk.evaluation.resampled_precision import matched, resampled_ap
 
 _SIDE = 60
@@ -48,7 +49,7 @@ def test_pictures_drawn_once_give_the_ap_of_the_library(seed: int, agnostic: boo
     scopes = _scopes(9)
     truths, found = _data(scopes, seed)
     found = [replace(entry, category=None) for entry in found] if agnostic else found
-    once = np.ones((1, len(scopes)), np.int64)
+    once = np.ones((1, len(scopes)), np.int32)
     assert resampled_ap(matched(scopes, truths, found), once) == pytest.approx([_ap(scopes, truths, found)], abs=1e-9)
 
 
@@ -57,7 +58,7 @@ def test_a_picture_drawn_n_times_counts_as_n_copies_of_it(seed: int) -> None:
     scopes = _scopes(8)
     truths, found = _data(scopes, seed)
     found = [replace(entry, score=entry.score + 1e-3 * place) for place, entry in enumerate(found)]  # no equal scores
-    weights = times_drawn(len(scopes), seed=seed, resamples=20)
+    weights = np.array(list(itertools.islice(drawings(len(scopes), seed=seed), 1, 21)), np.int32)
     assert weights.sum(axis=1).tolist() == [len(scopes)] * 20
     expected = []
     for row in weights:
@@ -74,7 +75,7 @@ def test_lvis_counts_only_where_a_category_is_annotated() -> None:
     scopes = _scopes(8)
     truths, found = _data(scopes, 3)
     scopes = [replace(scope, absent=(1,), incomplete=(1,) if place % 2 else ()) for place, scope in enumerate(scopes)]
-    once = np.ones((1, len(scopes)), np.int64)
+    once = np.ones((1, len(scopes)), np.int32)
     by_lvis = resampled_ap(matched(scopes, truths, found, lvis=True), once)
     assert by_lvis == pytest.approx([_ap(scopes, truths, found, lvis=True)], abs=1e-9)
     assert by_lvis != pytest.approx(resampled_ap(matched(scopes, truths, found), once), abs=1e-3)
@@ -85,6 +86,6 @@ def test_without_objects_there_is_no_ap() -> None:
     mask = encode(np.ones((_SIDE, _SIDE), bool))
     truths = [TrueMask(scopes[0].image, 1, mask, float(_SIDE**2), False)]
     found = [FoundMask(scope.image, 1, mask, 0.5) for scope in scopes]
-    drawn = np.array([[1, 1, 1], [0, 2, 1], [3, 0, 0]])
+    drawn = np.array([[1, 1, 1], [0, 2, 1], [3, 0, 0]], np.int32)
     assert resampled_ap(matched(scopes, truths, found), drawn) == pytest.approx([1, np.nan, 1], nan_ok=True)
     assert resampled_ap(matched(scopes, truths, []), drawn) == pytest.approx([0, np.nan, 0], nan_ok=True)

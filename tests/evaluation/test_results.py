@@ -11,7 +11,8 @@ from publishing.made_up import accuracy, fidelity, written
 from bhk.evaluation.documents import EvaluationDocumentError, read_reports
 from bhk.evaluation.faults import FaultCount, FaultKind
 from bhk.evaluation.intervals import Estimate
-from bhk.evaluation.results import FORMAT, VERSION, Skipped
+from bhk.evaluation.report import FORMAT, VERSION
+from bhk.evaluation.results import Skipped
 
 _SHA256 = "0" * 64
 

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
-_TYPES = {".mjs": "text/javascript", ".html": "text/html"}
+_TYPES = {".mjs": "text/javascript", ".html": "text/html", ".wasm": "application/wasm"}
 
 
 @dataclass

@@ -19,7 +19,7 @@ from bhk.evaluation.accuracy import PromptKind
 from bhk.evaluation.accuracy_summary import Drop, PromptAccuracy
 from bhk.evaluation.average_precision import Precision
 from bhk.evaluation.environment import Environment
-from bhk.evaluation.fidelity import Agreement, Fidelity
+from bhk.evaluation.fidelity_summary import Agreement, Fidelity
 from bhk.evaluation.intervals import Estimate
 from bhk.evaluation.results import AccuracyReport, EvaluatedModel, FidelityReport
 from bhk.evaluation.settings import AccuracySettings, FidelitySettings

@@ -52,7 +52,12 @@ def list_sa1b(files: Sequence[Place], pictures: PictureFolder) -> Annotations:
 
 
 def read_sa1b(source: ImageFile, log: FaultLog) -> AnnotatedImage | None:
-    """Return the annotations of one picture; None if its file has another format, which is counted in `log`."""
+    """Return the annotations of one picture; None if its file has another format, which is counted in `log`.
+
+    Raises:
+        ReadError: the file is no longer there.
+    """
+    source.json.check()
     name = source.json.name
     try:
         document = load_document(source.json)
