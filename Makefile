@@ -111,7 +111,7 @@ docs: $(READY) ## regenerate the generated texts and drawings
 	$(VENV)/bin/python -m tools.viewer
 
 BENCHMARKS = minilm demo_sam calibration_minilm calibration_sam conversion hyperlinear host_time sam predictors family \
-             calibration_cost transformers_loading next_bits
+             calibration_cost transformers_loading next_bits merge cluster
 
 bench: $(BENCH_READY) ## compare fidelity and speed with other coders and runtimes (three hours, 13 GB of disk space)
 	for name in $(BENCHMARKS); do $(BENCH_VENV)/bin/python -m tools.bench $$name || exit 1; done

@@ -79,6 +79,19 @@ def test_weights_beyond_the_limit_of_the_format_lie_beside_the_file(
     torch.testing.assert_close(torch.from_numpy(y), x @ weight.T, rtol=0, atol=1e-6)
 
 
+def test_weights_beside_a_larger_model_before_are_removed(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("bhk.graphs.onnx_model.LARGEST", 10)
+        bhk.export_onnx(path, tmp_path / "new")
+    with pytest.raises(DestinationExistsError):
+        bhk.export_onnx(path, tmp_path / "new")
+    assert len(list((tmp_path / "new").iterdir())) == 4
+    report = bhk.export_onnx(path, tmp_path / "new", force=True)
+    assert sorted(file.path for file in report.files) == sorted((tmp_path / "new").iterdir())
+
+
 def test_nothing_is_left_or_changed_after_an_error(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bhk.export_onnx(path, tmp_path / "old")
     (tmp_path / "old" / "decoder.onnx").write_bytes(b"mine")
