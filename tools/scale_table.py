@@ -47,7 +47,7 @@ def cores(rows: Rows, merges: Rows) -> list[str]:
         rate = count / seconds
         share = 100 * per_picture * rate
         figures = (SA1B / rate / 86400, rate, rate * bytes_read / 1e6, 3600 * rate / SHARD, share)
-        lines.append(line([f"{count:,}", *(f"{figure:,.{figure < 10}f}" for figure in figures)], bold=False))
+        lines.append(line([f"{count:,}", *(f"{figure:,.{int(figure < 10)}f}" for figure in figures)], bold=False))
     return lines
 
 

@@ -79,7 +79,8 @@ class ComparedReport(Report):
 
     def entries(self) -> dict[str, Any]:
         """Return the entries of the document, as they are."""
-        return self.envelope() | {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]  # of its subclasses, which are dataclasses
+        return self.envelope() | {field.name: getattr(self, field.name) for field in fields}
 
     def envelope(self) -> dict[str, Any]:
         """Return the entries that every document begins with."""

@@ -34,7 +34,7 @@ def test_tables_of_indices_take_a_byte_each_and_equal_ones_are_held_once() -> No
     sizes = [len(tensor.raw_data) for tensor in proto.graph.initializer]
     assert sizes == [40 * 40]
     constants = [node.attribute[0].t for node in proto.graph.node if node.op_type == "Constant"]
-    assert [len(tensor.raw_data) for tensor in constants if len(tensor.raw_data) > 4000] == [8 * 40 * 40]  # the counts
+    assert sum(len(tensor.raw_data) > 4000 for tensor in constants) == 1  # the counts
     inputs = {"x": x.numpy(), "model.weight": module.model.weight.detach().numpy()}
     session = runtime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(None, inputs)[0], module(x).detach().numpy(), rtol=0, atol=1e-6)

@@ -98,7 +98,7 @@ def fidelity(sha256: str, *, control: bool = True, original: str = SHA256) -> Fi
         fidelity=found(0.9876),
         control=found(0.9987) if control else None,
         skipped=(),
-        images=(),
+        images=[],
         environment=ENVIRONMENT,
         generator="bhk 9.9",
     )

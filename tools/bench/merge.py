@@ -52,8 +52,8 @@ CASES = (
     Case("fidelity", 10_000, 64, 30),
     Case("fidelity", 100_000, 64, 200),
     Case("fidelity", 1_000_000, 8, 900),
-    Case("accuracy", 10_000, 100, 60),
-    Case("accuracy", 100_000, 100, 600),
+    Case("accuracy", 2_000, 100, 60),
+    Case("accuracy", 20_000, 100, 300),
 )
 QUICK = (Case("fidelity", 40, 8, 5), Case("accuracy", 40, 8, 5))
 
