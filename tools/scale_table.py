@@ -33,20 +33,18 @@ def scale(rows: Rows) -> list[str]:
     return lines
 
 
-def cores(rows: Rows, merges: Rows) -> list[str]:
+def cores(rows: Rows) -> list[str]:
     """Return the table of an evaluation of all of SA-1B with annotations, one line a number of cores."""
     sides = {row["side"]: row for row in rows if row["model"] == MODEL}
     seconds = sum(_core_seconds(sides[side], OBJECTS) for side in ("dense", "bhk exact"))
-    per_picture, _ = _merging(merges, "accuracy")
     bytes_read = ARCHIVES * ARCHIVE_GB * 1e9 / SA1B
     lines = [
-        "| cores | days | pictures a second | read, MB a second | files of results an hour | time to merge, % |",
-        "|--:|--:|--:|--:|--:|--:|",
+        "| cores | days | pictures a second | read, MB a second | files of results an hour |",
+        "|--:|--:|--:|--:|--:|",
     ]
     for count in (100, 1_000, 10_000):
         rate = count / seconds
-        share = 100 * per_picture * rate
-        figures = (SA1B / rate / 86400, rate, rate * bytes_read / 1e6, 3600 * rate / SHARD, share)
+        figures = (SA1B / rate / 86400, rate, rate * bytes_read / 1e6, 3600 * rate / SHARD)
         lines.append(line([f"{count:,}", *(f"{figure:,.{int(figure < 10)}f}" for figure in figures)], bold=False))
     return lines
 
@@ -77,7 +75,9 @@ def merging_all(rows: Rows) -> str:
 
 
 def throughput(rows: Rows) -> list[str]:
-    """Return the table of engines on one machine."""
+    """Return the table of engines on one machine; a sentence if they have not been measured."""
+    if not rows:
+        return ["This has not been measured on a quiet machine yet; `python -m tools.bench cluster` does that."]
     lines = ["| engine | workers | seconds for {:,} pictures | pictures a second |", "|---|--:|--:|--:|"]
     lines[0] = lines[0].format(int(rows[0]["pictures"]))
     names = {"processes": "processes", "ray": "Ray"}

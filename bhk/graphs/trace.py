@@ -37,6 +37,7 @@ def trace(part: Part) -> onnx.ModelProto:
                 dynamic_axes={name: dict(axes) for name, axes in part.dynamic.items()},
                 opset_version=OPSET,
                 dynamo=False,
+                training=torch.onnx.TrainingMode.PRESERVE,  # it is in eval mode; TinyViT makes large tables when that is set
                 export_params=False,
                 keep_initializers_as_inputs=True,  # so that equal weights stay apart
                 do_constant_folding=False,  # so that weights keep their names and shapes
