@@ -201,6 +201,11 @@ def _rows(name: str) -> Rows:
         return list(csv.DictReader(file))
 
 
+def _rows_if_measured(name: str) -> Rows:
+    """Return the rows of a file; none if there is no such file."""
+    return _rows(name) if (RESULTS / f"{name}.csv").exists() else []
+
+
 def _row(name: str, **values: str) -> dict[str, str]:
     """Return the only row of a CSV file with these values."""
     (found,) = (row for row in _rows(name) if all(row[column] == value for column, value in values.items()))
@@ -264,8 +269,8 @@ LISTS: dict[str, Callable[[], list[str]]] = {
     "on_gpu": on_gpu,
     "scale": lambda: scale_table.scale(_rows("sam_cpu")),
     "scale_cores": lambda: scale_table.cores(_rows("sam_cpu")),
-    "scale_merging": lambda: scale_table.merging(_rows("merge")),
-    "scale_throughput": lambda: scale_table.throughput(_rows("cluster") if (RESULTS / "cluster.csv").exists() else []),
+    "scale_merging": lambda: scale_table.merging(_rows_if_measured("merge")),
+    "scale_throughput": lambda: scale_table.throughput(_rows_if_measured("cluster")),
     "scale_uneven": lambda: scale_table.uneven(_rows("sam_cpu")),
     "models": lambda: model_table.models(_rows("masks"), _rows("family"), _rows("relatives")),
     "encoders_on_cpu": lambda: speed_tables.encoders_on_cpu(_rows("sam_cpu")),
@@ -299,7 +304,6 @@ FIGURES: dict[str, Callable[[], str]] = {  # within a sentence
     "finer_steps": finer_steps,
     "family_range": family_range,
     "sam_processor": sam_processor,
-    "merging_all": lambda: scale_table.merging_all(_rows("merge")),
     "sam_b_seconds": partial(convert_seconds, "sam_vit_b"),
     "sam_h_seconds": partial(convert_seconds, "sam_vit_h"),
 }

@@ -13,6 +13,7 @@ HOURS_A_YEAR = 24 * 365.25
 ARCHIVES, ARCHIVE_GB = 1000, 11  # of SA-1B, with masks
 MODEL = "SAM-B"  # of the tables about a whole evaluation
 SHARD = 4  # pictures of a file of results
+NOT_YET = "This has not been measured on a quiet machine yet; `python -m tools.bench {}` does that."
 
 
 def scale(rows: Rows) -> list[str]:
@@ -50,7 +51,9 @@ def cores(rows: Rows) -> list[str]:
 
 
 def merging(rows: Rows) -> list[str]:
-    """Return the table of measured merges, and of those of all of SA-1B that follow from them."""
+    """Return the table of measured merges, and what follows for all of SA-1B; a sentence if they have not been measured."""
+    if not rows:
+        return [NOT_YET.format("merge")]
     lines = [
         "| results | pictures | masks a picture | stored, kB a picture | seconds | memory, MB |",
         "|---|--:|--:|--:|--:|--:|",
@@ -59,25 +62,21 @@ def merging(rows: Rows) -> list[str]:
         figures = (float(row["seconds"]), float(row["peak_mib"]) * 2**20 / 1e6)
         cells = [f"{int(row['pictures']):,}", row["masks"], f"{float(row['bytes']) / 1000:.1f}"]
         lines.append(line([row["protocol"], *cells, *(f"{figure:,.0f}" for figure in figures)], bold=False))
-    return lines
-
-
-def merging_all(rows: Rows) -> str:
-    """Return what a merge of SA-1B would take, in a sentence: time and memory grow with the number of pictures."""
     found = []
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
-        seconds, nbytes = _merging(rows, protocol)
-        masks = _most_alike(rows, protocol)[0]["masks"]
-        found.append(
-            f"{seconds * SA1B / 3600:.1f} hours and {nbytes * SA1B / 1e9:.0f} GB for {protocol} with {masks} masks a picture"
-        )
-    return " and ".join(found)
+        small, large = _most_alike(rows, protocol)
+        pictures = int(large["pictures"]) - int(small["pictures"])
+        if pictures:
+            hours, mib = ((float(large[name]) - float(small[name])) / pictures for name in ("seconds", "peak_mib"))
+            figures = f"{hours * SA1B / 3600:.1f} hours and {mib * 2**20 * SA1B / 1e9:.0f} GB"
+            found.append(f"{figures} for {protocol} with {small['masks']} masks a picture")
+    return [*lines, *(["", f"At this rate, all of SA-1B takes {', and '.join(found)}."] if found else [])]
 
 
 def throughput(rows: Rows) -> list[str]:
     """Return the table of engines on one machine; a sentence if they have not been measured."""
     if not rows:
-        return ["This has not been measured on a quiet machine yet; `python -m tools.bench cluster` does that."]
+        return [NOT_YET.format("cluster")]
     lines = ["| engine | workers | seconds for {:,} pictures | pictures a second |", "|---|--:|--:|--:|"]
     lines[0] = lines[0].format(int(rows[0]["pictures"]))
     names = {"processes": "processes", "ray": "Ray"}
@@ -111,14 +110,6 @@ def _most_alike(rows: Rows, protocol: str) -> Rows:
     some = [row for row in rows if row["protocol"] == protocol]
     alike = sorted((row for row in some if row["masks"] == some[0]["masks"]), key=lambda row: int(row["pictures"]))
     return [alike[0], alike[-1]]
-
-
-def _merging(rows: Rows, protocol: str) -> tuple[float, float]:
-    """Return the seconds and the bytes of memory that each further picture takes."""
-    small, large = _most_alike(rows, protocol)
-    pictures = int(large["pictures"]) - int(small["pictures"])
-    seconds, mib = (float(large[name]) - float(small[name]) for name in ("seconds", "peak_mib"))
-    return seconds / pictures, mib * 2**20 / pictures
 
 
 def _core_seconds(row: dict[str, str], answers: int) -> float:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tools.scale_simulation import Cluster
-from tools.scale_table import cores, merging, merging_all, scale, throughput, uneven
+from tools.scale_table import cores, merging, scale, throughput, uneven
 
 
 def _row(model: str, side: str, encoder: str, prompt: str) -> dict[str, str]:
@@ -48,9 +48,14 @@ def test_all_of_sa1b_on_many_cores() -> None:
 
 
 def test_merges_are_listed_and_continued() -> None:
-    assert _cells(merging(_MERGES)[3]) == ["fidelity", "100,000", "64", "5.0", "100", "199"]
-    said = merging_all(_MERGES)
-    assert said.startswith(f"{11_185_362 / 1000 / 3600:.1f} hours and 12 GB for fidelity with 64 masks a picture and ")
+    found = merging(_MERGES)
+    assert _cells(found[3]) == ["fidelity", "100,000", "64", "5.0", "100", "199"]
+    hours = 11_185_362 / 1000 / 3600
+    assert found[-1].startswith(
+        f"At this rate, all of SA-1B takes {hours:.1f} hours and 12 GB for fidelity with 64 masks a picture, and {hours:.1f}"
+    )
+    assert len(merging(_MERGES[:1])) == 3
+    assert "not been measured" in merging([])[0]
 
 
 def test_engines_are_listed() -> None:
