@@ -233,7 +233,7 @@ def test_weights_with_many_far_outliers_are_multiplied_exactly(any_size, random_
 def test_few_rows_and_scalar_weights_are_multiplied_exactly_in_integer_mode(any_size, random_weight) -> None:
     x, bias = _draw(64, 33, 48)
     lattice, scalar = random_weight(48, 33), random_weight(48, 33, lattice="corner")
-    for weight, rows in ((lattice, x[:24]), (scalar, x)):
+    for weight, rows in ((lattice, x[: reference.INTEGER_ROWS - 1]), (scalar, x)):
         assert torch.equal(_run(weight, rows, bias, "int8"), _run(weight, rows, bias, "exact"))
 
 
