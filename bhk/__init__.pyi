@@ -21,6 +21,7 @@ from bhk.file.bhkfile import load_state_dict as load_state_dict
 from bhk.file.bhkfile import open_file as open
 from bhk.nn.loading import LoadReport as LoadReport
 from bhk.nn.loading import load_into as load_into
+from bhk.pictures.clip_prompts import ClipPrompt as ClipPrompt
 from bhk.publishing.content import Card as Card
 from bhk.publishing.pull import PullReport as PullReport
 from bhk.publishing.pull import pull as pull

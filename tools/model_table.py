@@ -13,6 +13,7 @@ from tools.speed_tables import Rows, line
 from tools.state_dicts import NAMES, shapes_of
 
 NONE = "–"
+_NAMED = "tensors, name or `--config`"
 _HEAD = (
     "| model | converts | recognised by | built with | mask IoU | logits | segment | video | transformers | ratio |",
     "|---|---|---|---|--:|--:|---|---|---|--:|",
@@ -20,10 +21,11 @@ _HEAD = (
 
 
 def representative(variant: Variant) -> Variant:
-    """Return the variant that stands for one with the same modules, such as SAM-B for MedSAM."""
+    """Return the variant that stands for one with the same modules, such as SAM-H for MobileSAMv2 (ViT-H)."""
     found = find_variant(variant.family, variant.architecture)
-    same = found is not None and (found.packages, found.settings) == (variant.packages, variant.settings)
-    return found if same and found is not None else variant
+    if found is None or variant.prepares:
+        return variant
+    return found if (found.packages, found.settings) == (variant.packages, variant.settings) else variant
 
 
 def groups() -> dict[str, list[Variant]]:
@@ -72,7 +74,7 @@ def _cells(alike: list[Variant], masks: dict[str, str] | None, size: dict[str, s
         " or ".join(f"`{package.name}`" for package in packages) or NONE,
         masks["iou"] if masks else NONE,
         masks["logits"] if masks else NONE,
-        ", ".join(family.prompts) or NONE,
+        ", ".join(first.prompts or family.prompts) or NONE,
         "yes" if family.follows else NONE,
         ", ".join(f"`{name}`" for name in classes) or NONE,
         f"{float(size['ratio']):.2f}" if size else NONE,
@@ -88,12 +90,14 @@ def recognised_by(variant: Variant) -> str:
     family = FAMILIES[variant.family]
     if family.classes:
         return "tensors" if family.read else "tensors, `config.json`"
+    if variant.prepares:  # its tensors are those of another model
+        return _NAMED
     shapes = _shapes(variant)
     found = recognise(shapes, Configuration(variant.title, variant=variant.name))
     if found is None or found.variant is None or representative(found.variant) != variant:
         raise ValueError(f"the tensors of {variant.name} are taken for {found}")
     alone = recognise(shapes)
-    return "tensors, name or `--config`" if alone is not None and alone.asks else "tensors"
+    return _NAMED if alone is not None and alone.asks else "tensors"
 
 
 def _shapes(variant: Variant) -> dict[str, tuple[int, ...]]:

@@ -62,14 +62,26 @@ class Case:
 
 CASES = {
     "repvit_sam": Case("RepViT/sam", "repvit_sam.pt", code.RepVit),
-    "efficientvit_sam_l0": Case("efficientvit", "efficientvit_sam_l0.pt", code.EfficientVit),
-    "efficientvit_sam_xl0": Case("efficientvit", "efficientvit_sam_xl0.pt", code.EfficientVit),
+    **{
+        f"efficientvit_sam_{size}": Case("efficientvit", f"efficientvit_sam_{size}.pt", code.EfficientVit)
+        for size in ("l0", "l1", "l2", "xl0", "xl1")
+    },
     "sam2.1_hq_hiera_large": Case("sam-hq/sam-hq2", "sam2.1_hq_hiera_large.pt", code.HqSam2),
-    "efficienttam_ti": Case("EfficientTAM", "efficienttam_ti.pt", code.EfficientTam),
-    "efficienttam_s_512x512": Case("EfficientTAM", "efficienttam_s_512x512.pt", code.EfficientTam),
+    **{
+        f"efficienttam_{size}{end}": Case("EfficientTAM", f"efficienttam_{size}{end}.pt", code.EfficientTam)
+        for size in ("ti", "s")
+        for end in ("", "_1", "_2", "_512x512")
+    },
     "edgetam": Case("EdgeTAM", "edgetam.pt", code.EdgeTam),
     "robust_sam_vit_b": Case("RobustSAM", "robust_sam_vit_b.pt", code.Robust),
+    "robust_sam_vit_l": Case("RobustSAM", "robust_sam_vit_l.pt", code.Robust),
+    "tinysam": Case("TinySAM", "tinysam_42.3.pth", code.Tiny, ("point", "box")),
+    "edge_sam": Case("EdgeSAM", "edge_sam.pth", code.Edge),
+    "efficient_sam_vitt": Case("EfficientSAM", "efficient_sam_vitt.pt", code.Efficient, ("point",)),
+    "efficient_sam_vits": Case("EfficientSAM", "efficient_sam_vits.pt", code.Efficient, ("point",)),
     "sam_med2d": Case("SAM-Med2D", "sam-med2d_b.pth", code.SamMed2d, ("point", "box")),
+    "ft_sam": Case("SAM-Med2D", "ft-sam_b.pth", code.FtSam, ("point", "box")),
+    "medsam": Case("MedSAM", "medsam_vit_b.pth", code.Med, ("box",)),
     "lite_medsam": Case("LiteMedSAM", "lite_medsam.pt", code.LiteMed, ("box",)),
     "mobile_sam_v2_efficientvit_l2": Case("MobileSAM/MobileSAMv2", "", code.MobileSamV2),
 }

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
+from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,31 @@ from numpy.typing import NDArray
 from torch import nn
 
 Masks = NDArray[np.bool_]
+_UNUSED = {"pandas", "matplotlib"}
 
 
 def decoder_of(model: Any) -> Any:
     """Return the mask decoder of a model."""
     return getattr(model, "mask_decoder", None) or model.sam_mask_decoder
+
+
+def _steps(script: str, *names: str) -> CodeType:
+    """Return the imports, functions and classes of a script, and what it assigns to `names`.
+
+    Left out are the steps that read files and options, and what draws or tabulates.
+    """
+    spec = importlib.util.find_spec(script)
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text())
+    kinds = (ast.FunctionDef, ast.ClassDef, ast.ImportFrom, ast.Import)
+    tree.body = [
+        node
+        for node in tree.body
+        if (isinstance(node, kinds) and not _UNUSED & set(ast.unparse(node).replace(".", " ").split()))
+        or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in names)
+    ]
+    return compile(tree, script, "exec")
 
 
 class Authors:
@@ -72,13 +93,18 @@ class Authors:
             return np.array([record["segmentation"] for record in best_first], dtype=bool)
         predictor = self.predictor()
         predictor.set_image(image)
-        masks, scores, _ = predictor.predict(
+        masks, scores, *_ = self.ask(
+            predictor,
             point_coords=np.array(points) if points else None,
             point_labels=np.ones(len(points)) if points else None,
             box=np.array(boxes[0]) if boxes else None,
-            multimask_output=bool(points) or not self.single,
+            multimask=bool(points) or not self.single,
         )
         return np.asarray(masks).reshape(-1, *image.shape[:2])[[np.argmax(scores)]] > 0
+
+    def ask(self, predictor: Any, *, multimask: bool, **prompt: Any) -> tuple[Any, ...]:
+        """Return masks, scores, and more."""
+        return predictor.predict(**prompt, multimask_output=multimask)  # type: ignore[no-any-return]
 
 
 class RepVit(Authors):
@@ -176,9 +202,10 @@ class Robust(Authors):
 class SamMed2d(Authors):
     package = "segment_anything"
     single = False
+    adapters = True
 
     def build(self) -> nn.Module:
-        options = SimpleNamespace(image_size=256, sam_checkpoint=None, encoder_adapter=True)
+        options = SimpleNamespace(image_size=256, sam_checkpoint=None, encoder_adapter=self.adapters)
         return importlib.import_module(self.package).sam_model_registry["vit_b"](options)  # type: ignore[no-any-return]
 
     def predictor(self) -> Any:
@@ -197,28 +224,9 @@ class LiteMed(Authors):
     )
 
     def build(self) -> nn.Module:
-        spec = importlib.util.find_spec(self._script)
-        assert spec is not None
-        assert spec.origin is not None
         self.script: dict[str, Any] = {}
-        exec(compile(self._wanted(Path(spec.origin).read_text()), self._script, "exec"), self.script)
+        exec(_steps(self._script, *self._parts, "image_size"), self.script)
         return self.script["medsam_lite_model"]  # type: ignore[no-any-return]
-
-    def _wanted(self, text: str) -> ast.Module:
-        """Return imports, functions, classes and the parts of the model, without what reads files and options."""
-        tree = ast.parse(text)
-        kinds = (ast.FunctionDef, ast.ClassDef, ast.ImportFrom, ast.Import)
-        names = (*self._parts, "image_size")
-        tree.body = [
-            node
-            for node in tree.body
-            if (
-                isinstance(node, kinds)
-                and not {"pandas", "matplotlib"} & set(ast.unparse(node).replace(".", " ").split())
-            )
-            or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in names)
-        ]
-        return tree
 
     def answer(self, image: Any, **question: Any) -> Masks:
         do, size = self.script, image.shape[:2]
@@ -229,6 +237,74 @@ class LiteMed(Authors):
         box = do["resize_box_to_256"](np.array(question["boxes"][0]), size)
         found, _ = do["medsam_inference"](self.model, embedding, box[None], small.shape[:2], size)
         return found[None].astype(bool)  # type: ignore[no-any-return]
+
+
+class Med(Authors):
+    """MedSAM, whose steps are taken out of its script."""
+
+    package = "segment_anything"
+    _script = "MedSAM_Inference"
+    _names = ("img_1024", "img_1024_tensor", "box_1024")
+
+    def build(self) -> nn.Module:
+        return importlib.import_module(self.package).sam_model_registry["vit_b"]()  # type: ignore[no-any-return]
+
+    def answer(self, image: Any, **question: Any) -> Masks:
+        height, width = image.shape[:2]
+        done: dict[str, Any] = {"img_3c": image, "H": height, "W": width, "device": "cpu"}
+        done["box_np"] = np.array(question["boxes"])
+        exec(_steps(self._script, *self._names), done)
+        embedding = self.model.image_encoder(done["img_1024_tensor"])  # type: ignore[operator]
+        found = done["medsam_inference"](self.model, embedding, done["box_1024"], height, width)
+        return found[None].astype(bool)  # type: ignore[no-any-return]
+
+
+class FtSam(SamMed2d):
+    """SAM-Med2D's authors' fine-tune of all weights, without adapters."""
+
+    adapters = False
+
+
+class Tiny(Authors):
+    package = "tinysam"
+
+    def build(self) -> nn.Module:
+        return importlib.import_module(self.package).sam_model_registry["vit_t"]()  # type: ignore[no-any-return]
+
+    def ask(self, predictor: Any, *, multimask: bool, **prompt: Any) -> tuple[Any, ...]:
+        return predictor.predict(**prompt)  # type: ignore[no-any-return]
+
+
+class Edge(Authors):
+    """EdgeSAM. Its models of mmdet are for proposals of objects; classes without content stand for them."""
+
+    package = "edge_sam"
+
+    def build(self) -> nn.Module:
+        for name in ("mmdet", "mmdet.models", "mmdet.models.dense_heads", "mmdet.models.necks"):
+            sys.modules[name] = ModuleType(name)
+        heads: Any = sys.modules["mmdet.models.dense_heads"]
+        heads.RPNHead = heads.CenterNetUpdateHead = nn.Identity
+        setattr(sys.modules["mmdet.models.necks"], "FPN", nn.Identity)  # noqa: B010
+        return importlib.import_module(self.package).sam_model_registry["edge_sam"]()  # type: ignore[no-any-return]
+
+    def ask(self, predictor: Any, *, multimask: bool, **prompt: Any) -> tuple[Any, ...]:
+        return predictor.predict(**prompt, num_multimask_outputs=3 if multimask else 1)  # type: ignore[no-any-return]
+
+
+class Efficient(Authors):
+    """EfficientSAM, whose module is called with a picture and points."""
+
+    def build(self) -> nn.Module:
+        build: Any = importlib.import_module("efficient_sam.efficient_sam").build_efficient_sam
+        width = {"t": 192, "s": 384}[self.variant[-1]]
+        return build(encoder_patch_embed_dim=width, encoder_num_heads=width // 64)  # type: ignore[no-any-return]
+
+    def answer(self, image: Any, **question: Any) -> Masks:
+        points = torch.tensor(question["points"])[None, None]
+        pixels = torch.tensor(image).permute(2, 0, 1)[None] / 255
+        logits, scores = self.model(pixels, points, torch.ones(points.shape[:3]))
+        return (logits[0, 0, scores[0, 0].argmax()] >= 0).numpy()[None]  # type: ignore[no-any-return]
 
 
 class MobileSamV2(Authors):

@@ -40,7 +40,7 @@ _EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     segment: (
         "bhk segment sam_b.bhk photo.jpg --point 500,375 -o masks.png",
         "bhk segment sam_b.bhk photo.jpg --everything --json",
-        "bhk segment sam2.bhk clip.mp4 --frame 12 --point 500,375 -o masks.mp4",
+        "bhk segment sam2.bhk clip.mp4 --point 500,375 --point 530,390@48 -o masks.mp4",
     ),
     evaluate: (
         "bhk eval sam_b.bhk --images photos/ --against sam_vit_b_01ec64.pth",

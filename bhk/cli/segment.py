@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,16 +18,31 @@ if TYPE_CHECKING:
     from bhk.tasks.segment_video import VideoReport
 
 
-def _numbers(values: list[str] | None, form: str, option: str) -> list[tuple[float, ...]]:
-    """Parse options such as 100,200 with as many numbers as `form` has."""
+_PLACE = re.compile(r"(?:(?P<object>\d{1,9}):)?(?P<values>[^:@]*)(?:@(?P<frame>\d{1,9}))?")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The value of an option such as 100,200, in a clip also 1:100,200@48 for object 1 in frame 48."""
+
+    values: tuple[float, ...]
+    object: int | None
+    frame: int | None
+
+
+def _places(options: list[str] | None, form: str, option: str) -> list[_Place]:
+    """Parse options with as many numbers as `form` has."""
     parsed = []
-    for value in values or []:
+    for value in options or []:
+        found = _PLACE.fullmatch(value)
         try:
-            parsed.append(tuple(map(float, value.split(","))))
+            values = tuple(map(float, found["values"].split(","))) if found else ()
         except ValueError:
-            raise typer.BadParameter(f"{value!r} is not {form} in pixels", param_hint=option) from None
-        if len(parsed[-1]) != len(form.split(",")):
+            values = ()
+        if found is None or len(values) != len(form.split(",")):
             raise typer.BadParameter(f"{value!r} is not {form} in pixels", param_hint=option)
+        number, frame = (None if found[name] is None else int(found[name]) for name in ("object", "frame"))
+        parsed.append(_Place(values, number, frame))
     return parsed
 
 
@@ -40,7 +57,12 @@ def segment(
         ),
     ],
     point: Annotated[
-        list[str] | None, typer.Option(metavar="X,Y", help="A point on the object, in pixels. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y",
+            help="A point on the object, in pixels. Repeatable. In a clip, X,Y@FRAME is in another frame than the others, and "
+            "OBJECT:X,Y on one of several objects, which are numbered from 0; so are --not-point and --box.",
+        ),
     ] = None,
     not_point: Annotated[
         list[str] | None, typer.Option(metavar="X,Y", help="A point outside the object. Repeatable.")
@@ -64,7 +86,9 @@ def segment(
     ] = 32,
     frame: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="The frame of a clip that points and boxes belong to. Default: 0."),
+        typer.Option(
+            min=0, metavar="N", help="The frame of a clip that points and boxes without @FRAME belong to. Default: 0."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -83,35 +107,32 @@ def segment(
     quiet: Quiet = False,
 ) -> None:
     """Find the masks of objects in a picture, from points, boxes, texts or a grid, or in every frame of a clip."""
-    points, boxes = _numbers(point, "x,y", "--point"), _numbers(box, "x0,y0,x1,y1", "--box")
-    not_points = _numbers(not_point, "x,y", "--not-point")
-    if everything == bool(points or not_points or boxes or text):
-        raise typer.BadParameter("give either --point and --box, or --text, or --everything", param_hint="prompts")
-    asked: dict[str, Any] = {
-        "points": points,
-        "not_points": not_points,
-        "boxes": boxes,
-        "separate": separate,
-        "out": out,
-        "force": force,
-        **run,
+    places = {
+        "points": _places(point, "x,y", "--point"),
+        "not_points": _places(not_point, "x,y", "--not-point"),
+        "boxes": _places(box, "x0,y0,x1,y1", "--box"),
     }
+    if everything == bool(any(places.values()) or text):
+        raise typer.BadParameter("give either --point and --box, or --text, or --everything", param_hint="prompts")
+    asked: dict[str, Any] = {"out": out, "force": force, **run}
     from bhk.pictures.clip import is_clip
 
     if is_clip(image):
         _refuse(everything, "--everything")
         _refuse(multimask, "--multimask")
-        _refuse(bool(text), "--text")
         from bhk.tasks.segment_video import segment_video
 
         task: Callable[..., SegmentationReport | VideoReport] = segment_video
-        asked |= {"frame": frame or 0}
+        asked |= _in_clip(places, text or [], separate, frame)
     else:
         if frame is not None:
             raise typer.BadParameter("is for clips: a folder of frames or a video file", param_hint="--frame")
+        if any(place.object is not None or place.frame is not None for kind in places.values() for place in kind):
+            raise typer.BadParameter("OBJECT: and @FRAME are for clips", param_hint="prompts")
         from bhk.tasks.segment import segment as task
 
-        asked |= {"texts": text or (), "everything": everything}
+        asked |= {name: [place.values for place in kind] for name, kind in places.items()}
+        asked |= {"texts": text or (), "everything": everything, "separate": separate}
         asked |= {"multimask": multimask, "points_per_side": points_per_side}
     output = Output(as_json=as_json, quiet=quiet)
     with output.progress() as progress:
@@ -121,6 +142,20 @@ def segment(
         output.hint(report.stats())
 
 
-def _refuse(given: bool, option: str) -> None:
+def _in_clip(places: dict[str, list[_Place]], texts: list[str], separate: bool, frame: int | None) -> dict[str, Any]:
+    """Return the prompts for a clip as `bhk.segment_video` takes them."""
+    from bhk.pictures.clip_prompts import Mark, clip_prompts
+
+    if texts:
+        _refuse(any(places.values()) or separate or frame is not None, "--text", "goes without other prompts in a clip")
+        return {"texts": texts}
+    marks = {
+        name: [Mark(place.values, (frame or 0) if place.frame is None else place.frame, place.object) for place in kind]
+        for name, kind in places.items()
+    }
+    return {"prompts": clip_prompts(**marks, separate=separate)}
+
+
+def _refuse(given: bool, option: str, why: str = "is for pictures, not for clips; give --point or --box") -> None:
     if given:
-        raise typer.BadParameter("is for pictures, not for clips; give --point or --box", param_hint=option)
+        raise typer.BadParameter(why, param_hint=option)

@@ -12,6 +12,7 @@ from bhk.evaluation.models import embedding_of
 from bhk.nn.device import memory_error
 from bhk.nn.precision import mixed_precision
 from bhk.pictures.clip import Clip
+from bhk.pictures.clip_prompts import ClipPrompt
 from bhk.pictures.masks import boundary_iou, mask_iou
 from bhk.pictures.prompts import Prompt
 from bhk.sam.prediction.tracker import FrameMasks, tracker_for
@@ -41,7 +42,7 @@ class Follower:
             self._embedding = embedding_of(outputs)
 
         height, width = clip.size
-        steps = self._tracker.follow(clip, prompts, 0)
+        steps = self._tracker.follow(clip, [ClipPrompt(**vars(prompt), object=i) for i, prompt in enumerate(prompts)])
         hook = self._tracker.encoder.register_forward_hook(keep)
         try:
             for _ in range(len(clip)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,8 @@ from bhk.base.files import DestinationExistsError, WriteError, check_destination
 from bhk.base.packages import import_package
 from bhk.base.progress import Progress
 from bhk.pictures.clip import VIDEO_SUFFIXES, Clip
+from bhk.pictures.clip_prompts import ClipPrompt
 from bhk.pictures.image import SUFFIXES, Rgb
-from bhk.pictures.prompts import Prompt
 from bhk.pictures.video_file import CONTAINERS, PYAV, write_video
 
 _FRAME = re.compile(r"\d{5,}\.jpg")  # as `write_overlay` calls them
@@ -64,7 +64,7 @@ def _is_read_from(folder: Path, source: Path) -> bool:
 
 
 def write_overlay(
-    path: Path, clip: Clip, masks: Masks, prompts: tuple[Prompt, ...], frame: int, *, force: bool, progress: Progress
+    path: Path, clip: Clip, masks: Masks, prompts: Sequence[ClipPrompt], *, force: bool, progress: Progress
 ) -> None:
     """Write a clip with masks drawn on it.
 
@@ -72,8 +72,7 @@ def write_overlay(
         path: as for `check_overlay`; a folder gets pictures 00000.jpg, 00001.jpg, ….
         clip: the frames.
         masks: returns the masks in a frame.
-        prompts: drawn on frame `frame`.
-        frame: index of the frame of the prompts.
+        prompts: each is drawn on its frame.
         force: as for `check_overlay`.
         progress: called with ("Drawing", frames done, all frames).
 
@@ -86,7 +85,8 @@ def write_overlay(
         from bhk.pictures.overlay import draw
 
         for index in range(len(clip)):
-            yield np.asarray(draw(clip[index], masks(index), prompts if index == frame else ()))
+            asked = {prompt.object: prompt for prompt in prompts if prompt.frame == index}
+            yield np.asarray(draw(clip[index], masks(index), asked))
             progress("Drawing", index + 1, len(clip))
 
     if path.suffix.lower() in CONTAINERS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ OPACITY = 0.45
 _SMOOTH = 4  # prompts are drawn this many times larger, then scaled down, for smooth edges
 
 
-def draw(image: Rgb, masks: NDArray[np.bool_], prompts: Iterable[Prompt]) -> Image.Image:
+def draw(image: Rgb, masks: NDArray[np.bool_], prompts: Iterable[Prompt] | Mapping[int, Prompt]) -> Image.Image:
     """Return a picture with masks and prompts drawn on it, at the size of the picture.
 
     Masks are tinted, the largest first, so that small ones lie on top. Each mask has a white outline with a black one
@@ -35,7 +35,7 @@ def draw(image: Rgb, masks: NDArray[np.bool_], prompts: Iterable[Prompt]) -> Ima
     Args:
         image: uint8 (height, width, 3).
         masks: bool (n, height, width).
-        prompts: in pixels of the picture.
+        prompts: in pixels of the picture; by the number of the mask that has the colour of their boxes, in turn by default.
     """
     drawn = image.copy()
     unit = max(1, round(min(image.shape[:2]) / 320))
@@ -43,11 +43,11 @@ def draw(image: Rgb, masks: NDArray[np.bool_], prompts: Iterable[Prompt]) -> Ima
     for index in order.tolist():
         _tint(drawn, masks[index], COLOURS[index % len(COLOURS)], unit)
     picture = Image.fromarray(drawn)
-    asked = tuple(dict.fromkeys(prompts))
-    for number, prompt in enumerate(asked):
+    asked = prompts if isinstance(prompts, Mapping) else dict(enumerate(dict.fromkeys(prompts)))
+    for number, prompt in asked.items():
         if prompt.box is not None:
             _box(picture, prompt.box, COLOURS[number % len(COLOURS)], unit)
-    for prompt in asked:
+    for prompt in asked.values():
         for point in prompt.points:
             _disc(picture, point, COLOURS[2], 7 * unit, bar=False)
         for point in prompt.not_points:

@@ -29,6 +29,7 @@ from bhk.sam.variants import (
     PromptKind,
     Variant,
     is_buildable,
+    prompts_of,
     published_as,
     published_with,
 )
@@ -129,7 +130,8 @@ class PublishedFile:
     @property
     def prompts(self) -> tuple[PromptKind, ...]:
         """What `bhk.segment` asks its model with; none if it cannot."""
-        return () if self.family is None else FAMILIES[self.family].prompts
+        model = self.inspection.model
+        return prompts_of(model) if model and is_buildable(model) else ()
 
     @cached_property
     def architecture(self) -> str | None:

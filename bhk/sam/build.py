@@ -20,7 +20,18 @@ from bhk.sam.lite_med_sam import LiteMedSam
 from bhk.sam.original_sam3 import build_sam3
 from bhk.sam.packages import MOBILE_SAM_V2, SEGMENT_ANYTHING, SEGMENT_ANYTHING_HQ
 from bhk.sam.tree import build_tree
-from bhk.sam.variants import CONFIG, FAMILIES, FURTHER, WITHIN, Family, find_variant, packages_of, title_of
+from bhk.sam.variants import (
+    CONFIG,
+    FAMILIES,
+    FURTHER,
+    PREPARED_AS,
+    WITHIN,
+    Family,
+    packages_of,
+    prepares_of,
+    title_of,
+    variants_of,
+)
 
 DECODER_HEADS = 8  # of attention in the mask decoder, which no shape tells
 # The parts besides the encoder in a model whose encoder is no VitEncoder: sizes of that do not matter.
@@ -52,7 +63,7 @@ def build_model(entry: ModelEntry, *, video: bool = False) -> nn.Module:
     packages = packages_of(entry)
     package = import_package(packages)
     try:
-        return _build(package, family, architecture, video=video).eval()
+        model = _build(package, family, architecture, video=video).eval()
     except (ImportError, AttributeError) as error:
         other = f"update it, or {packages[0].install}"
         raise MissingPackageError(
@@ -61,6 +72,9 @@ def build_model(entry: ModelEntry, *, video: bool = False) -> nn.Module:
     except (AssertionError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
         sizes = "settings" if isinstance(architecture, Configured) else f"sizes {entry.arguments}"
         raise UnknownModelError(f"{package.__name__} cannot build a model of the file's {sizes}: {error}") from error
+    if prepares_of(entry):
+        setattr(model, PREPARED_AS, entry.variant)
+    return model
 
 
 def _build(package: ModuleType, family: Family, architecture: Architecture, *, video: bool) -> nn.Module:
@@ -100,11 +114,7 @@ def architecture_of(entry: ModelEntry) -> Architecture:
         raise UnknownModelError(
             f"the file's model has arguments that no {family.title} has: {str(error)[:200]}"
         ) from None
-    if (
-        not isinstance(architecture, Configured)
-        and not family.any_size
-        and find_variant(family.name, architecture) is None
-    ):
+    if not isinstance(architecture, Configured) and not family.any_size and not variants_of(family.name, architecture):
         raise UnknownModelError(
             f"the file holds {family.title} of unpublished sizes, {entry.arguments}; "
             "build the module yourself and load it with bhk.load_into"

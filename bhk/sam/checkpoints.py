@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from bhk.sam.configuration import Config, Configuration, ConfigurationError, con
 from bhk.sam.parts import read_whole
 from bhk.sam.recognise import Recognised, recognise
 from bhk.sam.tree import add_unstated, differences, settings_of
-from bhk.sam.variants import CONFIG, VARIANTS, called_like, published_with, title_of
+from bhk.sam.variants import CONFIG, VARIANTS, Variant, called_like, published_with, title_of, variants_of
 
 
 def read_checkpoint(
@@ -60,6 +60,8 @@ def read_checkpoint(
         recognised = (
             _as_published(checkpoint, recognised) if module is None else _as_built(checkpoint, recognised, module)
         )
+    elif given is None and joined is None and module is None and recognised is not None and recognised.fault is None:
+        recognised = _as_prepared(checkpoint, recognised)
     if given is not None:
         check_used(given, checkpoint.source.name, recognised)
     if recognised is None or not recognised.prefix or recognised.beside:
@@ -123,11 +125,8 @@ def _as_published(checkpoint: Checkpoint, recognised: Recognised) -> Recognised:
         return recognised
     file, address = checkpoint.source.files[0], address_of(checkpoint.source.name)
     digest, repository = sha256(file), None if address is None else address.repository
-    published = (
-        published_with(digest)
-        or called_like(recognised.variant, file.name)
-        or called_like(recognised.variant, checkpoint.source.name)
-    )
+    twins = variants_of(recognised.variant.family, recognised.variant.architecture)
+    published = published_with(digest) or _named(checkpoint, twins)
     if published is None:
         return recognised
     found = recognise(_shapes(checkpoint), Configuration(published.title, variant=published.name))
@@ -135,10 +134,34 @@ def _as_published(checkpoint: Checkpoint, recognised: Recognised) -> Recognised:
         return recognised
     if digest == published.sha256 or repository == published.hub is not None:
         return found
-    return replace(
-        found,
-        note=f"taken for {published.title} because of its name; if it is another model, or was trained with other settings, "
-        "give its configuration (--config, or config= in Python)",
+    return replace(found, note=_because_of_its_name(published))
+
+
+def _as_prepared(checkpoint: Checkpoint, recognised: Recognised) -> Recognised:
+    """Return the model that a source is called like, of those with its tensors whose authors prepare pictures in other ways."""
+    twins = variants_of(recognised.family.name, recognised.architecture)
+    others = [twin for twin in twins if twin.prepares]
+    if not others:
+        return recognised
+    named = _named(checkpoint, twins)
+    if named is None:
+        choices = listed([f"{other.name} for {other.title}" for other in others])
+        note = f"pictures are prepared as for SAM; if they need another way, say so (--config, or config= in Python): {choices}"
+        return replace(recognised, note=note)
+    found = recognise(_shapes(checkpoint), Configuration(named.title, variant=named.name)) or recognised
+    return replace(found, note=_because_of_its_name(named)) if named.prepares else found
+
+
+def _named(checkpoint: Checkpoint, twins: Collection[Variant]) -> Variant | None:
+    """Return the one of several variants that a source is called like, by its file or by its address."""
+    names = [*(file.name for file in checkpoint.source.files[:1]), checkpoint.source.name]
+    return next(filter(None, (called_like(twins, name) for name in names)), None)
+
+
+def _because_of_its_name(variant: Variant) -> str:
+    return (
+        f"taken for {variant.title} because of its name; if it is another model, or was trained with other settings, "
+        "give its configuration (--config, or config= in Python)"
     )
 
 

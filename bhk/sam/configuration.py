@@ -17,13 +17,13 @@ from bhk.base.packages import places_of
 from bhk.base.strict_json import StrictJsonError, parse_object
 from bhk.checkpoint import Checkpoint
 from bhk.checkpoint.companions import CONFIG, MAX_BYTES, companions_beside, companions_of
-from bhk.sam.packages import SAM2
+from bhk.sam.packages import EFFICIENT_TAM, SAM2
 from bhk.sam.settings import plain_settings
-from bhk.sam.variants import FAMILIES, VARIANTS
+from bhk.sam.variants import FAMILIES, PREPARED_AS, VARIANTS
 
 Config = str | os.PathLike[str]  # what a user gives as a configuration: a path or a name
 _YAML = (".yaml", ".yml")
-_WITH_YAML = (SAM2,)
+_WITH_YAML = (SAM2, EFFICIENT_TAM)
 
 
 class ConfigurationError(OptionError):
@@ -74,6 +74,8 @@ def _beside(file: Path) -> Configuration | None:
 
 
 def _of_module(module: nn.Module) -> Configuration | None:
+    if (prepared := getattr(module, PREPARED_AS, None)) in VARIANTS:
+        return Configuration("the module", variant=prepared)
     package = type(module).__module__.partition(".")[0]
     for variant in VARIANTS.values():  # the class tells variants of equal tensors apart
         family = FAMILIES[variant.family]

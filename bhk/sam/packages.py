@@ -32,6 +32,7 @@ ROBUST_SAM = Package(
     "robust_segment_anything", "clone https://github.com/robustsam/RobustSAM and add its folder to PYTHONPATH"
 )
 EFFICIENT_VIT = Package("efficientvit", "clone https://github.com/mit-han-lab/efficientvit and install it")
+SCIPY = Package("scipy", "run: pip install scipy")  # scales pictures as MedSAM's script does
 SAM_MED_2D = Package(
     "segment_anything",
     "clone https://github.com/OpenGVLab/SAM-Med2D and put its folder first on PYTHONPATH",

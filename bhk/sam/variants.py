@@ -6,7 +6,7 @@ Imports neither torch nor any package of the family.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Literal
@@ -54,6 +54,8 @@ CONFIG = "config"  # its settings, where no sizes are enough
 WITHIN = "within"  # the prefix of its names, where the file holds more than the model
 FURTHER = "further"  # the number of tensors that the model has beyond those of its family, for models only based on it
 BASE = "base"  # the variant that such a model is based on
+
+PREPARED_AS = "prepared_as"  # attribute of a module: the variant whose authors' way of preparing pictures it needs
 
 PromptKind = Literal["points", "boxes", "texts"]
 
@@ -130,6 +132,9 @@ class Variant:
         settings: those that no tensor shows, for a family with a tree.
         config: the YAML file with them, as the package calls it.
         packages: packages that build it, where those of its family build another model.
+        prepares: whether its authors prepare pictures in another way than the predictor of its class. No tensor shows that, so
+            only its name or its user tells it from a model of the same shapes.
+        prompts: what `bhk.segment` asks it with, where that is not what it asks its family with.
     """
 
     name: str
@@ -145,6 +150,8 @@ class Variant:
     settings: Settings | None = None
     config: str | None = None
     packages: tuple[Package, ...] = ()
+    prepares: bool = False
+    prompts: tuple[PromptKind, ...] | None = None
 
 
 # The DETR of SAM 3 has most of its small layers. Dense, they would take a tenth of the loaded model's memory.
@@ -261,6 +268,7 @@ FAMILIES = {
             "transformers Sam3VideoModel",
             ("detector_model.detr_decoder.", "tracker_model.", "tracker_neck."),
             {"sam3_video": "Sam3VideoModel"},
+            video={"sam3_video": "Sam3VideoModel"},
             held=_DETR,
             prompts=("points", "texts"),
             renames=((r"^tracker_model\.tracker_model\.", "tracker_model."),),  # transformers 5.24 saves it so
@@ -437,15 +445,26 @@ def _published(
     files: tuple[str, ...] = (),
     like: str | None = None,
     settings: Settings | None = None,
+    config: str | None = None,
 ) -> Variant:
     """Return a model that is only built as it was published, and has the names and shapes of the one called `like`."""
     architecture = arch.Published(like or name)
     found = files or (f"{name}.pt",)
-    return Variant(name, family, title, found, license, parameters, architecture=architecture, settings=settings)
+    more: dict[str, Any] = {"architecture": architecture, "settings": settings, "config": config}
+    return Variant(name, family, title, found, license, parameters, **more)
 
 
-def _like(size: str, settings: Settings) -> dict[str, Any]:
-    return {"like": f"efficienttam_{size}", "settings": settings}
+def _efficient_tam(size: str, width: int, parameters: int, end: str = "", title: str = "", **settings: int) -> Variant:
+    name = f"efficienttam_{size}{end}"
+    return _published(
+        name,
+        "efficient_tam",
+        f"EfficientTAM-{size.title()}{title}",
+        parameters,
+        like=f"efficienttam_{size}",
+        settings=efficient_tam_settings(width, **settings),
+        config=f"configs/efficienttam/{name}.yaml",
+    )
 
 
 # Names and shapes cannot tell two variants of one family and architecture apart. The first is recognised; the modules are
@@ -464,6 +483,17 @@ VARIANTS = {
             parameters=93735728,
             architecture=_VIT_B,
             hub="wanglab/medsam-vit-base",
+            prepares=True,
+            prompts=("boxes",),
+        ),
+        Variant(
+            "ft_sam",
+            "sam",
+            "FT-SAM",  # SAM-Med2D's authors published it beside theirs
+            (),
+            parameters=90737456,
+            architecture=arch.VitSam(768, 12, 12, (2, 5, 8, 11), image_size=256),
+            prepares=True,
         ),
         # A folder with the two files that they are published in; see `bhk.sam.parts`.
         Variant(
@@ -604,18 +634,25 @@ VARIANTS = {
         _published("repvit_sam", "repvit_sam", "RepViT-SAM", 27375874),
         _published("lite_medsam", "lite_medsam", "LiteMedSAM", 9801439),
         _published("sam_med2d", "sam_med2d", "SAM-Med2D", 271242032, files=("sam-med2d_b.pth",)),
-        _published("sam2.1_hq_hiera_large", "hq_sam2", "HQ-SAM2.1-L", 224624050, settings=hq_sam2_settings()),
-        _published("edgetam", "edge_tam", "EdgeTAM", 13943148, settings=edge_tam_settings()),
+        _published(
+            "sam2.1_hq_hiera_large",
+            "hq_sam2",
+            "HQ-SAM2.1-L",
+            224624050,
+            settings=hq_sam2_settings(),
+            config="configs/sam2.1/sam2.1_hq_hiera_l.yaml",
+        ),
+        _published(
+            "edgetam", "edge_tam", "EdgeTAM", 13943148, settings=edge_tam_settings(), config="configs/edgetam.yaml"
+        ),
         *(
-            _published(
-                f"efficienttam_{size}{end}", "efficient_tam", f"EfficientTAM-{size.title()}{words}", number, **more
-            )
-            for size, width, number in (("s", 384, 34056098), ("ti", 192, 17866274))
-            for end, words, more in (
-                ("", "", {"settings": efficient_tam_settings(width)}),
-                ("_1", "/1", _like(size, efficient_tam_settings(width, pooling=1))),
-                ("_2", "/2", _like(size, efficient_tam_settings(width, pooling=2))),
-                ("_512x512", "-512", _like(size, efficient_tam_settings(width, 512))),
+            _efficient_tam(*model, *version, **settings)
+            for model in (("s", 384, 34056098), ("ti", 192, 17866274))
+            for version, settings in (
+                (("", ""), {}),
+                (("_1", "/1"), {"pooling": 1}),
+                (("_2", "/2"), {"pooling": 2}),
+                (("_512x512", "-512"), {"side": 512}),
             )
         ),
         Variant("transformers_sam", "transformers_sam", "transformers SamModel", ("model.safetensors",)),
@@ -640,7 +677,7 @@ VARIANTS = {
 
 
 def title_of(entry: ModelEntry) -> str:
-    """Return what people call a header's model, such as "SAM-B or MedSAM" for equal shapes."""
+    """Return what people call a header's model, such as "MobileSAM or TinySAM" for equal shapes."""
     further, base = entry.arguments.get(FURTHER), entry.arguments.get(BASE)
     if isinstance(further, int):
         title = _titles(ModelEntry(entry.family, base if isinstance(base, str) else None))
@@ -666,7 +703,7 @@ def _titles(entry: ModelEntry) -> str:
 
 
 def published_files(entry: ModelEntry) -> tuple[str, ...]:
-    """Return the names of the published files of a header's model, and of variants with equal shapes."""
+    """Return the names of the published files of a header's model, and of variants that it may be as well."""
     found = _variant_of(entry)
     if found is None or WITHIN in entry.arguments or not _is_published(entry, found):
         return ()
@@ -676,9 +713,10 @@ def published_files(entry: ModelEntry) -> tuple[str, ...]:
 
 def _alike(entry: ModelEntry, variant: Variant) -> list[Variant]:
     """Return the variants that a model of an entry may be: those of equal shapes, unless it was found out which it is."""
-    if not variant.files or (entry.arguments and (FAMILIES[variant.family].twins or variant.settings is not None)):
+    told_apart = variant.prepares or FAMILIES[variant.family].twins or variant.settings is not None
+    if not variant.files or (entry.arguments and told_apart):
         return [variant]
-    return [other for other in VARIANTS.values() if _same(other, variant) and other.files]
+    return [other for other in VARIANTS.values() if _same(other, variant) and other.files and not other.prepares]
 
 
 def _variant_of(entry: ModelEntry) -> Variant | None:
@@ -701,14 +739,35 @@ def _same(one: Variant, other: Variant) -> bool:
 
 
 def find_variant(family: str, architecture: Architecture | None) -> Variant | None:
-    """Return the first variant of a family with this architecture, or None for an unpublished size."""
-    of_family = (variant for variant in VARIANTS.values() if variant.family == family)
+    """Return the first variant of a family with this architecture, or None for an unpublished size.
+
+    It is none of those that prepare pictures in their own way.
+    """
+    of_family = (variant for variant in VARIANTS.values() if variant.family == family and not variant.prepares)
     return next((variant for variant in of_family if variant.architecture in (None, architecture)), None)
+
+
+def variants_of(family: str, architecture: Architecture | None) -> list[Variant]:
+    """Return the variants of a family with this architecture, which equal tensors have."""
+    return [v for v in VARIANTS.values() if (v.family, v.architecture) == (family, architecture) and architecture]
 
 
 def is_buildable(entry: ModelEntry) -> bool:
     """Return whether an entry says all that its model is built from."""
     return entry.family in FAMILIES and FURTHER not in entry.arguments and bool(entry.arguments.keys() - {WITHIN})
+
+
+def prepares_of(entry: ModelEntry) -> bool:
+    """Return whether the authors of a header's model prepare pictures in their own way."""
+    found = _variant_of(entry)
+    return found is not None and found.prepares
+
+
+def prompts_of(entry: ModelEntry) -> tuple[PromptKind, ...]:
+    """Return what `bhk.segment` asks a header's model with; nothing for an unknown family."""
+    found = _variant_of(entry)
+    family = FAMILIES.get(entry.family)
+    return (found.prompts if found else None) or (family.prompts if family else ())
 
 
 def packages_of(entry: ModelEntry) -> tuple[Package, ...]:
@@ -717,18 +776,21 @@ def packages_of(entry: ModelEntry) -> tuple[Package, ...]:
     return (found.packages if found else ()) or FAMILIES[entry.family].packages
 
 
-def called_like(variant: Variant, name: str) -> Variant | None:
-    """Return the variant, equal in shapes to another, whose file is called like `name` apart from the suffix, or None.
+def called_like(twins: Collection[Variant], name: str) -> Variant | None:
+    """Return the one of several variants of equal shapes whose file is called like `name` apart from the suffix, or None.
 
     If equal shapes do not make equal models, its title within the name is enough.
     """
-    twins = [other for other in VARIANTS.values() if _same(other, variant)]
     stem = _DTYPE.sub("", PurePath(name).stem)
     found = [twin for twin in twins if stem in {PurePath(file).stem for file in twin.files}]
-    if not found and FAMILIES[variant.family].twins:
-        plain = "".join(filter(str.isalnum, name.lower()))
-        found = [twin for twin in twins if twin.title.lower() in plain]
+    if not found:
+        others = [twin for twin in twins if twin.prepares or FAMILIES[twin.family].twins]
+        found = [twin for twin in others if _letters(twin.title) in _letters(name)]
     return found[0] if len(found) == 1 else None
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text.lower()))
 
 
 def published_with(sha256: str) -> Variant | None:

@@ -40,7 +40,7 @@ from bhk.pictures.image import ImageError
 from bhk.pictures.prompt_grid import grid_prompts
 from bhk.pictures.prompts import Prompt, make_prompts
 from bhk.sam.prediction.predictor import PredictionError
-from bhk.sam.prediction.sam3 import MissingTokenizerError
+from bhk.sam.prediction.texts import MissingTokenizerError
 
 
 @overload

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pictures import clips
 from PIL import Image
 from sam import models
 from sam.prediction.test_sam3 import save_tokenizer
@@ -108,6 +109,9 @@ def test_ways_to_load(shell: Shell, args: list[str]) -> None:
         (["--everything", "--points-per-side", "0"], "--points-per-side"),
         (["--point", "1,1", "--mode", "sparse"], "'sparse' is not one of"),
         (["--point", "1,1", "--frame", "1"], "--frame: is for clips: a folder of frames or a video file"),
+        (["--point", "1,1@3"], "OBJECT: and @FRAME are for clips"),
+        (["--box", "0:1,1,9,9"], "OBJECT: and @FRAME are for clips"),
+        (["--point", "1,1@x"], "'1,1@x' is not x,y in pixels"),
     ],
 )
 def test_wrong_usage(shell: Shell, args: list[str], message: str) -> None:
@@ -193,6 +197,33 @@ def test_texts_find_all_objects_that_they_name(shell: Shell) -> None:
     assert decode(document["masks"][0]["segmentation"]).shape == (90, 140)
     (shell.folder / "tokenizer.json").unlink()
     assert "copy tokenizer.json" in shell.fails(*args)
+
+
+def test_objects_in_several_frames_of_a_clip(bhk: Shell) -> None:
+    models.small_hf_sam2_video().save_pretrained(bhk.folder)
+    clips.write_folder(bhk.folder / "clip", 4)
+    args = ("--box", "0:20,30,60,60", "--point", "1:90,20@2", "--point", "1:95,25@2", "--not-point", "1:5,5@2", "--box")
+    document = bhk("segment", "model.safetensors", "clip", *args, "0:22,30,62,60@3", "--json").document
+    assert [(prompt["object"], prompt["frame"]) for prompt in document["prompts"]] == [(0, 0), (1, 2), (0, 3)]
+    assert document["prompts"][1]["points"] == [[90, 20], [95, 25]]
+    assert document["prompts"][1]["not_points"] == [[5, 5]]
+    assert {(mask["frame"], mask["object"]) for mask in document["masks"]} == {(i, o) for i in range(4) for o in (0, 1)}
+    simple = bhk(
+        "segment", "model.safetensors", "clip", "--point", "40,40", "--point", "44,44@2", "--frame", "1", "--json"
+    )
+    assert [(p["object"], p["frame"]) for p in simple.document["prompts"]] == [(0, 1), (0, 2)]
+
+
+def test_texts_in_a_clip(bhk: Shell) -> None:
+    models.finding(models.small_hf_sam3_video()).save_pretrained(bhk.folder)
+    save_tokenizer(bhk.folder)
+    clips.write_folder(bhk.folder / "clip", 3)
+    document = bhk("segment", "model.safetensors", "clip", "--text", "a cup", "-o", "out", "--json").document
+    assert {prompt["text"] for prompt in document["prompts"]} == {"a cup"}
+    assert len(document["masks"]) == 3 * len(document["prompts"])
+    assert len(list((bhk.folder / "out").iterdir())) == 3
+    ended = bhk("segment", "model.safetensors", "clip", "--text", "a cup", "--frame", "1")
+    assert (ended.status, "--text: goes without other prompts in a clip" in " ".join(ended.err.split())) == (2, True)
 
 
 def test_texts_for_a_model_without_them(shell: Shell) -> None:

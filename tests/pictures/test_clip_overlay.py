@@ -9,11 +9,11 @@ from PIL import Image
 from bhk.base.files import DestinationExistsError, WriteError
 from bhk.pictures.clip import open_clip
 from bhk.pictures.clip_overlay import check_overlay, write_overlay
+from bhk.pictures.clip_prompts import ClipPrompt
 from bhk.pictures.overlay import draw
-from bhk.pictures.prompts import Prompt
 from pictures import clips
 
-PROMPTS = (Prompt(((30, 40),)),)
+PROMPTS = (ClipPrompt(((30, 40),), box=(20, 30, 60, 60), frame=2), ClipPrompt(((50, 40),), frame=1, object=1))
 
 
 def _mask(index: int) -> np.ndarray:
@@ -22,21 +22,25 @@ def _mask(index: int) -> np.ndarray:
     return mask
 
 
+def _asked(index: int) -> dict[int, ClipPrompt]:
+    return {prompt.object: prompt for prompt in PROMPTS if prompt.frame == index}
+
+
 def _write(folder: Path, out: Path, *, force: bool = False) -> list[tuple[str, int, int]]:
     steps: list[tuple[str, int, int]] = []
     with open_clip(folder) as clip:
         check_overlay(out, force=force, source=folder, frames=len(clip))
-        write_overlay(out, clip, _mask, PROMPTS, 2, force=force, progress=lambda *step: steps.append(step))
+        write_overlay(out, clip, _mask, PROMPTS, force=force, progress=lambda *step: steps.append(step))
     return steps
 
 
-def test_pictures_show_the_masks_and_one_the_prompts(tmp_path: Path) -> None:
+def test_pictures_show_the_masks_and_the_prompts_of_their_frames(tmp_path: Path) -> None:
     folder, out = clips.write_folder(tmp_path / "clip", 3), tmp_path / "out"
     steps = _write(folder, out)
     assert steps == [("Drawing", 1, 3), ("Drawing", 2, 3), ("Drawing", 3, 3)]
     assert sorted(path.name for path in out.iterdir()) == ["00000.jpg", "00001.jpg", "00002.jpg"]
     for index in range(3):
-        expected = np.asarray(draw(clips.frame(index), _mask(index), PROMPTS if index == 2 else ()))
+        expected = np.asarray(draw(clips.frame(index), _mask(index), _asked(index)))
         found = np.asarray(Image.open(out / f"{index:05}.jpg"))
         assert found.shape == expected.shape
         assert np.abs(found.astype(int) - expected).mean() < 4
@@ -52,7 +56,7 @@ def test_a_video_shows_the_masks(tmp_path: Path, name: str) -> None:
     with open_clip(out) as clip:
         assert (len(clip), clip.size) == (5, (clips.HEIGHT + 1, clips.WIDTH))  # an even number of rows
         for index in range(5):
-            expected = np.asarray(draw(clips.frame(index), _mask(index), PROMPTS if index == 2 else ()))
+            expected = np.asarray(draw(clips.frame(index), _mask(index), _asked(index)))
             assert np.abs(clip[index][: clips.HEIGHT].astype(int) - expected).mean() < 12
     with pytest.raises(DestinationExistsError):
         _write(folder, out)

@@ -171,6 +171,53 @@ def test_mobile_sam_and_tiny_sam_are_asked_about(tmp_path: Path) -> None:
         read_checkpoint(path, config="sam_vit_b")
 
 
+@pytest.mark.parametrize(
+    ("name", "side", "title", "note"),
+    [
+        ("medsam_vit_b.pth", 1024, "MedSAM", "taken for MedSAM because of its name"),
+        ("my_medsam_liver.pth", 1024, "MedSAM", "taken for MedSAM because of its name"),
+        ("sam_vit_b_01ec64.pth", 1024, "SAM-B", "None"),
+        ("tuned.pth", 1024, "SAM-B", "need another way, say so (--config, or config= in Python): medsam for MedSAM"),
+        ("ft-sam_b.pth", 256, "FT-SAM", "taken for FT-SAM because of its name"),
+        ("tuned.pth", 256, "SAM, of no published size", "ft_sam for FT-SAM"),
+    ],
+)
+def test_the_name_tells_how_pictures_are_prepared(name: str, side: int, title: str, note: str, tmp_path: Path) -> None:
+    path = save(tmp_path / name, _vit_b(side))
+    recognised = read_checkpoint(path)[1]
+    assert recognised is not None
+    assert (recognised.fault, title_of(recognised.entry)) == (None, title)
+    assert note in str(recognised.note)
+
+
+def test_how_pictures_are_prepared_is_kept_and_can_be_chosen(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pth", _vit_b(256))
+    bhk.convert(path, tmp_path / "plain.bhk")
+    bhk.convert(path, tmp_path / "known.bhk", config="ft_sam")
+    for name, config, expected in [
+        ("plain.bhk", None, None),
+        ("plain.bhk", "ft_sam", "ft_sam"),
+        ("known.bhk", None, "ft_sam"),
+    ]:
+        with bhk.open(tmp_path / name) as file, weights_on_meta():
+            built = build_model(model_entry(file.container, config))
+        assert getattr(built, "prepared_as", None) == expected
+        again = read_checkpoint(built.to_empty(device="cpu"))[1]
+        assert again is not None
+        assert again.entry.variant == expected
+
+
+def _vit_b(side: int) -> dict[str, torch.Tensor]:
+    """Return tensors with the names and shapes of SAM-B for pictures of this size, each of one number for all."""
+    grid = side // 16
+    shapes = dict(shapes_of("sam_vit_b"))
+    shapes["image_encoder.pos_embed"] = (1, grid, grid, 768)
+    for block in (2, 5, 8, 11):
+        for axis in "hw":
+            shapes[f"image_encoder.blocks.{block}.attn.rel_pos_{axis}"] = (2 * grid - 1, 64)
+    return {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
+
+
 def _small_sam2() -> tuple[nn.Module, dict[str, object]]:
     """Return a SAM 2 of no published size at 128 pixels, and its YAML file's content."""
     settings = msgspec.json.decode(msgspec.json.encode(VARIANTS["sam2.1_hiera_tiny"].settings))
@@ -202,6 +249,25 @@ def test_the_yaml_file_of_a_sam2_says_what_its_tensors_do_not(tmp_path: Path) ->
         assert [block.window_size for block in other.image_encoder.trunk.blocks] == [8, 8, 4, 0, 14]
     with pytest.raises(ConfigurationError, match="another size"):
         bhk.load(path, config="sam2.1_hiera_t.yaml")
+
+
+def test_the_yaml_file_of_an_efficient_tam_is_found_beside_it_and_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variant = VARIANTS["efficienttam_ti_512x512"]
+    shapes = shapes_of("efficienttam_ti")
+    (tmp_path / "efficient_track_anything" / "configs").mkdir(parents=True)
+    (tmp_path / "efficient_track_anything" / "__init__.py").touch()
+    target = {"_target_": "efficient_track_anything.modeling.efficienttam_base.EfficientTAMBase"}
+    text = yaml.safe_dump({"model": {**target, **msgspec.to_builtins(variant.settings), "image_size": 256}})
+    for place in ("tuned.yaml", "efficient_track_anything/configs/tuned_256.yaml"):
+        (tmp_path / place).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    path = save(tmp_path / "tuned.pt", {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()})
+    for config, side in ((None, 256), ("tuned_256.yaml", 256), ("efficienttam_ti_512x512.yaml", 512)):
+        recognised = read_checkpoint(path, config=config)[1]
+        assert recognised is not None
+        assert (recognised.fault, recognised.entry.arguments["config"]["image_size"]) == (None, side)
 
 
 def test_yaml_files_of_other_names_beside_a_checkpoint_say_nothing_about_it(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from bhk.evaluation.results import FidelityReport
 from bhk.evaluation.settings import FidelitySettings, SettingsError
 from bhk.pictures.scenes import make_scene
 from bhk.sam.prediction.predictor import PredictionError
-from bhk.sam.prediction.sam3 import MissingTokenizerError
+from bhk.sam.prediction.texts import MissingTokenizerError
 from bhk.tasks import compare as comparing
 
 pytest.importorskip("transformers")

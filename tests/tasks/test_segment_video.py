@@ -14,7 +14,8 @@ import bhk
 from bhk.base.files import WriteError
 from bhk.nn.errors import LoadOptionError
 from bhk.pictures.clip import ClipError
-from bhk.pictures.prompts import Prompt, PromptError
+from bhk.pictures.clip_prompts import ClipPrompt
+from bhk.pictures.prompts import PromptError
 from bhk.pictures.rle import decode
 from bhk.sam.build import UnknownModelError
 from bhk.sam.prediction.predictor import PredictionError
@@ -50,7 +51,26 @@ def test_objects_are_followed_both_ways(sam2: nn.Module, clip: Path) -> None:
 
 def test_points_and_a_box_are_one_object(sam2: nn.Module, clip: Path) -> None:
     found = segment_video(sam2, clip, points=[(40, 40)], not_points=[(5, 5)], boxes=[(20, 30, 60, 60)])
-    assert found.prompts == (Prompt(((40.0, 40.0),), ((5.0, 5.0),), (20.0, 30.0, 60.0, 60.0)),)
+    assert found.prompts == (ClipPrompt(((40.0, 40.0),), ((5.0, 5.0),), (20.0, 30.0, 60.0, 60.0)),)
+
+
+def test_prompts_in_several_frames(sam2: nn.Module, clip: Path) -> None:
+    prompts = [
+        ClipPrompt(box=(20, 30, 60, 60)),
+        ClipPrompt(((44, 44),), frame=3),
+        ClipPrompt(((90, 20),), frame=2, object=1),
+    ]
+    found = segment_video(sam2, clip, prompts=prompts)
+    assert found.prompts == (prompts[0], prompts[2], prompts[1])
+    assert [(prompt["object"], prompt["frame"]) for prompt in found.document()["prompts"]] == [(0, 0), (1, 2), (0, 3)]
+    first = segment_video(sam2, clip, prompts=prompts[:1])
+    assert found.scores.shape == (FRAMES, 2)
+    assert np.array_equal(found.masks(0)[0], first.masks(0)[0])
+    assert not np.array_equal(found.masks(3)[0], first.masks(3)[0])
+    with pytest.raises(PromptError, match="leave other points, boxes, texts and frames out"):
+        segment_video(sam2, clip, prompts=prompts, frame=1)
+    with pytest.raises(PredictionError, match="takes no texts, only SAM 3 does"):
+        segment_video(sam2, clip, texts="a cup")
 
 
 def test_the_report_is_a_table_and_a_document(sam2: nn.Module, clip: Path, tmp_path: Path) -> None:
@@ -66,7 +86,7 @@ def test_the_report_is_a_table_and_a_document(sam2: nn.Module, clip: Path, tmp_p
     names = [f"{index}.png" for index in range(FRAMES)]
     size = {"width": clips.WIDTH, "height": clips.HEIGHT}
     assert document["clip"] == {"path": str(clip), **size, "rate": 25.0, "names": names, "frames": FRAMES}
-    assert (document["frame"], document["model"], document["out"]) == (2, None, str(tmp_path / "out"))
+    assert (document["model"], document["out"]) == (None, str(tmp_path / "out"))
     assert [(mask["frame"], mask["object"]) for mask in document["masks"]] == [(index, 0) for index in range(FRAMES)]
     for index, mask in enumerate(document["masks"]):
         assert np.array_equal(decode(mask["segmentation"]), found.masks(index)[0])
@@ -82,7 +102,7 @@ def test_the_report_is_a_table_and_a_document(sam2: nn.Module, clip: Path, tmp_p
 
 def test_an_object_that_is_never_seen_is_said_to_be() -> None:
     runs = (np.array([20], np.int32), np.array([0, 20], np.int32))
-    fields: Any = {"clip": None, "prompts": (), "frame": 0, "seconds": None, "peak_bytes": None}
+    fields: Any = {"clip": None, "prompts": (), "seconds": None, "peak_bytes": None}
     found = VideoReport(runs=(runs, runs), scores=np.zeros((2, 2), np.float32), **fields)
     assert found.areas.tolist() == [[0, 20], [0, 20]]
     assert found.hints == ("no masks found for object 0",)

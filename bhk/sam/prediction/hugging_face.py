@@ -62,7 +62,8 @@ class HuggingFacePredictor:
             arguments["input_points"] = self._scaled(points)[None, None]
             arguments["input_labels"] = torch.tensor([[labels]], device=self._model.device)
         if prompt.box is not None:
-            arguments["input_boxes"] = self._scaled((prompt.box[:2], prompt.box[2:])).reshape(1, 1, 4)
+            corners = np.reshape(prompt.box, (2, 2)).astype(np.float32)  # as the processors round them
+            arguments["input_boxes"] = self._scaled(corners).reshape(1, 1, 4)
         found = self._model(**arguments, **self._embeddings, multimask_output=multimask)
         masks = self._processor.post_process_masks([found.pred_masks[0]], **self._inputs)
         return to_masks(masks[0][0], found.iou_scores[0, 0])
@@ -85,14 +86,18 @@ class HuggingFacePredictor:
             check_proportions(image, self._processor.size.longest_edge)
 
     def _scaled(self, points: Any) -> Tensor:
-        """Return points (x, y) of the picture in pixels of the encoder's input: float32 (points, 2)."""
+        """Return points (x, y) of the picture in pixels of the encoder's input, (points, 2), rounded as by its processor.
+
+        SAM multiplies them by frequencies of up to hundreds, which makes a rounding error of float32 visible in masks.
+        """
         height, width = self._inputs["original_sizes"][0].tolist()
         if "reshaped_input_sizes" in self._inputs:
             new_height, new_width = self._inputs["reshaped_input_sizes"][0].tolist()
+            dtype = torch.float32 if self._model.device.type == "mps" else torch.float64  # which MPS does not have
         else:
-            new_height, new_width = self._processor.size.height, self._processor.size.width
-        scale = torch.tensor([new_width / width, new_height / height])
-        return (torch.tensor(points) * scale).to(self._model.device, torch.float32)
+            new_height, new_width, dtype = self._processor.size.height, self._processor.size.width, torch.float32
+        scale = torch.tensor([new_width / width, new_height / height], dtype=dtype)
+        return (torch.tensor(points, dtype=dtype) * scale).to(self._model.device)
 
 
 def _image_processor(config: Any, transformers: ModuleType) -> Any:

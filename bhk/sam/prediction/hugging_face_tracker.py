@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, cast
@@ -9,6 +10,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from bhk.pictures.clip import Clip
+from bhk.pictures.clip_prompts import ClipPrompt
 from bhk.pictures.prompts import Prompt
 from bhk.sam.prediction.tracker import FrameMasks, forget, frame_order
 
@@ -19,10 +21,14 @@ class HuggingFaceTracker:
     The processor is made from the model's configuration, so nothing is downloaded.
     """
 
+    reads_points, reads_text = True, False
+
     def __init__(self, model: nn.Module, package: ModuleType) -> None:
         self._model = cast("Any", model)
         config = self._model.config
-        self._processor = _processor(config, package)
+        of_sam3 = config.model_type == "sam3_tracker_video"
+        kind = package.Sam3TrackerVideoProcessor if of_sam3 else package.Sam2VideoProcessor
+        self._processor: Any = kind(*processors(config, package))
         self._reach: int = max(config.num_maskmem, config.max_object_pointers_in_encoder)
 
     @property
@@ -30,29 +36,35 @@ class HuggingFaceTracker:
         """The module that encodes a frame."""
         return self._model.vision_encoder  # type: ignore[no-any-return]
 
-    def follow(self, clip: Clip, prompts: Sequence[Prompt], frame: int) -> Iterator[FrameMasks]:
-        """Yield the masks of one object a prompt in every frame."""
+    def follow(self, clip: Clip, prompts: Sequence[ClipPrompt]) -> Iterator[FrameMasks]:
+        """Yield the masks of all objects in every frame."""
         session = self._session(clip)
-        for number, prompt in enumerate(prompts):
-            self._processor.add_inputs_to_inference_session(session, frame, number, **_inputs(prompt))
-        session.obj_with_new_inputs = list(range(len(prompts)))  # each call has put its own number alone there
-        for index, backwards in frame_order(len(clip), frame):
+        start = min(prompt.frame for prompt in prompts)
+        for index, group in itertools.groupby(prompts, key=lambda prompt: prompt.frame):
+            asked = list(group)
+            for prompt in asked:
+                self._processor.add_inputs_to_inference_session(session, index, prompt.object, **_inputs(prompt))
+            session.obj_with_new_inputs = [
+                prompt.object for prompt in asked
+            ]  # each call has put its own number alone there
+            self._model(session, frame_idx=index)
+        for index, backwards in frame_order(len(clip), start):
             found = self._model(session, frame_idx=index, reverse=backwards)
             for outputs in session.output_dict_per_obj.values():
-                forget(outputs["non_cond_frame_outputs"], index, frame, self._reach)
+                forget(outputs["non_cond_frame_outputs"], index, start, self._reach)
             logits = self._processor.post_process_masks([found.pred_masks], [list(clip.size)], binarize=False)[0]
             scores = found.object_score_logits.float().sigmoid().reshape(-1)
-            yield FrameMasks(index, (logits[:, 0] > 0).cpu().numpy(), scores.cpu().numpy())
+            yield FrameMasks(index, tuple(session.obj_ids), (logits[:, 0] > 0).cpu().numpy(), scores.cpu().numpy())
 
     def _session(self, clip: Clip) -> Any:
         """Return a session that reads the frames of a clip when they are needed."""
         session = self._processor.init_video_session(inference_device=self._model.device, dtype=self._model.dtype)
         session.video_height, session.video_width = clip.size
-        session.processed_frames = _Frames(clip, self._processor.image_processor, self._model.dtype)
+        session.processed_frames = Frames(clip, self._processor.image_processor, self._model.dtype)
         return session
 
 
-class _Frames:
+class Frames:
     """The frames of a clip as a session expects them: number -> (3, height, width) of the encoder's input."""
 
     def __init__(self, clip: Clip, processor: Any, dtype: Any) -> None:
@@ -77,13 +89,11 @@ def _inputs(prompt: Prompt) -> dict[str, Any]:
     return inputs
 
 
-def _processor(config: Any, transformers: ModuleType) -> Any:
-    """Return the processor for a model's configuration."""
+def processors(config: Any, transformers: ModuleType) -> tuple[Any, Any]:
+    """Return the processors of pictures and of clips for the configuration of a model or of its tracker."""
     side = config.image_size
     size = {"height": side, "width": side} if isinstance(side, int) else {"height": side[0], "width": side[1]}
     of_sam3 = config.model_type == "sam3_tracker_video"
     pictures = (transformers.Sam3ImageProcessor if of_sam3 else transformers.Sam2ImageProcessor)(size=size)
     colours = {"image_mean": pictures.image_mean, "image_std": pictures.image_std}
-    videos = transformers.Sam2VideoVideoProcessor(size=size, **colours)
-    kind = transformers.Sam3TrackerVideoProcessor if of_sam3 else transformers.Sam2VideoProcessor
-    return kind(pictures, videos)
+    return pictures, transformers.Sam2VideoVideoProcessor(size=size, **colours)

@@ -1,7 +1,8 @@
-"""Predicting with models for medical pictures whose authors prepare pictures in scripts: SAM-Med2D, LiteMedSAM."""
+"""Predicting with models for medical pictures whose authors prepare pictures in scripts: SAM-Med2D, LiteMedSAM, MedSAM."""
 
 from __future__ import annotations
 
+import importlib
 from types import ModuleType
 from typing import Any, cast
 
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bhk.base.packages import import_package
 from bhk.nn.device import device_of
 from bhk.pictures.image import Rgb
-from bhk.pictures.prompts import Prompt
+from bhk.pictures.prompts import Box, Prompt
+from bhk.sam.packages import SCIPY
 from bhk.sam.prediction.predictor import Masks, Output, PredictionError, check_proportions, to_masks
 
 
@@ -23,6 +26,7 @@ class _PartsPredictor:
     outputs: tuple[Output, ...]
     reads_points, reads_text = True, False
     title: str
+    threshold = 0.0  # of what `_content` returns, on the object
 
     def __init__(self, model: nn.Module, package: ModuleType) -> None:
         self._model = cast("Any", model)
@@ -68,7 +72,7 @@ class _PartsPredictor:
             multimask_output="multimask" in self.outputs,
         )
         masks = functional.interpolate(self._content(logits), self._size, mode="bilinear", align_corners=False)
-        return to_masks(masks[0] > 0, scores[0])
+        return to_masks(masks[0] > self.threshold, scores[0])
 
     def everything(self, image: Rgb, points_per_side: int) -> Masks:
         """Raise an error, because the authors have no mask generator for the model.
@@ -92,7 +96,7 @@ class _PartsPredictor:
 
 
 class SamMed2dPredictor(_PartsPredictor):
-    """SAM-Med2D: the picture is stretched to a square, by the nearest pixels, and of three masks the surest counts.
+    """SAM-Med2D and FT-SAM: the picture is stretched to a square, by the nearest pixels, and of three masks the surest counts.
 
     So does the `SammedPredictor` of its repository, which needs further packages; the repository's `SamPredictor` and mask
     generator are those of SAM, and prepare pictures in another way than the model was trained with.
@@ -128,16 +132,12 @@ class LiteMedSamPredictor(_PartsPredictor):
 
     def _input(self, image: Rgb) -> Tensor:
         check_proportions(image, self.side)
-        small = _by_areas(image, *self._scaled_size())
-        low, high = small.min(), small.max()
-        values = torch.from_numpy((small - low) / max(high - low, 1e-8)).float().permute(2, 0, 1)
-        height, width = small.shape[:2]
+        values = _full_range(_by_areas(image, *self._scaled_size()))
+        height, width = values.shape[1:]
         return functional.pad(values, (0, self.side - width, 0, self.side - height)).to(self._device)
 
     def _prompts(self, prompt: Prompt) -> tuple[Tensor | None, Tensor | None]:
-        if prompt.box is None or prompt.points or prompt.not_points:
-            raise PredictionError(f"{self.title} finds the object in a box and takes no points; give a box alone")
-        box = [int(place * self.side / max(self._size)) for place in prompt.box]
+        box = [int(place * self.side / max(self._size)) for place in _box_alone(prompt, self.title)]
         return None, torch.tensor([box], dtype=torch.float32, device=self._device)
 
     def _content(self, logits: Tensor) -> Tensor:
@@ -147,6 +147,47 @@ class LiteMedSamPredictor(_PartsPredictor):
     def _scaled_size(self) -> tuple[int, int]:
         height, width = (int(size * self.side / max(self._size) + 0.5) for size in self._size)
         return height, width
+
+
+class MedSamPredictor(_PartsPredictor):
+    """MedSAM: the picture is stretched to a square by cubic splines, as in scikit-image, and its values to 0 … 1."""
+
+    outputs = ("single",)
+    title = "MedSAM"
+    threshold = 0.5
+
+    def __init__(self, model: nn.Module, package: ModuleType) -> None:
+        super().__init__(model, package)
+        import_package((SCIPY,))
+        self._filters = importlib.import_module("scipy.ndimage")
+
+    def _input(self, image: Rgb) -> Tensor:
+        reduced = np.array([*image.shape[:2], self.side]) / self.side  # in each direction, and not in colours
+        blurred = self._filters.gaussian_filter(
+            image.astype(np.float64), np.maximum(0, (reduced - 1) / 2), mode="mirror"
+        )
+        scaled = self._filters.zoom(blurred, 1 / reduced, order=3, mode="mirror", grid_mode=True)
+        return _full_range(np.clip(scaled, image.min(), image.max()).astype(np.uint8)).to(self._device)
+
+    def _prompts(self, prompt: Prompt) -> tuple[Tensor | None, Tensor | None]:
+        height, width = self._size
+        box = np.array(_box_alone(prompt, self.title)) / np.array([width, height, width, height]) * self.side
+        return None, torch.tensor(box[None], dtype=torch.float32, device=self._device)
+
+    def _content(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
+
+def _box_alone(prompt: Prompt, title: str) -> Box:
+    if prompt.box is None or prompt.points or prompt.not_points:
+        raise PredictionError(f"{title} finds the object in a box and takes no points; give a box alone")
+    return prompt.box
+
+
+def _full_range(values: NDArray[Any]) -> Tensor:
+    """Return a picture (height, width, 3) with its values stretched to 0 … 1, float32 (3, height, width)."""
+    low, high = values.min(), values.max()
+    return torch.from_numpy((values - low) / max(high - low, 1e-8)).float().permute(2, 0, 1)
 
 
 def _nearest(old: int, new: int) -> NDArray[np.int64]:

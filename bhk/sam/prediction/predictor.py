@@ -16,6 +16,7 @@ from bhk.base.packages import MissingPackageError
 from bhk.nn.model_tensors import private_twin
 from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
+from bhk.sam.variants import PREPARED_AS
 
 # What the mask decoder of a model can return for a prompt: one mask, or all that it proposes.
 Output: TypeAlias = Literal["single", "multimask"]
@@ -79,6 +80,8 @@ def predictor_for(model: nn.Module) -> Predictor:
         PredictionError: the class is not known.
         MissingPackageError: a package that the model's package needs is not installed.
     """
+    if found := _PREPARED.get(getattr(model, PREPARED_AS, None)):
+        return _make(found, private_twin(model), type(model).__module__.partition(".")[0])
     for kind in type(model).__mro__:
         package = kind.__module__.partition(".")[0]
         own = _PREDICTORS.get(f"{kind.__module__}.{kind.__name__}")  # of a package with the name and classes of another
@@ -126,6 +129,9 @@ _PREDICTORS = {
     "transformers.Sam3TrackerModel": "hugging_face.HuggingFacePredictor",
     "efficient_sam.EfficientSam": "efficient_sam.EfficientSamPredictor",
 }
+
+# Variant whose authors prepare pictures in their own way -> module and class of its predictor.
+_PREPARED: dict[object, str] = {"medsam": "medical.MedSamPredictor", "ft_sam": "medical.SamMed2dPredictor"}
 
 
 def check_prompts(predictor: Predictor, *, texts: bool) -> None:

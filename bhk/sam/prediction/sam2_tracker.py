@@ -8,6 +8,7 @@ package's CUDA extension fills them.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, cast
@@ -19,16 +20,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bhk.pictures.clip import Clip
+from bhk.pictures.clip_prompts import ClipPrompt
 from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
 from bhk.sam.prediction.tracker import FrameMasks, forget, frame_order
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the pixels that the models are trained with
 _ASKED, _FOLLOWED = "cond_frame_outputs", "non_cond_frame_outputs"  # keys that the model looks for
+_SHOWN = ("pred_masks", "object_score_logits")  # what becomes masks and scores
 
 
 class Sam2Tracker:
     """Calls the model's own parts: the encoder for each frame, and `track_step` for each object in it."""
+
+    reads_points, reads_text = True, False
 
     def __init__(self, model: nn.Module, package: ModuleType) -> None:
         self._model = cast("Any", model)
@@ -40,29 +45,51 @@ class Sam2Tracker:
         """The module that encodes a frame."""
         return self._model.image_encoder  # type: ignore[no-any-return]
 
-    def follow(self, clip: Clip, prompts: Sequence[Prompt], frame: int) -> Iterator[FrameMasks]:
-        """Yield the masks of one object a prompt in every frame."""
-        memories = [_Memory() for _ in prompts]
+    def follow(self, clip: Clip, prompts: Sequence[ClipPrompt]) -> Iterator[FrameMasks]:
+        """Yield the masks of all objects in every frame."""
+        memories = [_Memory() for _ in range(1 + max(prompt.object for prompt in prompts))]
+        start = min(prompt.frame for prompt in prompts)
         with _clear_prompted_masks(self._model):
-            for index, backwards in frame_order(len(clip), frame):
+            for index, group in itertools.groupby(prompts, key=lambda prompt: prompt.frame):
                 seen = self._encoded(clip[index])
-                steps = []
-                for prompt, memory in zip(prompts, memories, strict=True):
-                    asked = self._points(prompt, clip.size) if index == frame else None
-                    step = self._model.track_step(
-                        frame_idx=index,
-                        is_init_cond_frame=asked is not None,
-                        **seen,
-                        point_inputs=asked,
-                        mask_inputs=None,
-                        output_dict=memory.outputs,
-                        num_frames=len(clip),
-                        track_in_reverse=backwards,
+                for prompt in group:
+                    step = self._step(
+                        seen, memories[prompt.object], index, len(clip), asked=self._points(prompt, clip.size)
                     )
-                    memory.keep(step, index, asked is not None)
-                    forget(memory.outputs[_FOLLOWED], index, frame, self._reach)
-                    steps.append(step)
+                    memories[prompt.object].keep_asked(step, index)
+            for index, backwards in frame_order(len(clip), start):
+                steps = [memory.asked(index) for memory in memories]
+                if None in steps:
+                    seen = self._encoded(clip[index])
+                    for number, memory in enumerate(memories):
+                        if steps[number] is None:
+                            steps[number] = self._step(seen, memory, index, len(clip), backwards=backwards)
+                            memory.keep(steps[number], index)
+                            forget(memory.outputs[_FOLLOWED], index, start, self._reach)
                 yield _masks(index, steps, clip.size)
+
+    def _step(
+        self,
+        seen: dict[str, Any],
+        memory: _Memory,
+        index: int,
+        frames: int,
+        *,
+        asked: dict[str, Tensor] | None = None,
+        backwards: bool = False,
+    ) -> dict[str, Any]:
+        """Return what the model finds of an object in a frame: by a prompt alone, or by what it remembers."""
+        found: dict[str, Any] = self._model.track_step(
+            frame_idx=index,
+            is_init_cond_frame=asked is not None,
+            **seen,
+            point_inputs=asked,
+            mask_inputs=None,
+            output_dict=memory.outputs,
+            num_frames=frames,
+            track_in_reverse=backwards,
+        )
+        return found
 
     def _encoded(self, picture: Rgb) -> dict[str, Any]:
         """Return a frame's features as `track_step` takes them."""
@@ -99,11 +126,23 @@ class _Memory:
         self.outputs: dict[str, dict[int, dict[str, Any]]] = {_ASKED: {}, _FOLLOWED: {}}
         self._positions: list[Tensor] | None = None
 
-    def keep(self, step: dict[str, Any], index: int, asked: bool) -> None:
-        """Keep what a step found in a frame, features in bfloat16, and positions, which are always the same, once."""
+    def keep(self, step: dict[str, Any], index: int) -> None:
+        """Keep what the model reads again of a frame without a prompt."""
+        self.outputs[_FOLLOWED][index] = self._remembered(step)
+
+    def keep_asked(self, step: dict[str, Any], index: int) -> None:
+        """Keep what a prompt found in a frame, its mask as well."""
+        self.outputs[_ASKED][index] = self._remembered(step) | {name: step[name] for name in _SHOWN}
+
+    def asked(self, index: int) -> dict[str, Any] | None:
+        """Return what a prompt found in a frame; None for a frame without one."""
+        return self.outputs[_ASKED].get(index)
+
+    def _remembered(self, step: dict[str, Any]) -> dict[str, Any]:
+        """Return what a step found: features in bfloat16, and positions, which are always the same, once."""
         if self._positions is None:
             self._positions = step["maskmem_pos_enc"]
-        self.outputs[_ASKED if asked else _FOLLOWED][index] = {
+        return {
             "maskmem_features": step["maskmem_features"].to(torch.bfloat16),
             "maskmem_pos_enc": self._positions,
             "obj_ptr": step["obj_ptr"],
@@ -121,8 +160,9 @@ def _clear_prompted_masks(model: Any) -> Iterator[None]:
         model.binarize_mask_from_pts_for_mem_enc = before
 
 
-def _masks(index: int, steps: Sequence[dict[str, Any]], size: tuple[int, int]) -> FrameMasks:
+def _masks(index: int, steps: Sequence[Any], size: tuple[int, int]) -> FrameMasks:
     logits = torch.cat([step["pred_masks"] for step in steps]).float()
     large = functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
     seen = torch.cat([step["object_score_logits"] for step in steps]).float().sigmoid()
-    return FrameMasks(index, (large[:, 0] > 0).cpu().numpy(), seen.reshape(-1).cpu().numpy())
+    masks, scores = (large[:, 0] > 0).cpu().numpy(), seen.reshape(-1).cpu().numpy()
+    return FrameMasks(index, tuple(range(len(steps))), masks, scores)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -15,6 +14,7 @@ from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
 from bhk.sam.prediction.hugging_face import HuggingFacePredictor
 from bhk.sam.prediction.predictor import BOTH, ONLY_TEXTS, Masks, PredictionError
+from bhk.sam.prediction.texts import TextReader
 
 _JUDGED = (
     "pred_logits",
@@ -22,16 +22,7 @@ _JUDGED = (
     "pred_masks",
     "presence_logits",
 )  # what the processor reads of the model's outputs
-_SPECIAL = 3  # tokens that every tokenizer has
-_ADVICE = (
-    "but a text prompt needs that of the model: copy tokenizer.json, or vocab.json and merges.txt, from the checkpoint's "
-    "repository to the folder of the weights"
-)
 THRESHOLD = 0.5  # objects with a lower score are not returned, as in Meta's own package
-
-
-class MissingTokenizerError(PredictionError):
-    """The files that turn a text into tokens are not beside the model's weights."""
 
 
 class Sam3Predictor:
@@ -45,8 +36,8 @@ class Sam3Predictor:
 
     def __init__(self, model: nn.Module, package: ModuleType) -> None:
         self.detector: Any = getattr(model, "detector_model", model)
-        self._place: str = model.config._name_or_path  # type: ignore[assignment, union-attr]
         self._package: Any = package
+        self._texts = TextReader(model, self.detector, package)
         side = self.detector.config.image_size
         self._processor = self._package.Sam3ImageProcessor(size={"height": side, "width": side})
         self._size = (0, 0)
@@ -82,7 +73,7 @@ class Sam3Predictor:
         """
         if prompt.text is None:
             raise PredictionError(ONLY_TEXTS)
-        found = self.find(self._tokens(prompt.text))
+        found = self.find(self._texts.tokens(prompt.text))
         for name in _JUDGED:  # in bfloat16, the processor would take mask logits of up to 0.004 for 0, which is outside
             found[name] = found[name].float()
         (objects,) = self._processor.post_process_instance_segmentation(found, THRESHOLD, target_sizes=[self._size])
@@ -103,30 +94,6 @@ class Sam3Predictor:
             PredictionError: always.
         """
         raise PredictionError(ONLY_TEXTS)
-
-    def _tokens(self, text: str) -> dict[str, torch.Tensor]:
-        most = self.detector.config.text_config.max_position_embeddings
-        found = self._tokenizer(text, return_tensors="pt", padding="max_length", max_length=most)
-        tokens = {name: found[name].to(self.detector.device) for name in ("input_ids", "attention_mask")}
-        if tokens["input_ids"].shape[1] > most:
-            raise PredictionError(f"the text takes {tokens['input_ids'].shape[1]} tokens, more than {most}; shorten it")
-        return tokens
-
-    @functools.cached_property
-    def _tokenizer(self) -> Any:
-        """The tokenizer beside the weights: in the folder or the repository that the model was loaded from."""
-        place, size = self._place, self.detector.config.text_config.vocab_size
-        if not place:
-            raise MissingTokenizerError(f"this model was not loaded from a file, {_ADVICE}")
-        try:
-            tokenizer = self._package.CLIPTokenizer.from_pretrained(place)
-        except Exception as error:  # a folder may hold anything, and raise anything
-            reason = str(error).partition("\n")[0]
-            raise MissingTokenizerError(f"the tokenizer in {place} cannot be read ({reason}), {_ADVICE}") from error
-        if not _SPECIAL < len(tokenizer) <= size:  # without files, transformers makes one of special tokens only
-            found = f"one of {len(tokenizer)} tokens" if len(tokenizer) > size else "no tokenizer"
-            raise MissingTokenizerError(f"{place} holds {found}, {_ADVICE}")
-        return tokenizer
 
 
 class Sam3VideoPredictor(Sam3Predictor):

@@ -14,7 +14,7 @@ from torch import nn
 
 from bhk.base.packages import MissingPackageError
 from bhk.pictures.clip import Clip
-from bhk.pictures.prompts import Prompt
+from bhk.pictures.clip_prompts import ClipPrompt
 from bhk.sam.prediction.predictor import PredictionError
 
 
@@ -24,29 +24,46 @@ class FrameMasks:
 
     Attributes:
         frame: its index in the clip.
-        masks: bool (objects, height, width), in the order of their prompts; empty where the object is out of sight.
+        objects: number of each object: that of its prompts, or one for each object that a text finds.
+        masks: bool (objects, height, width); empty where the object is out of sight.
         scores: float32 (objects,), how likely the model thinks that each object is in sight, 0 … 1.
+        texts: the text that names each object; empty for objects of points and boxes.
     """
 
     frame: int
+    objects: tuple[int, ...]
     masks: NDArray[np.bool_]
     scores: NDArray[np.float32]
+    texts: tuple[str, ...] = ()
 
 
 class Tracker(Protocol):
-    """Follows objects through a clip with one kind of model. It is made from the model and the package of its class."""
+    """Follows objects through a clip with one kind of model. It is made from the model and the package of its class.
+
+    Attributes:
+        reads_points: whether it takes points and boxes.
+        reads_text: whether it takes texts.
+    """
+
+    reads_points: bool
+    reads_text: bool
 
     @property
     def encoder(self) -> nn.Module:
         """The module that encodes a frame, once for all objects."""
 
-    def follow(self, clip: Clip, prompts: Sequence[Prompt], frame: int) -> Iterator[FrameMasks]:
-        """Yield the masks of one object a prompt in every frame, in the order of `frame_order`.
+    def follow(self, clip: Clip, prompts: Sequence[ClipPrompt]) -> Iterator[FrameMasks]:
+        """Yield the masks of all objects in every frame.
+
+        The frames come in the order of `frame_order`, from the first one with a prompt on. What the prompts of all frames
+        find is known before the first is yielded: objects are followed to them and from them.
 
         Args:
             clip: the frames, which are read when they are needed.
-            prompts: one object each, in frame `frame`.
-            frame: index of the frame of the prompts.
+            prompts: as `bhk.pictures.clip_prompts.checked_prompts` returns them.
+
+        Raises:
+            PredictionError: the model does not take such prompts.
         """
 
 
@@ -102,4 +119,5 @@ _TRACKERS = {
     "transformers.Sam2VideoModel": "hugging_face_tracker.HuggingFaceTracker",
     "transformers.EdgeTamVideoModel": "hugging_face_tracker.HuggingFaceTracker",
     "transformers.Sam3TrackerVideoModel": "hugging_face_tracker.HuggingFaceTracker",
+    "transformers.Sam3VideoModel": "sam3_tracker.Sam3Tracker",
 }

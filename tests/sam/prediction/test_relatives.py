@@ -165,6 +165,61 @@ def test_lite_medsam_answers_boxes_of_whole_pixels() -> None:
         bhk.segment(model, image, points=[(40, 30)])
 
 
+def _med_sam() -> tuple[Any, Any]:
+    """Return a small model that is asked as MedSAM is, and its predictor."""
+    model: Any = models.small_sam()
+    model.prepared_as = "medsam"
+    return model, predictor_for(model)
+
+
+def test_medsam_stretches_pictures_and_their_values() -> None:
+    model, _ = _med_sam()
+    image = np.kron(_IMAGE[:64, :128], np.ones((2, 1, 1), np.uint8))  # as large as the encoder's input
+    found = bhk.segment(model, image, boxes=[_BOX])
+    low, high = int(image.min()), int(image.max())
+    values = (torch.tensor(image).permute(2, 0, 1)[None].double() - low) / (high - low)
+    sparse, dense = model.prompt_encoder(points=None, boxes=torch.tensor([_BOX]), masks=None)
+    with torch.no_grad():
+        logits, _ = model.mask_decoder(
+            image_embeddings=model.image_encoder(values.float()),
+            image_pe=model.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=False,
+        )
+    expected = functional.interpolate(logits.sigmoid(), (128, 128), mode="bilinear")[0] > 0.5
+    assert np.array_equal(found.masks, expected.numpy())
+    for asked in ({"points": [(40, 30)]}, {"points": [(40, 30)], "boxes": [_BOX]}):
+        with pytest.raises(PredictionError, match="MedSAM finds the object in a box and takes no points"):
+            bhk.segment(model, image, **asked)
+
+
+@pytest.mark.parametrize("shape", [(90, 140), (300, 200)])
+def test_medsam_scales_by_cubic_splines(shape: tuple[int, int]) -> None:
+    """A slow wave, which splines follow closely, is seen at the same places of a picture of another size."""
+
+    def wave(height: int, width: int) -> Any:
+        rows, columns = ((np.arange(size) + 0.5) / size for size in (height, width))
+        values = 128 + 100 * np.cos(2 * np.pi * rows)[:, None] * np.cos(np.pi * columns)[None]
+        return np.repeat(values[..., None], 3, axis=2)
+
+    _, predictor = _med_sam()
+    predictor._size = shape
+    found = predictor._input(np.rint(wave(*shape)).astype(np.uint8)).permute(1, 2, 0).numpy()
+    expected = (wave(128, 128) - 28) / 200
+    assert np.abs(found - expected).max() < 0.02
+    assert (found.min(), found.max()) == (0, 1)
+
+
+def test_ft_sam_is_asked_like_sam_med2d() -> None:
+    model: Any = models.small_sam()
+    model.prepared_as = "ft_sam"
+    other = _of_class(models.small_sam(), "segment_anything.modeling.sam_model.Sam")
+    found, expected = (bhk.segment(each, _IMAGE, boxes=[_BOX]) for each in (model, other))
+    assert (found.output, found.scores) == ("multimask", expected.scores)
+    assert np.array_equal(found.masks, expected.masks)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [

@@ -12,7 +12,7 @@ from bhk.pictures.masks import mask_iou
 from bhk.pictures.prompts import PromptError
 from bhk.sam.prediction import sam3
 from bhk.sam.prediction.predictor import PredictionError
-from bhk.sam.prediction.sam3 import MissingTokenizerError
+from bhk.sam.prediction.texts import MissingTokenizerError
 from sam.models import finding, small_hf_sam, small_hf_sam3, small_hf_sam3_tracker, small_hf_sam3_video
 
 transformers = pytest.importorskip("transformers")

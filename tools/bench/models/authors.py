@@ -140,7 +140,6 @@ def _by_processor(model: Any, picture: Rgb, prompts: Sequence[Prompt], *, kind: 
         )
         for name in ("original_sizes", "reshaped_input_sizes"):
             inputs.pop(name, None)
-        inputs = {name: value.float() if value.is_floating_point() else value for name, value in inputs.items()}
         model(**inputs, multimask_output=True)
 
 
