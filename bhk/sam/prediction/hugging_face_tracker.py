@@ -48,7 +48,7 @@ class HuggingFaceTracker:
                 prompt.object for prompt in asked
             ]  # each call has put its own number alone there
             self._model(session, frame_idx=index)
-        for index, backwards in frame_order(len(clip), start):
+        for index, backwards in frame_order(len(clip), prompts):
             found = self._model(session, frame_idx=index, reverse=backwards)
             for outputs in session.output_dict_per_obj.values():
                 forget(outputs["non_cond_frame_outputs"], index, start, self._reach)

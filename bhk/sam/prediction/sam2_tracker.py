@@ -57,7 +57,7 @@ class Sam2Tracker:
                         seen, memories[prompt.object], index, len(clip), asked=self._points(prompt, clip.size)
                     )
                     memories[prompt.object].keep_asked(step, index)
-            for index, backwards in frame_order(len(clip), start):
+            for index, backwards in frame_order(len(clip), prompts):
                 steps = [memory.asked(index) for memory in memories]
                 if None in steps:
                     seen = self._encoded(clip[index])
@@ -139,11 +139,15 @@ class _Memory:
         return self.outputs[_ASKED].get(index)
 
     def _remembered(self, step: dict[str, Any]) -> dict[str, Any]:
-        """Return what a step found: features in bfloat16, and positions, which are always the same, once."""
+        """Return what a step found: features rounded to bfloat16 as in the package, and positions, always the same, once.
+
+        The package keeps them in bfloat16, and fails without autocast where it has them alone, before the first prompt.
+        """
+        features = step["maskmem_features"]
         if self._positions is None:
             self._positions = step["maskmem_pos_enc"]
         return {
-            "maskmem_features": step["maskmem_features"].to(torch.bfloat16),
+            "maskmem_features": features.to(torch.bfloat16).to(features.dtype),
             "maskmem_pos_enc": self._positions,
             "obj_ptr": step["obj_ptr"],
         }

@@ -55,8 +55,8 @@ class Tracker(Protocol):
     def follow(self, clip: Clip, prompts: Sequence[ClipPrompt]) -> Iterator[FrameMasks]:
         """Yield the masks of all objects in every frame.
 
-        The frames come in the order of `frame_order`, from the first one with a prompt on. What the prompts of all frames
-        find is known before the first is yielded: objects are followed to them and from them.
+        The frames come in the order of `frame_order`; of one that comes twice, the later masks count. What the prompts of all
+        frames find is known before the first is yielded: objects are followed to them and from them.
 
         Args:
             clip: the frames, which are read when they are needed.
@@ -67,10 +67,19 @@ class Tracker(Protocol):
         """
 
 
-def frame_order(frames: int, start: int) -> Iterator[tuple[int, bool]]:
-    """Yield the frames from `start` on, then those before it backwards; each with whether the step goes back."""
+def frame_order(frames: int, prompts: Sequence[ClipPrompt]) -> Iterator[tuple[int, bool]]:
+    """Yield the frames from the first with a prompt on, then those before it backwards; each with whether the step goes back.
+
+    Where some objects have their first prompt later, that frame comes again on the way back, as in the packages, which find
+    these objects anew there.
+    """
+    start = min(prompt.frame for prompt in prompts)
+    objects, asked = (
+        {prompt.object for prompt in group} for group in (prompts, [p for p in prompts if p.frame == start])
+    )
     yield from ((index, False) for index in range(start, frames))
-    yield from ((index, True) for index in range(start - 1, -1, -1))
+    if start > 0:
+        yield from ((index, True) for index in range(start - (objects == asked), -1, -1))
 
 
 def forget(outputs: dict[int, Any], frame: int, start: int, reach: int) -> None:

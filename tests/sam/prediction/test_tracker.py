@@ -67,6 +67,10 @@ def _by_sam2(model: Any, folder: Path, prompts: Sequence[ClipPrompt]) -> dict[in
         points = np.array(prompt.points + prompt.not_points, np.float32)
         labels = np.array([1] * len(prompt.points) + [0] * len(prompt.not_points), np.int32)
         model.add_new_points_or_box(state, prompt.frame, prompt.object, points=points, labels=labels, box=prompt.box)
+    model.propagate_in_video_preflight(state)
+    for outputs in state["output_dict_per_obj"].values():
+        for asked in outputs["cond_frame_outputs"].values():  # before these alone, the package fails without autocast
+            asked["maskmem_features"] = asked["maskmem_features"].float()
     found = {}
     for reverse in (False, True):
         for index, objects, logits in model.propagate_in_video(state, reverse=reverse):
@@ -137,7 +141,10 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_order_of_frames() -> None:
-    assert list(frame_order(4, 2)) == [(2, False), (3, False), (1, True), (0, True)]
+    first, later = ClipPrompt(((1, 1),), frame=2), ClipPrompt(((1, 1),), frame=3, object=1)
+    assert list(frame_order(4, [first])) == [(2, False), (3, False), (1, True), (0, True)]
+    assert list(frame_order(4, [first, later])) == [(2, False), (3, False), (2, True), (1, True), (0, True)]
+    assert list(frame_order(2, [replace(first, frame=0), later])) == [(0, False), (1, False)]
 
 
 def test_what_is_near_the_first_frame_is_kept_for_the_way_back() -> None:
