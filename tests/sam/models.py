@@ -263,6 +263,27 @@ def small_hf_sam3_video() -> nn.Module:
     return _seeded(lambda: Sam3VideoModel(config))  # type: ignore[no-any-return]
 
 
+def following_hf_sam3_video() -> nn.Module:
+    """Return a `Sam3VideoModel` that can follow objects: transformers has fixed widths in its memory."""
+    from transformers import Sam3VideoConfig, Sam3VideoModel
+
+    vision, part = {**_SAM3_VISION, "fpn_hidden_size": 256}, {**_SAM3_PART, "hidden_size": 256}
+    detector = {
+        **_SAM3_DETECTOR,
+        "model_type": "sam3",
+        "vision_config": vision,
+        "geometry_encoder_config": {**part, "num_layers": 1},
+        "detr_encoder_config": {**part, "num_layers": 1},
+        "detr_decoder_config": {**part, "num_layers": 2, "num_queries": 4},
+        "mask_decoder_config": {"hidden_size": 256, "num_attention_heads": 4},
+    }
+    tracker = {**_following_tracker(), "model_type": "sam3_tracker_video"}
+    config = Sam3VideoConfig(detector_config=detector, tracker_config=tracker, low_res_mask_size=32)
+    model: Any = _seeded(lambda: Sam3VideoModel(config))
+    watchful(model.tracker_model)
+    return finding(model)
+
+
 def finding(model: Any) -> nn.Module:
     """Make a small SAM 3 sure that some of its queries are what a text names, whatever it is."""
     detector = getattr(model, "detector_model", model)
@@ -285,7 +306,11 @@ def small_hf_sam3_tracker_video() -> nn.Module:
     """Return transformers' `Sam3TrackerVideoModel`."""
     from transformers import Sam3TrackerVideoConfig, Sam3TrackerVideoModel
 
-    settings = {
+    return watchful(_seeded(lambda: Sam3TrackerVideoModel(Sam3TrackerVideoConfig(**_following_tracker()))))
+
+
+def _following_tracker() -> dict[str, Any]:
+    return {
         **_MEMORY,
         "image_size": SAM3_SIZE,
         "vision_config": {**_SAM3_VISION, "fpn_hidden_size": 256},  # transformers has fixed widths in its memory
@@ -293,7 +318,6 @@ def small_hf_sam3_tracker_video() -> nn.Module:
         "mask_decoder_config": _DECODER,
         "memory_attention_rope_feat_sizes": [SAM3_SIZE // 14] * 2,
     }
-    return watchful(_seeded(lambda: Sam3TrackerVideoModel(Sam3TrackerVideoConfig(**settings))))
 
 
 def small_hf_edgetam_video() -> nn.Module:
