@@ -83,12 +83,12 @@ def checked_prompts(prompts: Iterable[ClipPrompt]) -> tuple[ClipPrompt, ...]:
         boxes = () if prompt.box is None else (prompt.box,)
         texts = () if prompt.text is None else (prompt.text,)
         found.append(replace(prompt, **vars(make_prompts(prompt.points, prompt.not_points, boxes, texts)[0])))
-    texts = {prompt.text is not None for prompt in found}
     if not found:
         raise PromptError("no prompts; give points, boxes or a text")
-    if len(texts) > 1:
+    named = [prompt for prompt in found if prompt.text is not None]
+    if named and len(named) < len(found):
         raise PromptError("a text finds all objects that it names, points and boxes one object; choose one")
-    if texts == {True}:
+    if named:
         return tuple(found)
     places = sorted((prompt.frame, prompt.object) for prompt in found)
     numbers = sorted({number for _, number in places})
@@ -103,7 +103,7 @@ def fit_frames(
     prompts: Iterable[ClipPrompt], width: int, height: int
 ) -> tuple[tuple[ClipPrompt, ...], tuple[str, ...]]:
     """Return prompts for frames of `width` x `height` pixels, and what was changed; see `fit_inside`."""
-    fitted, notes = [], []
+    fitted, notes = list[ClipPrompt](), list[str]()
     for prompt in prompts:
         (found,), said = fit_inside((prompt,), width, height, "frame")
         fitted.append(replace(prompt, box=found.box))

@@ -454,7 +454,7 @@ def _published(
     return Variant(name, family, title, found, license, parameters, **more)
 
 
-def _efficient_tam(size: str, width: int, parameters: int, end: str = "", title: str = "", **settings: int) -> Variant:
+def _efficient_tam(size: str, width: int, parameters: int, end: str, title: str, side: int, pooling: int) -> Variant:
     name = f"efficienttam_{size}{end}"
     return _published(
         name,
@@ -462,7 +462,7 @@ def _efficient_tam(size: str, width: int, parameters: int, end: str = "", title:
         f"EfficientTAM-{size.title()}{title}",
         parameters,
         like=f"efficienttam_{size}",
-        settings=efficient_tam_settings(width, **settings),
+        settings=efficient_tam_settings(width, side, pooling),
         config=f"configs/efficienttam/{name}.yaml",
     )
 
@@ -646,13 +646,13 @@ VARIANTS = {
             "edgetam", "edge_tam", "EdgeTAM", 13943148, settings=edge_tam_settings(), config="configs/edgetam.yaml"
         ),
         *(
-            _efficient_tam(*model, *version, **settings)
-            for model in (("s", 384, 34056098), ("ti", 192, 17866274))
-            for version, settings in (
-                (("", ""), {}),
-                (("_1", "/1"), {"pooling": 1}),
-                (("_2", "/2"), {"pooling": 2}),
-                (("_512x512", "-512"), {"side": 512}),
+            _efficient_tam(size, width, parameters, end, title, side, pooling)
+            for size, width, parameters in (("s", 384, 34056098), ("ti", 192, 17866274))
+            for end, title, side, pooling in (
+                ("", "", 1024, 0),
+                ("_1", "/1", 1024, 1),
+                ("_2", "/2", 1024, 2),
+                ("_512x512", "-512", 512, 0),
             )
         ),
         Variant("transformers_sam", "transformers_sam", "transformers SamModel", ("model.safetensors",)),

@@ -266,11 +266,13 @@ def _asked(
     frame: int,
 ) -> tuple[ClipPrompt, ...]:
     """Return the prompts in several frames, or those that points, boxes and texts are."""
-    *places, texts = given
+    points, not_points, boxes, texts = given
     if not prompts and texts:
-        return tuple(ClipPrompt(**vars(prompt)) for prompt in make_prompts(*places, texts, separate=separate))
+        named = make_prompts(points, not_points, boxes, texts, separate=separate)
+        return tuple(ClipPrompt(**vars(prompt)) for prompt in named)
     if not prompts:
-        return clip_prompts(*([Mark(values, frame) for values in kind] for kind in places), separate=separate)
+        marks = ([Mark(values, frame) for values in kind] for kind in (points, not_points, boxes))
+        return clip_prompts(*marks, separate=separate)
     if any(given) or separate or frame:
         raise PromptError(
             "prompts in several frames have all that they need; leave other points, boxes, texts and frames out"

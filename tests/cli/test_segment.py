@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -215,13 +216,16 @@ def test_objects_in_several_frames_of_a_clip(bhk: Shell) -> None:
 
 
 def test_texts_in_a_clip(bhk: Shell) -> None:
-    models.finding(models.small_hf_sam3_video()).save_pretrained(bhk.folder)
+    model: Any = models.following_hf_sam3_video()
+    model.config.score_threshold_detection = model.config.new_det_thresh = 0.0
+    model.save_pretrained(bhk.folder)
     save_tokenizer(bhk.folder)
-    clips.write_folder(bhk.folder / "clip", 3)
-    document = bhk("segment", "model.safetensors", "clip", "--text", "a cup", "-o", "out", "--json").document
+    clips.write_folder(bhk.folder / "clip", 2)
+    ended = bhk("segment", "model.safetensors", "clip", "--text", "a cup", "-o", "out", "--json")
+    document = json.loads(ended.out)  # transformers may say on stderr that it works without a package
     assert {prompt["text"] for prompt in document["prompts"]} == {"a cup"}
-    assert len(document["masks"]) == 3 * len(document["prompts"])
-    assert len(list((bhk.folder / "out").iterdir())) == 3
+    assert len(document["masks"]) == 2 * len(document["prompts"])
+    assert len(list((bhk.folder / "out").iterdir())) == 2
     ended = bhk("segment", "model.safetensors", "clip", "--text", "a cup", "--frame", "1")
     assert (ended.status, "--text: goes without other prompts in a clip" in " ".join(ended.err.split())) == (2, True)
 

@@ -134,8 +134,15 @@ _PREDICTORS = {
 _PREPARED: dict[object, str] = {"medsam": "medical.MedSamPredictor", "ft_sam": "medical.SamMed2dPredictor"}
 
 
-def check_prompts(predictor: Predictor, *, texts: bool) -> None:
-    """Check that a predictor takes texts, or else points and boxes.
+class Asked(Protocol):
+    """What is asked with points and boxes, or with texts; see `Predictor`."""
+
+    reads_points: bool
+    reads_text: bool
+
+
+def check_prompts(predictor: Asked, *, texts: bool) -> None:
+    """Check that a predictor or a tracker takes texts, or else points and boxes.
 
     Raises:
         PredictionError: it does not.

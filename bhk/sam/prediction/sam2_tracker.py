@@ -58,15 +58,15 @@ class Sam2Tracker:
                     )
                     memories[prompt.object].keep_asked(step, index)
             for index, backwards in frame_order(len(clip), prompts):
-                steps = [memory.asked(index) for memory in memories]
-                if None in steps:
+                found = {number: step for number, memory in enumerate(memories) if (step := memory.asked(index))}
+                if len(found) < len(memories):
                     seen = self._encoded(clip[index])
                     for number, memory in enumerate(memories):
-                        if steps[number] is None:
-                            steps[number] = self._step(seen, memory, index, len(clip), backwards=backwards)
-                            memory.keep(steps[number], index)
+                        if number not in found:
+                            found[number] = self._step(seen, memory, index, len(clip), backwards=backwards)
+                            memory.keep(found[number], index)
                             forget(memory.outputs[_FOLLOWED], index, start, self._reach)
-                yield _masks(index, steps, clip.size)
+                yield _masks(index, [found[number] for number in range(len(memories))], clip.size)
 
     def _step(
         self,
@@ -164,7 +164,7 @@ def _clear_prompted_masks(model: Any) -> Iterator[None]:
         model.binarize_mask_from_pts_for_mem_enc = before
 
 
-def _masks(index: int, steps: Sequence[Any], size: tuple[int, int]) -> FrameMasks:
+def _masks(index: int, steps: Sequence[dict[str, Any]], size: tuple[int, int]) -> FrameMasks:
     logits = torch.cat([step["pred_masks"] for step in steps]).float()
     large = functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
     seen = torch.cat([step["object_score_logits"] for step in steps]).float().sigmoid()
