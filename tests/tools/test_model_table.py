@@ -44,6 +44,7 @@ _VIDEO = {
     "transformers_sam2": small.small_hf_sam2_video,
     "transformers_edgetam": small.small_hf_edgetam_video,
     "transformers_sam3_tracker": small.small_hf_sam3_tracker_video,
+    "transformers_sam3_video": small.small_hf_sam3_video,
 }
 
 

@@ -58,7 +58,7 @@ class Sam2Tracker:
                     )
                     memories[prompt.object].keep_asked(step, index)
             for index, backwards in frame_order(len(clip), prompts):
-                found = {number: step for number, memory in enumerate(memories) if (step := memory.asked(index))}
+                found = {number: given for number, memory in enumerate(memories) if (given := memory.asked(index))}
                 if len(found) < len(memories):
                     seen = self._encoded(clip[index])
                     for number, memory in enumerate(memories):

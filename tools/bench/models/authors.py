@@ -65,7 +65,12 @@ class Caught:
 
 
 def authors_of(variant: Variant) -> Authors | None:
-    """Return how the package of a variant builds it and asks it; None where that is not known here or not installed."""
+    """Return how the package of a variant builds it and asks it; None where that is not known here or not installed.
+
+    Nor is it known of one whose authors prepare pictures in a script: see `tools.relatives`.
+    """
+    if variant.prepares:
+        return None
     found = _AUTHORS.get(variant.name) if variant.packages else _AUTHORS.get(variant.family)
     return found if found is not None and importlib.util.find_spec(found.package) is not None else None
 
