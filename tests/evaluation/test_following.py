@@ -13,6 +13,7 @@ from bhk.evaluation.fidelity import joined
 from bhk.evaluation.fidelity_summary import summarise
 from bhk.evaluation.following import Follower, compare_followers
 from bhk.pictures.clip import Beginning, open_clip
+from bhk.pictures.clip_prompts import ClipPrompt
 from bhk.pictures.prompts import Prompt
 from bhk.sam.prediction.predictor import PredictionError
 from bhk.sam.prediction.tracker import tracker_for
@@ -41,7 +42,8 @@ def test_models_that_go_side_by_side_find_what_each_finds_alone(clip: Path) -> N
     with open_clip(clip) as frames:
         found = list(compare_followers(Follower(model), [Follower(model), Follower(changed)], frames, PROMPTS))
         with torch.no_grad():
-            alone = [list(tracker_for(one).follow(frames, PROMPTS, 0)) for one in (model, changed)]
+            asked = [ClipPrompt(**vars(prompt), object=number) for number, prompt in enumerate(PROMPTS)]
+            alone = [list(tracker_for(one).follow(frames, asked)) for one in (model, changed)]
     assert len(found) == FRAMES
     for (same, other), expected, step in zip(found, *alone, strict=True):
         assert (same.kinds, same.iou, same.flips) == (["followed"] * 2, [1.0, 1.0], [False] * 2)
