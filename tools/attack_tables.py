@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from tools.corruption.outcomes import Outcome
 from tools.speed_tables import Rows, line
 
@@ -53,14 +55,39 @@ def fuzzing(rows: Rows) -> list[str]:
 
 def faults(rows: Rows) -> list[str]:
     """Return the table of faults of the system, one line a fault: what all commands together left; failures are bold."""
-    lines = ["| fault | commands | operations | done | refused | anything else |", "|---|--:|--:|--:|--:|--:|"]
-    for fault in dict.fromkeys(row["class"] for row in rows):
-        found = [row for row in rows if row["class"] == fault]
-        cases, equal, refused = (sum(int(row[name]) for row in found) for name in ("cases", "equal", "refused"))
-        wrong = cases - equal - refused
-        numbers = [str(len(found)), str(cases), str(equal), str(refused), f"**{wrong}**" if wrong else "0"]
-        lines.append(line([fault, *numbers], bold=False))
+    lines = ["| fault | commands | operations | of | done | refused | anything else |", "|---|--:|--:|--:|--:|--:|--:|"]
+    for fault, found in _by_class(rows):
+        cases, *rest = _outcomes_together(found)
+        operations = sum(int(row["operations"]) for row in found)
+        lines.append(line([fault, str(len(found)), f"{cases:,}", f"{operations:,}", *map(str, rest)], bold=False))
     return lines
+
+
+def disturbances(rows: Rows) -> list[str]:
+    """Return the table of what disturbs commands from outside, one line for each; failures are bold."""
+    lines = ["| disturbance | commands | runs | done | refused | anything else |", "|---|--:|--:|--:|--:|--:|"]
+    for disturbance, found in _by_class(rows):
+        lines.append(line([disturbance, str(len(found)), *map(str, _outcomes_together(found))], bold=False))
+    return lines
+
+
+def _by_class(rows: Rows) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    for name in dict.fromkeys(row["class"] for row in rows):
+        yield name, [row for row in rows if row["class"] == name]
+
+
+def _outcomes_together(rows: list[dict[str, str]]) -> tuple[int, int, int, str]:
+    """Return how many runs there were, how many were done, were refused, and did anything else, which is bold."""
+    cases, equal, refused = (sum(int(row[name]) for row in rows) for name in ("cases", "equal", "refused"))
+    wrong = cases - equal - refused
+    return cases, equal, refused, f"**{wrong}**" if wrong else "0"
+
+
+def large(rows: Rows) -> list[str]:
+    """Return the table of many layers and large files."""
+    names = ("cases", "wrong", "gigabytes", "seconds", "peak_mib")
+    lines = ["| measure | tensors | wrong | GB | seconds | MiB more at the peak |", "|---|--:|--:|--:|--:|--:|"]
+    return lines + [line([row["measure"], *(row[name] or "–" for name in names)], bold=False) for row in rows]
 
 
 def load(rows: Rows) -> list[str]:

@@ -231,7 +231,9 @@ TABLES = {
     "corruption": attack_tables.corruption,
     "fuzzing": attack_tables.fuzzing,
     "robustness_faults": attack_tables.faults,
+    "robustness_disturbances": attack_tables.disturbances,
     "robustness_load": attack_tables.load,
+    "robustness_large": attack_tables.large,
 }
 GPU = "nvidia_h200"
 NOT_YET = "The kernels have not been timed on a GPU yet. `make test-gpu` does that, and `make docs` then puts the tables here."

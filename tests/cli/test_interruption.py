@@ -80,7 +80,7 @@ def _wait_until_it_answers(process: int) -> None:
         except FileNotFoundError:
             return
         caught = int(status.partition("SigCgt:")[2].split()[0], 16)
-        if caught >> (signal.SIGTERM - 1) & 1:
+        if caught >> (signal.SIGTERM - 1) & 1 or "State:\tZ" in status:  # it answers, or has ended
             break
         time.sleep(0.005)
     time.sleep(0.02)

@@ -103,6 +103,16 @@ class Commands(RuleBasedStateMachine):
         self.held[path] = self.held[source]
         return path
 
+    @rule(target=checkpoints, source=files, limit=st.sampled_from([500, 5_000]))
+    def export_shards(self, source: Path, limit: int) -> Path:
+        folder = self.path("")
+        folder.mkdir()
+        bhk.export(source, folder / "model.safetensors", shard_bytes=limit)
+        read = checkpoint.read(folder)
+        assert same({name: read.tensors[stored] for name, stored in read.stored_name.items()}, self.held[source])
+        self.held[folder] = self.held[source]
+        return folder
+
     @rule(a=files | checkpoints, b=files | checkpoints)
     def diff(self, a: Path, b: Path) -> None:
         ours, theirs = self.held[a], self.held[b]
@@ -120,6 +130,19 @@ class Commands(RuleBasedStateMachine):
         self.held[address] = self.held[source]
         return address
 
+    @rule(source=files, address=published)
+    def push_another(self, source: Path, address: str) -> None:
+        bhk.push(source, address)
+        self.held[address] = self.held[source]
+
+    @rule(target=files, source=published)
+    def pull(self, source: str) -> Path:
+        path = self.path(".bhk")
+        bhk.pull(source, path)
+        assert same(bhk.load_state_dict(path, threads=1), self.held[source])
+        self.held[path] = self.held[source]
+        return path
+
     @rule(source=published)
     def load_from_the_hub(self, source: str) -> None:
         assert same(bhk.load_state_dict(f"hf://{source}", threads=1), self.held[source])
@@ -131,6 +154,14 @@ class Commands(RuleBasedStateMachine):
         with pytest.raises(DestinationExistsError):
             bhk.convert(source, file, threads=1)
         assert same(bhk.load_state_dict(file, threads=1), self.held[file])
+
+    @rule(target=files, source=files, file=consumes(files))
+    def replace(self, source: Path, file: Path) -> Path:
+        bhk.export(source, dense := self.path(".safetensors"))
+        bhk.convert(dense, file, bhk.Quality("balanced", exact=["*"]), force=True, threads=1)
+        assert same(bhk.load_state_dict(file, threads=1), self.held[source])
+        self.held[file] = self.held[source]
+        return file
 
     @rule(file=consumes(files), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
     def damage(self, file: Path, place: float, bit: int) -> None:

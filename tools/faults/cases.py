@@ -33,6 +33,8 @@ class Case:
         old: names of files that are there before and hold `OLD`.
         keeps: folders of intermediate results, which may hold some of them after a fault.
         piecewise: whether its files take their places one by one, as the pictures of a clip and a plot beside results do.
+        published: the input that is model.bhk of user/there on the Hub.
+        changing: the file among its inputs that may change while the command runs.
     """
 
     name: str
@@ -41,6 +43,13 @@ class Case:
     old: tuple[str, ...] = ()
     keeps: tuple[str, ...] = ()
     piecewise: bool = False
+    published: str = ""
+    changing: str = ""
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the command goes on where it was disturbed, when it runs again."""
+        return bool(self.keeps) or "--out-dir" in self.arguments
 
 
 _EVAL = ("eval", "sam.bhk", "--against", "sam.pth", "--images", "pictures", "--points", "2", "--boxes", "1")
@@ -58,13 +67,17 @@ CASES = (
     Case("convert shards", ("convert", "shards", "-o", "out.bhk"), ("shards",)),
     Case("convert .zip", ("convert", "a.zip", "-o", "out.bhk"), ("a.zip",)),
     Case("convert --ratio", ("convert", "a.pth", "-o", "out.bhk", "--ratio", "9"), ("a.pth",)),
+    Case("convert --out-dir", ("convert", "a.pth", "shards", "--out-dir", "many"), ("a.pth", "shards"), piecewise=True),
     Case("inspect", ("inspect", "a.bhk"), ("a.bhk",)),
+    Case("inspect hf://", ("inspect", "hf://user/there"), (), published="a.bhk"),
     Case("verify", ("verify", "a.bhk", "--against", "a.pth"), ("a.bhk", "a.pth")),
     Case("diff", ("diff", "a.pth", "a.bhk"), ("a.bhk", "a.pth")),
     Case("diff --json", ("diff", "a.pth", "a.bhk", "--json"), ("a.bhk", "a.pth")),
     Case("export .pth", ("export", "a.bhk", "-o", "out.pth"), ("a.bhk",)),
     Case("export .pth --force", ("export", "a.bhk", "-o", "out.pth", "--force"), ("a.bhk",), ("out.pth",)),
     Case("export .safetensors", ("export", "a.bhk", "-o", "out.safetensors"), ("a.bhk",)),
+    Case("export .bin", ("export", "a.bhk", "-o", "out.bin"), ("a.bhk",)),
+    Case("export --format onnx", ("export", "sam.bhk", "-o", "onnx", "--format", "onnx"), ("sam.bhk",)),
     Case(
         "export shards",
         ("export", "a.bhk", "-o", "a.safetensors", "--shard-size", "10KB", "--force"),
@@ -86,7 +99,8 @@ CASES = (
     ),
     Case("push -o", ("push", "a.bhk", "user/new", "--license", "mit", "-o", "out"), ("a.bhk",)),
     Case("push", ("push", "a.bhk", "user/new", "--license", "mit"), ("a.bhk",)),
-    Case("pull", ("pull", "user/there", "-o", "out.bhk", "--force"), (), ("out.bhk",)),
+    Case("push, private", ("push", "a.bhk", "user/new", "--private", "--json"), ("a.bhk",)),
+    Case("pull", ("pull", "user/there", "-o", "out.bhk", "--force"), (), ("out.bhk",), published="a.bhk"),
     Case("models", ("models",), ()),
     Case("segment -o", (*_SEGMENT, "-o", "out.png", "--force"), _MODEL, ("out.png",)),
     Case("segment --json", (*_SEGMENT, "--json"), _MODEL),
@@ -100,11 +114,11 @@ CASES = (
 )
 
 
-def tensors(seed: int = 0) -> dict[str, torch.Tensor]:
-    """Return some coded and some exact tensors."""
+def tensors(seed: int = 0, side: int = 48, blocks: int = 3) -> dict[str, torch.Tensor]:
+    """Return some coded tensors (side, side + 2), and some exact ones."""
     generator = torch.Generator().manual_seed(seed)
-    weights = {f"blocks.{n}.weight": torch.randn(48, 50, generator=generator) * 0.05 for n in range(3)}
-    return {**weights, "blocks.0.bias": torch.randn(48, generator=generator), "steps": torch.tensor(7)}
+    weights = {f"blocks.{n}.weight": torch.randn(side, side + 2, generator=generator) * 0.05 for n in range(blocks)}
+    return {**weights, "blocks.0.bias": torch.randn(side, generator=generator), "steps": torch.tensor(7)}
 
 
 class Workshop:
@@ -120,7 +134,7 @@ class Workshop:
     def __init__(self, folder: Path) -> None:
         self._inputs, self.place = folder / "inputs", folder / "run"
         self.output = folder / "output"
-        for path in (self._inputs, self.output):
+        for path in (self._inputs, self.output / "second"):
             path.mkdir(parents=True)
         self.hub = FakeHub(_made(folder / "hub"))
         self._made: set[str] = set()
@@ -129,8 +143,8 @@ class Workshop:
         """Make the inputs of a case, unless they are there."""
         for name in case.inputs:
             self.input(name)
-        if case.name == "pull":
-            self.hub.add("user/there", {"model.bhk": self.input("a.bhk")})
+        if case.published:
+            self.hub.add("user/there", {"model.bhk": self.input(case.published)})
 
     def input(self, name: str) -> Path:
         """Return an input, which is made if it is not there."""
@@ -150,6 +164,9 @@ class Workshop:
                 shutil.copytree(source, target, copy_function=os.link)
             else:
                 os.link(source, target)
+        if case.changing:
+            (self.place / case.changing).unlink()
+            shutil.copy2(self._inputs / case.changing, self.place / case.changing)
         for name in case.old:
             (self.place / name).parent.mkdir(exist_ok=True)
             (self.place / name).write_bytes(OLD)
@@ -204,9 +221,18 @@ def _video(shop: Workshop, path: Path) -> None:
     bhk.convert(source, path)
 
 
+def _save(seed: int, side: int, blocks: int) -> Callable[[Workshop, Path], None]:
+    return lambda _, path: torch.save({"model": tensors(seed, side, blocks)}, path)
+
+
 _MAKERS: Mapping[str, Callable[[Workshop, Path], object]] = {
-    "a.pth": lambda _, path: torch.save({"model": tensors()}, path),
+    "a.pth": _save(0, 48, 3),
     "a.bhk": _convert("a.pth"),
+    "big.pth": _save(1, 600, 12),
+    "big.bhk": _convert("big.pth"),
+    "big.safetensors": lambda shop, path: bhk.export(shop.input("big.bhk"), path),
+    "other.pth": _save(2, 600, 12),
+    "other.bhk": _convert("other.pth"),
     "a.safetensors": lambda shop, path: bhk.export(shop.input("a.bhk"), path),
     "a.zip": _zip,
     "shards": _shards,

@@ -1,4 +1,4 @@
-"""`python -m tools.faults.load`: one file read by many at once and many times, and a file of many layers."""
+"""`python -m tools.faults.load`: one file read by many at once and many times."""
 
 from __future__ import annotations
 
@@ -68,17 +68,7 @@ def _sums_of(found: dict[str, torch.Tensor]) -> dict[str, float]:
     return {name: float(tensor.double().sum()) for name, tensor in found.items()}
 
 
-def many_layers(file: Path, count: int = 100_000) -> Row:
-    """Convert, inspect and load a checkpoint of many tensors of four weights each."""
-    source = file.with_name("layers.pth")
-    torch.save(dict(zip((f"layer.{n}" for n in range(count)), torch.randn(count, 4).unbind(), strict=True)), source)
-    path = bhk.convert(source, file.with_name("layers.bhk"), force=True).path
-    assert path is not None
-    listed, loaded = len(bhk.inspect(path).rows), bhk.load_state_dict(path)
-    return {"cases": count, "wrong": count - min(listed, len(loaded))}
-
-
-MEASURES: tuple[Callable[[Path], Row], ...] = (many_loads, many_threads, many_processes, many_layers)
+MEASURES: tuple[Callable[[Path], Row], ...] = (many_loads, many_threads, many_processes)
 
 
 def measured() -> Iterator[Row]:

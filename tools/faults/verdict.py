@@ -110,7 +110,10 @@ class Expected:
             return (EQUAL, "") if said else (SILENT, f"status 0, but it said {(ended.out + ended.err)[-200:]!r}")
         *before, last = ended.err.splitlines() or [""]
         usual = {_VARYING.sub(b"#", line.encode()) for line in self._new.ended.err.splitlines()}
-        hints = all(_VARYING.sub(b"#", line.encode()) in usual for line in before)
+        hints = all(
+            _VARYING.sub(b"#", line.encode()) in usual or (self.case.piecewise and " failed: " in line)
+            for line in before
+        )
         if ended.status == 1 and last.startswith("error: ") and hints:
             return REFUSED, ""
         return CRASHED, f"status {ended.status}: {ended.err[-300:]!r}"

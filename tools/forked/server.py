@@ -2,8 +2,10 @@
 
 Reads one JSON object per line from stdin: argv, cwd, stdout and stderr (paths), environment, file_size and memory (limits in
 bytes or null; the memory counts beyond what Python and torch use already), and fault (the arguments of `fault_arm` in faults.c
-after the folder, or null). Writes "started" and the process id when the process has started, and "ended", its exit status
-(negative for a signal) and how many operations of each kind were counted when it has ended.
+after the folder, or null). Starts a process and writes "started" and its id. Several may run at once.
+
+For an object with the id of a process as "wait", it waits for that process, and writes "ended", its exit status (negative for a
+signal) and how many operations of each kind were counted.
 """
 
 from __future__ import annotations
@@ -91,11 +93,13 @@ def end_as_python_does() -> NoReturn:
 
 gc.freeze()
 for line in sys.stdin:
-    process = os.fork()
-    if not process:
-        become(json.loads(line))
+    call = json.loads(line)
+    if "wait" in call:
+        status = os.waitstatus_to_exitcode(os.waitpid(call["wait"], 0)[1])
+        counts = [PRELOADED.fault_count(kind) for kind in range(KINDS)] if PRELOADED else []
+        print("ended", status, *counts, flush=True)
+    elif process := os.fork():
+        print("started", process, flush=True)
+    else:
+        become(call)
         end_as_python_does()
-    print("started", process, flush=True)
-    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    counts = [PRELOADED.fault_count(kind) for kind in range(KINDS)] if PRELOADED else []
-    print("ended", status, *counts, flush=True)

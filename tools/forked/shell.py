@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def fork_server(scratch: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 class Shell:
-    """Runs `bhk` in separate processes; see server.py.
+    """Runs `bhk` in separate processes, one at a time; see server.py. Several shells may share a server.
 
     Args:
         server: a `fork_server`.
@@ -115,6 +115,7 @@ class Shell:
 
     def __init__(self, server: subprocess.Popen[str], folder: Path, output: Path) -> None:
         self._server, self.folder, self._output = server, folder, output
+        self._process = 0
 
     def start(
         self,
@@ -139,11 +140,8 @@ class Shell:
             "memory": memory,
             "fault": fault and fault.arguments,
         }
-        assert self._server.stdin is not None
-        self._server.stdin.write(json.dumps(call) + "\n")
-        self._server.stdin.flush()
-        (process,) = self._answer("started")
-        return process
+        (self._process,) = self._answer("started", call)
+        return self._process
 
     def interrupt(self, process: int, number: signal.Signals) -> None:
         """Send a signal to a process, unless it has ended."""
@@ -152,7 +150,7 @@ class Shell:
 
     def wait(self) -> Ended:
         """Wait for the process to end."""
-        status, *operations = self._answer("ended")
+        status, *operations = self._answer("ended", {"wait": self._process})
         out, err = ((self._output / name).read_text("utf-8") for name in ("out", "err"))
         return Ended(status, out, err, tuple(operations))
 
@@ -179,8 +177,11 @@ class Shell:
             assert ended.out == ""
         return message
 
-    def _answer(self, expected: str) -> list[int]:
+    def _answer(self, expected: str, call: Mapping[str, object]) -> list[int]:
+        assert self._server.stdin is not None
         assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps(call) + "\n")
+        self._server.stdin.flush()
         what, *numbers = self._server.stdout.readline().split()
         assert what == expected
         return [int(number) for number in numbers]
