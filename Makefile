@@ -79,8 +79,9 @@ attack: $(BENCH_READY) ## damage and forge files in every way, and count what re
 fuzz: $(READY) ## fuzz all readers of files for SECONDS=600; what fails is kept in fuzz_out/findings
 	$(VENV)/bin/python -m tools.fuzz --seconds $(SECONDS) --out fuzz_out/fuzzing.csv
 
-faults: $(READY) ## let every operation of every command fail (an hour; needs Linux and a C compiler)
+faults: $(READY) ## let every operation of every command fail, kill and starve commands (hours; needs Linux and a C compiler)
 	$(VENV)/bin/python -m tools.faults
+	$(VENV)/bin/python -m tools.faults.disturbed
 
 quality: $(READY) ## check format, lint, types, imports, generated texts and sizes; writes nothing
 	$(VENV)/bin/ruff format --check .

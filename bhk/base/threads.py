@@ -20,22 +20,25 @@ Value = TypeVar("Value")
 
 _PATIENCE = 0.5  # seconds after which a thread that does not answer is looked for
 _NO_MORE = "the system starts no more threads; end other programs, or use fewer threads"
-_ROOM = 48 << 20  # bytes of address space for a thread's stack, its part of each library, and some work
+_ROOM = 48 << 20  # bytes for a thread's stack, its part of each library, and some work
+# Limits on memory, and which number of /proc/self/statm each is for: the address space, and what of it can be written.
+_LIMITS = {"RLIMIT_AS": 0, "RLIMIT_DATA": 5}
 BEGINNING = 30.0  # seconds that a thread may take to begin on a busy machine
 
 
 def _has_room() -> bool:
-    """Return whether the limit on this process's address space, if it has one, leaves room for a thread.
+    """Return whether the limits on this process's memory, if it has some, leave room for a thread.
 
     In a thread that finds no memory for its part of a library, the C library ends the whole process.
     """
     with contextlib.suppress(ImportError, OSError):  # not a Linux
         import resource
 
-        most, _ = resource.getrlimit(resource.RLIMIT_AS)
-        if most != resource.RLIM_INFINITY:
+        limits = {place: resource.getrlimit(getattr(resource, name))[0] for name, place in _LIMITS.items()}
+        if any(most != resource.RLIM_INFINITY for most in limits.values()):
             with open("/proc/self/statm", "rb") as file:
-                return int(file.read().split()[0]) * resource.getpagesize() + _ROOM <= most
+                used = [int(pages) * resource.getpagesize() for pages in file.read().split()]
+            return all(most == resource.RLIM_INFINITY or used[place] + _ROOM <= most for place, most in limits.items())
     return True
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bhk.base import threads
 from bhk.base.parallel import ThreadsError, background, ordered_map, worker_count
 from bhk.base.threads import ThreadStartError
 
@@ -251,13 +252,19 @@ def test_work_in_the_background_is_told_to_stop() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's")
-def test_no_thread_starts_where_the_address_space_is_nearly_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "place"), threads._LIMITS.items())
+def test_no_thread_starts_where_memory_is_nearly_used_up(
+    monkeypatch: pytest.MonkeyPatch, name: str, place: int
+) -> None:
     import resource
 
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limited = getattr(resource, name)
+    used = int(Path("/proc/self/statm").read_text().split()[place]) * resource.getpagesize()
     for room, fits in ((1 << 30, True), (16 << 20, False)):
-        limit = pages * resource.getpagesize() + room
-        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+        most = {limited: used + room}
+        monkeypatch.setattr(
+            resource, "getrlimit", lambda which, most=most: (most.get(which, resource.RLIM_INFINITY), 0)
+        )
         if fits:
             assert list(ordered_map(abs, [-1, -2], 2)) == [1, 2]
         else:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tools.attack_tables import corruption, fuzzing
+from tools.attack_tables import corruption, disturbances, faults, fuzzing
 from tools.corruption.matrix import COLUMNS
 
 
@@ -31,3 +31,21 @@ def test_a_target_is_a_line() -> None:
         "findings": "0",
     }
     assert fuzzing([{"target": "container", **numbers}])[2:] == ["| container | 60 | 50 | 12,345 | 9 | 8 | 0 |"]
+
+
+def test_commands_are_added_up() -> None:
+    row = dict.fromkeys(("equal", "refused", "crashed", "hung", "silent"), "0")
+    rows = [
+        {**row, "group": "convert", "class": "short read", "operations": "1200", "cases": "7", "equal": "7"},
+        {
+            **row,
+            "group": "export",
+            "class": "short read",
+            "operations": "30",
+            "cases": "3",
+            "refused": "2",
+            "hung": "1",
+        },
+    ]
+    assert faults(rows)[2:] == ["| short read | 2 | 10 | 1,230 | 7 | 2 | **1** |"]
+    assert disturbances(rows[:1])[2:] == ["| short read | 1 | 7 | 7 | 0 | 0 |"]

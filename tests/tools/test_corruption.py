@@ -7,13 +7,14 @@ import os
 import signal
 import sys
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
 
 from tools.corruption import watch
 from tools.corruption.attacks import DAMAGE, Target
-from tools.corruption.matrix import FORGED, attacks, rows, run, save
+from tools.corruption.matrix import FORGED, Row, add, attacks, read, rows, run, save
 from tools.corruption.outcomes import Outcome
 from tools.corruption.readers import Reader, Values
 
@@ -107,7 +108,20 @@ def test_readers_that_disagree_are_named(tmp_path: Path) -> None:
 def test_results_are_a_line_for_each_reader(tmp_path: Path) -> None:
     attack = next(attacks(tmp_path, ["safetensors"], large=False))
     tally = run(attack, tmp_path / "case", 5)
-    save(list(rows(attack, tally)), tmp_path / "results.csv")
+    table: dict[tuple[str, ...], Row] = {}
+    add(table, rows(attack, tally))
+    save(table, tmp_path / "results.csv")
     head, line = (tmp_path / "results.csv").read_text().splitlines()
     assert head.startswith("format,reader,attack,forged,cases,refused")
     assert line.startswith("safetensors,safetensors,single bits flipped,0,")
+    assert read(tmp_path / "results.csv") == {("safetensors", "safetensors", attack.name): ANY}
+    again = read(tmp_path / "results.csv")
+    add(again, rows(attack, tally))
+    assert [row["cases"] for row in again.values()] == [2 * tally.counts["safetensors"].total()]
+
+
+def test_only_small_files_may_be_damaged(tmp_path: Path) -> None:
+    every = next(attacks(tmp_path, ["bhk"], large=False))
+    small = next(attacks(tmp_path, ["bhk"], large=False, largest=200))
+    assert sum(1 for _ in small.cases()) == 2 * 8 * 128  # two files of a preamble and a header
+    assert sum(1 for _ in every.cases()) > 100_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -47,10 +47,20 @@ class Attack:
     cases: Callable[[], Iterable[Case]]
 
 
-def attacks(folder: Path, formats: Sequence[str], *, large: bool = True) -> Iterator[Attack]:
-    """Yield the attacks on files of some formats; files are made in `folder`. Without `large`, only small ones."""
+def attacks(
+    folder: Path, formats: Sequence[str], *, large: bool = True, largest: int | None = None
+) -> Iterator[Attack]:
+    """Yield the attacks on files of some formats.
+
+    Args:
+        folder: where the files are made.
+        formats: "bhk", "safetensors", "gguf".
+        large: whether a large file is damaged, too.
+        largest: most bytes of the files of the format that are damaged; None: any.
+    """
     if "bhk" in formats:
-        found = targets.of_the_format(folder, large=large)
+        made = targets.of_the_format(folder, large=large)
+        found = [target for target in made if largest is None or len(target.data) <= largest]
         readers = (*ours(), *third())
         yield from _damage("bhk", found, readers, folder)
         for name, make in FORGED.items():
@@ -98,7 +108,10 @@ def run(attack: Attack, file: Path, most: int | None = None) -> Tally:
 COLUMNS = ("format", "reader", "attack", "forged", "cases", *(outcome.name.lower() for outcome in Outcome))
 
 
-def rows(attack: Attack, tally: Tally) -> Iterator[dict[str, object]]:
+Row = dict[str, str | int]
+
+
+def rows(attack: Attack, tally: Tally) -> Iterator[Row]:
     """Yield a row of results for each reader."""
     for reader, counts in tally.counts.items():
         found = {outcome.name.lower(): counts[outcome] for outcome in Outcome}
@@ -106,9 +119,25 @@ def rows(attack: Attack, tally: Tally) -> Iterator[dict[str, object]]:
         yield {**labels, "cases": counts.total(), **found}
 
 
-def save(found: list[dict[str, object]], path: Path) -> None:
+def add(table: dict[tuple[str, ...], Row], found: Iterable[Row]) -> None:
+    """Add rows to a table, which has them by format, reader and attack. Counts of the same ones are added up."""
+    for row in found:
+        key = tuple(str(row[name]) for name in COLUMNS[:3])
+        old = table.get(key, {})
+        table[key] = row | {name: int(old.get(name, 0)) + int(row[name]) for name in COLUMNS[4:]}
+
+
+def save(table: Mapping[tuple[str, ...], Row], path: Path) -> None:
     """Write the results as CSV."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(found)
+        writer.writerows(table.values())
+
+
+def read(path: Path) -> dict[tuple[str, ...], Row]:
+    """Return the results that `save` wrote."""
+    found: dict[tuple[str, ...], Row] = {}
+    with path.open(newline="") as file:
+        add(found, [{**row} for row in csv.DictReader(file)])
+    return found

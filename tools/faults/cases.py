@@ -67,7 +67,12 @@ CASES = (
     Case("convert shards", ("convert", "shards", "-o", "out.bhk"), ("shards",)),
     Case("convert .zip", ("convert", "a.zip", "-o", "out.bhk"), ("a.zip",)),
     Case("convert --ratio", ("convert", "a.pth", "-o", "out.bhk", "--ratio", "9"), ("a.pth",)),
-    Case("convert --out-dir", ("convert", "a.pth", "shards", "--out-dir", "many"), ("a.pth", "shards"), piecewise=True),
+    Case(
+        "convert --out-dir",
+        ("convert", "a.pth", "shards", "--out-dir", "many", "--quiet"),
+        ("a.pth", "shards"),
+        piecewise=True,
+    ),
     Case("inspect", ("inspect", "a.bhk"), ("a.bhk",)),
     Case("inspect hf://", ("inspect", "hf://user/there"), (), published="a.bhk"),
     Case("verify", ("verify", "a.bhk", "--against", "a.pth"), ("a.bhk", "a.pth")),

@@ -13,10 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.faults import ROOT
 from tools.faults.cases import Case, Workshop
 from tools.faults.verdict import Expected, Left, files_of
-from tools.forked.shell import KINDS, Ended, Fault, Shell
+from tools.forked.shell import KINDS, Ended, Fault, Shell, python_environment
 
 LONGEST = 180.0  # seconds
 
@@ -157,7 +156,7 @@ class Target:
             found = subprocess.run(
                 [sys.executable, "-m", "bhk", *self.case.arguments],
                 cwd=self.folder,
-                env={**os.environ, **self._shop.environment(), "PYTHONPATH": str(ROOT)},
+                env={**python_environment(), **self._shop.environment()},
                 capture_output=True,
                 text=True,
                 timeout=LONGEST,

@@ -47,7 +47,7 @@ PAIRS = (
     _of_both("push -o", "push", ".bhk", "user/new", "--license", "mit", "-o", "out"),
     _of_both("report", "report", ".bhk", "-o", "out.html", "--force"),
     Pair("pull and convert", (("pull", "user/there", "-o", "out.bhk"), ("convert", "other.pth", "-o", "out.bhk"))),
-    Pair("convert --out-dir", (("convert", "big.pth", "other.pth", "--out-dir", "many"),)),
+    Pair("convert --out-dir", (("convert", "big.pth", "other.pth", "--out-dir", "many", "--quiet"),)),
     Pair("eval", (_RESUMED,), _SAM, ("work",)),
 )
 

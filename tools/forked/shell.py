@@ -80,10 +80,15 @@ def can_fault() -> bool:
     return sys.platform == "linux" and shutil.which("cc") is not None
 
 
+def python_environment() -> dict[str, str]:
+    """Return the environment of a Python that has this `bhk`, and prints the same everywhere."""
+    return {**os.environ, "PYTHONPATH": str(_ROOT), "PYTHONUTF8": "1", "COLUMNS": ""}
+
+
 @contextlib.contextmanager
 def fork_server(scratch: Path) -> Iterator[subprocess.Popen[str]]:
     """Start a process that forks those of `Shell`; files of its own lie in the folder `scratch`."""
-    environment = {**os.environ, "PYTHONPATH": str(_ROOT), "PYTHONUTF8": "1", "COLUMNS": ""}
+    environment = python_environment()
     if can_fault():
         library = scratch / "faults.so"
         flags = ("-O1", "-shared", "-fPIC", "-Wall", "-Werror")
