@@ -95,6 +95,7 @@ def test_operations_are_spread_evenly() -> None:
     assert list(spread(3, 5)) == [1, 2, 3]
     assert list(spread(101, 3)) == [1, 51, 101]
     assert list(spread(0, 3)) == []
+    assert list(spread(9, 1)) == [5]
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,13 @@ from tools.forked.shell import Shell
 RESULTS = ROOT / "tools" / "bench" / "results" / "robustness_faults.csv"
 COLUMNS = ("group", "class", "operations", "cases", *OUTCOMES)
 SECONDS = 120.0
-LEAST = 2  # operations of a slow command that fail under each attack
+LEAST = 1  # operations of a slow command that fail under each attack
 
 
 def main() -> None:
     """Run the attacks."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", metavar="TEXT", help="Commands whose name contains this.")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="Commands whose name begins like this.")
     parser.add_argument("--attack", default="", metavar="TEXT", help="Attacks whose name contains this.")
     parser.add_argument("--seconds", type=float, default=SECONDS, metavar="N", help="For each command, about.")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help="The CSV file to write.")
@@ -30,7 +30,7 @@ def main() -> None:
     attacks = [one for one in ATTACKS if given.attack in one.name]
     with table_of_runs(given.out, COLUMNS) as (shop, server, write):
         shell = Shell(server, shop.place, shop.output)
-        for case in (case for case in CASES if given.only in case.name):
+        for case in (case for case in CASES if case.name.startswith(tuple(given.only))):
             target = Target(shop, shell, case)
             most = max(LEAST, round(given.seconds / target.seconds / len(attacks)))
             for one in attacks:

@@ -65,8 +65,10 @@ def attack(target: Target, how: Attack, most: int) -> Tally:
 
 
 def spread(count: int, most: int) -> Iterator[int]:
-    """Yield the numbers from 1 to `count`, or `most` of them at even distances, with the last."""
+    """Yield the numbers from 1 to `count`, or `most` of them at even distances, with the last; the middle one for one."""
     if count <= most:
         yield from range(1, count + 1)
+    elif most == 1:
+        yield 1 + count // 2
     else:
         yield from (1 + round(step * (count - 1) / (most - 1)) for step in range(most))
