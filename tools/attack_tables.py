@@ -85,8 +85,11 @@ def _outcomes_together(rows: list[dict[str, str]]) -> tuple[int, int, int, str]:
 
 def large(rows: Rows) -> list[str]:
     """Return the table of many layers and large files."""
-    names = ("cases", "wrong", "gigabytes", "seconds", "peak_mib")
-    lines = ["| measure | tensors | wrong | GB | seconds | MiB more at the peak |", "|---|--:|--:|--:|--:|--:|"]
+    names = ("cases", "wrong", "gigabytes", "cpu_seconds", "peak_mib")
+    lines = [
+        "| measure | tensors | wrong | GB | seconds of a processor | MiB more at the peak |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
     return lines + [line([row["measure"], *(row[name] or "–" for name in names)], bold=False) for row in rows]
 
 

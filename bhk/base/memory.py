@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+NOT_ENOUGH = "not enough memory, or no more threads; end other programs, or use fewer threads"
+
 # torch, zstd, C++ and the loader of shared libraries say it in the message only.
 _WORDS = (
     "can't allocate memory",

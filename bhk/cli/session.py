@@ -9,7 +9,7 @@ import sys
 import warnings
 
 from bhk.base.errors import BhkError
-from bhk.base.memory import is_memory_error
+from bhk.base.memory import NOT_ENOUGH, is_memory_error
 from bhk.base.packages import explained_imports
 from bhk.cli.interruption import Interrupted, Interruption
 from bhk.cli.messages import as_option, print_error
@@ -72,7 +72,7 @@ def _message(error: Exception) -> str | None:
     if isinstance(error, BhkError):
         return error.message(as_option)
     if is_memory_error(error):
-        return "not enough memory, or no more threads; end other programs, or use fewer threads"
+        return NOT_ENOUGH
     if isinstance(error, OSError):
         return f"{error.filename or 'output'}: {error.strerror or error}"
     return None

@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 
 from bhk.base.errors import BhkError, option
+from bhk.base.memory import NOT_ENOUGH, is_memory_error
 from bhk.engines.engine import Result, Shard
 from bhk.engines.errors import WorkerError
 
@@ -172,5 +173,7 @@ def _attempt(work: Callable[[Any], object], shard: object) -> tuple[object, str 
         return work(shard), None
     except BhkError as error:
         return None, error.marked
-    except Exception:
+    except Exception as error:
+        if is_memory_error(error):
+            return None, NOT_ENOUGH
         return None, traceback.format_exc()

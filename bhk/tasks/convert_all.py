@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from bhk.base.errors import BhkError, formed, option
 from bhk.base.files import DestinationExistsError, FilePath, WriteError
+from bhk.base.memory import NOT_ENOUGH, is_memory_error
 from bhk.base.parallel import worker_count
 from bhk.base.progress import Progress, silent
 from bhk.base.report import Report, plain
@@ -209,9 +210,7 @@ class _Work:
         try:
             report = self._convert(planned, path, started)
         except Exception as error:  # such as MemoryError: the others go on
-            reason = (
-                error.marked if isinstance(error, BhkError) else f"{type(error).__name__}: {error}".partition("\n")[0]
-            )
+            reason = _reason(error)
             seconds = time.perf_counter() - started
             return ConvertedCheckpoint(planned.source, path, "failed", seconds=seconds, marked_error=reason)
         if report is None:
@@ -247,6 +246,12 @@ class _Work:
                 f"use {option('force', True)} to overwrite it"
             )
         return converted(replace(job, force=self.force), started)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, BhkError):
+        return error.marked
+    return NOT_ENOUGH if is_memory_error(error) else f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
 def _make_folders(folders: set[Path]) -> None:

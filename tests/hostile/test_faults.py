@@ -28,12 +28,14 @@ import bhk as package
 from bhk.base import threads
 from bhk.base.errors import option, shown
 from bhk.base.files import ReadError, WriteError, replace_file
-from bhk.base.memory import is_memory_error
+from bhk.base.memory import NOT_ENOUGH, is_memory_error
 from bhk.base.parallel import ordered_map
 from bhk.base.threads import ThreadStartError, Worker, receive
 from bhk.base.workdir import WorkDir
 from bhk.checkpoint import CheckpointError, read
+from bhk.cli.main import main
 from bhk.cli.messages import print_error
+from bhk.engines.processes import _attempt
 from bhk.hub.card_metadata import CardMetadataError, metadata_of
 from bhk.hub.errors import HubError
 from bhk.kernels import kept, tuning
@@ -143,6 +145,29 @@ def test_without_memory_a_command_ends_in_one_line(bhk: Shell, args: tuple[str, 
         assert ended.err.count("\n") == 1
         assert ended.err.startswith("error: ")
         assert sorted(path.name for path in bhk.folder.iterdir()) == ["a.bhk", "a.pth"]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ImportError("a.so: failed to map segment from shared object")])
+def test_without_memory_a_command_does_not_start(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, *_: object) -> None:
+            if name == "bhk.cli.session":
+                raise error
+
+    monkeypatch.delitem(sys.modules, "bhk.cli.session", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit, match="not enough memory to start; end other programs"):
+        main()
+
+
+def _without_memory(_: object) -> None:
+    raise MemoryError
+
+
+def test_a_worker_without_memory_says_so() -> None:
+    assert _attempt(_without_memory, 0) == (None, NOT_ENOUGH)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")

@@ -48,7 +48,9 @@ def test_nor_does_an_error_of_another_type(folder: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("bhk.tasks.convert_all.prepare", _without_memory)
     report = convert_all("runs", "out", workers=1)
     assert set(_statuses(report).values()) == {"failed"}
-    assert report.hints[0].endswith("failed: MemoryError: too little")
+    assert report.hints[0].endswith(
+        "failed: not enough memory, or no more threads; end other programs, or use fewer threads"
+    )
 
 
 def _without_memory(*args: object, **options: object) -> None:

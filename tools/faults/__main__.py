@@ -23,11 +23,13 @@ def main() -> None:
     """Run the attacks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="Commands whose name begins like this.")
-    parser.add_argument("--attack", default="", metavar="TEXT", help="Attacks whose name contains this.")
+    parser.add_argument(
+        "--attack", nargs="+", default=[""], metavar="TEXT", help="Attacks whose name begins like this."
+    )
     parser.add_argument("--seconds", type=float, default=SECONDS, metavar="N", help="For each command, about.")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help="The CSV file to write.")
     given = parser.parse_args()
-    attacks = [one for one in ATTACKS if given.attack in one.name]
+    attacks = [one for one in ATTACKS if one.name.startswith(tuple(given.attack))]
     with table_of_runs(given.out, COLUMNS) as (shop, server, write):
         shell = Shell(server, shop.place, shop.output)
         for case in (case for case in CASES if case.name.startswith(tuple(given.only))):

@@ -33,6 +33,7 @@ class Case:
         old: names of files that are there before and hold `OLD`.
         keeps: folders of intermediate results, which may hold some of them after a fault.
         piecewise: whether its files take their places one by one, as the pictures of a clip and a plot beside results do.
+        parted: whether a kill can part its files, because they take their places right after each other.
         published: the input that is model.bhk of user/there on the Hub.
         changing: the file among its inputs that may change while the command runs.
     """
@@ -43,6 +44,7 @@ class Case:
     old: tuple[str, ...] = ()
     keeps: tuple[str, ...] = ()
     piecewise: bool = False
+    parted: bool = False
     published: str = ""
     changing: str = ""
 
@@ -82,7 +84,7 @@ CASES = (
     Case("export .pth --force", ("export", "a.bhk", "-o", "out.pth", "--force"), ("a.bhk",), ("out.pth",)),
     Case("export .safetensors", ("export", "a.bhk", "-o", "out.safetensors"), ("a.bhk",)),
     Case("export .bin", ("export", "a.bhk", "-o", "out.bin"), ("a.bhk",)),
-    Case("export --format onnx", ("export", "sam.bhk", "-o", "onnx", "--format", "onnx"), ("sam.bhk",)),
+    Case("export --format onnx", ("export", "sam.bhk", "-o", "onnx", "--format", "onnx"), ("sam.bhk",), parted=True),
     Case(
         "export shards",
         ("export", "a.bhk", "-o", "a.safetensors", "--shard-size", "10KB", "--force"),
@@ -101,8 +103,9 @@ CASES = (
         ("report", "a.bhk", "--against", "a.pth", "-o", "out.html", "--figures", "figures", "--force"),
         ("a.bhk", "a.pth"),
         ("out.html", "figures/layer_map.png"),
+        parted=True,
     ),
-    Case("push -o", ("push", "a.bhk", "user/new", "--license", "mit", "-o", "out"), ("a.bhk",)),
+    Case("push -o", ("push", "a.bhk", "user/new", "--license", "mit", "-o", "out"), ("a.bhk",), parted=True),
     Case("push", ("push", "a.bhk", "user/new", "--license", "mit"), ("a.bhk",)),
     Case("push, private", ("push", "a.bhk", "user/new", "--private", "--json"), ("a.bhk",)),
     Case("pull", ("pull", "user/there", "-o", "out.bhk", "--force"), (), ("out.bhk",), published="a.bhk"),

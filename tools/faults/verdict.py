@@ -56,17 +56,17 @@ class Expected:
         self.varies = {name for name in first.files if first.files[name] != second.files.get(name)}
         self._speaks_of_times = (first.ended.out, first.ended.err) != (second.ended.out, second.ended.err)
 
-    def state(self, files: Mapping[str, bytes | None]) -> str:
-        """Return "old" or "new" for the files; else what is wrong with them."""
+    def state(self, files: Mapping[str, bytes | None], *, killed: bool = False) -> str:
+        """Return "old" or "new" for the files; else what is wrong with them. Some may be each of them where they are parted."""
         files = {name: content for name, content in files.items() if not self._is_kept(name)}
         for state, expected in (("old", self._old), ("new", self._new.files)):
             if not self._difference(files, expected):
                 return state
-        if self.case.piecewise and all(
-            name in self._new.files and content in (self._new.files[name], self._old.get(name, content))
-            for name, content in files.items()
-        ):
-            return "old"
+        if (self.case.piecewise or (killed and self.case.parted)) and self._old.keys() <= files.keys():
+            whole = {name: content for name, content in self._new.files.items() if name in files}
+            old = {name: content for name, content in self._old.items() if files.get(name) == content}
+            if not self._difference(files, {**whole, **old}):
+                return "old"
         return self._difference(files, self._new.files)
 
     def _is_kept(self, name: str) -> bool:
@@ -93,7 +93,7 @@ class Expected:
         """
         if hung:
             return HUNG, "it did not end"
-        state = self.state(left.files)
+        state = self.state(left.files, killed=killed)
         if state not in ("old", "new"):
             return SILENT, state
         if killed:
