@@ -58,12 +58,13 @@ def _command(interruption: Interruption) -> int:
 
 
 def _tell_unraisable(found: sys.UnraisableHookArgs) -> None:
-    """Tell of an error where nobody can catch it, such as in a finalizer, unless it is an interruption or a lack of memory.
+    """Tell of an error where nobody can catch it, such as in a finalizer, unless the system or a signal is the cause.
 
-    The command is told of those in another way: a thread watches for signals, and others ask for memory, too.
+    The command is told of those in another way: a thread watches for signals, and what asks for memory and files again, or
+    has done so before, fails as well.
     """
     error = found.exc_value
-    if not (isinstance(error, Interrupted | MemoryError) or (error is not None and is_memory_error(error))):
+    if not (isinstance(error, Interrupted | MemoryError | OSError) or (error is not None and is_memory_error(error))):
         sys.__unraisablehook__(found)
 
 

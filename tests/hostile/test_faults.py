@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ from bhk.base.workdir import WorkDir
 from bhk.checkpoint import CheckpointError, read
 from bhk.cli.main import main
 from bhk.cli.messages import print_error
+from bhk.cli.session import _tell_unraisable
 from bhk.engines.processes import _attempt
 from bhk.hub.card_metadata import CardMetadataError, metadata_of
 from bhk.hub.errors import HubError
@@ -160,6 +162,19 @@ def test_without_memory_a_command_does_not_start(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit, match="not enough memory to start; end other programs"):
         main()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(ValueError("x"), 1), (MemoryError(), 0), (OSError(errno.EMFILE, "Too many open files"), 0), (None, 1)],
+)
+def test_faults_in_finalizers_are_told_by_the_command(
+    monkeypatch: pytest.MonkeyPatch, error: Exception | None, told: int
+) -> None:
+    found: list[object] = []
+    monkeypatch.setattr(sys, "__unraisablehook__", found.append)
+    _tell_unraisable(SimpleNamespace(exc_value=error))  # type: ignore[arg-type]
+    assert len(found) == told
 
 
 def _without_memory(_: object) -> None:

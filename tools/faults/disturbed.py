@@ -56,8 +56,8 @@ KILLS = (
     (EXPORT, 110),
     (_BY_NAME["export shards"], 60),
     (replace(_BY_NAME["pull"], published="big.bhk"), 70),
-    (_BY_NAME["eval"], 50),
     (_big("convert --out-dir", "big.pth", "convert", "big.pth", "shards", "--out-dir", "many", "--quiet"), 100),
+    (_BY_NAME["eval"], 50),
 )
 MEMORY = (
     "convert", "convert --ratio", "convert --calibrate, temporary", "convert --out-dir", "inspect", "verify", "diff",
