@@ -50,13 +50,18 @@ BIG = (
     replace(_BY_NAME["export --format onnx"], changing="sam.bhk"),
     replace(_BY_NAME["eval to .csv"], changing="sam.pth"),
 )
+_MANY = replace(
+    _BY_NAME["convert --out-dir"],
+    arguments=("convert", "big.pth", "shards", "--out-dir", "many", "--quiet"),
+    inputs=("big.pth", "shards"),
+)
 # How often each command is killed: 500 times together.
 KILLS = (
     (CONVERT, 110),
     (EXPORT, 110),
     (_BY_NAME["export shards"], 60),
     (replace(_BY_NAME["pull"], published="big.bhk"), 70),
-    (_big("convert --out-dir", "big.pth", "convert", "big.pth", "shards", "--out-dir", "many", "--quiet"), 100),
+    (_MANY, 100),
     (_BY_NAME["eval"], 50),
 )
 MEMORY = (
