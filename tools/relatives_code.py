@@ -6,15 +6,21 @@ import ast
 import importlib
 import importlib.util
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+
+from bhk.container.header import ModelEntry
+from bhk.sam.build import build_model
+from bhk.sam.variants import VARIANTS
 
 Masks = NDArray[np.bool_]
 _UNUSED = {"pandas", "matplotlib"}
@@ -247,7 +253,12 @@ class Med(Authors):
     _names = ("img_1024", "img_1024_tensor", "box_1024")
 
     def build(self) -> nn.Module:
-        return importlib.import_module(self.package).sam_model_registry["vit_b"]()  # type: ignore[no-any-return]
+        """Build with the copy of `segment_anything` beside the script, which always reads a checkpoint."""
+        sizes = msgspec.to_builtins(VARIANTS["medsam"].architecture)
+        with tempfile.NamedTemporaryFile() as file:
+            torch.save(build_model(ModelEntry("sam", "sam_vit_b", sizes)).state_dict(), file)
+            file.flush()
+            return importlib.import_module(self.package).sam_model_registry["vit_b"](file.name)  # type: ignore[no-any-return]
 
     def answer(self, image: Any, **question: Any) -> Masks:
         height, width = image.shape[:2]
