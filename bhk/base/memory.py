@@ -17,6 +17,7 @@ _WORDS = (
     "allocation error",
     "failed to map segment",
     "can't start new thread",
+    "error return without exception set",  # of Python itself, where an import finds no memory
 )
 
 

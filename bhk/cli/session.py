@@ -5,6 +5,7 @@ It answers signals before it imports anything that takes time, and needs no pack
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 
@@ -49,12 +50,21 @@ def _command(interruption: Interruption) -> int:
             return interruption.end()
         if isinstance(error, OSError):
             discard_output()
-        message = _message(error)
+        kind, message = type(error).__name__, _message(error)
         if message is None:
             raise
-        print_error(type(error).__name__, message)
-        return 1
-    return status
+    else:
+        return status
+    _tell(kind, message)  # what the error held is free again
+    return 1
+
+
+def _tell(kind: str, message: str) -> None:
+    """Print an error; without memory even for that, only that there is none."""
+    try:
+        print_error(kind, message)
+    except MemoryError:
+        os.write(2, f"error: {NOT_ENOUGH}\n".encode())
 
 
 def _tell_unraisable(found: sys.UnraisableHookArgs) -> None:

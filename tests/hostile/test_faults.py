@@ -34,9 +34,9 @@ from bhk.base.parallel import ordered_map
 from bhk.base.threads import ThreadStartError, Worker, receive
 from bhk.base.workdir import WorkDir
 from bhk.checkpoint import CheckpointError, read
+from bhk.cli import session
 from bhk.cli.main import main
 from bhk.cli.messages import print_error
-from bhk.cli.session import _tell_unraisable
 from bhk.engines.processes import _attempt
 from bhk.hub.card_metadata import CardMetadataError, metadata_of
 from bhk.hub.errors import HubError
@@ -106,6 +106,7 @@ def _caused(cause: Exception) -> Exception:
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         ImportError("a.so: failed to map segment from shared object"),
         RuntimeError("can't start new thread"),
+        SystemError("error return without exception set"),
         _caused(MemoryError()),
     ],
 )
@@ -174,12 +175,20 @@ def test_faults_in_finalizers_are_told_by_the_command(
 ) -> None:
     found: list[object] = []
     monkeypatch.setattr(sys, "__unraisablehook__", found.append)
-    _tell_unraisable(SimpleNamespace(exc_value=error))  # type: ignore[arg-type]
+    session._tell_unraisable(SimpleNamespace(exc_value=error))  # type: ignore[arg-type]
     assert len(found) == told
 
 
 def _without_memory(_: object) -> None:
     raise MemoryError
+
+
+def test_without_memory_for_its_message_a_command_says_only_that(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(session, "print_error", lambda *_: _without_memory(None))
+    session._tell("ReadError", "cannot read a.pth")
+    assert capfd.readouterr().err == f"error: {NOT_ENOUGH}\n"
 
 
 def test_a_worker_without_memory_says_so() -> None:
@@ -209,6 +218,7 @@ sys.path.insert(0, sys.argv.pop(1))
 from pathlib import Path
 from bhk.base import files
 from bhk.cli.app import app
+from bhk.cli import session
 from bhk.cli.main import main
 
 @app.command("write")
