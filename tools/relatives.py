@@ -124,9 +124,14 @@ def _draw(model: nn.Module) -> None:
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.02)
         heads = [layer for name, layer in decoder.named_modules() if name.endswith("mlp")]
         for head in (*decoder.output_hypernetworks_mlps, *heads):
-            for parameter in head.layers[-1].parameters() if hasattr(head, "layers") else ():
+            for parameter in _last(head).parameters() if hasattr(head, "layers") else ():
                 parameter.mul_(1000)
-        decoder.iou_prediction_head.layers[-1].bias.fill_(3)
+        _last(decoder.iou_prediction_head).bias.fill_(3)
+
+
+def _last(head: Any) -> Any:
+    """Return the last layer of a head; EfficientSAM's has it beside the others."""
+    return head.fc if hasattr(head, "fc") else head.layers[-1]
 
 
 @contextlib.contextmanager
