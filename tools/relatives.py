@@ -76,7 +76,6 @@ CASES = {
     "robust_sam_vit_b": Case("RobustSAM", "robust_sam_vit_b.pt", code.Robust),
     "robust_sam_vit_l": Case("RobustSAM", "robust_sam_vit_l.pt", code.Robust),
     "tinysam": Case("TinySAM", "tinysam_42.3.pth", code.Tiny, ("point", "box")),
-    "edge_sam": Case("EdgeSAM", "edge_sam.pth", code.Edge),
     "efficient_sam_vitt": Case("EfficientSAM", "efficient_sam_vitt.pt", code.Efficient, ("point",)),
     "efficient_sam_vits": Case("EfficientSAM", "efficient_sam_vits.pt", code.Efficient, ("point",)),
     "sam_med2d": Case("SAM-Med2D", "sam-med2d_b.pth", code.SamMed2d, ("point", "box")),

@@ -5,11 +5,10 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import CodeType, ModuleType, SimpleNamespace
+from types import CodeType, SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -284,23 +283,6 @@ class Tiny(Authors):
 
     def ask(self, predictor: Any, *, multimask: bool, **prompt: Any) -> tuple[Any, ...]:
         return predictor.predict(**prompt)  # type: ignore[no-any-return]
-
-
-class Edge(Authors):
-    """EdgeSAM. Its models of mmdet are for proposals of objects; classes without content stand for them."""
-
-    package = "edge_sam"
-
-    def build(self) -> nn.Module:
-        for name in ("mmdet", "mmdet.models", "mmdet.models.dense_heads", "mmdet.models.necks"):
-            sys.modules[name] = ModuleType(name)
-        heads: Any = sys.modules["mmdet.models.dense_heads"]
-        heads.RPNHead = heads.CenterNetUpdateHead = nn.Identity
-        setattr(sys.modules["mmdet.models.necks"], "FPN", nn.Identity)  # noqa: B010
-        return importlib.import_module(self.package).sam_model_registry["edge_sam"]()  # type: ignore[no-any-return]
-
-    def ask(self, predictor: Any, *, multimask: bool, **prompt: Any) -> tuple[Any, ...]:
-        return predictor.predict(**prompt, num_multimask_outputs=3 if multimask else 1)  # type: ignore[no-any-return]
 
 
 class Efficient(Authors):
