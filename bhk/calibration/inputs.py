@@ -16,6 +16,7 @@ from bhk.calibration.errors import CalibrationError
 from bhk.nn.device import device_of
 from bhk.pictures.image import Rgb
 from bhk.pictures.prompted import Asked
+from bhk.sam.prediction.original_sam3 import OriginalSam3Predictor
 from bhk.sam.prediction.predictor import predictor_for
 from bhk.sam.prediction.sam3 import Sam3Predictor
 
@@ -95,12 +96,10 @@ class TextInputs:
         found: list[Tensor] = []
         with _shown(model, index):
             predictor = predictor_for(model)  # here, because it copies the hooks
-            assert isinstance(predictor, Sam3Predictor)  # the caller has looked
+            assert isinstance(predictor, Sam3Predictor | OriginalSam3Predictor)  # the caller has looked
             predictor.set_image(self.pictures[index])
-            for tokens in random_texts(predictor.detector, TEXTS, (self.seed, index)):
-                outputs = predictor.find(_on(device_of(model), tokens))
-                scores = outputs.pred_logits.sigmoid() * outputs.presence_logits.sigmoid()
-                found += [outputs.pred_masks.sigmoid(), scores, outputs.pred_boxes]
+            for tokens in random_texts(predictor.text_config, TEXTS, (self.seed, index)):
+                found += predictor.probabilities(_on(device_of(model), tokens))
         return tuple(found)
 
 
@@ -200,12 +199,12 @@ def random_tokens(vocabulary: int, samples: int, length: int, seed: int) -> tupl
     return tuple({"input_ids": tokens, "attention_mask": torch.ones_like(tokens)} for tokens in drawn)
 
 
-def random_texts(model: Any, count: int, seed: Sequence[int]) -> Iterator[Mapping[str, Tensor]]:
+def random_texts(config: Any, count: int, seed: Sequence[int]) -> Iterator[Mapping[str, Tensor]]:
     """Yield texts of up to `WORDS` random tokens between the tokens for begin and end, padded as the model's tokenizer does.
 
     Each has `input_ids` and `attention_mask`, both int64 (1, length).
     """
-    config, rng = model.config.text_config, np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     begin, end = (
         min(token, config.vocab_size - back) if isinstance(token, int) else config.vocab_size - back
         for token, back in ((config.bos_token_id, 2), (config.eos_token_id, 1))

@@ -18,6 +18,7 @@ from bhk.checkpoint.companions import KEY, MAX_BYTES
 from bhk.checkpoint.contents import Checkpoint
 from bhk.hub.address import address_of
 from bhk.hub.card_metadata import CardMetadataError, metadata_of, parsed
+from bhk.hub.download import may_exist
 
 CARD = "README.md"
 LICENSE = "LICENSE"
@@ -57,6 +58,8 @@ def terms_beside(checkpoint: Checkpoint) -> tuple[dict[str, str], tuple[str, ...
     if not source.files:
         return {}, ()
     folder = _top(checkpoint)
+    if missed := _missed(checkpoint, folder, (CARD,)):
+        return {}, missed
     found = _text(folder / CARD, _MOST_CARD_BYTES)
     try:
         card = parsed(metadata_of(found)[0]) if found else {}
@@ -84,6 +87,8 @@ def terms_beside(checkpoint: Checkpoint) -> tuple[dict[str, str], tuple[str, ...
         faults.append(
             f"{path.name} is not kept in the .bhk file: it is empty, not UTF-8, or larger than {MAX_BYTES:,} bytes"
         )
+    if LICENSE_KEY not in entries:
+        faults += _missed(checkpoint, folder, LICENSES)
     return entries, tuple(faults)
 
 
@@ -94,6 +99,20 @@ def _top(checkpoint: Checkpoint) -> Path:
     if address_of(source.name) is None:
         return folder
     return next((above for above in (folder, *folder.parents) if above.parent.name == "snapshots"), folder)
+
+
+def _missed(checkpoint: Checkpoint, folder: Path, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a reason in words if the repository may have one of the files, though the Hub did not deliver it."""
+    address = address_of(checkpoint.source.name)
+    if address is None or folder.parent.name != "snapshots":
+        return ()
+    for name in names:
+        if not (folder / name).is_file() and may_exist(address, name, folder.name):
+            return (
+                f"the license of {address} may be missing in the .bhk file, because {name} could not be fetched; convert again "
+                "when the Hub can be reached, or name the license with `bhk push --license`",
+            )
+    return ()
 
 
 def terms_of(metadata: Mapping[str, str]) -> Terms:

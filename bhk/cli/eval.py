@@ -84,7 +84,11 @@ def evaluate(
         typer.Option(metavar="coco|lvis|sa1b", help="Format of the annotations. Default: recognised by the content."),
     ] = None,
     prompts: Annotated[
-        str | None, typer.Option(metavar="box,point", help="How to prompt for annotated objects. Default: both.")
+        str | None,
+        typer.Option(
+            metavar="box,point,text",
+            help="How to prompt for annotated objects; text asks SAM 3 for the names of their categories. Default: box,point.",
+        ),
     ] = None,
     detections: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="COCO results of a detector; prompt with its boxes, too.")
@@ -151,11 +155,13 @@ def evaluate(
     for option, given in (
         ("--points", points is not None),
         ("--boxes", boxes is not None),
-        ("--text", bool(text)),
         ("--no-control", no_control),
         ("--follow", follow),
     ):
         _refuse(given and has_truth, option, "cannot be used with annotations, which bring the prompts")
+    _refuse(
+        bool(text) and has_truth, "--text", "cannot be used with annotations; --prompts text asks for their categories"
+    )
     for option, given in (("--points", points is not None), ("--boxes", boxes is not None), ("--follow", follow)):
         _refuse(given and bool(text), option, "does not go together with --text")
     for option, given in (

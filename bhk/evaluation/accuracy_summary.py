@@ -30,8 +30,8 @@ class PromptAccuracy:
     """A model's accuracy for one kind of prompt. Intervals are 95 % bootstrap intervals over pictures.
 
     Attributes:
-        prompt: the kind: boxes or innermost points of the annotated objects, or boxes of a detector.
-        masks: number of masks.
+        prompt: the kind: boxes or innermost points of the annotated objects, names of their categories, or boxes of a detector.
+        masks: number of masks that the model returned.
         miou: mean IoU over objects; None for detections, which belong to no object.
         small, medium, large: mean IoU of objects below 32² pixels, below 96², and larger; None without such objects.
         oracle: mean of the highest IoU in each multimask output; None for the single mask.
@@ -88,8 +88,8 @@ class AccuracySums:
     def add(self, image: ImageAccuracy, answers: Sequence[Answer]) -> None:
         """Add the model's answers about a picture."""
         asked = _of(answers, self._prompt)
-        self._masks += len(asked)
-        sizes = [(found.iou, image.objects[found.about].area) for found in asked if found.iou is not None]
+        self._masks += sum(map(_is_mask, asked))
+        sizes = [(found.iou, _area(image, found)) for found in asked if found.iou is not None]
         columns = [[iou for iou, area in sizes if low <= area < high] for low, high in _SIZES]
         columns.append([found.oracle for found in asked if found.oracle is not None])
         for column in columns:
@@ -185,6 +185,16 @@ def _of(answers: Sequence[Answer], prompt: PromptKind) -> list[Answer]:
     return [answer for answer in answers if answer.kind == prompt]
 
 
+def _area(image: ImageAccuracy, answer: Answer) -> float:
+    assert answer.about is not None  # it has an IoU with that object
+    return image.objects[answer.about].area
+
+
+def _is_mask(answer: Answer) -> bool:
+    """Return whether an answer is a mask of the model, and not about an object that a text did not find."""
+    return answer.kind != "text" or answer.mask is not None
+
+
 def _scopes(images: Sequence[ImageAccuracy]) -> list[Scope]:
     return [Scope(image.image, image.height, image.width, image.absent, image.incomplete) for image in images]
 
@@ -199,11 +209,13 @@ def _truths(images: Sequence[ImageAccuracy]) -> list[TrueMask]:
 
 
 def _masks(images: Sequence[ImageAccuracy], answers: Answers, prompt: PromptKind) -> list[FoundMask]:
-    return [_found(image, answer) for image in images for answer in _of(answers(image), prompt)]
+    return [_found(image, answer) for image in images for answer in _of(answers(image), prompt) if _is_mask(answer)]
 
 
 def _found(image: ImageAccuracy, answer: Answer) -> FoundMask:
     assert answer.mask is not None  # kept whenever there are categories
+    if answer.about is None:
+        return FoundMask(image.image, answer.category, answer.mask, answer.score)
     if answer.kind != "detections":
         return FoundMask(image.image, image.objects[answer.about].category, answer.mask, answer.score)
     detection = image.detections[answer.about]

@@ -19,7 +19,7 @@ from torch import Tensor
 from bhk.base.errors import BhkError, option
 from bhk.evaluation.models import Subject
 from bhk.pictures.image import Rgb
-from bhk.pictures.masks import boundary_iou, mask_iou
+from bhk.pictures.masks import boundary_iou, mask_iou, most_alike
 from bhk.pictures.prompts import Prompt
 from bhk.sam.prediction.predictor import Masks, Output
 
@@ -171,14 +171,12 @@ def _objects(original: Masks, other: Masks) -> Iterator[_Pair]:
     if not (len(masks) or len(other_masks)):
         yield _Pair("text", 1.0, 1.0, 0.0, flip=False, empty=True)
     left, other_left = set(range(len(masks))), set(range(len(other_masks)))
-    alike = ((mask_iou(a, b), i, j) for i, a in enumerate(masks) for j, b in enumerate(other_masks))
-    for iou, i, j in sorted(alike, key=lambda found: -found[0]):
-        if iou and i in left and j in other_left:
-            left.remove(i)
-            other_left.remove(j)
-            change = float(other_scores[j]) - float(scores[i])
-            empty = not (masks[i].any() or other_masks[j].any())
-            yield _Pair("text", iou, boundary_iou(masks[i], other_masks[j]), change, flip=False, empty=empty)
+    for i, j, iou in most_alike(masks, other_masks):
+        left.remove(i)
+        other_left.remove(j)
+        change = float(other_scores[j]) - float(scores[i])
+        empty = not (masks[i].any() or other_masks[j].any())
+        yield _Pair("text", iou, boundary_iou(masks[i], other_masks[j]), change, flip=False, empty=empty)
     for change in (*(-float(scores[i]) for i in sorted(left)), *(float(other_scores[j]) for j in sorted(other_left))):
         yield _Pair("text", 0.0, 0.0, change, flip=False, empty=False)
 

@@ -231,6 +231,13 @@ class AccuracyReport(ComparedReport):
     generator: str = GENERATOR
 
     @property
+    def measured(self) -> str:
+        """Which of the model's masks count, in words."""
+        if all(entry.prompt == "text" for entry in self.accuracy):
+            return "all masks for the names of categories"
+        return "best-scored mask of the multimask output" if self.settings.output == "multi" else "single mask"
+
+    @property
     def annotations_name(self) -> str:
         """The last part of the path of the annotations."""
         return PureWindowsPath(self.annotations).name
@@ -243,10 +250,9 @@ class AccuracyReport(ComparedReport):
 
     def lines(self) -> Iterator[str | Table]:
         """Yield the report as text."""
-        which = "best-scored mask of the multimask output" if self.settings.output == "multi" else "single mask"
         yield (
             f"{self.model.described}: {counted(self.pictures, 'picture')}, {counted(self.objects, 'object')} of "
-            f"{self.annotations} ({self.annotation_format}); {which}"
+            f"{self.annotations} ({self.annotation_format}); {self.measured}"
         )
         found = [(str(entry.prompt), entry) for entry in self.accuracy]
         found += [(f"original: {entry.prompt}", entry) for entry in self.original_accuracy]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 else:  # the names that results documents hold; `__post_init__` turns torch's objects into them
     Device = Dtype = str
 
-ObjectPrompt = Literal["box", "point"]
+ObjectPrompt = Literal["box", "point", "text"]
 MaskOutput = Literal["single", "multi"]
 PROMPTS: tuple[ObjectPrompt, ...] = get_args(ObjectPrompt)
 
@@ -124,15 +124,17 @@ class AccuracySettings(EvaluationSettings):
     ('point',)
 
     Attributes:
-        prompts: how to ask for each annotated object: by its "box", by its innermost "point", or both.
-        output: which mask counts: the "single" mask, or of the "multi"-mask output the one that the model scores best.
+        prompts: how to ask for annotated objects: for each by its "box" or by its innermost "point", or with SAM 3 for all of
+            a category by its name, "text".
+        output: which mask counts: the "single" mask, or of the "multi"-mask output the one that the model scores best. All
+            masks count that a text finds.
 
     Raises:
         LoadOptionError: torch has no such floating-point dtype.
         SettingsError: a setting is unknown or out of range.
     """
 
-    prompts: tuple[ObjectPrompt, ...] = PROMPTS
+    prompts: tuple[ObjectPrompt, ...] = ("box", "point")
     output: MaskOutput = "single"
 
     def __post_init__(self) -> None:

@@ -136,6 +136,16 @@ def cached_file(address: Address, name: str) -> Path:
         return Path(hf_hub_download(address.repository, name, revision=address.revision, local_files_only=True))
 
 
+def may_exist(address: Address, name: str, commit: str) -> bool:
+    """Return whether a commit of the repository may have a file that is not in the cache, as far as the cache knows.
+
+    The library notes there which files the Hub has said not to exist.
+    """
+    from huggingface_hub import try_to_load_from_cache  # slow to import, and rarely needed
+
+    return try_to_load_from_cache(address.repository, name, revision=commit) is None
+
+
 def list_files(address: Address) -> list[str]:
     """Return the paths of the files of the repository; of the cached ones if the Hub cannot be reached.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,23 @@ def boundary_iou(a: Mask, b: Mask, ratio: float = BAND) -> float:
     """
     width = max(1, round(ratio * math.hypot(*a.shape)))
     return mask_iou(_band(a, width), _band(b, width))
+
+
+def most_alike(masks: Sequence[Mask], others: Sequence[Mask]) -> list[tuple[int, int, float]]:
+    """Return pairs of masks that overlap, each mask in one pair at most, and their IoU: the pair most alike first, and so on.
+
+    Returns:
+        (index in `masks`, index in `others`, IoU) of each pair.
+    """
+    found: list[tuple[int, int, float]] = []
+    left, other_left = set(range(len(masks))), set(range(len(others)))
+    alike = ((mask_iou(a, b), i, j) for i, a in enumerate(masks) for j, b in enumerate(others))
+    for iou, i, j in sorted(alike, key=lambda pair: -pair[0]):
+        if iou and i in left and j in other_left:
+            left.remove(i)
+            other_left.remove(j)
+            found.append((i, j, iou))
+    return found
 
 
 def bounding_box(mask: Mask) -> tuple[int, int, int, int]:

@@ -119,7 +119,6 @@ def _agreement(found: Agreement) -> list[str]:
 
 
 def _accuracy(report: AccuracyReport, source: str | None) -> str:
-    which = "best-scored mask of the multimask output" if report.settings.output == "multi" else "single mask"
     against = ""
     if report.original is not None:
         original = _original(report.original, source)
@@ -133,8 +132,8 @@ def _accuracy(report: AccuracyReport, source: str | None) -> str:
     ]
     lines = [
         f"**Accuracy.** Masks of {counted(report.objects, 'object')} in {counted(report.pictures, 'picture')} of "
-        f"{code(report.annotations_name)} ({report.annotation_format}) were compared with the annotations. The {which} counts "
-        f"({_how(report)}).{against} {_INTERVALS}",
+        f"{code(report.annotations_name)} ({report.annotation_format}) were compared with the annotations. What counts: "
+        f"{report.measured} ({_how(report)}).{against} {_INTERVALS}",
         table(_ACCURACY, rows),
     ]
     if report.drops:

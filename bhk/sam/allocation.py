@@ -80,7 +80,10 @@ PARTS = (*_ENCODER, *_DECODER)
 # kappa of its text encoder is 5 dB above that of its picture encoder, and kappa of its DETR 2 to 5 dB below that of its text
 # encoder in attention, and lower in MLPs. The DETR is finer than that asks for: it holds 3 % of the weights.
 _TEXT, _TRUNK = r"\b(text_encoder|language_backbone)\.", r"\b(vision_encoder\.backbone|vision_backbone\.trunk)\."
-_DETR = r"\b(detr_(en|de)coder\.layers|geometry_encoder\.(layers|encode)|detector\.transformer\.(en|de)coder\.layers)\.\d+\."
+_DETR = (
+    r"(\bdetr_(en|de)coder\.layers|\bgeometry_encoder\.(layers|encode)"
+    r"|(^|\bdetector\.)transformer\.(en|de)coder\.layers)\.\d+\."
+)
 SAM3_PARTS = (
     _part("text: vocabulary", rf"{_TEXT}.*\btoken_embedding\.", 0),
     _part("text: attention", rf"{_TEXT}.*\.(self_attn|attn)\.", -8),
@@ -92,7 +95,9 @@ SAM3_PARTS = (
     _part("encoder: MLP, first layer", rf"{_TRUNK}.*\.mlp\.fc1\.", -9),
     _part("encoder: MLP, second layer", rf"{_TRUNK}.*\.mlp\.fc2\.", -13),
     _part("encoder: other", _TRUNK, 3),
-    _part("encoder: neck", r"(^|\.)(neck|tracker_neck)\.|\bvision_backbone\.(sam2_)?convs\.", -1),
+    _part(
+        "encoder: neck", r"(^|\.)(neck|tracker_neck)\.|\bvision_backbone\.(sam2_|interactive_|propagation_)?convs\.", -1
+    ),
     _part("DETR: attention", rf"{_DETR}\w*(attn|ca_text)\w*\.", -2),
     _part("DETR: MLP", rf"{_DETR}(mlp\.fc|linear)\d\.", -4),
     *_DECODER,

@@ -123,9 +123,15 @@ class EfficientSam(Architecture, frozen=True):
 
 
 class Sam3(Architecture, frozen=True):
-    """SAM 3 with detector and tracker, which has one size."""
+    """SAM 3 with detector and tracker, which has one size; the tracker of release 3.1 follows many objects at once."""
 
-    release: Literal["3"] = "3"
+    release: Literal["3", "3.1"] = "3"
+
+
+class Sam3Image(Architecture, frozen=True):
+    """SAM 3's class for pictures, which has one size: the detector, and the tracker as its predictor, if it is there."""
+
+    tracker: bool
 
 
 class PromptGuidedDecoder(Architecture, frozen=True):
@@ -266,7 +272,12 @@ def read_prompt_guided_decoder(shapes: Shapes) -> PromptGuidedDecoder:
 def read_sam3(shapes: Shapes) -> Sam3:
     """Read the release of a SAM 3 in the original layout."""
     shapes.size("detector.backbone.vision_backbone.trunk.blocks.31.attn.qkv.weight")
-    return Sam3()
+    return Sam3("3.1" if shapes.has("tracker.model.") else "3")
+
+
+def read_sam3_image(shapes: Shapes) -> Sam3Image:
+    """Read whether a SAM 3 for pictures has the tracker."""
+    return Sam3Image(shapes.has("inst_interactive_predictor."))
 
 
 def read_sam2(shapes: Shapes) -> Sam2:

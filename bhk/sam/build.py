@@ -17,7 +17,7 @@ from bhk.container.header import ModelEntry
 from bhk.sam.architecture import Architecture, Configured, EfficientSam, Published, VitEncoder, VitSam
 from bhk.sam.hugging_face import build_configured
 from bhk.sam.lite_med_sam import LiteMedSam
-from bhk.sam.original_sam3 import build_sam3
+from bhk.sam.original_sam3 import build_sam3, build_sam3_multiplex, build_sam3_video
 from bhk.sam.packages import MOBILE_SAM_V2, SEGMENT_ANYTHING, SEGMENT_ANYTHING_HQ
 from bhk.sam.tree import build_tree
 from bhk.sam.variants import (
@@ -54,7 +54,7 @@ def build_model(entry: ModelEntry, *, video: bool = False) -> nn.Module:
         MissingPackageError: the model's package is missing; the message says how to install it.
     """
     family = _family(entry)
-    if video and not family.follows:
+    if video and not family.has_clips:
         able = [other.title for other in FAMILIES.values() if other.follows]
         raise UnknownModelError(
             f"{family.title} has no memory of earlier frames; for a clip, use one of {listed(able)}"
@@ -79,7 +79,7 @@ def build_model(entry: ModelEntry, *, video: bool = False) -> nn.Module:
 
 def _build(package: ModuleType, family: Family, architecture: Architecture, *, video: bool) -> nn.Module:
     if not isinstance(architecture, Configured):
-        return _BUILDERS[family.name](package, architecture)
+        return (_VIDEO_BUILDERS if video else _BUILDERS)[family.name](package, architecture)
     if family.tree is not None:
         return build_tree(package, family.tree, architecture.config, video=video)
     return build_configured(package, family, architecture.config, video=video)
@@ -309,6 +309,9 @@ _BUILDERS: dict[str, Callable[[ModuleType, Any], nn.Module]] = {
     "sam_hq_tiny": partial(_build_registered, key="vit_tiny"),
     "mobile_sam": partial(_build_registered, key="vit_t"),
     "sam3": build_sam3,
+    "sam3_image": build_sam3,
+    "sam3_detector": build_sam3,
+    "sam3_multiplex": build_sam3_multiplex,
     "mobile_sam_v2": _build_mobile_sam_v2,
     "edge_sam": partial(_build_registered, key="edge_sam"),
     "efficient_sam": _build_efficient_sam,
@@ -320,3 +323,4 @@ _BUILDERS: dict[str, Callable[[ModuleType, Any], nn.Module]] = {
     "transformers_sam": partial(_build_transformers_sam, hq=False),
     "transformers_sam_hq": partial(_build_transformers_sam, hq=True),
 }
+_VIDEO_BUILDERS: dict[str, Callable[[ModuleType, Any], nn.Module]] = {"sam3": build_sam3_video}

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,6 +35,7 @@ from bhk.sam.attention.fuse import Attention, check_attention, fuse_attention
 from bhk.sam.build import UnknownModelError, architecture_of, build_model
 from bhk.sam.checkpoints import check_used, read_checkpoint
 from bhk.sam.configuration import Config, Configuration, given_configuration
+from bhk.sam.original_sam3 import vocabulary_of
 from bhk.sam.recognise import Recognised, recognise
 from bhk.sam.variants import FAMILIES, VARIANTS, WITHIN, is_buildable
 
@@ -136,14 +138,19 @@ def load_model(
 
 
 def _tell_tokenizer(model: nn.Module, path: Path, source: str | None, address: Address | None = None) -> None:
-    """Tell a model of transformers that reads texts where its tokenizer is: where transformers itself would note its place."""
-    config = getattr(model, "config", None)
-    if not any(hasattr(config, part) for part in ("text_config", "detector_config")):
+    """Tell a model that reads texts where its tokenizer is; one of transformers where transformers itself would note it."""
+    config, vocabulary = getattr(model, "config", None), vocabulary_of(model)
+    if vocabulary is None and not any(hasattr(config, part) for part in ("text_config", "detector_config")):
         return
     if address is not None:
         fetch_tokenizer(address)
-    found = tokenizer_files(path / "any" if path.is_dir() else path, source)
-    config._name_or_path = os.fspath(found[0].parent if found else path.parent)  # type: ignore[union-attr]
+    weights = path / "any" if path.is_dir() else path
+    found = tokenizer_files(weights, source)
+    place = found[0].parent if found else weights.parent
+    if vocabulary is not None:
+        vocabulary.place = place
+    else:
+        config._name_or_path = os.fspath(place)  # type: ignore[union-attr]
 
 
 def _load_bhk(path: Path, options: LoadOptions, video: bool, verify: bool, config: Config | None) -> LoadedModel:
@@ -153,7 +160,15 @@ def _load_bhk(path: Path, options: LoadOptions, video: bool, verify: bool, confi
         prefix, family = str(entry.arguments.get(WITHIN, "")), FAMILIES[entry.family]
         extra = () if video else family.extra
         load_file(
-            model, file, replace(options, prefix=prefix, own_name=family.own_name, ignore=extra, held=family.held)
+            model,
+            file,
+            replace(
+                options,
+                prefix=prefix,
+                own_name=partial(family.name_in, video=video),
+                ignore=extra,
+                held=family.held,
+            ),
         )
         return LoadedModel(model, entry, file.container.ratio, file.metadata.get("source.name"))
 
@@ -186,7 +201,7 @@ def dense_model(checkpoint: Checkpoint, recognised: Recognised | None, path: Pat
     model = _built(recognised.entry, (tensor.shape for tensor in checkpoint.tensors.values()), video=video)
     family, cut = recognised.family, len(recognised.prefix)
     own = {
-        family.own_name(name[cut:]): tensor
+        family.name_in(name[cut:], video=video): tensor
         for name, tensor in checkpoint.all_values().items()
         if name.startswith(recognised.prefix)
     }

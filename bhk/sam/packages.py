@@ -18,7 +18,14 @@ EDGE_TAM = Package(
     "modeling/perceiver.py",
 )
 EFFICIENT_TAM = Package("efficient_track_anything", "run: pip install git+https://github.com/yformer/EfficientTAM.git")
-SAM3 = Package("sam3", "run: pip install sam3")
+SAM3 = Package("sam3", "run: pip install sam3 scikit-image")
+SAM3_MULTIPLEX = Package(
+    "sam3",
+    "run: pip install git+https://github.com/facebookresearch/sam3.git, which has SAM 3.1 besides; or load the file into a "
+    'predictor of your own, with these lines: predictor = build_sam3_multiplex_video_predictor("sam3.1_multiplex.pt"); '
+    'bhk.load_into(predictor.model, "FILE.bhk")',
+    "model/video_tracking_multiplex.py",
+)
 TRANSFORMERS = Package("transformers", 'run: pip install "transformers>=5.10.1"')
 MOBILE_SAM = Package("mobile_sam", "run: pip install timm git+https://github.com/ChaoningZhang/MobileSAM.git")
 MOBILE_SAM_V2 = Package(

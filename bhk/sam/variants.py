@@ -30,6 +30,7 @@ from bhk.sam.packages import (
     ROBUST_SAM,
     SAM2,
     SAM3,
+    SAM3_MULTIPLEX,
     SAM_MED_2D,
     SEGMENT_ANYTHING,
     SEGMENT_ANYTHING_HQ,
@@ -80,6 +81,7 @@ class Family:
             for parts of models, and where bhk has no predictor.
         twins: whether variants of equal shapes are different models, which only their names or their user can tell apart.
         renames: regular expressions of names in files that differ from the module's, and what stands for each there.
+        for_pictures: likewise for the class for pictures, where the class for clips has the names in files.
         extra: patterns (see `fnmatch`) of names that a file may hold in addition to the module's, for `ignore` of
             `bhk.load_into`. No other names may differ, although the packages of SAM-HQ and EdgeSAM are less strict.
         held: patterns of names whose weights keep their codes with mode "auto", however small they are: those that are asked
@@ -99,6 +101,7 @@ class Family:
     prompts: tuple[PromptKind, ...] = ("points",)
     twins: bool = False
     renames: tuple[tuple[str, str], ...] = ()
+    for_pictures: tuple[tuple[str, str], ...] = ()
     extra: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
 
@@ -107,11 +110,24 @@ class Family:
         """Whether models of the family can follow objects through a clip."""
         return bool(self.video) or (self.tree is not None and self.tree.video is not None)
 
+    @property
+    def has_clips(self) -> bool:
+        """Whether its package has a class for clips."""
+        return self.follows or bool(self.for_pictures)
+
     def own_name(self, name: str) -> str:
         """Return the name that the module has for a tensor of a file."""
-        for pattern, own in self.renames:
-            name = re.sub(pattern, own, name)
-        return name
+        return _renamed(name, self.renames)
+
+    def name_in(self, name: str, *, video: bool) -> str:
+        """Return the name that the class for clips, or that for pictures, has for a tensor of a file."""
+        return self.own_name(name) if video else _renamed(self.own_name(name), self.for_pictures)
+
+
+def _renamed(name: str, renames: tuple[tuple[str, str], ...]) -> str:
+    for pattern, own in renames:
+        name = re.sub(pattern, own, name)
+    return name
 
 
 @dataclass(frozen=True)
@@ -156,6 +172,9 @@ class Variant:
 
 # The DETR of SAM 3 has most of its small layers. Dense, they would take a tenth of the loaded model's memory.
 _DETR = ("*detr_encoder.*", "*detr_decoder.*", "*geometry_encoder.*")
+
+_DETECTOR = ("backbone.vision_backbone.trunk.", "segmentation_head.pixel_decoder.")
+_OWN_DETR = ("transformer.*", "geometry_encoder.*")  # in Meta's package
 
 # The Hub has files of Sam2VideoModel; they load into Sam2Model too, without the modules for memory.
 _VIDEO = (
@@ -223,8 +242,39 @@ FAMILIES = {
             arch.Sam3,
             arch.read_sam3,
             (SAM3,),
-            held=("detector.transformer.*", "detector.geometry_encoder.*"),
+            held=(*_OWN_DETR, *(f"detector.{name}" for name in _OWN_DETR)),
+            prompts=("points", "texts"),
+            for_pictures=((r"^tracker\.", "inst_interactive_predictor.model."), (r"^detector\.", "")),
+        ),
+        Family(
+            "sam3_multiplex",
+            "SAM 3.1",
+            ("detector.backbone.vision_backbone.propagation_convs.", "tracker.model.maskmem_backbone."),
+            arch.Sam3,
+            arch.read_sam3,
+            (SAM3_MULTIPLEX,),
+            held=tuple(f"detector.{name}" for name in _OWN_DETR),
             prompts=(),
+        ),
+        Family(  # what bhk.load makes of a whole SAM 3
+            "sam3_image",
+            "SAM 3 for pictures",
+            (*_DETECTOR, "inst_interactive_predictor."),
+            arch.Sam3Image,
+            arch.read_sam3_image,
+            (SAM3,),
+            held=_OWN_DETR,
+            prompts=("points", "texts"),
+        ),
+        Family(  # what Meta's trainer saves
+            "sam3_detector",
+            "SAM 3's detector",
+            _DETECTOR,
+            arch.Sam3Image,
+            arch.read_sam3_image,
+            (SAM3,),
+            held=_OWN_DETR,
+            prompts=("texts",),
         ),
         _transformers(
             "transformers_sam2",
@@ -668,6 +718,34 @@ VARIANTS = {
             861235128,
             architecture=arch.Sam3(),
             hub="facebook/sam3",
+        ),
+        Variant(
+            "sam3.1",
+            "sam3_multiplex",
+            "SAM 3.1",
+            ("sam3.1_multiplex.pt",),
+            "SAM-License",
+            874365676,
+            architecture=arch.Sam3("3.1"),
+            hub="facebook/sam3.1",
+        ),
+        Variant(
+            "sam3_image",
+            "sam3_image",
+            "SAM 3 for pictures",
+            (),
+            "SAM-License",
+            861235128,
+            architecture=arch.Sam3Image(True),
+        ),
+        Variant(
+            "sam3_detector",
+            "sam3_detector",
+            "SAM 3's detector",
+            (),
+            "SAM-License",
+            841689398,
+            architecture=arch.Sam3Image(False),
         ),
         _transformers_sam3("", "Sam3Model"),
         _transformers_sam3("_tracker", "Sam3TrackerModel"),

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import overload
 
-from bhk.base.errors import option
+from bhk.base.errors import listed, option
 from bhk.base.files import FilePath
 from bhk.base.hashes import sha256
 from bhk.base.progress import Progress
@@ -21,6 +21,7 @@ from bhk.evaluation.accuracy import (
     ShardAccuracy,
     image_accuracy,
     questions_about,
+    searches_in,
     true_objects,
     usable_detections,
 )
@@ -58,6 +59,7 @@ from bhk.hub.address import public_name
 from bhk.pictures.folder import NoPicturesError, draw
 from bhk.pictures.image import ImageError, Rgb
 from bhk.sam.prediction.predictor import PredictionError
+from bhk.sam.prediction.texts import MissingTokenizerError
 
 
 @overload
@@ -129,6 +131,7 @@ def accuracy(
 
     A model gets the box and the innermost point of every object (`settings.prompts`), and the boxes of a detector if there
     are any. Crowds get no prompts. Its single mask counts, or the multi-mask output that it scores best (`settings.output`).
+    With the prompt "text", SAM 3 is asked for each category that a picture has, by its name, and all that it finds counts.
     Equal arguments give equal results on one machine, whatever `workers` is. Needs the package
     faster-coco-eval.
 
@@ -159,17 +162,18 @@ def accuracy(
 
     Raises:
         SettingsError: there is nothing to prompt with.
-        AnnotationError: the annotations or the detections cannot be used at all.
+        AnnotationError: the annotations or the detections cannot be used at all, or have no names of categories.
         NoPicturesError: there are no pictures, or none can be used.
         DifferentModelsError: the models do not have the same architecture as the original.
-        PredictionError: a model has no single-mask output.
+        PredictionError: a model has no single-mask output, or takes no such prompts.
+        MissingTokenizerError: the tokenizer that texts need is not beside a model's weights.
         MissingPackageError: faster-coco-eval, or the package that the model comes from, is not installed.
         UnknownModelError, LoadError, HubError, ReadError, FormatError, CheckpointError: see `bhk.load`.
         NotFiniteError, WorkDirError, MissingResultsError, WorkerError, ClusterError, WriteError: see `bhk.fidelity`.
     """
     if not settings.prompts and detections is None:
         raise SettingsError(
-            f"there is nothing to prompt with; choose {option('prompts')} from {' and '.join(PROMPTS)}, "
+            f"there is nothing to prompt with; choose {option('prompts')} from {listed(PROMPTS)}, "
             f"or give {option('detections')}"
         )
     engine_for(workers, str(settings.device))  # can the device be used?
@@ -179,10 +183,12 @@ def accuracy(
     log = FaultLog()
     log.add_counts(truth.faults)
     boxes = _detections(detections, truth, log)
+    texts = _texts(truth) if "text" in settings.prompts else {}
     evaluated = find_models(listed_models(models), against, settings.config)
+    kinds: tuple[PromptKind, ...] = settings.prompts if detections is None else (*settings.prompts, "detections")
     chosen = draw(truth.images, settings.limit, settings.seed)
     shards = evaluate(
-        _Work(evaluated.sources(settings), settings, keep_masks=bool(truth.categories)),
+        _Work(evaluated.sources(settings), settings, kinds, texts, keep_masks=bool(truth.categories)),
         [_Picture(image, _detections_in(image, boxes)) for image in chosen],
         ShardAccuracy,
         models=evaluated,
@@ -196,7 +202,6 @@ def accuracy(
     )
     if isinstance(shards, PartReport):
         return shards
-    kinds: tuple[PromptKind, ...] = settings.prompts if detections is None else (*settings.prompts, "detections")
     collected = _collected(shards, kinds, evaluated, log, keep=bool(truth.categories))
     if not collected.pictures:
         raise NoPicturesError(f"no annotated picture can be used, of {len(chosen)} tried; {_listed(log.counts())}")
@@ -218,6 +223,8 @@ class _Work:
 
     sources: Sources
     settings: AccuracySettings
+    kinds: tuple[PromptKind, ...]
+    texts: Mapping[int, str]
     keep_masks: bool
 
     @cached_property
@@ -226,7 +233,7 @@ class _Work:
         original = self.sources.original
         models = tuple(Subject(source.load()) for source in self.sources.models)
         for model, source in zip(models, self.sources.models, strict=True):
-            model.check(texts=False)
+            _check_prompts(model, source.path, self.kinds)
             if self.settings.output == "single" and "single" not in model.outputs:
                 raise PredictionError(f"{source.path} has no single-mask output; use {option('output', 'multi')}")
         return models, None if original is None else Subject(original.load())
@@ -243,7 +250,10 @@ class _Work:
             return None
         objects = true_objects(image, log)
         detections = usable_detections(image, picture.detections, log)
-        questions = questions_about(objects, detections, self.settings.prompts)
+        questions = (
+            *questions_about(objects, detections, self.settings.prompts),
+            *searches_in(objects, self.texts),
+        )
         models, original = self._subjects
 
         def answers(subject: Subject) -> tuple[Answer, ...]:
@@ -252,6 +262,8 @@ class _Work:
         try:
             found = tuple(map(answers, models))
             expected = () if original is None else answers(original)
+        except MissingTokenizerError:
+            raise
         except PredictionError as error:
             log.add(FaultKind.UNUSABLE_PICTURE, f"{image.name}: {error}")
             return None
@@ -266,6 +278,28 @@ class _Work:
             absent=image.absent,
             incomplete=image.incomplete,
         )
+
+
+def _check_prompts(model: Subject, path: str, kinds: Sequence[PromptKind]) -> None:
+    if "text" in kinds:
+        model.check(texts=True)
+    if set(kinds) != {"text"}:
+        try:
+            model.check(texts=False)
+        except PredictionError as error:
+            raise PredictionError(
+                f"{path} finds objects by a text, not by points or boxes; use {option('prompts', 'text')}, which asks for the "
+                "names of categories"
+            ) from error
+
+
+def _texts(truth: Annotations) -> dict[int, str]:
+    """Return the text of each category."""
+    nameless = [str(category.id) for category in truth.categories if not category.text]
+    if nameless or not truth.categories:
+        found = f"categories without one: {listed(nameless)}" if nameless else "these annotations have no categories"
+        raise AnnotationError(f"{option('prompts', 'text')} needs the names of categories; {found}")
+    return {category.id: category.text for category in truth.categories}
 
 
 def _pixels(image: AnnotatedImage, log: FaultLog) -> Rgb | None:

@@ -162,7 +162,7 @@ def test_pixel_values_are_normalised() -> None:
 @pytest.mark.parametrize("end", [49407, 2, None, [7, 9]])
 def test_random_texts_for_any_tokens_of_begin_and_end(begin: int | None, end: int | list[int] | None) -> None:
     config = SimpleNamespace(bos_token_id=begin, eos_token_id=end, vocab_size=49408, max_position_embeddings=32)
-    for text in random_texts(SimpleNamespace(config=SimpleNamespace(text_config=config)), 3, (0, 1)):
+    for text in random_texts(config, 3, (0, 1)):
         tokens, words = text["input_ids"][0], int(text["attention_mask"].sum()) - 2
         assert 1 <= words <= WORDS
         assert tokens[0] == (49406 if begin is None else begin)

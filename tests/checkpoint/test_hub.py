@@ -13,6 +13,8 @@ from bhk.checkpoint import AmbiguousCheckpointError, CorruptCheckpointError, Not
 from bhk.checkpoint.companions import COMPANIONS
 from bhk.checkpoint.terms import CARD, LICENSES, terms_beside, terms_of
 from bhk.checkpoint.tokenizer import TOKENIZER
+from bhk.hub.address import parse_address
+from bhk.hub.download import fetch_file
 from bhk.hub.errors import HubError
 
 
@@ -115,6 +117,26 @@ def test_the_terms_of_a_repository_hold_for_its_folders(hub: FakeHub) -> None:
     assert faults == ()
     assert terms_of(entries).license == "SAM License"
     assert terms_of(entries).gate == {"extra_gated_prompt": "Be fair."}
+
+
+@pytest.mark.parametrize("fetched", [(), (CARD,)])
+def test_terms_that_cannot_be_fetched_are_said_to_be_missing(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch, fetched: tuple[str, ...]
+) -> None:
+    files = {CARD: b"---\nlicense: other\n---\n", "LICENSE": b"SAM License", "sam.pth": _pth(a=torch.ones(1))}
+    hub.add("u/r", files)
+    for name in ("sam.pth", *fetched):
+        fetch_file(parse_address("u/r"), name)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    entries, (fault,) = terms_beside(read("hf://u/r/sam.pth"))
+    assert terms_of(entries).card == ({"license": "other"} if fetched else {})
+    missed = "LICENSE" if fetched else CARD
+    assert f"hf://u/r/sam.pth may be missing in the .bhk file, because {missed} could not be fetched" in fault
+
+
+def test_a_repository_without_terms_is_not_said_to_lack_them(hub: FakeHub) -> None:
+    hub.add("u/r", {"sam.pth": _pth(a=torch.ones(1))})
+    assert terms_beside(read("hf://u/r/sam.pth")) == ({}, ())
 
 
 def test_a_hostile_index_downloads_nothing_more(hub: FakeHub) -> None:

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from sam import models
+from sam.prediction.test_sam3 import save_tokenizer
 
 import bhk as package
 from cli.conftest import Shell
@@ -44,6 +45,19 @@ def test_tables_of_miou_and_ap(shell: Shell) -> None:
 def test_options_that_do_not_go_together(bhk: Shell) -> None:
     for args in (("--points", "3", "--annotations", "a.json"), ("--detections", "a.json"), ("--multimask",)):
         assert bhk("eval", "sam.bhk", "--images", ".", *args).status == 2
+
+
+def test_texts_come_from_the_categories(shell: Shell) -> None:
+    pytest.importorskip("transformers")
+    models.finding(models.small_hf_sam3()).save_pretrained(shell.folder)
+    save_tokenizer(shell.folder)
+    truth = ("--annotations", "set/annotations.json", "--workers", "1", "--limit", "1")
+    args = ("eval", "model.safetensors", "--images", "set/images", *truth)
+    (found,) = shell(*args, "--prompts", "text", "--json").document["accuracy"]
+    assert found["prompt"] == "text"
+    assert found["miou"] is not None
+    assert "use --prompts text, which asks for the names of categories" in shell.fails(*args)
+    assert "--prompts text asks for their categories" in " ".join(shell(*args, "--text", "cup").err.split())
 
 
 def test_another_split_is_one_line(shell: Shell) -> None:

@@ -1,17 +1,31 @@
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pytest
 from sam import models
 
-from bhk.evaluation.accuracy import Answer, ImageAccuracy, PromptKind, TrueObject, image_accuracy, questions_about
-from bhk.evaluation.accuracy_summary import AccuracySums, PromptAccuracy
+from bhk.evaluation.accuracy import (
+    Answer,
+    ImageAccuracy,
+    PromptKind,
+    TrueObject,
+    image_accuracy,
+    questions_about,
+    searches_in,
+)
+from bhk.evaluation.accuracy_summary import AccuracySums, PromptAccuracy, precision_drop, precision_of
+from bhk.evaluation.annotations import Annotations
+from bhk.evaluation.annotations.dataset import Category
 from bhk.evaluation.annotations.segmentation import encode
 from bhk.evaluation.detections import Detection
 from bhk.evaluation.models import Subject
-from bhk.pictures.masks import innermost_point, mask_iou
+from bhk.pictures.image import Rgb
+from bhk.pictures.masks import Mask, innermost_point, mask_iou
 from bhk.pictures.prompts import Prompt
 from bhk.pictures.scenes import make_scene
+from bhk.sam.prediction.predictor import Masks
 
 _SCENE = make_scene(1 << 40, 64)
 _OBJECTS = tuple(
@@ -114,3 +128,74 @@ def test_the_drop_is_relative_and_paired() -> None:
     assert drop.ap is None
     found, original = _sums(images, "point")
     assert found.drop(original, None, seed=0) is None
+
+
+class _Finder:
+    """Finds given masks by a text, whatever the picture."""
+
+    def __init__(self, found: dict[str, list[tuple[Mask, float]]]) -> None:
+        self._found = found
+
+    def look(self, pixels: Rgb) -> None: ...
+
+    def answer(self, prompt: Prompt, *, multimask: bool) -> Masks:
+        masks, scores = zip(*self._found[prompt.text or ""], strict=True)
+        return np.array(masks), np.array(scores, np.float32)
+
+
+def _square(x: int, y: int, side: int) -> Mask:
+    mask = np.zeros((64, 64), bool)
+    mask[y : y + side, x : x + side] = True
+    return mask
+
+
+def test_objects_are_found_by_the_name_of_their_category() -> None:
+    squares = [(1, _square(0, 0, 10)), (2, _square(30, 0, 10)), (1, _square(0, 40, 10)), (1, _square(50, 50, 10))]
+    objects = tuple(
+        TrueObject(category, 100.0, index == 3, (0, 0, 1, 1), encode(mask))
+        for index, (category, mask) in enumerate(squares)
+    )
+    searches = searches_in(objects, {1: "cup", 2: "wine glass", 3: "spoon"})
+    assert [(search.prompt.text, search.objects) for search in searches] == [("cup", (0, 2)), ("wine glass", (1,))]
+    finder = _Finder(
+        {
+            "cup": [(_square(20, 20, 9), 0.9), (_square(0, 0, 5), 0.8), (_square(0, 0, 10), 0.6)],
+            "wine glass": [(_square(30, 0, 10), 0.7)],
+        }
+    )
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    found = image_accuracy(cast("Subject", finder), pixels, searches, output="single", keep_masks=True)
+    assert [(answer.about, answer.iou, answer.category) for answer in found] == [
+        (0, 1.0, None),  # not the surest mask, but the one most like it
+        (2, 0.0, None),
+        (None, None, 1),
+        (None, None, 1),
+        (1, 1.0, None),
+    ]
+    assert found[1].mask is None
+    assert [answer.score for answer in found] == pytest.approx([0.6, 0, 0.9, 0.8, 0.7])
+
+    truth = Annotations("coco", (), frozenset({1}), (Category(1, "cup"), Category(2, "wine_glass")), ())
+    image = ImageAccuracy(1, 64, 64, objects, (), (found,), found)
+    precision = precision_of([image], lambda image: image.models[0], "text", truth)
+    sums, original = _sums([image], "text")
+    summary = sums.accuracy(precision, seed=0)
+    assert summary.masks == 4
+    assert (summary.miou and summary.miou.value) == pytest.approx(2 / 3)
+    assert summary.precision is not None
+    # Of the cups, the third surest mask is right: precision 1/3 up to a recall of 1/2, at 51 of 101 recalls.
+    assert summary.precision.ap50 == pytest.approx((51 / 101 / 3 + 1) / 2)
+    ap = precision_drop([image], lambda image: image.models[0], "text", truth, seed=0)
+    drop = sums.drop(original, ap, seed=0)
+    assert drop is not None
+    assert drop.miou is not None
+    assert drop.ap is not None
+    assert drop.miou.value == drop.ap.value == 0
+
+
+def test_the_text_of_a_category_has_spaces() -> None:
+    assert [Category(1, name).text for name in ("wine_glass", " traffic  light", "_")] == [
+        "wine glass",
+        "traffic light",
+        "",
+    ]

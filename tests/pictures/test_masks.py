@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
-from bhk.pictures.masks import Mask, boundary_iou, bounding_box, innermost_point, mask_iou
+from bhk.pictures.masks import Mask, boundary_iou, bounding_box, innermost_point, mask_iou, most_alike
 from bhk.pictures.scenes import make_scene
 
 
@@ -89,3 +89,14 @@ def test_innermost_point_lies_on_the_object() -> None:
         assert mask[y, x]
     with pytest.raises(ValueError, match="an empty mask has no innermost point"):
         innermost_point(ring & ~ring)
+
+
+def test_each_mask_is_in_one_pair_at_most_and_the_most_alike_come_first() -> None:
+    def square(x: int, side: int) -> Mask:
+        mask = np.zeros((20, 20), bool)
+        mask[:side, x : x + side] = True
+        return mask
+
+    masks, others = [square(0, 4), square(1, 4), square(16, 2)], [square(1, 4), square(0, 3), square(9, 2)]
+    assert most_alike(masks, others) == [(1, 0, 1.0), (0, 1, 9 / 16)]
+    assert most_alike([], others) == most_alike(masks, []) == []

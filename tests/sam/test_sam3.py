@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gzip
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -18,8 +17,11 @@ from bhk.conversion.selection import MIN_NUMEL
 from bhk.publishing.content import card_content
 from bhk.sam.allocation import SAM3_PARTS, part_of
 from bhk.sam.build import build_model
+from bhk.sam.prediction.predictor import PredictionError
+from bhk.sam.prediction.texts import MissingTokenizerError
 from bhk.sam.recognise import recognise
 from bhk.sam.variants import FAMILIES
+from bhk.sam.vocabulary import tokenizer_of, write_vocabulary
 from sam.models import finding, small_hf_sam3, small_hf_sam3_lite_text, small_hf_sam3_tracker, small_hf_sam3_video
 from sam.prediction.test_sam3 import save_tokenizer
 from sam.state_dicts import shapes_of
@@ -159,51 +161,99 @@ def test_metas_checkpoint_is_recognised_and_has_the_same_parts() -> None:
     assert weights["other"] < 0.03 * sum(weights.values())
 
 
+def test_names_of_metas_classes() -> None:
+    family = FAMILIES["sam3"]
+    names = {
+        "detector.backbone.vision_backbone.trunk.pos_embed": "backbone.vision_backbone.trunk.pos_embed",
+        "detector.transformer.decoder.norm.weight": "transformer.decoder.norm.weight",
+        "tracker.transformer.encoder.norm.weight": "inst_interactive_predictor.model.transformer.encoder.norm.weight",
+    }
+    for name, own in names.items():
+        assert family.name_in(name, video=False) == own
+        assert family.name_in(name, video=True) == name
+    assert len({family.name_in(name, video=False) for name in shapes_of("sam3")}) == len(shapes_of("sam3"))
+
+
+_BUILDER = """
+import gzip, torch
+from torch import nn
+
+class VETextEncoder(nn.Module):
+    tokenizer = None
+
+def _build(bpe_path, checkpoint_path, load_from_HF, device, **options):
+    assert checkpoint_path is None and not load_from_HF and device == "cpu"
+    model = nn.Module()
+    model.language_backbone = VETextEncoder()
+    model.options, model.words = options, gzip.open(bpe_path).read().decode("utf-8").split("\\n")
+    model.register_buffer("positions", torch.zeros(1, 4, device="cuda"))
+    return model
+
+build_sam3_image_model = build_sam3_video_model = _build
+"""
+_TOKENIZER = """
+import gzip, torch
+
+class SimpleTokenizer:
+    def __init__(self, bpe_path):
+        self.merges = gzip.open(bpe_path).read().decode("utf-8").split("\\n")[1:49152 - 256 - 2 + 1]
+
+    def encode(self, text):
+        return list(map(ord, text))
+
+    def __call__(self, texts, context_length):
+        return torch.tensor([self.encode(text) for text in texts])
+"""
+
+
 @pytest.fixture
-def _no_package() -> Iterator[None]:
-    """Forget the package before and after a test."""
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a package that stands for Meta's: it asks for CUDA whatever the device, and reads a vocabulary."""
 
     def forget() -> None:
         for name in [name for name in sys.modules if name.partition(".")[0] == "sam3"]:
             del sys.modules[name]
 
+    folder = tmp_path / "site" / "sam3"
+    (folder / "model").mkdir(parents=True)
+    for name, text in {"__init__": "", "model_builder": _BUILDER, "model/tokenizer_ve": _TOKENIZER}.items():
+        (folder / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(folder.parent)
     forget()
-    yield
+    yield folder
     forget()
 
 
-@pytest.mark.usefixtures("_no_package")
-def test_metas_builder_is_kept_from_the_gpu_and_gets_a_vocabulary(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Stands for the package: as that one, it asks for CUDA whatever the device, and reads a vocabulary."""
-    (tmp_path / "sam3").mkdir()
-    (tmp_path / "sam3" / "__init__.py").write_text("")
-    (tmp_path / "sam3" / "model_builder.py").write_text(
-        "import gzip, torch\n"
-        "from torch import nn\n"
-        "def build_sam3_video_model(checkpoint_path, load_from_HF, bpe_path, device):\n"
-        "    assert checkpoint_path is None and not load_from_HF and device == 'cpu'\n"
-        "    model = nn.Module()\n"
-        "    model.detector = model.detector_backbone = nn.Module()\n"
-        "    model.detector.backbone = nn.Module()\n"
-        "    model.detector.backbone.language_backbone = nn.Module()\n"
-        "    model.words = gzip.open(bpe_path).read().decode('utf-8').split('\\n')\n"
-        "    model.register_buffer('positions', torch.zeros(1, 4, device='cuda'))\n"
-        "    return model\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    entry = ModelEntry("sam3", "sam3", {"release": "3"})
-    model: Any = build_model(entry)
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize(("video", "options"), [(False, {"enable_inst_interactivity": True}), (True, {})])
+def test_metas_builder_is_kept_from_the_gpu(video: bool, options: dict[str, bool]) -> None:
+    model: Any = build_model(ModelEntry("sam3", "sam3", {"release": "3"}), video=video)
     assert model.positions.device.type == "cpu"
     assert len(model.words) > 49152 - 256 - 2
-    with pytest.raises(RuntimeError, match=r"put bpe_simple_vocab_16e6\.txt\.gz into the folder assets"):
-        model.detector.backbone.language_backbone.tokenizer("a cup")
-    (tmp_path / "assets").mkdir()
-    with gzip.open(tmp_path / "assets" / "bpe_simple_vocab_16e6.txt.gz", "wt") as file:
-        file.write("true\nwords")
-    model = build_model(entry)
-    assert model.words == ["true", "words"]
+    assert model.options == options
+
+
+def test_the_vocabulary_is_beside_the_weights_or_in_the_package(package: Path, tmp_path: Path) -> None:
+    model: Any = build_model(ModelEntry("sam3", "sam3", {"release": "3"}))
+    tokenizer = model.language_backbone.tokenizer
+    with pytest.raises(MissingTokenizerError, match=r"copy merges\.txt of facebook/sam3, or bpe_simple"):
+        tokenizer(["a cup"], context_length=32)
+    merges = ["#version: 0.2", *(f"{number} a" for number in range(49152 - 256 - 2))]
+    tokenizer.place = tmp_path
+    (tmp_path / "merges.txt").write_text("\n".join(merges[:9]))
+    with pytest.raises(MissingTokenizerError, match=r"merges\.txt cannot be read \(9 lines, expected 48895\)"):
+        tokenizer(["a cup"], context_length=32)
+    (tmp_path / "merges.txt").write_text("\n".join(merges) + "\n")
+    assert tokenizer(["a cup"], context_length=32).tolist() == [list(map(ord, "a cup"))]
+    assert tokenizer_of("sam3", tmp_path / "merges.txt").merges == merges[1:]
+    with pytest.raises(PredictionError, match="the text takes 7 tokens, more than 6"):
+        tokenizer(["a cup"], context_length=6)
+    for folder in (package / "assets", package.parent / "assets"):
+        other: Any = build_model(ModelEntry("sam3", "sam3", {"release": "3"}))
+        folder.mkdir()
+        write_vocabulary(folder, merges)
+        assert other.language_backbone.tokenizer(["b"], context_length=9).tolist() == [[98]]
+        (folder / "bpe_simple_vocab_16e6.txt.gz").unlink()
 
 
 def test_complex_buffers_are_kept_exact(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_a_broken_link_and_a_picture_too_long_for_the_model_are_counted(folder: 
         (
             {"settings": AccuracySettings(prompts=())},
             SettingsError,
-            "nothing to prompt with; choose prompts from box and point, or",
+            "nothing to prompt with; choose prompts from box, point, text, or",
         ),
         ({"kind": "sa1b", "detections": "x.json"}, AnnotationError, "needs categories; these annotations have none"),
     ],

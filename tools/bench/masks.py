@@ -11,6 +11,7 @@ docs/models.md is made from results/masks.csv.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,24 +51,28 @@ def measure(name: str, run: Run) -> Rows:
     variant = VARIANTS[name]
     authors = authors_of(variant)
     assert authors is not None  # as in every case
-    torch.manual_seed(0)
-    model = authors.build(variant).eval()
-    for parameter in model.parameters():
-        if not parameter.any():
-            nn.init.normal_(parameter, std=_STD)
-    compared = compare(model, variant, authors, run.folder / name)
+    compared = compare(lambda: _random(variant, authors), variant, authors, run.folder / name)
     if compared.variant != name:
         raise ValueError(f"the file is taken for {compared.variant}, not for {name}")
     return [
         {
             "variant": name,
             "package": version(authors.package),
-            "parameters": sum(tensor.numel() for tensor in model.state_dict().values()),
+            "parameters": compared.parameters,
             "masks": compared.expected.shape[0] * compared.expected.shape[1],
             "iou": f"{compared.iou:.6f}",
             "logits": f"{compared.error:.1e}",
         }
     ]
+
+
+def _random(variant: Variant, authors: Authors) -> nn.Module:
+    torch.manual_seed(0)
+    model = authors.build(variant).eval()
+    for parameter in model.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=_STD)
+    return model
 
 
 @dataclass(frozen=True)
@@ -76,10 +81,12 @@ class Compared:
 
     Attributes:
         variant: what its file is taken for.
+        parameters: number of elements of its state dict.
         found, expected: mask logits by bhk and by the package, float32 (prompts, masks, height, width).
     """
 
     variant: str | None
+    parameters: int
     found: Tensor
     expected: Tensor
 
@@ -96,40 +103,47 @@ class Compared:
         return relative_error((self.found,), (self.expected,))
 
 
-def compare(model: nn.Module, variant: Variant, authors: Authors, folder: Path, mode: Mode = "auto") -> Compared:
+def compare(
+    build: Callable[[], nn.Module], variant: Variant, authors: Authors, folder: Path, mode: Mode = "auto"
+) -> Compared:
     """Convert a model of a package, and compare what bhk and the package find with the weights in the file.
 
     Args:
-        model: the model; the weights in the file take the place of its own.
+        build: returns the model; the weights in the file take the place of its own. It is not kept, as it may be large.
         variant: its family and the name of its published file.
         folder: for its files; it must not exist.
         mode: see `bhk.load`.
     """
     folder.mkdir()
     picture, target = read_image(PICTURE), folder / "model.bhk"
-    bhk.convert(_write(model, variant, folder), target)
+    model = build()
+    size = sum(tensor.numel() for tensor in model.state_dict().values())
+    bhk.convert(_write(model, variant, authors, folder), target)
     with open_file(target) as file:
         held = file.container.header.model
+    expected = authors.logits(_with_weights(model, authors, target), picture, PROMPTS)
+    del model
     found = _by_bhk(variant, authors, target, picture, mode)
-    expected = authors.logits(_with_weights(model, target), picture, PROMPTS)
     shutil.rmtree(folder)
-    return Compared(held.variant if held else None, found, expected)
+    return Compared(held.variant if held else None, size, found, expected)
 
 
-def _write(model: Any, variant: Variant, folder: Path) -> Path:
+def _write(model: Any, variant: Variant, authors: Authors, folder: Path) -> Path:
     """Write a checkpoint called like the published one."""
     path = folder / variant.files[0].removesuffix(".zip")
     if hasattr(model, "save_pretrained"):
         model.save_pretrained(folder)
     else:
-        torch.save(model.state_dict(), path)
+        torch.save({authors.published(name): tensor for name, tensor in model.state_dict().items()}, path)
     return path
 
 
-def _with_weights(model: Any, file: Path) -> nn.Module:
-    """Return a model with the decoded weights of a file, as its package loads them."""
+def _with_weights(model: Any, authors: Authors, file: Path) -> nn.Module:
+    """Return a model with the decoded weights of a file, as its package loads them; one after another, in their places."""
     if not hasattr(model, "from_pretrained"):
-        model.load_state_dict(bhk.load_state_dict(file))
+        with open_file(file) as opened:
+            for name, tensor in model.state_dict().items():
+                tensor.copy_(opened.tensor(authors.published(name)))
         return model.eval()  # type: ignore[no-any-return]  # again, because TinyViT keeps a copy of its biases then
     bhk.export(file, file.parent / "model.safetensors", force=True)  # in place of the original's
     loaded: nn.Module = type(model).from_pretrained(file.parent)

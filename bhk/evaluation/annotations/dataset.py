@@ -28,6 +28,11 @@ class Category:
     name: str
     frequency: str | None = None
 
+    @property
+    def text(self) -> str:
+        """Its name as a text to find its objects by: LVIS has "_" for a space. Empty if it has no name."""
+        return " ".join(self.name.replace("_", " ").split())
+
 
 @dataclass(frozen=True)
 class GroundTruth:

@@ -31,6 +31,9 @@ GRID_BYTES = 1 << 30  # memory for the masks that a mask generator makes at a ti
 GRID_BATCH = 64  # points at a time, the default of the packages
 
 
+THRESHOLD = 0.5  # objects that a text names are returned from this score on, as in Meta's own package
+
+
 class PredictionError(BhkError):
     """The model, or its package, cannot predict what was asked for."""
 
@@ -123,6 +126,7 @@ _PREDICTORS = {
     "transformers.SamHQModel": "hugging_face.HuggingFacePredictor",
     "transformers.Sam2Model": "hugging_face.HuggingFacePredictor",
     "transformers.EdgeTamModel": "hugging_face.HuggingFacePredictor",
+    "sam3.Sam3Image": "original_sam3.OriginalSam3Predictor",
     "transformers.Sam3Model": "sam3.Sam3Predictor",
     "transformers.Sam3LiteTextModel": "sam3.Sam3Predictor",
     "transformers.Sam3VideoModel": "sam3.Sam3VideoPredictor",

@@ -13,7 +13,7 @@ from bhk.nn.meta import weights_on_meta
 from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
 from bhk.sam.prediction.hugging_face import HuggingFacePredictor
-from bhk.sam.prediction.predictor import BOTH, ONLY_TEXTS, Masks, PredictionError
+from bhk.sam.prediction.predictor import BOTH, ONLY_TEXTS, THRESHOLD, Masks, PredictionError
 from bhk.sam.prediction.texts import TextReader
 
 _JUDGED = (
@@ -22,7 +22,6 @@ _JUDGED = (
     "pred_masks",
     "presence_logits",
 )  # what the processor reads of the model's outputs
-THRESHOLD = 0.5  # objects with a lower score are not returned, as in Meta's own package
 
 
 class Sam3Predictor:
@@ -83,9 +82,23 @@ class Sam3Predictor:
             masks = masks.new_empty(0, *self._size)
         return masks.bool().cpu().numpy(), scores.detach().float().cpu().numpy()
 
+    @property
+    def text_config(self) -> Any:
+        """The configuration of the text encoder."""
+        return self.detector.config.text_config
+
     def find(self, tokens: Mapping[str, torch.Tensor]) -> Any:
         """Return what the model itself returns for a text, given as `input_ids` and `attention_mask`, int64 (1, length)."""
         return self.detector(vision_embeds=self._embeddings, **tokens)
+
+    def probabilities(self, tokens: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return masks and scores of all objects for a text as probabilities 0 ... 1, and boxes in units of the picture."""
+        found = self.find(tokens)
+        return (
+            found.pred_masks.sigmoid(),
+            found.pred_logits.sigmoid() * found.presence_logits.sigmoid(),
+            found.pred_boxes,
+        )
 
     def everything(self, image: Rgb, points_per_side: int) -> Masks:
         """Raise an error, because the model takes no points.

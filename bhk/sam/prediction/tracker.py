@@ -109,7 +109,7 @@ def tracker_for(model: nn.Module) -> Tracker:
                 raise MissingPackageError(f"{needs}; run: pip install torchvision pillow") from error
     name = f"{type(model).__module__}.{type(model).__name__}"
     raise PredictionError(
-        f"bhk cannot follow objects with {name}, which has no memory of earlier frames; expected one of "
+        f"bhk cannot follow objects with {name}: it has no memory of earlier frames, or none that bhk knows; expected one of "
         f"{', '.join(_TRACKERS)}"
     )
 

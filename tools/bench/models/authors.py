@@ -14,10 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
+from bhk.sam.architecture import Sam3
+from bhk.sam.original_sam3 import build_sam3
 from bhk.sam.variants import FAMILIES, Variant
 
 Ask = Callable[[Any, Rgb, Sequence[Prompt]], None]
@@ -32,12 +35,14 @@ class Authors:
         build: returns the model with random weights.
         ask: asks a model about a picture, with each of the prompts.
         decoder: the module of a model that returns mask logits, (…, height, width), first.
+        published: returns the name in the published file for a name in the model.
     """
 
     package: str
     build: Callable[[Variant], nn.Module]
     ask: Ask
     decoder: str = "mask_decoder"
+    published: Callable[[str], str] = str
 
     def logits(self, model: nn.Module, picture: Rgb, prompts: Sequence[Prompt]) -> Tensor:
         """Return what the decoder of a model finds when the package asks it, float32 (prompts, masks, height, width)."""
@@ -87,6 +92,26 @@ def _sam2(variant: Variant) -> nn.Module:
 
     model: nn.Module = build_sam2(variant.config, device="cpu")
     return model
+
+
+def _sam3(variant: Variant) -> nn.Module:
+    """Build by the package's builder, kept from the GPU that it asks for."""
+    return build_sam3(importlib.import_module("sam3"), Sam3())
+
+
+def _published_sam3(name: str) -> str:
+    inner = name.removeprefix("inst_interactive_predictor.model.")
+    return f"detector.{name}" if inner == name else f"tracker.{inner}"
+
+
+def _by_sam3(model: Any, picture: Rgb, prompts: Sequence[Prompt]) -> None:
+    """Ask with the processor of Meta's package and the predictor in its model."""
+    module: Any = importlib.import_module("sam3.model.sam3_image_processor")
+    state = module.Sam3Processor(model, device="cpu").set_image(Image.fromarray(picture))
+    for prompt in prompts:
+        points, labels = _arrays(prompt)
+        box = None if prompt.box is None else np.array(prompt.box)
+        model.predict_inst(state, point_coords=points, point_labels=labels, box=box, multimask_output=True)
 
 
 def _transformers(variant: Variant, **sizes: int) -> nn.Module:
@@ -179,6 +204,9 @@ _AUTHORS = {
         _HQ,
     ),
     "sam2": Authors("sam2", _sam2, _OF_SAM2, "sam_mask_decoder"),
+    "sam3": Authors(
+        "sam3", _sam3, _by_sam3, "inst_interactive_predictor.model.sam_mask_decoder", published=_published_sam3
+    ),
     "transformers_sam": Authors(
         "transformers", _transformers, partial(_by_processor, kind="SamProcessor", images=_LIKE_SAM)
     ),
