@@ -28,7 +28,7 @@ from bhk.evaluation.fidelity import NotFiniteError
 from bhk.evaluation.models import Subject
 from bhk.evaluation.settings import MaskOutput, ObjectPrompt
 from bhk.pictures.image import Rgb
-from bhk.pictures.masks import Mask, bounding_box, innermost_point, mask_iou, most_alike
+from bhk.pictures.masks import bounding_box, innermost_point, mask_iou, most_alike
 from bhk.pictures.prompts import Box, Prompt, inside
 
 PromptKind = Literal["box", "point", "text", "detections"]
@@ -234,7 +234,7 @@ def image_accuracy(
     return tuple(answers)
 
 
-def _found(search: Search, masks: Sequence[Mask], scores: NDArray[np.float32]) -> Iterator[Answer]:
+def _found(search: Search, masks: NDArray[np.bool_], scores: NDArray[np.float32]) -> Iterator[Answer]:
     """Yield an answer for each object, in their order, and then one for each mask that belongs to none."""
     pairs = most_alike([truth.decode() for truth in search.truths], masks)
     mask_of = {place: (other, iou) for place, other, iou in pairs}
@@ -250,7 +250,7 @@ def _found(search: Search, masks: Sequence[Mask], scores: NDArray[np.float32]) -
 
 
 def _answer(
-    question: Question, masks: Sequence[Mask], scores: NDArray[np.float32], output: MaskOutput, keep_masks: bool
+    question: Question, masks: NDArray[np.bool_], scores: NDArray[np.float32], output: MaskOutput, keep_masks: bool
 ) -> Answer:
     best = int(scores.argmax())
     truth = None if question.truth is None else question.truth.decode()

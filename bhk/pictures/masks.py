@@ -34,7 +34,9 @@ def boundary_iou(a: Mask, b: Mask, ratio: float = BAND) -> float:
     return mask_iou(_band(a, width), _band(b, width))
 
 
-def most_alike(masks: Sequence[Mask], others: Sequence[Mask]) -> list[tuple[int, int, float]]:
+def most_alike(
+    masks: Sequence[Mask] | NDArray[np.bool_], others: Sequence[Mask] | NDArray[np.bool_]
+) -> list[tuple[int, int, float]]:
     """Return pairs of masks that overlap, each mask in one pair at most, and their IoU: the pair most alike first, and so on.
 
     Returns:

@@ -18,6 +18,8 @@ from bhk.evaluation.accuracy import (
     Answer,
     ImageAccuracy,
     PromptKind,
+    Question,
+    Search,
     ShardAccuracy,
     image_accuracy,
     questions_about,
@@ -250,7 +252,7 @@ class _Work:
             return None
         objects = true_objects(image, log)
         detections = usable_detections(image, picture.detections, log)
-        questions = (
+        questions: tuple[Question | Search, ...] = (
             *questions_about(objects, detections, self.settings.prompts),
             *searches_in(objects, self.texts),
         )
