@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, get_args
 
+import torch
 from torch import nn
 
 from bhk.base.texts import choices
@@ -92,7 +93,7 @@ def fuse_attention(model: nn.Module, *, compute: Compute = "exact") -> int:
 def _fuse_children(parent: nn.Module, found: dict[nn.Module, nn.Module]) -> None:
     """Replace modules below `parent`, parts before what holds them; `found` says what became of each."""
     for name, child in parent._modules.items():
-        if child is None:
+        if child is None or isinstance(child, torch.jit.ScriptModule):  # SAM 3 has one, which resizes pictures
             continue
         if child not in found:
             found[child] = child

@@ -242,3 +242,10 @@ def test_a_trained_model_gives_the_masks_of_its_package() -> None:
         found, wanted = (bhk.segment(model, picture, points=points, multimask=True) for model in (fused, package))
         both, either = (found.masks & wanted.masks).sum((1, 2)), (found.masks | wanted.masks).sum((1, 2))
         assert (both >= 0.999 * either).all()
+
+
+def test_a_scripted_part_stays() -> None:
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(2, 2)))
+    model = nn.ModuleDict({"resize": scripted})
+    assert bhk.sam.fuse_attention(model) == 0
+    assert model["resize"] is scripted
