@@ -4,7 +4,8 @@ oneDNN multiplies unsigned activations by signed weights. On a CPU without VNNI 
 neighbouring products in saturating 16-bit arithmetic: 255 * 64 * 2 and 127 * 128 * 2 fit, 255 * 128 * 2 does not. On such a
 machine activations are rounded to 7 bits when the weight uses more than 7 bits.
 
-One byte rounds an activation to 1/254 of its row's largest. Three bytes, the digits of an integer, hold it to 1.2e-7 of that.
+One byte rounds an activation to 1/254 of its row's largest. Three bytes, the digits of an integer, hold it to 2.4e-7 of that:
+half a step, and the rounding of the division.
 """
 
 from __future__ import annotations

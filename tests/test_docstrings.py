@@ -47,6 +47,8 @@ def test_the_example_does_what_it_shows(
 ) -> None:
     if name.startswith(("bhk.sam.build_sam2", "bhk.segment_video")):
         pytest.importorskip("sam2")
+    if name == "bhk.export_onnx":
+        pytest.importorskip("onnx")
     shutil.copytree(files, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     complaints = run_example(NAMES[name])

@@ -77,12 +77,18 @@ def run_shards(
 
     Raises:
         MissingResultsError: there is no engine, and results are missing.
-        WorkDirError: the folder holds results of other work; when the results are gone through, one cannot be read.
+        WorkDirError: the folder holds results of other work, or one that cannot be read.
         WorkerError: a worker failed; it carries the message of the error. With one process, errors of `work` pass through.
         WriteError: the folder cannot be written.
     """
     store = None if work_dir is None else _claimed(work_dir, fingerprint, merging=engine is None)
-    missing = [index for index in range(len(shards)) if not (store and store.has(_name(index)))]
+    # Reading what is there tells at once, and not after the work, if it is damaged. A merge reads it anyway.
+    missing = [
+        index
+        for index in range(len(shards))
+        if store is None
+        or (store.read(_name(index), result) is None if engine is not None else not store.has(_name(index)))
+    ]
     if missing and engine is None:
         raise MissingResultsError(_missing(store, missing, len(shards)))
     computed = _compute(engine or Processes(1), work, shards, missing, store, len(shards), advance)

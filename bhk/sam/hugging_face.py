@@ -48,5 +48,5 @@ def _types(settings: Mapping[str, Any]) -> Iterator[str]:
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield from _types(value)
-        elif key == "model_type":
+        elif key == "model_type" and value != "":  # transformers up to 5.19 leaves it empty in some parts
             yield str(value)

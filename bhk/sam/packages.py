@@ -26,7 +26,7 @@ SAM3_MULTIPLEX = Package(
     'bhk.load_into(predictor.model, "FILE.bhk")',
     "model/video_tracking_multiplex.py",
 )
-TRANSFORMERS = Package("transformers", 'run: pip install "transformers>=5.10.1"')
+TRANSFORMERS = Package("transformers", 'run: pip install "transformers>=5.20"')
 MOBILE_SAM = Package("mobile_sam", "run: pip install timm git+https://github.com/ChaoningZhang/MobileSAM.git")
 MOBILE_SAM_V2 = Package(
     "mobilesamv2", "clone https://github.com/ChaoningZhang/MobileSAM and add its folder MobileSAMv2 to PYTHONPATH"

@@ -74,7 +74,7 @@ def _check_setting(name: str, value: object, most: int, deep: int) -> None:
     elif isinstance(value, list):
         check_settings({name: value}, deep + 1)
     elif isinstance(value, str):
-        if not _WORD.fullmatch(value):
+        if value and not _WORD.fullmatch(value):
             raise SettingError(f"{name} = {shown(value, 60)!r}; expected a word")
     elif isinstance(value, int | float):
         if not -most <= value <= most:

@@ -14,6 +14,7 @@ from typing import overload
 from bhk.base.files import FilePath
 from bhk.base.progress import Progress
 from bhk.engines.parts import Part
+from bhk.engines.shards import KeptResults
 from bhk.evaluation.environment import environment
 from bhk.evaluation.fidelity import ImageFidelity, PictureFidelity, ask, compared, joined
 from bhk.evaluation.fidelity_summary import FidelitySums
@@ -119,7 +120,8 @@ def fidelity(
         workers: number of processes, each of which loads all models. None: 1 on a GPU, on a CPU one per core but at most 4.
             With more than 1, scripts need `if __name__ == "__main__":`. Or a Ray cluster, a `bhk.Ray`. Or 0, to compute nothing
             and merge the results of all parts in `work_dir`.
-        work_dir: a folder that keeps intermediate results, to continue after an interruption.
+        work_dir: a folder that keeps intermediate results, to continue after an interruption. The report reads its `images`
+            from there, so keep the folder until the report is saved.
         part: compute only this part, such as `bhk.Part(2, 8)`, into `work_dir`, which all parts share.
         progress: called with ("Evaluating", pictures done, all pictures), or objects of a clip.
 
@@ -327,6 +329,7 @@ def _reports(
         )
     control_fidelity = control.summary(seed=settings.seed) if settings.control else None
     place = environment(str(settings.device))
+    images = [ComparedPictures(shards, number, used) for number in range(len(sums))]
     return tuple(
         FidelityReport(
             settings=settings,
@@ -336,7 +339,7 @@ def _reports(
             fidelity=sums[number].summary(seed=settings.seed),
             control=control_fidelity,
             skipped=tuple(skipped),
-            images=ComparedPictures(shards, number, used),
+            images=images[number] if isinstance(shards, KeptResults) else tuple(images[number]),
             environment=place,
         )
         for number, model in enumerate(models.models)

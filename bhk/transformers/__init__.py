@@ -14,7 +14,7 @@ The tensors of file and model must be the same. Nothing is initialised at random
 checkpoint needs to hold. transformers cannot load models in several threads at once; if that leaves a tensor without values,
 loading raises an error.
 
-Requires transformers 5.10.1. All tests pass with 5.10.1 and 5.24.
+Requires transformers 5.20. All tests pass with 5.20 and 5.24.
 """
 
 from __future__ import annotations

@@ -207,7 +207,7 @@ def test_an_interruption_at_the_start_is_one_line_at_most(tmp_path: Path) -> Non
             time.sleep(0.01 + milliseconds / 1000)
             process.send_signal(signal.SIGINT)
             _, told = process.communicate()
-        has_ended = process.returncode == 0 and milliseconds >= 100  # before the signal came
+        has_ended = process.returncode == 0 and milliseconds > 0  # before the signal came
         assert has_ended or process.returncode in (-signal.SIGINT, 130)
         assert told in ("", "error: interrupted\n")
 

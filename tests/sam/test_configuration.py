@@ -47,6 +47,17 @@ def test_a_model_is_built_from_the_config_beside_its_weights(kind: str, tmp_path
         np.testing.assert_array_equal(found, expected)
 
 
+def test_a_config_of_an_older_transformers_leaves_types_of_parts_empty(tmp_path: Path) -> None:
+    models.small_hf_sam2().save_pretrained(tmp_path / "sam2")
+    config = json.loads((tmp_path / "sam2" / "config.json").read_text())
+    for part in ("prompt_encoder_config", "mask_decoder_config"):
+        config[part]["model_type"] = ""
+    (tmp_path / "sam2" / "config.json").write_text(json.dumps(config))
+    bhk.convert(tmp_path / "sam2", tmp_path / "sam2.bhk")
+    loaded: Any = bhk.load(tmp_path / "sam2.bhk")
+    assert loaded.config.mask_decoder_config.hidden_size == config["mask_decoder_config"]["hidden_size"]
+
+
 def test_without_a_config_nothing_is_guessed(tmp_path: Path) -> None:
     models.small_hf_sam2().save_pretrained(tmp_path / "sam2")
     (tmp_path / "sam2" / "config.json").unlink()

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bhk.kernels.onednn import packed
+from bhk.kernels.onednn import has_onednn, packed
 from tools.bench.frame.benchmark import Benchmark, Rows, Run
 from tools.bench.frame.results import read_csv
 from tools.bench.frame.timing import alternate
@@ -61,7 +61,7 @@ def _work(kind: str, run: Run) -> Iterator[tuple[str, Callable[[], object], int]
         one, other = (_square(width, KINDS[kind], run.device) for _ in range(2))
         # Both lie along the inner dimension, as in a linear layer.
         yield f"{width}", partial(torch._int_mm if kind == "int8" else torch.mm, one, other.t()), 2 * width**3
-        if run.device == "cpu" and torch.backends.mkldnn.is_available():
+        if run.device == "cpu" and (has_onednn() if kind == "int8" else torch.backends.mkldnn.is_available()):
             yield f"{width}, oneDNN", _by_onednn(one, other), 2 * width**3
 
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ import bhk
 from bhk.evaluation.accuracy import Answer, ImageAccuracy, ShardAccuracy, TrueObject
 from bhk.evaluation.fidelity import ImageFidelity, Kind
 from bhk.tasks.fidelity import ComparedPicture
-from tools.bench.frame.benchmark import Benchmark, Rows, Run
+from tools.bench.frame.benchmark import Benchmark, Row, Rows, Run
 from tools.bench.frame.process import apart
 from tools.bench.models.synthetic import DEMO, make
 
@@ -139,8 +139,11 @@ def accuracy_shard(numbers: range, archive: str, masks: int, random: np.random.G
 
 
 def measure(case: Case, run: Run) -> Rows:
-    folder = run.folder / "merge"
-    folder.mkdir()
+    with tempfile.TemporaryDirectory(dir=run.folder) as folder:
+        return [_row(case, Path(folder))]
+
+
+def _row(case: Case, folder: Path) -> Row:
     archive, work, original, model = (folder / name for name in ("p.tar", "work", "original.pth", "model.bhk"))
     make(DEMO, original)
     bhk.convert(original, model)
@@ -150,17 +153,14 @@ def measure(case: Case, run: Run) -> Rows:
     EVALUATE[case.protocol](*arguments, part=bhk.Part(1, shards), workers=1)  # claims the folder
     nbytes = write_results(work, archive.name, case)
     found = apart(merge, case.protocol, *arguments)
-    shutil.rmtree(folder)
-    return [
-        {
-            "protocol": case.protocol,
-            "pictures": case.pictures,
-            "masks": case.masks,
-            "bytes": f"{nbytes / case.pictures:.0f}",
-            "seconds": f"{found.stages[0].seconds:.1f}",
-            "peak_mib": f"{found.stages[0].host_peak_mib:.0f}",
-        }
-    ]
+    return {
+        "protocol": case.protocol,
+        "pictures": case.pictures,
+        "masks": case.masks,
+        "bytes": f"{nbytes / case.pictures:.0f}",
+        "seconds": f"{found.stages[0].seconds:.1f}",
+        "peak_mib": f"{found.stages[0].host_peak_mib:.0f}",
+    }
 
 
 BENCHMARK = Benchmark(

@@ -44,7 +44,9 @@ class HieraBlock(nn.Module):
         self.drop_path: nn.Module = original.drop_path
         self.norm2: nn.Module = original.norm2
         self.proj: nn.Module | None = getattr(original, "proj", None)
-        self.mlp: Any = original.mlp
+        self.mlp: nn.Module = original.mlp
+        first = original.mlp.layers[0]
+        self._hidden: int = getattr(first, "out_features", 4 * original.dim_out)  # an adapter may be around it
 
     def forward(self, x: Tensor) -> Tensor:
         """Return tokens (batch, height, width, channels) for tokens x of that shape."""
@@ -53,9 +55,9 @@ class HieraBlock(nn.Module):
             x = self.proj(tokens)
             x = x if self.pool is None else self.pool(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         x = x + self._attend(tokens, x.shape[1:3])
-        if not x.is_cpu:
+        if not _in_pieces(x):
             return self._perceptron(x)
-        parts = x.flatten(0, 2).chunk(_pieces(x[..., 0].numel(), self.mlp.layers[0].out_features))
+        parts = x.flatten(0, 2).chunk(_pieces(x[..., 0].numel(), self._hidden))
         return torch.cat([self._perceptron(part) for part in parts]).view(x.shape)
 
     def _attend(self, tokens: Tensor, grid: torch.Size) -> Tensor:
@@ -65,13 +67,19 @@ class HieraBlock(nn.Module):
             found: Tensor = self.attn(tokens)
             return found
         windows = _windows(tokens, size)
-        pieces = _pieces(windows[..., 0].numel(), 3 * self.dim_out) if windows.is_cpu else 1
+        pieces = _pieces(windows[..., 0].numel(), 3 * self.dim_out) if _in_pieces(windows) else 1
         gathered = torch.cat([self.attn(part) for part in windows.chunk(pieces)])
         return _joined(gathered, len(tokens), grid)
 
     def _perceptron(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
+
+
+def _in_pieces(x: Tensor) -> bool:
+    """Return whether to compute some tokens at a time: on a CPU, but not in a graph, which would hold each piece."""
+    is_traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return x.is_cpu and not is_traced
 
 
 def _pieces(tokens: int, width: int) -> int:

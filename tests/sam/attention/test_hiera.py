@@ -75,6 +75,22 @@ def test_no_step_of_a_block_sees_all_tokens(monkeypatch: pytest.MonkeyPatch) -> 
     assert max(seen) <= 2500
 
 
+def test_a_graph_has_no_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hiera, "NUMBERS", 2000)
+    ours, calls = fused(_block(4)), []
+    for part in (ours.mlp.layers[0], ours.attn.qkv):
+        part.register_forward_hook(lambda module, given, out: calls.append(module))
+    torch.jit.trace(ours, draw(1, 16, 16, 24), check_trace=False)  # type: ignore[no-untyped-call]
+    assert len(calls) == 2
+
+
+def test_a_layer_may_get_an_adapter_around_it() -> None:
+    ours, x = fused(_block(4)), draw(1, 16, 16, 24)
+    expected = ours(x)
+    ours.mlp.layers[0] = nn.Sequential(ours.mlp.layers[0])
+    torch.testing.assert_close(ours(x), expected, rtol=0, atol=0)
+
+
 def _with_a_path_that_is_dropped(block: Any) -> None:
     block.drop_path = nn.Dropout(0.1)
 
