@@ -34,6 +34,7 @@ HEADING = """# Python reference
 TYPES = {
     "Array": ("bhk.file.bhkfile", "a numpy array"),
     "Attention": ("bhk.sam.attention.fuse", "whose modules compute attention, see `bhk.load`"),
+    "Box": ("bhk.pictures.prompts", "(x0, y0, x1, y1) in pixels"),
     "Checkpoint": (
         "bhk.sam.registry",
         "a checkpoint or a .bhk file, here or on the Hub; None builds the model without weights",
@@ -51,6 +52,7 @@ TYPES = {
     "MaskOutput": ("bhk.evaluation.settings", "an output of the mask decoder"),
     "Mode": ("bhk.nn.plan", "whether linear layers keep their codes, see `bhk.load_into`"),
     "ObjectPrompt": ("bhk.evaluation.settings", "a way to ask for an annotated object"),
+    "Point": ("bhk.pictures.prompts", "(x, y) in pixels"),
     "Progress": ("bhk.base.progress", "a function called with (stage, done, total), in the unit that the task names"),
     "Record": ("bhk.evaluation.files", "a row of a table"),
     "Result": ("bhk.engines.engine", "what the work makes of a shard"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from bhk.nn.device import device_of
 from bhk.pictures.image import Rgb
 from bhk.pictures.prompted import Asked
 from bhk.sam.prediction.original_sam3 import OriginalSam3Predictor
-from bhk.sam.prediction.predictor import predictor_for
+from bhk.sam.prediction.predictor import predictor_for, takes
 from bhk.sam.prediction.sam3 import Sam3Predictor
 
 # What a module's forward takes: one tensor, a sequence of arguments, or a mapping by name; or a callable given the module.
@@ -70,7 +71,7 @@ class SamInputs:
             predictor.set_image(picture)
             hook = predictor.decoder.register_forward_hook(keep)
             try:
-                for prompt in prompts:
+                for prompt in filter(partial(takes, predictor), prompts):
                     for output in predictor.outputs:
                         predictor.predict(prompt, multimask=output == "multimask")
             finally:

@@ -12,7 +12,7 @@ def main() -> None:
     try:
         from bhk.base.memory import is_memory_error
         from bhk.cli.session import run
-    except (MemoryError, ImportError) as error:  # the session cannot say it
+    except (MemoryError, ImportError, OSError, SystemError) as error:  # the session cannot say it
         if isinstance(error, MemoryError) or is_memory_error(error):
             sys.exit("error: not enough memory to start; end other programs")
         raise

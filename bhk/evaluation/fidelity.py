@@ -88,10 +88,12 @@ def ask(subject: Subject, pixels: Rgb, prompts: Iterable[Prompt]) -> Answers:
     Args:
         subject: the model.
         pixels: uint8 (height, width, 3).
-        prompts: points and boxes in the picture, or texts.
+        prompts: points and boxes in the picture, or texts. A model that takes boxes alone is asked with the boxes, if any.
     """
     subject.look(pixels)
-    asked = [(kind, prompt) for prompt in prompts for kind in _kinds(prompt, subject)]
+    prompts = tuple(prompts)
+    taken = tuple(filter(subject.takes, prompts)) or prompts
+    asked = [(kind, prompt) for prompt in taken for kind in _kinds(prompt, subject)]
     masks = [subject.answer(prompt, multimask=kind != "single") for kind, prompt in asked]
     return Answers([kind for kind, _ in asked], masks, subject.embedding)
 

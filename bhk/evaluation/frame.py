@@ -35,7 +35,7 @@ from bhk.sam.build import UnknownModelError
 from bhk.sam.checkpoints import read_checkpoint
 from bhk.sam.configuration import Config
 from bhk.sam.load import model_entry
-from bhk.sam.variants import title_of
+from bhk.sam.variants import VARIANTS, title_of
 from bhk.version import __version__
 
 Item = TypeVar("Item")
@@ -283,8 +283,14 @@ def _evaluated(name: str, files: Sequence[Path], entry: ModelEntry, ratio: float
     )
 
 
+def _way(model: EvaluatedModel) -> str | None:
+    """Return the variant as which pictures are prepared, where its authors do that in another way."""
+    variant = VARIANTS.get(model.variant or "")
+    return variant.name if variant is not None and variant.prepares else None
+
+
 def _check_same_architecture(model: EvaluatedModel, original: EvaluatedModel) -> None:
-    if (model.family, model.arguments) == (original.family, original.arguments):
+    if (model.family, model.arguments, _way(model)) == (original.family, original.arguments, _way(original)):
         return
     kinds = [found.title or found.family for found in (model, original)]
     if kinds[0] == kinds[1]:

@@ -19,7 +19,7 @@ from bhk.pictures.image import Rgb
 from bhk.pictures.prompts import Prompt
 from bhk.sam.attention.fuse import Attention
 from bhk.sam.load import load_model
-from bhk.sam.prediction.predictor import Masks, Output, check_prompts, predictor_for
+from bhk.sam.prediction.predictor import Masks, Output, check_prompts, predictor_for, takes
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,10 @@ class Subject:
             PredictionError: it does not.
         """
         check_prompts(self._predictor, texts=texts)
+
+    def takes(self, prompt: Prompt) -> bool:
+        """Return whether the model takes such a prompt."""
+        return takes(self._predictor, prompt)
 
     def look(self, pixels: Rgb) -> None:
         """Take a picture, uint8 (height, width, 3). Models encode it now, or with the first prompt."""

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from bhk.base.errors import option
 from bhk.pictures.prompts import Prompt, PromptError, fit_inside, make_prompts
 
 
@@ -62,6 +63,11 @@ def clip_prompts(
     if marks and not numbered and (separate or not (points or not_points)):
         if separate and not_points:
             raise PromptError("points outside an object do not go with separate objects; leave one of them out")
+        if not separate and len({box.frame for box in boxes}) > 1:
+            raise PromptError(
+                "boxes in several frames: say which object each is around, as 0:X0,Y0,X1,Y1@FRAME, or give "
+                f"{option('separate', True)}"
+            )
         points = [replace(point, object=number) for number, point in enumerate(points)]
         boxes = [replace(box, object=number) for number, box in enumerate(boxes, start=len(points))]
     found = []

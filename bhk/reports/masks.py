@@ -129,6 +129,8 @@ def _best(subject: Subject, pixels: Rgb, seed: tuple[int, int]) -> _Answers:
     subject.look(pixels)
     height, width, _ = pixels.shape
     prompts = grid_prompts(width, height, seed, points=POINTS, boxes=0)
+    if not subject.takes(prompts[0]):
+        prompts = grid_prompts(width, height, seed, points=0, boxes=POINTS)
     masks, scores, outputs = [], [], []
     for prompt in prompts:
         answers, expected = subject.answer(prompt, multimask=True)

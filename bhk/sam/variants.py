@@ -857,12 +857,12 @@ def packages_of(entry: ModelEntry) -> tuple[Package, ...]:
 def called_like(twins: Collection[Variant], name: str) -> Variant | None:
     """Return the one of several variants of equal shapes whose file is called like `name` apart from the suffix, or None.
 
-    If equal shapes do not make equal models, its title within the name is enough.
+    If equal shapes do not make equal models, its title within the name is enough, unless pictures are prepared in other ways.
     """
     stem = _DTYPE.sub("", PurePath(name).stem)
     found = [twin for twin in twins if stem in {PurePath(file).stem for file in twin.files}]
     if not found:
-        others = [twin for twin in twins if twin.prepares or FAMILIES[twin.family].twins]
+        others = [twin for twin in twins if not twin.prepares and FAMILIES[twin.family].twins]
         found = [twin for twin in others if _letters(twin.title) in _letters(name)]
     return found[0] if len(found) == 1 else None
 

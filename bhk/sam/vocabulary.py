@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import importlib
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from bhk.sam.prediction.texts import MissingTokenizerError
 
 _PACKED, _PLAIN = "bpe_simple_vocab_16e6.txt.gz", "merges.txt"
 _MERGES = 49152 - 256 - 2  # pairs that the tokenizer reads, after a line with the version
+_WORDS = _MERGES + 512 + 2  # with those of one byte, and those for begin and end
 
 
 class Vocabulary:
@@ -58,7 +60,7 @@ class Vocabulary:
                 )
             try:
                 self._made = tokenizer_of(self._package, found)
-            except (OSError, EOFError, ValueError, LookupError) as error:
+            except (OSError, EOFError, ValueError, LookupError, zlib.error) as error:
                 raise MissingTokenizerError(
                     f"the vocabulary {found} cannot be read ({error}); copy it again"
                 ) from error
@@ -79,13 +81,20 @@ def tokenizer_of(package: str, path: Path) -> Any:
     """Return the package's tokenizer of the vocabulary in a file, packed or plain."""
     module: Any = importlib.import_module(f"{package}.model.tokenizer_ve")
     if path.name == _PACKED:
-        return module.SimpleTokenizer(bpe_path=str(path))
+        return _counted(module.SimpleTokenizer(bpe_path=str(path)))
     lines = path.read_text(encoding="utf-8").splitlines()
-    if len(lines) < _MERGES:
+    if len(lines) <= _MERGES:
         raise ValueError(f"{len(lines)} lines, expected {_MERGES + 1}")
     with tempfile.TemporaryDirectory(prefix="bhk-") as folder:
         packed = write_vocabulary(Path(folder), lines)
-        return module.SimpleTokenizer(bpe_path=str(packed))
+        return _counted(module.SimpleTokenizer(bpe_path=str(packed)))
+
+
+def _counted(tokenizer: Any) -> Any:
+    """Return a tokenizer with all words; with fewer, the numbers of the others would be wrong."""
+    if len(tokenizer.encoder) != _WORDS:
+        raise ValueError(f"it has {len(tokenizer.encoder)} words, expected {_WORDS}")
+    return tokenizer
 
 
 def write_vocabulary(folder: Path, lines: list[str]) -> Path:

@@ -20,7 +20,7 @@ from bhk.nn.loading import load_options
 from bhk.sam.attention.biased import BiasedAttention
 from bhk.sam.configuration import Config
 from bhk.sam.load import load_model
-from bhk.sam.variants import FAMILIES, WITHIN
+from bhk.sam.variants import FAMILIES, WITHIN, prepares_of, title_of
 from bhk.tasks.export import ExportedFile
 
 if TYPE_CHECKING:
@@ -98,8 +98,10 @@ def export_onnx(
     _check(folder, force)
     loaded = load_model(path, load_options(mode="dense"), config=config)
     prefix, family = str(loaded.entry.arguments.get(WITHIN, "")), FAMILIES[loaded.entry.family]
-    if family.name not in _FAMILIES:
-        raise OnnxError(f"bhk writes no ONNX files of {family.title}; it does of SAM, SAM-HQ, MobileSAM and SAM 2")
+    is_prepared = prepares_of(loaded.entry)
+    if family.name not in _FAMILIES or is_prepared:
+        title = title_of(loaded.entry) if is_prepared else family.title
+        raise OnnxError(f"bhk writes no ONNX files of {title}; it does of SAM, SAM-HQ, MobileSAM and SAM 2")
     for module in loaded.module.modules():
         if isinstance(module, BiasedAttention):
             module.ab = None  # so that the graph holds the bias of each offset, and not of each pair of tokens

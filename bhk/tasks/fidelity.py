@@ -339,7 +339,7 @@ def _reports(
             fidelity=sums[number].summary(seed=settings.seed),
             control=control_fidelity,
             skipped=tuple(skipped),
-            images=images[number] if isinstance(shards, KeptResults) else tuple(images[number]),
+            images=images[number] if isinstance(shards, KeptResults) else list(images[number]),
             environment=place,
         )
         for number, model in enumerate(models.models)

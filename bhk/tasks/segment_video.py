@@ -268,6 +268,8 @@ def _asked(
     """Return the prompts in several frames, or those that points, boxes and texts are."""
     points, not_points, boxes, texts = given
     if not prompts and texts:
+        if frame or separate:
+            raise PromptError("a text is looked for in all frames; leave frames and separate objects out")
         named = make_prompts(points, not_points, boxes, texts, separate=separate)
         return tuple(ClipPrompt(**vars(prompt)) for prompt in named)
     if not prompts:

@@ -29,7 +29,7 @@ def test_prompts_have_one_order() -> None:
         (FidelitySettings, {"limit": 0}, "cannot use 0 pictures"),
         (FidelitySettings, {"mode": "sparse"}, "unknown mode 'sparse'; choose 'auto', 'hyper' or 'dense'"),
         (FidelitySettings, {"compute": "int4"}, "unknown compute 'int4'; choose 'exact' or 'int8'"),
-        (AccuracySettings, {"prompts": ("mask",)}, "unknown prompt 'mask'; choose 'box' or 'point'"),
+        (AccuracySettings, {"prompts": ("mask",)}, "unknown prompt 'mask'; choose 'box', 'point' or 'text'"),
         (AccuracySettings, {"output": "best"}, "unknown output 'best'; choose 'single' or 'multi'"),
     ],
 )

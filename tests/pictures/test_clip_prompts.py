@@ -16,7 +16,9 @@ def test_points_and_boxes_without_numbers_are_one_object_or_one_each() -> None:
         ClipPrompt(((1.0, 2.0),), (), _BOX),
         ClipPrompt(((3.0, 4.0),), ((9.0, 9.0),), frame=5),
     )
-    assert clip_prompts(boxes=boxes) == (ClipPrompt(box=_BOX), ClipPrompt(box=_BOX, frame=5, object=1))
+    with pytest.raises(PromptError, match="boxes in several frames: say which object"):
+        clip_prompts(boxes=boxes)
+    assert clip_prompts(boxes=boxes, separate=True) == (ClipPrompt(box=_BOX), ClipPrompt(box=_BOX, frame=5, object=1))
     assert [prompt.object for prompt in clip_prompts(points, (), boxes, separate=True)] == [0, 2, 1, 3]
 
 

@@ -175,10 +175,10 @@ def test_mobile_sam_and_tiny_sam_are_asked_about(tmp_path: Path) -> None:
     ("name", "side", "title", "note"),
     [
         ("medsam_vit_b.pth", 1024, "MedSAM", "taken for MedSAM because of its name"),
-        ("my_medsam_liver.pth", 1024, "MedSAM", "taken for MedSAM because of its name"),
+        ("my_medsam_liver.pth", 1024, "SAM-B", "medsam for MedSAM"),
         ("sam_vit_b_01ec64.pth", 1024, "SAM-B", "None"),
         ("tuned.pth", 1024, "SAM-B", "need another way, say so (--config, or config= in Python): medsam for MedSAM"),
-        ("ft-sam_b.pth", 256, "FT-SAM", "taken for FT-SAM because of its name"),
+        ("left-sam_b.pth", 256, "SAM, of no published size", "ft_sam for FT-SAM"),
         ("tuned.pth", 256, "SAM, of no published size", "ft_sam for FT-SAM"),
     ],
 )

@@ -134,6 +134,16 @@ def test_a_layer_without_an_operator_is_named(path: Path, tmp_path: Path, monkey
     assert not (tmp_path / "new").exists()
 
 
+def test_a_model_whose_pictures_are_prepared_in_another_way_is_refused(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_model(path, load_options(mode="dense"))
+    entry = msgspec.structs.replace(loaded.entry, variant="medsam")
+    monkeypatch.setattr("bhk.tasks.export_onnx.load_model", lambda *_, **__: replace(loaded, entry=entry))
+    with pytest.raises(bhk.errors.OnnxError, match="no ONNX files of MedSAM; it does of SAM"):
+        bhk.export_onnx(path, tmp_path / "new")
+
+
 @pytest.mark.parametrize(("family", "title"), [("sam_med2d", "SAM-Med2D"), ("edge_tam", "EdgeTAM")])
 def test_relatives_with_classes_of_the_same_names_are_refused(
     family: str, title: str, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

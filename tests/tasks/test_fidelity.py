@@ -18,7 +18,7 @@ from bhk.base.progress import Progress
 from bhk.base.workdir import WorkDirError
 from bhk.engines.errors import MissingResultsError
 from bhk.evaluation.documents import read_reports
-from bhk.evaluation.frame import DifferentModelsError
+from bhk.evaluation.frame import DifferentModelsError, _check_same_architecture
 from bhk.evaluation.models import ModelSource
 from bhk.evaluation.results import FidelityReport
 from bhk.evaluation.settings import FidelitySettings, SettingsError
@@ -216,6 +216,13 @@ def test_models_of_other_kinds_are_refused(folder: Path, tmp_path: Path) -> None
     ):
         with pytest.raises(error, match=message):
             fidelity(folder / "sam.bhk", folder / "pictures", against=tmp_path / name)
+
+
+def test_a_model_whose_pictures_are_prepared_in_another_way_is_another_model(report: FidelityReport) -> None:
+    medsam = dataclasses.replace(report.model, variant="medsam", title="MedSAM")
+    with pytest.raises(DifferentModelsError, match=r"holds another model \(MedSAM\) than"):
+        _check_same_architecture(medsam, report.original)
+    _check_same_architecture(medsam, dataclasses.replace(report.original, variant="medsam"))
 
 
 def test_other_mistakes(folder: Path, tmp_path: Path) -> None:

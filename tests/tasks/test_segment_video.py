@@ -170,7 +170,8 @@ def test_mistakes_are_found_before_the_model_is_loaded(
 
 def test_models_without_memory_are_refused(sam2: nn.Module, clip: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        PredictionError, match=r"bhk cannot follow objects with segment_anything\..*Sam, which has no memory"
+        PredictionError,
+        match=r"bhk cannot follow objects with segment_anything\..*Sam: it has no memory of earlier frames",
     ):
         segment_video(models.small_sam(), clip, points=[(1, 1)])
     torch.save(models.small_sam().state_dict(), tmp_path / "sam.pth")

@@ -25,6 +25,7 @@ class _PartsPredictor:
 
     outputs: tuple[Output, ...]
     reads_points, reads_text = True, False
+    only_boxes = False
     title: str
     threshold = 0.0  # of what `_content` returns, on the object
 
@@ -96,7 +97,7 @@ class _PartsPredictor:
 
 
 class SamMed2dPredictor(_PartsPredictor):
-    """SAM-Med2D and FT-SAM: the picture is stretched to a square, by the nearest pixels, and of three masks the surest counts.
+    """SAM-Med2D: the picture is stretched to a square, by the nearest pixels, and of three masks the surest counts.
 
     So does the `SammedPredictor` of its repository, which needs further packages; the repository's `SamPredictor` and mask
     generator are those of SAM, and prepare pictures in another way than the model was trained with.
@@ -124,10 +125,16 @@ class SamMed2dPredictor(_PartsPredictor):
         return functional.interpolate(logits, (self.side, self.side), mode="bilinear", align_corners=False)
 
 
+class FtSamPredictor(SamMed2dPredictor):
+    """FT-SAM: as SAM-Med2D, by the same repository."""
+
+    title = "FT-SAM"
+
+
 class LiteMedSamPredictor(_PartsPredictor):
     """LiteMedSAM: the long side is scaled to 256 pixels by areas, values are stretched to 0 … 1, and boxes are whole pixels."""
 
-    outputs = ("single",)
+    outputs, only_boxes = ("single",), True
     title = "LiteMedSAM"
 
     def _input(self, image: Rgb) -> Tensor:
@@ -152,7 +159,7 @@ class LiteMedSamPredictor(_PartsPredictor):
 class MedSamPredictor(_PartsPredictor):
     """MedSAM: the picture is stretched to a square by cubic splines, as in scikit-image, and its values to 0 … 1."""
 
-    outputs = ("single",)
+    outputs, only_boxes = ("single",), True
     title = "MedSAM"
     threshold = 0.5
 

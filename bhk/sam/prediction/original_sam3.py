@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from bhk.pictures.image import Rgb
@@ -70,6 +69,8 @@ class OriginalSam3Predictor:
     def set_image(self, image: Rgb) -> None:
         """Encode a picture."""
         with self._on_device():
+            from PIL import Image  # slow to import, and not needed to convert
+
             self._state = self._processor.set_image(Image.fromarray(image))
 
     def predict(self, prompt: Prompt, *, multimask: bool) -> Masks:

@@ -135,7 +135,7 @@ _PREDICTORS = {
 }
 
 # Variant whose authors prepare pictures in their own way -> module and class of its predictor.
-_PREPARED: dict[object, str] = {"medsam": "medical.MedSamPredictor", "ft_sam": "medical.SamMed2dPredictor"}
+_PREPARED: dict[object, str] = {"medsam": "medical.MedSamPredictor", "ft_sam": "medical.FtSamPredictor"}
 
 
 class Asked(Protocol):
@@ -155,6 +155,12 @@ def check_prompts(predictor: Asked, *, texts: bool) -> None:
         raise PredictionError("this model takes no texts, only SAM 3 does; give points or boxes")
     if not texts and not predictor.reads_points:
         raise PredictionError(ONLY_TEXTS)
+
+
+def takes(predictor: Predictor, prompt: Prompt) -> bool:
+    """Return whether a model takes such a prompt: those of MedSAM take a box alone."""
+    is_box = prompt.box is not None and not (prompt.points or prompt.not_points)
+    return is_box or not getattr(predictor, "only_boxes", False)
 
 
 def grid_batch(image: Rgb) -> int:

@@ -62,6 +62,7 @@ def _followed(model: Any, folder: Path, prompts: tuple[ClipPrompt, ...]) -> dict
         return {step.frame: step for step in tracker_for(model).follow(clip, prompts)}
 
 
+@pytest.mark.full
 def test_texts_find_what_transformers_finds(model: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = []
     forget = tracker_for(model)._forget  # type: ignore[attr-defined]
