@@ -92,8 +92,8 @@ def tokenizer_of(package: str, path: Path) -> Any:
 
 def _counted(tokenizer: Any) -> Any:
     """Return a tokenizer with all words; with fewer, the numbers of the others would be wrong."""
-    if len(tokenizer.encoder) != _WORDS:
-        raise ValueError(f"it has {len(tokenizer.encoder)} words, expected {_WORDS}")
+    if tokenizer.vocab_size != _WORDS:
+        raise ValueError(f"it has {tokenizer.vocab_size} words, expected {_WORDS}")
     return tokenizer
 
 

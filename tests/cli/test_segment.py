@@ -200,6 +200,7 @@ def test_texts_find_all_objects_that_they_name(shell: Shell) -> None:
     assert "copy tokenizer.json" in shell.fails(*args)
 
 
+@pytest.mark.full
 def test_objects_in_several_frames_of_a_clip(bhk: Shell) -> None:
     models.small_hf_sam2_video().save_pretrained(bhk.folder)
     clips.write_folder(bhk.folder / "clip", 4)

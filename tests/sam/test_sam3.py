@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -197,6 +198,7 @@ import gzip, torch
 class SimpleTokenizer:
     def __init__(self, bpe_path):
         self.merges = gzip.open(bpe_path).read().decode("utf-8").split("\\n")[1:49152 - 256 - 2 + 1]
+        self.vocab_size = 512 + len(self.merges) + 2
 
     def encode(self, text):
         return list(map(ord, text))
@@ -243,6 +245,14 @@ def test_the_vocabulary_is_beside_the_weights_or_in_the_package(package: Path, t
     (tmp_path / "merges.txt").write_text("\n".join(merges[:9]))
     with pytest.raises(MissingTokenizerError, match=r"merges\.txt cannot be read \(9 lines, expected 48895\)"):
         tokenizer(["a cup"], context_length=32)
+    packed = tmp_path / "bpe_simple_vocab_16e6.txt.gz"
+    packed.write_bytes(gzip.compress("\n".join(merges[:-1]).encode()))
+    with pytest.raises(MissingTokenizerError, match="it has 49407 words, expected 49408"):
+        tokenizer(["a cup"], context_length=32)
+    packed.write_bytes(packed.read_bytes()[:20] + b"damaged" + packed.read_bytes()[27:])
+    with pytest.raises(MissingTokenizerError, match="cannot be read"):
+        tokenizer(["a cup"], context_length=32)
+    packed.unlink()
     (tmp_path / "merges.txt").write_text("\n".join(merges) + "\n")
     assert tokenizer(["a cup"], context_length=32).tolist() == [list(map(ord, "a cup"))]
     assert tokenizer_of("sam3", tmp_path / "merges.txt").merges == merges[1:]
