@@ -47,7 +47,7 @@ $(OLDEST_READY): pyproject.toml
 	$(OLDEST_VENV)/bin/uv pip compile --quiet --resolution lowest-direct --python $(OLDEST_VENV) pyproject.toml \
 	    $(addprefix --extra ,sam sam-hq transformers video eval report) --output-file $(OLDEST_VENV)/oldest.txt
 	$(OLDEST_VENV)/bin/uv pip install --quiet --python $(OLDEST_VENV) --requirements $(OLDEST_VENV)/oldest.txt \
-	    pip 'setuptools>=77' wheel pytest pytest-xdist hypothesis jsonschema pycocotools markdown-it-py
+	    pip 'setuptools>=77' wheel pytest pytest-xdist hypothesis jsonschema pycocotools markdown-it-py scipy
 	$(OLDEST_VENV)/bin/python $(PIP) --no-deps --no-build-isolation -e .
 	SAM2_BUILD_CUDA=0 $(OLDEST_VENV)/bin/python $(PIP) --no-build-isolation -c $(OLDEST_VENV)/oldest.txt $(SAM2)
 	$(OLDEST_VENV)/bin/python $(PIP) $(MODEL)
