@@ -244,7 +244,8 @@ def segment_video(
         if out is not None:
             check_overlay(Path(out), force=force, source=Path(clip), frames=len(frames))
         for prompt in asked:
-            check_frame(frames, prompt.frame)
+            if prompt.text is None:
+                check_frame(frames, prompt.frame)
         height, width = frames.size
         asked, notes = fit_frames(asked, width, height)
         loading = None if isinstance(model, nn.Module) else progress

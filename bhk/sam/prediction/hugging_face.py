@@ -93,9 +93,8 @@ class HuggingFacePredictor:
         height, width = self._inputs["original_sizes"][0].tolist()
         if "reshaped_input_sizes" in self._inputs:
             new_height, new_width = self._inputs["reshaped_input_sizes"][0].tolist()
-            dtype = (
-                torch.float32 if self._model.device.type in ("mps", "xpu") else torch.float64
-            )  # which some of these lack
+            lacks_float64 = self._model.device.type in ("mps", "xpu")
+            dtype = torch.float32 if lacks_float64 else torch.float64
         else:
             new_height, new_width, dtype = self._processor.size.height, self._processor.size.width, torch.float32
         scale = torch.tensor([new_width / width, new_height / height], dtype=dtype)

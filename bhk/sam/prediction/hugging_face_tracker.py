@@ -44,9 +44,8 @@ class HuggingFaceTracker:
             asked = list(group)
             for prompt in asked:
                 self._processor.add_inputs_to_inference_session(session, index, prompt.object, **_inputs(prompt))
-            session.obj_with_new_inputs = [
-                prompt.object for prompt in asked
-            ]  # each call has put its own number alone there
+            # Each call has put its own number alone there.
+            session.obj_with_new_inputs = [prompt.object for prompt in asked]
             self._model(session, frame_idx=index)
         for index, backwards in frame_order(len(clip), prompts):
             found = self._model(session, frame_idx=index, reverse=backwards)
